@@ -1,0 +1,24 @@
+//! Limits, and the assertions that prove them against each other.
+
+/// Default of `jute.maxbuffer`, bytes; the bound itself is accepted (client.md §1.1).
+pub const JUTE_MAXBUFFER: usize = 0xf_ffff;
+/// How much larger than `jute.maxbuffer` a transaction may be (client.md §7.4).
+pub const JUTE_EXTRASIZE: usize = JUTE_MAXBUFFER;
+/// The largest serialised entry that the log accepts, bytes.
+pub const ENTRY_MAX: usize = JUTE_MAXBUFFER + JUTE_EXTRASIZE;
+/// Preallocated size of a log segment unless `preAllocSize` says otherwise, bytes.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// The smallest segment accepted from `preAllocSize`, bytes.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// A connection's unsent output above which it is not read until drained, bytes.
+pub const OUTPUT_MAX: usize = 4 << 20;
+/// Requests in flight between the shards and the pipeline (`globalOutstandingLimit`).
+pub const OUTSTANDING_MAX: usize = 1000;
+/// A seal follows the last acknowledged batch after this long, ms (design.md §4).
+pub const SEAL_DELAY_MS: u64 = 100;
+/// A connection that has not completed its handshake is closed after this long, ms
+/// (client.md §5.2).
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+
+const _: () = assert!(SEGMENT_BYTES >= 2 * (ENTRY_MAX as u64 + 4096));
+const _: () = assert!(OUTPUT_MAX > JUTE_MAXBUFFER);

@@ -1,0 +1,11 @@
+//! Ringkeeper: a coordination server that every Apache ZooKeeper client can use unchanged.
+//!
+//! Everything but `rt` and `server` is pure: it takes events and gives effects, sees neither
+//! clock, randomness, files nor sockets, and is driven alike by the server and by `sim`.
+//! `ARCHITECTURE.md` has the map.
+
+#![deny(missing_docs)]
+#![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
+
+pub mod constants;
+pub mod types;

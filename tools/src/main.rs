@@ -1,0 +1,2 @@
+//! Operator's tool.
+fn main() {}
