@@ -2,6 +2,12 @@
 
 use std::fmt;
 
+/// A hash map whose hasher is the same in every process, so that a simulation replays.
+/// Iteration order is not part of any output all the same: sort what becomes visible.
+pub type DetHashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+/// The set that goes with [`DetHashMap`].
+pub type DetHashSet<K> = hashbrown::HashSet<K, foldhash::fast::FixedState>;
+
 macro_rules! newtype {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
