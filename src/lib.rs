@@ -8,4 +8,5 @@
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
 pub mod constants;
+pub mod log;
 pub mod types;

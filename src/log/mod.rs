@@ -1,0 +1,3 @@
+//! The log: record format, segments, recovery, snapshot files.
+
+pub mod storage;
