@@ -8,5 +8,9 @@
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
 pub mod constants;
+pub mod lane;
 pub mod log;
+pub mod proto;
+pub mod stages;
+pub mod txn;
 pub mod types;

@@ -115,6 +115,136 @@ newtype! {
     Generation(u64)
 }
 
+/// The three clocks, as an argument: pure code never asks for the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, for timers and sessions.
+    pub tick: Tick,
+    /// Monotonic microseconds since the same origin, for latency only.
+    pub micros: u64,
+    /// Wall clock, for the times inside transactions and for fresh session ids.
+    pub wall: WallMs,
+}
+
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$cdoc:meta])* $c:ident = $v:literal, $text:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub i32);
+
+        impl $name {
+            $($(#[$cdoc])* pub const $c: $name = $name($v);)*
+
+            /// The name in the specification, or `None` for a number it does not have.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($v => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.name() {
+                    Some(name) => write!(f, "{name}({})", self.0),
+                    None => write!(f, concat!(stringify!($name), "({})"), self.0),
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Error code of a reply (client.md §2.1). Only codes listed there are ever sent.
+    ErrorCode {
+        /// Success.
+        OK = 0, "OK";
+        /// A growing write refused because disk or memory is full; no zxid consumed.
+        SYSTEM_ERROR = -1, "SYSTEMERROR";
+        /// multi: operations after the failing one.
+        RUNTIME_INCONSISTENCY = -2, "RUNTIMEINCONSISTENCY";
+        /// The request's body can't be parsed.
+        MARSHALLING = -5, "MARSHALLINGERROR";
+        /// Unknown operation, or one that is switched off.
+        UNIMPLEMENTED = -6, "UNIMPLEMENTED";
+        /// Bad path, flags or TTL.
+        BAD_ARGUMENTS = -8, "BADARGUMENTS";
+        /// The node does not exist.
+        NO_NODE = -101, "NONODE";
+        /// Permission missing.
+        NO_AUTH = -102, "NOAUTH";
+        /// Version mismatch.
+        BAD_VERSION = -103, "BADVERSION";
+        /// The parent is an ephemeral node.
+        NO_CHILDREN_FOR_EPHEMERALS = -108, "NOCHILDRENFOREPHEMERALS";
+        /// The node exists.
+        NODE_EXISTS = -110, "NODEEXISTS";
+        /// The node has children.
+        NOT_EMPTY = -111, "NOTEMPTY";
+        /// The session is closing or unknown.
+        SESSION_EXPIRED = -112, "SESSIONEXPIRED";
+        /// Empty or malformed ACL list.
+        INVALID_ACL = -114, "INVALIDACL";
+        /// Authentication failed; the connection closes.
+        AUTH_FAILED = -115, "AUTHFAILED";
+    }
+}
+
+codes! {
+    /// Operation code of a request and type of a transaction (client.md §1.5, peer.md §0.4).
+    OpCode {
+        /// create, answers the path.
+        CREATE = 1, "create";
+        /// delete.
+        DELETE = 2, "delete";
+        /// exists.
+        EXISTS = 3, "exists";
+        /// getData.
+        GET_DATA = 4, "getData";
+        /// setData.
+        SET_DATA = 5, "setData";
+        /// getACL.
+        GET_ACL = 6, "getACL";
+        /// setACL.
+        SET_ACL = 7, "setACL";
+        /// getChildren, names only.
+        GET_CHILDREN = 8, "getChildren";
+        /// sync.
+        SYNC = 9, "sync";
+        /// ping.
+        PING = 11, "ping";
+        /// getChildren with Stat.
+        GET_CHILDREN2 = 12, "getChildren2";
+        /// check; inside multi only.
+        CHECK = 13, "check";
+        /// multi.
+        MULTI = 14, "multi";
+        /// create, answers path and Stat.
+        CREATE2 = 15, "create2";
+        /// reconfig.
+        RECONFIG = 16, "reconfig";
+        /// createContainer.
+        CREATE_CONTAINER = 19, "createContainer";
+        /// deleteContainer, internal.
+        DELETE_CONTAINER = 20, "deleteContainer";
+        /// createTTL.
+        CREATE_TTL = 21, "createTTL";
+        /// multiRead.
+        MULTI_READ = 22, "multiRead";
+        /// auth.
+        AUTH = 100, "auth";
+        /// setWatches.
+        SET_WATCHES = 101, "setWatches";
+        /// createSession, internal.
+        CREATE_SESSION = -10, "createSession";
+        /// closeSession.
+        CLOSE_SESSION = -11, "closeSession";
+        /// Transaction of a failed write.
+        ERROR = -1, "error";
+    }
+}
+
 impl Tick {
     /// This tick plus a number of milliseconds.
     pub const fn after(self, ms: u64) -> Tick {

@@ -1,0 +1,1 @@
+//! Jute encoding (client.md §1.2).

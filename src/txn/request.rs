@@ -1,0 +1,95 @@
+//! Write requests after decoding and before validation: what `tree::prepare` takes.
+//! Bodies that can't be decoded never get here (answered −5, no zxid: design.md §2).
+
+use super::Data;
+use crate::types::OpCode;
+use std::sync::Arc;
+
+/// An ACL entry as a client sent it; a missing scheme or id is −114 in `prepare`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawAcl {
+    /// Permission bits.
+    pub perms: i32,
+    /// Scheme, or null.
+    pub scheme: Option<Arc<str>>,
+    /// Id, or null.
+    pub id: Option<Arc<str>>,
+}
+
+/// Any request of the create family (client.md §1.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// CREATE, CREATE2, CREATE_CONTAINER or CREATE_TTL.
+    pub op: OpCode,
+    /// Path as asked for.
+    pub path: Arc<str>,
+    /// Payload.
+    pub data: Data,
+    /// `None` is a null vector, which equals an empty one (−114).
+    pub acl: Option<Vec<RawAcl>>,
+    /// Create mode (client.md §1.5).
+    pub flags: i32,
+    /// CREATE_TTL only, ms.
+    pub ttl_ms: i64,
+}
+
+/// A request that the pipeline orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteRequest {
+    /// The create family.
+    Create(CreateRequest),
+    /// delete.
+    Delete {
+        /// Node.
+        path: Arc<str>,
+        /// Expected data version, −1 = any.
+        version: i32,
+    },
+    /// setData.
+    SetData {
+        /// Node; null is −8.
+        path: Option<Arc<str>>,
+        /// New payload.
+        data: Data,
+        /// Expected version, −1 = any.
+        version: i32,
+    },
+    /// setACL.
+    SetAcl {
+        /// Node; null is −8.
+        path: Option<Arc<str>>,
+        /// New list; `None` is a null vector.
+        acl: Option<Vec<RawAcl>>,
+        /// Expected aversion, −1 = any.
+        version: i32,
+    },
+    /// check; inside multi only.
+    Check {
+        /// Node; null is −8.
+        path: Option<Arc<str>>,
+        /// Expected version, −1 = any.
+        version: i32,
+    },
+    /// multi of Create, Delete, SetData, Check; may be empty.
+    Multi(Vec<WriteRequest>),
+    /// Made by the pipeline for a new connection.
+    CreateSession {
+        /// Negotiated timeout, ms.
+        timeout_ms: i32,
+    },
+    /// Asked for by a client, or by expiry.
+    CloseSession,
+}
+
+impl WriteRequest {
+    /// Whether it draws on the reserve when the disk is full (design.md §4): what opens, closes
+    /// and expires sessions does; so does what can only shrink the tree.
+    pub fn uses_reserve(&self) -> bool {
+        matches!(
+            self,
+            WriteRequest::CreateSession { .. }
+                | WriteRequest::CloseSession
+                | WriteRequest::Delete { .. }
+        )
+    }
+}
