@@ -11,6 +11,7 @@ pub mod constants;
 pub mod lane;
 pub mod log;
 pub mod proto;
+pub mod sim;
 pub mod stages;
 pub mod txn;
 pub mod types;
