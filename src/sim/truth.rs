@@ -1,0 +1,342 @@
+//! What must have happened: the order of transactions as the member applied it, and a plain model
+//! of the tree that can be asked for the state at any zxid.
+//!
+//! The model shares no code with `tree`. It is fed by the transactions that the member applies
+//! (or replays after a crash) and checks each of them against its own idea of the state before.
+
+use crate::txn::{CreateTxn, Data, Entry, Txn};
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A node at some zxid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Payload.
+    pub data: Data,
+    /// Number of setData.
+    pub version: i32,
+    /// Children created so far.
+    pub creates: i32,
+    /// Children now.
+    pub children: i32,
+    /// Zxid of the create.
+    pub czxid: Zxid,
+    /// Zxid of the last setData.
+    pub mzxid: Zxid,
+    /// Zxid of the last create or delete of a child.
+    pub pzxid: Zxid,
+    /// Session of an ephemeral, or 0.
+    pub owner: SessionId,
+}
+
+/// Kinds of change that a one-shot watch notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WatchKind {
+    /// Left by getData and exists: the node is created, changed or deleted.
+    Data,
+    /// Left by getChildren: the node is deleted, or a child is created or deleted.
+    Child,
+}
+
+/// An event of the wire: (type, path).
+pub type Event = (i32, Arc<str>);
+
+struct Version {
+    zxid: Zxid,
+    node: Option<Node>,
+}
+
+/// Order of transactions and the states that follow from it.
+#[derive(Default)]
+pub struct Truth {
+    entries: BTreeMap<Zxid, Arc<Entry>>,
+    nodes: BTreeMap<Arc<str>, Vec<Version>>,
+    /// Per (path, kind): the events that a watch would have seen, by zxid.
+    triggers: BTreeMap<(Arc<str>, WatchKind), Vec<(Zxid, i32)>>,
+    sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
+    last: Zxid,
+    revealed: Zxid,
+}
+
+/// The parent's path; the root is its own.
+pub fn parent(path: &str) -> &str {
+    match path.rfind('/') {
+        Some(0) | None => "/",
+        Some(at) => &path[..at],
+    }
+}
+
+impl Truth {
+    /// A truth that begins at a given zxid with the fresh tree (its root counts the creates of
+    /// nothing, as `/zookeeper` was attached without counting).
+    pub fn new(start: Zxid) -> Truth {
+        let mut truth = Truth { last: start, revealed: start, ..Truth::default() };
+        let root = Node {
+            data: Some(Arc::from([])),
+            version: 0,
+            creates: 0,
+            children: 1,
+            czxid: Zxid::ZERO,
+            mzxid: Zxid::ZERO,
+            pzxid: Zxid::ZERO,
+            owner: SessionId::NONE,
+        };
+        truth.nodes.insert("/".into(), vec![Version { zxid: Zxid::ZERO, node: Some(root) }]);
+        truth
+    }
+
+    /// The last transaction.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+
+    /// A client has been shown this zxid: it must never disappear.
+    pub fn reveal(&mut self, zxid: Zxid) {
+        self.revealed = self.revealed.max(zxid);
+    }
+
+    /// The transaction with this zxid.
+    pub fn entry(&self, zxid: Zxid) -> Option<&Arc<Entry>> {
+        self.entries.get(&zxid)
+    }
+
+    /// When the session was created and, perhaps, closed.
+    pub fn session(&self, id: SessionId) -> Option<(Zxid, Option<Zxid>)> {
+        self.sessions.get(&id).copied()
+    }
+
+    /// The node after all transactions up to and including `zxid`.
+    pub fn node_at(&self, path: &str, zxid: Zxid) -> Option<&Node> {
+        let versions = self.nodes.get(path)?;
+        let after = versions.partition_point(|v| v.zxid <= zxid);
+        versions[..after].last()?.node.as_ref()
+    }
+
+    /// Names of the children after `zxid`, sorted, without the reserved ones.
+    pub fn children_at(&self, path: &str, zxid: Zxid) -> Vec<&str> {
+        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        self.nodes
+            .range::<str, _>((std::ops::Bound::Excluded(prefix.as_str()), std::ops::Bound::Unbounded))
+            .take_while(|(p, _)| p.starts_with(&prefix))
+            .filter(|(p, _)| !p[prefix.len()..].contains('/'))
+            .filter(|(p, _)| self.node_at(p, zxid).is_some())
+            .map(|(p, _)| &p[prefix.len()..])
+            .collect()
+    }
+
+    /// Every path that exists after the last transaction.
+    pub fn paths(&self) -> impl Iterator<Item = (&Arc<str>, &Node)> {
+        self.nodes.iter().filter_map(|(p, v)| Some((p, v.last()?.node.as_ref()?)))
+    }
+
+    /// The first event after `since` that a watch of this kind on this path must see.
+    pub fn first_trigger(&self, path: &str, kind: WatchKind, since: Zxid) -> Option<(Zxid, i32)> {
+        let all = self.triggers.get(&(Arc::from(path), kind))?;
+        all.get(all.partition_point(|(z, _)| *z <= since)).copied()
+    }
+
+    /// The member came back with its last transaction at `recovered`: what is behind it is lost,
+    /// which is fine if no client has seen it.
+    pub fn recovered(&mut self, recovered: Zxid) -> Result<(), String> {
+        if recovered < self.revealed {
+            return Err(format!(
+                "acknowledged state lost: {} was shown to a client, recovery ended at {recovered}",
+                self.revealed
+            ));
+        }
+        self.entries.retain(|z, _| *z <= recovered);
+        for versions in self.nodes.values_mut() {
+            versions.retain(|v| v.zxid <= recovered);
+        }
+        self.nodes.retain(|_, v| !v.is_empty());
+        for events in self.triggers.values_mut() {
+            events.retain(|(z, _)| *z <= recovered);
+        }
+        self.sessions.retain(|_, (created, _)| *created <= recovered);
+        for (_, closed) in self.sessions.values_mut() {
+            *closed = closed.filter(|z| *z <= recovered);
+        }
+        self.last = self.last.min(recovered);
+        Ok(())
+    }
+
+    /// Takes the next transaction, or checks one that is known already.
+    pub fn apply(&mut self, entry: &Arc<Entry>) -> Result<(), String> {
+        let zxid = entry.header.zxid;
+        if zxid <= self.last {
+            return match self.entries.get(&zxid) {
+                Some(known) if **known == **entry => Ok(()),
+                Some(known) => Err(format!("{zxid} changed: was {known:?}, is {entry:?}")),
+                None => Err(format!("{zxid} appeared before the last transaction {}", self.last)),
+            };
+        }
+        if zxid != self.last.next() {
+            return Err(format!("gap in the order: {} is followed by {zxid}", self.last));
+        }
+        self.last = zxid;
+        self.entries.insert(zxid, entry.clone());
+        self.step(zxid, entry.header.session, entry.header.op, &entry.txn)
+            .map_err(|e| format!("{zxid} {:?}: {e}", entry.txn))
+    }
+
+    fn step(&mut self, zxid: Zxid, session: SessionId, op: OpCode, txn: &Txn) -> Result<(), String> {
+        match txn {
+            Txn::Create(create) => self.create(zxid, session, op, create),
+            Txn::Delete { path } => self.delete(zxid, path),
+            Txn::SetData { path, data, version } => {
+                let mut node = self.now(path).ok_or("setData of a missing node")?.clone();
+                if *version != node.version.wrapping_add(1) {
+                    return Err(format!("version {} is followed by {version}", node.version));
+                }
+                node.data = data.clone();
+                node.version = *version;
+                node.mzxid = zxid;
+                self.put(path, zxid, Some(node));
+                self.trigger(path, WatchKind::Data, zxid, 3);
+                Ok(())
+            }
+            Txn::SetAcl { path, .. } | Txn::Check { path, .. } => {
+                self.now(path).map(drop).ok_or_else(|| "missing node".into())
+            }
+            Txn::CreateSession { .. } => match self.sessions.insert(session, (zxid, None)) {
+                None => Ok(()),
+                Some(before) => Err(format!("session id {session} used again, first {before:?}")),
+            },
+            Txn::CloseSession { paths } => self.close(zxid, session, paths.as_deref().unwrap_or(&[])),
+            Txn::Error { .. } => Ok(()),
+            Txn::Multi(ops) if ops.iter().any(|(_, t)| matches!(t, Txn::Error { .. })) => Ok(()),
+            Txn::Multi(ops) => {
+                ops.iter().try_for_each(|(op, txn)| self.step(zxid, session, *op, txn))
+            }
+        }
+    }
+
+    fn create(&mut self, zxid: Zxid, session: SessionId, _op: OpCode, txn: &CreateTxn) -> Result<(), String> {
+        if self.now(&txn.path).is_some() {
+            return Err("create of an existing node".into());
+        }
+        let above = parent(&txn.path).to_owned();
+        let mut up = self.now(&above).ok_or("create without a parent")?.clone();
+        if up.owner != SessionId::NONE {
+            return Err("create under an ephemeral".into());
+        }
+        if txn.ephemeral && !matches!(self.sessions.get(&session), Some((_, None))) {
+            return Err("ephemeral of a session that does not live".into());
+        }
+        up.creates += 1;
+        if up.creates != txn.parent_cversion {
+            return Err(format!("parent's cversion is {}, not {}", up.creates, txn.parent_cversion));
+        }
+        up.children += 1;
+        up.pzxid = zxid;
+        self.put(&above, zxid, Some(up));
+        let node = Node {
+            data: txn.data.clone(),
+            version: 0,
+            creates: 0,
+            children: 0,
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            owner: if txn.ephemeral { session } else { SessionId::NONE },
+        };
+        self.put(&txn.path, zxid, Some(node));
+        self.trigger(&txn.path, WatchKind::Data, zxid, 1);
+        self.trigger(&above, WatchKind::Child, zxid, 4);
+        Ok(())
+    }
+
+    fn delete(&mut self, zxid: Zxid, path: &Arc<str>) -> Result<(), String> {
+        match self.now(path) {
+            None => return Err("delete of a missing node".into()),
+            Some(node) if node.children != 0 => return Err("delete of a node with children".into()),
+            Some(_) => {}
+        }
+        self.put(path, zxid, None);
+        let above = parent(path).to_owned();
+        let mut up = self.now(&above).ok_or("delete without a parent")?.clone();
+        up.children -= 1;
+        up.pzxid = zxid;
+        self.put(&above, zxid, Some(up));
+        self.trigger(path, WatchKind::Data, zxid, 2);
+        self.trigger(path, WatchKind::Child, zxid, 2);
+        self.trigger(&above, WatchKind::Child, zxid, 4);
+        Ok(())
+    }
+
+    fn close(&mut self, zxid: Zxid, session: SessionId, listed: &[Arc<str>]) -> Result<(), String> {
+        let owned: Vec<Arc<str>> =
+            self.paths().filter(|(_, n)| n.owner == session).map(|(p, _)| p.clone()).collect();
+        let mut sorted = listed.to_vec();
+        sorted.sort();
+        if sorted != owned {
+            return Err(format!("closeSession lists {sorted:?}, the session owns {owned:?}"));
+        }
+        for path in &owned {
+            self.delete(zxid, path)?;
+        }
+        match self.sessions.get_mut(&session) {
+            Some((_, closed @ None)) => *closed = Some(zxid),
+            other => return Err(format!("closeSession of {session}: {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// The outcome that a create, delete or setData of a client with open ACLs must have had, in
+    /// the state before `zxid` (client.md §2.5). `None`: not predicted.
+    pub fn expected_error(&self, zxid: Zxid, op: &super::client::Op) -> Option<Option<ErrorCode>> {
+        use super::client::Op;
+        let before = Zxid(zxid.0 - 1);
+        let at = |path: &str| self.node_at(path, before);
+        Some(match op {
+            Op::Create { path, sequential, .. } => {
+                let up = at(parent(path));
+                match up {
+                    None => Some(ErrorCode::NO_NODE),
+                    Some(up) => {
+                        let name = if *sequential { format!("{path}{:010}", up.creates) } else { path.to_string() };
+                        if at(&name).is_some() {
+                            Some(ErrorCode::NODE_EXISTS)
+                        } else if up.owner != SessionId::NONE {
+                            Some(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS)
+                        } else {
+                            None
+                        }
+                    }
+                }
+            }
+            Op::Delete { path, version } => match (at(parent(path)), at(path)) {
+                (None, _) | (_, None) => Some(ErrorCode::NO_NODE),
+                (_, Some(n)) if *version != -1 && n.version != *version => Some(ErrorCode::BAD_VERSION),
+                (_, Some(n)) if n.children != 0 => Some(ErrorCode::NOT_EMPTY),
+                _ => None,
+            },
+            Op::SetData { path, version, .. } => match at(path) {
+                None => Some(ErrorCode::NO_NODE),
+                Some(n) if *version != -1 && n.version != *version => Some(ErrorCode::BAD_VERSION),
+                _ => None,
+            },
+            _ => return None,
+        })
+    }
+
+    fn now(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path)?.last()?.node.as_ref()
+    }
+
+    fn put(&mut self, path: &str, zxid: Zxid, node: Option<Node>) {
+        let versions = match self.nodes.get_mut(path) {
+            Some(versions) => versions,
+            None => self.nodes.entry(path.into()).or_default(),
+        };
+        match versions.last_mut() {
+            Some(last) if last.zxid == zxid => last.node = node,
+            _ => versions.push(Version { zxid, node }),
+        }
+    }
+
+    fn trigger(&mut self, path: &str, kind: WatchKind, zxid: Zxid, event: i32) {
+        self.triggers.entry((path.into(), kind)).or_default().push((zxid, event));
+    }
+}
