@@ -11,36 +11,11 @@ mod read;
 
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
 
+pub use crate::txn::Stat;
+
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::sync::Arc;
-
-/// What clients see of a node, 68 bytes on the wire in this order (client.md §1.5, §3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stat {
-    /// Zxid of the create.
-    pub czxid: Zxid,
-    /// Zxid of the last setData.
-    pub mzxid: Zxid,
-    /// Wall clock of the create, ms.
-    pub ctime: i64,
-    /// Wall clock of the last setData, ms.
-    pub mtime: i64,
-    /// Number of setData.
-    pub version: i32,
-    /// 2 × creates of children − children now.
-    pub cversion: i32,
-    /// Number of setACL.
-    pub aversion: i32,
-    /// Session of an ephemeral, 0 for everything else.
-    pub ephemeral_owner: i64,
-    /// Length of the payload, 0 for null.
-    pub data_length: i32,
-    /// Children now.
-    pub num_children: i32,
-    /// Zxid of the last create or delete of a child.
-    pub pzxid: Zxid,
-}
 
 /// Outcome of one operation, for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
