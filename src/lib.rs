@@ -13,5 +13,6 @@ pub mod log;
 pub mod proto;
 pub mod sim;
 pub mod stages;
+pub mod tree;
 pub mod txn;
 pub mod types;
