@@ -11,7 +11,10 @@ pub mod constants;
 pub mod lane;
 pub mod log;
 pub mod proto;
+#[cfg(feature = "server")]
+pub mod rt;
 pub mod sim;
+pub mod snap;
 pub mod stages;
 pub mod tree;
 pub mod txn;

@@ -122,6 +122,24 @@ impl<S: Storage> Scan<S> {
     /// # Errors
     /// [`RecoveryError`].
     pub fn new(storage: &S) -> Result<Scan<S>, RecoveryError> {
+        let mut scan = Scan::read_all(storage, None)?;
+        scan.judge()?;
+        Ok(scan)
+    }
+
+    /// Reads a log that somebody else is writing, no further than `upto`, below which everything is
+    /// durable. Behind that bytes change while they are read, so nothing there is judged; the
+    /// result must not be opened.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn live(storage: &S, upto: Zxid) -> Result<Scan<S>, RecoveryError> {
+        let mut scan = Scan::read_all(storage, Some(upto))?;
+        scan.last_good = scan.segments.len().saturating_sub(1);
+        Ok(scan)
+    }
+
+    fn read_all(storage: &S, upto: Option<Zxid>) -> Result<Scan<S>, RecoveryError> {
         let names = storage.list()?;
         let mut bases: Vec<_> = names
             .iter()
@@ -141,10 +159,13 @@ impl<S: Storage> Scan<S> {
             committed_to: Zxid::ZERO,
         };
         for (base, name) in bases {
-            let found = scan.read_segment(name, base)?;
+            let found = scan.read_segment(name, base, upto)?;
+            let reached = upto.is_some_and(|upto| found.last_zxid >= Some(upto));
             scan.segments.push(found);
+            if reached {
+                break;
+            }
         }
-        scan.judge()?;
         Ok(scan)
     }
 
@@ -152,6 +173,7 @@ impl<S: Storage> Scan<S> {
         &mut self,
         name: &str,
         base: Position,
+        upto: Option<Zxid>,
     ) -> Result<Found<S::File>, RecoveryError> {
         let file = self.storage.open(name)?;
         let view = file.view()?;
@@ -180,13 +202,17 @@ impl<S: Storage> Scan<S> {
             last_zxid: None,
             valid_behind: false,
         };
-        self.read_records(&mut found)?;
+        self.read_records(&mut found, upto)?;
         Ok(found)
     }
 
     /// Walks the run of valid records, then looks for valid ones behind a bad one: those count for
     /// D and for nothing else.
-    fn read_records(&mut self, found: &mut Found<S::File>) -> Result<(), RecoveryError> {
+    fn read_records(
+        &mut self,
+        found: &mut Found<S::File>,
+        upto: Option<Zxid>,
+    ) -> Result<(), RecoveryError> {
         let limit = found.limit();
         let mut at = found.header.base;
         let mut in_run = true;
@@ -199,6 +225,7 @@ impl<S: Storage> Scan<S> {
                         format: format.into(),
                     });
                 }
+                Err(Bad::NoRecord) if upto.is_some() => break,
                 Err(Bad::NoRecord) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);
@@ -219,6 +246,9 @@ impl<S: Storage> Scan<S> {
                     found.last_zxid = Some(zxid);
                 }
                 found.end = at;
+                if upto.is_some_and(|upto| found.last_zxid >= Some(upto)) {
+                    break;
+                }
             }
         }
         Ok(())

@@ -163,7 +163,10 @@ fn case_d_stale_bytes_of_a_recycled_segment_are_no_records() {
     let name = segments(&disk).pop().unwrap();
     let behind = HEADER_BLOCK as u64 + end.0 - segment::parse_name(&name).unwrap().0;
     let bytes = disk.open(&name).unwrap().view().unwrap();
-    assert!(bytes[behind as usize..].iter().any(|&b| b != 0), "stale bytes are there");
+    assert!(
+        bytes[behind as usize..].iter().any(|&b| b != 0),
+        "stale bytes are there"
+    );
     drop(log);
     assert_eq!(zxids(&disk).last(), Some(&(zxid + 1)));
 }

@@ -1,0 +1,226 @@
+//! Facts about the machine for the start-up checks. No policy: `server::preflight` decides.
+
+use std::ffi::CString;
+use std::io;
+use std::mem::zeroed;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Whether io_uring can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uring {
+    /// It can.
+    Works,
+    /// The kernel does not have it.
+    Missing,
+    /// `kernel.io_uring_disabled` forbids it.
+    Sysctl,
+    /// Something else does: a seccomp filter, as in Docker's default profile.
+    Forbidden,
+}
+
+/// Sets up a tiny ring and drops it.
+pub fn io_uring() -> Uring {
+    let mut params = [0u64; 15]; // struct io_uring_params, 120 bytes
+    // SAFETY: the parameters are writable and zero, as the call asks.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2, params.as_mut_ptr()) };
+    if fd >= 0 {
+        // SAFETY: the descriptor was just made and is nobody else's.
+        unsafe { libc::close(fd as i32) };
+        return Uring::Works;
+    }
+    let disabled =
+        std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::ENOSYS) => Uring::Missing,
+        _ if matches!(disabled.trim(), "1" | "2") => Uring::Sysctl,
+        _ => Uring::Forbidden,
+    }
+}
+
+/// Raises a limit as far as allowed towards `wanted`; what holds afterwards.
+fn raise(resource: libc::__rlimit_resource_t, wanted: u64) -> u64 {
+    // SAFETY: the limits live on the stack.
+    unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        libc::getrlimit(resource, &raw mut limit);
+        if limit.rlim_cur < wanted {
+            let hard = limit.rlim_max.max(wanted);
+            let asked = libc::rlimit {
+                rlim_cur: wanted.min(hard),
+                rlim_max: hard,
+            };
+            if libc::setrlimit(resource, &raw const asked) != 0 {
+                limit.rlim_cur = limit.rlim_max.min(wanted);
+                libc::setrlimit(resource, &raw const limit);
+            }
+            libc::getrlimit(resource, &raw mut limit);
+        }
+        limit.rlim_cur
+    }
+}
+
+/// Lockable memory, bytes, after raising it towards `wanted`.
+pub fn locked_memory(wanted: u64) -> u64 {
+    raise(libc::RLIMIT_MEMLOCK, wanted)
+}
+
+/// Open files, after raising the soft limit to the hard one.
+pub fn open_files() -> u64 {
+    // SAFETY: the limits live on the stack.
+    let hard = unsafe {
+        let mut limit: libc::rlimit = zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_max
+    };
+    raise(libc::RLIMIT_NOFILE, hard)
+}
+
+/// File descriptors in use.
+pub fn open_descriptors() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count() as u64)
+}
+
+/// Kind of filesystem below a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filesystem {
+    /// Survives a power cut.
+    Disk(&'static str),
+    /// Memory.
+    Tmpfs,
+    /// A network filesystem.
+    Network(&'static str),
+    /// Its magic number.
+    Other(i64),
+}
+
+/// Filesystem and free bytes.
+///
+/// # Errors
+/// The path does not exist.
+pub fn filesystem(path: &Path) -> io::Result<(Filesystem, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated path and a buffer on the stack.
+    let found = unsafe {
+        let mut found: libc::statfs = zeroed();
+        if libc::statfs(path.as_ptr(), &raw mut found) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        found
+    };
+    let kind = match found.f_type as i64 & 0xffff_ffff {
+        0xef53 => Filesystem::Disk("ext4"),
+        0x5846_5342 => Filesystem::Disk("xfs"),
+        0x9123_683e => Filesystem::Disk("btrfs"),
+        0x2fc1_2fc1 => Filesystem::Disk("zfs"),
+        0x794c_7630 => Filesystem::Disk("overlay"),
+        0x0102_1994 | 0x8584_58f6 => Filesystem::Tmpfs,
+        0x6969 => Filesystem::Network("nfs"),
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => Filesystem::Network("cifs"),
+        other => Filesystem::Other(other),
+    };
+    Ok((kind, found.f_bavail as u64 * found.f_bsize as u64))
+}
+
+/// Makes the directory if it is not there, and a file in it, and removes that again.
+///
+/// # Errors
+/// Why that does not work.
+pub fn writable(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let probe = directory.join(".ringkeeper-probe");
+    std::fs::write(&probe, b"x")?;
+    std::fs::remove_file(&probe)
+}
+
+/// CPUs that this process may run on.
+pub fn affinity() -> Vec<usize> {
+    core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .map(|core| core.id)
+        .collect()
+}
+
+/// CPUs that the cgroup's quota allows, rounded up; `None` without a quota.
+pub fn cpu_quota() -> Option<usize> {
+    let text = std::fs::read_to_string(cgroup_file("cpu.max")?).ok()?;
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    Some(quota.div_ceil(period.max(1)).max(1) as usize)
+}
+
+/// A file of this process' cgroup (version 2).
+fn cgroup_file(name: &str) -> Option<std::path::PathBuf> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new("/sys/fs/cgroup").join(group).join(name))
+}
+
+/// What appending and syncing costs on the disk below a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durability {
+    /// Median of append and fdatasync of one small record, µs.
+    pub sync_p50_us: u64,
+    /// 99th percentile.
+    pub sync_p99_us: u64,
+    /// 99th percentile of an append while a sync is in flight, µs: large where the device demands
+    /// stable pages.
+    pub append_p99_us: u64,
+}
+
+/// Appends records of 200 bytes to a zeroed file: some with a sync each, some during syncs. Takes
+/// about a tenth of a second on a good disk and a second at most.
+///
+/// # Errors
+/// The operating system's.
+pub fn durability(directory: &Path) -> io::Result<Durability> {
+    use std::os::unix::fs::FileExt;
+    use std::time::{Duration, Instant};
+    const RECORD: [u8; 200] = [1; 200];
+    let path = directory.join(".ringkeeper-durability");
+    let file = std::fs::File::create(&path)?;
+    let _ = std::fs::remove_file(&path);
+    file.write_all_at(&[0; 1 << 20], 0)?;
+    file.sync_all()?;
+    let mut at = 0;
+    let mut append = || {
+        let began = Instant::now();
+        file.write_all_at(&RECORD, at % (1 << 19))?;
+        at += RECORD.len() as u64;
+        io::Result::Ok(began.elapsed().as_micros() as u64)
+    };
+    let began = Instant::now();
+    let mut syncs = Vec::new();
+    while syncs.len() < 200 && began.elapsed() < Duration::from_millis(300) {
+        let one = Instant::now();
+        append()?;
+        file.sync_data()?;
+        syncs.push(one.elapsed().as_micros() as u64);
+    }
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    let appends = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..50 {
+                let _ = file.sync_data();
+            }
+            busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut appends = Vec::new();
+        while busy.load(std::sync::atomic::Ordering::Relaxed) && appends.len() < 100_000 {
+            appends.push(append()?);
+        }
+        io::Result::Ok(appends)
+    })?;
+    let quantile = |mut all: Vec<u64>, percent: usize| {
+        all.sort_unstable();
+        all.get(all.len() * percent / 100)
+            .copied()
+            .unwrap_or_default()
+    };
+    Ok(Durability {
+        sync_p50_us: quantile(syncs.clone(), 50),
+        sync_p99_us: quantile(syncs, 99),
+        append_p99_us: quantile(appends, 99),
+    })
+}

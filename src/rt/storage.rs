@@ -1,0 +1,215 @@
+//! Files: appended by `pwrite`, read through memory maps, made durable by fdatasync.
+//!
+//! Stores into a mapped page stall behind every sync, so nothing is ever written through a map.
+
+use crate::log::storage::{File, Storage};
+use glommio::io::BufferedFile;
+use memmap2::Mmap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Zeroes are written in pieces of this size, so that the log's syncs get their turn.
+const ZERO_PIECE: usize = 1 << 20;
+
+/// A directory of native files.
+#[derive(Clone, Debug)]
+pub struct FsStorage {
+    path: Arc<PathBuf>,
+}
+
+/// An open file.
+#[derive(Clone, Debug)]
+pub struct FsFile {
+    file: Arc<fs::File>,
+    id: u64,
+}
+
+impl FsStorage {
+    /// Opens a directory, making it if it is not there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn open(path: &Path) -> io::Result<FsStorage> {
+        fs::create_dir_all(path)?;
+        Ok(FsStorage {
+            path: Arc::new(path.to_owned()),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of all files in it.
+    pub fn bytes(&self) -> u64 {
+        let Ok(entries) = fs::read_dir(&*self.path) else {
+            return 0;
+        };
+        entries
+            .flatten()
+            .filter_map(|e| e.metadata().ok())
+            .map(|m| m.len())
+            .sum()
+    }
+
+    fn file(&self, name: &str, options: &fs::OpenOptions) -> io::Result<FsFile> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let file = Arc::new(options.open(self.path.join(name))?);
+        Ok(FsFile {
+            file,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+}
+
+impl Storage for FsStorage {
+    type File = FsFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&*self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<FsFile> {
+        let mut options = fs::OpenOptions::new();
+        let file = self.file(
+            name,
+            options.read(true).write(true).create(true).truncate(true),
+        )?;
+        let made = file.allocate(len);
+        if made.is_err() {
+            let _ = self.remove(name);
+        }
+        made.map(|()| file)
+    }
+
+    fn open(&self, name: &str) -> io::Result<FsFile> {
+        self.file(name, fs::OpenOptions::new().read(true).write(true))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        fs::File::open(&*self.path)?.sync_all()
+    }
+}
+
+impl FsFile {
+    /// Reserves the blocks, then writes real zeroes: unwritten extents make every later sync pay.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        // SAFETY: the call takes no pointer; the descriptor is open.
+        let failed = unsafe { libc::posix_fallocate(self.file.as_raw_fd(), 0, len as libc::off_t) };
+        if failed != 0 {
+            return Err(io::Error::from_raw_os_error(failed));
+        }
+        let zeroes = vec![0; ZERO_PIECE.min(len as usize)];
+        let mut at = 0;
+        while at < len {
+            let piece = zeroes.len().min((len - at) as usize);
+            self.file.write_all_at(&zeroes[..piece], at)?;
+            at += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+impl File for FsFile {
+    type View = Mmap;
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn view(&self) -> io::Result<Mmap> {
+        // SAFETY: the directory is locked against other servers, and this one never truncates a
+        // file that it maps. Bytes may still change under a reader of a live segment; readers take
+        // nothing for a record before its checksum fits. A failing device raises SIGBUS, which
+        // ends the process (`signals`).
+        unsafe { Mmap::map(&*self.file) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Makes files durable without blocking the executor; keeps the last file's handle, because the
+/// log syncs one file thousands of times.
+#[derive(Default)]
+pub struct Syncer {
+    open: Option<(u64, BufferedFile)>,
+}
+
+impl Syncer {
+    /// fdatasync through io_uring.
+    ///
+    /// # Errors
+    /// Nothing is known about the file's content any more.
+    pub async fn sync(&mut self, file: &FsFile) -> io::Result<()> {
+        if self.open.as_ref().is_none_or(|(id, _)| *id != file.id) {
+            if let Some((_, old)) = self.open.take() {
+                let _ = old.close().await; // a duplicate: closing it says nothing about the data
+            }
+            let own = file.file.try_clone()?.into_raw_fd();
+            // SAFETY: the descriptor was just duplicated and is handed over.
+            self.open = Some((file.id, unsafe { BufferedFile::from_raw_fd(own) }));
+        }
+        let (_, open) = self.open.as_ref().expect("opened above");
+        open.fdatasync()
+            .await
+            .map_err(|e| io::Error::other(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_made_written_mapped_synced_and_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(&dir.path().join("ringkeeper-1")).unwrap();
+        let file = storage.create("a", 100_000).unwrap();
+        file.write_at(5000, b"hello").unwrap();
+        assert_eq!(&file.view().unwrap()[4999..5006], b"\0hello\0");
+        storage.rename("a", "b").unwrap();
+        storage.sync_dir().unwrap();
+        assert_eq!(storage.list().unwrap(), ["b"]);
+        crate::rt::run(None, async move {
+            let mut syncer = Syncer::default();
+            syncer.sync(&file).await.unwrap();
+            syncer.sync(&file).await.unwrap();
+            let other = storage.create("c", 10).unwrap();
+            syncer.sync(&other).await.unwrap();
+        })
+        .unwrap();
+    }
+}

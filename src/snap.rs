@@ -1,0 +1,284 @@
+//! Snapshots of the tree, and the start-up that reads them: newest whole snapshot, then the log.
+//!
+//! A snapshot of zxid z is made from the snapshot before it and the log in between, on a thread of
+//! its own: no executor and no live tree takes part. This first cut replays into a scratch tree,
+//! which costs the memory of a second tree while it runs.
+
+use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
+use crate::log::storage::Storage;
+use crate::log::{Identities, Log, LogConfig, RecoveryError, Scan};
+use crate::tree::{BodyError, BodyReader, Tree};
+use crate::txn::record::{self, RecordError};
+use crate::txn::{Entry, TxnDigest};
+use crate::types::Zxid;
+use std::io;
+
+/// Why no tree could be recovered, or no snapshot made.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapError {
+    /// The log refuses.
+    #[error(transparent)]
+    Log(#[from] RecoveryError),
+    /// The file is damaged, or can't be read or written.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// The file is whole, its content is not.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The operating system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A record passes its checksum and is none.
+    #[error(
+        "the log's record of {zxid} can't be read: {source}; report this, and restore a backup"
+    )]
+    Record {
+        /// The transaction.
+        zxid: Zxid,
+        /// Why.
+        source: RecordError,
+    },
+    /// Transactions between the snapshot and the log are missing.
+    #[error(
+        "transactions are missing: the newest readable snapshot ends at {snapshot}, the log goes on \
+         at {log}; restore the missing snapshot or log files from a backup"
+    )]
+    Gap {
+        /// Where the snapshot ends.
+        snapshot: Zxid,
+        /// Where the log begins.
+        log: Zxid,
+    },
+    /// Replay made another tree than there was.
+    #[error(
+        "the tree's digest after {zxid} is {found:#x}, the log says {expected:#x}: keep the data \
+         directory, report this, and restore a backup"
+    )]
+    Digest {
+        /// The transaction.
+        zxid: Zxid,
+        /// In the log.
+        expected: u64,
+        /// Computed.
+        found: u64,
+    },
+    /// The log does not reach the zxid that a snapshot was asked for.
+    #[error("the log ends at {0}, before the snapshot that was asked for")]
+    Short(Zxid),
+}
+
+/// What start-up found.
+pub struct Recovered<S: Storage> {
+    /// The state after the last good transaction.
+    pub tree: Tree,
+    /// The log, ready to be opened.
+    pub scan: Scan<S>,
+    /// The snapshot that was read, and the length of its body.
+    pub snapshot: Option<(Zxid, u64)>,
+    /// Newer snapshots that could not be read, and why.
+    pub unreadable: Vec<String>,
+    /// Transactions replayed.
+    pub replayed: u64,
+}
+
+impl<S: Storage> Recovered<S> {
+    /// Begins to write where recovery ended.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn open(self, config: LogConfig, identities: Identities) -> io::Result<(Tree, Log<S>)> {
+        let log = self.scan.open(config, identities, self.tree.last_zxid())?;
+        Ok((self.tree, log))
+    }
+}
+
+/// Recovers the state from the snapshots in `data` and the segments in `log`. `observe` sees each
+/// transaction that is replayed. Changes nothing but the left-over of an interrupted snapshot.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn recover<S: Storage>(
+    data: &S,
+    log: &S,
+    observe: &mut dyn FnMut(&Entry),
+) -> Result<Recovered<S>, SnapError> {
+    snapshot_file::remove_temporary(data)?;
+    let (mut tree, snapshot, unreadable) = newest_readable(data, None)?;
+    let scan = Scan::new(log)?;
+    let replayed = replay(&mut tree, &scan, None, observe)?;
+    Ok(Recovered {
+        tree,
+        scan,
+        snapshot,
+        unreadable,
+        replayed,
+    })
+}
+
+type Newest = (Tree, Option<(Zxid, u64)>, Vec<String>);
+
+/// The newest whole snapshot not behind `upto`; a fresh tree if there is none.
+fn newest_readable<S: Storage>(data: &S, upto: Option<Zxid>) -> Result<Newest, SnapError> {
+    let mut unreadable = Vec::new();
+    for zxid in snapshot_file::list(data)? {
+        if upto.is_some_and(|upto| zxid > upto) {
+            continue;
+        }
+        match read(data, zxid) {
+            Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
+            Err(
+                e @ (SnapError::File(SnapshotError::Newer { .. })
+                | SnapError::Body(BodyError::Newer(_))),
+            ) => {
+                return Err(e);
+            }
+            Err(e) => unreadable.push(e.to_string()),
+        }
+    }
+    Ok((Tree::new(), None, unreadable))
+}
+
+fn read<S: Storage>(data: &S, zxid: Zxid) -> Result<(Tree, Written), SnapError> {
+    let mut reader = BodyReader::default();
+    let written = snapshot_file::read(data, zxid, |chunk| {
+        reader.push(chunk).map_err(SnapError::from)
+    })?;
+    Ok((reader.finish()?, written))
+}
+
+/// Applies the log behind the tree, to its end or to `upto`; each digest is compared.
+fn replay<S: Storage>(
+    tree: &mut Tree,
+    scan: &Scan<S>,
+    upto: Option<Zxid>,
+    observe: &mut dyn FnMut(&Entry),
+) -> Result<u64, SnapError> {
+    let mut replayed = 0;
+    for found in scan.transactions(tree.last_zxid()) {
+        let zxid = found.zxid;
+        if upto.is_some_and(|upto| zxid > upto) {
+            break;
+        }
+        if zxid != tree.last_zxid().next() {
+            return Err(SnapError::Gap {
+                snapshot: tree.last_zxid(),
+                log: zxid,
+            });
+        }
+        let unreadable = |source| SnapError::Record { zxid, source };
+        let entry = record::access(found.payload)
+            .and_then(|r| r.decode())
+            .map_err(unreadable)?;
+        tree.apply(&entry);
+        if let Some(TxnDigest {
+            version: TxnDigest::VERSION,
+            tree: expected,
+        }) = entry.digest
+            && expected != tree.digest()
+        {
+            return Err(SnapError::Digest {
+                zxid,
+                expected,
+                found: tree.digest(),
+            });
+        }
+        observe(&entry);
+        replayed += 1;
+    }
+    Ok(replayed)
+}
+
+/// Makes the snapshot of `zxid`, up to which everything in the log is durable. Blocks for long.
+///
+/// # Errors
+/// [`SnapError`]; nothing is left but a temporary file.
+pub fn make<S: Storage>(data: &S, log: &S, zxid: Zxid) -> Result<Written, SnapError> {
+    let (mut tree, ..) = newest_readable(data, Some(zxid))?;
+    let scan = Scan::live(log, zxid)?;
+    replay(&mut tree, &scan, Some(zxid), &mut |_| {})?;
+    if tree.last_zxid() != zxid {
+        return Err(SnapError::Short(tree.last_zxid()));
+    }
+    drop(scan);
+    write(data, &tree)
+}
+
+/// Writes the tree's state as a snapshot of its last zxid.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn write<S: Storage>(data: &S, tree: &Tree) -> Result<Written, SnapError> {
+    let mut writer = SnapshotWriter::create(data, tree.last_zxid())?;
+    tree.write_body(&mut |piece: &[u8]| writer.push(piece))?;
+    Ok(writer.finish()?)
+}
+
+/// Identity that a snapshot of this state has.
+pub fn root(tree: &Tree) -> Root {
+    let mut hash = blake3::Hasher::new();
+    let Ok(()) = tree.write_body(&mut |piece: &[u8]| {
+        hash.update(piece);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    *hash.finalize().as_bytes()
+}
+
+/// Removes all but the `retain` newest snapshots: the zxid of the oldest one kept, up to which the
+/// log is not needed any more. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub fn purge<S: Storage>(data: &S, retain: usize) -> io::Result<Option<Zxid>> {
+    let snapshots = snapshot_file::list(data)?;
+    let removed = snapshots.len() > retain;
+    for zxid in snapshots.iter().skip(retain) {
+        data.remove(&snapshot_file::name(*zxid))?;
+    }
+    if removed {
+        data.sync_dir()?;
+    }
+    Ok(snapshots.get(retain.max(1) - 1).copied())
+}
+
+/// Decides when a snapshot is due: when the log since the last one exceeds both `snapCount`
+/// transactions and half the bytes of the last snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    records_min: u64,
+    last_bytes: u64,
+    /// The log's counters when the last snapshot was asked for.
+    records_then: u64,
+    bytes_then: u64,
+    running: bool,
+}
+
+impl Schedule {
+    /// `replayed` transactions stand between the last snapshot, of `last_bytes`, and now.
+    pub fn new(records_min: u64, last_bytes: u64, replayed: u64) -> Schedule {
+        Schedule {
+            records_min: records_min.saturating_sub(replayed),
+            last_bytes,
+            records_then: 0,
+            bytes_then: 0,
+            running: false,
+        }
+    }
+
+    /// Whether to make one now; the caller makes it if so.
+    pub fn is_due(&mut self, records: u64, bytes: u64) -> bool {
+        let due = !self.running
+            && records - self.records_then >= self.records_min.max(1)
+            && bytes - self.bytes_then >= self.last_bytes / 2;
+        if due {
+            (self.records_then, self.bytes_then, self.running) = (records, bytes, true);
+        }
+        due
+    }
+
+    /// It was made (`Some(bytes)`), or it failed and is tried again after as many transactions.
+    pub fn made(&mut self, records_min: u64, bytes: Option<u64>) {
+        self.running = false;
+        self.records_min = records_min;
+        self.last_bytes = bytes.unwrap_or(self.last_bytes);
+    }
+}
