@@ -1,9 +1,7 @@
 //! The auth operation (client.md §6.3, §6.5): which identity a scheme's data gives.
 
+use crate::tree;
 use crate::txn::{AuthId, Credentials};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
 
 /// The provider refuses, or there is none: −115, then close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +37,10 @@ fn ip(address: &str) -> AuthId {
     }
 }
 
-/// `user:base64(SHA-1(user:password))`, the user being what precedes the first colon.
 fn digest(data: &[u8]) -> AuthId {
-    let text = String::from_utf8_lossy(data);
-    let user = text.split_once(':').map_or(&*text, |(user, _)| user);
-    let hash = STANDARD.encode(Sha1::digest(text.as_bytes()));
     AuthId {
         scheme: "digest".into(),
-        id: format!("{user}:{hash}").into(),
+        id: tree::digest_id(data).into(),
     }
 }
 

@@ -4,9 +4,9 @@
 use super::watches::{Kind, Watches};
 use crate::proto::ReadRequest;
 use crate::proto::reply::{self, EventType, ReplyHeader};
-use crate::tree::{Stat, Tree};
+use crate::tree::Tree;
+use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::txn::{Acl, AuthId, Data};
 use crate::types::{ConnId, ErrorCode, OpCode, Xid, Zxid};
 use std::sync::Arc;
 
@@ -20,30 +20,45 @@ pub(super) struct Reader<'a> {
     pub(super) out: &'a mut Vec<u8>,
 }
 
-/// What one read found.
-enum Found {
-    Stat(Stat),
-    Data(Data, Stat),
-    Acl(Vec<Acl>, Stat),
-    Names(Vec<Arc<str>>, Option<Stat>),
-}
-
-impl Found {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Found::Stat(stat) => stat.encode_into(out),
-            Found::Data(data, stat) => {
-                out.put_buf(data.as_deref());
+/// Appends the body of one read; nothing that counts when it fails.
+fn put_found(
+    out: &mut Vec<u8>,
+    tree: &Tree,
+    who: &[AuthId],
+    read: &ReadRequest,
+) -> Result<(), ErrorCode> {
+    match read {
+        ReadRequest::Exists { path, .. } => tree.exists(path, who)?.encode_into(out),
+        ReadRequest::GetData { path, .. } => {
+            let (data, stat) = tree.get_data(path, who)?;
+            out.put_buf(data.as_deref());
+            stat.encode_into(out);
+        }
+        ReadRequest::GetAcl { path } => {
+            let (acl, stat) = tree.get_acl(path, who)?;
+            reply::put_acl(out, &acl, &stat);
+        }
+        ReadRequest::GetChildren {
+            path, with_stat, ..
+        } => {
+            let (names, stat) = tree.children(path, who)?;
+            reply::put_names(out, names);
+            if *with_stat {
                 stat.encode_into(out);
             }
-            Found::Acl(acl, stat) => reply::put_acl(out, acl, stat),
-            Found::Names(names, stat) => {
-                reply::put_names(out, names.iter().map(|name| &**name));
-                if let Some(stat) = stat {
-                    stat.encode_into(out);
-                }
-            }
         }
+        ReadRequest::MultiRead { .. } | ReadRequest::SetWatches { .. } => {
+            unreachable!("these are not single reads")
+        }
+    }
+    Ok(())
+}
+
+/// Type of a successful result of multiRead (client.md §1.6).
+fn multi_read_type(op: &ReadRequest) -> OpCode {
+    match op {
+        ReadRequest::GetData { .. } => OpCode::GET_DATA,
+        _ => OpCode::GET_CHILDREN,
     }
 }
 
@@ -67,18 +82,17 @@ impl Reader<'_> {
     }
 
     fn single(&mut self, read: &ReadRequest) -> ErrorCode {
-        let found = self.look_up(read);
-        self.leave_watch(read, found.as_ref().err().copied());
-        match found {
-            Ok(found) => {
-                self.reply(ErrorCode::OK, |out| found.put(out));
-                ErrorCode::OK
-            }
-            Err(error) => {
-                self.reply(error, |_| {});
-                error
-            }
-        }
+        let start = self.out.len();
+        let (tree, who) = (self.tree, self.credentials);
+        let mut found = Ok(());
+        self.reply(ErrorCode::OK, |out| found = put_found(out, tree, who, read));
+        self.leave_watch(read, found.err());
+        let Err(error) = found else {
+            return ErrorCode::OK;
+        };
+        self.out.truncate(start);
+        self.reply(error, |_| {});
+        error
     }
 
     /// `exists` on an absent node is the only failed read that leaves a watch (client.md §2.5).
@@ -100,52 +114,24 @@ impl Reader<'_> {
         }
     }
 
-    fn look_up(&self, read: &ReadRequest) -> Result<Found, ErrorCode> {
-        let (tree, who) = (self.tree, self.credentials);
-        Ok(match read {
-            ReadRequest::Exists { path, .. } => Found::Stat(tree.exists(path, who)?),
-            ReadRequest::GetData { path, .. } => {
-                let (data, stat) = tree.get_data(path, who)?;
-                Found::Data(data, stat)
-            }
-            ReadRequest::GetAcl { path } => {
-                let (acl, stat) = tree.get_acl(path, who)?;
-                Found::Acl(acl, stat)
-            }
-            ReadRequest::GetChildren {
-                path, with_stat, ..
-            } => {
-                let (names, stat) = tree.children(path, who)?;
-                Found::Names(names, with_stat.then_some(stat))
-            }
-            ReadRequest::MultiRead { .. } | ReadRequest::SetWatches { .. } => {
-                unreachable!("these are not single reads")
-            }
-        })
-    }
-
     /// Each operation stands for itself; watch flags inside are ignored (client.md §3.8).
     fn multi_read(&mut self, ops: &[ReadRequest], unsupported: bool) -> (ErrorCode, u64) {
-        let mut body = Vec::new();
-        for op in ops {
-            match self.look_up(op) {
-                Ok(found) => {
-                    let code = match found {
-                        Found::Data(..) => OpCode::GET_DATA,
-                        _ => OpCode::GET_CHILDREN,
-                    };
-                    reply::put_multi_result(&mut body, code);
-                    found.put(&mut body);
-                }
-                Err(error) => reply::put_multi_error(&mut body, error),
-            }
-        }
-        reply::put_multi_end(&mut body);
         let error = match unsupported {
             true => ErrorCode::MARSHALLING,
             false => ErrorCode::OK,
         };
-        self.reply(error, |out| out.extend_from_slice(&body));
+        let (tree, who) = (self.tree, self.credentials);
+        self.reply(error, |out| {
+            for op in ops {
+                let start = out.len();
+                reply::put_multi_result(out, multi_read_type(op));
+                if let Err(error) = put_found(out, tree, who, op) {
+                    out.truncate(start);
+                    reply::put_multi_error(out, error);
+                }
+            }
+            reply::put_multi_end(out);
+        });
         (error, 0)
     }
 

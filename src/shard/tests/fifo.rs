@@ -9,7 +9,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 }
@@ -23,12 +26,19 @@ fn a_read_waits_for_the_own_write() {
     let mut world = World::new();
     let conn = world.client();
     world.prompt = false;
-    world.send(conn, &[create(1, "/a"), read(2, 3, "/a", false), ping()].concat());
+    world.send(
+        conn,
+        &[create(1, "/a"), read(2, 3, "/a", false), ping()].concat(),
+    );
     assert_eq!(replies(&mut world, conn), []);
     world.commit(1);
     assert_eq!(
         replies(&mut world, conn),
-        [Said::Reply(1, 2, 0), Said::Reply(2, 2, 0), Said::Reply(-2, 2, 0)]
+        [
+            Said::Reply(1, 2, 0),
+            Said::Reply(2, 2, 0),
+            Said::Reply(-2, 2, 0)
+        ]
     );
 }
 
@@ -37,7 +47,12 @@ fn a_read_sees_its_place_between_two_own_writes() {
     let mut world = World::new();
     let conn = world.client();
     world.prompt = false;
-    let requests = [create(1, "/a"), read(2, 3, "/a", false), delete(3, "/a"), read(4, 3, "/a", false)];
+    let requests = [
+        create(1, "/a"),
+        read(2, 3, "/a", false),
+        delete(3, "/a"),
+        read(4, 3, "/a", false),
+    ];
     world.send(conn, &requests.concat());
     world.commit(2);
     assert_eq!(
@@ -69,7 +84,10 @@ fn a_failed_write_answers_with_the_zxid_that_it_took() {
     let mut world = World::new();
     let conn = world.client();
     world.send(conn, &[delete(1, "/none"), create(2, "/a")].concat());
-    assert_eq!(replies(&mut world, conn), [Said::Reply(1, 2, -101), Said::Reply(2, 3, 0)]);
+    assert_eq!(
+        replies(&mut world, conn),
+        [Said::Reply(1, 2, -101), Said::Reply(2, 3, 0)]
+    );
 }
 
 #[test]
@@ -84,7 +102,11 @@ fn a_refused_write_answers_in_its_place_with_the_last_applied_zxid() {
     world.turn();
     assert_eq!(
         replies(&mut world, conn),
-        [Said::Reply(1, 2, 0), Said::Reply(2, 2, -1), Said::Reply(3, 2, 0)]
+        [
+            Said::Reply(1, 2, 0),
+            Said::Reply(2, 2, -1),
+            Said::Reply(3, 2, 0)
+        ]
     );
     assert_eq!(world.shard.stats().in_flight, 0);
 }
@@ -119,14 +141,24 @@ fn an_unknown_operation_answers_in_order_and_ends_the_connection() {
     let mut world = World::new();
     let conn = world.client();
     world.prompt = false;
-    world.send(conn, &[create(1, "/a"), request(2, 999, |_| {}), create(3, "/b")].concat());
+    world.send(
+        conn,
+        &[create(1, "/a"), request(2, 999, |_| {}), create(3, "/b")].concat(),
+    );
     assert_eq!(replies(&mut world, conn), []);
     world.prompt = true;
     world.turn();
     let (bytes, closed) = world.take(conn);
-    assert_eq!(said(&split(&bytes)), [Said::Reply(1, 2, 0), Said::Reply(2, -1, -6)]);
+    assert_eq!(
+        said(&split(&bytes)),
+        [Said::Reply(1, 2, 0), Said::Reply(2, -1, -6)]
+    );
     assert!(closed);
-    assert_eq!(world.tree.last_zxid(), Zxid(2), "nothing behind it was executed");
+    assert_eq!(
+        world.tree.last_zxid(),
+        Zxid(2),
+        "nothing behind it was executed"
+    );
 }
 
 #[test]
@@ -166,7 +198,10 @@ fn a_failed_auth_answers_and_ends_the_connection() {
     let conn = world.client();
     world.send(conn, &[auth(7, "sasl", b"x"), create(8, "/a")].concat());
     let (bytes, closed) = world.take(conn);
-    assert_eq!((said(&split(&bytes)), closed), (vec![Said::Reply(7, 0, -115)], true));
+    assert_eq!(
+        (said(&split(&bytes)), closed),
+        (vec![Said::Reply(7, 0, -115)], true)
+    );
     assert!(world.tree.stat("/a").is_none());
 }
 
@@ -178,14 +213,21 @@ fn sync_waits_for_what_was_committed_and_keeps_its_place() {
     world.send(other, &create(1, "/o"));
     // Committed elsewhere, not yet applied here.
     world.shard.raise_committed(Zxid(3));
-    world.send(conn, &[sync(1), read(2, 3, "/o", false), create(3, "/p")].concat());
+    world.send(
+        conn,
+        &[sync(1), read(2, 3, "/o", false), create(3, "/p")].concat(),
+    );
     assert_eq!(replies(&mut world, conn), []);
     world.prompt = true;
     world.commit(1);
     world.turn();
     assert_eq!(
         replies(&mut world, conn),
-        [Said::Reply(1, 3, 0), Said::Reply(2, 3, 0), Said::Reply(3, 4, 0)]
+        [
+            Said::Reply(1, 3, 0),
+            Said::Reply(2, 3, 0),
+            Said::Reply(3, 4, 0)
+        ]
     );
 }
 
@@ -229,7 +271,10 @@ fn a_thousand_pipelined_requests_answer_in_order() {
             world.commit(dice.roll(20) as usize);
             for frame in replies(&mut world, conn) {
                 let (Said::Reply(_, zxid, _) | Said::Event(zxid, ..)) = frame;
-                assert!(zxid == 0 || zxid >= newest, "seed {seed}: {zxid} after {newest}");
+                assert!(
+                    zxid == 0 || zxid >= newest,
+                    "seed {seed}: {zxid} after {newest}"
+                );
                 newest = newest.max(zxid);
                 if let Said::Reply(xid, ..) = frame {
                     got.push(xid);
@@ -245,7 +290,9 @@ fn a_full_fifo_is_not_read_and_goes_on_when_there_is_room() {
     let mut world = World::with(|config| config.fifo_max = 3);
     let conn = world.client();
     world.prompt = false;
-    let creates: Vec<u8> = (1..=8).flat_map(|xid| create(xid, &format!("/{xid}"))).collect();
+    let creates: Vec<u8> = (1..=8)
+        .flat_map(|xid| create(xid, &format!("/{xid}")))
+        .collect();
     world.send(conn, &creates);
     assert_eq!(world.logged.len(), 3);
     assert!(!world.shard.wants_input(conn));
@@ -263,7 +310,9 @@ fn credits_are_shared_and_come_back() {
     let mut world = World::with(|config| config.in_flight_max = 4);
     let (greedy, modest, gone) = (world.client(), world.client(), world.client());
     world.prompt = false;
-    let creates: Vec<u8> = (1..=9).flat_map(|xid| create(xid, &format!("/{xid}"))).collect();
+    let creates: Vec<u8> = (1..=9)
+        .flat_map(|xid| create(xid, &format!("/{xid}")))
+        .collect();
     world.send(gone, &create(1, "/g"));
     world.send(greedy, &creates);
     assert_eq!(world.logged.len(), 4);
@@ -292,7 +341,10 @@ fn world_with_a_big_node() -> (World, ConnId) {
         config.output_limit = 50_000;
     });
     let conn = world.client();
-    world.send(conn, &create_acl(1, "/big", &[7; 4000], 0, &[("world", "anyone")]));
+    world.send(
+        conn,
+        &create_acl(1, "/big", &[7; 4000], 0, &[("world", "anyone")]),
+    );
     world.frames(conn);
     (world, conn)
 }
@@ -300,7 +352,9 @@ fn world_with_a_big_node() -> (World, ConnId) {
 #[test]
 fn output_that_nobody_takes_stops_input_and_reads() {
     let (mut world, conn) = world_with_a_big_node();
-    let reads: Vec<u8> = (2..=21).flat_map(|xid| read(xid, 4, "/big", false)).collect();
+    let reads: Vec<u8> = (2..=21)
+        .flat_map(|xid| read(xid, 4, "/big", false))
+        .collect();
     world.send(conn, &reads);
     assert!(!world.shard.wants_input(conn));
     let mut got = Vec::new();
@@ -328,7 +382,11 @@ fn a_read_between_own_writes_under_way_does_not_wait_for_room() {
     let (bytes, _) = world.take(conn);
     let frames = split(&bytes);
     for frame in &frames[1..6] {
-        assert_eq!(frame.len(), 16 + 4 + 4000 + 68, "the data before the own later write");
+        assert_eq!(
+            frame.len(),
+            16 + 4 + 4000 + 68,
+            "the data before the own later write"
+        );
     }
     assert_eq!(said(&frames).last(), Some(&Said::Reply(8, 4, 0)));
 }
@@ -354,7 +412,10 @@ fn output_beyond_the_limit_ends_the_connection() {
 fn a_length_beyond_the_limit_closes_the_connection() {
     for (bytes, answers) in [
         (vec![0, 0, 0, 7, 1, 2, 3, 4, 5, 6, 7], "a header cut short"),
-        (0x10_0000i32.to_be_bytes().to_vec(), "one beyond jute.maxbuffer"),
+        (
+            0x10_0000i32.to_be_bytes().to_vec(),
+            "one beyond jute.maxbuffer",
+        ),
         ((-1i32).to_be_bytes().to_vec(), "negative"),
     ] {
         let mut world = World::new();
@@ -371,8 +432,20 @@ fn any_request() -> impl Strategy<Value = (i32, Vec<u8>)> {
     (
         1..i32::MAX,
         prop_oneof![
-            Just(1), Just(2), Just(3), Just(4), Just(5), Just(6), Just(7), Just(8), Just(9),
-            Just(12), Just(14), Just(15), Just(22), Just(101),
+            Just(1),
+            Just(2),
+            Just(3),
+            Just(4),
+            Just(5),
+            Just(6),
+            Just(7),
+            Just(8),
+            Just(9),
+            Just(12),
+            Just(14),
+            Just(15),
+            Just(22),
+            Just(101),
         ],
         any::<Vec<u8>>(),
     )

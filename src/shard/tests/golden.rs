@@ -69,9 +69,8 @@ fn golden_dead_session_for_a_bad_password_and_for_an_unknown_session() {
             world.send(first, &close(1));
         }
         let conn = world.accept();
-        let request = format!(
-            "0000002d 00000000 0000000000000000 00002710 {session} 00000010 {password} 00"
-        );
+        let request =
+            format!("0000002d 00000000 0000000000000000 00002710 {session} 00000010 {password} 00");
         exchange(&mut world, conn, &request, DEAD, true);
         assert_eq!(world.reattaches, asked);
     }
@@ -109,8 +108,10 @@ fn golden_own_write_with_own_watch() {
     world.zxid = Zxid(0x119);
     world.send(conn, &set_data(3, "/w", b"new"));
     let (bytes, closed) = world.take(conn);
-    let head = hex("0000001e ffffffff 0000000000000119 00000000 00000003 00000003 00000002 2f77
-                    00000054 00000003 0000000000000119 00000000");
+    let head = hex(
+        "0000001e ffffffff 0000000000000119 00000000 00000003 00000003 00000002 2f77
+                    00000054 00000003 0000000000000119 00000000",
+    );
     assert_eq!(bytes[..head.len()], head);
     assert_eq!((bytes.len(), closed), (head.len() + 68, false));
 }
@@ -127,8 +128,10 @@ fn golden_catch_up_of_set_watches() {
     assert_eq!(
         world.take(conn),
         (
-            hex("0000001e ffffffff ffffffffffffffff 00000000 00000003 00000003 00000002 2f77
-                 00000010 fffffff8 0000000000000147 00000000"),
+            hex(
+                "0000001e ffffffff ffffffffffffffff 00000000 00000003 00000003 00000002 2f77
+                 00000010 fffffff8 0000000000000147 00000000"
+            ),
             false
         )
     );
@@ -212,7 +215,9 @@ fn golden_multi() {
         out.extend(hex("0000000f 00 ffffffff"));
         put_create(out, "/mu/b", b"", 0, &[("world", "anyone")]);
         out.extend(hex("00000002 00 ffffffff 00000005 2f6d752f78 ffffffff"));
-        out.extend(hex("00000005 00 ffffffff 00000003 2f6d75 00000001 31 ffffffff"));
+        out.extend(hex(
+            "00000005 00 ffffffff 00000003 2f6d75 00000001 31 ffffffff",
+        ));
         out.extend(hex("0000000d 00 ffffffff 00000003 2f6d75 ffffffff"));
         out.extend(hex("ffffffff 01 ffffffff"));
     });
@@ -241,7 +246,9 @@ fn golden_stat_of_the_root() {
     world.send(conn, &read(1, 3, "/", false));
     assert_eq!(
         world.frames(conn)[0][16..],
-        hex("0000000000000000 0000000000000000 0000000000000000 0000000000000000
-             00000000 ffffffff 00000000 0000000000000000 00000000 00000001 0000000000000000")
+        hex(
+            "0000000000000000 0000000000000000 0000000000000000 0000000000000000
+             00000000 ffffffff 00000000 0000000000000000 00000000 00000001 0000000000000000"
+        )
     );
 }

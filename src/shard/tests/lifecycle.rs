@@ -36,9 +36,16 @@ fn a_client_that_has_seen_more_is_closed_without_reply() {
     for (seen, silent) in [(1, false), (2, true)] {
         for session in [SessionId(0), FIRST] {
             let conn = world.accept();
-            world.send(conn, &connect(Zxid(seen), 10_000, session, &password(session)));
+            world.send(
+                conn,
+                &connect(Zxid(seen), 10_000, session, &password(session)),
+            );
             let (bytes, closed) = world.take(conn);
-            assert_eq!((bytes.is_empty(), closed), (silent, silent), "{seen} {session}");
+            assert_eq!(
+                (bytes.is_empty(), closed),
+                (silent, silent),
+                "{seen} {session}"
+            );
             world.zxid = Zxid(1.max(world.zxid.0));
         }
         if seen == 1 {
@@ -77,7 +84,11 @@ fn frames_behind_the_connect_request_are_executed_after_the_response() {
     assert_eq!(response(&frames[0]), (10_000, FIRST.0));
     assert_eq!(
         said(&frames[1..]),
-        [Said::Reply(-4, 0, 0), Said::Reply(1, 2, 0), Said::Reply(2, 2, 0)]
+        [
+            Said::Reply(-4, 0, 0),
+            Said::Reply(1, 2, 0),
+            Said::Reply(2, 2, 0)
+        ]
     );
 }
 
@@ -88,7 +99,10 @@ fn nothing_of_the_old_connection_executes_after_a_reattach() {
     world.send(old, &read(1, 3, "/late", true));
     world.frames(old);
     world.prompt = false;
-    world.send(old, &[create(2, "/early"), read(3, 3, "/early", false)].concat());
+    world.send(
+        old,
+        &[create(2, "/early"), read(3, 3, "/early", false)].concat(),
+    );
 
     let new = world.accept();
     world.send(new, &reattach(FIRST));
@@ -116,8 +130,12 @@ fn a_write_that_the_pipeline_has_not_seen_yet_is_stale_after_a_reattach() {
     let before = world.tree.last_zxid();
     // The re-attach reaches the pipeline first, then a write of the old connection, before the
     // shard has heard of the Detach.
-    world.shard.receive(&world.tree, new, &reattach(FIRST), world.now);
-    world.shard.receive(&world.tree, old, &create(1, "/stale"), world.now);
+    world
+        .shard
+        .receive(&world.tree, new, &reattach(FIRST), world.now);
+    world
+        .shard
+        .receive(&world.tree, old, &create(1, "/stale"), world.now);
     assert_eq!(world.shard.stats().in_flight, 1);
     world.turn();
     assert_eq!(world.take(old), (vec![], true));
@@ -159,7 +177,9 @@ fn a_grant_waits_until_the_replica_has_reached_its_state() {
     world.prompt = false;
     world.send(writer, &create(1, "/a"));
     // Granted by hand, on the state that the write makes.
-    world.shard.receive(&world.tree, conn, &reattach(SessionId(5)), world.now);
+    world
+        .shard
+        .receive(&world.tree, conn, &reattach(SessionId(5)), world.now);
     assert!(world.shard.poll_up(world.now).is_some());
     let origin = Origin {
         shard: ShardId(0),
@@ -194,7 +214,10 @@ fn closing_fires_the_own_watches_before_the_reply_and_ends_the_connection() {
     world.turn();
     let (bytes, closed) = world.take(conn);
     let event = Said::Event(4, 2, "/e".into());
-    assert_eq!((said(&split(&bytes)), closed), (vec![event.clone(), Said::Reply(3, 4, 0)], true));
+    assert_eq!(
+        (said(&split(&bytes)), closed),
+        (vec![event.clone(), Said::Reply(3, 4, 0)], true)
+    );
     assert_eq!(said(&world.frames(other)), [event]);
     assert!(world.tree.stat("/never").is_none());
     assert_eq!(world.shard.stats().connections, 1);
@@ -345,17 +368,27 @@ fn figures_of_connections_and_of_the_shard() {
     world.send(conn, &[create(5, "/a"), read(6, 3, "/a", true)].concat());
     world.send(conn, &create(7, "/a"));
     let line = world.shard.connections().next().unwrap();
-    assert_eq!((line.queued, line.received, line.sent, line.last_op), (3, 4, 1, "SESS"));
+    assert_eq!(
+        (line.queued, line.received, line.sent, line.last_op),
+        (3, 4, 1, "SESS")
+    );
     world.now.micros += 3000;
     world.commit(1);
     let line = world.shard.connections().next().unwrap();
     assert_eq!(line.last_op, "EXIS");
-    assert_eq!((line.latency.count, line.latency.min_ms, line.latency.max_ms), (3, 0, 3));
+    assert_eq!(
+        (line.latency.count, line.latency.min_ms, line.latency.max_ms),
+        (3, 0, 3)
+    );
     assert_eq!(line.last_xid.unwrap().0, 6);
     assert_eq!(line.last_zxid, Zxid(2));
     world.commit(1);
     let line = world.shard.connections().next().unwrap();
-    assert_eq!((line.last_op, line.last_zxid), ("NA", Zxid(3)), "a failed write");
+    assert_eq!(
+        (line.last_op, line.last_zxid),
+        ("NA", Zxid(3)),
+        "a failed write"
+    );
     let session = line.session.unwrap();
     assert_eq!((session.session, session.timeout_ms), (FIRST, 10_000));
     let stats = world.shard.stats();
@@ -365,5 +398,8 @@ fn figures_of_connections_and_of_the_shard() {
     world.shard.reset_connection_stats();
     assert_eq!(world.shard.stats().received, 0);
     let line = world.shard.connections().next().unwrap();
-    assert_eq!((line.received, line.last_op, line.last_zxid), (0, "NA", Zxid(-1)));
+    assert_eq!(
+        (line.received, line.last_op, line.last_zxid),
+        (0, "NA", Zxid(-1))
+    );
 }

@@ -6,9 +6,7 @@ use crate::shard::{Peer, Shard, ShardConfig};
 use crate::tree::{Overlay, PrepareContext, Rules, SessionState, Tree};
 use crate::txn::jute::Put;
 use crate::txn::{AuthId, WriteRequest};
-use crate::types::{
-    ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
-};
+use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs, Xid, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -194,7 +192,8 @@ impl World {
                     return self.say(Notice::Dead(origin));
                 }
                 let generation = self.generations[&session];
-                self.generations.insert(session, Generation(generation.0 + 1));
+                self.generations
+                    .insert(session, Generation(generation.0 + 1));
                 self.waiting.insert(session, (origin, timeout_ms));
                 self.say(Notice::Detach {
                     session,

@@ -99,7 +99,11 @@ fn trigger_table_for_the_same_and_for_another_session() {
                 if row.exists {
                     world.send(watcher, &create(2, "/p/n"));
                 }
-                let op = if row.exists || path == "/p" { op } else { op_absent };
+                let op = if row.exists || path == "/p" {
+                    op
+                } else {
+                    op_absent
+                };
                 world.send(watcher, &read(3, op, path, true));
                 world.frames(watcher);
                 let watches = world.shard.stats().watches.total;
@@ -110,7 +114,10 @@ fn trigger_table_for_the_same_and_for_another_session() {
                 let mut got = said(&world.frames(watcher));
                 if same {
                     // The reply comes behind the events.
-                    assert!(matches!(got.pop(), Some(Said::Reply(9, z, _)) if z == zxid), "{case}");
+                    assert!(
+                        matches!(got.pop(), Some(Said::Reply(9, z, _)) if z == zxid),
+                        "{case}"
+                    );
                 }
                 assert_eq!(got, events, "{case}");
 
@@ -130,7 +137,11 @@ fn a_delete_tells_a_connection_once_and_uses_up_both_watches() {
         world.send(conn, &read(3, op, path, true));
     }
     world.frames(conn);
-    assert_eq!(world.shard.stats().watches.total, 3, "exists and getData are one entry");
+    assert_eq!(
+        world.shard.stats().watches.total,
+        3,
+        "exists and getData are one entry"
+    );
     world.send(conn, &delete(4, "/p/n"));
     assert_eq!(
         said(&world.frames(conn)),
@@ -164,7 +175,11 @@ fn which_reads_leave_a_watch() {
     let mut watches = 0;
     for (op, path, error, added) in table {
         world.send(conn, &read(1, op, path, true));
-        assert_eq!(said(&world.frames(conn)), [Said::Reply(1, 3, error)], "{op} {path}");
+        assert_eq!(
+            said(&world.frames(conn)),
+            [Said::Reply(1, 3, error)],
+            "{op} {path}"
+        );
         watches += added;
         assert_eq!(world.shard.stats().watches.total, watches, "{op} {path}");
     }
@@ -177,8 +192,14 @@ fn an_event_comes_before_the_read_that_its_write_frees() {
     world.send(conn, &[create(1, "/w"), read(2, 4, "/w", true)].concat());
     world.frames(conn);
     world.prompt = false;
-    world.send(conn, &[set_data(3, "/w", b"x"), read(4, 4, "/w", true)].concat());
-    world.send(conn, &[set_data(5, "/w", b"y"), read(6, 4, "/w", false)].concat());
+    world.send(
+        conn,
+        &[set_data(3, "/w", b"x"), read(4, 4, "/w", true)].concat(),
+    );
+    world.send(
+        conn,
+        &[set_data(5, "/w", b"y"), read(6, 4, "/w", false)].concat(),
+    );
     world.commit(2);
     assert_eq!(
         said(&world.frames(conn)),
@@ -233,7 +254,10 @@ fn an_event_that_its_receiver_may_not_read_is_dropped_and_its_watch_used_up() {
     }
     let secret = [("digest", "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=")];
     world.send(writer, &create_acl(1, "/secret", b"", 0, &secret));
-    assert_eq!(said(&world.frames(bob)), [Said::Event(4, 1, "/secret".into())]);
+    assert_eq!(
+        said(&world.frames(bob)),
+        [Said::Event(4, 1, "/secret".into())]
+    );
     assert_eq!(said(&world.frames(blind)), []);
     assert_eq!(world.shard.stats().watches.total, 0);
 }
@@ -277,7 +301,10 @@ fn set_watches_catches_up_and_watches_the_rest() {
     );
     // Data on /same, exists on /absent, child on /same.
     assert_eq!(world.shard.stats().watches.total, 3);
-    world.send(writer, &[create(6, "/absent"), create(7, "/same/k")].concat());
+    world.send(
+        writer,
+        &[create(6, "/absent"), create(7, "/same/k")].concat(),
+    );
     world.send(writer, &set_data(8, "/same", b"x"));
     assert_eq!(
         said(&world.frames(conn)),
@@ -299,5 +326,13 @@ fn watches_end_with_their_connection() {
     assert_eq!(world.shard.stats().watches.connections, 2);
     world.shard.closed(conn, world.now);
     let watches = world.shard.stats().watches;
-    assert_eq!((watches.connections, watches.paths, watches.data, watches.total), (1, 1, 1, 2));
+    assert_eq!(
+        (
+            watches.connections,
+            watches.paths,
+            watches.data,
+            watches.total
+        ),
+        (1, 1, 1, 2)
+    );
 }
