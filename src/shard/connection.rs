@@ -163,6 +163,10 @@ pub(super) struct Connection {
     /// sync requests in the FIFO.
     pub(super) syncs: usize,
     pub(super) output: Vec<u8>,
+    /// Length of the output when it was looked at last.
+    accounted: usize,
+    /// Bytes appended while the output was full already.
+    pub(super) excess: usize,
     pub(super) unsent: Vec<Timing>,
     /// In the shard's list of connections that the driver must look at.
     pub(super) dirty: bool,
@@ -196,6 +200,8 @@ impl Connection {
             unanswered_writes: 0,
             syncs: 0,
             output: Vec::new(),
+            accounted: 0,
+            excess: 0,
             unsent: Vec::new(),
             dirty: false,
             stalled: false,
@@ -223,6 +229,21 @@ impl Connection {
     /// Sequence of the next request.
     pub(super) fn next_sequence(&self) -> u64 {
         self.first_sequence + self.fifo.len() as u64
+    }
+
+    /// Counts what has just been appended. A single reply may be of any size: only what comes on
+    /// top of a full output is in excess.
+    pub(super) fn account_output(&mut self, output_max: usize) {
+        if self.accounted > output_max {
+            self.excess += self.output.len() - self.accounted;
+        }
+        self.accounted = self.output.len();
+    }
+
+    /// Empties the output.
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        (self.accounted, self.excess) = (0, 0);
+        std::mem::take(&mut self.output)
     }
 
     /// Takes the head of the FIFO.

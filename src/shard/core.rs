@@ -407,7 +407,7 @@ impl Core {
             self.totals.latency.add(ms);
         }
         self.sent(c, timing, frames);
-        if c.output.len() > self.config.output_limit {
+        if c.excess > self.config.output_excess_max {
             self.end(c, Ending::Discard);
         }
     }
@@ -416,6 +416,7 @@ impl Core {
         c.counters.sent += frames;
         self.totals.sent += frames;
         c.unsent.push(timing);
+        c.account_output(self.config.output_max);
         mark_dirty(&mut self.dirty, c);
     }
 
@@ -596,7 +597,7 @@ impl Core {
         let discard = ending == Ending::Discard;
         mark_dirty(&mut self.dirty, c);
         if discard {
-            c.output = Vec::new();
+            c.take_output();
             c.unsent = Vec::new();
         }
         if c.ended() {

@@ -66,10 +66,10 @@ pub struct ShardConfig {
     pub fifo_max: usize,
     /// Unsent output above which a connection is not read and its reads wait, bytes.
     pub output_max: usize,
-    /// Unsent output above which a connection is closed, bytes. Between the two there is only
-    /// what can't wait: events, outcomes, and reads that were sent between two writes that are
+    /// What may be appended to a full output before the connection is closed, bytes. Only what
+    /// can't wait is: events, outcomes, and reads that were sent between two writes that are
     /// already under way, because a read must not see its session's later write.
-    pub output_limit: usize,
+    pub output_excess_max: usize,
     /// How long a handshake may take, ms.
     pub handshake_timeout_ms: u64,
 }
@@ -86,7 +86,7 @@ impl ShardConfig {
             in_flight_max: constants::OUTSTANDING_MAX,
             fifo_max: constants::OUTSTANDING_MAX,
             output_max: constants::OUTPUT_MAX,
-            output_limit: 4 * constants::OUTPUT_MAX,
+            output_excess_max: 4 * constants::OUTPUT_MAX,
             handshake_timeout_ms: constants::HANDSHAKE_TIMEOUT_MS,
         }
     }
@@ -115,8 +115,7 @@ impl Shard {
     /// Without connections.
     pub fn new(config: ShardConfig) -> Shard {
         assert!(config.session_timeout_min_ms <= config.session_timeout_max_ms);
-        assert!(config.output_max < config.output_limit && config.fifo_max > 0);
-        assert!(config.tick_time_ms > 0 && config.frame_max > 0);
+        assert!(config.tick_time_ms > 0 && config.frame_max > 0 && config.fifo_max > 0);
         Shard {
             conns: Slab::default(),
             core: Core::new(config),
@@ -273,7 +272,7 @@ impl Shard {
             self.core.record(timing, now);
         }
         let output = Output {
-            bytes: std::mem::take(&mut c.output),
+            bytes: c.take_output(),
             close: c.ended(),
             reset: c.phase == Phase::Ended { discard: true },
         };
@@ -356,7 +355,8 @@ impl Shard {
                 c.counters.sent += 1;
                 core.totals.sent += 1;
                 core::mark_dirty(&mut core.dirty, c);
-                if c.output.len() > core.config.output_limit {
+                c.account_output(core.config.output_max);
+                if c.excess > core.config.output_excess_max {
                     overfull.push(conn);
                 }
             });

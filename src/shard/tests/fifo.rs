@@ -338,7 +338,7 @@ fn credits_are_shared_and_come_back() {
 fn world_with_a_big_node() -> (World, ConnId) {
     let mut world = World::with(|config| {
         config.output_max = 10_000;
-        config.output_limit = 50_000;
+        config.output_excess_max = 40_000;
     });
     let conn = world.client();
     world.send(
@@ -406,6 +406,31 @@ fn output_beyond_the_limit_ends_the_connection() {
     assert_eq!((bytes.len(), closed), (0, true));
     world.commit(1);
     assert_eq!(world.shard.stats().in_flight, 0);
+}
+
+#[test]
+fn a_single_reply_may_be_of_any_size() {
+    let mut world = World::with(|config| {
+        config.output_max = 100;
+        config.output_excess_max = 100;
+    });
+    let conn = world.client();
+    let big = create_acl(1, "/big", &[7; 4000], 0, &[("world", "anyone")]);
+    world.send(conn, &big);
+    assert_eq!(replies(&mut world, conn), [Said::Reply(1, 2, 0)]);
+    world.send(
+        conn,
+        &[read(2, 4, "/big", true), set_data(3, "/big", b"")].concat(),
+    );
+    let (bytes, closed) = world.take(conn);
+    assert!(!closed);
+    // The setData has to wait until there is room.
+    assert_eq!(said(&split(&bytes)), [Said::Reply(2, 2, 0)]);
+    let rest = said(&world.frames(conn));
+    assert_eq!(
+        rest,
+        [Said::Event(3, 3, "/big".into()), Said::Reply(3, 3, 0)]
+    );
 }
 
 #[test]

@@ -104,7 +104,6 @@ impl World {
         let frames = self.frames(conn);
         assert_eq!(frames.len(), 1);
         assert_eq!(frames[0][4..8], 10_000i32.to_be_bytes());
-        self.session.0 += 1;
         self.prompt = prompt;
         conn
     }
@@ -178,6 +177,7 @@ impl World {
                 origin, timeout_ms, ..
             } => {
                 let session = self.session;
+                self.session.0 += 1;
                 self.generations.insert(session, Generation(1));
                 let request = WriteRequest::CreateSession { timeout_ms };
                 self.prepare(Some(origin), session, Xid(0), &request, &[]);
