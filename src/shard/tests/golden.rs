@@ -252,3 +252,32 @@ fn golden_stat_of_the_root() {
         )
     );
 }
+
+/// The layouts of client.md §1.6 and §3.8; Appendix A has no multiRead.
+#[test]
+fn multi_read_answers_each_operation_and_leaves_no_watch() {
+    let mut world = World::new();
+    let conn = connected(&mut world);
+    world.send(conn, &create_acl(1, "/a", b"x", 0, &[("world", "anyone")]));
+    world.take(conn);
+    let ops = hex("00000004 00 ffffffff 00000002 2f61 01
+                   00000008 00 ffffffff 00000002 2f61 01
+                   00000004 00 ffffffff 00000002 2f62 01");
+    let end = hex("ffffffff 01 ffffffff");
+    let whole = [ops.clone(), end.clone()].concat();
+    // exists is not allowed: −5, with what was found before it.
+    let stopped = [ops, hex("00000003 00 ffffffff 00000002 2f61 01"), end].concat();
+    for (body, error) in [(whole, "00000000"), (stopped, "fffffffb")] {
+        world.send(conn, &request(7, 22, |out| out.extend(body)));
+        let reply = world.frames(conn).remove(0);
+        let head = hex(&format!(
+            "00000007 0000000000000002 {error} 00000004 00 00000000 00000001 78"
+        ));
+        let tail = hex("00000008 00 00000000 00000000
+                        ffffffff 00 ffffff9b ffffff9b
+                        ffffffff 01 ffffffff");
+        assert_eq!(reply[..head.len()], head);
+        assert_eq!(reply[head.len() + 68..], tail);
+    }
+    assert_eq!(world.shard.stats().watches.total, 0);
+}
