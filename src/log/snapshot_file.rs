@@ -1,0 +1,260 @@
+//! A snapshot on disk: an opaque body in checksummed chunks, with a root hash as its identity.
+//!
+//! ```text
+//! file   = header ‖ chunk* ‖ end ‖ footer                                     little-endian
+//! header = magic 8 B ‖ format u32 ‖ 0 u32 ‖ zxid i64 ‖ crc32c u32 ‖ 0 u32     32 bytes
+//! chunk  = length u32 (1..=64 KiB) ‖ crc32c u32 ‖ bytes
+//! end    = 0 u32
+//! footer = body length u64 ‖ blake3 of the body 32 B ‖ crc32c u32             44 bytes
+//! ```
+//!
+//! The length of the body is known at its end, so it stands there; a reader needs no second pass.
+//! The root hash is over uncompressed bytes: members compare snapshots by it, however each stores
+//! them. A file is written under a temporary name and gets its own, `snap.<zxid, 16 hex digits>`,
+//! when all of it is durable: a file with that name is whole, or has rotted.
+
+use super::record::{u32_at, u64_at};
+use super::storage::{File, Storage};
+use crate::types::Zxid;
+use std::io;
+
+const MAGIC: [u8; 8] = *b"RKSNAPSH";
+/// The format that this server writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+/// Largest chunk, bytes.
+pub const CHUNK: usize = 64 << 10;
+const HEADER: usize = 32;
+const FOOTER: usize = 44;
+const TEMPORARY: &str = "tmp.snap";
+
+/// Identity of a snapshot.
+pub type Root = [u8; 32];
+
+/// Why a file is no snapshot. The reader falls back to an older one.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Damaged.
+    #[error("{file} is damaged at byte {offset}: {what}")]
+    Damaged {
+        /// Name of the file.
+        file: String,
+        /// Offset, bytes.
+        offset: usize,
+        /// What was found.
+        what: &'static str,
+    },
+    /// Made by a newer version.
+    #[error(
+        "{file} has snapshot format {format}, this server reads up to {FORMAT}: start the newer version"
+    )]
+    Newer {
+        /// Name of the file.
+        file: String,
+        /// What it says.
+        format: u32,
+    },
+    /// The operating system failed.
+    #[error("a snapshot can't be read or written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The name of a snapshot.
+pub fn name(zxid: Zxid) -> String {
+    format!("snap.{:016x}", zxid.0)
+}
+
+fn parse_name(name: &str) -> Option<Zxid> {
+    let digits = name
+        .strip_prefix("snap.")
+        .filter(|digits| digits.len() == 16)?;
+    i64::from_str_radix(digits, 16).ok().map(Zxid)
+}
+
+/// Snapshots of a directory, newest first.
+///
+/// # Errors
+/// The listing's.
+pub fn list<S: Storage>(storage: &S) -> io::Result<Vec<Zxid>> {
+    let mut found: Vec<_> = storage
+        .list()?
+        .iter()
+        .filter_map(|n| parse_name(n))
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+/// Removes what an interrupted writer left.
+///
+/// # Errors
+/// The operating system's.
+pub fn remove_temporary<S: Storage>(storage: &S) -> io::Result<()> {
+    if storage.list()?.iter().any(|n| n == TEMPORARY) {
+        storage.remove(TEMPORARY)?;
+        storage.sync_dir()?;
+    }
+    Ok(())
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Identity.
+    pub root: Root,
+    /// Length of the body.
+    pub bytes: u64,
+}
+
+/// Writes one snapshot; nothing is visible under its name before [`SnapshotWriter::finish`].
+pub struct SnapshotWriter<S: Storage> {
+    storage: S,
+    file: S::File,
+    zxid: Zxid,
+    offset: u64,
+    chunk: Vec<u8>,
+    hash: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<S: Storage> SnapshotWriter<S> {
+    /// Begins the snapshot of `zxid`.
+    ///
+    /// # Errors
+    /// The operating system's, `StorageFull` among them.
+    pub fn create(storage: &S, zxid: Zxid) -> io::Result<SnapshotWriter<S>> {
+        let file = storage.create(TEMPORARY, 0)?;
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend(MAGIC);
+        header.extend(FORMAT.to_le_bytes());
+        header.extend([0; 4]);
+        header.extend(zxid.0.to_le_bytes());
+        let crc = crc32c::crc32c(&header);
+        header.extend(crc.to_le_bytes());
+        header.extend([0; 4]);
+        file.write_at(0, &header)?;
+        Ok(SnapshotWriter {
+            storage: storage.clone(),
+            file,
+            zxid,
+            offset: HEADER as u64,
+            chunk: Vec::with_capacity(CHUNK),
+            hash: blake3::Hasher::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Adds bytes of the body.
+    ///
+    /// # Errors
+    /// The operating system's; the temporary file stays until the next start.
+    pub fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (head, rest) = bytes.split_at(bytes.len().min(CHUNK - self.chunk.len()));
+            self.chunk.extend_from_slice(head);
+            bytes = rest;
+            if self.chunk.len() == CHUNK {
+                self.write_chunk()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self) -> io::Result<()> {
+        let mut framed = Vec::with_capacity(8 + self.chunk.len());
+        framed.extend((self.chunk.len() as u32).to_le_bytes());
+        framed.extend(crc32c::crc32c(&self.chunk).to_le_bytes());
+        framed.append(&mut self.chunk);
+        self.file.write_at(self.offset, &framed)?;
+        self.offset += framed.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the file durable, then gives it its name, then makes the name durable.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn finish(mut self) -> io::Result<Written> {
+        if !self.chunk.is_empty() {
+            self.write_chunk()?;
+        }
+        let root: Root = *self.hash.finalize().as_bytes();
+        let mut end = vec![0; 4];
+        end.extend(self.bytes.to_le_bytes());
+        end.extend(root);
+        let crc = crc32c::crc32c(&end[4..]);
+        end.extend(crc.to_le_bytes());
+        self.file.write_at(self.offset, &end)?;
+        self.file.sync()?;
+        self.storage.rename(TEMPORARY, &name(self.zxid))?;
+        self.storage.sync_dir()?;
+        Ok(Written {
+            root,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// Reads the snapshot of `zxid`, handing over each chunk after its check, and checks the whole at
+/// the end: what `sink` made of the chunks counts only if this returns.
+///
+/// # Errors
+/// [`SnapshotError`], or what `sink` fails with.
+pub fn read<S: Storage, E: From<SnapshotError>>(
+    storage: &S,
+    zxid: Zxid,
+    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Written, E> {
+    let file = name(zxid);
+    let view = storage
+        .open(&file)
+        .and_then(|f| f.view())
+        .map_err(SnapshotError::from)?;
+    let damaged = |offset, what| SnapshotError::Damaged {
+        file: file.clone(),
+        offset,
+        what,
+    };
+    if view.len() < HEADER || view[..8] != MAGIC || u32_at(&view, 24) != crc32c::crc32c(&view[..24])
+    {
+        return Err(damaged(0, "a damaged header").into());
+    }
+    match u32_at(&view, 8) {
+        format if format > FORMAT => return Err(SnapshotError::Newer { file, format }.into()),
+        _ if u64_at(&view, 16) as i64 != zxid.0 => {
+            return Err(damaged(16, "another snapshot's zxid").into());
+        }
+        _ => {}
+    }
+    let mut at = HEADER;
+    let mut hash = blake3::Hasher::new();
+    let mut bytes = 0u64;
+    loop {
+        let cut = || damaged(at, "the file ends early");
+        let length = u32_at(view.get(at..at + 4).ok_or_else(cut)?, 0) as usize;
+        if length == 0 {
+            break;
+        }
+        let crc = u32_at(view.get(at + 4..at + 8).ok_or_else(cut)?, 0);
+        let chunk = view
+            .get(at + 8..at + 8 + length)
+            .filter(|_| length <= CHUNK)
+            .ok_or_else(cut)?;
+        if crc32c::crc32c(chunk) != crc {
+            return Err(damaged(at, "a damaged chunk").into());
+        }
+        hash.update(chunk);
+        bytes += length as u64;
+        sink(chunk)?;
+        at += 8 + length;
+    }
+    let footer = view.get(at + 4..).filter(|f| f.len() == FOOTER);
+    let footer = footer.ok_or_else(|| damaged(at, "no footer where the chunks end"))?;
+    let root: Root = *hash.finalize().as_bytes();
+    let sound = u32_at(footer, 40) == crc32c::crc32c(&footer[..40]);
+    if !sound || u64_at(footer, 0) != bytes || footer[8..40] != root {
+        return Err(damaged(at + 4, "a footer that does not fit the body").into());
+    }
+    Ok(Written { root, bytes })
+}

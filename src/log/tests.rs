@@ -1,0 +1,401 @@
+//! The log on a simulated disk: every case of the recovery table, and random lives.
+
+use super::recover::RecoveryError;
+use super::segment::HEADER_BLOCK;
+use super::storage::{File, Storage};
+use super::*;
+use crate::sim::disk::SimStorage;
+use crate::types::{Position, Tick, Zxid};
+use proptest::prelude::*;
+
+const SEGMENT: u64 = 64 << 10;
+const CONFIG: LogConfig = LogConfig {
+    segment_bytes: SEGMENT,
+};
+
+fn identities(mut seed: u128) -> Identities {
+    Box::new(move || {
+        seed += 1;
+        seed
+    })
+}
+
+fn open(
+    disk: &SimStorage,
+    seed: u128,
+) -> Result<(Log<SimStorage>, Vec<(Zxid, Vec<u8>)>), RecoveryError> {
+    let scan = Scan::new(disk)?;
+    let found = scan
+        .transactions(Zxid::ZERO)
+        .map(|r| (r.zxid, r.payload.to_vec()))
+        .collect();
+    Ok((scan.open(CONFIG, identities(seed), Zxid::ZERO)?, found))
+}
+
+fn fresh() -> (SimStorage, Log<SimStorage>) {
+    let disk = SimStorage::new(64 << 20);
+    let log = open(&disk, 1).unwrap().0;
+    (disk, log)
+}
+
+fn sync(log: &mut Log<SimStorage>) -> Durable<LogEnd> {
+    let ticket = log.begin_sync().expect("something to sync");
+    log.synced(ticket.run()).unwrap()
+}
+
+fn append(log: &mut Log<SimStorage>, disk: &SimStorage, zxid: i64, len: usize) {
+    while log.room_for(Need::Growing, len) == Room::Wait {
+        let order = log.poll_spare().expect("a spare is wanted");
+        log.spare_made(order.fulfil(disk)).unwrap();
+    }
+    assert_eq!(log.room_for(Need::Growing, len), Room::Yes);
+    log.append(Zxid(zxid), &vec![zxid as u8; len]).unwrap();
+}
+
+/// Records 1 to `n` of 1,000 bytes, each synced, the last one idle long enough for a seal.
+fn sealed(n: i64) -> (SimStorage, Vec<Position>) {
+    let (disk, mut log) = fresh();
+    let mut ends = vec![log.end().position];
+    for zxid in 1..=n {
+        append(&mut log, &disk, zxid, 1000);
+        ends.push(sync(&mut log).position());
+    }
+    log.tick(Tick(0)).unwrap();
+    log.tick(Tick(100)).unwrap();
+    sync(&mut log);
+    (disk, ends)
+}
+
+fn flip(disk: &SimStorage, name: &str, offset: u64) {
+    let file = disk.open(name).unwrap();
+    let byte = file.view().unwrap()[offset as usize] ^ 0x10;
+    file.write_at(offset, &[byte]).unwrap();
+}
+
+fn zxids(disk: &SimStorage) -> Vec<i64> {
+    open(disk, 99)
+        .unwrap()
+        .1
+        .into_iter()
+        .map(|(z, _)| z.0)
+        .collect()
+}
+
+fn refusal(disk: &SimStorage) -> (String, &'static str) {
+    match open(disk, 99) {
+        Err(RecoveryError::Corrupt { file, what, .. }) => (file, what),
+        Err(other) => panic!("{other}"),
+        Ok((_, found)) => panic!("started with {} records", found.len()),
+    }
+}
+
+fn segments(disk: &SimStorage) -> Vec<String> {
+    disk.list()
+        .unwrap()
+        .into_iter()
+        .filter(|n| n.starts_with("log."))
+        .collect()
+}
+
+fn offset(position: Position) -> u64 {
+    position.0 + HEADER_BLOCK as u64
+}
+
+#[test]
+fn case_a_clean_end() {
+    let (disk, _) = sealed(3);
+    assert_eq!(zxids(&disk), [1, 2, 3]);
+    assert_eq!(zxids(&disk), [1, 2, 3], "and again, over the fresh segment");
+}
+
+#[test]
+fn cases_b_and_c_a_torn_batch_goes_as_a_whole_and_never_returns() {
+    for valid_behind in [false, true] {
+        let (disk, mut log) = fresh();
+        append(&mut log, &disk, 1, 1000);
+        let end = sync(&mut log).position();
+        append(&mut log, &disk, 2, 1000);
+        append(&mut log, &disk, 3, 1000);
+        sync(&mut log);
+        drop(log);
+        let name = segments(&disk).remove(0);
+        if valid_behind {
+            flip(&disk, &name, offset(end) + 60);
+        } else {
+            disk.open(&name)
+                .unwrap()
+                .write_at(offset(end) + 60, &[0; 8000])
+                .unwrap();
+        }
+        let scan = Scan::new(&disk).unwrap();
+        assert_eq!(
+            (scan.is_torn(), scan.end().unwrap().zxid),
+            (valid_behind, Zxid(1))
+        );
+        let (mut log, found) = open(&disk, 7).unwrap();
+        assert_eq!(found.len(), 1);
+        append(&mut log, &disk, 2, 10);
+        sync(&mut log);
+        drop(log);
+        assert_eq!(zxids(&disk), [1, 2]);
+        assert!(
+            disk.open(&name).unwrap().view().unwrap()[offset(end) as usize..]
+                .iter()
+                .all(|&b| b == 0)
+        );
+    }
+}
+
+#[test]
+fn case_d_stale_bytes_of_a_recycled_segment_are_no_records() {
+    let (disk, mut log) = fresh();
+    let mut zxid = 0;
+    while log.counters().rolls < 6 {
+        zxid += 1;
+        append(&mut log, &disk, zxid, 3000);
+        sync(&mut log);
+        for name in log.retire(Zxid(zxid - 1)) {
+            disk.remove(&name).unwrap();
+        }
+    }
+    append(&mut log, &disk, zxid + 1, 3000);
+    let end = sync(&mut log).position();
+    let name = segments(&disk).pop().unwrap();
+    let behind = HEADER_BLOCK as u64 + end.0 - segment::parse_name(&name).unwrap().0;
+    let bytes = disk.open(&name).unwrap().view().unwrap();
+    assert!(bytes[behind as usize..].iter().any(|&b| b != 0), "stale bytes are there");
+    drop(log);
+    assert_eq!(zxids(&disk).last(), Some(&(zxid + 1)));
+}
+
+#[test]
+fn case_e_a_bad_record_below_d_is_corruption() {
+    let (disk, ends) = sealed(4);
+    for nth in 0..4 {
+        let at = offset(ends[nth]) + 100;
+        flip(&disk, &segments(&disk)[0], at);
+        let (_, what) = refusal(&disk);
+        assert_eq!(
+            what, "a damaged record with valid ones behind it",
+            "record {nth}"
+        );
+        flip(&disk, &segments(&disk)[0], at);
+    }
+    assert_eq!(zxids(&disk), [1, 2, 3, 4]);
+}
+
+#[test]
+fn cases_f_g_and_l_missing_segments() {
+    let (disk, mut log) = fresh();
+    let mut zxid = 0;
+    while log.segments() < 3 {
+        zxid += 1;
+        append(&mut log, &disk, zxid, 3000);
+        sync(&mut log);
+    }
+    let names = segments(&disk);
+    let unsealed_tail = zxid;
+    disk.rename(&names[1], "elsewhere").unwrap();
+    assert_eq!(
+        refusal(&disk).1,
+        "a damaged record, or a segment is missing behind it,"
+    );
+    disk.rename("elsewhere", &names[1]).unwrap();
+    log.close().unwrap();
+    assert_eq!(zxids(&disk).last(), Some(&unsealed_tail));
+    // The stop's seal lay in the last segment, and the next start's seal refers to its end.
+    disk.remove(&names[2]).unwrap();
+    assert_eq!(
+        refusal(&disk).1,
+        "a damaged record, or a segment is missing behind it,"
+    );
+    for later in &segments(&disk)[2..] {
+        disk.remove(later).unwrap();
+    }
+    // With nothing behind that says how far it went, the end can't be told from a torn one.
+    assert!(zxids(&disk).len() < zxid as usize);
+}
+
+#[test]
+fn cases_h_i_and_j_headers() {
+    let (disk, _) = sealed(1);
+    let name = segments(&disk).remove(0);
+    flip(&disk, &name, 20);
+    assert_eq!(refusal(&disk).1, "a damaged segment header");
+    flip(&disk, &name, 20);
+    disk.rename(&name, &segment::name(Position(16))).unwrap();
+    assert_eq!(
+        refusal(&disk).1,
+        "a segment that belongs under another name"
+    );
+    disk.rename(&segment::name(Position(16)), &name).unwrap();
+    let file = disk.open(&name).unwrap();
+    let mut header = file.view().unwrap()[..52].to_vec();
+    header[8] = 9;
+    let crc = crc32c::crc32c(&header[..48]);
+    header[48..].copy_from_slice(&crc.to_le_bytes());
+    file.write_at(0, &header).unwrap();
+    let Err(RecoveryError::Newer { format: 9, .. }) = open(&disk, 9).map(drop) else {
+        panic!()
+    };
+}
+
+#[test]
+fn a_full_disk_keeps_a_reserve_and_service_resumes() {
+    let disk = SimStorage::new(3 * SEGMENT);
+    let (mut log, _) = open(&disk, 1).unwrap();
+    disk.set_capacity(disk.used());
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(log.is_full());
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
+    assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
+    assert_eq!(log.room_for(Need::Reserve, SEGMENT as usize), Room::Full);
+    disk.set_capacity(3 * SEGMENT);
+    log.tick(Tick(0)).unwrap();
+    assert!(log.poll_spare().is_none(), "not before the retry is due");
+    log.tick(Tick(1000)).unwrap();
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+}
+
+#[test]
+fn a_failed_sync_ends_the_log() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 10);
+    disk.fail_next_sync();
+    let ticket = log.begin_sync().unwrap();
+    assert!(log.synced(ticket.run()).is_err());
+    assert!(log.append(Zxid(2), b"x").is_err());
+    assert!(log.begin_sync().is_none());
+}
+
+#[test]
+fn an_idle_log_writes_one_seal_and_no_more() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 10);
+    sync(&mut log);
+    let before = log.counters().seals;
+    for ms in 0..1000 {
+        log.tick(Tick(ms)).unwrap();
+        if let Some(ticket) = log.begin_sync() {
+            log.synced(ticket.run()).unwrap();
+        }
+    }
+    assert_eq!(log.counters().seals, before + 1);
+}
+
+#[test]
+fn a_snapshot_is_whole_or_refused() {
+    use snapshot_file::{SnapshotError, SnapshotWriter, list, read};
+    let disk = SimStorage::new(64 << 20);
+    let body: Vec<u8> = (0..200_000u32).map(|i| (i * 7) as u8).collect();
+    let mut writer = SnapshotWriter::create(&disk, Zxid(5)).unwrap();
+    body.chunks(777)
+        .for_each(|piece| writer.push(piece).unwrap());
+    assert_eq!(list(&disk).unwrap(), []);
+    let written = writer.finish().unwrap();
+    assert_eq!(list(&disk).unwrap(), [Zxid(5)]);
+    let mut again = Vec::new();
+    let found = read(&disk, Zxid(5), |chunk| {
+        again.extend_from_slice(chunk);
+        Ok::<(), SnapshotError>(())
+    });
+    assert_eq!((found.unwrap(), again == body), (written, true));
+    let name = snapshot_file::name(Zxid(5));
+    let len = disk.open(&name).unwrap().view().unwrap().len() as u64;
+    let unused = |at: u64| (12..16).contains(&at) || (28..32).contains(&at);
+    for at in (0..len)
+        .step_by(997)
+        .chain(0..40)
+        .chain(len - 50..len)
+        .filter(|&at| !unused(at))
+    {
+        flip(&disk, &name, at);
+        assert!(
+            read(&disk, Zxid(5), |_| Ok::<(), SnapshotError>(())).is_err(),
+            "byte {at}"
+        );
+        flip(&disk, &name, at);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(usize),
+    Sync,
+    Tick,
+    Spare,
+    Retire,
+    Crash { power_cut: bool },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0..5000usize).prop_map(Step::Append),
+        4 => Just(Step::Sync),
+        2 => Just(Step::Tick),
+        2 => Just(Step::Spare),
+        1 => Just(Step::Retire),
+        1 => any::<bool>().prop_map(|power_cut| Step::Crash { power_cut }),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+proptest! {
+    /// Whatever happens, what comes back is a prefix of what was appended, and holds everything
+    /// that was acknowledged.
+    #[test]
+    fn nothing_acknowledged_is_lost_and_nothing_else_appears(steps in steps(), seed in any::<u64>()) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let disk = SimStorage::new(64 << 20);
+        let mut log = open(&disk, 1).unwrap().0;
+        let mut appended: Vec<Vec<u8>> = Vec::new();
+        let (mut acknowledged, mut retired, mut tick, mut start) = (0usize, 0usize, 0u64, 1u128);
+        for step in steps {
+            match step {
+                Step::Append(len) => {
+                    if log.room_for(Need::Growing, len) == Room::Yes {
+                        let zxid = appended.len() as i64 + 1;
+                        appended.push((0..len).map(|_| rng.u8(..)).collect());
+                        log.append(Zxid(zxid), appended.last().unwrap()).unwrap();
+                    }
+                }
+                Step::Sync => if let Some(ticket) = log.begin_sync() {
+                    acknowledged = log.synced(ticket.run()).unwrap().zxid().0 as usize;
+                },
+                Step::Tick => {
+                    tick += 60;
+                    log.tick(Tick(tick)).unwrap();
+                }
+                Step::Spare => if let Some(order) = log.poll_spare() {
+                    log.spare_made(order.fulfil(&disk)).unwrap();
+                },
+                Step::Retire => {
+                    retired = acknowledged / 2;
+                    for name in log.retire(Zxid(retired as i64)) {
+                        disk.remove(&name).unwrap();
+                    }
+                }
+                Step::Crash { power_cut } => {
+                    drop(log);
+                    disk.restart(&mut rng, power_cut);
+                    start += 1000;
+                    let (again, found) = open(&disk, start).unwrap();
+                    log = again;
+                    let first = found.first().map_or(appended.len() + 1, |(z, _)| z.0 as usize);
+                    prop_assert!(first <= retired + 1 || found.is_empty() && retired >= acknowledged);
+                    for (nth, (zxid, payload)) in found.iter().enumerate() {
+                        prop_assert_eq!(zxid.0 as usize, first + nth);
+                        prop_assert_eq!(payload, &appended[first + nth - 1]);
+                    }
+                    let last = found.last().map_or(retired, |(z, _)| z.0 as usize);
+                    prop_assert!(last >= acknowledged, "{} acknowledged, {} found", acknowledged, last);
+                    appended.truncate(last);
+                    acknowledged = last;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! The writing end of the log.
+//!
+//! Records are gathered in a buffer; when a sync begins the buffer is written with one call, and
+//! while that sync is in flight the next batch gathers. There is no timer on this path.
+//!
+//! **Roll.** A record that does not fit any more (room for two seals is kept) closes the segment:
+//! what is gathered and a seal are written to it, the spare gets its header, is synced, gets its
+//! name, and the directory is synced; only then a record goes into it. The next ticket syncs the
+//! old file, then the new one, so nothing in the new one is acknowledged before the old one.
+//!
+//! **Seals** carry `durable_to` and nothing else. One is written when an acknowledged batch has not
+//! been covered by a later record for [`SEAL_DELAY_MS`], on roll, and on close. The sync of a seal
+//! exposes nothing new, so a seal never arms another.
+//!
+//! **Spares and the full disk.** One segment is kept ready ahead.
+//!
+//! | Spare | growing write | reserve (sessions, deletes, errors) |
+//! |---|---|---|
+//! | ready, or being made, and the record fits the segment | yes | yes |
+//! | ready, does not fit | yes, after a roll | yes, after a roll |
+//! | being made, does not fit | wait | wait |
+//! | can't be made, fits | **full** | yes: what is left of the segment is the reserve |
+//! | can't be made, does not fit | full | full |
+//!
+//! The next spare is ordered at a roll, so the reserve is nearly a whole segment; making it is
+//! tried again every [`RETRY_MS`], and service resumes by itself.
+
+use super::durable::{Durable, LogEnd};
+use super::record::{Identity, Kind, Record, size};
+use super::segment::{self, SegmentHeader};
+use super::storage::{File, Storage};
+use crate::constants::SEAL_DELAY_MS;
+use crate::types::{Position, Tick, Zxid};
+use std::collections::VecDeque;
+use std::io;
+
+/// A full disk is asked for a spare again after this long, ms.
+pub const RETRY_MS: u64 = 1000;
+/// Retired segments that wait to be used again; more are removed.
+const RECYCLE_MAX: usize = 2;
+const SEAL: u64 = size(0) as u64;
+/// What an archive may add to the entry that `room_for` is told of, bytes.
+const ARCHIVE_SLACK: usize = 160;
+
+/// Gives 128 random bits for each new segment.
+pub type Identities = Box<dyn FnMut() -> u128>;
+
+/// What the operator may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// Preallocated size of a segment; at least twice the largest record.
+    pub segment_bytes: u64,
+}
+
+/// How a record counts when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It makes the state larger.
+    Growing,
+    /// It opens, closes or expires a session, or can only make the state smaller.
+    Reserve,
+}
+
+/// Whether a record can be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Now.
+    Yes,
+    /// After the next [`Log::spare_made`].
+    Wait,
+    /// Not until the disk has room.
+    Full,
+}
+
+/// Files to sync, in order; one ticket is out at a time.
+#[derive(Debug)]
+pub struct SyncTicket<F> {
+    files: Vec<F>,
+    end: LogEnd,
+    /// Writing what was gathered failed already.
+    failed: Option<io::Error>,
+}
+
+/// A ticket that was worked off.
+#[derive(Debug)]
+pub struct SyncOutcome {
+    end: LogEnd,
+    result: io::Result<()>,
+}
+
+impl<F: File> SyncTicket<F> {
+    /// What to sync, in this order, all of them.
+    pub fn files(&self) -> &[F] {
+        &self.files
+    }
+
+    /// The syncs have ended. Whoever calls this vouches that a success means fdatasync of every
+    /// file in [`SyncTicket::files`].
+    pub fn done(self, result: io::Result<()>) -> SyncOutcome {
+        SyncOutcome {
+            end: self.end,
+            result: self.failed.map_or(result, Err),
+        }
+    }
+
+    /// Makes the syncs here and now, blocking.
+    pub fn run(self) -> SyncOutcome {
+        let result = self.files.iter().try_for_each(File::sync);
+        self.done(result)
+    }
+}
+
+/// A spare segment to make, on a thread that may block.
+#[derive(Clone, Debug)]
+pub struct SpareOrder {
+    name: String,
+    bytes: u64,
+    /// A retired segment to use again: its stale bytes have another identity and stay.
+    recycle: Option<String>,
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub struct SpareResult<S: Storage> {
+    name: String,
+    file: io::Result<S::File>,
+}
+
+impl SpareOrder {
+    /// Makes the file durable under its name. Slow: zeroes a whole segment.
+    pub fn fulfil<S: Storage>(self, storage: &S) -> SpareResult<S> {
+        let make = || {
+            let file = match &self.recycle {
+                Some(old) => {
+                    storage.rename(old, &self.name)?;
+                    storage.open(&self.name)?
+                }
+                None => storage.create(&self.name, self.bytes)?,
+            };
+            file.sync()?;
+            storage.sync_dir()?;
+            Ok(file)
+        };
+        let file = make();
+        SpareResult {
+            file,
+            name: self.name,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Spare<F> {
+    Ready {
+        name: String,
+        file: F,
+    },
+    Wanted,
+    Making,
+    /// No room; ask again at the tick.
+    Failed {
+        retry_at: Option<Tick>,
+    },
+}
+
+/// A segment that is not written any more.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub(super) name: String,
+    /// The last zxid in it or before it.
+    pub(super) last_zxid: Zxid,
+    /// It has the configured size, so it can be used again.
+    pub(super) reusable: bool,
+}
+
+/// Figures for `mntr`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Transactions appended.
+    pub records: u64,
+    /// Bytes appended.
+    pub bytes: u64,
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// Seals appended.
+    pub seals: u64,
+    /// Segments begun.
+    pub rolls: u64,
+}
+
+/// See the module.
+pub struct Log<S: Storage> {
+    storage: S,
+    config: LogConfig,
+    identities: Identities,
+    closed: VecDeque<Closed>,
+    /// Retired, oldest first, still on disk under their names.
+    recyclable: VecDeque<Closed>,
+    header: SegmentHeader,
+    file: S::File,
+    name: String,
+    /// Gathered records; the first begins at `written`.
+    buffer: Vec<u8>,
+    written: Position,
+    end: LogEnd,
+    durable: Position,
+    /// Closed segments whose last records are not synced.
+    unsynced: Vec<S::File>,
+    in_flight: bool,
+    /// The last transaction that is durable; standalone that commits it.
+    committed: Zxid,
+    /// What was durable when that one became so.
+    exposed: Position,
+    /// `durable_to` of the last record appended.
+    recorded: Position,
+    exposed_since: Option<Tick>,
+    spare: Spare<S::File>,
+    next_spare: u64,
+    counters: LogCounters,
+    poisoned: bool,
+}
+
+/// What recovery hands over.
+pub(super) struct Start<S: Storage> {
+    pub(super) storage: S,
+    pub(super) config: LogConfig,
+    pub(super) identities: Identities,
+    pub(super) closed: VecDeque<Closed>,
+    /// Names of spare files that were found.
+    pub(super) spares: Vec<String>,
+    pub(super) end: LogEnd,
+}
+
+impl<S: Storage> Log<S> {
+    /// Begins a fresh segment at the end of a recovered log, in which everything is durable, and
+    /// says so in a seal. Blocks.
+    pub(super) fn start(start: Start<S>) -> io::Result<Log<S>> {
+        let Start {
+            storage,
+            config,
+            mut identities,
+            closed,
+            spares,
+            end,
+        } = start;
+        let next_spare = spares
+            .iter()
+            .filter_map(|n| segment::parse_spare(n))
+            .max()
+            .map_or(0, |n| n + 1);
+        let mut fresh = None;
+        for name in spares {
+            let file = storage.open(&name)?;
+            if fresh.is_none() && file.len()? == config.segment_bytes {
+                fresh = Some((name, file));
+            } else {
+                storage.remove(&name)?;
+            }
+        }
+        let (name, file) = match fresh {
+            Some(fresh) => fresh,
+            None => {
+                let name = segment::spare_name(next_spare);
+                let file = storage.create(&name, config.segment_bytes)?;
+                (name, file)
+            }
+        };
+        let header = begin_segment(
+            &storage,
+            &config,
+            &mut identities,
+            &name,
+            &file,
+            end.position,
+        )?;
+        let mut log = Log {
+            storage,
+            config,
+            identities,
+            closed,
+            recyclable: VecDeque::new(),
+            name: segment::name(header.base),
+            header,
+            file,
+            buffer: Vec::new(),
+            written: end.position,
+            durable: end.position,
+            unsynced: Vec::new(),
+            in_flight: false,
+            committed: end.zxid,
+            exposed: end.position,
+            recorded: Position(0),
+            exposed_since: None,
+            spare: Spare::Wanted,
+            next_spare: next_spare + 1,
+            counters: LogCounters::default(),
+            poisoned: false,
+            end,
+        };
+        log.append_seal();
+        log.sync_now()?;
+        Ok(log)
+    }
+
+    /// Whether a record with `payload` bytes of entry can be appended.
+    pub fn room_for(&self, need: Need, payload: usize) -> Room {
+        let failed = matches!(self.spare, Spare::Failed { .. });
+        if failed && need == Need::Growing {
+            return Room::Full;
+        }
+        if self.fits(payload + ARCHIVE_SLACK) {
+            return Room::Yes;
+        }
+        match self.spare {
+            Spare::Ready { .. } => Room::Yes,
+            Spare::Wanted | Spare::Making => Room::Wait,
+            Spare::Failed { .. } => Room::Full,
+        }
+    }
+
+    /// Appends a transaction; rolls if it does not fit. The caller has asked for room.
+    ///
+    /// # Errors
+    /// A failed roll; the process must stop.
+    pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<Position> {
+        assert!(zxid > self.end.zxid, "zxids only grow");
+        self.check_alive()?;
+        if !self.fits(payload.len()) {
+            self.guard(Self::roll)?;
+        }
+        self.end.zxid = zxid;
+        self.push(Kind::Txn, payload);
+        self.counters.records += 1;
+        Ok(self.end.position)
+    }
+
+    /// Begins a sync if something is not durable and none is in flight.
+    pub fn begin_sync(&mut self) -> Option<SyncTicket<S::File>> {
+        if self.in_flight || self.end.position == self.durable || self.poisoned {
+            return None;
+        }
+        self.in_flight = true;
+        let failed = self.write_gathered().err();
+        let mut files = std::mem::take(&mut self.unsynced);
+        files.push(self.file.clone());
+        Some(SyncTicket {
+            files,
+            end: self.end,
+            failed,
+        })
+    }
+
+    /// A ticket has come back: the only place where anything becomes durable.
+    ///
+    /// # Errors
+    /// The sync's: nothing is known about the files any more, the process must stop.
+    pub fn synced(&mut self, outcome: SyncOutcome) -> io::Result<Durable<LogEnd>> {
+        self.check_alive()?;
+        assert!(self.in_flight, "one ticket at a time");
+        self.in_flight = false;
+        if let Err(e) = outcome.result {
+            self.poisoned = true;
+            return Err(e);
+        }
+        self.counters.syncs += 1;
+        let durable = Durable::mint(outcome.end);
+        self.durable = durable.position();
+        if durable.zxid() > self.committed {
+            self.committed = durable.zxid();
+            self.exposed = self.durable;
+        }
+        Ok(durable)
+    }
+
+    /// Timers: the seal after the last batch, and the retry of a spare.
+    ///
+    /// # Errors
+    /// None today; the signature leaves room for a roll.
+    pub fn tick(&mut self, now: Tick) -> io::Result<()> {
+        self.check_alive()?;
+        if let Spare::Failed { retry_at } = &mut self.spare {
+            let at = *retry_at.get_or_insert(now.after(RETRY_MS));
+            if now >= at {
+                self.spare = Spare::Wanted;
+            }
+        }
+        if self.exposed <= self.recorded {
+            self.exposed_since = None;
+            return Ok(());
+        }
+        let since = *self.exposed_since.get_or_insert(now);
+        if now >= since.after(SEAL_DELAY_MS) {
+            self.append_seal();
+        }
+        Ok(())
+    }
+
+    /// An order for the next spare, if one is due.
+    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+        if !matches!(self.spare, Spare::Wanted) {
+            return None;
+        }
+        self.spare = Spare::Making;
+        self.next_spare += 1;
+        Some(SpareOrder {
+            name: segment::spare_name(self.next_spare - 1),
+            bytes: self.config.segment_bytes,
+            recycle: self.recycle(),
+        })
+    }
+
+    /// The spare is there, or could not be made.
+    ///
+    /// # Errors
+    /// Anything but a full disk: the process must stop.
+    pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
+        match result.file {
+            Ok(file) => {
+                self.spare = Spare::Ready {
+                    name: result.name,
+                    file,
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                self.spare = Spare::Failed { retry_at: None };
+            }
+            Err(e) => {
+                self.poisoned = true;
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the disk has no room for another segment.
+    pub fn is_full(&self) -> bool {
+        matches!(self.spare, Spare::Failed { .. })
+    }
+
+    /// Closed segments whose transactions are all at or below `zxid` are not needed any more: a few
+    /// are kept for recycling, the names of the others are for the caller to remove, on the thread
+    /// that fulfils spare orders: oldest first, or a crash would leave a gap in the log.
+    pub fn retire(&mut self, zxid: Zxid) -> Vec<String> {
+        let mut remove = Vec::new();
+        while self
+            .closed
+            .front()
+            .is_some_and(|oldest| oldest.last_zxid <= zxid)
+        {
+            let oldest = self.closed.pop_front().expect("just seen");
+            self.recyclable.push_back(oldest);
+            if self.recyclable.len() > RECYCLE_MAX {
+                remove.extend(self.recyclable.pop_front().map(|oldest| oldest.name));
+            }
+        }
+        remove
+    }
+
+    /// Writes everything, makes it durable, and says so: the end of a clean stop. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is known about the files any more.
+    pub fn close(mut self) -> io::Result<()> {
+        self.check_alive()?;
+        assert!(!self.in_flight, "the last ticket has come back");
+        self.sync_now()?;
+        self.append_seal();
+        self.sync_now()
+    }
+
+    /// End of what was appended, and its last zxid.
+    pub fn end(&self) -> LogEnd {
+        self.end
+    }
+
+    /// End of what is durable.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// Figures.
+    pub fn counters(&self) -> LogCounters {
+        self.counters
+    }
+
+    /// Segments on disk, the current one included.
+    pub fn segments(&self) -> usize {
+        self.closed.len() + 1
+    }
+
+    /// The oldest retired segment, if it has the right size.
+    fn recycle(&mut self) -> Option<String> {
+        let oldest = self
+            .recyclable
+            .front()
+            .filter(|oldest| oldest.reusable)?
+            .name
+            .clone();
+        self.recyclable.pop_front();
+        Some(oldest)
+    }
+
+    fn check_alive(&self) -> io::Result<()> {
+        match self.poisoned {
+            true => Err(io::Error::other("the log has failed before")),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs a step after whose failure nothing may follow.
+    fn guard(&mut self, step: fn(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        step(self).inspect_err(|_| self.poisoned = true)
+    }
+
+    fn fits(&self, payload: usize) -> bool {
+        let end = self.header.offset(self.end.position) + size(payload) as u64;
+        end + 2 * SEAL <= self.header.bytes
+    }
+
+    fn push(&mut self, kind: Kind, payload: &[u8]) {
+        let record = Record {
+            kind,
+            zxid: self.end.zxid,
+            position: self.end.position,
+            durable_to: self.durable,
+            committed_to: self.committed,
+            payload,
+        };
+        self.end.position = record.end();
+        let before = self.buffer.len();
+        record.encode_into(self.header.identity, &mut self.buffer);
+        self.recorded = self.durable;
+        self.exposed_since = None;
+        self.counters.bytes += (self.buffer.len() - before) as u64;
+    }
+
+    fn append_seal(&mut self) {
+        self.push(Kind::Seal, &[]);
+        self.counters.seals += 1;
+    }
+
+    fn write_gathered(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            self.file
+                .write_at(self.header.offset(self.written), &self.buffer)?;
+            self.buffer.clear();
+        }
+        self.written = self.end.position;
+        Ok(())
+    }
+
+    fn sync_now(&mut self) -> io::Result<()> {
+        self.write_gathered()?;
+        self.unsynced.drain(..).try_for_each(|file| file.sync())?;
+        self.file.sync()?;
+        self.durable = self.end.position;
+        Ok(())
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.append_seal();
+        self.write_gathered()?;
+        let Spare::Ready { name, file } = std::mem::replace(&mut self.spare, Spare::Wanted) else {
+            panic!("append without asking for room");
+        };
+        let Log {
+            storage,
+            config,
+            identities,
+            ..
+        } = self;
+        let header = begin_segment(storage, config, identities, &name, &file, self.end.position)?;
+        self.unsynced.push(std::mem::replace(&mut self.file, file));
+        self.closed.push_back(Closed {
+            name: std::mem::replace(&mut self.name, segment::name(header.base)),
+            last_zxid: self.end.zxid,
+            reusable: self.header.bytes == self.config.segment_bytes,
+        });
+        self.header = header;
+        self.counters.rolls += 1;
+        Ok(())
+    }
+}
+
+/// Makes a spare the segment that begins at `base`. Header before name, both durable before the
+/// first record.
+fn begin_segment<S: Storage>(
+    storage: &S,
+    config: &LogConfig,
+    identities: &mut Identities,
+    spare: &str,
+    file: &S::File,
+    base: Position,
+) -> io::Result<SegmentHeader> {
+    let identity = Identity(identities());
+    let header = SegmentHeader {
+        identity,
+        base,
+        bytes: config.segment_bytes,
+    };
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    storage.rename(spare, &segment::name(base))?;
+    storage.sync_dir()?;
+    Ok(header)
+}
