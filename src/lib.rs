@@ -13,6 +13,7 @@ pub mod log;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod rt;
+pub mod shard;
 pub mod sim;
 pub mod snap;
 pub mod stages;

@@ -1,0 +1,398 @@
+//! Handshakes, re-attachment, closing, expiry, timeouts, touches, figures.
+
+use super::stand_in::*;
+use crate::proto::session::password;
+use crate::types::{ConnId, Generation, SessionId, Tick, Zxid};
+
+const FIRST: SessionId = SessionId(0x0100_000d_6217_0000);
+
+fn reattach(session: SessionId) -> Vec<u8> {
+    connect(Zxid(0), 10_000, session, &password(session))
+}
+
+/// Timeout and session of a connect response.
+fn response(frame: &[u8]) -> (i32, i64) {
+    (
+        i32::from_be_bytes(frame[4..8].try_into().unwrap()),
+        i64::from_be_bytes(frame[8..16].try_into().unwrap()),
+    )
+}
+
+#[test]
+fn timeouts_are_clamped() {
+    for (asked, given) in [(0, 4000), (-5, 4000), (4001, 4001), (i32::MAX, 40_000)] {
+        let mut world = World::new();
+        let conn = world.accept();
+        world.send(conn, &connect(Zxid(0), asked, SessionId(0), &[]));
+        assert_eq!(response(&world.frames(conn)[0]), (given, FIRST.0));
+        assert_eq!(world.tree.session_timeout(FIRST), Some(given));
+    }
+}
+
+#[test]
+fn a_client_that_has_seen_more_is_closed_without_reply() {
+    let mut world = World::new();
+    world.client();
+    for session in [SessionId(0), FIRST] {
+        for ahead in [0, 1] {
+            let seen = Zxid(world.tree.last_zxid().0 + ahead);
+            let conn = world.accept();
+            world.send(conn, &connect(seen, 10_000, session, &password(session)));
+            let (bytes, closed) = world.take(conn);
+            assert_eq!(
+                (bytes.is_empty(), closed),
+                (ahead == 1, ahead == 1),
+                "{session} {ahead}"
+            );
+        }
+    }
+    // What is committed counts, also when the replica is behind.
+    world.shard.raise_committed(Zxid(100));
+    let conn = world.accept();
+    world.send(conn, &connect(Zxid(100), 10_000, SessionId(0), &[]));
+    assert!(!world.take(conn).1);
+}
+
+#[test]
+fn frames_behind_the_connect_request_are_executed_after_the_response() {
+    let mut world = World::new();
+    world.prompt = false;
+    let conn = world.accept();
+    let stream = [
+        connect(Zxid(0), 10_000, SessionId(0), &[]),
+        auth(-4, "digest", b"u:p"),
+        create(1, "/a"),
+        read(2, 3, "/a", false),
+    ]
+    .concat();
+    let (head, tail) = stream.split_at(stream.len() - 3);
+    world.send(conn, head);
+    assert!(!world.shard.wants_input(conn), "the handshake is under way");
+    assert_eq!(world.take(conn), (vec![], false));
+    world.commit(1);
+    assert!(world.shard.wants_input(conn));
+    world.prompt = true;
+    world.send(conn, tail);
+    let frames = world.frames(conn);
+    assert_eq!(response(&frames[0]), (10_000, FIRST.0));
+    assert_eq!(
+        said(&frames[1..]),
+        [
+            Said::Reply(-4, 0, 0),
+            Said::Reply(1, 2, 0),
+            Said::Reply(2, 2, 0)
+        ]
+    );
+}
+
+#[test]
+fn nothing_of_the_old_connection_executes_after_a_reattach() {
+    let mut world = World::new();
+    let old = world.client();
+    world.send(old, &read(1, 3, "/late", true));
+    world.frames(old);
+    world.prompt = false;
+    world.send(
+        old,
+        &[create(2, "/early"), read(3, 3, "/early", false)].concat(),
+    );
+
+    let new = world.accept();
+    world.send(new, &reattach(FIRST));
+    // The pipeline said Detach behind what was prepared: with that committed, all is done.
+    world.prompt = true;
+    world.turn();
+    assert_eq!(world.released, [(FIRST, Generation(1))]);
+    assert_eq!(response(&world.frames(new)[0]), (10_000, FIRST.0));
+    assert_eq!(world.shard.stats().watches.total, 0, "watches do not move");
+
+    let written = world.tree.last_zxid();
+    world.send(old, &create(4, "/late"));
+    assert_eq!(world.take(old), (vec![], true));
+    assert_eq!(world.tree.last_zxid(), written);
+    world.send(new, &create(1, "/new"));
+    assert_eq!(said(&world.frames(new)), [Said::Reply(1, written.0 + 1, 0)]);
+    assert_eq!(world.shard.stats().in_flight, 0);
+}
+
+#[test]
+fn a_write_that_the_pipeline_has_not_seen_yet_is_stale_after_a_reattach() {
+    let mut world = World::new();
+    let old = world.client();
+    let new = world.accept();
+    let before = world.tree.last_zxid();
+    // The re-attach reaches the pipeline first, then a write of the old connection, before the
+    // shard has heard of the Detach.
+    world
+        .shard
+        .receive(&world.tree, new, &reattach(FIRST), world.now);
+    world
+        .shard
+        .receive(&world.tree, old, &create(1, "/stale"), world.now);
+    assert_eq!(world.shard.stats().in_flight, 1);
+    world.turn();
+    assert_eq!(world.take(old), (vec![], true));
+    assert_eq!(response(&world.frames(new)[0]), (10_000, FIRST.0));
+    assert_eq!(world.tree.last_zxid(), before);
+    assert_eq!(world.shard.stats().in_flight, 0);
+}
+
+#[test]
+fn a_wrong_password_does_not_disturb_the_session() {
+    let mut world = World::new();
+    let conn = world.client();
+    let thief = world.accept();
+    world.send(thief, &connect(Zxid(0), 10_000, FIRST, &[1; 16]));
+    let (bytes, closed) = world.take(thief);
+    assert_eq!((response(&split(&bytes)[0]), closed), ((0, 0), true));
+    assert_eq!(world.reattaches, 0);
+    world.send(conn, &create(1, "/a"));
+    assert_eq!(said(&world.frames(conn)), [Said::Reply(1, 2, 0)]);
+}
+
+#[test]
+fn a_detach_of_what_is_gone_is_confirmed() {
+    let mut world = World::new();
+    let old = world.client();
+    world.shard.closed(old, world.now);
+    let new = world.accept();
+    world.send(new, &reattach(FIRST));
+    assert_eq!(world.released.len(), 1);
+    assert_eq!(response(&world.frames(new)[0]), (10_000, FIRST.0));
+}
+
+#[test]
+fn a_grant_waits_until_the_replica_has_reached_its_state() {
+    use crate::lane::{Notice, Origin};
+    use crate::types::ShardId;
+    let mut world = World::new();
+    let (writer, conn) = (world.client(), world.accept());
+    world.prompt = false;
+    world.send(writer, &create(1, "/a"));
+    // Granted by hand, on the state that the write makes.
+    world
+        .shard
+        .receive(&world.tree, conn, &reattach(SessionId(5)), world.now);
+    assert!(world.shard.poll_up(world.now).is_some());
+    let origin = Origin {
+        shard: ShardId(0),
+        conn,
+        sequence: 0,
+    };
+    let attached = Notice::Attached {
+        origin,
+        session: SessionId(5),
+        generation: Generation(3),
+        timeout_ms: 5000,
+        committed: Zxid(2),
+    };
+    world.shard.notice(&world.tree, attached, world.now);
+    assert_eq!(world.take(conn), (vec![], false));
+    world.commit(1);
+    assert_eq!(response(&world.frames(conn)[0]), (5000, 5));
+}
+
+#[test]
+fn closing_fires_the_own_watches_before_the_reply_and_ends_the_connection() {
+    let mut world = World::new();
+    let (conn, other) = (world.client(), world.client());
+    world.send(conn, &create_acl(1, "/e", b"", 1, &[("world", "anyone")]));
+    for c in [conn, other] {
+        world.send(c, &read(2, 3, "/e", true));
+        world.frames(c);
+    }
+    world.prompt = false;
+    world.send(conn, &[close(3), ping(), create(4, "/never")].concat());
+    world.prompt = true;
+    world.turn();
+    let (bytes, closed) = world.take(conn);
+    let event = Said::Event(4, 2, "/e".into());
+    assert_eq!(
+        (said(&split(&bytes)), closed),
+        (vec![event.clone(), Said::Reply(3, 4, 0)], true)
+    );
+    assert_eq!(said(&world.frames(other)), [event]);
+    assert!(world.tree.stat("/never").is_none());
+    assert_eq!(world.shard.stats().connections, 1);
+}
+
+#[test]
+fn expiry_closes_without_a_further_byte_and_tells_the_others() {
+    let mut world = World::new();
+    let (conn, other) = (world.client(), world.client());
+    world.send(conn, &create_acl(1, "/e", b"", 1, &[("world", "anyone")]));
+    for c in [conn, other] {
+        world.send(c, &read(2, 3, "/e", true));
+        world.frames(c);
+    }
+    world.send(conn, &ping());
+    world.expire(FIRST);
+    assert_eq!(world.take(conn), (vec![], true));
+    assert_eq!(said(&world.frames(other)), [Said::Event(4, 2, "/e".into())]);
+}
+
+#[test]
+fn requests_of_a_connection_that_breaks_are_executed() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.prompt = false;
+    world.send(conn, &create(1, "/a"));
+    world.shard.closed(conn, world.now);
+    // Its slot is used again at once: nothing of the old outcome reaches the new connection.
+    let next = world.accept();
+    assert_eq!(next.slot, conn.slot);
+    world.prompt = true;
+    world.turn();
+    assert!(world.tree.stat("/a").is_some());
+    assert_eq!(world.take(next), (vec![], false));
+}
+
+#[test]
+fn touches_are_reported_once_per_batch_and_the_watermark_always_moves() {
+    let mut world = World::with(|config| config.tick_time_ms = 2000);
+    let conn = world.client();
+    for _ in 0..3 {
+        world.send(conn, &ping());
+    }
+    world.advance_ms(1);
+    world.touched.clear();
+    world.send(conn, &[ping(), ping()].concat());
+    world.send(conn, &auth(1, "digest", b"u:p"));
+    for _ in 0..4 {
+        world.advance_ms(500);
+    }
+    let times: Vec<u64> = world.touched.iter().map(|(tick, _)| tick.0).collect();
+    assert_eq!(times.len(), 2);
+    assert!(times.iter().all(|t| *t <= world.now.tick.0) && times[1] - times[0] >= 1000);
+    assert_eq!(world.touched[0].1, [FIRST]);
+    assert_eq!(world.touched[1].1, []);
+    // auth alone is no sign of life.
+    world.touched.clear();
+    world.send(conn, &auth(2, "digest", b"u:p"));
+    world.advance_ms(500);
+    world.advance_ms(500);
+    assert_eq!(world.touched.len(), 1);
+    assert_eq!(world.touched[0].1, []);
+}
+
+#[test]
+fn after_a_pause_the_sockets_are_read_before_a_watermark_goes_up() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.advance_ms(1);
+    world.advance_ms(999);
+    world.advance_ms(1);
+    world.touched.clear();
+    world.advance_ms(60_000);
+    assert_eq!(world.touched, [], "nobody may expire yet");
+    world.send(conn, &ping());
+    world.advance_ms(1);
+    assert_eq!(world.touched, [(world.now.tick, vec![FIRST])]);
+    assert!(!world.take(conn).1, "nor is the connection idle");
+}
+
+#[test]
+fn sessions_whose_requests_we_hold_back_are_touched() {
+    let mut world = World::with(|config| config.fifo_max = 1);
+    let conn = world.client();
+    world.prompt = false;
+    world.send(conn, &[create(1, "/a"), ping()].concat());
+    for _ in 0..30 {
+        world.advance_ms(500);
+    }
+    let with: Vec<Tick> = world
+        .touched
+        .iter()
+        .filter(|(_, sessions)| sessions == &[FIRST])
+        .map(|(tick, _)| *tick)
+        .collect();
+    assert!(with.len() >= 10, "{with:?}");
+}
+
+/// Rounds of half a tickTime until the connection is closed, at most `n`.
+fn rounds_until_closed(world: &mut World, conn: ConnId, n: u64) -> Option<u64> {
+    (1..=n).find(|_| {
+        world.advance_ms(1000);
+        world.take(conn).1
+    })
+}
+
+#[test]
+fn a_handshake_that_does_not_come_ends() {
+    let mut world = World::new();
+    let conn = world.accept();
+    world.send(conn, &[0, 0, 0, 45, 0]);
+    let rounds = rounds_until_closed(&mut world, conn, 30).expect("closed");
+    assert!((10..=12).contains(&rounds), "{rounds}");
+}
+
+#[test]
+fn a_silent_connection_ends_after_its_timeout_and_a_lively_one_does_not() {
+    let mut world = World::new();
+    let (silent, lively) = (world.client(), world.client());
+    let mut closed_after = None;
+    for round in 1..=30 {
+        world.advance_ms(1000);
+        world.send(lively, &ping());
+        assert!(!world.take(lively).1);
+        if closed_after.is_none() && world.take(silent).1 {
+            closed_after = Some(round);
+        }
+    }
+    assert!(matches!(closed_after, Some(10..=13)), "{closed_after:?}");
+}
+
+#[test]
+fn output_that_nobody_takes_ends_the_connection() {
+    let mut world = World::new();
+    let conn = world.client();
+    for _ in 0..30 {
+        world.send(conn, &ping());
+        world.advance_ms(1000);
+    }
+    assert_eq!(world.take(conn), (vec![], true));
+}
+
+#[test]
+fn figures_of_connections_and_of_the_shard() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.prompt = false;
+    world.send(conn, &[create(5, "/a"), read(6, 3, "/a", true)].concat());
+    world.send(conn, &create(7, "/a"));
+    let line = world.shard.connections().next().unwrap();
+    assert_eq!(
+        (line.queued, line.received, line.sent, line.last_op),
+        (3, 4, 1, "SESS")
+    );
+    world.now.micros += 3000;
+    world.commit(1);
+    let line = world.shard.connections().next().unwrap();
+    assert_eq!(line.last_op, "EXIS");
+    assert_eq!(
+        (line.latency.count, line.latency.min_ms, line.latency.max_ms),
+        (3, 0, 3)
+    );
+    assert_eq!(line.last_xid.unwrap().0, 6);
+    assert_eq!(line.last_zxid, Zxid(2));
+    world.commit(1);
+    let line = world.shard.connections().next().unwrap();
+    assert_eq!(
+        (line.last_op, line.last_zxid),
+        ("NA", Zxid(3)),
+        "a failed write"
+    );
+    let session = line.session.unwrap();
+    assert_eq!((session.session, session.timeout_ms), (FIRST, 10_000));
+    let stats = world.shard.stats();
+    assert_eq!((stats.received, stats.sent, stats.connections), (4, 4, 1));
+    assert_eq!((stats.outstanding, stats.watches.total), (0, 1));
+    world.shard.reset_stats();
+    world.shard.reset_connection_stats();
+    assert_eq!(world.shard.stats().received, 0);
+    let line = world.shard.connections().next().unwrap();
+    assert_eq!(
+        (line.received, line.last_op, line.last_zxid),
+        (0, "NA", Zxid(-1))
+    );
+}

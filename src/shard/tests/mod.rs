@@ -1,0 +1,7 @@
+//! The shard over a real tree, with a stand-in for the pipeline that commits when told to.
+
+mod fifo;
+mod golden;
+mod lifecycle;
+mod stand_in;
+mod watching;

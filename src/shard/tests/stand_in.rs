@@ -1,0 +1,410 @@
+//! A pipeline in forty lines: prepares with the real overlay, commits at once or on demand, and
+//! lets the test choose session ids, zxids and times. And a client that builds frames by hand.
+
+use crate::lane::{Committed, Down, Notice, Origin, Stamps, Up};
+use crate::shard::{Peer, Shard, ShardConfig};
+use crate::tree::{Overlay, PrepareContext, Rules, SessionState, Tree};
+use crate::txn::jute::Put;
+use crate::txn::{AuthId, WriteRequest};
+use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs, Xid, Zxid};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub(super) struct World {
+    pub(super) tree: Tree,
+    pub(super) shard: Shard,
+    overlay: Overlay,
+    rules: Rules,
+    pub(super) now: Now,
+    /// Of the next transaction.
+    pub(super) zxid: Zxid,
+    /// Of the next new session.
+    pub(super) session: SessionId,
+    generations: BTreeMap<SessionId, Generation>,
+    waiting: BTreeMap<SessionId, (Origin, i32)>,
+    /// Prepared, not committed.
+    pub(super) logged: VecDeque<Down>,
+    /// Commit at once.
+    pub(super) prompt: bool,
+    /// Refuse writes, as a full disk does.
+    pub(super) full: bool,
+    /// What the shard reported.
+    pub(super) touched: Vec<(Tick, Vec<SessionId>)>,
+    /// Detach confirmations, with whether the connection was still served at that moment.
+    pub(super) released: Vec<(SessionId, Generation)>,
+    /// Re-attaches that arrived.
+    pub(super) reattaches: usize,
+}
+
+impl World {
+    pub(super) fn new() -> World {
+        World::with(|_| {})
+    }
+
+    pub(super) fn with(tune: impl FnOnce(&mut ShardConfig)) -> World {
+        let mut config = ShardConfig::new(ShardId(0));
+        tune(&mut config);
+        let tree = Tree::new();
+        World {
+            overlay: Overlay::new(&tree),
+            tree,
+            shard: Shard::new(config),
+            rules: Rules::default(),
+            now: Now {
+                tick: Tick(1_000),
+                micros: 1_000_000,
+                wall: WallMs(1_700_000_000_000),
+            },
+            zxid: Zxid(1),
+            session: SessionId(0x0100_000d_6217_0000),
+            generations: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            logged: VecDeque::new(),
+            prompt: true,
+            full: false,
+            touched: Vec::new(),
+            released: Vec::new(),
+            reattaches: 0,
+        }
+    }
+
+    pub(super) fn accept(&mut self) -> ConnId {
+        let peer = Peer {
+            address: "127.0.0.1".into(),
+            port: 50_780,
+        };
+        self.shard.accept(peer, self.now)
+    }
+
+    /// Bytes arrive; everything moves that can.
+    pub(super) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.shard.receive(&self.tree, conn, bytes, self.now);
+        self.turn();
+    }
+
+    /// Takes what a connection was sent, and whether it was closed.
+    pub(super) fn take(&mut self, conn: ConnId) -> (Vec<u8>, bool) {
+        let output = self.shard.take_output(&self.tree, conn, self.now);
+        self.turn();
+        (output.bytes, output.close)
+    }
+
+    /// Frames of a connection that stays open.
+    pub(super) fn frames(&mut self, conn: ConnId) -> Vec<Vec<u8>> {
+        let (bytes, closed) = self.take(conn);
+        assert!(!closed, "closed");
+        split(&bytes)
+    }
+
+    /// A connection with a session of its own; its connect response is taken.
+    pub(super) fn client(&mut self) -> ConnId {
+        let prompt = std::mem::replace(&mut self.prompt, true);
+        let conn = self.accept();
+        self.send(conn, &connect(Zxid(0), 10_000, SessionId(0), &[0; 16]));
+        let frames = self.frames(conn);
+        assert_eq!(frames.len(), 1);
+        assert_eq!(frames[0][4..8], 10_000i32.to_be_bytes());
+        self.prompt = prompt;
+        conn
+    }
+
+    pub(super) fn advance_ms(&mut self, ms: u64) {
+        self.now.tick.0 += ms;
+        self.now.micros += ms * 1000;
+        self.shard.tick(&self.tree, self.now);
+        self.turn();
+    }
+
+    /// Notices and requests until nothing moves; transactions too if `prompt`.
+    pub(super) fn turn(&mut self) {
+        loop {
+            while let Some(up) = self.shard.poll_up(self.now) {
+                self.request(up);
+            }
+            match self.logged.front() {
+                Some(Down::Notice(..)) => self.commit(1),
+                Some(Down::Txn(_)) if self.prompt => self.commit(1),
+                _ => return,
+            }
+        }
+    }
+
+    /// The next `n` of what is logged become committed.
+    pub(super) fn commit(&mut self, n: usize) {
+        for _ in 0..n {
+            match self.logged.pop_front() {
+                Some(Down::Txn(txn)) => {
+                    let applied = self.tree.apply(&txn.entry);
+                    self.overlay.forget(applied.zxid);
+                    self.shard.committed(&self.tree, &txn, &applied, self.now);
+                }
+                Some(Down::Notice(_, notice)) => self.shard.notice(&self.tree, notice, self.now),
+                None => return,
+            }
+        }
+        while let Some(up) = self.shard.poll_up(self.now) {
+            self.request(up);
+        }
+    }
+
+    /// The server's own closeSession.
+    pub(super) fn expire(&mut self, session: SessionId) {
+        self.prepare(None, session, Xid(0), &WriteRequest::CloseSession, &[]);
+        self.turn();
+    }
+
+    fn request(&mut self, up: Up) {
+        match up {
+            Up::Write {
+                origin,
+                session,
+                generation,
+                xid,
+                request,
+                credentials,
+                stamps,
+            } => {
+                assert!(stamps.received > 0 && stamps.queued >= stamps.received);
+                if self.generations.get(&session) != Some(&generation) {
+                    self.say(Notice::Close(origin.conn));
+                } else if self.full && !request.uses_reserve() {
+                    self.say(Notice::Refused(origin));
+                } else {
+                    self.prepare(Some(origin), session, xid, &request, &credentials);
+                }
+            }
+            Up::NewSession {
+                origin, timeout_ms, ..
+            } => {
+                let session = self.session;
+                self.session.0 += 1;
+                self.generations.insert(session, Generation(1));
+                let request = WriteRequest::CreateSession { timeout_ms };
+                self.prepare(Some(origin), session, Xid(0), &request, &[]);
+            }
+            Up::Reattach {
+                origin,
+                session,
+                timeout_ms,
+            } => {
+                self.reattaches += 1;
+                if self.tree.session_timeout(session).is_none() {
+                    return self.say(Notice::Dead(origin));
+                }
+                let generation = self.generations[&session];
+                self.generations
+                    .insert(session, Generation(generation.0 + 1));
+                self.waiting.insert(session, (origin, timeout_ms));
+                self.say(Notice::Detach {
+                    session,
+                    generation,
+                });
+            }
+            Up::Released {
+                session,
+                generation,
+                ..
+            } => {
+                self.released.push((session, generation));
+                let (origin, timeout_ms) = self.waiting.remove(&session).expect("asked for");
+                self.say(Notice::Attached {
+                    origin,
+                    session,
+                    generation: self.generations[&session],
+                    timeout_ms,
+                    committed: self.tree.last_zxid(),
+                });
+            }
+            Up::Touched {
+                watermark,
+                sessions,
+                ..
+            } => self.touched.push((watermark, sessions)),
+        }
+    }
+
+    fn say(&mut self, notice: Notice) {
+        self.logged.push_back(Down::Notice(ShardId(0), notice));
+    }
+
+    fn prepare(
+        &mut self,
+        origin: Option<Origin>,
+        session: SessionId,
+        xid: Xid,
+        request: &WriteRequest,
+        credentials: &[AuthId],
+    ) {
+        let context = PrepareContext {
+            zxid: self.zxid,
+            time: self.now.wall,
+            session,
+            cxid: xid.0,
+            session_state: SessionState::Live,
+            credentials,
+            rules: &self.rules,
+        };
+        let prepared = self.overlay.prepare(&self.tree, &context, request);
+        self.zxid = self.zxid.next();
+        self.logged.push_back(Down::Txn(Committed {
+            origin,
+            entry: Arc::new(prepared.entry),
+            generation: self.generations.get(&session).copied().unwrap_or_default(),
+            stamps: Stamps::default(),
+        }));
+    }
+}
+
+/// One frame.
+pub(super) fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_buf(Some(payload));
+    out
+}
+
+/// Payloads.
+pub(super) fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (payload, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        frames.push(payload.to_vec());
+        bytes = rest;
+    }
+    assert!(bytes.is_empty(), "half a frame");
+    frames
+}
+
+pub(super) fn connect(seen: Zxid, timeout_ms: i32, session: SessionId, password: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_i32(0);
+    out.put_i64(seen.0);
+    out.put_i32(timeout_ms);
+    out.put_i64(session.0);
+    out.put_buf(Some(password));
+    out.put_bool(false);
+    frame(&out)
+}
+
+/// A request: header, then what `body` puts.
+pub(super) fn request(xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_i32(xid);
+    out.put_i32(op);
+    body(&mut out);
+    frame(&out)
+}
+
+pub(super) fn create(xid: i32, path: &str) -> Vec<u8> {
+    create_acl(xid, path, b"", 0, &[("world", "anyone")])
+}
+
+pub(super) fn create_acl(
+    xid: i32,
+    path: &str,
+    data: &[u8],
+    flags: i32,
+    acl: &[(&str, &str)],
+) -> Vec<u8> {
+    request(xid, 1, |out| put_create(out, path, data, flags, acl))
+}
+
+pub(super) fn put_create(
+    out: &mut Vec<u8>,
+    path: &str,
+    data: &[u8],
+    flags: i32,
+    acl: &[(&str, &str)],
+) {
+    out.put_str(path);
+    out.put_buf(Some(data));
+    out.put_len(acl.len());
+    for (scheme, id) in acl {
+        out.put_i32(31);
+        out.put_str(scheme);
+        out.put_str(id);
+    }
+    out.put_i32(flags);
+}
+
+pub(super) fn set_data(xid: i32, path: &str, data: &[u8]) -> Vec<u8> {
+    request(xid, 5, |out| {
+        out.put_str(path);
+        out.put_buf(Some(data));
+        out.put_i32(-1);
+    })
+}
+
+pub(super) fn delete(xid: i32, path: &str) -> Vec<u8> {
+    request(xid, 2, |out| {
+        out.put_str(path);
+        out.put_i32(-1);
+    })
+}
+
+/// exists 3, getData 4, getChildren 8, getChildren2 12.
+pub(super) fn read(xid: i32, op: i32, path: &str, watch: bool) -> Vec<u8> {
+    request(xid, op, |out| {
+        out.put_str(path);
+        out.put_bool(watch);
+    })
+}
+
+pub(super) fn ping() -> Vec<u8> {
+    request(-2, 11, |_| {})
+}
+
+pub(super) fn sync(xid: i32) -> Vec<u8> {
+    request(xid, 9, |out| out.put_str("/"))
+}
+
+pub(super) fn close(xid: i32) -> Vec<u8> {
+    request(xid, -11, |_| {})
+}
+
+pub(super) fn auth(xid: i32, scheme: &str, data: &[u8]) -> Vec<u8> {
+    request(xid, 100, |out| {
+        out.put_i32(0);
+        out.put_str(scheme);
+        out.put_buf(Some(data));
+    })
+}
+
+pub(super) fn set_watches(
+    xid: i32,
+    seen: Zxid,
+    data: &[&str],
+    exist: &[&str],
+    child: &[&str],
+) -> Vec<u8> {
+    request(xid, 101, |out| {
+        out.put_i64(seen.0);
+        for list in [data, exist, child] {
+            out.put_len(list.len());
+            for path in list {
+                out.put_str(path);
+            }
+        }
+    })
+}
+
+/// What a frame says, as far as tests look: a reply's (xid, zxid, error), or an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Reply(i32, i64, i32),
+    Event(i64, i32, String),
+}
+
+pub(super) fn said(frames: &[Vec<u8>]) -> Vec<Said> {
+    frames.iter().map(|frame| one(frame)).collect()
+}
+
+fn one(frame: &[u8]) -> Said {
+    let i32_at = |at: usize| i32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    let zxid = i64::from_be_bytes(frame[4..12].try_into().unwrap());
+    if i32_at(0) == -1 {
+        assert_eq!(i32_at(20), 3, "SyncConnected");
+        let path = String::from_utf8(frame[28..].to_vec()).unwrap();
+        return Said::Event(zxid, i32_at(16), path);
+    }
+    Said::Reply(i32_at(0), zxid, i32_at(12))
+}
