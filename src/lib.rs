@@ -10,6 +10,7 @@
 pub mod constants;
 pub mod lane;
 pub mod log;
+pub mod pipeline;
 pub mod proto;
 pub mod sim;
 pub mod stages;
