@@ -14,5 +14,6 @@ pub mod pipeline;
 pub mod proto;
 pub mod sim;
 pub mod stages;
+pub mod tree;
 pub mod txn;
 pub mod types;

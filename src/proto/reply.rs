@@ -1,1 +1,231 @@
-//! What a client receives, encoded.
+//! What a client receives: every function appends whole frames to a connection's output.
+
+use super::session::password;
+use crate::txn::jute::Put;
+use crate::txn::{Acl, Stat};
+use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
+
+/// Appends one frame; `body` writes its payload.
+fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.put_i32(0);
+    body(out);
+    let len = i32::try_from(out.len() - start - 4).expect("a reply is shorter than 2 GiB");
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+}
+
+/// Header of every reply (client.md §1.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyHeader {
+    /// The request's.
+    pub xid: Xid,
+    /// State that the reply reflects.
+    pub zxid: Zxid,
+    /// Outcome; a reply with an error has no body.
+    pub err: ErrorCode,
+}
+
+impl ReplyHeader {
+    fn put(self, out: &mut Vec<u8>) {
+        out.put_i32(self.xid.0);
+        out.put_i64(self.zxid.0);
+        out.put_i32(self.err.0);
+    }
+}
+
+/// ConnectResponse; the last byte is there only if the request had it.
+pub fn connected(out: &mut Vec<u8>, session: SessionId, timeout_ms: i32, read_only_byte: bool) {
+    connect_response(out, session, timeout_ms, &password(session), read_only_byte);
+}
+
+/// The answer for a session that is dead: no timeout, no id, a password of zeroes.
+pub fn dead_session(out: &mut Vec<u8>, read_only_byte: bool) {
+    connect_response(out, SessionId::NONE, 0, &[0; 16], read_only_byte);
+}
+
+fn connect_response(
+    out: &mut Vec<u8>,
+    session: SessionId,
+    timeout_ms: i32,
+    password: &[u8; 16],
+    read_only_byte: bool,
+) {
+    frame(out, |out| {
+        out.put_i32(0);
+        out.put_i32(timeout_ms);
+        out.put_i64(session.0);
+        out.put_buf(Some(password));
+        if read_only_byte {
+            out.put_bool(false);
+        }
+    });
+}
+
+/// A reply without a body: errors, ping, auth, delete, setWatches, closeSession.
+pub fn header_only(out: &mut Vec<u8>, header: ReplyHeader) {
+    frame(out, |out| header.put(out));
+}
+
+/// A reply whose body `body` writes.
+pub fn with_body(out: &mut Vec<u8>, header: ReplyHeader, body: impl FnOnce(&mut Vec<u8>)) {
+    frame(out, |out| {
+        header.put(out);
+        body(out);
+    });
+}
+
+/// A list of names.
+pub fn put_names<'a>(out: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a str>) {
+    out.put_len(names.len());
+    names.for_each(|name| out.put_str(name));
+}
+
+/// Body of getACL.
+pub fn put_acl(out: &mut Vec<u8>, acl: &[Acl], stat: &Stat) {
+    out.put_acls(acl);
+    stat.encode_into(out);
+}
+
+/// Header of one result of a multi (client.md §1.6).
+pub fn put_multi_result(out: &mut Vec<u8>, op: OpCode) {
+    out.put_i32(op.0);
+    out.put_bool(false);
+    out.put_i32(0);
+}
+
+/// A failed operation of a multi: header and body carry the same code.
+pub fn put_multi_error(out: &mut Vec<u8>, code: ErrorCode) {
+    out.put_i32(OpCode::ERROR.0);
+    out.put_bool(false);
+    out.put_i32(code.0);
+    out.put_i32(code.0);
+}
+
+/// The end of a multi's results.
+pub fn put_multi_end(out: &mut Vec<u8>) {
+    out.put_i32(-1);
+    out.put_bool(true);
+    out.put_i32(-1);
+}
+
+/// Type of a watch event (client.md §4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum EventType {
+    /// NodeCreated.
+    Created = 1,
+    /// NodeDeleted.
+    Deleted = 2,
+    /// NodeDataChanged.
+    DataChanged = 3,
+    /// NodeChildrenChanged.
+    ChildrenChanged = 4,
+}
+
+/// The zxid of an event that setWatches catches up with.
+pub const CATCH_UP: Zxid = Zxid(-1);
+
+/// A watch event.
+pub fn event(out: &mut Vec<u8>, event: EventType, zxid: Zxid, path: &str) {
+    const SYNC_CONNECTED: i32 = 3;
+    frame(out, |out| {
+        ReplyHeader {
+            xid: Xid(-1),
+            zxid,
+            err: ErrorCode::OK,
+        }
+        .put(out);
+        out.put_i32(event as i32);
+        out.put_i32(SYNC_CONNECTED);
+        out.put_str(path);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::golden::hex;
+
+    fn header(xid: i32, zxid: i64, err: i32) -> ReplyHeader {
+        ReplyHeader {
+            xid: Xid(xid),
+            zxid: Zxid(zxid),
+            err: ErrorCode(err),
+        }
+    }
+
+    #[test]
+    fn golden_connect_responses() {
+        let mut out = Vec::new();
+        connected(&mut out, SessionId(0x0100_000d_6217_0000), 10_000, true);
+        dead_session(&mut out, true);
+        assert_eq!(
+            out,
+            hex("00000025 00000000 00002710 0100000d62170000 00000010 7bd87f53ecdfe671512b0caa15806718 00
+                 00000025 00000000 00000000 0000000000000000 00000010 00000000000000000000000000000000 00")
+        );
+        out.clear();
+        connected(&mut out, SessionId(0x0100_000d_6217_0000), 10_000, false);
+        assert_eq!(
+            out,
+            hex(
+                "00000024 00000000 00002710 0100000d62170000 00000010 7bd87f53ecdfe671512b0caa15806718"
+            )
+        );
+    }
+
+    #[test]
+    fn golden_replies_and_events() {
+        let mut out = Vec::new();
+        with_body(&mut out, header(1, 0x20, 0), |out| out.put_str("/t"));
+        header_only(&mut out, header(3, 0x20, -101));
+        event(&mut out, EventType::DataChanged, Zxid(0x119), "/w");
+        event(&mut out, EventType::DataChanged, CATCH_UP, "/w");
+        header_only(&mut out, header(-8, 0x147, 0));
+        assert_eq!(
+            out,
+            hex("00000016 00000001 0000000000000020 00000000 00000002 2f74
+                 00000010 00000003 0000000000000020 ffffff9b
+                 0000001e ffffffff 0000000000000119 00000000 00000003 00000003 00000002 2f77
+                 0000001e ffffffff ffffffffffffffff 00000000 00000003 00000003 00000002 2f77
+                 00000010 fffffff8 0000000000000147 00000000")
+        );
+    }
+
+    #[test]
+    fn golden_failed_multi() {
+        let mut out = Vec::new();
+        with_body(&mut out, header(12, 0xf6, 0), |out| {
+            for code in [0, -101, -2] {
+                put_multi_error(out, ErrorCode(code));
+            }
+            put_multi_end(out);
+        });
+        assert_eq!(
+            out[4..],
+            hex("0000000c 00000000000000f6 00000000
+                 ffffffff 00 00000000 00000000
+                 ffffffff 00 ffffff9b ffffff9b
+                 ffffffff 00 fffffffe fffffffe
+                 ffffffff 01 ffffffff")
+        );
+    }
+
+    #[test]
+    fn golden_stat_of_a_fresh_root() {
+        let mut out = Vec::new();
+        Stat {
+            cversion: -1,
+            num_children: 1,
+            ..Stat::default()
+        }
+        .encode_into(&mut out);
+        assert_eq!(
+            out,
+            hex(
+                "0000000000000000 0000000000000000 0000000000000000 0000000000000000
+                 00000000 ffffffff 00000000 0000000000000000 00000000 00000001 0000000000000000"
+            )
+        );
+    }
+}

@@ -1,7 +1,8 @@
 //! What a client sends, decoded.
 
-use crate::txn::WriteRequest;
-use crate::types::{SessionId, Zxid};
+use crate::txn::jute::{JuteError, Reader};
+use crate::txn::{CreateRequest, WriteRequest};
+use crate::types::{OpCode, SessionId, Xid, Zxid};
 use std::sync::Arc;
 
 /// First frame of a connection (client.md §1.3).
@@ -92,4 +93,365 @@ pub enum ReadRequest {
         /// Child watches.
         child: Vec<Arc<str>>,
     },
+}
+
+impl ConnectRequest {
+    /// Reads the first frame's payload. `None`: not a handshake, close.
+    pub fn decode(payload: &[u8]) -> Option<ConnectRequest> {
+        let mut r = Reader::new(payload);
+        let _protocol_version = r.i32().ok()?;
+        Some(ConnectRequest {
+            last_zxid_seen: Zxid(r.i64().ok()?),
+            timeout_ms: r.i32().ok()?,
+            session: SessionId(r.i64().ok()?),
+            password: r.buf().ok()?.unwrap_or_default().to_vec(),
+            read_only: r.bool().ok(),
+        })
+    }
+}
+
+/// Header of every request behind the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHeader {
+    /// Echoed.
+    pub xid: Xid,
+    /// What is asked for.
+    pub op: OpCode,
+}
+
+impl Request {
+    /// Reads one frame's payload. `None`: shorter than a header, close (client.md §1.1).
+    pub fn decode(payload: &[u8]) -> Option<(RequestHeader, Request)> {
+        let mut r = Reader::new(payload);
+        let header = RequestHeader {
+            xid: Xid(r.i32().ok()?),
+            op: OpCode(r.i32().ok()?),
+        };
+        let request = match header.op {
+            OpCode::CREATE | OpCode::CREATE2 => create(header.op, &mut r).map(Request::Write),
+            OpCode::DELETE => delete(&mut r).map(Request::Write),
+            OpCode::SET_DATA => set_data(&mut r).map(Request::Write),
+            OpCode::SET_ACL => set_acl(&mut r).map(Request::Write),
+            OpCode::MULTI => multi(&mut r).map(Request::Write),
+            OpCode::CLOSE_SESSION => Ok(Request::Write(WriteRequest::CloseSession)),
+            OpCode::EXISTS | OpCode::GET_DATA | OpCode::GET_ACL => {
+                read(header.op, &mut r).map(Request::Read)
+            }
+            OpCode::GET_CHILDREN | OpCode::GET_CHILDREN2 => {
+                read(header.op, &mut r).map(Request::Read)
+            }
+            OpCode::MULTI_READ => multi_read(&mut r).map(Request::Read),
+            OpCode::SET_WATCHES => set_watches(&mut r).map(Request::Read),
+            OpCode::SYNC => r.str().map(Request::Sync),
+            OpCode::AUTH => auth(&mut r),
+            OpCode::PING => Ok(Request::Ping),
+            _ => Ok(Request::Unknown),
+        };
+        Some((header, request.unwrap_or(Request::Malformed)))
+    }
+}
+
+type Decoded<T> = Result<T, JuteError>;
+
+fn create(op: OpCode, r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    Ok(WriteRequest::Create(CreateRequest {
+        op,
+        path: r.required_str()?,
+        data: r.data()?,
+        acl: r.vec(|r| r.raw_acl())?,
+        flags: r.i32()?,
+        ttl_ms: if op == OpCode::CREATE_TTL {
+            r.i64()?
+        } else {
+            0
+        },
+    }))
+}
+
+fn delete(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    Ok(WriteRequest::Delete {
+        path: r.required_str()?,
+        version: r.i32()?,
+    })
+}
+
+fn set_data(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    Ok(WriteRequest::SetData {
+        path: r.str()?,
+        data: r.data()?,
+        version: r.i32()?,
+    })
+}
+
+fn set_acl(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    Ok(WriteRequest::SetAcl {
+        path: r.str()?,
+        acl: r.vec(|r| r.raw_acl())?,
+        version: r.i32()?,
+    })
+}
+
+/// `Some(type)` of the next operation, `None` at the terminator. Only `done` of a header decides.
+fn multi_header(r: &mut Reader<'_>) -> Decoded<Option<OpCode>> {
+    let (op, done, _err) = (OpCode(r.i32()?), r.bool()?, r.i32()?);
+    Ok((!done).then_some(op))
+}
+
+/// multi (client.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
+/// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector.
+fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    let mut ops = Vec::new();
+    while let Some(op) = multi_header(r)? {
+        ops.push(match op {
+            OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+                let mut request = create(op, r)?;
+                if let WriteRequest::Create(create) = &mut request {
+                    check_multi_create(create)?;
+                }
+                request
+            }
+            OpCode::DELETE => delete(r)?,
+            OpCode::SET_DATA => set_data(r)?,
+            OpCode::CHECK => WriteRequest::Check {
+                path: r.str()?,
+                version: r.i32()?,
+            },
+            op => return Err(JuteError::Length(op.0)),
+        });
+    }
+    Ok(WriteRequest::Multi(ops))
+}
+
+fn check_multi_create(create: &mut CreateRequest) -> Decoded<()> {
+    match create.flags {
+        0..=3 => {}
+        4 => create.op = OpCode::CREATE_CONTAINER,
+        5 | 6 if create.op == OpCode::CREATE_TTL => {}
+        flags => return Err(JuteError::Length(flags)),
+    }
+    create.acl.as_ref().map(drop).ok_or(JuteError::Null)
+}
+
+fn read(op: OpCode, r: &mut Reader<'_>) -> Decoded<ReadRequest> {
+    let path = r.required_str()?;
+    if op == OpCode::GET_ACL {
+        return Ok(ReadRequest::GetAcl { path });
+    }
+    let watch = r.bool()?;
+    Ok(match op {
+        OpCode::EXISTS => ReadRequest::Exists { path, watch },
+        OpCode::GET_DATA => ReadRequest::GetData { path, watch },
+        _ => ReadRequest::GetChildren {
+            path,
+            watch,
+            with_stat: op == OpCode::GET_CHILDREN2,
+        },
+    })
+}
+
+fn multi_read(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
+    let mut ops = Vec::new();
+    let mut unsupported = false;
+    while let Some(op) = multi_header(r)? {
+        match op {
+            OpCode::GET_DATA | OpCode::GET_CHILDREN => ops.push(read(op, r)?),
+            _ => {
+                unsupported = true;
+                break;
+            }
+        }
+    }
+    Ok(ReadRequest::MultiRead { ops, unsupported })
+}
+
+fn set_watches(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
+    let relative_zxid = Zxid(r.i64()?);
+    let mut list = || r.vec(|r| r.required_str())?.ok_or(JuteError::Null);
+    Ok(ReadRequest::SetWatches {
+        relative_zxid,
+        data: list()?,
+        exist: list()?,
+        child: list()?,
+    })
+}
+
+fn auth(r: &mut Reader<'_>) -> Decoded<Request> {
+    let _type = r.i32()?;
+    Ok(Request::Auth {
+        scheme: r.str()?,
+        auth: r.buf()?.map(<[u8]>::to_vec),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::RawAcl;
+    use crate::txn::golden::hex;
+    use proptest::prelude::*;
+
+    fn payload(text: &str) -> Vec<u8> {
+        let bytes = hex(text);
+        let crate::proto::Frame::Whole(payload, used) = crate::proto::split_frame(&bytes, 1 << 20)
+        else {
+            panic!("not one frame")
+        };
+        assert_eq!(used, bytes.len());
+        payload.to_vec()
+    }
+
+    #[test]
+    fn golden_connect_with_and_without_the_read_only_byte() {
+        let with = payload(
+            "0000002d 00000000 0000000000000000 00002710 0000000000000000 00000010
+             00000000000000000000000000000000 00",
+        );
+        let mut request = ConnectRequest::decode(&with).unwrap();
+        assert_eq!(
+            (request.timeout_ms, request.read_only),
+            (10_000, Some(false))
+        );
+        assert_eq!(
+            (request.session, request.password.len()),
+            (SessionId::NONE, 16)
+        );
+        request.read_only = None;
+        assert_eq!(ConnectRequest::decode(&with[..44]), Some(request));
+        assert_eq!(ConnectRequest::decode(&with[..20]), None);
+    }
+
+    #[test]
+    fn golden_create() {
+        let bytes = payload(
+            "00000036 00000001 00000001 00000002 2f74 00000005 68656c6c6f
+             00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65 00000000",
+        );
+        let (header, request) = Request::decode(&bytes).unwrap();
+        assert_eq!(
+            header,
+            RequestHeader {
+                xid: Xid(1),
+                op: OpCode::CREATE
+            }
+        );
+        let anyone = RawAcl {
+            perms: 31,
+            scheme: Some("world".into()),
+            id: Some("anyone".into()),
+        };
+        assert_eq!(
+            request,
+            Request::Write(WriteRequest::Create(CreateRequest {
+                op: OpCode::CREATE,
+                path: "/t".into(),
+                data: Some((*b"hello").into()),
+                acl: Some(vec![anyone]),
+                flags: 0,
+                ttl_ms: 0,
+            }))
+        );
+    }
+
+    #[test]
+    fn golden_get_data_ping_auth_close_and_unknown() {
+        let (header, request) = Request::decode(&payload(
+            "00000012 00000003 00000004 00000005 2f6e6f6e65 01",
+        ))
+        .unwrap();
+        assert_eq!(header.xid, Xid(3));
+        let path: std::sync::Arc<str> = "/none".into();
+        assert_eq!(
+            request,
+            Request::Read(ReadRequest::GetData { path, watch: true })
+        );
+        let ping = Request::decode(&payload("00000008 fffffffe 0000000b")).unwrap();
+        assert_eq!((ping.0.xid, ping.1), (Xid(-2), Request::Ping));
+        let auth = "0000001d fffffffc 00000064 00000000 00000006 646967657374 00000003 753a70";
+        let (_, auth) = Request::decode(&payload(auth)).unwrap();
+        assert_eq!(
+            auth,
+            Request::Auth {
+                scheme: Some("digest".into()),
+                auth: Some(b"u:p".to_vec())
+            }
+        );
+        let (_, close) = Request::decode(&payload("00000008 00000001 fffffff5")).unwrap();
+        assert_eq!(close, Request::Write(WriteRequest::CloseSession));
+        let (_, unknown) = Request::decode(&payload("00000008 00000001 000003e7")).unwrap();
+        assert_eq!(unknown, Request::Unknown);
+    }
+
+    /// client.md §1.2, "null where a value is required"; client.md §1.5 for what is unknown here.
+    #[test]
+    fn nulls_and_unknown_operations() {
+        let ask = |op: i32, body: &str| {
+            let mut bytes = hex("00000001");
+            bytes.extend(op.to_be_bytes());
+            bytes.extend(hex(body));
+            Request::decode(&bytes).unwrap().1
+        };
+        for (op, body) in [
+            (1, "ffffffff 00000000 ffffffff 00000000"),
+            (2, "ffffffff 00000000"),
+            (3, "ffffffff 00"),
+            (4, "ffffffff 00"),
+            (6, "ffffffff"),
+            (8, "ffffffff 00"),
+            (12, "ffffffff 00"),
+            (101, "0000000000000000 ffffffff 00000000 00000000"),
+        ] {
+            assert_eq!(ask(op, body), Request::Malformed, "{op}");
+        }
+        let set = WriteRequest::SetData {
+            path: None,
+            data: None,
+            version: 0,
+        };
+        assert_eq!(ask(5, "ffffffff ffffffff 00000000"), Request::Write(set));
+        assert_eq!(ask(9, "ffffffff"), Request::Sync(None));
+        for op in [
+            -10, -1, 0, 10, 13, 16, 17, 18, 19, 20, 21, 23, 99, 102, 103, 104, 105, 106, 107,
+        ] {
+            assert_eq!(ask(op, ""), Request::Unknown, "{op}");
+        }
+    }
+
+    #[test]
+    fn a_multi_is_malformed_as_a_whole() {
+        let ask = |body: &str| {
+            let mut bytes = hex("000000010000000e");
+            bytes.extend(hex(body));
+            Request::decode(&bytes).unwrap().1
+        };
+        let end = "ffffffff 01 ffffffff";
+        assert_eq!(ask(end), Request::Write(WriteRequest::Multi(vec![])));
+        assert_eq!(ask(""), Request::Malformed); // no terminator
+        for op in ["00000007", "00000004", "0000000e", "00000009"] {
+            assert_eq!(
+                ask(&format!("{op} 00 ffffffff {end}")),
+                Request::Malformed,
+                "{op}"
+            );
+        }
+        let create = |flags: &str, acl: &str| {
+            ask(&format!(
+                "00000001 00 ffffffff 00000002 2f61 ffffffff {acl} {flags} {end}"
+            ))
+        };
+        assert!(matches!(create("00000000", "00000000"), Request::Write(_)));
+        assert_eq!(create("00000000", "ffffffff"), Request::Malformed);
+        assert_eq!(create("00000005", "00000000"), Request::Malformed);
+        assert_eq!(create("00000007", "00000000"), Request::Malformed);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(op in -11i32..108, body in any::<Vec<u8>>()) {
+            let mut bytes = 1i32.to_be_bytes().to_vec();
+            bytes.extend(op.to_be_bytes());
+            bytes.extend(body);
+            prop_assert!(Request::decode(&bytes).is_some());
+            ConnectRequest::decode(&bytes);
+        }
+    }
 }

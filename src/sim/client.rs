@@ -156,15 +156,25 @@ impl Wire {
     }
     fn op(&mut self, op: &Op) -> &mut Wire {
         match op {
-            Op::Create { path, data, ephemeral, sequential } => {
+            Op::Create {
+                path,
+                data,
+                ephemeral,
+                sequential,
+            } => {
                 self.buf(Some(path.as_bytes())).buf(data.as_deref());
                 self.i32(1).i32(31).buf(Some(b"world")).buf(Some(b"anyone"));
                 self.i32(i32::from(*ephemeral) | i32::from(*sequential) << 1)
             }
             Op::Delete { path, version } => self.buf(Some(path.as_bytes())).i32(*version),
-            Op::SetData { path, data, version } => {
-                self.buf(Some(path.as_bytes())).buf(data.as_deref()).i32(*version)
-            }
+            Op::SetData {
+                path,
+                data,
+                version,
+            } => self
+                .buf(Some(path.as_bytes()))
+                .buf(data.as_deref())
+                .i32(*version),
             Op::Multi(ops) => {
                 for op in ops {
                     self.i32(op.code().0).byte(0).i32(-1).op(op);
@@ -190,10 +200,14 @@ impl<'a> Reply<'a> {
         Ok(head)
     }
     fn i32(&mut self) -> Result<i32, String> {
-        Ok(i32::from_be_bytes(self.take(4)?.try_into().expect("four bytes")))
+        Ok(i32::from_be_bytes(
+            self.take(4)?.try_into().expect("four bytes"),
+        ))
     }
     fn i64(&mut self) -> Result<i64, String> {
-        Ok(i64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")))
+        Ok(i64::from_be_bytes(
+            self.take(8)?.try_into().expect("eight bytes"),
+        ))
     }
     fn byte(&mut self) -> Result<u8, String> {
         Ok(self.take(1)?[0])
@@ -229,7 +243,16 @@ impl Seen {
         let _times = (reply.i64()?, reply.i64()?);
         let (version, cversion, _aversion) = (reply.i32()?, reply.i32()?, reply.i32()?);
         let (owner, data_length, children) = (reply.i64()?, reply.i32()?, reply.i32()?);
-        Ok(Seen { czxid, mzxid, version, cversion, owner, data_length, children, pzxid: reply.i64()? })
+        Ok(Seen {
+            czxid,
+            mzxid,
+            version,
+            cversion,
+            owner,
+            data_length,
+            children,
+            pzxid: reply.i64()?,
+        })
     }
 
     fn of(node: &super::truth::Node) -> Seen {
@@ -312,7 +335,10 @@ impl Client {
         self.watches.clear();
         self.closing = false;
         let mut wire = Wire::default();
-        wire.i32(0).i64(self.last_zxid.0).i32(timeout_ms).i64(self.session.0);
+        wire.i32(0)
+            .i64(self.last_zxid.0)
+            .i32(timeout_ms)
+            .i64(self.session.0);
         wire.buf(Some(&self.password)).byte(0);
         wire.frame()
     }
@@ -353,7 +379,9 @@ impl Client {
         let mut rest = &input[..];
         while let Some((head, tail)) = rest.split_at_checked(4) {
             let len = u32::from_be_bytes(head.try_into().expect("four bytes")) as usize;
-            let Some((payload, tail)) = tail.split_at_checked(len) else { break };
+            let Some((payload, tail)) = tail.split_at_checked(len) else {
+                break;
+            };
             rest = tail;
             self.message(&mut Reply(payload), truth, &mut heard)?;
         }
@@ -361,7 +389,12 @@ impl Client {
         Ok(heard)
     }
 
-    fn message(&mut self, reply: &mut Reply<'_>, truth: &Truth, heard: &mut Heard) -> Result<(), String> {
+    fn message(
+        &mut self,
+        reply: &mut Reply<'_>,
+        truth: &Truth,
+        heard: &mut Heard,
+    ) -> Result<(), String> {
         if self.phase == Phase::Connecting {
             return self.connected(reply, heard);
         }
@@ -372,20 +405,33 @@ impl Client {
             return self.event(zxid, reply, truth);
         }
         heard.replies += 1;
-        let pending = self.pending.pop_front().ok_or_else(|| format!("reply {xid} to nothing"))?;
-        check(pending.xid == xid, || format!("reply {xid} where {} was due", pending.xid))?;
-        check(zxid >= self.last_zxid, || format!("reply at {zxid} after {}", self.last_zxid))?;
-        check(zxid >= pending.seen, || {
-            format!("reply at {zxid} to a request sent after {} had been shown", pending.seen)
+        let pending = self
+            .pending
+            .pop_front()
+            .ok_or_else(|| format!("reply {xid} to nothing"))?;
+        check(pending.xid == xid, || {
+            format!("reply {xid} where {} was due", pending.xid)
         })?;
-        check(zxid <= truth.last(), || format!("reply at {zxid}, nothing after {} exists", truth.last()))?;
+        check(zxid >= self.last_zxid, || {
+            format!("reply at {zxid} after {}", self.last_zxid)
+        })?;
+        check(zxid >= pending.seen, || {
+            format!(
+                "reply at {zxid} to a request sent after {} had been shown",
+                pending.seen
+            )
+        })?;
+        check(zxid <= truth.last(), || {
+            format!("reply at {zxid}, nothing after {} exists", truth.last())
+        })?;
         self.last_zxid = zxid;
         self.watches_before(zxid, truth)?;
         if err == ErrorCode::SYSTEM_ERROR {
             heard.refused += 1;
             return check(pending.op.is_write(), || "SYSTEMERROR for a read".into());
         }
-        self.outcome(&pending, zxid, err, reply, truth).map_err(|e| format!("{:?} at {zxid}: {e}", pending.op))
+        self.outcome(&pending, zxid, err, reply, truth)
+            .map_err(|e| format!("{:?} at {zxid}: {e}", pending.op))
     }
 
     fn connected(&mut self, reply: &mut Reply<'_>, heard: &mut Heard) -> Result<(), String> {
@@ -393,8 +439,12 @@ impl Client {
         let session = SessionId(reply.i64()?);
         let password = reply.buf()?.ok_or("null password")?.to_vec();
         if timeout <= 0 {
-            check(session == SessionId::NONE && password == [0; 16], || "half dead session".into())?;
-            check(self.session != SessionId::NONE, || "a new session was answered dead".into())?;
+            check(session == SessionId::NONE && password == [0; 16], || {
+                "half dead session".into()
+            })?;
+            check(self.session != SessionId::NONE, || {
+                "a new session was answered dead".into()
+            })?;
             heard.dead = true;
             return Ok(());
         }
@@ -426,7 +476,9 @@ impl Client {
     fn event(&mut self, zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
         let (event, state, path) = (reply.i32()?, reply.i32()?, reply.text()?);
         check(state == 3, || format!("event state {state}"))?;
-        check(zxid > self.last_zxid, || format!("event of {zxid} after a reply at {}", self.last_zxid))?;
+        check(zxid > self.last_zxid, || {
+            format!("event of {zxid} after a reply at {}", self.last_zxid)
+        })?;
         let kinds: &[WatchKind] = match event {
             1 | 3 => &[WatchKind::Data],
             2 => &[WatchKind::Data, WatchKind::Child],
@@ -436,13 +488,17 @@ impl Client {
         let mut matched = false;
         for kind in kinds {
             let key = (Arc::from(path), *kind);
-            let Some(since) = self.watches.get(&key) else { continue };
+            let Some(since) = self.watches.get(&key) else {
+                continue;
+            };
             if truth.first_trigger(path, *kind, *since) == Some((zxid, event)) {
                 self.watches.remove(&key);
                 matched = true;
             }
         }
-        check(matched, || format!("event {event} of {zxid} on {path}: no watch waits for it"))
+        check(matched, || {
+            format!("event {event} of {zxid} on {path}: no watch waits for it")
+        })
     }
 
     fn outcome(
@@ -456,43 +512,69 @@ impl Client {
         if pending.op.is_write() {
             let entry = truth.entry(zxid).ok_or("no transaction has this zxid")?;
             let mine = (entry.header.session, entry.header.cxid) == (self.session, pending.xid);
-            check(mine, || format!("answered with another's transaction {:?}", entry.header))?;
+            check(mine, || {
+                format!("answered with another's transaction {:?}", entry.header)
+            })?;
             if let Some(expected) = truth.expected_error(zxid, &pending.op) {
                 let expected = expected.unwrap_or(ErrorCode::OK);
-                check(err == expected, || format!("answered {err:?}, the state before says {expected:?}"))?;
+                check(err == expected, || {
+                    format!("answered {err:?}, the state before says {expected:?}")
+                })?;
             }
         }
         match &pending.op {
-            Op::Create { path, sequential, .. } if err == ErrorCode::OK => {
+            Op::Create {
+                path, sequential, ..
+            } if err == ErrorCode::OK => {
                 let made = reply.text()?;
-                let up = truth.node_at(parent(path), Zxid(zxid.0 - 1)).ok_or("no parent")?;
-                let due = if *sequential { format!("{path}{:010}", up.creates) } else { path.to_string() };
+                let up = truth
+                    .node_at(parent(path), Zxid(zxid.0 - 1))
+                    .ok_or("no parent")?;
+                let due = if *sequential {
+                    format!("{path}{:010}", up.creates)
+                } else {
+                    path.to_string()
+                };
                 check(made == due, || format!("created {made}, due was {due}"))
             }
             Op::SetData { path, .. } if err == ErrorCode::OK => {
                 let node = truth.node_at(path, zxid).ok_or("no node")?;
                 let seen = Seen::read(reply)?;
-                check(seen == Seen::of(node), || format!("{seen:?}, truth {node:?}"))
+                check(seen == Seen::of(node), || {
+                    format!("{seen:?}, truth {node:?}")
+                })
             }
             Op::Multi(ops) => self.multi(ops, zxid, reply, truth),
-            Op::Read { path, exists, watch } => {
-                self.read(path, *exists, *watch, zxid, err, reply, truth)
-            }
+            Op::Read {
+                path,
+                exists,
+                watch,
+            } => self.read(path, *exists, *watch, zxid, err, reply, truth),
             Op::Children { path, watch } => {
                 let node = truth.node_at(path, zxid);
                 if err != ErrorCode::OK {
-                    return check(err == ErrorCode::NO_NODE && node.is_none(), || format!("{err:?}, truth {node:?}"));
+                    return check(err == ErrorCode::NO_NODE && node.is_none(), || {
+                        format!("{err:?}, truth {node:?}")
+                    });
                 }
                 let node = node.ok_or("children of a missing node")?;
-                let mut names = (0..reply.i32()?).map(|_| reply.text()).collect::<Result<Vec<_>, _>>()?;
+                let mut names = (0..reply.i32()?)
+                    .map(|_| reply.text())
+                    .collect::<Result<Vec<_>, _>>()?;
                 names.retain(|n| *n != "zookeeper");
                 names.sort_unstable();
                 let due = truth.children_at(path, zxid);
-                check(names == due, || format!("children {names:?}, truth {due:?}"))?;
+                check(names == due, || {
+                    format!("children {names:?}, truth {due:?}")
+                })?;
                 let seen = Seen::read(reply)?;
-                check(path.as_ref() == "/" || seen == Seen::of(node), || format!("{seen:?}, truth {node:?}"))?;
+                check(path.as_ref() == "/" || seen == Seen::of(node), || {
+                    format!("{seen:?}, truth {node:?}")
+                })?;
                 if *watch {
-                    self.watches.entry((path.clone(), WatchKind::Child)).or_insert(zxid);
+                    self.watches
+                        .entry((path.clone(), WatchKind::Child))
+                        .or_insert(zxid);
                 }
                 Ok(())
             }
@@ -500,12 +582,20 @@ impl Client {
         }
     }
 
-    fn multi(&self, ops: &[Op], zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
+    fn multi(
+        &self,
+        ops: &[Op],
+        zxid: Zxid,
+        reply: &mut Reply<'_>,
+        truth: &Truth,
+    ) -> Result<(), String> {
         use crate::txn::Txn;
         let Txn::Multi(done) = &truth.entry(zxid).ok_or("no transaction")?.txn else {
             return Err("a multi became another transaction".into());
         };
-        check(done.len() == ops.len(), || format!("{} operations became {}", ops.len(), done.len()))?;
+        check(done.len() == ops.len(), || {
+            format!("{} operations became {}", ops.len(), done.len())
+        })?;
         let failed = done.iter().any(|(_, t)| matches!(t, Txn::Error { .. }));
         let mut before = true;
         for (op, (_, txn)) in ops.iter().zip(done) {
@@ -516,21 +606,33 @@ impl Client {
                     _ => 0,
                 };
                 before &= due == 0;
-                check((kind, err, reply.i32()?) == (-1, due, due), || format!("result {kind}/{err}, due {due}"))?;
-                check(before || due != 0, || "an operation behind the failing one has no error".into())?;
+                check((kind, err, reply.i32()?) == (-1, due, due), || {
+                    format!("result {kind}/{err}, due {due}")
+                })?;
+                check(before || due != 0, || {
+                    "an operation behind the failing one has no error".into()
+                })?;
                 continue;
             }
-            check((kind, err) == (op.code().0, 0), || format!("result {kind}/{err} for {op:?}"))?;
+            check((kind, err) == (op.code().0, 0), || {
+                format!("result {kind}/{err} for {op:?}")
+            })?;
             match op {
                 Op::Create { .. } => drop(reply.text()?),
                 Op::SetData { .. } => drop(Seen::read(reply)?),
                 _ => {}
             }
         }
-        check((reply.i32()?, reply.byte()?, reply.i32()?) == (-1, 1, -1), || "no end of the results".into())
+        check(
+            (reply.i32()?, reply.byte()?, reply.i32()?) == (-1, 1, -1),
+            || "no end of the results".into(),
+        )
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one check, all of whose inputs are its own")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one check, all of whose inputs are its own"
+    )]
     fn read(
         &mut self,
         path: &Arc<str>,
@@ -543,18 +645,26 @@ impl Client {
     ) -> Result<(), String> {
         let node = truth.node_at(path, zxid);
         if err != ErrorCode::OK {
-            check(err == ErrorCode::NO_NODE && node.is_none(), || format!("{err:?}, truth {node:?}"))?;
+            check(err == ErrorCode::NO_NODE && node.is_none(), || {
+                format!("{err:?}, truth {node:?}")
+            })?;
         } else {
             let node = node.ok_or("found a missing node")?;
             if !exists {
                 let data = reply.buf()?;
-                check(data == node.data.as_deref(), || format!("data {data:?}, truth {node:?}"))?;
+                check(data == node.data.as_deref(), || {
+                    format!("data {data:?}, truth {node:?}")
+                })?;
             }
             let seen = Seen::read(reply)?;
-            check(path.as_ref() == "/" || seen == Seen::of(node), || format!("{seen:?}, truth {node:?}"))?;
+            check(path.as_ref() == "/" || seen == Seen::of(node), || {
+                format!("{seen:?}, truth {node:?}")
+            })?;
         }
         if watch && (exists || err == ErrorCode::OK) {
-            self.watches.entry((path.clone(), WatchKind::Data)).or_insert(zxid);
+            self.watches
+                .entry((path.clone(), WatchKind::Data))
+                .or_insert(zxid);
         }
         Ok(())
     }
@@ -564,9 +674,20 @@ impl Client {
 pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
     match rng.u32(0..100) {
         0..55 => random_write(rng, id),
-        55..62 => Op::Multi((0..rng.usize(0..5)).map(|_| random_write(rng, id)).collect()),
-        62..80 => Op::Read { path: random_path(rng), exists: rng.bool(), watch: rng.bool() },
-        80..94 => Op::Children { path: random_parent(rng), watch: rng.bool() },
+        55..62 => Op::Multi(
+            (0..rng.usize(0..5))
+                .map(|_| random_write(rng, id))
+                .collect(),
+        ),
+        62..80 => Op::Read {
+            path: random_path(rng),
+            exists: rng.bool(),
+            watch: rng.bool(),
+        },
+        80..94 => Op::Children {
+            path: random_parent(rng),
+            watch: rng.bool(),
+        },
         94..97 => Op::Sync,
         _ => Op::Ping,
     }
@@ -596,18 +717,44 @@ fn random_data(rng: &mut fastrand::Rng) -> Data {
 }
 
 fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
-    let version = if rng.u32(0..4) == 0 { rng.i32(0..3) } else { -1 };
+    let version = if rng.u32(0..4) == 0 {
+        rng.i32(0..3)
+    } else {
+        -1
+    };
     match rng.u32(0..10) {
-        0..3 => Op::Create { path: random_path(rng), data: random_data(rng), ephemeral: false, sequential: false },
+        0..3 => Op::Create {
+            path: random_path(rng),
+            data: random_data(rng),
+            ephemeral: false,
+            sequential: false,
+        },
         3 => {
             let path = format!("/n{}/e{id}", rng.u32(0..4)).into();
-            Op::Create { path, data: random_data(rng), ephemeral: true, sequential: rng.bool() }
+            Op::Create {
+                path,
+                data: random_data(rng),
+                ephemeral: true,
+                sequential: rng.bool(),
+            }
         }
         4 => {
             let path = format!("/n{}/s-", rng.u32(0..4)).into();
-            Op::Create { path, data: random_data(rng), ephemeral: rng.bool(), sequential: true }
+            Op::Create {
+                path,
+                data: random_data(rng),
+                ephemeral: rng.bool(),
+                sequential: true,
+            }
         }
-        5..8 => Op::SetData { path: random_path(rng), data: random_data(rng), version },
-        _ => Op::Delete { path: random_path(rng), version },
+        5..8 => Op::SetData {
+            path: random_path(rng),
+            data: random_data(rng),
+            version,
+        },
+        _ => Op::Delete {
+            path: random_path(rng),
+            version,
+        },
     }
 }

@@ -1,6 +1,16 @@
 //! The simulator: the production modules in one thread, on virtual time and a virtual disk.
 //! A seed decides everything; a failure prints the command that replays it.
+//!
+//! | File | What |
+//! |---|---|
+//! | `disk` | the medium and its fault model |
+//! | `client` | workload, and what a client can check by itself |
+//! | `truth` | order of transactions, a model of the tree at every zxid |
+//! | `world` | events, faults, the promises that are checked |
 
 pub mod client;
 pub mod disk;
 pub mod truth;
+// pub mod world;
+
+// pub use world::{Counters, Options, Outcome, run};

@@ -71,7 +71,11 @@ impl Truth {
     /// A truth that begins at a given zxid with the fresh tree (its root counts the creates of
     /// nothing, as `/zookeeper` was attached without counting).
     pub fn new(start: Zxid) -> Truth {
-        let mut truth = Truth { last: start, revealed: start, ..Truth::default() };
+        let mut truth = Truth {
+            last: start,
+            revealed: start,
+            ..Truth::default()
+        };
         let root = Node {
             data: Some(Arc::from([])),
             version: 0,
@@ -82,7 +86,13 @@ impl Truth {
             pzxid: Zxid::ZERO,
             owner: SessionId::NONE,
         };
-        truth.nodes.insert("/".into(), vec![Version { zxid: Zxid::ZERO, node: Some(root) }]);
+        truth.nodes.insert(
+            "/".into(),
+            vec![Version {
+                zxid: Zxid::ZERO,
+                node: Some(root),
+            }],
+        );
         truth
     }
 
@@ -115,9 +125,16 @@ impl Truth {
 
     /// Names of the children after `zxid`, sorted, without the reserved ones.
     pub fn children_at(&self, path: &str, zxid: Zxid) -> Vec<&str> {
-        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        let prefix = if path == "/" {
+            "/".to_owned()
+        } else {
+            format!("{path}/")
+        };
         self.nodes
-            .range::<str, _>((std::ops::Bound::Excluded(prefix.as_str()), std::ops::Bound::Unbounded))
+            .range::<str, _>((
+                std::ops::Bound::Excluded(prefix.as_str()),
+                std::ops::Bound::Unbounded,
+            ))
             .take_while(|(p, _)| p.starts_with(&prefix))
             .filter(|(p, _)| !p[prefix.len()..].contains('/'))
             .filter(|(p, _)| self.node_at(p, zxid).is_some())
@@ -127,7 +144,9 @@ impl Truth {
 
     /// Every path that exists after the last transaction.
     pub fn paths(&self) -> impl Iterator<Item = (&Arc<str>, &Node)> {
-        self.nodes.iter().filter_map(|(p, v)| Some((p, v.last()?.node.as_ref()?)))
+        self.nodes
+            .iter()
+            .filter_map(|(p, v)| Some((p, v.last()?.node.as_ref()?)))
     }
 
     /// The first event after `since` that a watch of this kind on this path must see.
@@ -153,7 +172,8 @@ impl Truth {
         for events in self.triggers.values_mut() {
             events.retain(|(z, _)| *z <= recovered);
         }
-        self.sessions.retain(|_, (created, _)| *created <= recovered);
+        self.sessions
+            .retain(|_, (created, _)| *created <= recovered);
         for (_, closed) in self.sessions.values_mut() {
             *closed = closed.filter(|z| *z <= recovered);
         }
@@ -168,11 +188,17 @@ impl Truth {
             return match self.entries.get(&zxid) {
                 Some(known) if **known == **entry => Ok(()),
                 Some(known) => Err(format!("{zxid} changed: was {known:?}, is {entry:?}")),
-                None => Err(format!("{zxid} appeared before the last transaction {}", self.last)),
+                None => Err(format!(
+                    "{zxid} appeared before the last transaction {}",
+                    self.last
+                )),
             };
         }
         if zxid != self.last.next() {
-            return Err(format!("gap in the order: {} is followed by {zxid}", self.last));
+            return Err(format!(
+                "gap in the order: {} is followed by {zxid}",
+                self.last
+            ));
         }
         self.last = zxid;
         self.entries.insert(zxid, entry.clone());
@@ -180,11 +206,21 @@ impl Truth {
             .map_err(|e| format!("{zxid} {:?}: {e}", entry.txn))
     }
 
-    fn step(&mut self, zxid: Zxid, session: SessionId, op: OpCode, txn: &Txn) -> Result<(), String> {
+    fn step(
+        &mut self,
+        zxid: Zxid,
+        session: SessionId,
+        op: OpCode,
+        txn: &Txn,
+    ) -> Result<(), String> {
         match txn {
             Txn::Create(create) => self.create(zxid, session, op, create),
             Txn::Delete { path } => self.delete(zxid, path),
-            Txn::SetData { path, data, version } => {
+            Txn::SetData {
+                path,
+                data,
+                version,
+            } => {
                 let mut node = self.now(path).ok_or("setData of a missing node")?.clone();
                 if *version != node.version.wrapping_add(1) {
                     return Err(format!("version {} is followed by {version}", node.version));
@@ -196,23 +232,32 @@ impl Truth {
                 self.trigger(path, WatchKind::Data, zxid, 3);
                 Ok(())
             }
-            Txn::SetAcl { path, .. } | Txn::Check { path, .. } => {
-                self.now(path).map(drop).ok_or_else(|| "missing node".into())
-            }
+            Txn::SetAcl { path, .. } | Txn::Check { path, .. } => self
+                .now(path)
+                .map(drop)
+                .ok_or_else(|| "missing node".into()),
             Txn::CreateSession { .. } => match self.sessions.insert(session, (zxid, None)) {
                 None => Ok(()),
                 Some(before) => Err(format!("session id {session} used again, first {before:?}")),
             },
-            Txn::CloseSession { paths } => self.close(zxid, session, paths.as_deref().unwrap_or(&[])),
+            Txn::CloseSession { paths } => {
+                self.close(zxid, session, paths.as_deref().unwrap_or(&[]))
+            }
             Txn::Error { .. } => Ok(()),
             Txn::Multi(ops) if ops.iter().any(|(_, t)| matches!(t, Txn::Error { .. })) => Ok(()),
-            Txn::Multi(ops) => {
-                ops.iter().try_for_each(|(op, txn)| self.step(zxid, session, *op, txn))
-            }
+            Txn::Multi(ops) => ops
+                .iter()
+                .try_for_each(|(op, txn)| self.step(zxid, session, *op, txn)),
         }
     }
 
-    fn create(&mut self, zxid: Zxid, session: SessionId, _op: OpCode, txn: &CreateTxn) -> Result<(), String> {
+    fn create(
+        &mut self,
+        zxid: Zxid,
+        session: SessionId,
+        _op: OpCode,
+        txn: &CreateTxn,
+    ) -> Result<(), String> {
         if self.now(&txn.path).is_some() {
             return Err("create of an existing node".into());
         }
@@ -226,7 +271,10 @@ impl Truth {
         }
         up.creates += 1;
         if up.creates != txn.parent_cversion {
-            return Err(format!("parent's cversion is {}, not {}", up.creates, txn.parent_cversion));
+            return Err(format!(
+                "parent's cversion is {}, not {}",
+                up.creates, txn.parent_cversion
+            ));
         }
         up.children += 1;
         up.pzxid = zxid;
@@ -239,7 +287,11 @@ impl Truth {
             czxid: zxid,
             mzxid: zxid,
             pzxid: zxid,
-            owner: if txn.ephemeral { session } else { SessionId::NONE },
+            owner: if txn.ephemeral {
+                session
+            } else {
+                SessionId::NONE
+            },
         };
         self.put(&txn.path, zxid, Some(node));
         self.trigger(&txn.path, WatchKind::Data, zxid, 1);
@@ -266,12 +318,17 @@ impl Truth {
     }
 
     fn close(&mut self, zxid: Zxid, session: SessionId, listed: &[Arc<str>]) -> Result<(), String> {
-        let owned: Vec<Arc<str>> =
-            self.paths().filter(|(_, n)| n.owner == session).map(|(p, _)| p.clone()).collect();
+        let owned: Vec<Arc<str>> = self
+            .paths()
+            .filter(|(_, n)| n.owner == session)
+            .map(|(p, _)| p.clone())
+            .collect();
         let mut sorted = listed.to_vec();
         sorted.sort();
         if sorted != owned {
-            return Err(format!("closeSession lists {sorted:?}, the session owns {owned:?}"));
+            return Err(format!(
+                "closeSession lists {sorted:?}, the session owns {owned:?}"
+            ));
         }
         for path in &owned {
             self.delete(zxid, path)?;
@@ -290,12 +347,18 @@ impl Truth {
         let before = Zxid(zxid.0 - 1);
         let at = |path: &str| self.node_at(path, before);
         Some(match op {
-            Op::Create { path, sequential, .. } => {
+            Op::Create {
+                path, sequential, ..
+            } => {
                 let up = at(parent(path));
                 match up {
                     None => Some(ErrorCode::NO_NODE),
                     Some(up) => {
-                        let name = if *sequential { format!("{path}{:010}", up.creates) } else { path.to_string() };
+                        let name = if *sequential {
+                            format!("{path}{:010}", up.creates)
+                        } else {
+                            path.to_string()
+                        };
                         if at(&name).is_some() {
                             Some(ErrorCode::NODE_EXISTS)
                         } else if up.owner != SessionId::NONE {
@@ -308,7 +371,9 @@ impl Truth {
             }
             Op::Delete { path, version } => match (at(parent(path)), at(path)) {
                 (None, _) | (_, None) => Some(ErrorCode::NO_NODE),
-                (_, Some(n)) if *version != -1 && n.version != *version => Some(ErrorCode::BAD_VERSION),
+                (_, Some(n)) if *version != -1 && n.version != *version => {
+                    Some(ErrorCode::BAD_VERSION)
+                }
                 (_, Some(n)) if n.children != 0 => Some(ErrorCode::NOT_EMPTY),
                 _ => None,
             },
@@ -337,6 +402,9 @@ impl Truth {
     }
 
     fn trigger(&mut self, path: &str, kind: WatchKind, zxid: Zxid, event: i32) {
-        self.triggers.entry((path.into(), kind)).or_default().push((zxid, event));
+        self.triggers
+            .entry((path.into(), kind))
+            .or_default()
+            .push((zxid, event));
     }
 }

@@ -4,43 +4,28 @@
 //! transaction; `apply` is total and idempotent; reads never change anything. The inline placement
 //! has one tree, which the driver passes to pipeline and shard as an argument.
 
+mod access;
 mod apply;
+mod canonical;
 mod node;
+mod path;
 mod prepare;
 mod read;
 
+#[cfg(test)]
+mod tests;
+
+pub use access::{allow, digest_id};
+pub use canonical::{BodyError, BodyReader};
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
+
+pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use node::{Nodes, Stored, open_acl};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What clients see of a node, 68 bytes on the wire in this order (client.md §1.5, §3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stat {
-    /// Zxid of the create.
-    pub czxid: Zxid,
-    /// Zxid of the last setData.
-    pub mzxid: Zxid,
-    /// Wall clock of the create, ms.
-    pub ctime: i64,
-    /// Wall clock of the last setData, ms.
-    pub mtime: i64,
-    /// Number of setData.
-    pub version: i32,
-    /// 2 × creates of children − children now.
-    pub cversion: i32,
-    /// Number of setACL.
-    pub aversion: i32,
-    /// Session of an ephemeral, 0 for everything else.
-    pub ephemeral_owner: i64,
-    /// Length of the payload, 0 for null.
-    pub data_length: i32,
-    /// Children now.
-    pub num_children: i32,
-    /// Zxid of the last create or delete of a child.
-    pub pzxid: Zxid,
-}
 
 /// Outcome of one operation, for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,4 +96,106 @@ pub struct Applied {
     pub result: OpResult,
     /// In the order in which events go out.
     pub changes: Vec<Change>,
+}
+
+/// A replica of the whole state.
+#[derive(Debug)]
+pub struct Tree {
+    nodes: Nodes,
+    /// Ephemerals of each session that has any, sorted.
+    ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
+    /// Live sessions with the timeout of their createSession, ms.
+    sessions: BTreeMap<SessionId, i32>,
+    /// The largest session id ever created: part of the state, so that no id comes twice.
+    session_high_water: i64,
+    last_zxid: Zxid,
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree::new()
+    }
+}
+
+impl Tree {
+    /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (client.md §2.3).
+    pub fn new() -> Tree {
+        let mut nodes = Nodes::new();
+        let empty = || Some(Arc::from([]));
+        let reserved = Stored::default();
+        let zookeeper = nodes.add(0, "/zookeeper".into(), empty(), &open_acl(), reserved);
+        nodes.add(
+            zookeeper,
+            "/zookeeper/quota".into(),
+            empty(),
+            &open_acl(),
+            reserved,
+        );
+        let read_only: Arc<[Acl]> = Arc::from([Acl::world(Acl::READ)]);
+        let config = Stored {
+            aversion: -1,
+            ..reserved
+        };
+        nodes.add(
+            zookeeper,
+            "/zookeeper/config".into(),
+            empty(),
+            &read_only,
+            config,
+        );
+        Tree {
+            nodes,
+            ephemerals: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            session_high_water: 0,
+            last_zxid: Zxid::ZERO,
+        }
+    }
+
+    /// Zxid of the last transaction applied.
+    pub fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// Digest over all nodes (peer.md §3.5).
+    pub fn digest(&self) -> u64 {
+        self.nodes.digest
+    }
+
+    /// Nodes as Apache counts them: the root twice (client.md §2.3).
+    pub fn node_count(&self) -> usize {
+        self.nodes.len() + 1
+    }
+
+    /// Ephemeral nodes.
+    pub fn ephemeral_count(&self) -> usize {
+        self.ephemerals.values().map(BTreeSet::len).sum()
+    }
+
+    /// Path and data bytes of all nodes.
+    pub fn approximate_data_size(&self) -> u64 {
+        self.nodes.bytes
+    }
+
+    /// Live sessions with the timeout of their createSession, ms; sorted.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, i32)> {
+        self.sessions
+            .iter()
+            .map(|(&id, &timeout_ms)| (id, timeout_ms))
+    }
+
+    /// Timeout of a live session's createSession, ms.
+    pub fn session_timeout(&self, id: SessionId) -> Option<i32> {
+        self.sessions.get(&id).copied()
+    }
+
+    /// The largest session id ever created, 0 if none was.
+    pub fn session_high_water(&self) -> i64 {
+        self.session_high_water
+    }
+
+    /// Paths of a session's ephemerals, sorted.
+    pub fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = &Arc<str>> {
+        self.ephemerals.get(&id).into_iter().flatten()
+    }
 }

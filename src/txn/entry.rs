@@ -6,6 +6,7 @@
 //! TxnDigest = version i32 ‖ treeDigest i64                                 12 bytes
 //! ```
 
+use super::jute::{JuteError, Put, Reader};
 use super::{Acl, Data};
 use crate::types::{ErrorCode, OpCode, SessionId, WallMs, Zxid};
 use std::sync::Arc;
@@ -114,4 +115,337 @@ pub struct Entry {
     pub txn: Txn,
     /// Absent for the error transaction of a failed single operation, and in old logs.
     pub digest: Option<TxnDigest>,
+}
+
+/// Why an entry can't be decoded. Content from a disk or a peer: the reader decides who recovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The bytes do not follow the record's layout.
+    #[error("transaction entry: {0}")]
+    Jute(#[from] JuteError),
+    /// A type outside peer.md §0.4 at this place.
+    #[error("transaction entry of unknown type {0:?}")]
+    Type(OpCode),
+}
+
+/// Bytes of a [`TxnHeader`].
+pub const HEADER_BYTES: usize = 32;
+/// Bytes of a [`TxnDigest`].
+pub const DIGEST_BYTES: usize = 12;
+
+impl TxnDigest {
+    /// The digest version that this server computes.
+    pub const VERSION: i32 = 2;
+}
+
+impl Entry {
+    /// Appends the serialised entry.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let TxnHeader {
+            session,
+            cxid,
+            zxid,
+            time,
+            op,
+        } = self.header;
+        out.put_i64(session.0);
+        out.put_i32(cxid);
+        out.put_i64(zxid.0);
+        out.put_i64(time.0);
+        out.put_i32(op.0);
+        self.txn.encode_into(op, out);
+        if let Some(digest) = self.digest {
+            out.put_i32(digest.version);
+            out.put_i64(digest.tree as i64);
+        }
+    }
+
+    /// The serialised entry.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Reads an entry; bytes behind the digest are ignored, an absent digest is fine.
+    ///
+    /// # Errors
+    /// [`EntryError`] for bytes that no version of Apache's server writes.
+    pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
+        let mut r = Reader::new(bytes);
+        let header = TxnHeader {
+            session: SessionId(r.i64()?),
+            cxid: r.i32()?,
+            zxid: Zxid(r.i64()?),
+            time: WallMs(r.i64()?),
+            op: OpCode(r.i32()?),
+        };
+        let txn = match header.op {
+            OpCode::CHECK => return Err(EntryError::Type(header.op)),
+            OpCode::MULTI => {
+                let ops = r.vec(|r| Ok((OpCode(r.i32()?), r.buf()?.ok_or(JuteError::Null)?)))?;
+                let ops = ops.ok_or(JuteError::Null)?;
+                let ops = ops.into_iter().map(|(op, body)| match op {
+                    OpCode::MULTI | OpCode::CREATE_SESSION | OpCode::CLOSE_SESSION => {
+                        Err(EntryError::Type(op))
+                    }
+                    _ => Ok((op, Txn::decode(op, &mut Reader::new(body))?)),
+                });
+                Txn::Multi(ops.collect::<Result<_, _>>()?)
+            }
+            op => Txn::decode(op, &mut r)?,
+        };
+        let digest = match (r.i32(), r.i64()) {
+            (Ok(version), Ok(tree)) => Some(TxnDigest {
+                version,
+                tree: tree as u64,
+            }),
+            _ => None,
+        };
+        Ok(Entry {
+            header,
+            txn,
+            digest,
+        })
+    }
+}
+
+impl Txn {
+    /// Appends the body for a header of type `op`.
+    fn encode_into(&self, op: OpCode, out: &mut Vec<u8>) {
+        match self {
+            Txn::Create(create) => create.encode_into(op, out),
+            Txn::Delete { path } => out.put_str(path),
+            Txn::SetData {
+                path,
+                data,
+                version,
+            } => {
+                out.put_str(path);
+                out.put_buf(data.as_deref());
+                out.put_i32(*version);
+            }
+            Txn::SetAcl { path, acl, version } => {
+                out.put_str(path);
+                out.put_acls(acl);
+                out.put_i32(*version);
+            }
+            Txn::Check { path, version } => {
+                out.put_str(path);
+                out.put_i32(*version);
+            }
+            Txn::CreateSession { timeout_ms } => out.put_i32(*timeout_ms),
+            Txn::CloseSession { paths: None } => {}
+            Txn::CloseSession { paths: Some(paths) } => {
+                out.put_len(paths.len());
+                paths.iter().for_each(|path| out.put_str(path));
+            }
+            Txn::Error { code } => out.put_i32(code.0),
+            Txn::Multi(ops) => {
+                out.put_len(ops.len());
+                let mut body = Vec::new();
+                for (op, txn) in ops {
+                    body.clear();
+                    txn.encode_into(*op, &mut body);
+                    out.put_i32(op.0);
+                    out.put_buf(Some(&body));
+                }
+            }
+        }
+    }
+
+    fn decode(op: OpCode, r: &mut Reader<'_>) -> Result<Txn, EntryError> {
+        Ok(match op {
+            OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+                Txn::Create(CreateTxn::decode(op, r)?)
+            }
+            OpCode::DELETE | OpCode::DELETE_CONTAINER => Txn::Delete {
+                path: r.required_str()?,
+            },
+            OpCode::SET_DATA | OpCode::RECONFIG => Txn::SetData {
+                path: r.required_str()?,
+                data: r.data()?,
+                version: r.i32()?,
+            },
+            OpCode::SET_ACL => Txn::SetAcl {
+                path: r.required_str()?,
+                acl: r.vec(|r| r.acl())?.unwrap_or_default().into(),
+                version: r.i32()?,
+            },
+            OpCode::CHECK => Txn::Check {
+                path: r.required_str()?,
+                version: r.i32()?,
+            },
+            OpCode::CREATE_SESSION => Txn::CreateSession {
+                timeout_ms: r.i32()?,
+            },
+            OpCode::CLOSE_SESSION => Txn::CloseSession {
+                paths: close_session_paths(r)?,
+            },
+            OpCode::ERROR => Txn::Error {
+                code: ErrorCode(r.i32()?),
+            },
+            op => return Err(EntryError::Type(op)),
+        })
+    }
+}
+
+/// The reader's rule of peer.md §3.2 for what follows the header of a closeSession: nothing is no
+/// list; 12 bytes that begin with 2 are a digest alone; else a list.
+fn close_session_paths(r: &mut Reader<'_>) -> Result<Option<Vec<Arc<str>>>, EntryError> {
+    let rest = r.rest();
+    if rest.is_empty()
+        || (rest.len() == DIGEST_BYTES && rest[..4] == TxnDigest::VERSION.to_be_bytes())
+    {
+        return Ok(None);
+    }
+    Ok(Some(r.vec(|r| r.required_str())?.ok_or(JuteError::Null)?))
+}
+
+impl CreateTxn {
+    fn encode_into(&self, op: OpCode, out: &mut Vec<u8>) {
+        out.put_str(&self.path);
+        out.put_buf(self.data.as_deref());
+        out.put_acls(&self.acl);
+        if matches!(op, OpCode::CREATE | OpCode::CREATE2) {
+            out.put_bool(self.ephemeral);
+        }
+        out.put_i32(self.parent_cversion);
+        if op == OpCode::CREATE_TTL {
+            out.put_i64(self.ttl_ms);
+        }
+    }
+
+    fn decode(op: OpCode, r: &mut Reader<'_>) -> Result<CreateTxn, EntryError> {
+        let path = r.required_str()?;
+        let data = r.data()?;
+        let acl = r.vec(|r| r.acl())?.unwrap_or_default().into();
+        let plain = matches!(op, OpCode::CREATE | OpCode::CREATE2);
+        let ephemeral = plain && r.bool()?;
+        let parent_cversion = match r.i32() {
+            Ok(version) => version,
+            Err(_) if plain => -1, // very old logs end here
+            Err(e) => return Err(e.into()),
+        };
+        let ttl_ms = if op == OpCode::CREATE_TTL {
+            r.i64()?
+        } else {
+            0
+        };
+        Ok(CreateTxn {
+            path,
+            data,
+            acl,
+            ephemeral,
+            parent_cversion,
+            ttl_ms,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::golden::{entries, hex};
+
+    #[test]
+    fn golden_entries_are_read_and_written_to_the_byte() {
+        for (nth, bytes) in entries().iter().enumerate() {
+            let entry = Entry::decode(bytes).unwrap();
+            assert_eq!(entry.header.zxid, Zxid::new(1, nth as u32 + 1));
+            assert_eq!(&entry.encode(), bytes, "entry {:#x}", nth + 1);
+            let plain_error = matches!(entry.txn, Txn::Error { .. });
+            assert_eq!(entry.digest.is_none(), plain_error);
+        }
+    }
+
+    #[test]
+    fn golden_bodies_say_what_the_specification_says() {
+        let all: Vec<Entry> = entries()
+            .iter()
+            .map(|b| Entry::decode(b).unwrap())
+            .collect();
+        assert_eq!(all[0].txn, Txn::CreateSession { timeout_ms: 10_000 });
+        let Txn::Create(b) = &all[4].txn else {
+            panic!()
+        };
+        assert_eq!(
+            (&*b.path, b.ephemeral, b.data.as_deref()),
+            ("/a/b", true, Some(&[][..]))
+        );
+        let Txn::Create(c) = &all[5].txn else {
+            panic!()
+        };
+        assert_eq!((&*c.path, c.data.as_deref()), ("/c", None));
+        assert_eq!(
+            all[8].txn,
+            Txn::Error {
+                code: ErrorCode::BAD_VERSION
+            }
+        );
+        let Txn::Multi(failed) = &all[11].txn else {
+            panic!()
+        };
+        assert_eq!(
+            failed[1],
+            (
+                OpCode::ERROR,
+                Txn::Error {
+                    code: ErrorCode::BAD_VERSION
+                }
+            )
+        );
+        assert_eq!(
+            failed[2].1,
+            Txn::Error {
+                code: ErrorCode::RUNTIME_INCONSISTENCY
+            }
+        );
+        assert_eq!(
+            all[17].txn,
+            Txn::CloseSession {
+                paths: Some(vec!["/a/b".into()])
+            }
+        );
+    }
+
+    /// The three cases of peer.md §3.2, and very old creates.
+    #[test]
+    fn old_servers_entries_are_read() {
+        let close = hex("01000010e2f300000000000e0000000100000012000001a1f878e84bfffffff5");
+        let read = |tail: &str| {
+            let mut bytes = close.clone();
+            bytes.extend(hex(tail));
+            let entry = Entry::decode(&bytes).unwrap();
+            let Txn::CloseSession { paths } = entry.txn else {
+                panic!()
+            };
+            (paths, entry.digest.map(|d| d.tree))
+        };
+        assert_eq!(read(""), (None, None));
+        assert_eq!(read("000000020000000000000007"), (None, Some(7)));
+        assert_eq!(read("00000000"), (Some(vec![]), None));
+        assert_eq!(
+            read("00000000000000020000000000000007"),
+            (Some(vec![]), Some(7))
+        );
+        let mut create = entries()[3].clone();
+        create.truncate(create.len() - DIGEST_BYTES - 4);
+        let Txn::Create(old) = Entry::decode(&create).unwrap().txn else {
+            panic!()
+        };
+        assert_eq!(old.parent_cversion, -1);
+    }
+
+    #[test]
+    fn types_that_no_server_writes_are_refused() {
+        for op in [13, 4, 99, 0] {
+            let mut bytes = entries()[0].clone();
+            bytes[28..32].copy_from_slice(&i32::to_be_bytes(op));
+            assert!(
+                matches!(Entry::decode(&bytes), Err(EntryError::Type(_))),
+                "{op}"
+            );
+        }
+    }
 }

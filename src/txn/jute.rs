@@ -1,1 +1,229 @@
-//! Jute encoding (client.md §1.2).
+//! Jute encoding (client.md §1.2): big-endian integers, length-prefixed buffers and strings, −1 for
+//! null. Lengths are checked against what is there before anything is allocated.
+
+use super::{Acl, Data, RawAcl};
+use std::sync::Arc;
+
+/// Why bytes can't be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JuteError {
+    /// The bytes end inside a field.
+    #[error("the record ends inside a field")]
+    Short,
+    /// A length below −1 or beyond the end.
+    #[error("a length of {0} does not fit")]
+    Length(i32),
+    /// Null where a value is required.
+    #[error("null where a value is required")]
+    Null,
+}
+
+/// A cursor over one record.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], JuteError> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(JuteError::Short)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    /// `i32`.
+    pub fn i32(&mut self) -> Result<i32, JuteError> {
+        self.take().map(i32::from_be_bytes)
+    }
+
+    /// `i64`.
+    pub fn i64(&mut self) -> Result<i64, JuteError> {
+        self.take().map(i64::from_be_bytes)
+    }
+
+    /// `bool`: anything but 0 is true.
+    pub fn bool(&mut self) -> Result<bool, JuteError> {
+        self.take::<1>().map(|[b]| b != 0)
+    }
+
+    /// `buf`, borrowed; `None` is null.
+    pub fn buf(&mut self) -> Result<Option<&'a [u8]>, JuteError> {
+        let len = self.i32()?;
+        if len == -1 {
+            return Ok(None);
+        }
+        let len = usize::try_from(len).map_err(|_| JuteError::Length(len))?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(JuteError::Length(len as i32))?;
+        self.rest = rest;
+        Ok(Some(head))
+    }
+
+    /// `buf` as a counted payload.
+    pub fn data(&mut self) -> Result<Data, JuteError> {
+        Ok(self.buf()?.map(Arc::from))
+    }
+
+    /// `str`; malformed UTF-8 becomes U+FFFD, which path validation refuses.
+    pub fn str(&mut self) -> Result<Option<Arc<str>>, JuteError> {
+        Ok(self
+            .buf()?
+            .map(|bytes| String::from_utf8_lossy(bytes).into()))
+    }
+
+    /// A string that may not be null.
+    pub fn required_str(&mut self) -> Result<Arc<str>, JuteError> {
+        self.str()?.ok_or(JuteError::Null)
+    }
+
+    /// `vec<T>`; `None` is null. Nothing is allocated ahead of the elements.
+    pub fn vec<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<T, JuteError>,
+    ) -> Result<Option<Vec<T>>, JuteError> {
+        match self.i32()? {
+            -1 => Ok(None),
+            n if n < 0 => Err(JuteError::Length(n)),
+            n => {
+                let mut items = Vec::new();
+                for _ in 0..n {
+                    items.push(element(self)?);
+                }
+                Ok(Some(items))
+            }
+        }
+    }
+
+    /// An ACL entry as a client sends it.
+    pub fn raw_acl(&mut self) -> Result<RawAcl, JuteError> {
+        Ok(RawAcl {
+            perms: self.i32()?,
+            scheme: self.str()?,
+            id: self.str()?,
+        })
+    }
+
+    /// An ACL entry of a transaction, where nothing is null.
+    pub fn acl(&mut self) -> Result<Acl, JuteError> {
+        Ok(Acl {
+            perms: self.i32()?,
+            scheme: self.required_str()?,
+            id: self.required_str()?,
+        })
+    }
+}
+
+/// The writing side, on any byte vector.
+pub trait Put {
+    /// `i32`.
+    fn put_i32(&mut self, v: i32);
+    /// `i64`.
+    fn put_i64(&mut self, v: i64);
+    /// `bool`.
+    fn put_bool(&mut self, v: bool);
+    /// `buf`; `None` is null.
+    fn put_buf(&mut self, v: Option<&[u8]>);
+    /// `str`, never null.
+    fn put_str(&mut self, v: &str);
+    /// Length of a vector.
+    fn put_len(&mut self, n: usize);
+    /// `vec<ACL>`.
+    fn put_acls(&mut self, acl: &[Acl]);
+}
+
+impl Put for Vec<u8> {
+    fn put_i32(&mut self, v: i32) {
+        self.extend_from_slice(&v.to_be_bytes());
+    }
+
+    fn put_i64(&mut self, v: i64) {
+        self.extend_from_slice(&v.to_be_bytes());
+    }
+
+    fn put_bool(&mut self, v: bool) {
+        self.push(u8::from(v));
+    }
+
+    fn put_buf(&mut self, v: Option<&[u8]>) {
+        match v {
+            None => self.put_i32(-1),
+            Some(bytes) => {
+                self.put_len(bytes.len());
+                self.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    fn put_str(&mut self, v: &str) {
+        self.put_buf(Some(v.as_bytes()));
+    }
+
+    fn put_len(&mut self, n: usize) {
+        self.put_i32(i32::try_from(n).expect("lengths are bounded by the frame"));
+    }
+
+    fn put_acls(&mut self, acl: &[Acl]) {
+        self.put_len(acl.len());
+        for entry in acl {
+            self.put_i32(entry.perms);
+            self.put_str(&entry.scheme);
+            self.put_str(&entry.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_length_is_never_believed() {
+        let huge = [0x7f, 0xff, 0xff, 0xff, 1, 2];
+        assert_eq!(Reader::new(&huge).buf(), Err(JuteError::Length(i32::MAX)));
+        assert_eq!(Reader::new(&huge).vec(|r| r.i64()), Err(JuteError::Short));
+        assert_eq!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xfe]).buf(),
+            Err(JuteError::Length(-2))
+        );
+        assert_eq!(Reader::new(&[0xff; 4]).buf(), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(a in any::<i32>(), b in any::<i64>(), s in ".*", d in proptest::option::of(any::<Vec<u8>>())) {
+            let mut bytes = Vec::new();
+            bytes.put_i32(a);
+            bytes.put_i64(b);
+            bytes.put_str(&s);
+            bytes.put_buf(d.as_deref());
+            bytes.put_bool(true);
+            let mut r = Reader::new(&bytes);
+            prop_assert_eq!(r.i32(), Ok(a));
+            prop_assert_eq!(r.i64(), Ok(b));
+            prop_assert_eq!(&*r.required_str().unwrap(), s.as_str());
+            prop_assert_eq!(r.buf().unwrap(), d.as_deref());
+            prop_assert_eq!(r.bool(), Ok(true));
+            prop_assert!(r.rest().is_empty());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
+            let mut r = Reader::new(&bytes);
+            while r.vec(|r| r.acl()).is_ok() && !r.rest().is_empty() {}
+            let _ = r.data();
+        }
+    }
+}

@@ -6,10 +6,15 @@ pub mod entry;
 pub mod jute;
 pub mod record;
 pub mod request;
+pub mod stat;
+
+#[cfg(test)]
+pub(crate) mod golden;
 
 pub use acl::{Acl, AuthId, Credentials};
 pub use entry::{CreateTxn, Entry, Txn, TxnDigest, TxnHeader};
 pub use request::{CreateRequest, RawAcl, WriteRequest};
+pub use stat::Stat;
 
 use std::sync::Arc;
 

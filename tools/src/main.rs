@@ -1,2 +1,29 @@
-//! Operator's tool.
-fn main() {}
+//! `rk`: the operator's tool. Its first command is the simulator.
+
+mod sim;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Operator's tool of Ringkeeper.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  rk sim --seeds 600\n  rk sim --seed 42 --hash"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the server's own modules on a simulated machine, seed by seed.
+    Sim(sim::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Sim(args) => sim::run(&args),
+    }
+}

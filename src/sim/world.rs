@@ -1,0 +1,942 @@
+//! One simulated machine with its member, its network and its clients, on virtual time.
+//!
+//! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
+//! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
+
+use super::client::{Client, Op, Phase, random_op};
+use super::disk::{DiskFaults, SimStorage};
+use super::truth::Truth;
+use crate::inline::{Inline, InlineConfig, StartError};
+use crate::lane::Committed;
+use crate::log::storage::Storage;
+use crate::log::{SpareOrder, SyncTicket};
+use crate::shard::Peer;
+use crate::snap;
+use crate::tree::Tree;
+use crate::txn::{Entry, Txn, TxnHeader};
+use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, Tick, WallMs, Zxid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
+const TICK_MS: u64 = 100;
+const SEGMENT: u64 = 64 << 10;
+const DISK: u64 = 64 << 20;
+/// Wall clock at virtual time 0.
+const WALL: i64 = 1_790_000_000_000;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Crash once, when the disk has counted this many effects; no other faults are injected.
+    pub crash_at: Option<u64>,
+    /// A short run without random faults, for a crash after every effect.
+    pub short: bool,
+}
+
+/// How often each thing happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Crashes that lost the page cache.
+    pub power_cuts: u64,
+    /// Crashes of the process alone.
+    pub kills: u64,
+    /// Crashes while recovering.
+    pub crashes_in_recovery: u64,
+    /// The wall clock was set back.
+    pub clock_steps: u64,
+    /// The disk was full for a while.
+    pub full_disks: u64,
+    /// Writes refused because of it.
+    pub refused: u64,
+    /// Seeds whose zxid counter rolled over.
+    pub rollovers: u64,
+    /// Connections cut by the network.
+    pub disconnects: u64,
+    /// Sessions re-attached while their old connection was open.
+    pub steals: u64,
+    /// Sessions that expired.
+    pub expiries: u64,
+    /// Snapshots made.
+    pub snapshots: u64,
+    /// Replies checked.
+    pub replies: u64,
+    /// Watch events checked.
+    pub events: u64,
+    /// Transactions applied.
+    pub txns: u64,
+    /// What the disk did.
+    pub disk: DiskFaults,
+}
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Hash over all events of the run.
+    pub hash: String,
+    /// Effects counted by the disk.
+    pub effects: u64,
+    /// Virtual milliseconds.
+    pub virtual_ms: u64,
+    /// What happened.
+    pub counters: Counters,
+    /// The first promise that was broken.
+    pub violation: Option<String>,
+}
+
+enum Event {
+    Turn,
+    Tick,
+    ToServer {
+        link: usize,
+        bytes: Vec<u8>,
+        whole: bool,
+    },
+    ToClient {
+        link: usize,
+        bytes: Vec<u8>,
+    },
+    ClosedByServer {
+        link: usize,
+    },
+    ClosedByClient {
+        link: usize,
+    },
+    Synced(SyncTicket<<SimStorage as Storage>::File>),
+    Spare(SpareOrder),
+    Snapshot(Zxid),
+    Step {
+        client: usize,
+    },
+    Fault,
+    Room,
+    Restart,
+}
+
+impl Event {
+    /// Events inside the process die with it.
+    fn is_members(&self) -> bool {
+        matches!(
+            self,
+            Event::Turn | Event::Tick | Event::Synced(_) | Event::Spare(_) | Event::Snapshot(_)
+        )
+    }
+}
+
+struct Link {
+    client: usize,
+    conn: Option<ConnId>,
+    /// The client still listens.
+    heard: bool,
+    /// The ConnectResponse was handed over.
+    answered: bool,
+    first_xid: i32,
+    to_server_at: u64,
+    to_client_at: u64,
+}
+
+struct World {
+    rng: fastrand::Rng,
+    options: Options,
+    now_us: u64,
+    wall_offset: i64,
+    queue: BTreeMap<(u64, u64), (u32, Event)>,
+    sequence: u64,
+    disk: SimStorage,
+    member: Option<Inline<SimStorage>>,
+    incarnation: u32,
+    turn_due: bool,
+    links: Vec<Link>,
+    clients: Vec<Client>,
+    current: Vec<Option<usize>>,
+    silent_until: Vec<u64>,
+    truth: Truth,
+    /// The newest state shown to any client.
+    shown: Zxid,
+    heard_at: BTreeMap<SessionId, (u64, i32)>,
+    /// Per session: the first xid of the connection that was last answered.
+    attached_xid: BTreeMap<SessionId, i32>,
+    bodies: BTreeMap<Zxid, [u8; 32]>,
+    hash: blake3::Hasher,
+    counters: Counters,
+    calm: bool,
+    was_full: bool,
+    start: Zxid,
+}
+
+/// Runs one seed to its end, or to the first broken promise.
+pub fn run(options: Options) -> Outcome {
+    let mut world = World::new(options);
+    let violation = world.live().err();
+    let mut counters = world.counters;
+    counters.disk = world.disk.faults();
+    counters.rollovers = u64::from(world.truth.last().epoch() > world.start.epoch());
+    Outcome {
+        hash: world.hash.finalize().to_hex()[..16].to_owned(),
+        effects: world.disk.effects(),
+        virtual_ms: world.now_us / 1000,
+        counters,
+        violation: violation.map(|v| format!("at {} ms: {v}", world.now_us / 1000)),
+    }
+}
+
+impl World {
+    fn new(options: Options) -> World {
+        let mut rng = fastrand::Rng::with_seed(options.seed);
+        let start = match rng.u32(0..8) {
+            0 => Zxid::new(rng.u32(0..9), Zxid::COUNTER_MAX - rng.u32(1..150)),
+            _ => Zxid::ZERO,
+        };
+        let clients = if options.short { 2 } else { rng.usize(2..7) };
+        World {
+            rng,
+            options,
+            now_us: 0,
+            wall_offset: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            disk: SimStorage::new(DISK),
+            member: None,
+            incarnation: 0,
+            turn_due: false,
+            links: Vec::new(),
+            clients: (0..clients).map(Client::new).collect(),
+            current: vec![None; clients],
+            silent_until: vec![0; clients],
+            truth: Truth::new(start),
+            shown: Zxid::ZERO,
+            heard_at: BTreeMap::new(),
+            attached_xid: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            hash: blake3::Hasher::new(),
+            counters: Counters::default(),
+            calm: false,
+            was_full: false,
+            start,
+        }
+    }
+
+    fn now(&self) -> Now {
+        let ms = self.now_us / 1000;
+        Now {
+            tick: Tick(ms),
+            micros: self.now_us,
+            wall: WallMs(WALL + ms as i64 + self.wall_offset),
+        }
+    }
+
+    fn at(&mut self, delay_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue.insert(
+            (self.now_us + delay_us, self.sequence),
+            (self.incarnation, event),
+        );
+    }
+
+    fn note(&mut self, what: &[u8]) {
+        self.hash.update(&self.now_us.to_le_bytes());
+        self.hash.update(&(what.len() as u32).to_le_bytes());
+        self.hash.update(what);
+    }
+
+    /// The whole life: work under faults, a calm phase in which everything must be answered, the
+    /// end of all sessions, a clean stop and a last start.
+    fn live(&mut self) -> Result<(), String> {
+        self.prepare_disk();
+        self.disk.crash_at(self.options.crash_at);
+        self.boot()?;
+        for client in 0..self.clients.len() {
+            let delay = self.rng.u64(0..20_000);
+            self.at(delay, Event::Step { client });
+        }
+        let busy_ms = if self.options.short {
+            400
+        } else {
+            self.rng.u64(800..3000)
+        };
+        if !self.options.short {
+            let delay = self.rng.u64(50_000..700_000);
+            self.at(delay, Event::Fault);
+        }
+        self.run_until(busy_ms * 1000)?;
+        self.calm_down()?;
+        self.end_sessions()?;
+        self.stop_and_start()
+    }
+
+    fn run_until(&mut self, end_us: u64) -> Result<(), String> {
+        while let Some((&(at, _), _)) = self.queue.first_key_value() {
+            if at > end_us {
+                break;
+            }
+            let ((at, _), (incarnation, event)) = self.queue.pop_first().expect("not empty");
+            self.now_us = at;
+            if !event.is_members() || incarnation == self.incarnation {
+                self.step(event)?;
+            }
+        }
+        self.now_us = end_us;
+        Ok(())
+    }
+
+    fn calm_down(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.disk.set_capacity(DISK);
+        for _ in 0..200 {
+            self.run_until(self.now_us + 50_000)?;
+            let waiting = self
+                .clients
+                .iter()
+                .any(|c| c.outstanding() > 0 || c.phase == Phase::Connecting);
+            if self.member.is_some() && !waiting {
+                return Ok(());
+            }
+        }
+        let stuck: Vec<_> = self
+            .clients
+            .iter()
+            .map(|c| (c.id, c.phase, c.outstanding()))
+            .collect();
+        Err(format!(
+            "not live: 10 s after the last fault clients wait for replies {stuck:?}"
+        ))
+    }
+
+    /// Everybody falls silent; every session must be gone soon after, and its ephemerals with it.
+    fn end_sessions(&mut self) -> Result<(), String> {
+        self.silent_until.fill(u64::MAX);
+        self.run_until(self.now_us + (20 * TICK_MS + 10 * TICK_MS) * 1000)?;
+        let member = self
+            .member
+            .as_ref()
+            .ok_or("the member died in the calm phase")?;
+        if let Some((id, timeout)) = member.tree.sessions().next() {
+            return Err(format!(
+                "session {id} (timeout {timeout} ms) outlived its client"
+            ));
+        }
+        self.compare_tree()
+    }
+
+    fn stop_and_start(&mut self) -> Result<(), String> {
+        let last = self.truth.last();
+        let mut member = self.member.take().ok_or("no member to stop")?;
+        member
+            .close(self.now())
+            .map_err(|e| format!("clean stop failed: {e}"))?;
+        self.incarnation += 1;
+        self.disk.restart(&mut self.rng, true);
+        self.boot()?;
+        match self.member.as_ref() {
+            Some(member) if member.tree.last_zxid() == last => self.compare_tree(),
+            Some(member) => Err(format!(
+                "clean stop at {last}, start at {}",
+                member.tree.last_zxid()
+            )),
+            None => Err("did not start after a clean stop".into()),
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Turn => {
+                self.turn_due = false;
+                self.turn()
+            }
+            Event::Tick => {
+                let now = self.now();
+                let ticked = self.member.as_mut().expect("its own event").tick(now);
+                self.at(10_000, Event::Tick);
+                self.after_member(ticked.map_err(|e| e.to_string()))
+            }
+            Event::Synced(ticket) => {
+                let now = self.now();
+                let done = ticket.run();
+                self.note(b"synced");
+                let member = self.member.as_mut().expect("its own event");
+                let outcome = member.synced(done, now);
+                self.after_member(outcome.map_err(|e| e.to_string()))
+            }
+            Event::Spare(order) => {
+                let made = order.fulfil(&self.disk);
+                let now = self.now();
+                let member = self.member.as_mut().expect("its own event");
+                let outcome = member.spare_made(made, now);
+                self.after_member(outcome.map_err(|e| e.to_string()))
+            }
+            Event::Snapshot(zxid) => self.snapshot(zxid),
+            Event::ToServer { link, bytes, whole } => self.to_server(link, &bytes, whole),
+            Event::ToClient { link, bytes } => self.to_client(link, &bytes),
+            Event::ClosedByServer { link } => {
+                self.close_at_client(link);
+                Ok(())
+            }
+            Event::ClosedByClient { link } => {
+                let now = self.now();
+                if let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn.take())
+                {
+                    member.closed(conn, now);
+                    self.turn_soon();
+                }
+                Ok(())
+            }
+            Event::Step { client } => self.client_step(client),
+            Event::Fault => {
+                self.fault();
+                Ok(())
+            }
+            Event::Room => {
+                self.disk.set_capacity(DISK);
+                Ok(())
+            }
+            Event::Restart => self.boot(),
+        }
+    }
+
+    // ---- the member ----
+
+    /// A disk as the operator finds it: empty, or with a snapshot shortly before a rollover.
+    fn prepare_disk(&mut self) {
+        if self.start == Zxid::ZERO {
+            return;
+        }
+        let mut tree = Tree::new();
+        tree.apply(&Entry {
+            header: TxnHeader {
+                session: SessionId::NONE,
+                cxid: 0,
+                zxid: self.start,
+                time: WallMs(WALL),
+                op: OpCode::ERROR,
+            },
+            txn: Txn::Error {
+                code: ErrorCode::NO_NODE,
+            },
+            digest: None,
+        });
+        snap::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let config = InlineConfig {
+            tick_ms: TICK_MS,
+            session_timeout_min_ms: 2 * TICK_MS as i32,
+            session_timeout_max_ms: 20 * TICK_MS as i32,
+            segment_bytes: SEGMENT,
+            snapshot_records: self.rng.u64(30..400),
+            ..InlineConfig::default()
+        };
+        let mut identities = fastrand::Rng::with_seed(self.rng.u64(..));
+        let mut replayed = Vec::new();
+        let started = Inline::start(
+            &config,
+            &self.disk,
+            &self.disk,
+            now,
+            Box::new(move || identities.u128(..)),
+            &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
+        );
+        let member = match started {
+            Ok(started) => started.member,
+            Err(_) if self.disk.crashed() => {
+                self.counters.crashes_in_recovery += 1;
+                return self.die();
+            }
+            Err(StartError::Full(_)) if self.was_full => {
+                self.at(100_000, Event::Restart);
+                return Ok(());
+            }
+            Err(e) => return Err(format!("refused to start: {e}")),
+        };
+        let recovered = member.tree.last_zxid();
+        self.note(format!("boot {recovered}").as_bytes());
+        self.truth.recovered(recovered)?;
+        self.bodies.retain(|z, _| *z <= recovered);
+        for entry in &replayed {
+            self.truth.apply(entry)?;
+        }
+        let micros = self.now_us;
+        self.heard_at.values_mut().for_each(|(at, _)| *at = micros);
+        self.member = Some(member);
+        self.compare_tree()?;
+        self.at(10_000, Event::Tick);
+        self.turn_soon();
+        Ok(())
+    }
+
+    /// The process is gone, from a crash of the machine or an error that it must not survive.
+    fn die(&mut self) -> Result<(), String> {
+        self.member = None;
+        self.incarnation += 1;
+        self.turn_due = false;
+        let power_cut = self.rng.u32(0..10) < 7;
+        self.counters.power_cuts += u64::from(power_cut);
+        self.counters.kills += u64::from(!power_cut);
+        self.note(if power_cut { b"power cut" } else { b"kill" });
+        self.disk.restart(&mut self.rng, power_cut);
+        for link in 0..self.links.len() {
+            if self.links[link].conn.take().is_some() {
+                let at = self.links[link].to_client_at.max(self.now_us) - self.now_us;
+                self.at(at, Event::ClosedByServer { link });
+            }
+        }
+        if !self.options.short && !self.calm && self.rng.u32(0..5) == 0 {
+            // Once more, while it recovers.
+            let soon = self.disk.effects() + self.rng.u64(0..12);
+            self.disk.crash_at(Some(soon));
+        }
+        let delay = self.rng.u64(2_000..300_000);
+        self.at(delay, Event::Restart);
+        Ok(())
+    }
+
+    /// After every call into the member: is the machine still there, must the process stop?
+    fn after_member(&mut self, outcome: Result<(), String>) -> Result<(), String> {
+        if self.disk.crashed() {
+            return self.die();
+        }
+        match outcome {
+            Ok(()) => {
+                self.turn_soon();
+                Ok(())
+            }
+            Err(e) if self.disk.faults().sync_errors > self.counters.disk.sync_errors => {
+                self.counters.disk.sync_errors = self.disk.faults().sync_errors;
+                self.note(e.as_bytes());
+                self.die()
+            }
+            Err(e) => Err(format!("the member stopped itself: {e}")),
+        }
+    }
+
+    fn turn_soon(&mut self) {
+        if !self.turn_due {
+            self.turn_due = true;
+            let delay = self.rng.u64(1..200);
+            self.at(delay, Event::Turn);
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let mut applied: Vec<Committed> = Vec::new();
+        let member = self.member.as_mut().expect("its own event");
+        let outcome = member.turn(now, &mut |txn, _| applied.push(txn.clone()));
+        for txn in &applied {
+            self.check_applied(txn)?;
+        }
+        if outcome.is_err() || self.disk.crashed() {
+            return self.after_member(outcome.map_err(|e| e.to_string()));
+        }
+        while let Some(ticket) = self.member.as_mut().and_then(|m| m.pipeline.poll_sync()) {
+            let slow = self.rng.u32(0..40) == 0;
+            let delay = if slow {
+                self.rng.u64(5_000..120_000)
+            } else {
+                self.rng.u64(60..2_000)
+            };
+            self.at(delay, Event::Synced(ticket));
+        }
+        if self.disk.crashed() {
+            return self.die();
+        }
+        while let Some(order) = self.member.as_mut().and_then(|m| m.pipeline.poll_spare()) {
+            let delay = self.rng.u64(500..30_000);
+            self.at(delay, Event::Spare(order));
+        }
+        if let Some(zxid) = self.member.as_mut().and_then(|m| m.poll_snapshot()) {
+            let delay = self.rng.u64(1_000..50_000);
+            self.at(delay, Event::Snapshot(zxid));
+        }
+        self.remember_body(None)?;
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Result<(), String> {
+        let now = self.now();
+        while let Some(member) = &mut self.member {
+            let Some(conn) = member.shard.poll_dirty() else {
+                break;
+            };
+            let output = member.shard.take_output(conn, now);
+            let Some(link) = self.links.iter().rposition(|l| l.conn == Some(conn)) else {
+                continue;
+            };
+            if !output.bytes.is_empty() {
+                if !self.disk.outside_effect() {
+                    return self.die();
+                }
+                self.note(&output.bytes);
+                self.answered(link, &output.bytes);
+                self.send_to_client(link, output.bytes);
+            }
+            if output.close {
+                self.links[link].conn = None;
+                let at = self.links[link].to_client_at.max(self.now_us) - self.now_us;
+                self.at(at + 1, Event::ClosedByServer { link });
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the moment at which a ConnectResponse left.
+    fn answered(&mut self, link: usize, bytes: &[u8]) {
+        if self.links[link].answered || bytes.len() < 20 {
+            return;
+        }
+        self.links[link].answered = true;
+        let timeout = i32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"));
+        let session = SessionId(i64::from_be_bytes(
+            bytes[12..20].try_into().expect("eight bytes"),
+        ));
+        if timeout > 0 {
+            self.attached_xid
+                .insert(session, self.links[link].first_xid);
+            self.heard_at.insert(session, (self.now_us, timeout));
+        }
+    }
+
+    fn check_applied(&mut self, txn: &Committed) -> Result<(), String> {
+        let entry = &txn.entry;
+        let (session, cxid) = (entry.header.session, entry.header.cxid);
+        self.counters.txns += 1;
+        self.truth.apply(entry)?;
+        if cxid > 0
+            && self
+                .attached_xid
+                .get(&session)
+                .is_some_and(|first| cxid < *first)
+        {
+            return Err(format!(
+                "{} ({:?}, cxid {cxid}) came from a connection that its session had left",
+                entry.header.zxid, entry.txn
+            ));
+        }
+        if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
+            self.counters.expiries += 1;
+            if let Some(&(heard, timeout_ms)) = self.heard_at.get(&session)
+                && self.now_us < heard + timeout_ms as u64 * 1000
+            {
+                return Err(format!(
+                    "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
+                    (self.now_us - heard) / 1000
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
+        let made = snap::make(&self.disk, &self.disk, zxid);
+        let now = self.now();
+        let hash = match &made {
+            Ok(made) => Some(made.root),
+            Err(_) => None,
+        };
+        let failed = made.as_ref().err().map(|e| e.to_string());
+        let member = self.member.as_mut().expect("its own event");
+        let outcome = member.snapshot_made(&self.disk, made, now);
+        if let Some(root) = hash {
+            self.counters.snapshots += 1;
+            self.same_body(zxid, root)?;
+        } else if !self.disk.crashed() && !self.was_full {
+            return Err(format!(
+                "no snapshot of {zxid}: {}",
+                failed.unwrap_or_default()
+            ));
+        }
+        self.after_member(outcome.map_err(|e| e.to_string()))
+    }
+
+    /// Snapshot bytes are equal for equal zxid, whoever makes them.
+    fn remember_body(&mut self, always: Option<()>) -> Result<(), String> {
+        if always.is_none() && self.rng.u32(0..50) != 0 {
+            return Ok(());
+        }
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        let root = snap::root(&member.tree);
+        self.same_body(member.tree.last_zxid(), root)
+    }
+
+    fn same_body(&mut self, zxid: Zxid, root: [u8; 32]) -> Result<(), String> {
+        match self.bodies.insert(zxid, root) {
+            Some(before) if before != root => Err(format!("two different snapshots of {zxid}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The member's whole tree against the model.
+    fn compare_tree(&mut self) -> Result<(), String> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        let tree = &member.tree;
+        let zxid = self.truth.last();
+        if tree.last_zxid() != zxid {
+            return Err(format!("tree at {}, truth at {zxid}", tree.last_zxid()));
+        }
+        let mut nodes = 0;
+        for (path, node) in self.truth.paths() {
+            nodes += 1;
+            let stat = tree
+                .stat(path)
+                .ok_or_else(|| format!("{path} is missing from the tree at {zxid}"))?;
+            let (data, _) = tree
+                .get_data(path, &[])
+                .map_err(|e| format!("{path}: {e:?}"))?;
+            let same =
+                data == node.data && stat.version == node.version && stat.czxid == node.czxid;
+            let same = same && stat.mzxid == node.mzxid && stat.ephemeral_owner == node.owner.0;
+            if !same || (stat.num_children != node.children && path.as_ref() != "/") {
+                return Err(format!("{path} at {zxid}: tree {stat:?}, truth {node:?}"));
+            }
+        }
+        // The root counts twice; /zookeeper, quota and config are not in the model.
+        if tree.node_count() != nodes + 4 {
+            return Err(format!(
+                "the tree has {} nodes, the truth {nodes} + 4",
+                tree.node_count()
+            ));
+        }
+        self.remember_body(Some(()))
+    }
+
+    // ---- the network ----
+
+    fn latency(&mut self) -> u64 {
+        if self.rng.u32(0..30) == 0 {
+            self.rng.u64(200..900)
+        } else {
+            self.rng.u64(10..120)
+        }
+    }
+
+    fn send_to_server(&mut self, link: usize, bytes: Vec<u8>) {
+        let mut cut = if self.rng.u32(0..6) == 0 {
+            self.rng.usize(0..bytes.len())
+        } else {
+            0
+        };
+        for part in [0..cut, cut..bytes.len()] {
+            if part.is_empty() {
+                continue;
+            }
+            let at = (self.now_us + self.latency()).max(self.links[link].to_server_at);
+            self.links[link].to_server_at = at;
+            let whole = part.end == bytes.len();
+            let bytes = bytes[part].to_vec();
+            self.at(at - self.now_us, Event::ToServer { link, bytes, whole });
+            cut = 0;
+        }
+    }
+
+    fn send_to_client(&mut self, link: usize, bytes: Vec<u8>) {
+        let at = (self.now_us + self.latency()).max(self.links[link].to_client_at);
+        self.links[link].to_client_at = at;
+        self.at(at - self.now_us, Event::ToClient { link, bytes });
+    }
+
+    fn to_server(&mut self, link: usize, bytes: &[u8], whole: bool) -> Result<(), String> {
+        let now = self.now();
+        let client = self.links[link].client;
+        let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn) else {
+            return Ok(());
+        };
+        member.receive(conn, bytes, now);
+        if whole
+            && self.links[link].answered
+            && let Some(heard) = self.heard_at.get_mut(&self.clients[client].session)
+            && self.current[client] == Some(link)
+            && !self.clients[client].is_closing()
+        {
+            heard.0 = self.now_us;
+        }
+        self.after_member(Ok(()))
+    }
+
+    fn to_client(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
+        let id = self.links[link].client;
+        if !self.links[link].heard || self.current[id] != Some(link) {
+            return Ok(());
+        }
+        let client = &mut self.clients[id];
+        let session = client.session;
+        let heard = client
+            .receive(bytes, &self.truth)
+            .map_err(|e| format!("client {id}: {e}"))?;
+        self.counters.replies += u64::from(heard.replies);
+        self.counters.events += u64::from(heard.events);
+        self.counters.refused += u64::from(heard.refused);
+        if heard.refused > 0 && !self.was_full {
+            return Err(format!(
+                "client {id} was refused although the disk was never full"
+            ));
+        }
+        self.shown = self.shown.max(heard.zxid);
+        self.truth.reveal(heard.zxid);
+        if heard.attached {
+            let created = self.truth.session(self.clients[id].session);
+            let (created, _) = created.ok_or("attached to a session that was never created")?;
+            self.truth.reveal(created);
+        }
+        if heard.dead {
+            if let Some((_, None)) = self.truth.session(session) {
+                return Err(format!(
+                    "client {id}: live session {session} was answered dead"
+                ));
+            }
+            self.clients[id].forget_session();
+        }
+        Ok(())
+    }
+
+    fn close_at_client(&mut self, link: usize) {
+        let id = self.links[link].client;
+        self.links[link].heard = false;
+        if self.current[id] == Some(link) {
+            self.current[id] = None;
+            if self.clients[id].is_closing() && self.clients[id].outstanding() == 0 {
+                self.clients[id].forget_session();
+            }
+            self.clients[id].disconnected();
+        }
+    }
+
+    // ---- the clients ----
+
+    fn client_step(&mut self, id: usize) -> Result<(), String> {
+        let delay = if self.calm {
+            20_000
+        } else {
+            self.rng.u64(500..12_000)
+        };
+        self.at(delay, Event::Step { client: id });
+        if self.silent_until[id] > self.now_us {
+            return Ok(());
+        }
+        match self.clients[id].phase {
+            Phase::Offline => self.connect(id),
+            Phase::Connecting => {
+                if self.rng.u32(0..60) == 0 {
+                    self.drop_link(id);
+                }
+            }
+            Phase::Online if self.calm => {
+                if self.clients[id].outstanding() == 0 {
+                    self.request(id, Op::Ping);
+                }
+            }
+            Phase::Online => self.work(id),
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, id: usize) {
+        match self.rng.u32(0..1000) {
+            0..8 => self.drop_link(id),
+            8..16 => {
+                // The client opens a second connection and forgets the first, requests under way.
+                self.counters.steals += 1;
+                for _ in 0..self.rng.u32(1..4) {
+                    let op = random_op(&mut self.rng, id);
+                    self.request(id, op);
+                }
+                self.connect(id);
+            }
+            16..22 => self.request(id, Op::Close),
+            22..30 => self.silent_until[id] = self.now_us + self.rng.u64(0..3_000_000),
+            _ if self.clients[id].is_closing() => {}
+            _ => {
+                for _ in 0..self.rng.u32(0..4) {
+                    if self.clients[id].outstanding() < 12 {
+                        let op = random_op(&mut self.rng, id);
+                        self.request(id, op);
+                    }
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, id: usize, op: Op) {
+        let Some(link) = self.current[id] else { return };
+        if self.clients[id].is_closing() {
+            return;
+        }
+        let bytes = self.clients[id].send(op, self.shown);
+        self.send_to_server(link, bytes);
+    }
+
+    fn connect(&mut self, id: usize) {
+        let now = self.now();
+        let Some(member) = &mut self.member else {
+            return;
+        };
+        let peer = Peer {
+            address: "127.0.0.1".into(),
+            port: 40_000 + id as u16,
+        };
+        let conn = member.accept(peer, now);
+        let timeout = self.rng.i32(100..2_500);
+        let bytes = self.clients[id].connect(timeout);
+        let link = self.links.len();
+        self.links.push(Link {
+            client: id,
+            conn: Some(conn),
+            heard: true,
+            answered: false,
+            first_xid: self.clients[id].first_xid,
+            to_server_at: 0,
+            to_client_at: 0,
+        });
+        self.current[id] = Some(link);
+        self.send_to_server(link, bytes);
+    }
+
+    fn drop_link(&mut self, id: usize) {
+        self.counters.disconnects += 1;
+        self.clients[id].disconnected();
+        if let Some(link) = self.current[id].take() {
+            self.links[link].heard = false;
+            let at = self.links[link].to_server_at.max(self.now_us) - self.now_us;
+            self.at(at + 1, Event::ClosedByClient { link });
+        }
+    }
+
+    // ---- faults ----
+
+    fn fault(&mut self) {
+        if self.calm {
+            return;
+        }
+        let delay = self.rng.u64(50_000..900_000);
+        self.at(delay, Event::Fault);
+        match self.rng.u32(0..10) {
+            0..6 => {
+                let soon = self.disk.effects() + self.rng.u64(0..40);
+                self.disk.crash_at(Some(soon));
+            }
+            6 => self.disk.fail_next_sync(),
+            7 => {
+                self.counters.full_disks += 1;
+                self.was_full = true;
+                let room = self.disk.used() + self.rng.u64(0..SEGMENT);
+                self.disk.set_capacity(room);
+                let delay = self.rng.u64(50_000..2_000_000);
+                self.at(delay, Event::Room);
+            }
+            _ => {
+                self.counters.clock_steps += 1;
+                self.wall_offset -= self.rng.i64(1..40_000_000_000);
+                if self.rng.bool() {
+                    let soon = self.disk.effects() + self.rng.u64(0..40);
+                    self.disk.crash_at(Some(soon));
+                }
+            }
+        }
+    }
+}

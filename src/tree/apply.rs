@@ -1,0 +1,246 @@
+//! Applying a transaction: total and idempotent (peer.md §3.4, §3.6). What fails leaves nothing
+//! and is only reported to the requester.
+
+use super::node::{CONTAINER_OWNER, NodeId, Stored, TTL_OWNER, owner_session, parent_path};
+use super::{Applied, Change, ChangeKind, OpResult, Tree};
+use crate::txn::{CreateTxn, Entry, Txn, TxnHeader};
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use std::sync::Arc;
+
+impl Tree {
+    /// Applies one transaction.
+    pub fn apply(&mut self, entry: &Entry) -> Applied {
+        let TxnHeader {
+            session, zxid, op, ..
+        } = entry.header;
+        let mut changes = Vec::new();
+        let result = self.apply_txn(&entry.header, op, &entry.txn, &mut changes);
+        self.last_zxid = self.last_zxid.max(zxid);
+        Applied {
+            zxid,
+            session,
+            result,
+            changes,
+        }
+    }
+
+    fn apply_txn(
+        &mut self,
+        header: &TxnHeader,
+        op: OpCode,
+        txn: &Txn,
+        changes: &mut Vec<Change>,
+    ) -> OpResult {
+        let done = match txn {
+            Txn::Create(create) => self.apply_create(header, op, create, changes),
+            Txn::Delete { path } => self
+                .apply_delete(header.zxid, path, changes)
+                .map(|()| OpResult::Delete),
+            Txn::SetData {
+                path,
+                data,
+                version,
+            } => match self.nodes.find(path) {
+                None => Err(ErrorCode::NO_NODE),
+                Some(id) => {
+                    let acl = self.nodes.acl(self.nodes.node(id)).clone();
+                    self.nodes.set_data(id, data.clone(), |stored| {
+                        stored.version = *version;
+                        stored.mzxid = header.zxid;
+                        stored.mtime = header.time.0;
+                    });
+                    let path = path.clone();
+                    changes.push(Change {
+                        kind: ChangeKind::DataChanged,
+                        path,
+                        acl,
+                        parent_acl: None,
+                    });
+                    Ok(OpResult::SetData(self.nodes.node(id).stat()))
+                }
+            },
+            Txn::SetAcl { path, acl, version } => match self.nodes.find(path) {
+                None => Err(ErrorCode::NO_NODE),
+                Some(id) => {
+                    self.nodes.set_acl(id, acl);
+                    self.nodes.restat(id, |stored| stored.aversion = *version);
+                    Ok(OpResult::SetAcl(self.nodes.node(id).stat()))
+                }
+            },
+            Txn::Check { .. } => Ok(OpResult::Check),
+            Txn::CreateSession { timeout_ms } => {
+                self.sessions.insert(header.session, *timeout_ms);
+                self.session_high_water = self.session_high_water.max(header.session.0);
+                Ok(OpResult::CreateSession {
+                    timeout_ms: *timeout_ms,
+                })
+            }
+            Txn::CloseSession { paths } => {
+                self.close_session(header, paths.as_deref().unwrap_or_default(), changes);
+                Ok(OpResult::CloseSession)
+            }
+            Txn::Error { code } => Err(*code),
+            Txn::Multi(ops) => Ok(OpResult::Multi(self.apply_multi(header, ops, changes))),
+        };
+        done.unwrap_or_else(OpResult::Error)
+    }
+
+    /// All or nothing was decided when it was made: with an error inside it only reports.
+    fn apply_multi(
+        &mut self,
+        header: &TxnHeader,
+        ops: &[(OpCode, Txn)],
+        changes: &mut Vec<Change>,
+    ) -> Vec<OpResult> {
+        if ops.iter().any(|(_, txn)| matches!(txn, Txn::Error { .. })) {
+            let code = |txn: &Txn| match txn {
+                Txn::Error { code } => *code,
+                _ => ErrorCode::OK,
+            };
+            return ops
+                .iter()
+                .map(|(_, txn)| OpResult::Error(code(txn)))
+                .collect();
+        }
+        ops.iter()
+            .map(|(op, txn)| self.apply_txn(header, *op, txn, changes))
+            .collect()
+    }
+
+    fn apply_create(
+        &mut self,
+        header: &TxnHeader,
+        op: OpCode,
+        create: &CreateTxn,
+        changes: &mut Vec<Change>,
+    ) -> Result<OpResult, ErrorCode> {
+        let CreateTxn {
+            path, data, acl, ..
+        } = create;
+        let parent = parent_path(path)
+            .and_then(|p| self.nodes.find(p))
+            .ok_or(ErrorCode::NO_NODE)?;
+        if let Some(id) = self.nodes.find(path) {
+            self.nodes.set_acl(id, acl);
+            if op == OpCode::CREATE {
+                self.raise_parent(parent, header.zxid, create.parent_cversion);
+            }
+            return Err(ErrorCode::NODE_EXISTS);
+        }
+        let parent_acl = Some(self.nodes.acl(self.nodes.node(parent)).clone());
+        let cversion = match create.parent_cversion {
+            -1 => self.nodes.node(parent).stored.cversion.wrapping_add(1),
+            given => given,
+        };
+        self.raise_parent(parent, header.zxid, cversion);
+        let stored = new_node(header, op, create);
+        let id = self
+            .nodes
+            .add(parent, path.clone(), data.clone(), acl, stored);
+        if let Some(owner) = owner_session(&stored) {
+            self.ephemerals
+                .entry(owner)
+                .or_default()
+                .insert(path.clone());
+        }
+        let (path, acl) = (path.clone(), acl.clone());
+        changes.push(Change {
+            kind: ChangeKind::Created,
+            path: path.clone(),
+            acl,
+            parent_acl,
+        });
+        Ok(OpResult::Create {
+            op,
+            path,
+            stat: self.nodes.node(id).stat(),
+        })
+    }
+
+    /// cversion and pzxid are only ever raised, so that replay over a newer parent converges.
+    fn raise_parent(&mut self, parent: NodeId, zxid: Zxid, cversion: i32) {
+        if cversion > self.nodes.node(parent).stored.cversion {
+            self.nodes.restat(parent, |stored| {
+                stored.cversion = cversion;
+                stored.pzxid = zxid;
+            });
+        }
+    }
+
+    fn apply_delete(
+        &mut self,
+        zxid: Zxid,
+        path: &Arc<str>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), ErrorCode> {
+        let parent = parent_path(path)
+            .and_then(|p| self.nodes.find(p))
+            .ok_or(ErrorCode::NO_NODE)?;
+        self.nodes
+            .restat(parent, |stored| stored.pzxid = stored.pzxid.max(zxid));
+        let id = self
+            .nodes
+            .find(path)
+            .filter(|&id| id != parent)
+            .ok_or(ErrorCode::NO_NODE)?;
+        let acl = self.nodes.acl(self.nodes.node(id)).clone();
+        let parent_acl = Some(self.nodes.acl(self.nodes.node(parent)).clone());
+        let ephemerals = &mut self.ephemerals;
+        self.nodes.remove(id, &mut |node| {
+            let Some(owner) = owner_session(&node.stored) else {
+                return;
+            };
+            if let Some(paths) = ephemerals.get_mut(&owner) {
+                paths.remove(&node.path);
+                if paths.is_empty() {
+                    ephemerals.remove(&owner);
+                }
+            }
+        });
+        changes.push(Change {
+            kind: ChangeKind::Deleted,
+            path: path.clone(),
+            acl,
+            parent_acl,
+        });
+        Ok(())
+    }
+
+    /// The list first, then, as a safety net for logs of other servers, what remains here.
+    fn close_session(
+        &mut self,
+        header: &TxnHeader,
+        listed: &[Arc<str>],
+        changes: &mut Vec<Change>,
+    ) {
+        for path in listed {
+            let _ = self.apply_delete(header.zxid, path, changes);
+        }
+        let left: Vec<Arc<str>> = self.ephemerals(header.session).cloned().collect();
+        for path in &left {
+            let _ = self.apply_delete(header.zxid, path, changes);
+        }
+        self.sessions.remove(&header.session);
+    }
+}
+
+/// The stat of a new node; its owner follows from the transaction, not from a request's flags.
+pub(super) fn new_node(header: &TxnHeader, op: OpCode, create: &CreateTxn) -> Stored {
+    let owner = match op {
+        OpCode::CREATE_CONTAINER => CONTAINER_OWNER,
+        OpCode::CREATE_TTL => TTL_OWNER | create.ttl_ms,
+        _ if create.ephemeral => header.session.0,
+        _ => SessionId::NONE.0,
+    };
+    Stored {
+        czxid: header.zxid,
+        mzxid: header.zxid,
+        pzxid: header.zxid,
+        ctime: header.time.0,
+        mtime: header.time.0,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        owner,
+    }
+}

@@ -1,0 +1,82 @@
+//! Path rules (client.md §2.2), evaluated on UTF-16 code units as the reference does.
+
+/// The light check that create and delete make first: a slash somewhere, no NUL.
+pub(super) fn has_shape(path: &str) -> bool {
+    path.contains('/') && !path.contains('\0')
+}
+
+/// The full validation. Characters above U+FFFF are surrogate pairs in UTF-16, hence illegal.
+pub(super) fn is_valid(path: &str) -> bool {
+    if path == "/" {
+        return true;
+    }
+    path.starts_with('/')
+        && !path.ends_with('/')
+        && path[1..]
+            .split('/')
+            .all(|segment| !matches!(segment, "" | "." | ".."))
+        && !path.chars().any(is_illegal)
+}
+
+fn is_illegal(c: char) -> bool {
+    matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
+}
+
+/// The four nodes that can't be deleted (client.md §2.3).
+pub(super) fn is_protected(path: &str) -> bool {
+    matches!(
+        path,
+        "/" | "/zookeeper" | "/zookeeper/quota" | "/zookeeper/config"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_the_specification() {
+        let valid = [
+            "/",
+            "/a",
+            "/a/b",
+            "/...",
+            "/.a",
+            "/a.",
+            "/a..",
+            "/ ",
+            "/\u{a0}",
+            "/\u{f900}",
+            "/\u{ffef}",
+            "/é",
+        ];
+        for path in valid {
+            assert!(is_valid(path), "{path:?}");
+        }
+        let invalid = [
+            "",
+            "a",
+            "/a/",
+            "//",
+            "/a//b",
+            "/.",
+            "/..",
+            "/a/./b",
+            "/a/..",
+            "/\0",
+            "/\u{1}",
+            "/\u{1f}",
+            "/\u{7f}",
+            "/\u{9f}",
+            "/\u{e000}",
+            "/\u{f8ff}",
+            "/\u{fff0}",
+            "/\u{fffd}",
+            "/\u{ffff}",
+            "/\u{1f600}",
+        ];
+        for path in invalid {
+            assert!(!is_valid(path), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! Validation of a request against the tree overlaid with what is ordered and not yet applied, and
+//! the making of its transaction (client.md §2.5, peer.md §3.3).
+//!
+//! The order of the checks is part of the protocol: each function below reads like its row there.
+
+use super::Tree;
+use super::access::{allow, normalise};
+use super::apply::new_node;
+use super::node::{Stored, in_digest, is_session, parent_path, prefix_crc};
+use super::path::{has_shape, is_protected, is_valid};
+use crate::txn::{
+    Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
+    WriteRequest,
+};
+use crate::types::{DetHashMap, ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Switches that the operator sets.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// `extendedTypesEnabled`: TTL nodes; off answers −6.
+    pub extended_types: bool,
+}
+
+/// Whether the requester's session may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// It may.
+    Live,
+    /// closeSession has been ordered, or the session is unknown: −112.
+    Closing,
+}
+
+/// What a transaction gets from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct PrepareContext<'a> {
+    /// Its place in the order.
+    pub zxid: Zxid,
+    /// Wall clock.
+    pub time: WallMs,
+    /// Requester.
+    pub session: SessionId,
+    /// The request's xid.
+    pub cxid: i32,
+    /// Of the requester.
+    pub session_state: SessionState,
+    /// Of the requester's connection.
+    pub credentials: &'a [AuthId],
+    /// Switches.
+    pub rules: &'a Rules,
+}
+
+/// A transaction that is ready for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The transaction: an error transaction if the request failed.
+    pub entry: Entry,
+    /// Why it failed; for a multi that of its failing operation.
+    pub error: Option<ErrorCode>,
+}
+
+/// A node as it will be when everything ordered so far is applied.
+#[derive(Clone, Debug)]
+struct Shadow {
+    stored: Stored,
+    data: Data,
+    prefix_crc: u32,
+    acl: Arc<[Acl]>,
+    children: i32,
+}
+
+/// The latest pending record of a path; `None` is a deleted node.
+type Pending = (Zxid, Option<Shadow>);
+
+/// Pending changes over a tree.
+#[derive(Debug)]
+pub struct Overlay {
+    pending: DetHashMap<Arc<str>, Pending>,
+    /// What was touched, in order of zxid, so that `forget` needs no scan.
+    touched: VecDeque<(Zxid, Arc<str>)>,
+    /// The tree's digest after everything ordered so far.
+    digest: u64,
+    /// While a multi is validated: what its changes replaced, newest last.
+    undo: Option<Vec<(Arc<str>, Option<Pending>)>>,
+}
+
+type Checked<T> = Result<T, ErrorCode>;
+
+impl Overlay {
+    /// Nothing pending.
+    pub fn new(tree: &Tree) -> Overlay {
+        Overlay {
+            pending: DetHashMap::default(),
+            touched: VecDeque::new(),
+            digest: tree.digest(),
+            undo: None,
+        }
+    }
+
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The tree has applied everything up to `upto`.
+    pub fn forget(&mut self, upto: Zxid) {
+        while let Some((zxid, path)) = self.touched.front()
+            && *zxid <= upto
+        {
+            if self
+                .pending
+                .get(path)
+                .is_some_and(|(latest, _)| *latest <= upto)
+            {
+                self.pending.remove(path);
+            }
+            self.touched.pop_front();
+        }
+    }
+
+    /// Makes the transaction of a request; a failed one leaves nothing pending.
+    pub fn prepare(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        request: &WriteRequest,
+    ) -> Prepared {
+        let (op, txn, error) = match request {
+            WriteRequest::Multi(ops) => {
+                let (txns, error) = self.multi(tree, context, ops);
+                (OpCode::MULTI, Txn::Multi(txns), error)
+            }
+            request => match self.one(tree, context, request) {
+                Ok((op, txn)) => (op, txn, None),
+                Err(code) => (OpCode::ERROR, Txn::Error { code }, Some(code)),
+            },
+        };
+        let PrepareContext {
+            session,
+            cxid,
+            zxid,
+            time,
+            ..
+        } = *context;
+        let header = TxnHeader {
+            session,
+            cxid,
+            zxid,
+            time,
+            op,
+        };
+        let digest = TxnDigest {
+            version: TxnDigest::VERSION,
+            tree: self.digest,
+        };
+        let digest = (op != OpCode::ERROR).then_some(digest);
+        Prepared {
+            entry: Entry {
+                header,
+                txn,
+                digest,
+            },
+            error,
+        }
+    }
+
+    /// Each operation sees those before it; when one fails, none has happened (client.md §3.7).
+    fn multi(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        ops: &[WriteRequest],
+    ) -> (Vec<(OpCode, Txn)>, Option<ErrorCode>) {
+        let digest = self.digest;
+        let touched = self.touched.len();
+        self.undo = Some(Vec::new());
+        let mut error = None;
+        let mut txns = Vec::with_capacity(ops.len());
+        for request in ops {
+            let done = match error {
+                Some(_) => Err(ErrorCode::RUNTIME_INCONSISTENCY),
+                None => self.one(tree, context, request),
+            };
+            txns.push(done.unwrap_or_else(|code| {
+                error.get_or_insert(code);
+                (OpCode::ERROR, Txn::Error { code })
+            }));
+        }
+        let undo = self.undo.take().expect("set above");
+        if error.is_some() {
+            self.roll_back(undo, touched, digest);
+        }
+        (txns, error)
+    }
+
+    fn roll_back(&mut self, undo: Vec<(Arc<str>, Option<Pending>)>, touched: usize, digest: u64) {
+        for (path, before) in undo.into_iter().rev() {
+            match before {
+                Some(pending) => drop(self.pending.insert(path, pending)),
+                None => drop(self.pending.remove(&path)),
+            }
+        }
+        self.touched.truncate(touched);
+        self.digest = digest;
+    }
+
+    fn one(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        request: &WriteRequest,
+    ) -> Checked<(OpCode, Txn)> {
+        match request {
+            WriteRequest::Create(create) => self.create(tree, context, create),
+            WriteRequest::Delete { path, version } => self
+                .delete(tree, context, path, *version)
+                .map(|txn| (OpCode::DELETE, txn)),
+            WriteRequest::SetData {
+                path,
+                data,
+                version,
+            } => self
+                .set_data(tree, context, path.as_ref(), data, *version)
+                .map(|txn| (OpCode::SET_DATA, txn)),
+            WriteRequest::SetAcl { path, acl, version } => self
+                .set_acl(tree, context, path.as_ref(), acl.as_deref(), *version)
+                .map(|txn| (OpCode::SET_ACL, txn)),
+            WriteRequest::Check { path, version } => self
+                .check(tree, context, path.as_ref(), *version)
+                .map(|txn| (OpCode::CHECK, txn)),
+            WriteRequest::CreateSession { timeout_ms } => Ok((
+                OpCode::CREATE_SESSION,
+                Txn::CreateSession {
+                    timeout_ms: *timeout_ms,
+                },
+            )),
+            WriteRequest::CloseSession => {
+                Ok((OpCode::CLOSE_SESSION, self.close_session(tree, context)))
+            }
+            WriteRequest::Multi(_) => Err(ErrorCode::MARSHALLING),
+        }
+    }
+
+    fn create(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        request: &CreateRequest,
+    ) -> Checked<(OpCode, Txn)> {
+        let (op, mode) = create_mode(request, context.rules)?;
+        live(context)?;
+        let asked = &request.path;
+        require(has_shape(asked), ErrorCode::BAD_ARGUMENTS)?;
+        let acl = normalise(request.acl.as_deref(), context.credentials);
+        let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
+        let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
+        let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
+        require(
+            allow(&parent.acl, Acl::CREATE, context.credentials),
+            ErrorCode::NO_AUTH,
+        )?;
+        let path: Arc<str> = match mode.sequential {
+            true => format!("{asked}{:010}", parent.stored.cversion).into(),
+            false => asked.clone(),
+        };
+        require(is_valid(&path), ErrorCode::BAD_ARGUMENTS)?;
+        require(self.get(tree, &path).is_none(), ErrorCode::NODE_EXISTS)?;
+        require(
+            !is_session(parent.stored.owner),
+            ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
+        )?;
+
+        parent.stored.cversion = parent.stored.cversion.wrapping_add(1);
+        parent.stored.pzxid = context.zxid;
+        parent.children += 1;
+        let txn = CreateTxn {
+            path: path.clone(),
+            data: request.data.clone(),
+            acl: acl.clone(),
+            ephemeral: mode.ephemeral,
+            parent_cversion: parent.stored.cversion,
+            ttl_ms: request.ttl_ms,
+        };
+        let PrepareContext {
+            session,
+            cxid,
+            zxid,
+            time,
+            ..
+        } = *context;
+        let shadow = Shadow {
+            stored: new_node(
+                &TxnHeader {
+                    session,
+                    cxid,
+                    zxid,
+                    time,
+                    op,
+                },
+                op,
+                &txn,
+            ),
+            data: txn.data.clone(),
+            prefix_crc: prefix_crc(&path, &txn.data),
+            acl,
+            children: 0,
+        };
+        self.put(tree, context.zxid, above, Some(parent));
+        self.put(tree, context.zxid, path, Some(shadow));
+        Ok((op, Txn::Create(txn)))
+    }
+
+    fn delete(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: &Arc<str>,
+        version: i32,
+    ) -> Checked<Txn> {
+        live(context)?;
+        require(
+            has_shape(path) && !is_protected(path),
+            ErrorCode::BAD_ARGUMENTS,
+        )?;
+        let above = parent_path(path).expect("its shape was checked");
+        let parent = self.get(tree, above).ok_or(ErrorCode::NO_NODE)?;
+        require(
+            allow(&parent.acl, Acl::DELETE, context.credentials),
+            ErrorCode::NO_AUTH,
+        )?;
+        let node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
+        next_version(node.stored.version, version)?;
+        require(node.children == 0, ErrorCode::NOT_EMPTY)?;
+        self.gone(tree, context.zxid, path);
+        Ok(Txn::Delete { path: path.clone() })
+    }
+
+    fn set_data(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: Option<&Arc<str>>,
+        data: &Data,
+        version: i32,
+    ) -> Checked<Txn> {
+        let (path, mut node) = self.existing(tree, context, path)?;
+        require(
+            allow(&node.acl, Acl::WRITE, context.credentials),
+            ErrorCode::NO_AUTH,
+        )?;
+        let version = next_version(node.stored.version, version)?;
+        node.stored.version = version;
+        node.stored.mzxid = context.zxid;
+        node.stored.mtime = context.time.0;
+        node.prefix_crc = prefix_crc(path, data);
+        node.data = data.clone();
+        self.put(tree, context.zxid, path.clone(), Some(node));
+        Ok(Txn::SetData {
+            path: path.clone(),
+            data: data.clone(),
+            version,
+        })
+    }
+
+    fn set_acl(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: Option<&Arc<str>>,
+        acl: Option<&[RawAcl]>,
+        version: i32,
+    ) -> Checked<Txn> {
+        live(context)?;
+        let path = path
+            .filter(|p| is_valid(p))
+            .ok_or(ErrorCode::BAD_ARGUMENTS)?;
+        let acl = normalise(acl, context.credentials).ok_or(ErrorCode::INVALID_ACL)?;
+        let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
+        require(
+            allow(&node.acl, Acl::ADMIN, context.credentials),
+            ErrorCode::NO_AUTH,
+        )?;
+        let version = next_version(node.stored.aversion, version)?;
+        node.stored.aversion = version;
+        node.acl = acl.clone();
+        self.put(tree, context.zxid, path.clone(), Some(node));
+        Ok(Txn::SetAcl {
+            path: path.clone(),
+            acl,
+            version,
+        })
+    }
+
+    fn check(
+        &self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: Option<&Arc<str>>,
+        version: i32,
+    ) -> Checked<Txn> {
+        let (path, node) = self.existing(tree, context, path)?;
+        require(
+            allow(&node.acl, Acl::READ, context.credentials),
+            ErrorCode::NO_AUTH,
+        )?;
+        next_version(node.stored.version, version)?;
+        Ok(Txn::Check {
+            path: path.clone(),
+            version,
+        })
+    }
+
+    /// The first three rows of setData and check.
+    fn existing<'p>(
+        &self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: Option<&'p Arc<str>>,
+    ) -> Checked<(&'p Arc<str>, Shadow)> {
+        live(context)?;
+        let path = path
+            .filter(|p| is_valid(p))
+            .ok_or(ErrorCode::BAD_ARGUMENTS)?;
+        Ok((path, self.get(tree, path).ok_or(ErrorCode::NO_NODE)?))
+    }
+
+    /// The list is what the session will own when everything before is applied: its ephemerals in
+    /// the tree, with pending creates, without pending deletes.
+    fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
+        let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(context.session).cloned().collect();
+        for (path, (_, shadow)) in &self.pending {
+            match shadow {
+                Some(shadow) if shadow.stored.owner == context.session.0 => {
+                    paths.insert(path.clone());
+                }
+                _ => drop(paths.remove(path)),
+            }
+        }
+        for path in &paths {
+            self.gone(tree, context.zxid, path);
+        }
+        Txn::CloseSession {
+            paths: Some(paths.into_iter().collect()),
+        }
+    }
+
+    /// The state of a node after everything ordered so far.
+    fn get(&self, tree: &Tree, path: &str) -> Option<Shadow> {
+        if let Some((_, shadow)) = self.pending.get(path) {
+            return shadow.clone();
+        }
+        tree.nodes.get(path).map(|node| Shadow {
+            stored: node.stored,
+            data: node.data.clone(),
+            prefix_crc: node.prefix_crc,
+            acl: tree.nodes.acl(node).clone(),
+            children: node.child_count(),
+        })
+    }
+
+    /// Takes a node away and tells its parent.
+    fn gone(&mut self, tree: &Tree, zxid: Zxid, path: &Arc<str>) {
+        let above: Arc<str> = parent_path(path).expect("a node has a parent").into();
+        if let Some(mut parent) = self.get(tree, &above) {
+            parent.stored.pzxid = zxid;
+            parent.children -= 1;
+            self.put(tree, zxid, above, Some(parent));
+        }
+        self.put(tree, zxid, path.clone(), None);
+    }
+
+    /// The only place that changes what is pending: keeps the digest, and what a multi needs to
+    /// undo.
+    fn put(&mut self, tree: &Tree, zxid: Zxid, path: Arc<str>, shadow: Option<Shadow>) {
+        if in_digest(&path) {
+            let digest = |s: &Shadow| s.stored.digest(s.prefix_crc);
+            let before = self.get(tree, &path).as_ref().map_or(0, digest);
+            let after = shadow.as_ref().map_or(0, digest);
+            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+        }
+        let before = self.pending.insert(path.clone(), (zxid, shadow));
+        if let Some(undo) = &mut self.undo {
+            undo.push((path.clone(), before));
+        }
+        self.touched.push_back((zxid, path));
+    }
+}
+
+/// What the flags of a create ask for.
+struct Mode {
+    ephemeral: bool,
+    sequential: bool,
+}
+
+/// Rows 1 to 3 of create, and the mismatch table of client.md §1.5: the type of the transaction
+/// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused.
+fn create_mode(request: &CreateRequest, rules: &Rules) -> Checked<(OpCode, Mode)> {
+    let flags = request.flags;
+    require((0..=6).contains(&flags), ErrorCode::BAD_ARGUMENTS)?;
+    let with_ttl = matches!(flags, 5 | 6);
+    if with_ttl || request.op == OpCode::CREATE_TTL {
+        require(rules.extended_types, ErrorCode::UNIMPLEMENTED)?;
+        let valid = (1..1 << 40).contains(&request.ttl_ms);
+        let matching = with_ttl && request.op == OpCode::CREATE_TTL;
+        require(valid && matching, ErrorCode::BAD_ARGUMENTS)?;
+    }
+    let container = request.op == OpCode::CREATE_CONTAINER;
+    let mode = Mode {
+        ephemeral: matches!(flags, 1 | 3) && !container,
+        sequential: matches!(flags, 2 | 3 | 6),
+    };
+    Ok((request.op, mode))
+}
+
+fn live(context: &PrepareContext<'_>) -> Checked<()> {
+    require(
+        context.session_state == SessionState::Live,
+        ErrorCode::SESSION_EXPIRED,
+    )
+}
+
+fn require(condition: bool, otherwise: ErrorCode) -> Checked<()> {
+    if condition { Ok(()) } else { Err(otherwise) }
+}
+
+/// −1 matches any version; 3.9 lets the counter pass through −1.
+fn next_version(current: i32, expected: i32) -> Checked<i32> {
+    require(
+        expected == -1 || expected == current,
+        ErrorCode::BAD_VERSION,
+    )?;
+    Ok(current.wrapping_add(1))
+}
+
+#[cfg(test)]
+impl Overlay {
+    /// Digest after everything ordered so far.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+}

@@ -1,0 +1,74 @@
+//! Reads, with their checks in the order of client.md §2.5. The empty string addresses the root.
+
+use super::access::{allow, mask};
+use super::node::Node;
+use super::{Stat, Tree};
+use crate::txn::{Acl, AuthId, Data};
+use crate::types::ErrorCode;
+
+impl Tree {
+    fn lookup(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(if path.is_empty() { "/" } else { path })
+    }
+
+    fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<&Node, ErrorCode> {
+        let node = self.lookup(path).ok_or(ErrorCode::NO_NODE)?;
+        match allow(self.nodes.acl(node), perm, who) {
+            true => Ok(node),
+            false => Err(ErrorCode::NO_AUTH),
+        }
+    }
+
+    /// A node's Stat, without any check.
+    pub fn stat(&self, path: &str) -> Option<Stat> {
+        self.lookup(path).map(Node::stat)
+    }
+
+    /// exists.
+    ///
+    /// # Errors
+    /// BADARGUMENTS for a NUL, NONODE, NOAUTH.
+    pub fn exists(&self, path: &str, who: &[AuthId]) -> Result<Stat, ErrorCode> {
+        if path.contains('\0') {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        self.readable(path, Acl::READ, who).map(Node::stat)
+    }
+
+    /// getData.
+    ///
+    /// # Errors
+    /// NONODE, NOAUTH.
+    pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Data, Stat), ErrorCode> {
+        let node = self.readable(path, Acl::READ, who)?;
+        Ok((node.data.clone(), node.stat()))
+    }
+
+    /// getChildren: names in no particular order.
+    ///
+    /// # Errors
+    /// NONODE, NOAUTH.
+    pub fn children<'a>(
+        &'a self,
+        path: &str,
+        who: &[AuthId],
+    ) -> Result<(impl ExactSizeIterator<Item = &'a str> + use<'a>, Stat), ErrorCode> {
+        let node = self.readable(path, Acl::READ, who)?;
+        Ok((self.nodes.children(node).map(Node::name), node.stat()))
+    }
+
+    /// getACL; digests are masked for a caller without ADMIN.
+    ///
+    /// # Errors
+    /// NONODE, NOAUTH.
+    pub fn get_acl(&self, path: &str, who: &[AuthId]) -> Result<(Vec<Acl>, Stat), ErrorCode> {
+        let node = self.readable(path, Acl::READ | Acl::ADMIN, who)?;
+        let acl = self.nodes.acl(node);
+        let seen = if allow(acl, Acl::ADMIN, who) {
+            acl.to_vec()
+        } else {
+            mask(acl)
+        };
+        Ok((seen, node.stat()))
+    }
+}

@@ -1,0 +1,491 @@
+//! The tree against the golden transactions, the rows of the specification, and itself.
+
+use super::*;
+use crate::txn::golden::entries;
+use crate::txn::{AuthId, CreateRequest, Data, Entry, RawAcl, Txn, WriteRequest};
+use crate::types::WallMs;
+use proptest::prelude::*;
+
+fn anyone() -> Option<Vec<RawAcl>> {
+    acl("world", "anyone", 31)
+}
+
+fn acl(scheme: &str, id: &str, perms: i32) -> Option<Vec<RawAcl>> {
+    Some(vec![RawAcl {
+        perms,
+        scheme: Some(scheme.into()),
+        id: Some(id.into()),
+    }])
+}
+
+fn create(path: &str, flags: i32, acl: Option<Vec<RawAcl>>) -> WriteRequest {
+    let data: Data = Some(path.as_bytes().into());
+    let op = OpCode::CREATE;
+    WriteRequest::Create(CreateRequest {
+        op,
+        path: path.into(),
+        data,
+        acl,
+        flags,
+        ttl_ms: 0,
+    })
+}
+
+fn delete(path: &str, version: i32) -> WriteRequest {
+    WriteRequest::Delete {
+        path: path.into(),
+        version,
+    }
+}
+
+fn set(path: &str, version: i32) -> WriteRequest {
+    WriteRequest::SetData {
+        path: Some(path.into()),
+        data: Some((*b"new").into()),
+        version,
+    }
+}
+
+fn set_acl(path: &str, acl: Option<Vec<RawAcl>>, version: i32) -> WriteRequest {
+    WriteRequest::SetAcl {
+        path: Some(path.into()),
+        acl,
+        version,
+    }
+}
+
+fn check(path: &str, version: i32) -> WriteRequest {
+    WriteRequest::Check {
+        path: Some(path.into()),
+        version,
+    }
+}
+
+/// A tree and an overlay over it; `apply_all` decides how far apply lags behind prepare.
+struct Machine {
+    tree: Tree,
+    overlay: Overlay,
+    next: Zxid,
+    waiting: Vec<Entry>,
+    who: Vec<AuthId>,
+    state: SessionState,
+    rules: Rules,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let tree = Tree::new();
+        Machine {
+            overlay: Overlay::new(&tree),
+            tree,
+            next: Zxid(1),
+            waiting: vec![],
+            who: vec![AuthId {
+                scheme: "ip".into(),
+                id: "127.0.0.1".into(),
+            }],
+            state: SessionState::Live,
+            rules: Rules::default(),
+        }
+    }
+
+    fn prepare_as(&mut self, session: i64, request: &WriteRequest) -> Prepared {
+        let context = PrepareContext {
+            zxid: self.next,
+            time: WallMs(1000 + self.next.0),
+            session: SessionId(session),
+            cxid: 7,
+            session_state: self.state,
+            credentials: &self.who,
+            rules: &self.rules,
+        };
+        self.next = self.next.next();
+        let prepared = self.overlay.prepare(&self.tree, &context, request);
+        self.waiting.push(prepared.entry.clone());
+        prepared
+    }
+
+    fn apply_all(&mut self) -> Vec<Applied> {
+        let applied = self.waiting.drain(..).map(|entry| {
+            let applied = self.tree.apply(&entry);
+            if let Some(digest) = entry.digest {
+                assert_eq!(digest.tree, self.tree.digest(), "{entry:?}");
+            }
+            self.overlay.forget(applied.zxid);
+            applied
+        });
+        applied.collect()
+    }
+
+    fn run(&mut self, request: &WriteRequest) -> Result<Applied, ErrorCode> {
+        let error = self.prepare_as(1, request).error;
+        let applied = self.apply_all().pop().expect("one was waiting");
+        error.map_or(Ok(applied), Err)
+    }
+
+    fn error(&mut self, request: &WriteRequest) -> i32 {
+        self.run(request).err().unwrap_or(ErrorCode::OK).0
+    }
+}
+
+#[test]
+fn golden_transactions_give_the_golden_digests() {
+    let mut tree = Tree::new();
+    assert_eq!(tree.digest(), 0x51C6_D660);
+    for (nth, bytes) in entries().iter().enumerate() {
+        let entry = Entry::decode(bytes).unwrap();
+        tree.apply(&entry);
+        if let Some(digest) = entry.digest {
+            assert_eq!(tree.digest(), digest.tree, "after entry {:#x}", nth + 1);
+        }
+        assert_eq!(tree.digest(), tree.nodes.recount());
+    }
+    assert_eq!(tree.last_zxid(), Zxid::new(1, 0x12));
+    assert_eq!(tree.session_count_for_test(), 2);
+}
+
+impl Tree {
+    fn session_count_for_test(&self) -> usize {
+        self.sessions().len()
+    }
+}
+
+#[test]
+fn a_fresh_tree_is_what_the_reference_shows() {
+    let tree = Tree::new();
+    assert_eq!(tree.node_count(), 5);
+    let rows = [
+        ("/", -1, 1, 0),
+        ("/zookeeper", -2, 2, 0),
+        ("/zookeeper/quota", 0, 0, 0),
+        ("/zookeeper/config", 0, 0, -1),
+    ];
+    for (path, cversion, children, aversion) in rows {
+        let stat = tree.stat(path).unwrap();
+        assert_eq!(
+            (stat.cversion, stat.num_children, stat.aversion),
+            (cversion, children, aversion),
+            "{path}"
+        );
+        assert_eq!(
+            tree.get_data(path, &[]).unwrap().0.as_deref(),
+            Some(&[][..])
+        );
+    }
+    assert_eq!(tree.stat(""), tree.stat("/"));
+}
+
+/// Each row of client.md §2.5 with two faults at once: the earlier one is answered.
+#[test]
+fn the_first_failing_check_wins() {
+    let mut m = Machine::new();
+    let closed = || acl("digest", "u:h", 31);
+    for request in [
+        create("/a", 0, anyone()),
+        create("/a/b", 0, anyone()),
+        create("/a/b/c", 0, anyone()),
+        create("/a/b/c/d", 0, anyone()),
+        create("/e", 1, anyone()),
+        create("/shut", 0, acl("world", "anyone", Acl::READ)),
+    ] {
+        assert_eq!(m.error(&request), 0, "{request:?}");
+    }
+    let none = || Some(vec![]);
+    for (request, due) in [
+        // create
+        (create("nope", 7, none()), -8),
+        (create("nope", 5, none()), -6),
+        (create("nope", 0, none()), -8),
+        (create("/x\0", 0, none()), -8),
+        (create("/missing/x", 0, none()), -114),
+        (create("/missing/./x/", 0, anyone()), -101),
+        (create("/shut/.", 0, anyone()), -102),
+        (create("/a/.", 0, anyone()), -8),
+        (create("/a/", 0, anyone()), -8),
+        (create("/a/b", 0, anyone()), -110),
+        (create("/e/x", 0, anyone()), -108),
+        (create("/e/x", 0, none()), -114),
+        // delete
+        (delete("nope", -1), -8),
+        (delete("/zookeeper", -1), -8),
+        (delete("/missing/x", 5), -101),
+        (delete("/shut/x", 5), -102),
+        (delete("/x", 5), -101),
+        (delete("/a", 5), -103),
+        (delete("/a", -2), -103),
+        (delete("/a", 0), -111),
+        // setData, setACL
+        (set("/a/", 5), -8),
+        (set("/missing", 5), -101),
+        (set("/shut", 5), -102),
+        (set("/zookeeper/config", -1), -102),
+        (set("/a", 5), -103),
+        (set_acl("/a/", none(), 5), -8),
+        (set_acl("/missing", none(), 5), -114),
+        (set_acl("/missing", anyone(), 5), -101),
+        (set_acl("/shut", anyone(), 5), -102),
+        (set_acl("/a", anyone(), 5), -103),
+    ] {
+        assert_eq!(m.error(&request), due, "{request:?}");
+    }
+    for (op, due) in [
+        (check("/a/", 5), -8),
+        (check("/missing", 5), -101),
+        (check("/a", 5), -103),
+    ] {
+        let failed = m.run(&WriteRequest::Multi(vec![op.clone()])).unwrap_err();
+        assert_eq!(failed.0, due, "{op:?}");
+    }
+    assert_eq!(m.error(&set_acl("/a/b", closed(), 0)), 0);
+    assert_eq!(
+        m.run(&WriteRequest::Multi(vec![check("/a/b", 9)]))
+            .unwrap_err()
+            .0,
+        -102
+    );
+    m.state = SessionState::Closing;
+    assert_eq!(m.error(&create("nope", 7, none())), -8);
+    assert_eq!(m.error(&create("nope", 0, none())), -112);
+    assert_eq!(m.error(&delete("nope", -1)), -112);
+    assert_eq!(m.error(&set("nope", -1)), -112);
+    assert_eq!(m.error(&set_acl("nope", none(), -1)), -112);
+}
+
+#[test]
+fn sequence_numbers_count_every_create_and_never_go_back() {
+    let mut m = Machine::new();
+    let path = |m: &mut Machine, request| match m.run(&request).unwrap().result {
+        OpResult::Create { path, .. } => path,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(&*path(&mut m, create("/s-", 2, anyone())), "/s-0000000000");
+    assert_eq!(m.error(&create("/plain", 0, anyone())), 0);
+    assert_eq!(m.error(&delete("/s-0000000000", -1)), 0);
+    assert_eq!(m.error(&create("/plain", 0, anyone())), -110);
+    assert_eq!(&*path(&mut m, create("/s-", 2, anyone())), "/s-0000000002");
+    assert_eq!(
+        &*path(&mut m, create("/plain/", 2, anyone())),
+        "/plain/0000000000"
+    );
+    let failed = WriteRequest::Multi(vec![
+        create("/s-", 2, anyone()),
+        create("/none/x", 0, anyone()),
+    ]);
+    assert_eq!(m.run(&failed).unwrap_err(), ErrorCode::NO_NODE);
+    let twice = WriteRequest::Multi(vec![create("/s-", 2, anyone()), create("/s-", 2, anyone())]);
+    let OpResult::Multi(made) = m.run(&twice).unwrap().result else {
+        panic!()
+    };
+    let names: Vec<_> = made
+        .iter()
+        .map(|r| match r {
+            OpResult::Create { path, .. } => &**path,
+            _ => panic!(),
+        })
+        .collect();
+    assert_eq!(names, ["/s-0000000003", "/s-0000000004"]);
+}
+
+#[test]
+fn a_failed_multi_leaves_nothing_anywhere() {
+    let mut m = Machine::new();
+    m.run(&create("/a", 0, anyone())).unwrap();
+    let before = (m.tree.stat("/"), m.tree.digest(), m.overlay.digest());
+    let ops = vec![
+        create("/a/x", 0, anyone()),
+        set("/a", -1),
+        delete("/a", -1),
+        create("/b", 0, anyone()),
+    ];
+    let prepared = m.prepare_as(1, &WriteRequest::Multi(ops));
+    assert_eq!(prepared.error, Some(ErrorCode::NOT_EMPTY));
+    assert_eq!(m.overlay.digest(), before.2);
+    assert!(m.overlay.is_empty());
+    let applied = m.apply_all().pop().unwrap();
+    let codes = [0, 0, -111, -2].map(|c| OpResult::Error(ErrorCode(c)));
+    assert_eq!(applied.result, OpResult::Multi(codes.to_vec()));
+    assert_eq!(applied.changes, vec![]);
+    assert_eq!((m.tree.stat("/"), m.tree.digest()), (before.0, before.1));
+}
+
+#[test]
+fn closing_a_session_takes_its_pending_ephemerals_along() {
+    let mut m = Machine::new();
+    m.prepare_as(9, &WriteRequest::CreateSession { timeout_ms: 100 });
+    for path in ["/p", "/q", "/r"] {
+        m.prepare_as(9, &create(path, 1, anyone()));
+    }
+    m.apply_all();
+    m.prepare_as(9, &create("/s", 1, anyone()));
+    m.prepare_as(8, &delete("/q", -1));
+    m.prepare_as(8, &set("/r", -1));
+    let close = m.prepare_as(9, &WriteRequest::CloseSession).entry;
+    let listed: Vec<Arc<str>> = ["/p", "/r", "/s"].map(Arc::from).to_vec();
+    assert_eq!(
+        close.txn,
+        Txn::CloseSession {
+            paths: Some(listed)
+        }
+    );
+    let applied = m.apply_all().pop().unwrap();
+    assert_eq!(applied.changes.len(), 3);
+    assert!(
+        applied
+            .changes
+            .iter()
+            .all(|c| c.kind == ChangeKind::Deleted)
+    );
+    assert_eq!((m.tree.ephemeral_count(), m.tree.sessions().len()), (0, 0));
+    assert_eq!(m.tree.session_high_water(), 9);
+}
+
+#[test]
+fn stat_and_acl_changes_are_those_of_the_table() {
+    let mut m = Machine::new();
+    m.who.push(AuthId {
+        scheme: "digest".into(),
+        id: "u:h".into(),
+    });
+    m.run(&create("/a", 0, acl("auth", "", 31))).unwrap();
+    let before = m.tree.stat("/a").unwrap();
+    m.run(&set("/a", 0)).unwrap();
+    m.run(&set_acl(
+        "/a",
+        acl("digest", "u:h", Acl::READ | Acl::ADMIN),
+        0,
+    ))
+    .unwrap();
+    let after = m.tree.stat("/a").unwrap();
+    assert_eq!(
+        (after.version, after.aversion, after.czxid),
+        (1, 1, before.czxid)
+    );
+    assert_eq!(
+        (after.mzxid, after.data_length, after.pzxid),
+        (Zxid(2), 3, before.pzxid)
+    );
+    let stranger = [AuthId {
+        scheme: "ip".into(),
+        id: "127.0.0.1".into(),
+    }];
+    assert_eq!(m.tree.get_data("/a", &stranger), Err(ErrorCode::NO_AUTH));
+    assert_eq!(m.tree.exists("/a", &stranger), Err(ErrorCode::NO_AUTH));
+    assert_eq!(&*m.tree.get_acl("/a", &m.who).unwrap().0[0].id, "u:h");
+    m.run(&set_acl("/a", acl("world", "anyone", Acl::READ), 1))
+        .unwrap();
+    assert_eq!(m.error(&set_acl("/a", anyone(), -1)), -102);
+}
+
+#[test]
+fn golden_body_v1() {
+    let mut tree = Tree::new();
+    for bytes in &entries()[..14] {
+        tree.apply(&Entry::decode(bytes).unwrap());
+    }
+    assert_eq!(
+        body(&tree),
+        include_bytes!("../../tests/fixtures/snap/v1-body.bin")
+    );
+}
+
+fn body(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    tree.write_body::<()>(&mut |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })
+    .unwrap();
+    bytes
+}
+
+fn read(bytes: &[u8], cut: usize) -> Result<Tree, BodyError> {
+    let mut reader = BodyReader::default();
+    for piece in bytes.chunks(cut.max(1)) {
+        reader.push(piece)?;
+    }
+    reader.finish()
+}
+
+/// Requests of two sessions over few paths, so that they meet.
+fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
+    let path = prop_oneof!["/[ab]", "/[ab]/[cd]", "/[ab]/[cd]/e"];
+    let single = prop_oneof![
+        4 => (path.clone(), 0..4i32).prop_map(|(p, f)| create(&p, f, anyone())),
+        2 => (path.clone(), -1..2i32).prop_map(|(p, v)| delete(&p, v)),
+        2 => (path.clone(), -1..2i32).prop_map(|(p, v)| set(&p, v)),
+        1 => (path, -1..2i32).prop_map(|(p, v)| set_acl(&p, anyone(), v)),
+    ];
+    let nested = single.clone().prop_filter("not in a multi", |r| {
+        !matches!(r, WriteRequest::SetAcl { .. })
+    });
+    let request = prop_oneof![
+        8 => single,
+        2 => proptest::collection::vec(nested, 0..4).prop_map(WriteRequest::Multi),
+        1 => Just(WriteRequest::CloseSession),
+    ];
+    proptest::collection::vec((1..3i64, request, any::<bool>()), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn apply_may_lag_behind_prepare(requests in requests()) {
+        let (mut steps, mut leaps) = (Machine::new(), Machine::new());
+        for (session, request, apply_now) in &requests {
+            let one = steps.prepare_as(*session, request);
+            steps.apply_all();
+            let other = leaps.prepare_as(*session, request);
+            prop_assert_eq!(one, other);
+            if *apply_now {
+                leaps.apply_all();
+            }
+        }
+        leaps.apply_all();
+        prop_assert_eq!(steps.tree.nodes.recount(), steps.tree.digest());
+        prop_assert!(leaps.overlay.is_empty());
+        prop_assert_eq!(body(&steps.tree), body(&leaps.tree));
+    }
+
+    #[test]
+    fn a_log_replayed_over_a_later_state_converges(requests in requests(), from in 0..60usize) {
+        let mut m = Machine::new();
+        let mut log = Vec::new();
+        for (session, request, _) in &requests {
+            log.push(m.prepare_as(*session, request).entry);
+            m.apply_all();
+        }
+        let due = body(&m.tree);
+        for entry in log.iter().skip(from) {
+            m.tree.apply(entry);
+        }
+        prop_assert_eq!(m.tree.nodes.recount(), m.tree.digest());
+        prop_assert_eq!(body(&m.tree), due);
+    }
+
+    #[test]
+    fn a_body_is_read_back_however_it_is_cut(requests in requests(), cut in 1..300usize) {
+        let mut m = Machine::new();
+        for (session, request, _) in &requests {
+            m.prepare_as(*session, request);
+        }
+        m.apply_all();
+        let bytes = body(&m.tree);
+        let again = read(&bytes, cut).unwrap();
+        prop_assert_eq!(body(&again), bytes);
+        prop_assert_eq!(again.ephemeral_count(), m.tree.ephemeral_count());
+        prop_assert_eq!(again.last_zxid(), m.tree.last_zxid());
+    }
+
+    #[test]
+    fn no_body_panics(requests in requests(), at in any::<prop::sample::Index>(), bit in 0..8u32, cut in 1..300usize) {
+        let mut m = Machine::new();
+        for (session, request, _) in &requests {
+            m.prepare_as(*session, request);
+        }
+        m.apply_all();
+        let mut bytes = body(&m.tree);
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let _ = read(&bytes, cut);
+        let _ = read(&bytes[..at], cut);
+    }
+}

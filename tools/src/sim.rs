@@ -1,0 +1,220 @@
+//! `rk sim`: runs seeds on all cores, stops at the first broken promise and says how to replay it.
+
+use ringkeeper::sim::{Counters, Options, Outcome, run as run_seed};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Arguments of `rk sim`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run this many seeds, from --from on.
+    #[arg(long, default_value_t = 600, conflicts_with = "seed")]
+    seeds: u64,
+    /// First seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Replay one seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print the hash of each seed's event log.
+    #[arg(long)]
+    hash: bool,
+    /// For each seed: record the effects of a short run without faults, then run it again with a
+    /// crash after each one of them.
+    #[arg(long)]
+    every_effect: bool,
+    /// Crash at this effect of the short run (what a failing --every-effect prints).
+    #[arg(long)]
+    crash_at: Option<u64>,
+    /// Print the counters as one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// Threads; 0 = one for each core.
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+}
+
+thread_local! {
+    /// What this thread is running, for the panic hook.
+    static RUNNING: Cell<Option<Options>> = const { Cell::new(None) };
+}
+
+fn replay_command(options: &Options) -> String {
+    match (options.short, options.crash_at) {
+        (true, Some(at)) => format!(
+            "rk sim --seed {} --every-effect --crash-at {at}",
+            options.seed
+        ),
+        (true, None) => format!("rk sim --seed {} --every-effect", options.seed),
+        (false, _) => format!("rk sim --seed {}", options.seed),
+    }
+}
+
+fn guarded(options: Options) -> Outcome {
+    RUNNING.set(Some(options));
+    let outcome = run_seed(options);
+    RUNNING.set(None);
+    outcome
+}
+
+/// What all threads add up.
+#[derive(Default)]
+struct Totals {
+    runs: u64,
+    virtual_ms: u64,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+impl Totals {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.virtual_ms += outcome.virtual_ms;
+        for (name, value) in named(&outcome.counters) {
+            *self.counters.entry(name).or_default() += value;
+        }
+    }
+}
+
+fn named(c: &Counters) -> [(&'static str, u64); 20] {
+    [
+        ("power_cuts", c.power_cuts),
+        ("kills", c.kills),
+        ("crashes_in_recovery", c.crashes_in_recovery),
+        ("clock_steps", c.clock_steps),
+        ("full_disks", c.full_disks),
+        ("refused", c.refused),
+        ("rollovers", c.rollovers),
+        ("disconnects", c.disconnects),
+        ("steals", c.steals),
+        ("expiries", c.expiries),
+        ("snapshots", c.snapshots),
+        ("replies", c.replies),
+        ("events", c.events),
+        ("txns", c.txns),
+        ("sectors_lost", c.disk.sectors_lost),
+        ("sectors_reordered", c.disk.sectors_reordered),
+        ("sectors_torn", c.disk.sectors_torn),
+        ("names_lost", c.disk.names_lost),
+        ("sync_errors", c.disk.sync_errors),
+        ("creates_refused", c.disk.full),
+    ]
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> ExitCode {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        hook(info);
+        if let Some(options) = RUNNING.get() {
+            eprintln!("replay: {}", replay_command(&options));
+        }
+    }));
+    let seeds: Vec<u64> = match args.seed {
+        Some(seed) => vec![seed],
+        None => (args.from..args.from + args.seeds).collect(),
+    };
+    let jobs = match args.jobs {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        jobs => jobs,
+    };
+    let began = Instant::now();
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let totals = Mutex::new(Totals::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed) as usize) else {
+                        break;
+                    };
+                    if !one_seed(args, seed, &totals) {
+                        stop.store(true, Relaxed);
+                    }
+                }
+            });
+        }
+        scope.spawn(|| progress(&next, &stop, seeds.len() as u64));
+    });
+    let totals = totals.into_inner().expect("no thread panicked");
+    report(args, &totals, seeds.len() as u64, began.elapsed());
+    if stop.load(Relaxed) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// False: a promise was broken.
+fn one_seed(args: &Args, seed: u64, totals: &Mutex<Totals>) -> bool {
+    let options = |crash_at, short| Options {
+        seed,
+        crash_at,
+        short,
+    };
+    if !args.every_effect {
+        return checked(args, options(None, false), totals).is_some();
+    }
+    if let Some(at) = args.crash_at {
+        return checked(args, options(Some(at), true), totals).is_some();
+    }
+    let Some(effects) = checked(args, options(None, true), totals) else {
+        return false;
+    };
+    (0..effects).all(|at| checked(args, options(Some(at), true), totals).is_some())
+}
+
+/// Runs once; the number of effects, or `None` for a broken promise.
+fn checked(args: &Args, options: Options, totals: &Mutex<Totals>) -> Option<u64> {
+    let outcome = guarded(options);
+    totals.lock().expect("no thread panicked").add(&outcome);
+    if args.hash {
+        println!("{} {}", options.seed, outcome.hash);
+    }
+    if let Some(violation) = &outcome.violation {
+        println!("seed {}: {violation}", options.seed);
+        println!("replay: {}", replay_command(&options));
+        return None;
+    }
+    Some(outcome.effects)
+}
+
+fn progress(next: &AtomicU64, stop: &AtomicBool, seeds: u64) {
+    let mut said = Instant::now();
+    while next.load(Relaxed) < seeds && !stop.load(Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+        if said.elapsed() > Duration::from_secs(10) {
+            said = Instant::now();
+            eprintln!("{} of {seeds} seeds", next.load(Relaxed));
+        }
+    }
+}
+
+fn report(args: &Args, totals: &Totals, seeds: u64, took: Duration) {
+    let list: Vec<String> = totals
+        .counters
+        .iter()
+        .map(|(n, v)| format!("{n} {v}"))
+        .collect();
+    if args.json {
+        let fields: Vec<String> = totals
+            .counters
+            .iter()
+            .map(|(n, v)| format!("\"{n}\": {v}"))
+            .collect();
+        println!("{{\"runs\": {}, {}}}", totals.runs, fields.join(", "));
+    } else {
+        println!("{}", list.join(", "));
+    }
+    println!(
+        "{seeds} seeds, {} runs, {:.0} simulated s in {:.1} s ({:.0} runs/s)",
+        totals.runs,
+        totals.virtual_ms as f64 / 1000.0,
+        took.as_secs_f64(),
+        totals.runs as f64 / took.as_secs_f64()
+    );
+}
