@@ -10,6 +10,7 @@
 pub mod constants;
 pub mod lane;
 pub mod log;
+pub mod pipeline;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod rt;

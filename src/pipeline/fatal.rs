@@ -1,0 +1,39 @@
+//! What stops the whole process (design.md §4, §2 "Digest?").
+
+use crate::types::Zxid;
+use std::io;
+
+/// The process ends at once; nothing may be sent any more. What is in the log decides at the next
+/// start.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// After a failed write or sync nothing is known about the log's file: no retry.
+    #[error(
+        "the transaction log can't be written or synced ({0}): look at the kernel log for errors \
+         of the device below dataLogDir, then start again; what was acknowledged is durable"
+    )]
+    Log(#[from] io::Error),
+    /// Applying made another tree than preparing had promised.
+    #[error(
+        "the tree's digest after zxid {zxid} is {found:#x}, the transaction says {expected:#x}: \
+         memory or program fault; keep the data directory and report this"
+    )]
+    DigestMismatch {
+        /// The transaction.
+        zxid: Zxid,
+        /// Computed when it was prepared.
+        expected: u64,
+        /// Computed when it was applied.
+        found: u64,
+    },
+}
+
+impl Fatal {
+    /// For the process (the table of all of them is in the documentation).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Fatal::Log(_) => 31,
+            Fatal::DigestMismatch { .. } => 32,
+        }
+    }
+}

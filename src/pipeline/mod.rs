@@ -1,0 +1,627 @@
+//! The one place that orders writes: prepare, log, commit, and who owns which session.
+//!
+//! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_down`,
+//! `poll_sync`, `poll_spare`). No clock, no randomness, no I/O but through the log's seam.
+//!
+//! What happens to a request, first match wins:
+//!
+//! | Case | zxid | Outcome |
+//! |---|---|---|
+//! | others wait for room in the log | – | waits behind them: nothing overtakes |
+//! | write, the session's attachment is another | none | `Notice::Close` |
+//! | write, its closeSession waits for deletes that make its list shorter | – | waits for it |
+//! | write, session closing or unknown | one | error transaction −112 |
+//! | write whose transaction could pass `ENTRY_MAX` | one | error transaction −5 |
+//! | no room in the log, even after waiting for a spare segment | none | `Notice::Refused` |
+//! | write, new session | one | committed transaction |
+//! | re-attach, session unknown or closing | none | `Notice::Dead` |
+//! | re-attach, nobody holds the session | none | `Notice::Attached` |
+//! | re-attach, somebody holds it | none | `Notice::Detach` to the old shard; then, when that confirms, `Attached`; when it is silent for a tickTime, or a newer one comes, `Close` |
+//!
+//! Down there is one order: a notice takes its place behind all transactions that were prepared
+//! before it. Therefore a connection's outcomes come in the order of its requests, a re-attached
+//! client reads everything that its old connection wrote, a Detach is behind the Attached that it
+//! takes back, and nobody is told "dead" before the closeSession is durable.
+
+mod closing;
+mod fatal;
+mod ids;
+mod owners;
+mod ring;
+mod size;
+
+#[cfg(test)]
+mod tests;
+
+pub use fatal::Fatal;
+pub use ring::Cursors;
+
+use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER, OUTSTANDING_MAX};
+use crate::lane::{Committed, Down, Notice, Origin, Stamps, Up};
+use crate::log::storage::Storage;
+use crate::log::{Log, Need, Room, SpareOrder, SpareResult, SyncOutcome, SyncTicket};
+use crate::stages::{Stage, Stages};
+use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
+use crate::txn::{AuthId, Entry, Txn, TxnDigest, TxnHeader, WriteRequest, record};
+use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Xid, Zxid};
+use closing::SlowClose;
+use ids::SessionIds;
+use owners::{Owners, Said, Standing};
+use ring::{Ring, Slot};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the operator may choose.
+#[derive(Clone, Debug)]
+pub struct PipelineConfig {
+    /// tickTime, ms: the width of an expiry bucket, and how long a re-attach waits for the old
+    /// shard.
+    pub tick_time_ms: u64,
+    /// `globalOutstandingLimit`: the credits that all shards together hold.
+    pub outstanding_max: usize,
+    /// A closeSession whose list would make its entry longer than this is preceded by deletes
+    /// (`jute.maxbuffer`).
+    pub close_bytes_max: usize,
+    /// For `prepare`.
+    pub rules: Rules,
+}
+
+impl PipelineConfig {
+    /// Apache's defaults.
+    pub fn new(rules: Rules) -> PipelineConfig {
+        PipelineConfig {
+            tick_time_ms: 2000,
+            outstanding_max: OUTSTANDING_MAX,
+            close_bytes_max: JUTE_MAXBUFFER,
+            rules,
+        }
+    }
+}
+
+/// A notice behind the transactions prepared before it.
+#[derive(Debug)]
+struct Held {
+    after: Zxid,
+    shard: ShardId,
+    notice: Notice,
+}
+
+/// A transaction's own part of what [`Pipeline::order`] needs.
+struct Asked<'a> {
+    session: SessionId,
+    state: SessionState,
+    xid: Xid,
+    request: &'a WriteRequest,
+    credentials: &'a [AuthId],
+    origin: Option<Origin>,
+    generation: Generation,
+    stamps: Stamps,
+}
+
+/// What became of a request that was looked at.
+enum Admitted {
+    /// It has its place in the order, or its notice.
+    Done,
+    /// There will be room when a spare segment is made: give it again then.
+    Wait(Up),
+}
+
+/// See the module.
+pub struct Pipeline<S: Storage> {
+    config: PipelineConfig,
+    log: Log<S>,
+    overlay: Overlay,
+    ring: Ring,
+    owners: Owners,
+    ids: SessionIds,
+    /// Requests that wait for room, oldest first. Bounded by what the shards may have under way.
+    intake: VecDeque<Up>,
+    /// closeSessions that wait until their list is short enough, oldest first; one is worked on
+    /// at a time.
+    slow_closes: VecDeque<SlowClose>,
+    /// In order of `after`.
+    held: VecDeque<Held>,
+    /// Committed, or said, and not fetched yet.
+    down: VecDeque<Down>,
+    /// Requests without an outcome.
+    outstanding: usize,
+    stages: Stages,
+    counters: Counters,
+}
+
+/// What `mntr` shows of the pipeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions ordered, the server's own included.
+    pub ordered: u64,
+    /// Error transactions among them.
+    pub errors: u64,
+    /// Requests refused for want of disk space.
+    pub refused: u64,
+    /// Requests of attachments that had been taken away.
+    pub stale: u64,
+    /// Sessions expired.
+    pub expired: u64,
+    /// Sessions handed from one connection to another.
+    pub reattached: u64,
+    /// Re-attaches closed because the old shard was silent, or for a newer one.
+    pub given_up: u64,
+    /// Transactions that deleted ephemerals ahead of a closeSession.
+    pub deletes_ahead: u64,
+}
+
+impl<S: Storage> Pipeline<S> {
+    /// Starts over a recovered tree. `log` has nothing beyond `tree.last_zxid()`. Every session
+    /// gets its full timeout.
+    pub fn new(config: PipelineConfig, log: Log<S>, tree: &Tree, now: Now) -> Pipeline<S> {
+        assert!(config.close_bytes_max <= ENTRY_MAX, "a closeSession fits a record");
+        assert!(config.close_bytes_max > size::ENTRY_FIXED);
+        let mut owners = Owners::new(config.tick_time_ms);
+        for (session, timeout_ms) in tree.sessions() {
+            owners.restore(session, timeout_ms, now.tick);
+        }
+        Pipeline {
+            overlay: Overlay::new(tree),
+            ring: Ring::new(tree.last_zxid()),
+            owners,
+            ids: SessionIds::new(),
+            intake: VecDeque::new(),
+            slow_closes: VecDeque::new(),
+            held: VecDeque::new(),
+            down: VecDeque::new(),
+            outstanding: 0,
+            stages: Stages::default(),
+            counters: Counters::default(),
+            config,
+            log,
+        }
+    }
+
+    /// Takes what a shard sends.
+    ///
+    /// # Errors
+    /// [`Fatal`]: stop.
+    pub fn request(&mut self, tree: &Tree, up: Up, now: Now) -> Result<(), Fatal> {
+        match up {
+            Up::Touched {
+                shard,
+                watermark,
+                sessions,
+            } => {
+                assert!(watermark <= now.tick, "a shard reports what was");
+                self.owners.touched(shard, watermark, &sessions);
+                Ok(())
+            }
+            // Never behind waiting requests: those of the attachment that ended came before its
+            // re-attach, so they are through, or after it, so they are stale.
+            Up::Released {
+                shard,
+                session,
+                generation,
+            } => {
+                let mut said = Vec::new();
+                self.owners
+                    .released(shard, session, generation, now.tick, &mut said);
+                self.say(said);
+                Ok(())
+            }
+            mut up => {
+                if let Up::Write { stamps, .. } | Up::NewSession { stamps, .. } = &mut up {
+                    stamps.queued = now.micros;
+                }
+                self.outstanding += 1;
+                self.intake.push_back(up);
+                self.drain(tree, now)
+            }
+        }
+    }
+
+    /// Timers: seals, patience, waiting requests, expiry. Every tick, before client intake.
+    ///
+    /// # Errors
+    /// [`Fatal`]: stop.
+    pub fn tick(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+        self.log.tick(now.tick)?;
+        let mut said = Vec::new();
+        self.owners.give_up(now.tick, &mut said);
+        self.counters.given_up += said.len() as u64;
+        self.say(said);
+        self.drain(tree, now)?;
+        self.work_on_slow_closes(tree, now)?;
+        self.expire(tree, now)
+    }
+
+    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What it covers is committed.
+    ///
+    /// # Errors
+    /// [`Fatal::Log`]: the sync failed.
+    pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
+        let durable = self.log.synced(outcome)?;
+        while let Some(slot) = self.ring.commit(&durable, now.micros) {
+            let zxid = slot.zxid();
+            self.outstanding -= usize::from(slot.origin.is_some());
+            self.down.push_back(Down::Txn(Committed {
+                origin: slot.origin,
+                entry: Arc::clone(&slot.entry),
+                generation: slot.generation,
+                stamps: slot.stamps,
+            }));
+            self.release_held(zxid);
+        }
+        Ok(())
+    }
+
+    /// The spare segment that [`Pipeline::poll_spare`] asked for is there, or could not be made.
+    ///
+    /// # Errors
+    /// [`Fatal`]: stop.
+    pub fn spare_made(
+        &mut self,
+        tree: &Tree,
+        result: SpareResult<S>,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.log.spare_made(result)?;
+        self.drain(tree, now)
+    }
+
+    /// The tree has applied a committed transaction, and nothing after it.
+    ///
+    /// # Errors
+    /// [`Fatal::DigestMismatch`].
+    pub fn applied(&mut self, tree: &Tree, txn: &Committed, now: Now) -> Result<(), Fatal> {
+        let slot = self.ring.applied(txn.entry.header.zxid);
+        let header = slot.entry.header;
+        check_digest(tree, &slot.entry)?;
+        self.overlay.forget(header.zxid);
+        let list = size::list_bytes(&slot.entry.txn);
+        if list > 0 {
+            self.owners.list_in_flight(header.session, 0, list);
+        }
+        match slot.entry.txn {
+            // The client begins to count when it gets the answer.
+            Txn::CreateSession { .. } => self.owners.heard(header.session, now.tick),
+            Txn::CloseSession { .. } => self.owners.remove(header.session),
+            _ => {}
+        }
+        self.record_stages(&slot.stamps, now);
+        self.work_on_slow_closes(tree, now)
+    }
+
+    /// A sync to make, at most one at a time.
+    pub fn poll_sync(&mut self) -> Option<SyncTicket<S::File>> {
+        self.log.begin_sync()
+    }
+
+    /// A segment to prepare, on a thread that may block.
+    pub fn poll_spare(&mut self) -> Option<SpareOrder<S>> {
+        self.log.poll_spare()
+    }
+
+    /// What the shards get to know, in one order. A transaction must be applied, and reported to
+    /// [`Pipeline::applied`], before the next one is.
+    pub fn poll_down(&mut self) -> Option<Down> {
+        self.down.pop_front()
+    }
+
+    /// How far each stage has come.
+    pub fn cursors(&self) -> Cursors {
+        self.ring.cursors()
+    }
+
+    /// For snapshots, purge and inspection.
+    pub fn log(&self) -> &Log<S> {
+        &self.log
+    }
+
+    /// For purge and the drain at the end.
+    pub fn log_mut(&mut self) -> &mut Log<S> {
+        &mut self.log
+    }
+
+    /// Requests without an outcome (`zk_outstanding_requests`).
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Sessions, closing ones included.
+    pub fn session_count(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Requests that wait for room in the log.
+    pub fn waiting(&self) -> usize {
+        self.intake.len()
+    }
+
+    /// For `mntr`.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The stages up to applied.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+
+    /// The stages, for the recording of the later ones and for a reset.
+    pub fn stages_mut(&mut self) -> &mut Stages {
+        &mut self.stages
+    }
+
+    /// Nothing is under way: what a drain waits for.
+    pub fn is_idle(&self) -> bool {
+        self.intake.is_empty()
+            && self.slow_closes.is_empty()
+            && self.ring.uncommitted() == 0
+            && self.down.is_empty()
+    }
+
+    /// Orders waiting requests as long as there is room, oldest first: no request overtakes
+    /// another.
+    fn drain(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+        while let Some(up) = self.intake.pop_front() {
+            if let Admitted::Wait(up) = self.admit(tree, up, now)? {
+                self.intake.push_front(up);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, tree: &Tree, up: Up, now: Now) -> Result<Admitted, Fatal> {
+        match up {
+            Up::Write { .. } => self.admit_write(tree, up, now),
+            Up::NewSession {
+                origin,
+                timeout_ms,
+                stamps,
+            } => match self.log.room_for(Need::Reserve, size::ENTRY_FIXED) {
+                Room::Wait => Ok(Admitted::Wait(up)),
+                Room::Full => Ok(self.refuse(origin)),
+                Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, now),
+            },
+            Up::Reattach {
+                origin,
+                session,
+                timeout_ms,
+            } => {
+                if let Some(close) = self.slow_closes.iter_mut().find(|c| c.session == session) {
+                    close.behind.push_back(up);
+                    return Ok(Admitted::Done);
+                }
+                let committed = self.ring.cursors().committed;
+                let mut said = Vec::new();
+                self.owners
+                    .reattach(origin, session, timeout_ms, committed, now.tick, &mut said);
+                self.say(said);
+                Ok(Admitted::Done)
+            }
+            Up::Released { .. } | Up::Touched { .. } => unreachable!("these never wait"),
+        }
+    }
+
+    fn admit_write(&mut self, tree: &Tree, up: Up, now: Now) -> Result<Admitted, Fatal> {
+        let Up::Write {
+            origin,
+            session,
+            generation,
+            xid,
+            ref request,
+            ref credentials,
+            stamps,
+        } = up
+        else {
+            unreachable!("the caller looked");
+        };
+        let standing = self.owners.standing(session, generation);
+        let state = match standing {
+            Standing::Stale => {
+                self.counters.stale += 1;
+                self.say(vec![(origin.shard, Notice::Close(origin.conn))]);
+                return Ok(Admitted::Done);
+            }
+            Standing::Current => SessionState::Live,
+            Standing::Closing | Standing::Unknown => SessionState::Closing,
+        };
+        if let Some(close) = self.slow_closes.iter_mut().find(|c| c.session == session) {
+            close.behind.push_back(up);
+            return Ok(Admitted::Done);
+        }
+        let mut bytes = size::entry_bytes_max(request, credentials);
+        let is_close = matches!(request, WriteRequest::CloseSession);
+        let failed = match standing {
+            Standing::Current if bytes > ENTRY_MAX => Some(ErrorCode::MARSHALLING),
+            Standing::Current => None,
+            // `prepare` knows no failing closeSession.
+            _ if is_close || bytes > ENTRY_MAX => Some(ErrorCode::SESSION_EXPIRED),
+            _ => None,
+        };
+        if is_close && failed.is_none() {
+            bytes = self.close_bytes(tree, session).min(self.config.close_bytes_max);
+        }
+        let need = match state {
+            SessionState::Live if !request.uses_reserve() => Need::Growing,
+            _ => Need::Reserve,
+        };
+        match self.log.room_for(need, bytes) {
+            Room::Wait => return Ok(Admitted::Wait(up)),
+            Room::Full => return Ok(self.refuse(origin)),
+            Room::Yes => {}
+        }
+        if is_close && failed.is_none() {
+            self.close(tree, session, xid, Some(origin), stamps, now)?;
+            return Ok(Admitted::Done);
+        }
+        let asked = Asked {
+            session,
+            state,
+            xid,
+            request,
+            credentials,
+            origin: Some(origin),
+            generation: Generation(0),
+            stamps,
+        };
+        match failed {
+            Some(code) => self.order_error(asked, code, now)?,
+            None => self.order(tree, asked, now)?,
+        };
+        Ok(Admitted::Done)
+    }
+
+    fn new_session(
+        &mut self,
+        tree: &Tree,
+        origin: Origin,
+        timeout_ms: i32,
+        stamps: Stamps,
+        now: Now,
+    ) -> Result<Admitted, Fatal> {
+        let session = self.ids.allocate(tree.session_high_water(), now.wall);
+        let zxid = self.ring.next_zxid();
+        let generation = self
+            .owners
+            .open(session, origin, timeout_ms, zxid, now.tick);
+        let asked = Asked {
+            session,
+            state: SessionState::Live,
+            xid: Xid(0),
+            request: &WriteRequest::CreateSession { timeout_ms },
+            credentials: &[],
+            origin: Some(origin),
+            generation,
+            stamps,
+        };
+        self.order(tree, asked, now)?;
+        Ok(Admitted::Done)
+    }
+
+    fn refuse(&mut self, origin: Origin) -> Admitted {
+        self.counters.refused += 1;
+        self.say(vec![(origin.shard, Notice::Refused(origin))]);
+        Admitted::Done
+    }
+
+    /// Prepares and appends: the only place that takes a zxid for a request that is validated.
+    fn order(&mut self, tree: &Tree, asked: Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
+        let context = PrepareContext {
+            zxid: self.ring.next_zxid(),
+            time: now.wall,
+            session: asked.session,
+            cxid: asked.xid.0,
+            session_state: asked.state,
+            credentials: asked.credentials,
+            rules: &self.config.rules,
+        };
+        let Prepared { entry, error } = self.overlay.prepare(tree, &context, asked.request);
+        self.counters.errors += u64::from(error.is_some());
+        let list = size::list_bytes(&entry.txn);
+        if list > 0 {
+            self.owners.list_in_flight(asked.session, list, 0);
+        }
+        self.append(entry, &asked, now)
+    }
+
+    /// A transaction for what must not, or can't, be validated.
+    fn order_error(
+        &mut self,
+        asked: Asked<'_>,
+        code: ErrorCode,
+        now: Now,
+    ) -> Result<Zxid, Fatal> {
+        self.counters.errors += 1;
+        let header = TxnHeader {
+            session: asked.session,
+            cxid: asked.xid.0,
+            zxid: self.ring.next_zxid(),
+            time: now.wall,
+            op: OpCode::ERROR,
+        };
+        let entry = Entry {
+            header,
+            txn: Txn::Error { code },
+            digest: None,
+        };
+        self.append(entry, &asked, now)
+    }
+
+    fn append(&mut self, entry: Entry, asked: &Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
+        let zxid = entry.header.zxid;
+        let mut stamps = asked.stamps;
+        stamps.prepared = now.micros;
+        let payload = record::encode(&entry);
+        let end = self.log.append(zxid, &payload)?;
+        stamps.appended = now.micros;
+        self.ring.push(Slot {
+            end,
+            entry: Arc::new(entry),
+            origin: asked.origin,
+            generation: asked.generation,
+            stamps,
+        });
+        self.counters.ordered += 1;
+        Ok(zxid)
+    }
+
+    /// Puts notices behind everything prepared so far.
+    fn say(&mut self, said: Vec<Said>) {
+        let after = self.ring.cursors().prepared;
+        for (shard, notice) in said {
+            self.outstanding -= usize::from(is_outcome(&notice));
+            self.held.push_back(Held {
+                after,
+                shard,
+                notice,
+            });
+        }
+        self.release_held(self.ring.cursors().committed);
+    }
+
+    fn release_held(&mut self, committed: Zxid) {
+        while let Some(held) = self.held.front()
+            && held.after <= committed
+        {
+            let mut held = self.held.pop_front().expect("just seen");
+            if let Notice::Attached {
+                committed: place, ..
+            } = &mut held.notice
+            {
+                *place = committed;
+                self.counters.reattached += 1;
+            }
+            self.down.push_back(Down::Notice(held.shard, held.notice));
+        }
+    }
+
+    fn record_stages(&mut self, stamps: &Stamps, now: Now) {
+        if stamps.received > 0 {
+            let _ = (stamps, now, Stage::Queued);
+        }
+    }
+}
+
+/// Whether a notice is the one outcome of one request.
+fn is_outcome(notice: &Notice) -> bool {
+    match notice {
+        Notice::Refused(_) | Notice::Attached { .. } | Notice::Dead(_) | Notice::Close(_) => true,
+        Notice::Detach { .. } => false,
+    }
+}
+
+/// What `prepare` promised must be what `apply` made. The transaction carries the digest after
+/// it, over everything prepared before it, so it holds exactly when nothing later is applied.
+fn check_digest(tree: &Tree, entry: &Entry) -> Result<(), Fatal> {
+    match entry.digest {
+        Some(TxnDigest { version, tree: expected })
+            if version == TxnDigest::VERSION && expected != tree.digest() =>
+        {
+            Err(Fatal::DigestMismatch {
+                zxid: entry.header.zxid,
+                expected,
+                found: tree.digest(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
