@@ -8,6 +8,7 @@
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
 pub mod constants;
+pub mod inline;
 pub mod lane;
 pub mod log;
 pub mod pipeline;

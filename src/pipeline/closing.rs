@@ -44,7 +44,9 @@ impl<S: Storage> Pipeline<S> {
             let Some(session) = self.owners.due(now.tick) else {
                 break;
             };
-            let bytes = self.close_bytes(tree, session).min(self.config.close_bytes_max);
+            let bytes = self
+                .close_bytes(tree, session)
+                .min(self.config.close_bytes_max);
             if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
             }
@@ -56,7 +58,10 @@ impl<S: Storage> Pipeline<S> {
 
     /// Upper bound of the entry of a closeSession prepared now, bytes.
     pub(super) fn close_bytes(&self, tree: &Tree, session: SessionId) -> usize {
-        let applied: usize = tree.ephemerals(session).map(|path| size::path_bytes(path)).sum();
+        let applied: usize = tree
+            .ephemerals(session)
+            .map(|path| size::path_bytes(path))
+            .sum();
         size::ENTRY_FIXED + applied + self.owners.in_flight_list_bytes(session)
     }
 
@@ -119,7 +124,11 @@ impl<S: Storage> Pipeline<S> {
             } else {
                 deletes(tree, session)
             };
-            let bytes = if fits { bytes } else { size::entry_bytes_max(&request, &[]) };
+            let bytes = if fits {
+                bytes
+            } else {
+                size::entry_bytes_max(&request, &[])
+            };
             if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
                 return Ok(());
             }
@@ -163,12 +172,15 @@ impl<S: Storage> Pipeline<S> {
 
 fn deletes(tree: &Tree, session: SessionId) -> WriteRequest {
     let mut bytes = 0;
-    let paths = tree.ephemerals(session).take(DELETES_PER_TXN).take_while(|path| {
-        // The first one always: its record fits, as its create's did.
-        let first = bytes == 0;
-        bytes += size::path_bytes(path);
-        first || bytes <= DELETE_BYTES_PER_TXN
-    });
+    let paths = tree
+        .ephemerals(session)
+        .take(DELETES_PER_TXN)
+        .take_while(|path| {
+            // The first one always: its record fits, as its create's did.
+            let first = bytes == 0;
+            bytes += size::path_bytes(path);
+            first || bytes <= DELETE_BYTES_PER_TXN
+        });
     WriteRequest::Multi(
         paths
             .map(|path| WriteRequest::Delete {

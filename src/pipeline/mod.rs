@@ -154,7 +154,10 @@ impl<S: Storage> Pipeline<S> {
     /// Starts over a recovered tree. `log` has nothing beyond `tree.last_zxid()`. Every session
     /// gets its full timeout.
     pub fn new(config: PipelineConfig, log: Log<S>, tree: &Tree, now: Now) -> Pipeline<S> {
-        assert!(config.close_bytes_max <= ENTRY_MAX, "a closeSession fits a record");
+        assert!(
+            config.close_bytes_max <= ENTRY_MAX,
+            "a closeSession fits a record"
+        );
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
         let mut owners = Owners::new(config.tick_time_ms);
         for (session, timeout_ms) in tree.sessions() {
@@ -294,7 +297,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// A segment to prepare, on a thread that may block.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder<S>> {
+    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
         self.log.poll_spare()
     }
 
@@ -317,6 +320,11 @@ impl<S: Storage> Pipeline<S> {
     /// For purge and the drain at the end.
     pub fn log_mut(&mut self) -> &mut Log<S> {
         &mut self.log
+    }
+
+    /// For the seal at the end.
+    pub fn into_log(self) -> Log<S> {
+        self.log
     }
 
     /// Requests without an outcome (`zk_outstanding_requests`).
@@ -438,7 +446,9 @@ impl<S: Storage> Pipeline<S> {
             _ => None,
         };
         if is_close && failed.is_none() {
-            bytes = self.close_bytes(tree, session).min(self.config.close_bytes_max);
+            bytes = self
+                .close_bytes(tree, session)
+                .min(self.config.close_bytes_max);
         }
         let need = match state {
             SessionState::Live if !request.uses_reserve() => Need::Growing,
@@ -524,12 +534,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// A transaction for what must not, or can't, be validated.
-    fn order_error(
-        &mut self,
-        asked: Asked<'_>,
-        code: ErrorCode,
-        now: Now,
-    ) -> Result<Zxid, Fatal> {
+    fn order_error(&mut self, asked: Asked<'_>, code: ErrorCode, now: Now) -> Result<Zxid, Fatal> {
         self.counters.errors += 1;
         let header = TxnHeader {
             session: asked.session,
@@ -594,9 +599,21 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
+    /// The stages up to applied; requests that no client waits for are left out.
     fn record_stages(&mut self, stamps: &Stamps, now: Now) {
-        if stamps.received > 0 {
-            let _ = (stamps, now, Stage::Queued);
+        if stamps.received == 0 {
+            return;
+        }
+        let spans = [
+            (Stage::Queue, stamps.received, stamps.queued),
+            (Stage::Prepare, stamps.queued, stamps.prepared),
+            (Stage::Append, stamps.prepared, stamps.appended),
+            (Stage::Sync, stamps.appended, stamps.synced),
+            (Stage::Commit, stamps.synced, stamps.committed),
+            (Stage::Apply, stamps.committed, now.micros),
+        ];
+        for (stage, from, to) in spans {
+            self.stages.record(stage, from, to);
         }
     }
 }
@@ -613,9 +630,10 @@ fn is_outcome(notice: &Notice) -> bool {
 /// it, over everything prepared before it, so it holds exactly when nothing later is applied.
 fn check_digest(tree: &Tree, entry: &Entry) -> Result<(), Fatal> {
     match entry.digest {
-        Some(TxnDigest { version, tree: expected })
-            if version == TxnDigest::VERSION && expected != tree.digest() =>
-        {
+        Some(TxnDigest {
+            version,
+            tree: expected,
+        }) if version == TxnDigest::VERSION && expected != tree.digest() => {
             Err(Fatal::DigestMismatch {
                 zxid: entry.header.zxid,
                 expected,

@@ -112,7 +112,14 @@ impl Owners {
 
     /// A session found at start-up: it gets its full timeout (client.md §5.2).
     pub(super) fn restore(&mut self, session: SessionId, timeout_ms: i32, now: Tick) {
-        self.insert(session, Attachment::Nobody, Generation(0), timeout_ms, Zxid::ZERO, now);
+        self.insert(
+            session,
+            Attachment::Nobody,
+            Generation(0),
+            timeout_ms,
+            Zxid::ZERO,
+            now,
+        );
     }
 
     /// A session whose createSession is being prepared, owned by the connection that asked. If
@@ -150,7 +157,8 @@ impl Owners {
             opened,
             in_flight_list_bytes: 0,
         };
-        self.deadlines.insert((owner.holder(), owner.deadline, session));
+        self.deadlines
+            .insert((owner.holder(), owner.deadline, session));
         let before = self.table.insert(session, owner);
         assert!(before.is_none(), "session {session} exists twice");
     }
@@ -219,9 +227,7 @@ impl Owners {
                 say.push((shard, detach));
                 self.heard(session, now);
             }
-            Attachment::Releasing {
-                ref mut waiter, ..
-            } => {
+            Attachment::Releasing { ref mut waiter, .. } => {
                 // The newest wins. The old shard has been told already, and a notice is not lost.
                 let earlier = waiter.replace(Waiter {
                     origin,
@@ -317,7 +323,10 @@ impl Owners {
                 return;
             }
             self.give_ups.pop_first();
-            let owner = self.table.get_mut(&session).expect("a waiter has a session");
+            let owner = self
+                .table
+                .get_mut(&session)
+                .expect("a waiter has a session");
             let Attachment::Releasing { waiter, .. } = &mut owner.attachment else {
                 unreachable!("only a releasing session has a waiter");
             };
@@ -351,10 +360,12 @@ impl Owners {
     /// Changes an owner and keeps the deadlines in step.
     fn change<R>(&mut self, session: SessionId, change: impl FnOnce(&mut Owner) -> R) -> R {
         let owner = self.table.get_mut(&session).expect("the session exists");
-        self.deadlines.remove(&(owner.holder(), owner.deadline, session));
+        self.deadlines
+            .remove(&(owner.holder(), owner.deadline, session));
         let result = change(owner);
         if !owner.closing {
-            self.deadlines.insert((owner.holder(), owner.deadline, session));
+            self.deadlines
+                .insert((owner.holder(), owner.deadline, session));
         }
         result
     }
@@ -368,7 +379,10 @@ impl Owners {
         nobody.chain(shards).find_map(|(holder, passed)| {
             let from = (holder, Tick(0), SessionId(i64::MIN));
             let to = (holder, passed, SessionId(i64::MAX));
-            self.deadlines.range(from..=to).next().map(|&(_, _, session)| session)
+            self.deadlines
+                .range(from..=to)
+                .next()
+                .map(|&(_, _, session)| session)
         })
     }
 
@@ -408,7 +422,9 @@ impl Owners {
 
     /// See [`Owners::list_in_flight`], bytes.
     pub(super) fn in_flight_list_bytes(&self, session: SessionId) -> usize {
-        self.table.get(&session).map_or(0, |owner| owner.in_flight_list_bytes)
+        self.table
+            .get(&session)
+            .map_or(0, |owner| owner.in_flight_list_bytes)
     }
 
     /// Number of sessions, closing ones included.

@@ -18,9 +18,9 @@ pub(super) fn entry_bytes_max(request: &WriteRequest, who: &[AuthId]) -> usize {
 
 fn body(request: &WriteRequest, who: &[AuthId]) -> usize {
     match request {
-        WriteRequest::Create(CreateRequest { path, data, acl, .. }) => {
-            text(path) + SUFFIX + bytes(data.as_deref()) + list(acl.as_deref(), who)
-        }
+        WriteRequest::Create(CreateRequest {
+            path, data, acl, ..
+        }) => text(path) + SUFFIX + bytes(data.as_deref()) + list(acl.as_deref(), who),
         WriteRequest::Delete { path, .. } => text(path),
         WriteRequest::SetData { path, data, .. } => nullable(path) + bytes(data.as_deref()),
         WriteRequest::SetAcl { path, acl, .. } => nullable(path) + list(acl.as_deref(), who),
@@ -45,7 +45,10 @@ fn bytes(data: Option<&[u8]>) -> usize {
 
 /// `auth` entries become one entry per identity of the caller.
 fn list(acl: Option<&[RawAcl]>, who: &[AuthId]) -> usize {
-    let expanded: usize = who.iter().map(|id| 4 + text(&id.scheme) + text(&id.id)).sum();
+    let expanded: usize = who
+        .iter()
+        .map(|id| 4 + text(&id.scheme) + text(&id.id))
+        .sum();
     let entry = |acl: &RawAcl| match acl.scheme.as_deref() {
         Some("auth") => expanded,
         _ => 4 + nullable(&acl.scheme) + nullable(&acl.id),

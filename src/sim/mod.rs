@@ -11,6 +11,6 @@
 pub mod client;
 pub mod disk;
 pub mod truth;
-// pub mod world;
+pub mod world;
 
-// pub use world::{Counters, Options, Outcome, run};
+pub use world::{Counters, Options, Outcome, run};
