@@ -1,1 +1,177 @@
-//! Where the time of a write goes: one HdrHistogram per stage (design.md §6).
+//! Where the time of a request goes: one HdrHistogram per stage, microseconds (design.md §6).
+//!
+//! The stages of a write follow each other without a gap, so they sum to its total:
+//!
+//! ```text
+//!  received ─queue─► queued ─prepare─► prepared ─append─► appended ─sync─► synced
+//!                                          ─commit─► committed ─apply─► applied ─reply─► replied
+//! ```
+//!
+//! Each core records into its own; a reader merges.
+
+use hdrhistogram::Histogram;
+
+/// Longest time told apart, µs; longer ones count as this.
+const MAX_US: u64 = 60_000_000;
+
+/// A stretch of a request's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stage {
+    /// From the socket to the pipeline.
+    Queue,
+    /// Validated and ordered.
+    Prepare,
+    /// Put into the log.
+    Append,
+    /// Waited for the local sync.
+    Sync,
+    /// Waited for the quorum.
+    Commit,
+    /// Applied to the tree.
+    Apply,
+    /// Reply handed to the kernel.
+    Reply,
+    /// Of a write, all of the above.
+    Write,
+    /// Of a read, from socket to kernel.
+    Read,
+}
+
+impl Stage {
+    /// All, in order.
+    pub const ALL: [Stage; 9] = [
+        Stage::Queue,
+        Stage::Prepare,
+        Stage::Append,
+        Stage::Sync,
+        Stage::Commit,
+        Stage::Apply,
+        Stage::Reply,
+        Stage::Write,
+        Stage::Read,
+    ];
+
+    /// In keys of `mntr`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Queue => "queue",
+            Stage::Prepare => "prepare",
+            Stage::Append => "append",
+            Stage::Sync => "sync",
+            Stage::Commit => "commit",
+            Stage::Apply => "apply",
+            Stage::Reply => "reply",
+            Stage::Write => "write",
+            Stage::Read => "read",
+        }
+    }
+}
+
+/// What is shown of one stage, µs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Requests.
+    pub count: u64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Largest.
+    pub max: u64,
+}
+
+/// One histogram per stage, about 100 KiB together.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    histograms: Vec<Histogram<u64>>,
+}
+
+impl Default for Stages {
+    fn default() -> Stages {
+        let empty = || Histogram::new_with_bounds(1, MAX_US, 2).expect("the bounds are valid");
+        Stages {
+            histograms: Stage::ALL.iter().map(|_| empty()).collect(),
+        }
+    }
+}
+
+impl Stages {
+    /// Counts one request that spent the time from `from` to `to` (µs) in a stage.
+    pub fn record(&mut self, stage: Stage, from: u64, to: u64) {
+        self.histograms[stage as usize].saturating_record(to.saturating_sub(from));
+    }
+
+    /// Adds what another core recorded.
+    pub fn merge(&mut self, other: &Stages) {
+        for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
+            mine.add(theirs).expect("all have the same bounds");
+        }
+    }
+
+    /// What to show of a stage.
+    pub fn summary(&self, stage: Stage) -> Summary {
+        let histogram = &self.histograms[stage as usize];
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Summary {
+            count: histogram.len(),
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max(),
+        }
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.histograms.iter_mut().for_each(Histogram::reset);
+    }
+
+    /// One line per stage: name, count, p50, p99, p99.9, max.
+    pub fn dump(&self) -> String {
+        let mut text =
+            String::from("stage      count        p50 µs     p99 µs   p99.9 µs     max µs\n");
+        for stage in Stage::ALL {
+            let Summary {
+                count,
+                p50,
+                p99,
+                p999,
+                max,
+            } = self.summary(stage);
+            let name = stage.name();
+            text += &format!("{name:8} {count:9} {p50:10} {p99:10} {p999:10} {max:10}\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_merged_and_the_stages_sum_to_the_total() {
+        let (mut one, mut other) = (Stages::default(), Stages::default());
+        let stamps = [10, 20, 25, 27, 127, 127, 130, 140];
+        for (stage, span) in Stage::ALL.iter().zip(stamps.windows(2)) {
+            one.record(*stage, span[0], span[1]);
+        }
+        one.record(Stage::Write, 10, 140);
+        let spans = Stage::ALL[..7]
+            .iter()
+            .map(|s| one.summary(*s).max)
+            .sum::<u64>();
+        assert_eq!(spans, one.summary(Stage::Write).max);
+        other.record(Stage::Sync, 5, 5_000_000_000);
+        one.merge(&other);
+        let sync = one.summary(Stage::Sync);
+        assert_eq!(sync.count, 2);
+        assert!(sync.max >= MAX_US && sync.p50 >= 100);
+        assert!(one.dump().contains("sync             2"));
+        one.reset();
+        assert_eq!(one.summary(Stage::Sync), Summary::default());
+    }
+}
