@@ -85,12 +85,12 @@ pub(super) enum Step {
     },
 }
 
-/// Times of a reply that the driver has not taken.
+/// Times of a reply that the driver has not taken, for the histograms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Timing {
-    /// Of a read, ping or other local answer: when its request came, µs.
-    Local(u64),
-    /// Of a write: all its stages, and when the replica had applied it, µs.
+    /// Of a read: when its request came, µs.
+    Read(u64),
+    /// Of a write: its stages, and when the replica had applied it, µs.
     Write(Stamps, u64),
 }
 

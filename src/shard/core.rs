@@ -11,6 +11,7 @@ use crate::lane::{Origin, Stamps, Up};
 use crate::proto::reply::{self, ReplyHeader};
 use crate::proto::request::RequestHeader;
 use crate::proto::{ConnectRequest, Request};
+use crate::stages::{Stage, Stages};
 use crate::tree::{Applied, Tree};
 use crate::txn::WriteRequest;
 use crate::txn::jute::Put;
@@ -50,6 +51,8 @@ pub(super) struct Core {
     /// Writes without an outcome, also those of connections that are gone.
     pub(super) in_flight: usize,
     pub(super) totals: Totals,
+    /// Replies and totals; the pipeline has what is before.
+    pub(super) stages: Stages,
     /// Which connection serves a session, from the grant on.
     attachments: DetHashMap<SessionId, (Generation, ConnId)>,
     /// Writes without an outcome of connections that are gone.
@@ -84,6 +87,7 @@ impl Core {
             stalled: VecDeque::new(),
             in_flight: 0,
             totals: Totals::default(),
+            stages: Stages::default(),
             attachments: DetHashMap::default(),
             orphans: DetHashMap::default(),
             waiters: BTreeSet::new(),
@@ -334,7 +338,8 @@ impl Core {
                 reply::header_only(&mut c.output, header);
             }
         }
-        let timing = Timing::Local(pending.received);
+        let read = matches!(pending.step, Step::Read(_));
+        let timing = read.then_some(Timing::Read(pending.received));
         self.replied(c, &pending, header, timing, 1 + events, now);
         if then_close {
             self.end(c, Ending::Flush);
@@ -359,7 +364,7 @@ impl Core {
         reply::with_body(&mut c.output, header, |out| {
             replies::put_outcome(out, &applied.result);
         });
-        self.replied(c, &pending, header, timing, 1, now);
+        self.replied(c, &pending, header, Some(timing), 1, now);
         if pending.op == OpCode::CLOSE_SESSION {
             self.end(c, Ending::Flush);
         }
@@ -380,8 +385,7 @@ impl Core {
             err: ErrorCode::SYSTEM_ERROR,
         };
         reply::header_only(&mut c.output, header);
-        let timing = Timing::Local(pending.received);
-        self.replied(c, &pending, header, timing, 1, now);
+        self.replied(c, &pending, header, None, 1, now);
         if pending.op == OpCode::CLOSE_SESSION {
             self.end(c, Ending::Flush);
         }
@@ -394,7 +398,7 @@ impl Core {
         c: &mut Connection,
         pending: &Pending,
         header: ReplyHeader,
-        timing: Timing,
+        timing: Option<Timing>,
         frames: u64,
         now: Now,
     ) {
@@ -412,10 +416,10 @@ impl Core {
         }
     }
 
-    fn sent(&mut self, c: &mut Connection, timing: Timing, frames: u64) {
+    fn sent(&mut self, c: &mut Connection, timing: Option<Timing>, frames: u64) {
         c.counters.sent += frames;
         self.totals.sent += frames;
-        c.unsent.push(timing);
+        c.unsent.extend(timing);
         c.account_output(self.config.output_max);
         mark_dirty(&mut self.dirty, c);
     }
@@ -461,7 +465,7 @@ impl Core {
             return;
         };
         reply::dead_session(&mut c.output, connecting.with_read_only);
-        self.sent(c, Timing::Local(connecting.received), 1);
+        self.sent(c, None, 1);
         self.end(c, Ending::Flush);
     }
 
@@ -471,12 +475,14 @@ impl Core {
         c: &mut Connection,
         attachment: Attachment,
         zxid: Zxid,
+        timing: Timing,
         tree: &Tree,
         now: Now,
     ) {
         let Phase::Connecting(connecting) = c.phase else {
             return;
         };
+        c.unsent.push(timing);
         let op = op_name(OpCode::CREATE_SESSION, ErrorCode::OK, true);
         let ms = c
             .counters
@@ -523,7 +529,7 @@ impl Core {
             timeout_ms,
             connecting.with_read_only,
         );
-        self.sent(c, Timing::Local(connecting.received), 1);
+        self.sent(c, None, 1);
         c.phase = Phase::Attached(attachment);
     }
 
@@ -703,8 +709,16 @@ impl Core {
         });
     }
 
-    /// A reply has been taken by the driver.
-    pub(super) fn record(&mut self, _timing: Timing, _now: Now) {}
+    /// A reply has been taken by the driver. The stages up to applied are the pipeline's.
+    pub(super) fn record(&mut self, timing: Timing, now: Now) {
+        match timing {
+            Timing::Read(received) => self.stages.record(Stage::Read, received, now.micros),
+            Timing::Write(Stamps { received, .. }, applied) => {
+                self.stages.record(Stage::Reply, applied, now.micros);
+                self.stages.record(Stage::Write, received, now.micros);
+            }
+        }
+    }
 }
 
 /// Outcomes come in the order of the requests, and everything before a write has been answered

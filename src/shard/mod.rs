@@ -40,6 +40,7 @@ use self::core::{Core, Ending};
 use crate::constants;
 use crate::lane::{Committed, Notice, Origin, Up};
 use crate::proto::reply::{self, EventType};
+use crate::stages::Stages;
 use crate::tree::{self, Applied, OpResult, Tree};
 use crate::txn::Acl;
 use crate::types::{ConnId, Now, SessionId, ShardId, Zxid};
@@ -318,9 +319,16 @@ impl Shard {
         }
     }
 
+    /// Of writes the stage from applied to replied and the whole, and of reads the whole. The
+    /// rest is the pipeline's.
+    pub fn stages(&self) -> &Stages {
+        &self.core.stages
+    }
+
     /// `srst`.
     pub fn reset_stats(&mut self) {
         self.core.totals = Default::default();
+        self.core.stages.reset();
     }
 
     /// `crst`.
@@ -376,6 +384,7 @@ impl Shard {
         applied: &Applied,
         now: Now,
     ) {
+        let timing = Timing::Write(txn.stamps, now.micros);
         if let OpResult::CreateSession { timeout_ms } = applied.result {
             let attachment = Attachment {
                 session: applied.session,
@@ -383,14 +392,14 @@ impl Shard {
                 timeout_ms,
             };
             if let Some(c) = self.conns.get_mut(origin.conn) {
-                self.core.open(c, attachment, applied.zxid, tree, now);
+                self.core
+                    .open(c, attachment, applied.zxid, timing, tree, now);
             }
             return;
         }
         self.core
             .outcome(self.conns.get_mut(origin.conn), origin.conn);
         if let Some(c) = self.conns.get_mut(origin.conn).filter(|c| !c.ended()) {
-            let timing = Timing::Write(txn.stamps, now.micros);
             self.core.answer_write(c, origin, applied, timing, now);
             self.core.advance(c, tree, now);
         }

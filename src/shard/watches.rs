@@ -232,6 +232,14 @@ mod tests {
         }
     }
 
+    /// Watches, change, events, number of watches left.
+    type Row<'a> = (
+        &'a [(Kind, &'a str)],
+        ChangeKind,
+        &'a [(EventType, &'a str)],
+        usize,
+    );
+
     /// One connection watches `watched` in the given tables; what does the change send it?
     fn row(watched: &[(Kind, &str)], kind: ChangeKind) -> (Vec<(EventType, String)>, usize) {
         let mut watches = Watches::default();
@@ -258,8 +266,7 @@ mod tests {
         let told = |list: &[(EventType, &str)]| -> Vec<(EventType, String)> {
             list.iter().map(|(e, p)| (*e, (*p).to_owned())).collect()
         };
-        // (watches, change, events, watches left)
-        let rows: [(&[(Kind, &str)], C, &[(E, &str)], usize); 12] = [
+        let rows: [Row; 12] = [
             (&[data], C::Created, &[(E::Created, "/p/n")], 0),
             (&[child], C::Created, &[], 1),
             (&[above], C::Created, &[(E::ChildrenChanged, "/p")], 0),

@@ -396,3 +396,31 @@ fn figures_of_connections_and_of_the_shard() {
         (0, "NA", Zxid(-1))
     );
 }
+
+#[test]
+fn a_reply_ends_when_the_driver_takes_it() {
+    use crate::stages::Stage;
+    let mut world = World::new();
+    let conn = world.client();
+    world.shard.reset_stats();
+    world.prompt = false;
+    world.send(
+        conn,
+        &[create(1, "/a"), read(2, 3, "/a", false), ping()].concat(),
+    );
+    world.now.micros += 1000;
+    world.commit(1);
+    world.now.micros += 50;
+    assert_eq!(world.shard.stages().summary(Stage::Write).count, 0);
+    world.frames(conn);
+    let summary = |stage| {
+        let summary = world.shard.stages().summary(stage);
+        (summary.count, summary.max)
+    };
+    assert_eq!(summary(Stage::Reply), (1, 50));
+    // Two digits are kept.
+    for stage in [Stage::Write, Stage::Read] {
+        let (count, max) = summary(stage);
+        assert!(count == 1 && (1050..1060).contains(&max), "{stage:?} {max}");
+    }
+}

@@ -149,7 +149,15 @@ impl World {
 
     /// The server's own closeSession.
     pub(super) fn expire(&mut self, session: SessionId) {
-        self.prepare(None, session, Xid(0), &WriteRequest::CloseSession, &[]);
+        let stamps = Stamps::default();
+        self.prepare(
+            None,
+            session,
+            Xid(0),
+            &WriteRequest::CloseSession,
+            &[],
+            stamps,
+        );
         self.turn();
     }
 
@@ -170,17 +178,19 @@ impl World {
                 } else if self.full && !request.uses_reserve() {
                     self.say(Notice::Refused(origin));
                 } else {
-                    self.prepare(Some(origin), session, xid, &request, &credentials);
+                    self.prepare(Some(origin), session, xid, &request, &credentials, stamps);
                 }
             }
             Up::NewSession {
-                origin, timeout_ms, ..
+                origin,
+                timeout_ms,
+                stamps,
             } => {
                 let session = self.session;
                 self.session.0 += 1;
                 self.generations.insert(session, Generation(1));
                 let request = WriteRequest::CreateSession { timeout_ms };
-                self.prepare(Some(origin), session, Xid(0), &request, &[]);
+                self.prepare(Some(origin), session, Xid(0), &request, &[], stamps);
             }
             Up::Reattach {
                 origin,
@@ -234,6 +244,7 @@ impl World {
         xid: Xid,
         request: &WriteRequest,
         credentials: &[AuthId],
+        stamps: Stamps,
     ) {
         let context = PrepareContext {
             zxid: self.zxid,
@@ -250,7 +261,7 @@ impl World {
             origin,
             entry: Arc::new(prepared.entry),
             generation: self.generations.get(&session).copied().unwrap_or_default(),
-            stamps: Stamps::default(),
+            stamps,
         }));
     }
 }
