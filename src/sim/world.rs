@@ -8,14 +8,17 @@ use super::disk::{DiskFaults, SimStorage};
 use super::truth::Truth;
 use crate::inline::{Inline, InlineConfig, StartError};
 use crate::lane::Committed;
+use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
-use crate::log::{SpareOrder, SyncTicket};
-use crate::shard::Peer;
-use crate::snap;
-use crate::tree::Tree;
+use crate::log::{LogConfig, SpareOrder, SyncTicket};
+use crate::pipeline::PipelineConfig;
+use crate::shard::{Peer, ShardConfig};
+use crate::snap::{self, SnapError};
+use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, Tick, WallMs, Zxid};
+use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, ShardId, Tick, WallMs, Zxid};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
@@ -322,9 +325,9 @@ impl World {
 
     fn stop_and_start(&mut self) -> Result<(), String> {
         let last = self.truth.last();
-        let mut member = self.member.take().ok_or("no member to stop")?;
+        let member = self.member.take().ok_or("no member to stop")?;
         member
-            .close(self.now())
+            .close()
             .map_err(|e| format!("clean stop failed: {e}"))?;
         self.incarnation += 1;
         self.disk.restart(&mut self.rng, true);
@@ -377,7 +380,7 @@ impl World {
                 let now = self.now();
                 if let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn.take())
                 {
-                    member.closed(conn, now);
+                    member.shard.closed(conn, now);
                     self.turn_soon();
                 }
                 Ok(())
@@ -419,33 +422,47 @@ impl World {
         snap::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
     }
 
-    fn boot(&mut self) -> Result<(), String> {
-        let now = self.now();
-        let config = InlineConfig {
-            tick_ms: TICK_MS,
+    fn member_config(&mut self) -> InlineConfig {
+        let pipeline = PipelineConfig {
+            tick_time_ms: TICK_MS,
+            ..PipelineConfig::new(Rules::default())
+        };
+        let shard = ShardConfig {
+            tick_time_ms: TICK_MS,
             session_timeout_min_ms: 2 * TICK_MS as i32,
             session_timeout_max_ms: 20 * TICK_MS as i32,
-            segment_bytes: SEGMENT,
-            snapshot_records: self.rng.u64(30..400),
-            ..InlineConfig::default()
+            ..ShardConfig::new(ShardId(0))
         };
+        InlineConfig {
+            pipeline,
+            shard,
+            log: LogConfig {
+                segment_bytes: SEGMENT,
+            },
+            snapshot_records: self.rng.u64(30..400),
+        }
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let config = self.member_config();
         let mut identities = fastrand::Rng::with_seed(self.rng.u64(..));
         let mut replayed = Vec::new();
         let started = Inline::start(
-            &config,
+            config,
             &self.disk,
             &self.disk,
-            now,
             Box::new(move || identities.u128(..)),
+            now,
             &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
         );
         let member = match started {
-            Ok(started) => started.member,
+            Ok((member, _)) => member,
             Err(_) if self.disk.crashed() => {
                 self.counters.crashes_in_recovery += 1;
                 return self.die();
             }
-            Err(StartError::Full(_)) if self.was_full => {
+            Err(e) if self.was_full && is_full(&e) => {
                 self.at(100_000, Event::Restart);
                 return Ok(());
             }
@@ -561,7 +578,7 @@ impl World {
             let Some(conn) = member.shard.poll_dirty() else {
                 break;
             };
-            let output = member.shard.take_output(conn, now);
+            let output = member.shard.take_output(&member.tree, conn, now);
             let Some(link) = self.links.iter().rposition(|l| l.conn == Some(conn)) else {
                 continue;
             };
@@ -629,26 +646,27 @@ impl World {
         Ok(())
     }
 
+    /// What the helper thread does: make it, purge older ones, remove segments.
     fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
         let made = snap::make(&self.disk, &self.disk, zxid);
-        let now = self.now();
-        let hash = match &made {
-            Ok(made) => Some(made.root),
-            Err(_) => None,
-        };
-        let failed = made.as_ref().err().map(|e| e.to_string());
+        let purged = made.as_ref().ok().map(|_| snap::purge(&self.disk, 3));
         let member = self.member.as_mut().expect("its own event");
-        let outcome = member.snapshot_made(&self.disk, made, now);
-        if let Some(root) = hash {
-            self.counters.snapshots += 1;
-            self.same_body(zxid, root)?;
-        } else if !self.disk.crashed() && !self.was_full {
-            return Err(format!(
-                "no snapshot of {zxid}: {}",
-                failed.unwrap_or_default()
-            ));
+        let unneeded = purged.and_then(Result::ok).flatten();
+        for name in member.snapshot_made(made.as_ref().ok(), unneeded) {
+            let _ = self.disk.remove(&name);
         }
-        self.after_member(outcome.map_err(|e| e.to_string()))
+        let _ = self.disk.sync_dir();
+        match made {
+            Ok(written) => {
+                self.counters.snapshots += 1;
+                self.same_body(zxid, written.root)?;
+            }
+            Err(e) if !self.disk.crashed() && !(self.was_full && snap_is_full(&e)) => {
+                return Err(format!("no snapshot of {zxid}: {e}"));
+            }
+            Err(_) => {}
+        }
+        self.after_member(Ok(()))
     }
 
     /// Snapshot bytes are equal for equal zxid, whoever makes them.
@@ -717,7 +735,7 @@ impl World {
     }
 
     fn send_to_server(&mut self, link: usize, bytes: Vec<u8>) {
-        let mut cut = if self.rng.u32(0..6) == 0 {
+        let cut = if self.rng.u32(0..6) == 0 {
             self.rng.usize(0..bytes.len())
         } else {
             0
@@ -731,7 +749,6 @@ impl World {
             let whole = part.end == bytes.len();
             let bytes = bytes[part].to_vec();
             self.at(at - self.now_us, Event::ToServer { link, bytes, whole });
-            cut = 0;
         }
     }
 
@@ -747,7 +764,7 @@ impl World {
         let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn) else {
             return Ok(());
         };
-        member.receive(conn, bytes, now);
+        member.shard.receive(&member.tree, conn, bytes, now);
         if whole
             && self.links[link].answered
             && let Some(heard) = self.heard_at.get_mut(&self.clients[client].session)
@@ -880,7 +897,7 @@ impl World {
             address: "127.0.0.1".into(),
             port: 40_000 + id as u16,
         };
-        let conn = member.accept(peer, now);
+        let conn = member.shard.accept(peer, now);
         let timeout = self.rng.i32(100..2_500);
         let bytes = self.clients[id].connect(timeout);
         let link = self.links.len();
@@ -938,5 +955,21 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn is_full(error: &StartError) -> bool {
+    match error {
+        StartError::Io(e) => e.kind() == io::ErrorKind::StorageFull,
+        StartError::Unreadable(e) => snap_is_full(e),
+    }
+}
+
+fn snap_is_full(error: &SnapError) -> bool {
+    match error {
+        SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
+            e.kind() == io::ErrorKind::StorageFull
+        }
+        _ => false,
     }
 }
