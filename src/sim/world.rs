@@ -17,7 +17,7 @@ use crate::snap::{self, SnapError};
 use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, ShardId, Tick, WallMs, Zxid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -158,7 +158,8 @@ struct World {
     truth: Truth,
     /// The newest state shown to any client.
     shown: Zxid,
-    heard_at: BTreeMap<SessionId, (u64, i32)>,
+    /// When each session was last heard of, µs, latest last, and its timeout at that moment, ms.
+    heard_at: BTreeMap<SessionId, VecDeque<(u64, i32)>>,
     /// Per session: the first xid of the connection that was last answered.
     attached_xid: BTreeMap<SessionId, i32>,
     bodies: BTreeMap<Zxid, [u8; 32]>,
@@ -287,6 +288,9 @@ impl World {
     fn calm_down(&mut self) -> Result<(), String> {
         self.calm = true;
         self.disk.set_capacity(DISK);
+        if self.options.crash_at.is_none() {
+            self.disk.disarm();
+        }
         for _ in 0..200 {
             self.run_until(self.now_us + 50_000)?;
             let waiting = self
@@ -310,25 +314,33 @@ impl World {
     /// Everybody falls silent; every session must be gone soon after, and its ephemerals with it.
     fn end_sessions(&mut self) -> Result<(), String> {
         self.silent_until.fill(u64::MAX);
-        self.run_until(self.now_us + (20 * TICK_MS + 10 * TICK_MS) * 1000)?;
-        let member = self
-            .member
-            .as_ref()
-            .ok_or("the member died in the calm phase")?;
-        if let Some((id, timeout)) = member.tree.sessions().next() {
-            return Err(format!(
-                "session {id} (timeout {timeout} ms) outlived its client"
-            ));
+        loop {
+            let before = self.incarnation;
+            self.run_until(self.now_us + (20 * TICK_MS + 10 * TICK_MS) * 1000)?;
+            let left = self
+                .member
+                .as_ref()
+                .and_then(|member| member.tree.sessions().next());
+            match left {
+                // After a restart every session has its full timeout again.
+                _ if self.incarnation != before || self.member.is_none() => {}
+                Some((id, timeout)) => {
+                    return Err(format!(
+                        "session {id} (timeout {timeout} ms) outlived its client"
+                    ));
+                }
+                None => return self.compare_tree(),
+            }
         }
-        self.compare_tree()
     }
 
     fn stop_and_start(&mut self) -> Result<(), String> {
         let last = self.truth.last();
         let member = self.member.take().ok_or("no member to stop")?;
-        member
-            .close()
-            .map_err(|e| format!("clean stop failed: {e}"))?;
+        match member.close() {
+            Err(e) if !self.disk.crashed() => return Err(format!("clean stop failed: {e}")),
+            _ => {}
+        }
         self.incarnation += 1;
         self.disk.restart(&mut self.rng, true);
         self.boot()?;
@@ -462,6 +474,7 @@ impl World {
                 self.counters.crashes_in_recovery += 1;
                 return self.die();
             }
+            Err(_) if self.sync_has_failed() => return self.die(),
             Err(e) if self.was_full && is_full(&e) => {
                 self.at(100_000, Event::Restart);
                 return Ok(());
@@ -475,8 +488,12 @@ impl World {
         for entry in &replayed {
             self.truth.apply(entry)?;
         }
-        let micros = self.now_us;
-        self.heard_at.values_mut().for_each(|(at, _)| *at = micros);
+        // Until it re-attaches a session has the timeout of its createSession (client.md §5.2).
+        self.heard_at.clear();
+        for (session, timeout_ms) in member.tree.sessions() {
+            self.heard_at
+                .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
+        }
         self.member = Some(member);
         self.compare_tree()?;
         self.at(10_000, Event::Tick);
@@ -520,13 +537,18 @@ impl World {
                 self.turn_soon();
                 Ok(())
             }
-            Err(e) if self.disk.faults().sync_errors > self.counters.disk.sync_errors => {
-                self.counters.disk.sync_errors = self.disk.faults().sync_errors;
+            Err(e) if self.sync_has_failed() => {
                 self.note(e.as_bytes());
                 self.die()
             }
             Err(e) => Err(format!("the member stopped itself: {e}")),
         }
+    }
+
+    /// Whether a sync has failed since this was last asked: an error that a process must die of.
+    fn sync_has_failed(&mut self) -> bool {
+        let failed = self.disk.faults().sync_errors;
+        std::mem::replace(&mut self.counters.disk.sync_errors, failed) < failed
     }
 
     fn turn_soon(&mut self) {
@@ -612,7 +634,7 @@ impl World {
         if timeout > 0 {
             self.attached_xid
                 .insert(session, self.links[link].first_xid);
-            self.heard_at.insert(session, (self.now_us, timeout));
+            self.heard(session, timeout);
         }
     }
 
@@ -634,16 +656,30 @@ impl World {
         }
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             self.counters.expiries += 1;
-            if let Some(&(heard, timeout_ms)) = self.heard_at.get(&session)
-                && self.now_us < heard + timeout_ms as u64 * 1000
-            {
-                return Err(format!(
-                    "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
-                    (self.now_us - heard) / 1000
-                ));
-            }
+            self.check_expiry(session, txn.stamps.prepared)?;
         }
         Ok(())
+    }
+
+    /// A session may only expire after a silence of its timeout. What arrives behind the decision
+    /// does not undo it, nor what arrived behind the deadline and shortly before the decision.
+    fn check_expiry(&self, session: SessionId, decided: u64) -> Result<(), String> {
+        let Some(heard) = self.heard_at.get(&session) else {
+            return Ok(());
+        };
+        let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= decided).collect();
+        let silent = (0..times.len()).any(|i| {
+            let (at, timeout_ms) = *times[i];
+            let next = times.get(i + 1).map_or(decided, |(next, _)| *next);
+            next + 2 * TICK_MS * 1000 >= decided && next - at >= timeout_ms as u64 * 1000
+        });
+        match times.last() {
+            Some((at, timeout_ms)) if !silent => Err(format!(
+                "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
+                (decided - at) / 1000
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// What the helper thread does: make it, purge older ones, remove segments.
@@ -661,6 +697,7 @@ impl World {
                 self.counters.snapshots += 1;
                 self.same_body(zxid, written.root)?;
             }
+            Err(_) if self.sync_has_failed() => return self.die(),
             Err(e) if !self.disk.crashed() && !(self.was_full && snap_is_full(&e)) => {
                 return Err(format!("no snapshot of {zxid}: {e}"));
             }
@@ -765,15 +802,21 @@ impl World {
             return Ok(());
         };
         member.shard.receive(&member.tree, conn, bytes, now);
-        if whole
-            && self.links[link].answered
-            && let Some(heard) = self.heard_at.get_mut(&self.clients[client].session)
-            && self.current[client] == Some(link)
-            && !self.clients[client].is_closing()
-        {
-            heard.0 = self.now_us;
+        let session = self.clients[client].session;
+        let counts = whole && self.links[link].answered && !self.clients[client].is_closing();
+        if counts && self.current[client] == Some(link) {
+            let timeout_ms = self.clients[client].timeout_ms;
+            self.heard(session, timeout_ms);
         }
         self.after_member(Ok(()))
+    }
+
+    fn heard(&mut self, session: SessionId, timeout_ms: i32) {
+        let times = self.heard_at.entry(session).or_default();
+        times.push_back((self.now_us, timeout_ms));
+        if times.len() > 64 {
+            times.pop_front();
+        }
     }
 
     fn to_client(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
