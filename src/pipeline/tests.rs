@@ -502,6 +502,21 @@ fn a_reattach_changes_the_timeout() {
 }
 
 #[test]
+fn a_late_report_of_another_shard_brings_no_deadline_forward() {
+    let mut w = World::new();
+    let s = w.session(1, 2500);
+    w.now.tick = Tick(2500);
+    w.reattach(S1, 2, s, 2500);
+    w.released(S0, s, 1);
+    // Attached at 2500: due at 6000. The old shard's last batch is from before that.
+    w.touched(S0, 2400, &[s]);
+    w.now.tick = Tick(5999);
+    w.touched(S1, 5999, &[]);
+    w.tick(5999);
+    assert_eq!(w.pipeline.counters().expired, 0);
+}
+
+#[test]
 fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
     let mut w = World::new();
     w.session(1, 2500);
@@ -672,6 +687,28 @@ fn a_close_with_too_long_a_list_is_preceded_by_deletes() {
     assert_eq!(w.tree.ephemeral_count(), 1);
     assert!(w.pipeline.is_idle());
     assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn ephemerals_in_flight_count_for_the_length_of_the_list() {
+    let config = PipelineConfig {
+        close_bytes_max: size::ENTRY_FIXED + 100 * 10,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let s = w.session(1, 60_000);
+    for i in 0..101 {
+        w.write(1, s, create(&format!("/e{i:04}"), true, 0));
+    }
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    w.tick(1);
+    w.settle();
+    let words = w.take();
+    let ends = &words[words.len() - 2..];
+    assert!(ends[0].ends_with("multi to nobody"), "{ends:?}");
+    assert!(ends[1].ends_with("closeSession to 1.102"), "{ends:?}");
+    assert_eq!(w.tree.ephemeral_count(), 0);
 }
 
 #[test]
