@@ -44,7 +44,7 @@ use crate::log::{Log, Need, Room, SpareOrder, SpareResult, SyncOutcome, SyncTick
 use crate::stages::{Stage, Stages};
 use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
 use crate::txn::{AuthId, Entry, Txn, TxnDigest, TxnHeader, WriteRequest, record};
-use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Xid, Zxid};
+use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, Xid, Zxid};
 use closing::SlowClose;
 use ids::SessionIds;
 use owners::{Owners, Said, Standing};
@@ -132,6 +132,8 @@ pub struct Pipeline<S: Storage> {
     down: VecDeque<Down>,
     /// Requests without an outcome.
     outstanding: usize,
+    /// Of the last event.
+    clock: Tick,
     stages: Stages,
     counters: Counters,
 }
@@ -185,6 +187,7 @@ impl<S: Storage> Pipeline<S> {
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
+            clock: now.tick,
             stages: Stages::default(),
             counters: Counters::default(),
             config,
@@ -197,6 +200,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn request(&mut self, tree: &Tree, up: Up, now: Now) -> Result<(), Fatal> {
+        self.clock = now.tick;
         match up {
             Up::Touched {
                 shard,
@@ -244,6 +248,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn tick(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+        self.clock = now.tick;
         self.log.tick(now.tick)?;
         let mut said = Vec::new();
         self.owners.give_up(now.tick, &mut said);
@@ -259,6 +264,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
+        self.clock = now.tick;
         let durable = self.log.synced(outcome)?;
         while let Some(slot) = self.ring.commit(&durable, now.micros) {
             let zxid = slot.zxid();
@@ -609,11 +615,15 @@ impl<S: Storage> Pipeline<S> {
         {
             let mut held = self.held.pop_front().expect("just seen");
             if let Notice::Attached {
-                committed: place, ..
+                committed: place,
+                session,
+                ..
             } = &mut held.notice
             {
                 *place = committed;
                 self.counters.reattached += 1;
+                // The client begins to count when it gets the answer.
+                self.owners.heard(*session, self.clock);
             }
             self.down.push_back(Down::Notice(held.shard, held.notice));
         }

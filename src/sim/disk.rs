@@ -238,6 +238,13 @@ impl SimStorage {
         self.0.borrow_mut().fail_next_sync = true;
     }
 
+    /// Takes back what was ordered and has not happened: no crash, no failing sync.
+    pub fn disarm(&self) {
+        let mut disk = self.0.borrow_mut();
+        disk.crash_at = None;
+        disk.fail_next_sync = false;
+    }
+
     /// Room on the device, bytes.
     pub fn set_capacity(&self, bytes: u64) {
         self.0.borrow_mut().capacity = bytes;

@@ -8,14 +8,17 @@ use super::disk::{DiskFaults, SimStorage};
 use super::truth::Truth;
 use crate::inline::{Inline, InlineConfig, StartError};
 use crate::lane::Committed;
+use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
-use crate::log::{SpareOrder, SyncTicket};
-use crate::shard::Peer;
-use crate::snap;
-use crate::tree::Tree;
+use crate::log::{LogConfig, SpareOrder, SyncTicket};
+use crate::pipeline::PipelineConfig;
+use crate::shard::{Peer, ShardConfig};
+use crate::snap::{self, SnapError};
+use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, Tick, WallMs, Zxid};
-use std::collections::BTreeMap;
+use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, ShardId, Tick, WallMs, Zxid};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
@@ -155,7 +158,8 @@ struct World {
     truth: Truth,
     /// The newest state shown to any client.
     shown: Zxid,
-    heard_at: BTreeMap<SessionId, (u64, i32)>,
+    /// When each session was last heard of, µs, latest last, and its timeout at that moment, ms.
+    heard_at: BTreeMap<SessionId, VecDeque<(u64, i32)>>,
     /// Per session: the first xid of the connection that was last answered.
     attached_xid: BTreeMap<SessionId, i32>,
     bodies: BTreeMap<Zxid, [u8; 32]>,
@@ -284,6 +288,9 @@ impl World {
     fn calm_down(&mut self) -> Result<(), String> {
         self.calm = true;
         self.disk.set_capacity(DISK);
+        if self.options.crash_at.is_none() {
+            self.disk.disarm();
+        }
         for _ in 0..200 {
             self.run_until(self.now_us + 50_000)?;
             let waiting = self
@@ -307,25 +314,33 @@ impl World {
     /// Everybody falls silent; every session must be gone soon after, and its ephemerals with it.
     fn end_sessions(&mut self) -> Result<(), String> {
         self.silent_until.fill(u64::MAX);
-        self.run_until(self.now_us + (20 * TICK_MS + 10 * TICK_MS) * 1000)?;
-        let member = self
-            .member
-            .as_ref()
-            .ok_or("the member died in the calm phase")?;
-        if let Some((id, timeout)) = member.tree.sessions().next() {
-            return Err(format!(
-                "session {id} (timeout {timeout} ms) outlived its client"
-            ));
+        loop {
+            let before = self.incarnation;
+            self.run_until(self.now_us + (20 * TICK_MS + 10 * TICK_MS) * 1000)?;
+            let left = self
+                .member
+                .as_ref()
+                .and_then(|member| member.tree.sessions().next());
+            match left {
+                // After a restart every session has its full timeout again.
+                _ if self.incarnation != before || self.member.is_none() => {}
+                Some((id, timeout)) => {
+                    return Err(format!(
+                        "session {id} (timeout {timeout} ms) outlived its client"
+                    ));
+                }
+                None => return self.compare_tree(),
+            }
         }
-        self.compare_tree()
     }
 
     fn stop_and_start(&mut self) -> Result<(), String> {
         let last = self.truth.last();
-        let mut member = self.member.take().ok_or("no member to stop")?;
-        member
-            .close(self.now())
-            .map_err(|e| format!("clean stop failed: {e}"))?;
+        let member = self.member.take().ok_or("no member to stop")?;
+        match member.close() {
+            Err(e) if !self.disk.crashed() => return Err(format!("clean stop failed: {e}")),
+            _ => {}
+        }
         self.incarnation += 1;
         self.disk.restart(&mut self.rng, true);
         self.boot()?;
@@ -377,7 +392,7 @@ impl World {
                 let now = self.now();
                 if let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn.take())
                 {
-                    member.closed(conn, now);
+                    member.shard.closed(conn, now);
                     self.turn_soon();
                 }
                 Ok(())
@@ -419,33 +434,48 @@ impl World {
         snap::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
     }
 
-    fn boot(&mut self) -> Result<(), String> {
-        let now = self.now();
-        let config = InlineConfig {
-            tick_ms: TICK_MS,
+    fn member_config(&mut self) -> InlineConfig {
+        let pipeline = PipelineConfig {
+            tick_time_ms: TICK_MS,
+            ..PipelineConfig::new(Rules::default())
+        };
+        let shard = ShardConfig {
+            tick_time_ms: TICK_MS,
             session_timeout_min_ms: 2 * TICK_MS as i32,
             session_timeout_max_ms: 20 * TICK_MS as i32,
-            segment_bytes: SEGMENT,
-            snapshot_records: self.rng.u64(30..400),
-            ..InlineConfig::default()
+            ..ShardConfig::new(ShardId(0))
         };
+        InlineConfig {
+            pipeline,
+            shard,
+            log: LogConfig {
+                segment_bytes: SEGMENT,
+            },
+            snapshot_records: self.rng.u64(30..400),
+        }
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
+        let now = self.now();
+        let config = self.member_config();
         let mut identities = fastrand::Rng::with_seed(self.rng.u64(..));
         let mut replayed = Vec::new();
         let started = Inline::start(
-            &config,
+            config,
             &self.disk,
             &self.disk,
-            now,
             Box::new(move || identities.u128(..)),
+            now,
             &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
         );
         let member = match started {
-            Ok(started) => started.member,
+            Ok((member, _)) => member,
             Err(_) if self.disk.crashed() => {
                 self.counters.crashes_in_recovery += 1;
                 return self.die();
             }
-            Err(StartError::Full(_)) if self.was_full => {
+            Err(_) if self.sync_has_failed() => return self.die(),
+            Err(e) if self.was_full && is_full(&e) => {
                 self.at(100_000, Event::Restart);
                 return Ok(());
             }
@@ -458,8 +488,12 @@ impl World {
         for entry in &replayed {
             self.truth.apply(entry)?;
         }
-        let micros = self.now_us;
-        self.heard_at.values_mut().for_each(|(at, _)| *at = micros);
+        // Until it re-attaches a session has the timeout of its createSession (client.md §5.2).
+        self.heard_at.clear();
+        for (session, timeout_ms) in member.tree.sessions() {
+            self.heard_at
+                .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
+        }
         self.member = Some(member);
         self.compare_tree()?;
         self.at(10_000, Event::Tick);
@@ -503,13 +537,18 @@ impl World {
                 self.turn_soon();
                 Ok(())
             }
-            Err(e) if self.disk.faults().sync_errors > self.counters.disk.sync_errors => {
-                self.counters.disk.sync_errors = self.disk.faults().sync_errors;
+            Err(e) if self.sync_has_failed() => {
                 self.note(e.as_bytes());
                 self.die()
             }
             Err(e) => Err(format!("the member stopped itself: {e}")),
         }
+    }
+
+    /// Whether a sync has failed since this was last asked: an error that a process must die of.
+    fn sync_has_failed(&mut self) -> bool {
+        let failed = self.disk.faults().sync_errors;
+        std::mem::replace(&mut self.counters.disk.sync_errors, failed) < failed
     }
 
     fn turn_soon(&mut self) {
@@ -561,7 +600,7 @@ impl World {
             let Some(conn) = member.shard.poll_dirty() else {
                 break;
             };
-            let output = member.shard.take_output(conn, now);
+            let output = member.shard.take_output(&member.tree, conn, now);
             let Some(link) = self.links.iter().rposition(|l| l.conn == Some(conn)) else {
                 continue;
             };
@@ -595,7 +634,7 @@ impl World {
         if timeout > 0 {
             self.attached_xid
                 .insert(session, self.links[link].first_xid);
-            self.heard_at.insert(session, (self.now_us, timeout));
+            self.heard(session, timeout);
         }
     }
 
@@ -617,38 +656,54 @@ impl World {
         }
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             self.counters.expiries += 1;
-            if let Some(&(heard, timeout_ms)) = self.heard_at.get(&session)
-                && self.now_us < heard + timeout_ms as u64 * 1000
-            {
-                return Err(format!(
-                    "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
-                    (self.now_us - heard) / 1000
-                ));
-            }
+            self.check_expiry(session, txn.stamps.prepared)?;
         }
         Ok(())
     }
 
+    /// A session may only expire after a silence of its timeout. What arrives behind the decision
+    /// does not undo it, nor what arrived behind the deadline and shortly before the decision.
+    fn check_expiry(&self, session: SessionId, decided: u64) -> Result<(), String> {
+        let Some(heard) = self.heard_at.get(&session) else {
+            return Ok(());
+        };
+        let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= decided).collect();
+        let silent = (0..times.len()).any(|i| {
+            let (at, timeout_ms) = *times[i];
+            let next = times.get(i + 1).map_or(decided, |(next, _)| *next);
+            next + 2 * TICK_MS * 1000 >= decided && next - at >= timeout_ms as u64 * 1000
+        });
+        match times.last() {
+            Some((at, timeout_ms)) if !silent => Err(format!(
+                "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
+                (decided - at) / 1000
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the helper thread does: make it, purge older ones, remove segments.
     fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
         let made = snap::make(&self.disk, &self.disk, zxid);
-        let now = self.now();
-        let hash = match &made {
-            Ok(made) => Some(made.root),
-            Err(_) => None,
-        };
-        let failed = made.as_ref().err().map(|e| e.to_string());
+        let purged = made.as_ref().ok().map(|_| snap::purge(&self.disk, 3));
         let member = self.member.as_mut().expect("its own event");
-        let outcome = member.snapshot_made(&self.disk, made, now);
-        if let Some(root) = hash {
-            self.counters.snapshots += 1;
-            self.same_body(zxid, root)?;
-        } else if !self.disk.crashed() && !self.was_full {
-            return Err(format!(
-                "no snapshot of {zxid}: {}",
-                failed.unwrap_or_default()
-            ));
+        let unneeded = purged.and_then(Result::ok).flatten();
+        for name in member.snapshot_made(made.as_ref().ok(), unneeded) {
+            let _ = self.disk.remove(&name);
         }
-        self.after_member(outcome.map_err(|e| e.to_string()))
+        let _ = self.disk.sync_dir();
+        match made {
+            Ok(written) => {
+                self.counters.snapshots += 1;
+                self.same_body(zxid, written.root)?;
+            }
+            Err(_) if self.sync_has_failed() => return self.die(),
+            Err(e) if !self.disk.crashed() && !(self.was_full && snap_is_full(&e)) => {
+                return Err(format!("no snapshot of {zxid}: {e}"));
+            }
+            Err(_) => {}
+        }
+        self.after_member(Ok(()))
     }
 
     /// Snapshot bytes are equal for equal zxid, whoever makes them.
@@ -717,7 +772,7 @@ impl World {
     }
 
     fn send_to_server(&mut self, link: usize, bytes: Vec<u8>) {
-        let mut cut = if self.rng.u32(0..6) == 0 {
+        let cut = if self.rng.u32(0..6) == 0 {
             self.rng.usize(0..bytes.len())
         } else {
             0
@@ -731,7 +786,6 @@ impl World {
             let whole = part.end == bytes.len();
             let bytes = bytes[part].to_vec();
             self.at(at - self.now_us, Event::ToServer { link, bytes, whole });
-            cut = 0;
         }
     }
 
@@ -747,16 +801,22 @@ impl World {
         let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn) else {
             return Ok(());
         };
-        member.receive(conn, bytes, now);
-        if whole
-            && self.links[link].answered
-            && let Some(heard) = self.heard_at.get_mut(&self.clients[client].session)
-            && self.current[client] == Some(link)
-            && !self.clients[client].is_closing()
-        {
-            heard.0 = self.now_us;
+        member.shard.receive(&member.tree, conn, bytes, now);
+        let session = self.clients[client].session;
+        let counts = whole && self.links[link].answered && !self.clients[client].is_closing();
+        if counts && self.current[client] == Some(link) {
+            let timeout_ms = self.clients[client].timeout_ms;
+            self.heard(session, timeout_ms);
         }
         self.after_member(Ok(()))
+    }
+
+    fn heard(&mut self, session: SessionId, timeout_ms: i32) {
+        let times = self.heard_at.entry(session).or_default();
+        times.push_back((self.now_us, timeout_ms));
+        if times.len() > 64 {
+            times.pop_front();
+        }
     }
 
     fn to_client(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
@@ -880,7 +940,7 @@ impl World {
             address: "127.0.0.1".into(),
             port: 40_000 + id as u16,
         };
-        let conn = member.accept(peer, now);
+        let conn = member.shard.accept(peer, now);
         let timeout = self.rng.i32(100..2_500);
         let bytes = self.clients[id].connect(timeout);
         let link = self.links.len();
@@ -938,5 +998,21 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn is_full(error: &StartError) -> bool {
+    match error {
+        StartError::Io(e) => e.kind() == io::ErrorKind::StorageFull,
+        StartError::Unreadable(e) => snap_is_full(e),
+    }
+}
+
+fn snap_is_full(error: &SnapError) -> bool {
+    match error {
+        SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
+            e.kind() == io::ErrorKind::StorageFull
+        }
+        _ => false,
     }
 }
