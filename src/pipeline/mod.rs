@@ -7,6 +7,7 @@
 //!
 //! | Case | zxid | Outcome |
 //! |---|---|---|
+//! | new session or re-attach while `PENDING_MAX` requests have no outcome | none | `Notice::Close` |
 //! | others wait for room in the log | – | waits behind them: nothing overtakes |
 //! | write, the session's attachment is another | none | `Notice::Close` |
 //! | write, its closeSession waits for deletes that make its list shorter | – | waits for it |
@@ -51,13 +52,19 @@ use ring::{Ring, Slot};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Requests without an outcome above which handshakes are turned away. Writes need no such bound:
+/// shards hold credits for them, and give every attached connection one more; but connections that
+/// come and go while the disk hangs could bring handshakes without end.
+const PENDING_MAX: usize = 65_536;
+
 /// What the operator may choose.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
     /// tickTime, ms: the width of an expiry bucket, and how long a re-attach waits for the old
     /// shard.
     pub tick_time_ms: u64,
-    /// `globalOutstandingLimit`: the credits that all shards together hold.
+    /// `globalOutstandingLimit`: the server's own transactions (expiry) begin only while fewer are
+    /// in flight.
     pub outstanding_max: usize,
     /// A closeSession whose list would make its entry longer than this is preceded by deletes
     /// (`jute.maxbuffer`).
@@ -146,7 +153,7 @@ pub struct Counters {
     pub expired: u64,
     /// Sessions handed from one connection to another.
     pub reattached: u64,
-    /// Re-attaches closed because the old shard was silent, or for a newer one.
+    /// Handshakes closed without a reply: the old shard was silent, or there were too many.
     pub given_up: u64,
     /// Transactions that deleted ephemerals ahead of a closeSession.
     pub deletes_ahead: u64,
@@ -161,6 +168,11 @@ impl<S: Storage> Pipeline<S> {
             "a closeSession fits a record"
         );
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
+        assert_eq!(
+            log.end().zxid,
+            tree.last_zxid(),
+            "recovery has applied the whole log"
+        );
         let mut owners = Owners::new(config.tick_time_ms);
         for (session, timeout_ms) in tree.sessions() {
             owners.restore(session, timeout_ms, now.tick);
@@ -210,6 +222,14 @@ impl<S: Storage> Pipeline<S> {
                 self.owners
                     .released(shard, session, generation, now.tick, &mut said);
                 self.say(said);
+                Ok(())
+            }
+            Up::NewSession { origin, .. } | Up::Reattach { origin, .. }
+                if self.outstanding >= PENDING_MAX =>
+            {
+                self.outstanding += 1;
+                self.counters.given_up += 1;
+                self.say(vec![(origin.shard, Notice::Close(origin.conn))]);
                 Ok(())
             }
             mut up => {

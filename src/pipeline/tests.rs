@@ -1,1 +1,1003 @@
+//! The pipeline over the real tree and the real log, on the simulated disk.
 
+use super::*;
+use crate::log::{LogConfig, Scan};
+use crate::sim::disk::SimStorage;
+use crate::txn::CreateRequest;
+use crate::txn::RawAcl;
+use crate::types::{ConnId, Tick, WallMs};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const TICK_TIME: u64 = 1000;
+const SEGMENT: u64 = 64 << 10;
+const S0: ShardId = ShardId(0);
+const S1: ShardId = ShardId(1);
+
+/// A pipeline with its driver, and all that has come down, in words.
+struct World {
+    disk: SimStorage,
+    pipeline: Pipeline<SimStorage>,
+    tree: Tree,
+    now: Now,
+    said: Vec<String>,
+    sessions: Vec<SessionId>,
+    generations: BTreeMap<SessionId, Generation>,
+    sequence: u64,
+}
+
+fn recover(disk: &SimStorage, tree: &Tree) -> Log<SimStorage> {
+    let mut identity = 0;
+    let next = Box::new(move || {
+        identity += 1;
+        identity
+    });
+    let config = LogConfig {
+        segment_bytes: SEGMENT,
+    };
+    let scan = Scan::new(disk).unwrap();
+    scan.open(config, next, tree.last_zxid()).unwrap()
+}
+
+fn config() -> PipelineConfig {
+    PipelineConfig {
+        tick_time_ms: TICK_TIME,
+        ..PipelineConfig::new(Rules::default())
+    }
+}
+
+/// A tree whose last zxid is `last`.
+fn tree_at(last: Zxid) -> Tree {
+    let mut tree = Tree::new();
+    if last > Zxid::ZERO {
+        let header = TxnHeader {
+            session: SessionId::NONE,
+            cxid: 0,
+            zxid: last,
+            time: WallMs(0),
+            op: OpCode::ERROR,
+        };
+        tree.apply(&Entry {
+            header,
+            txn: Txn::Error {
+                code: ErrorCode::NO_NODE,
+            },
+            digest: None,
+        });
+    }
+    tree
+}
+
+fn conn(slot: u32) -> ConnId {
+    ConnId {
+        slot,
+        generation: 1,
+    }
+}
+
+fn create(path: &str, ephemeral: bool, bytes: usize) -> WriteRequest {
+    WriteRequest::Create(CreateRequest {
+        op: OpCode::CREATE,
+        path: path.into(),
+        data: Some(vec![7; bytes].into()),
+        acl: Some(vec![RawAcl {
+            perms: 31,
+            scheme: Some("world".into()),
+            id: Some("anyone".into()),
+        }]),
+        flags: i32::from(ephemeral),
+        ttl_ms: 0,
+    })
+}
+
+impl World {
+    fn new() -> World {
+        World::with(config(), Zxid::ZERO)
+    }
+
+    fn with(config: PipelineConfig, last: Zxid) -> World {
+        let disk = SimStorage::new(64 << 20);
+        let tree = tree_at(last);
+        let log = recover(&disk, &tree);
+        let now = Now {
+            wall: WallMs(1_000_000),
+            ..Now::default()
+        };
+        World {
+            pipeline: Pipeline::new(config, log, &tree, now),
+            disk,
+            tree,
+            now,
+            said: Vec::new(),
+            sessions: Vec::new(),
+            generations: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    fn up(&mut self, up: Up) {
+        self.pipeline.request(&self.tree, up, self.now).unwrap();
+        self.pump();
+    }
+
+    fn origin(&mut self, shard: ShardId, slot: u32, sequence: u64) -> Origin {
+        Origin {
+            shard,
+            conn: conn(slot),
+            sequence,
+        }
+    }
+
+    fn connect(&mut self, shard: ShardId, slot: u32, timeout_ms: i32) {
+        let origin = self.origin(shard, slot, 0);
+        let stamps = Stamps::default();
+        self.up(Up::NewSession {
+            origin,
+            timeout_ms,
+            stamps,
+        });
+    }
+
+    /// A session of connection `slot` on shard 0, ready; what was said of it is dropped.
+    fn session(&mut self, slot: u32, timeout_ms: i32) -> SessionId {
+        self.connect(S0, slot, timeout_ms);
+        self.settle();
+        self.said.clear();
+        *self.sessions.last().unwrap()
+    }
+
+    fn reattach(&mut self, shard: ShardId, slot: u32, session: SessionId, timeout_ms: i32) {
+        let origin = self.origin(shard, slot, 0);
+        self.up(Up::Reattach {
+            origin,
+            session,
+            timeout_ms,
+        });
+    }
+
+    fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
+        self.sequence += 1;
+        let origin = self.origin(S0, slot, self.sequence);
+        self.up(Up::Write {
+            origin,
+            session,
+            generation: Generation(generation),
+            xid: Xid(1),
+            request,
+            credentials: Arc::from(Vec::new()),
+            stamps: Stamps::default(),
+        });
+    }
+
+    fn write(&mut self, slot: u32, session: SessionId, request: WriteRequest) {
+        self.write_as(1, slot, session, request);
+    }
+
+    fn released(&mut self, shard: ShardId, session: SessionId, generation: u64) {
+        self.up(Up::Released {
+            shard,
+            session,
+            generation: Generation(generation),
+        });
+    }
+
+    fn touched(&mut self, shard: ShardId, watermark: u64, sessions: &[SessionId]) {
+        self.up(Up::Touched {
+            shard,
+            watermark: Tick(watermark),
+            sessions: sessions.to_vec(),
+        });
+    }
+
+    /// The clock goes on to `tick`, with one look at the timers.
+    fn tick(&mut self, tick: u64) {
+        self.now.tick = Tick(tick);
+        self.now.micros = tick * 1000;
+        self.pipeline.tick(&self.tree, self.now).unwrap();
+        self.pump();
+    }
+
+    /// Applies what is committed.
+    fn pump(&mut self) {
+        while let Some(down) = self.pipeline.poll_down() {
+            let words = self.words(&down);
+            self.said.push(words);
+            if let Down::Txn(txn) = down {
+                self.tree.apply(&txn.entry);
+                self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
+            }
+        }
+    }
+
+    fn words(&mut self, down: &Down) -> String {
+        match down {
+            Down::Txn(txn) => {
+                let TxnHeader {
+                    zxid, session, op, ..
+                } = txn.entry.header;
+                if op == OpCode::CREATE_SESSION {
+                    self.sessions.push(session);
+                    self.generations.insert(session, txn.generation);
+                }
+                let what = match &txn.entry.txn {
+                    Txn::Error { code } => format!("{code:?}"),
+                    _ => op.name().unwrap().to_owned(),
+                };
+                let whom = match txn.origin {
+                    Some(o) => format!("{}.{}", o.conn.slot, o.sequence),
+                    None => "nobody".into(),
+                };
+                format!("{zxid} {what} to {whom}")
+            }
+            Down::Notice(shard, notice) => {
+                let what = match notice {
+                    Notice::Refused(o) => format!("refused {}.{}", o.conn.slot, o.sequence),
+                    Notice::Attached {
+                        origin,
+                        generation,
+                        timeout_ms,
+                        committed,
+                        ..
+                    } => format!(
+                        "attached {} generation {generation} {timeout_ms} ms at {committed}",
+                        origin.conn.slot
+                    ),
+                    Notice::Dead(o) => format!("dead {}", o.conn.slot),
+                    Notice::Close(c) => format!("close {}", c.slot),
+                    Notice::Detach { generation, .. } => format!("detach {generation}"),
+                };
+                format!("s{shard}: {what}")
+            }
+        }
+    }
+
+    fn sync(&mut self) -> bool {
+        let Some(ticket) = self.pipeline.poll_sync() else {
+            return false;
+        };
+        self.pipeline.synced(ticket.run(), self.now).unwrap();
+        self.pump();
+        true
+    }
+
+    fn spare(&mut self) -> bool {
+        let Some(order) = self.pipeline.poll_spare() else {
+            return false;
+        };
+        let made = order.fulfil(&self.disk);
+        self.pipeline
+            .spare_made(&self.tree, made, self.now)
+            .unwrap();
+        self.pump();
+        true
+    }
+
+    fn settle(&mut self) {
+        while self.spare() || self.sync() {}
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said)
+    }
+}
+
+#[test]
+fn nothing_is_said_before_the_sync_and_then_all_in_order() {
+    let mut w = World::new();
+    let s = w.session(1, 5000);
+    w.write(1, s, create("/a", false, 1));
+    let ticket = w.pipeline.poll_sync().unwrap();
+    w.write(1, s, create("/a", false, 1));
+    w.write(1, s, create("/b", false, 1));
+    assert!(w.pipeline.poll_sync().is_none(), "one sync at a time");
+    w.tick(10);
+    assert_eq!(w.take(), [""; 0]);
+    let c = w.pipeline.cursors();
+    assert_eq!((c.prepared, c.logged), (Zxid(4), Zxid(4)));
+    assert_eq!(
+        (c.durable, c.committed, c.applied),
+        (Zxid(1), Zxid(1), Zxid(1))
+    );
+    assert_eq!(w.pipeline.outstanding(), 3);
+
+    // The first sync covers only what was appended before it began.
+    w.pipeline.synced(ticket.run(), w.now).unwrap();
+    w.pump();
+    assert_eq!(w.take(), ["0x2 create to 1.1"]);
+    w.sync();
+    assert_eq!(
+        w.take(),
+        ["0x3 NODEEXISTS(-110) to 1.2", "0x4 create to 1.3"]
+    );
+    assert_eq!(w.pipeline.outstanding(), 0);
+    assert!(w.pipeline.is_idle());
+}
+
+#[test]
+fn a_failed_sync_is_fatal_and_says_nothing() {
+    let mut w = World::new();
+    w.connect(S0, 1, 5000);
+    let ticket = w.pipeline.poll_sync().unwrap();
+    w.disk.fail_next_sync();
+    let fatal = w.pipeline.synced(ticket.run(), w.now).unwrap_err();
+    assert!(matches!(fatal, Fatal::Log(_)));
+    assert!(w.pipeline.poll_down().is_none());
+}
+
+#[test]
+fn a_tree_that_differs_from_what_was_prepared_is_fatal() {
+    let mut w = World::new();
+    let s = w.session(1, 5000);
+    w.write(1, s, create("/a", false, 1));
+    let ticket = w.pipeline.poll_sync().unwrap();
+    w.pipeline.synced(ticket.run(), w.now).unwrap();
+    let Some(Down::Txn(txn)) = w.pipeline.poll_down() else {
+        panic!("committed");
+    };
+    // The tree "forgets" to apply it.
+    let fatal = w.pipeline.applied(&w.tree, &txn, w.now).unwrap_err();
+    assert!(matches!(fatal, Fatal::DigestMismatch { zxid: Zxid(2), .. }));
+    assert_eq!(fatal.exit_code(), 32);
+}
+
+#[test]
+fn the_counter_rolls_over_into_the_next_epoch() {
+    let mut w = World::with(config(), Zxid::new(4, 0xffff_fffd));
+    w.connect(S0, 1, 5000);
+    w.connect(S0, 2, 5000);
+    w.settle();
+    let expected = [
+        "0x4fffffffe createSession to 1.0",
+        "0x500000001 createSession to 2.0",
+    ];
+    assert_eq!(w.take(), expected);
+}
+
+#[test]
+fn an_unknown_or_closing_session_gets_an_error_transaction() {
+    let mut w = World::new();
+    let s = w.session(1, 5000);
+    w.write(1, SessionId(77), create("/a", false, 1));
+    w.write(1, SessionId(77), WriteRequest::CloseSession);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.write(1, s, create("/b", false, 1));
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    let expected = [
+        "0x2 SESSIONEXPIRED(-112) to 1.1",
+        "0x3 SESSIONEXPIRED(-112) to 1.2",
+        "0x4 closeSession to 1.3",
+        "0x5 SESSIONEXPIRED(-112) to 1.4",
+        "0x6 SESSIONEXPIRED(-112) to 1.5",
+    ];
+    assert_eq!(w.take(), expected);
+    assert_eq!(w.pipeline.session_count(), 0);
+}
+
+#[test]
+fn a_reattach_revokes_the_old_attachment_and_waits_for_its_shard_and_its_writes() {
+    let mut w = World::new();
+    let s = w.session(1, 5000);
+    w.write(1, s, create("/a", false, 1));
+    w.reattach(S1, 2, s, 7000);
+    // From here on the old connection is stale, though its shard has not answered.
+    w.write(1, s, create("/b", false, 1));
+    w.released(S0, s, 1);
+    assert_eq!(w.take(), [""; 0], "behind the write of the old connection");
+    w.settle();
+    let expected = [
+        "0x2 create to 1.1",
+        "s0: detach 1",
+        "s0: close 1",
+        "s1: attached 2 generation 2 7000 ms at 0x2",
+    ];
+    assert_eq!(w.take(), expected);
+    assert!(w.tree.stat("/b").is_none());
+    w.write_as(2, 2, s, create("/c", false, 1));
+    w.settle();
+    assert_eq!(w.take(), ["0x3 create to 2.3"]);
+    assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn a_silent_old_shard_closes_the_new_connection_and_never_says_dead() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    w.reattach(S1, 2, s, 60_000);
+    assert_eq!(w.take(), ["s0: detach 1"]);
+    w.tick(TICK_TIME - 1);
+    assert_eq!(w.take(), [""; 0]);
+    w.tick(TICK_TIME);
+    assert_eq!(w.take(), ["s1: close 2"]);
+    // The next one waits for the same release; a confirmation of something else is none.
+    w.reattach(S1, 3, s, 60_000);
+    w.released(S1, s, 1);
+    w.released(S0, s, 2);
+    assert_eq!(w.take(), [""; 0]);
+    w.released(S0, s, 1);
+    assert_eq!(w.take(), ["s1: attached 3 generation 2 60000 ms at 0x1"]);
+    assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn of_two_reattaches_the_newest_wins() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    w.reattach(S1, 2, s, 60_000);
+    w.reattach(S1, 3, s, 60_000);
+    assert_eq!(w.take(), ["s0: detach 1", "s1: close 2"]);
+    w.released(S0, s, 1);
+    assert_eq!(w.take(), ["s1: attached 3 generation 2 60000 ms at 0x1"]);
+    w.tick(10 * TICK_TIME);
+    assert_eq!(w.take(), [""; 0], "no timer of the loser is left");
+    // Released while nobody waits: the next one is attached at once.
+    w.reattach(S0, 4, s, 60_000);
+    w.tick(20 * TICK_TIME);
+    w.released(S1, s, 2);
+    w.take();
+    w.reattach(S0, 5, s, 60_000);
+    assert_eq!(w.take(), ["s0: attached 5 generation 4 60000 ms at 0x1"]);
+}
+
+#[test]
+fn an_unknown_closing_or_uncommitted_session_is_dead() {
+    let mut w = World::new();
+    w.connect(S0, 1, 5000);
+    let session = SessionId((1 << 56) | (1_000_000 << 16));
+    w.reattach(S1, 2, session, 5000);
+    w.reattach(S1, 3, SessionId(99), 5000);
+    w.settle();
+    assert_eq!(w.sessions, [session]);
+    assert_eq!(w.take()[1..], ["s1: dead 2", "s1: dead 3"]);
+    // Nobody is told "dead" before that is durable; who waits already learns it too.
+    w.reattach(S1, 4, session, 5000);
+    w.tick(10);
+    w.touched(S0, 10, &[]);
+    w.now.tick = Tick(9000);
+    w.touched(S0, 9000, &[]);
+    w.pipeline.expire(&w.tree, w.now).unwrap();
+    w.reattach(S1, 5, session, 5000);
+    assert_eq!(w.take(), ["s0: detach 1"]);
+    w.settle();
+    let expected = ["0x2 closeSession to nobody", "s1: dead 4", "s1: dead 5"];
+    assert_eq!(w.take(), expected);
+}
+
+#[test]
+fn no_expiry_before_the_deadline_nor_before_the_watermark() {
+    let mut w = World::new();
+    let a = w.session(1, 2500);
+    // Buckets of 1000: heard of at 0, due at 3000.
+    w.now.tick = Tick(2999);
+    w.touched(S0, 2999, &[]);
+    w.tick(2999);
+    assert_eq!(w.pipeline.counters().expired, 0);
+    // The clock has passed the deadline, the shard's reports have not.
+    w.tick(6000);
+    assert_eq!(w.pipeline.counters().expired, 0);
+    // The late report holds a touch: the deadline counts from the watermark.
+    w.touched(S0, 2999, &[a]);
+    w.touched(S0, 5999, &[]);
+    w.tick(6001);
+    assert_eq!(w.pipeline.counters().expired, 0);
+    w.touched(S0, 6000, &[]);
+    w.tick(6002);
+    w.settle();
+    assert_eq!(w.take(), ["0x2 closeSession to nobody"]);
+    assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
+fn a_reattach_changes_the_timeout() {
+    let mut w = World::new();
+    let s = w.session(1, 20_000);
+    w.reattach(S0, 2, s, 2000);
+    w.released(S0, s, 1);
+    w.tick(1);
+    w.now.tick = Tick(3000);
+    w.touched(S0, 3000, &[]);
+    w.tick(3000);
+    w.settle();
+    assert_eq!(w.take().last().unwrap(), "0x2 closeSession to nobody");
+}
+
+#[test]
+fn a_late_report_of_another_shard_brings_no_deadline_forward() {
+    let mut w = World::new();
+    let s = w.session(1, 2500);
+    w.now.tick = Tick(2500);
+    w.reattach(S1, 2, s, 2500);
+    w.released(S0, s, 1);
+    // Attached at 2500: due at 6000. The old shard's last batch is from before that.
+    w.touched(S0, 2400, &[s]);
+    w.now.tick = Tick(5999);
+    w.touched(S1, 5999, &[]);
+    w.tick(5999);
+    assert_eq!(w.pipeline.counters().expired, 0);
+}
+
+#[test]
+fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
+    let mut w = World::new();
+    w.session(1, 2500);
+    w.session(2, 2500);
+    w.write(2, w.sessions[1], WriteRequest::CloseSession);
+    w.settle();
+    let log = recover(&w.disk, &w.tree);
+    w.now = Now {
+        tick: Tick(10),
+        micros: 0,
+        wall: WallMs(5),
+    };
+    w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
+    w.session(3, 2500);
+    let ids = w.sessions.clone();
+    assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
+    // Nobody holds the first session, so no watermark is waited for.
+    w.tick(2999);
+    assert_eq!(w.pipeline.counters().expired, 0);
+    w.tick(3000);
+    w.settle();
+    assert_eq!(w.take(), ["0x5 closeSession to nobody"]);
+}
+
+#[test]
+fn a_full_disk_refuses_growth_serves_sessions_and_recovers() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    let full = w.disk.used();
+    w.disk.set_capacity(full);
+    // Uses up the segment and the spare, until no further spare can be made.
+    let mut n = 0;
+    while w.pipeline.counters().refused == 0 {
+        n += 1;
+        assert!(n < 100);
+        w.write(1, s, create(&format!("/n{n}"), true, 8000));
+        w.settle();
+    }
+    assert_eq!(w.take().last().unwrap(), &format!("s0: refused 1.{n}"));
+    let prepared = w.pipeline.cursors().prepared;
+    assert_eq!(prepared, Zxid(n as i64), "the refused one took no zxid");
+    assert!(w.pipeline.log().is_full());
+
+    w.write(
+        1,
+        s,
+        WriteRequest::Delete {
+            path: "/n1".into(),
+            version: -1,
+        },
+    );
+    w.connect(S0, 2, 5000);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    let words = w.take();
+    assert!(words[0].contains("delete"), "{words:?}");
+    assert!(words[1].contains("createSession"), "{words:?}");
+    assert!(words[2].contains("closeSession"), "{words:?}");
+
+    // Room again: after the log has asked for it, growth goes on.
+    w.disk.set_capacity(full + 10 * SEGMENT);
+    let s = w.sessions[1];
+    w.tick(10);
+    w.tick(2000);
+    w.settle();
+    w.write(2, s, create("/again", false, 8000));
+    w.settle();
+    assert!(w.take().last().unwrap().contains("create to 2."));
+}
+
+#[test]
+fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    // No spare is made while the segment and the one after it fill.
+    let order = loop {
+        w.write(1, s, create(&format!("/n{}", w.sequence), false, 8000));
+        w.sync();
+        if let Some(order) = w.pipeline.poll_spare() {
+            while w.pipeline.waiting() == 0 {
+                w.write(1, s, create(&format!("/n{}", w.sequence), false, 8000));
+                w.sync();
+            }
+            break order;
+        }
+    };
+    w.take();
+    let first = w.sequence;
+    // Small enough to fit, and entitled to the reserve: they wait all the same.
+    w.write(1, s, create("/small", false, 1));
+    w.connect(S0, 2, 5000);
+    w.reattach(S1, 3, s, 60_000);
+    w.write(1, s, create("/stale", false, 1));
+    w.tick(50_000);
+    w.sync();
+    assert_eq!((w.take().len(), w.pipeline.waiting()), (0, 5));
+    let made = order.fulfil(&w.disk);
+    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    w.sync();
+    let words: Vec<String> = w.take();
+    assert!(
+        words[0].ends_with(&format!(" create to 1.{first}")),
+        "{words:?}"
+    );
+    assert!(
+        words[1].ends_with(&format!(" create to 1.{}", first + 1)),
+        "{words:?}"
+    );
+    assert!(words[2].ends_with(" createSession to 2.0"), "{words:?}");
+    assert_eq!(words[3..], ["s0: detach 1", "s0: close 1"]);
+}
+
+#[test]
+fn a_close_with_too_long_a_list_is_preceded_by_deletes() {
+    let config = PipelineConfig {
+        close_bytes_max: size::ENTRY_FIXED + 100 * 10,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let s = w.session(1, 60_000);
+    let other = w.session(2, 60_000);
+    for i in 0..1000 {
+        // Half of them are still in flight when the close comes: 4 + 6 bytes of list each.
+        w.write(1, s, create(&format!("/e{i:04}"), true, 0));
+        if i == 500 {
+            w.settle();
+        }
+        if i % 100 == 0 {
+            w.spare();
+        }
+    }
+    w.write(2, other, create("/kept", true, 0));
+    w.write(1, s, WriteRequest::CloseSession);
+    let close = w.sequence;
+    w.write(1, s, create("/late", true, 0));
+    w.reattach(S1, 3, s, 60_000);
+    // Somebody deletes what the server is about to delete.
+    w.write(
+        2,
+        other,
+        WriteRequest::Delete {
+            path: "/e0001".into(),
+            version: -1,
+        },
+    );
+    w.settle();
+    for tick in 1..20 {
+        w.tick(tick);
+        w.settle();
+    }
+    let words = w.take();
+    let behind: Vec<&String> = words.iter().skip_while(|w| !w.contains("multi")).collect();
+    let multis = words
+        .iter()
+        .filter(|w| w.contains("multi to nobody"))
+        .count();
+    assert!((4..=6).contains(&multis), "{behind:?}");
+    let tail = &behind[behind.len() - 3..];
+    assert!(
+        tail[0].ends_with(&format!("closeSession to 1.{close}")),
+        "{tail:?}"
+    );
+    assert!(
+        tail[1].ends_with(&format!("SESSIONEXPIRED(-112) to 1.{}", close + 1)),
+        "{tail:?}"
+    );
+    assert_eq!(tail[2], "s1: dead 3");
+    assert_eq!(w.tree.ephemeral_count(), 1);
+    assert!(w.pipeline.is_idle());
+    assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn ephemerals_in_flight_count_for_the_length_of_the_list() {
+    let config = PipelineConfig {
+        close_bytes_max: size::ENTRY_FIXED + 100 * 10,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let s = w.session(1, 60_000);
+    for i in 0..101 {
+        w.write(1, s, create(&format!("/e{i:04}"), true, 0));
+    }
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    w.tick(1);
+    w.settle();
+    let words = w.take();
+    let ends = &words[words.len() - 2..];
+    assert!(ends[0].ends_with("multi to nobody"), "{ends:?}");
+    assert!(ends[1].ends_with("closeSession to 1.102"), "{ends:?}");
+    assert_eq!(w.tree.ephemeral_count(), 0);
+}
+
+#[test]
+fn a_storm_of_handshakes_is_turned_away_before_it_fills_the_memory() {
+    let mut w = World::new();
+    let mut closed = 0;
+    // The disk hangs: no sync, no spare. All of these wait.
+    for slot in 0..PENDING_MAX as u32 + 10 {
+        w.connect(S0, slot, 5000);
+        closed += w.take().len();
+    }
+    assert_eq!(
+        w.pipeline.outstanding(),
+        PENDING_MAX + 10 - w.pipeline.counters().given_up as usize
+    );
+    assert_eq!(w.pipeline.counters().given_up, 10);
+    assert_eq!(closed, 0, "said behind what is in flight");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connect,
+    Write(u8, u8),
+    Close(u8),
+    Reattach(u8),
+    Sync,
+    Spare,
+    Time(u16, i32),
+    Touch,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => Just(Step::Connect),
+        8 => any::<(u8, u8)>().prop_map(|(c, k)| Step::Write(c, k)),
+        1 => any::<u8>().prop_map(Step::Close),
+        2 => any::<u8>().prop_map(Step::Reattach),
+        4 => Just(Step::Sync),
+        1 => Just(Step::Spare),
+        2 => (0u16..1500, any::<i32>()).prop_map(|(t, w)| Step::Time(t, w)),
+        2 => Just(Step::Touch),
+    ]
+}
+
+/// A model of the shards: what each connection was granted, and what it waits for.
+#[derive(Default)]
+struct Clients {
+    granted: BTreeMap<u32, (SessionId, Generation)>,
+    /// Origins without an outcome, oldest first, of each connection.
+    pending: BTreeMap<u32, VecDeque<u64>>,
+    closed: BTreeSet<u32>,
+    next: u32,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever interleaves: zxids come down without a gap, every connection's outcomes come once
+    /// and in the order of its requests, a transaction only of an attachment that was current,
+    /// session ids are unique.
+    #[test]
+    fn one_order_one_outcome(steps in proptest::collection::vec(step(), 1..150)) {
+        let mut w = World::new();
+        let mut clients = Clients::default();
+        let mut last = Zxid::ZERO;
+        let mut ids = BTreeSet::new();
+        for (sequence, step) in (1u64..).zip(steps.into_iter().chain([Step::Sync])) {
+            run(&mut w, &mut clients, step, sequence);
+            listen(&mut w, &mut clients, &mut last, &mut ids)?;
+        }
+        // Quiet: everybody who has asked has an answer.
+        for _ in 0..5 {
+            while spare_unheard(&mut w) || sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
+            w.now.tick = w.now.tick.after(TICK_TIME + 1);
+            w.pipeline.tick(&w.tree, w.now).unwrap();
+        }
+        while sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
+        prop_assert_eq!(w.pipeline.outstanding(), 0);
+        for (slot, pending) in &clients.pending {
+            prop_assert!(pending.is_empty() || clients.closed.contains(slot), "{slot}: {pending:?}");
+        }
+    }
+}
+
+/// Applies and hears what has come down; whether there was anything.
+fn listen(
+    w: &mut World,
+    clients: &mut Clients,
+    last: &mut Zxid,
+    ids: &mut BTreeSet<SessionId>,
+) -> Result<bool, TestCaseError> {
+    let mut any = false;
+    while let Some(down) = w.pipeline.poll_down() {
+        any = true;
+        if let Down::Txn(txn) = &down {
+            let header = txn.entry.header;
+            prop_assert_eq!(header.zxid, last.next());
+            prop_assert!(header.zxid <= w.pipeline.cursors().durable);
+            *last = header.zxid;
+            w.tree.apply(&txn.entry);
+            w.pipeline.applied(&w.tree, txn, w.now).unwrap();
+            if header.op == OpCode::CREATE_SESSION {
+                prop_assert!(ids.insert(header.session));
+            }
+        }
+        hear(w, clients, down)?;
+    }
+    Ok(any)
+}
+
+fn spare_unheard(w: &mut World) -> bool {
+    let Some(order) = w.pipeline.poll_spare() else {
+        return false;
+    };
+    let made = order.fulfil(&w.disk);
+    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    true
+}
+
+fn sync_unheard(w: &mut World) -> bool {
+    let Some(ticket) = w.pipeline.poll_sync() else {
+        return false;
+    };
+    w.pipeline.synced(ticket.run(), w.now).unwrap();
+    true
+}
+
+fn pick<T: Copy>(of: impl ExactSizeIterator<Item = T>, choice: u8) -> Option<T> {
+    let n = of.len();
+    (n > 0).then(|| of.into_iter().nth(choice as usize % n).unwrap())
+}
+
+fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
+    let at = |slot: u32, sequence| Origin {
+        shard: ShardId((slot % 3) as u16),
+        conn: conn(slot),
+        sequence,
+    };
+    let up = match step {
+        Step::Connect => {
+            clients.next += 1;
+            clients
+                .pending
+                .entry(clients.next)
+                .or_default()
+                .push_back(0);
+            Up::NewSession {
+                origin: at(clients.next, 0),
+                timeout_ms: 1500,
+                stamps: Stamps::default(),
+            }
+        }
+        Step::Reattach(choice) => {
+            let Some(session) = pick(clients.granted.values().map(|g| g.0), choice) else {
+                return;
+            };
+            clients.next += 1;
+            clients
+                .pending
+                .entry(clients.next)
+                .or_default()
+                .push_back(0);
+            Up::Reattach {
+                origin: at(clients.next, 0),
+                session,
+                timeout_ms: 2500,
+            }
+        }
+        Step::Write(choice, _) | Step::Close(choice) => {
+            let granted = clients.granted.iter().map(|(slot, g)| (*slot, *g));
+            let Some((slot, (session, generation))) =
+                pick(granted.collect::<Vec<_>>().into_iter(), choice)
+            else {
+                return;
+            };
+            clients.pending.entry(slot).or_default().push_back(sequence);
+            Up::Write {
+                origin: at(slot, sequence),
+                session,
+                generation,
+                xid: Xid(1),
+                request: match step {
+                    Step::Write(_, k) => {
+                        create(&format!("/k{}", k % 32), k > 128, usize::from(k) * 40)
+                    }
+                    _ => WriteRequest::CloseSession,
+                },
+                credentials: Arc::from(Vec::new()),
+                stamps: Stamps::default(),
+            }
+        }
+        Step::Sync => {
+            sync_unheard(w);
+            return;
+        }
+        Step::Spare => {
+            spare_unheard(w);
+            return;
+        }
+        Step::Time(ms, wall) => {
+            w.now.tick = w.now.tick.after(u64::from(ms));
+            w.now.wall = WallMs(i64::from(wall));
+            w.pipeline.tick(&w.tree, w.now).unwrap();
+            return;
+        }
+        Step::Touch => {
+            let sessions: Vec<_> = clients.granted.values().map(|g| g.0).take(2).collect();
+            for shard in 0..3 {
+                let touched = Up::Touched {
+                    shard: ShardId(shard),
+                    watermark: w.now.tick,
+                    sessions: sessions.clone(),
+                };
+                w.pipeline.request(&w.tree, touched, w.now).unwrap();
+            }
+            return;
+        }
+    };
+    w.pipeline.request(&w.tree, up, w.now).unwrap();
+}
+
+fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCaseError> {
+    let outcome = |clients: &mut Clients, origin: Origin| {
+        let slot = origin.conn.slot;
+        if !clients.closed.contains(&slot) {
+            let first = clients.pending.get_mut(&slot).and_then(VecDeque::pop_front);
+            prop_assert_eq!(first, Some(origin.sequence), "connection {}", slot);
+        }
+        Ok(())
+    };
+    match down {
+        Down::Txn(txn) => {
+            let Some(origin) = txn.origin else {
+                return Ok(());
+            };
+            outcome(clients, origin)?;
+            if txn.entry.header.op == OpCode::CREATE_SESSION {
+                let grant = (txn.entry.header.session, txn.generation);
+                clients.granted.insert(origin.conn.slot, grant);
+            }
+        }
+        Down::Notice(_, Notice::Refused(origin) | Notice::Dead(origin)) => {
+            outcome(clients, origin)?;
+        }
+        Down::Notice(
+            _,
+            Notice::Attached {
+                origin,
+                session,
+                generation,
+                ..
+            },
+        ) => {
+            outcome(clients, origin)?;
+            let elsewhere = clients
+                .granted
+                .iter()
+                .any(|(slot, g)| g.0 == session && !clients.closed.contains(slot));
+            prop_assert!(!elsewhere, "two attachments of {session} at once");
+            clients
+                .granted
+                .insert(origin.conn.slot, (session, generation));
+        }
+        Down::Notice(_, Notice::Close(conn)) => {
+            clients.closed.insert(conn.slot);
+        }
+        Down::Notice(
+            shard,
+            Notice::Detach {
+                session,
+                generation,
+            },
+        ) => {
+            let old = clients
+                .granted
+                .iter()
+                .find(|(_, g)| **g == (session, generation));
+            let slot = *old.expect("granted before it is taken back").0;
+            clients.closed.insert(slot);
+            // Every third shard is silent for ever.
+            if shard != ShardId(2) {
+                let released = Up::Released {
+                    shard,
+                    session,
+                    generation,
+                };
+                w.pipeline.request(&w.tree, released, w.now).unwrap();
+            }
+        }
+    }
+    Ok(())
+}
