@@ -1,7 +1,42 @@
-//! Lets `rt::ring_flags` stand in front of liburing's set-up call (see there for the reason).
+//! Lets `rt::ring_flags` stand in front of liburing's set-up call (see there for the reason), and
+//! tells the binary which commit it is.
+
+use std::process::Command;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/refs/heads");
     if std::env::var_os("CARGO_FEATURE_SERVER").is_some() {
         println!("cargo::rustc-link-arg=-Wl,--wrap=io_uring_queue_init_params");
     }
+    let commit = output("git", &["rev-parse", "HEAD"]).filter(|hash| hash.len() == 40);
+    let date = output(
+        "git",
+        &[
+            "log",
+            "-1",
+            "--date=format:%Y-%m-%d %H:%M UTC",
+            "--format=%cd",
+        ],
+    );
+    println!(
+        "cargo::rustc-env=RK_COMMIT={}",
+        commit.unwrap_or("0".repeat(40))
+    );
+    println!(
+        "cargo::rustc-env=RK_BUILD_DATE={}",
+        date.unwrap_or("1970-01-01 00:00 UTC".into())
+    );
+}
+
+/// What a command prints, if it works.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("TZ", "UTC")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }

@@ -16,6 +16,8 @@ pub mod pipeline;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod rt;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod shard;
 pub mod sim;
 pub mod snap;

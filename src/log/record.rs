@@ -76,7 +76,7 @@ impl<'a> Record<'a> {
     /// Appends the record.
     pub fn encode_into(&self, identity: Identity, out: &mut Vec<u8>) {
         let start = out.len();
-        let length = u32::try_from(self.payload.len()).expect("bounded by ENTRY_MAX");
+        let length = u32::try_from(self.payload.len()).expect("bounded by the largest entry");
         out.extend([0; 4]);
         out.extend(length.to_le_bytes());
         out.extend([self.kind as u8, FORMAT, 0, 0, 0, 0, 0, 0]);

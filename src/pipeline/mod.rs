@@ -12,7 +12,7 @@
 //! | write, the session's attachment is another | none | `Notice::Close` |
 //! | write, its closeSession waits for deletes that make its list shorter | – | waits for it |
 //! | write, session closing or unknown | one | error transaction −112 |
-//! | write whose transaction could pass `ENTRY_MAX` | one | error transaction −5 |
+//! | write whose transaction could pass `entry_bytes_max` | one | error transaction −5 |
 //! | no room in the log, even after waiting for a spare segment | none | `Notice::Refused` |
 //! | write, new session | one | committed transaction |
 //! | re-attach, session unknown or closing | none | `Notice::Dead` |
@@ -69,6 +69,8 @@ pub struct PipelineConfig {
     /// A closeSession whose list would make its entry longer than this is preceded by deletes
     /// (`jute.maxbuffer`).
     pub close_bytes_max: usize,
+    /// Largest serialised entry; the log's segments hold two of them at least.
+    pub entry_bytes_max: usize,
     /// For `prepare`.
     pub rules: Rules,
 }
@@ -80,6 +82,7 @@ impl PipelineConfig {
             tick_time_ms: 2000,
             outstanding_max: OUTSTANDING_MAX,
             close_bytes_max: JUTE_MAXBUFFER,
+            entry_bytes_max: ENTRY_MAX,
             rules,
         }
     }
@@ -164,7 +167,7 @@ impl<S: Storage> Pipeline<S> {
     /// gets its full timeout.
     pub fn new(config: PipelineConfig, log: Log<S>, tree: &Tree, now: Now) -> Pipeline<S> {
         assert!(
-            config.close_bytes_max <= ENTRY_MAX,
+            config.close_bytes_max <= config.entry_bytes_max,
             "a closeSession fits a record"
         );
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
@@ -465,10 +468,14 @@ impl<S: Storage> Pipeline<S> {
         let mut bytes = size::entry_bytes_max(request, credentials);
         let is_close = matches!(request, WriteRequest::CloseSession);
         let failed = match standing {
-            Standing::Current if bytes > ENTRY_MAX => Some(ErrorCode::MARSHALLING),
+            Standing::Current if bytes > self.config.entry_bytes_max => {
+                Some(ErrorCode::MARSHALLING)
+            }
             Standing::Current => None,
             // `prepare` knows no failing closeSession.
-            _ if is_close || bytes > ENTRY_MAX => Some(ErrorCode::SESSION_EXPIRED),
+            _ if is_close || bytes > self.config.entry_bytes_max => {
+                Some(ErrorCode::SESSION_EXPIRED)
+            }
             _ => None,
         };
         if is_close && failed.is_none() {
