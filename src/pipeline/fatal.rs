@@ -27,13 +27,3 @@ pub enum Fatal {
         found: u64,
     },
 }
-
-impl Fatal {
-    /// For the process (the table of all of them is in the documentation).
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Fatal::Log(_) => 31,
-            Fatal::DigestMismatch { .. } => 32,
-        }
-    }
-}

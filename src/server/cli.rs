@@ -1,0 +1,183 @@
+//! The command line: `ringkeeper [serve] [-Dname=value…] [zoo.cfg]`, the positional form of Apache's
+//! server, and `check`.
+
+use super::exit::Exit;
+use super::preflight::{self, Status};
+use super::run::run;
+use crate::config::{self, ConfigError, Resolved};
+use crate::rt::{probe, signals};
+use clap::Parser;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringkeeper                                  a server to try things with: 127.0.0.1:2181, data in
+                                              the user's state directory
+  ringkeeper /etc/zookeeper/conf/zoo.cfg      as Apache's server would start with this file
+  ringkeeper -DsnapCount=10000 zoo.cfg        with a property; the file overrides it
+  ringkeeper 2181 /var/lib/ringkeeper         port and data directory
+  ringkeeper check zoo.cfg                    looks at the machine and the file, starts nothing
+
+Exit codes are listed in docs/exit-codes.md.";
+
+/// A coordination server that every Apache ZooKeeper client can use unchanged.
+#[derive(Parser)]
+#[command(name = "ringkeeper", version = VERSION, after_help = EXAMPLES)]
+struct Cli {
+    /// A property of zoo.cfg or of the Java server, with or without `zookeeper.`; anywhere.
+    #[arg(short = 'D', value_name = "name=value", value_parser = property)]
+    properties: Vec<(String, String)>,
+    /// `serve` or `check`, then a configuration file, or port and data directory.
+    #[arg(value_name = "zoo.cfg")]
+    rest: Vec<String>,
+}
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RK_COMMIT"), ")");
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, "true"));
+    match key.is_empty() {
+        true => Err("a property has a name".into()),
+        false => Ok((key.to_owned(), value.to_owned())),
+    }
+}
+
+/// `-Dname=value` words of JVMFLAGS and SERVER_JVMFLAGS; other flags are for a JVM.
+fn inherited_properties() -> Vec<(String, String)> {
+    let flags = ["JVMFLAGS", "SERVER_JVMFLAGS"].map(|name| std::env::var(name).unwrap_or_default());
+    flags
+        .iter()
+        .flat_map(|flags| flags.split_whitespace())
+        .filter_map(|flag| property(flag.strip_prefix("-D")?).ok())
+        .collect()
+}
+
+/// Where the embedded default keeps its data: never a temporary place.
+fn state_directory() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}
+
+fn resolve(rest: &[String], properties: &[(String, String)]) -> Result<Resolved, (Exit, String)> {
+    let wrong = |e: ConfigError| (Exit::from(&e), e.to_string());
+    match rest {
+        [] => {
+            let state = state_directory().ok_or((
+                Exit::Config,
+                "neither XDG_STATE_HOME nor HOME is set: name a configuration file".to_owned(),
+            ))?;
+            config::embedded(&state, properties).map_err(wrong)
+        }
+        [file] => {
+            let text = std::fs::read_to_string(file).map_err(|e| {
+                (
+                    Exit::Config,
+                    format!("{file} can't be read ({e}): name a configuration file"),
+                )
+            })?;
+            config::from_file(&text, properties)
+                .map_err(|e| (Exit::from(&e), format!("{file}: {e}")))
+        }
+        positions => config::from_positions(positions, properties).map_err(wrong),
+    }
+}
+
+/// Runs the command line to its end.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() {
+                Exit::Config
+            } else {
+                Exit::Ok
+            };
+        }
+    };
+    let mut properties = inherited_properties();
+    properties.extend(cli.properties);
+    let (check, rest) = match cli.rest.split_first() {
+        Some((word, rest)) if word == "check" => (true, rest),
+        Some((word, rest)) if word == "serve" => (false, rest),
+        _ => (false, &cli.rest[..]),
+    };
+    match resolve(rest, &properties) {
+        Err((exit, sentence)) => {
+            eprintln!("{sentence}");
+            exit
+        }
+        Ok(resolved) if check => print_checks(&resolved),
+        Ok(resolved) => serve(resolved, rest.is_empty()),
+    }
+}
+
+fn print_checks(resolved: &Resolved) -> Exit {
+    for warning in &resolved.warnings {
+        println!("warn  configuration    {warning}");
+    }
+    let (rows, ready) = preflight::look(&resolved.config, true);
+    let mut first = Exit::Ok;
+    for row in &rows {
+        let status = match row.status {
+            Status::Good => "ok",
+            Status::Warn => "warn",
+            Status::Fail(_) => "FAIL",
+        };
+        println!("{status:5} {:16} {}", row.name, row.text);
+        if let (Exit::Ok, Status::Fail(exit)) = (first, row.status) {
+            first = exit;
+        }
+    }
+    if let Some(ready) = ready {
+        match probe::durability(ready.log.path()) {
+            Ok(d) => println!(
+                "ok    durability       sync p50 {} µs, p99 {} µs; append during a sync p99 {} µs",
+                d.sync_p50_us, d.sync_p99_us, d.append_p99_us
+            ),
+            Err(e) => println!("warn  durability       could not be measured: {e}"),
+        }
+    }
+    first
+}
+
+fn serve(resolved: Resolved, embedded: bool) -> Exit {
+    signals::on_sigbus(Exit::MappedFile.code());
+    let (rows, ready) = preflight::look(&resolved.config, false);
+    let Some(ready) = ready else {
+        let failed = rows.iter().find_map(|row| match row.status {
+            Status::Fail(exit) => Some((exit, row.text.as_str())),
+            _ => None,
+        });
+        let (exit, sentence) =
+            failed.unwrap_or((Exit::Unexpected, "the start-up checks did not finish"));
+        eprintln!("{sentence}");
+        return exit;
+    };
+    if embedded {
+        let address = resolved.config.client_address;
+        eprintln!(
+            "No configuration: serving on {address}, data in {}.\n\
+             Try:  echo srvr | nc {} {}\n\
+             or connect any ZooKeeper client; `ringkeeper --help` says more.",
+            ready.data.path().display(),
+            address.ip(),
+            address.port(),
+        );
+    }
+    let outcome = run(resolved, ready, |fatal| {
+        eprintln!("{fatal}");
+        std::process::exit(Exit::from(fatal).code())
+    });
+    match outcome {
+        Ok(()) => Exit::Ok,
+        Err(e) => {
+            eprintln!("{e}");
+            Exit::from(&e)
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Exit codes: the one table. Apache's 0 to 14 keep their meaning, ours begin at 20; a unit test
+//! compares the table in `docs/exit-codes.md` with this one.
+
+use super::run::RunError;
+use crate::config::ConfigError;
+use crate::inline::StartError;
+use crate::log::RecoveryError;
+use crate::log::snapshot_file::SnapshotError;
+use crate::pipeline::Fatal;
+use crate::snap::SnapError;
+use crate::tree::BodyError;
+use std::io;
+
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was asked to.
+    Ok = 0,
+    /// Something that has no code of its own.
+    Unexpected = 1,
+    /// Command line or configuration.
+    Config = 2,
+    /// The client port is in use.
+    PortInUse = 20,
+    /// A directory can't be written.
+    NotWritable = 21,
+    /// Too little lockable memory.
+    LockedMemory = 22,
+    /// Another process has the directory.
+    Locked = 23,
+    /// Apache's data, and none of ours.
+    ApacheData = 24,
+    /// io_uring can't be used.
+    NoUring = 25,
+    /// The log would be on tmpfs or a network filesystem.
+    VolatileLog = 26,
+    /// The wall clock is implausible.
+    Clock = 27,
+    /// Log or snapshot corrupt.
+    Corrupt = 28,
+    /// A write or sync of the log failed.
+    LogFailed = 29,
+    /// No room for a log segment at start.
+    DiskFull = 30,
+    /// Files of a newer version.
+    NewerFormat = 31,
+    /// Applying gave another tree than preparing promised.
+    Digest = 32,
+    /// A mapped file can't be read.
+    MappedFile = 33,
+    /// The configuration asks for an ensemble.
+    Ensemble = 34,
+    /// The client address can't be listened on.
+    CannotListen = 35,
+}
+
+impl Exit {
+    /// All, in order of their numbers.
+    pub const ALL: [Exit; 19] = [
+        Exit::Ok,
+        Exit::Unexpected,
+        Exit::Config,
+        Exit::PortInUse,
+        Exit::NotWritable,
+        Exit::LockedMemory,
+        Exit::Locked,
+        Exit::ApacheData,
+        Exit::NoUring,
+        Exit::VolatileLog,
+        Exit::Clock,
+        Exit::Corrupt,
+        Exit::LogFailed,
+        Exit::DiskFull,
+        Exit::NewerFormat,
+        Exit::Digest,
+        Exit::MappedFile,
+        Exit::Ensemble,
+        Exit::CannotListen,
+    ];
+
+    /// For the operating system.
+    pub const fn code(self) -> i32 {
+        self as i32
+    }
+
+    /// (what happened, what to do), as in the documentation.
+    pub const fn explanation(self) -> (&'static str, &'static str) {
+        match self {
+            Exit::Ok => ("asked to stop", "nothing"),
+            Exit::Unexpected => (
+                "something without a code of its own",
+                "read the message; report it",
+            ),
+            Exit::Config => (
+                "the command line or the configuration is wrong",
+                "correct the line that the message names",
+            ),
+            Exit::PortInUse => (
+                "the client port is in use",
+                "stop the other server, or set another clientPort",
+            ),
+            Exit::NotWritable => (
+                "a data directory can't be made or written",
+                "give the user that runs the server the right to write there, or set another dataDir",
+            ),
+            Exit::LockedMemory => (
+                "too little memory may be locked for io_uring",
+                "raise the limit: `ulimit -l 8192`, LimitMEMLOCK=infinity in a unit, --ulimit memlock=-1 in a container",
+            ),
+            Exit::Locked => (
+                "another process uses the same directory",
+                "stop it, or set another dataDir",
+            ),
+            Exit::ApacheData => (
+                "the directory holds Apache ZooKeeper's data, and none of ours",
+                "set another dataDir; importing comes with a later version, so keep Apache's server for this data until then",
+            ),
+            Exit::NoUring => (
+                "io_uring can't be used",
+                "allow it: kernel.io_uring_disabled=0, or a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register",
+            ),
+            Exit::VolatileLog => (
+                "the log would be on a filesystem that forgets or that another machine serves",
+                "set dataLogDir to a local disk, or accept the loss with -Dringkeeper.allowVolatileLog=true",
+            ),
+            Exit::Clock => (
+                "the wall clock is implausible",
+                "set the clock, then start again",
+            ),
+            Exit::Corrupt => (
+                "the log or all snapshots are corrupt, or parts are missing",
+                "restore the file that the message names from a backup; nothing has been changed",
+            ),
+            Exit::LogFailed => (
+                "a write or sync of the log failed",
+                "look at the kernel log for errors of the device; what was acknowledged is durable, a start recovers it",
+            ),
+            Exit::DiskFull => (
+                "there is no room for a log segment",
+                "make room below dataLogDir; two segments (preAllocSize) are needed",
+            ),
+            Exit::NewerFormat => (
+                "the files were written by a newer version",
+                "start that version",
+            ),
+            Exit::Digest => (
+                "the tree differs from what a transaction promised",
+                "keep the data directory, check the memory of the machine, report it",
+            ),
+            Exit::MappedFile => (
+                "a data file can't be read any more",
+                "look at the kernel log for errors of the device, then start again",
+            ),
+            Exit::Ensemble => (
+                "the configuration names several servers",
+                "keep one server line: ensembles come with a later version",
+            ),
+            Exit::CannotListen => (
+                "the client address can't be listened on",
+                "correct clientPortAddress, or take a port above 1023",
+            ),
+        }
+    }
+}
+
+impl From<&ConfigError> for Exit {
+    fn from(error: &ConfigError) -> Exit {
+        match error {
+            ConfigError::Ensemble(_) => Exit::Ensemble,
+            _ => Exit::Config,
+        }
+    }
+}
+
+impl From<&Fatal> for Exit {
+    fn from(error: &Fatal) -> Exit {
+        match error {
+            Fatal::Log(_) => Exit::LogFailed,
+            Fatal::DigestMismatch { .. } => Exit::Digest,
+        }
+    }
+}
+
+impl From<&RunError> for Exit {
+    fn from(error: &RunError) -> Exit {
+        match error {
+            RunError::Start(StartError::Unreadable(e)) => of_snap(e),
+            RunError::Start(StartError::Io(e)) => of_io(e),
+            RunError::Runtime(_) => Exit::Unexpected,
+            RunError::Seal(_) => Exit::LogFailed,
+        }
+    }
+}
+
+fn of_snap(error: &SnapError) -> Exit {
+    match error {
+        SnapError::Log(RecoveryError::Newer { .. })
+        | SnapError::File(SnapshotError::Newer { .. })
+        | SnapError::Body(BodyError::Newer(_)) => Exit::NewerFormat,
+        SnapError::Log(RecoveryError::Io(e))
+        | SnapError::File(SnapshotError::Io(e))
+        | SnapError::Io(e) => of_io(e),
+        SnapError::Digest { .. } => Exit::Digest,
+        _ => Exit::Corrupt,
+    }
+}
+
+fn of_io(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Exit::DiskFull,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NotWritable,
+        _ => Exit::LogFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let doc = include_str!("../../docs/exit-codes.md");
+        for exit in Exit::ALL {
+            let (what, action) = exit.explanation();
+            let row = format!("| {} | {what} | {action} |", exit.code());
+            assert!(doc.contains(&row), "docs/exit-codes.md lacks: {row}");
+        }
+        let rows = doc
+            .lines()
+            .filter(|l| l.starts_with("| ") && l.as_bytes()[2].is_ascii_digit());
+        assert_eq!(
+            rows.count(),
+            Exit::ALL.len() + 2,
+            "130 and 143 stand there too"
+        );
+    }
+}

@@ -1,0 +1,437 @@
+//! What is looked at before anything starts. The facts come from `rt::probe`; here is what follows
+//! from them: a row each, in the order in which they are met, and the first failure ends the start.
+
+use super::exit::Exit;
+use super::run::Ready;
+use crate::config::Config;
+use crate::rt::listener;
+use crate::rt::lock::{DirectoryLock, LockError};
+use crate::rt::probe::{self, Filesystem, Uring};
+use crate::rt::storage::FsStorage;
+use std::io;
+use std::path::Path;
+
+/// The folder of native files below `dataDir` and `dataLogDir`.
+pub const NATIVE: &str = "ringkeeper-1";
+/// The folder of Apache's files.
+const APACHE: &str = "version-2";
+/// What glommio asks for before it makes an executor, bytes.
+const LOCKED_MEMORY_MIN: u64 = 512 << 10;
+/// Fewer open files than this are too few to serve anybody.
+const OPEN_FILES_WARN: u64 = 1024;
+/// Wall clocks before 2020 were never set, ms.
+const WALL_MIN_MS: i64 = 1_577_836_800_000;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// As it should be.
+    Good,
+    /// The server runs; the operator should know.
+    Warn,
+    /// The server does not start.
+    Fail(Exit),
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it came out.
+    pub status: Status,
+    /// What was found; in a failure one sentence that also says what to do.
+    pub text: String,
+}
+
+fn good(name: &'static str, text: impl Into<String>) -> Row {
+    Row {
+        name,
+        status: Status::Good,
+        text: text.into(),
+    }
+}
+
+fn warn(name: &'static str, text: impl Into<String>) -> Row {
+    Row {
+        name,
+        status: Status::Warn,
+        text: text.into(),
+    }
+}
+
+/// The sentence: what was found, then the exit code's advice.
+fn fail(name: &'static str, exit: Exit, found: impl std::fmt::Display) -> Row {
+    let (_, action) = exit.explanation();
+    Row {
+        name,
+        status: Status::Fail(exit),
+        text: format!("{found}: {action}"),
+    }
+}
+
+fn io_uring(found: Uring) -> Row {
+    let name = "io_uring";
+    match found {
+        Uring::Works => good(name, "works"),
+        Uring::Missing => fail(
+            name,
+            Exit::NoUring,
+            "this kernel has no io_uring (5.15 or newer is needed)",
+        ),
+        Uring::Sysctl => fail(
+            name,
+            Exit::NoUring,
+            "io_uring is disabled by kernel.io_uring_disabled",
+        ),
+        Uring::Forbidden => fail(
+            name,
+            Exit::NoUring,
+            "io_uring is forbidden to this process, as by Docker's default seccomp profile",
+        ),
+    }
+}
+
+fn locked_memory(bytes: u64) -> Row {
+    let name = "locked memory";
+    match bytes {
+        0..LOCKED_MEMORY_MIN => fail(
+            name,
+            Exit::LockedMemory,
+            format!(
+                "only {} KiB of memory may be locked, {} KiB are needed",
+                bytes >> 10,
+                LOCKED_MEMORY_MIN >> 10
+            ),
+        ),
+        u64::MAX => good(name, "no limit"),
+        _ => good(name, format!("{} KiB", bytes >> 10)),
+    }
+}
+
+fn open_files(limit: u64) -> Row {
+    match limit {
+        0..OPEN_FILES_WARN => warn(
+            "open files",
+            format!(
+                "only {limit} files may be open, which bounds the connections: raise `ulimit -n`"
+            ),
+        ),
+        _ => good("open files", limit.to_string()),
+    }
+}
+
+fn writable(name: &'static str, path: &Path, found: &io::Result<()>) -> Row {
+    match found {
+        Ok(()) => good(name, path.display().to_string()),
+        Err(e) => fail(
+            name,
+            Exit::NotWritable,
+            format!("{} can't be written ({e})", path.display()),
+        ),
+    }
+}
+
+fn filesystem(
+    found: &io::Result<(Filesystem, u64)>,
+    segment_bytes: u64,
+    allow_volatile: bool,
+    has_spare: bool,
+) -> Row {
+    let name = "log filesystem";
+    let (kind, free) = match found {
+        Ok(found) => found,
+        Err(e) => {
+            return fail(
+                name,
+                Exit::NotWritable,
+                format!("the filesystem of the log can't be looked at ({e})"),
+            );
+        }
+    };
+    let (text, volatile) = match kind {
+        Filesystem::Disk(kind) => ((*kind).to_owned(), false),
+        Filesystem::Tmpfs => (
+            "tmpfs, which a restart of the machine empties".to_owned(),
+            true,
+        ),
+        Filesystem::Network(kind) => (format!("{kind}, which another machine serves"), true),
+        Filesystem::Other(magic) => (format!("of an unknown kind ({magic:#x})"), false),
+    };
+    if volatile && !allow_volatile {
+        return fail(
+            name,
+            Exit::VolatileLog,
+            format!("the log's filesystem is {text}"),
+        );
+    }
+    if *free < 2 * segment_bytes && !has_spare {
+        return fail(
+            name,
+            Exit::DiskFull,
+            format!("only {} MiB are free for the log", free >> 20),
+        );
+    }
+    let text = format!("{text}, {} MiB free", free >> 20);
+    if volatile {
+        warn(name, text)
+    } else {
+        good(name, text)
+    }
+}
+
+/// Apache's files, where none of ours are: never come up empty beside somebody's data.
+fn apache_data(directory: &Path) -> Row {
+    let name = "Apache's data";
+    let theirs = directory.join(APACHE);
+    let has_data = std::fs::read_dir(&theirs).is_ok_and(|dir| {
+        dir.flatten().any(|entry| {
+            let file = entry.file_name();
+            let file = file.to_string_lossy();
+            file.starts_with("snapshot.") || file.starts_with("log.")
+        })
+    });
+    match has_data && !directory.join(NATIVE).exists() {
+        true => fail(
+            name,
+            Exit::ApacheData,
+            format!("{} holds data of Apache ZooKeeper", theirs.display()),
+        ),
+        false => good(name, "none that would be hidden"),
+    }
+}
+
+fn lock(directory: &Path, locks: &mut Vec<DirectoryLock>) -> Row {
+    let name = "lock";
+    match DirectoryLock::take(directory) {
+        Ok(lock) => {
+            locks.push(lock);
+            good(name, directory.display().to_string())
+        }
+        Err(LockError::Held(holder)) => fail(
+            name,
+            Exit::Locked,
+            format!("{} is in use by {holder}", directory.display()),
+        ),
+        Err(LockError::Io(e)) => fail(
+            name,
+            Exit::NotWritable,
+            format!("{} can't be locked ({e})", directory.display()),
+        ),
+    }
+}
+
+fn port(config: &Config, bound: &mut Option<listener::Bound>) -> Row {
+    let (name, address) = ("port", config.client_address);
+    let backlog = if config.backlog > 0 {
+        config.backlog
+    } else {
+        4096
+    };
+    match listener::bind(address, backlog) {
+        Ok(socket) => {
+            *bound = Some(socket);
+            good(name, address.to_string())
+        }
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            fail(name, Exit::PortInUse, format!("{address} is in use"))
+        }
+        Err(e) => fail(
+            name,
+            Exit::CannotListen,
+            format!("{address} can't be listened on ({e})"),
+        ),
+    }
+}
+
+fn clock(wall_ms: i64) -> Row {
+    match wall_ms {
+        ..WALL_MIN_MS => fail("clock", Exit::Clock, "the wall clock is before 2020"),
+        _ => good("clock", "plausible"),
+    }
+}
+
+/// The rows so far, and what they have taken.
+struct Checks {
+    rows: Vec<Row>,
+    keep_going: bool,
+}
+
+impl Checks {
+    /// Adds a row; false if the start ends here.
+    fn add(&mut self, row: Row) -> bool {
+        let failed = matches!(row.status, Status::Fail(_));
+        self.rows.push(row);
+        !failed || self.keep_going
+    }
+}
+
+/// Looks at everything, or up to the first failure unless `keep_going`. All rows, and what the
+/// server starts with if none failed.
+pub fn look(config: &Config, keep_going: bool) -> (Vec<Row>, Option<Ready>) {
+    let mut checks = Checks {
+        rows: Vec::new(),
+        keep_going,
+    };
+    let mut locks = Vec::new();
+    let mut bound = None;
+    let complete = look_at_all(config, &mut checks, &mut locks, &mut bound).is_some();
+    let failed = checks
+        .rows
+        .iter()
+        .any(|row| matches!(row.status, Status::Fail(_)));
+    let storage = |dir: &Path| FsStorage::open(&dir.join(NATIVE)).ok();
+    let ready = (complete && !failed).then(|| {
+        let warnings = checks.rows.iter().filter(|row| row.status == Status::Warn);
+        Some(Ready {
+            warnings: warnings
+                .map(|row| format!("{}: {}", row.name, row.text))
+                .collect(),
+            locks,
+            data: storage(&config.data_dir)?,
+            log: storage(&config.data_log_dir)?,
+            bound: bound?,
+        })
+    });
+    (checks.rows, ready.flatten())
+}
+
+fn look_at_all(
+    config: &Config,
+    checks: &mut Checks,
+    locks: &mut Vec<DirectoryLock>,
+    bound: &mut Option<listener::Bound>,
+) -> Option<()> {
+    let mut add = |row| checks.add(row).then_some(());
+    add(io_uring(probe::io_uring()))?;
+    add(locked_memory(probe::locked_memory(LOCKED_MEMORY_MIN)))?;
+    add(open_files(probe::open_files()))?;
+    let (data, log) = (&config.data_dir, &config.data_log_dir);
+    let separate = data != log;
+    // Before anything of ours is made beside Apache's files.
+    add(apache_data(data))?;
+    if separate {
+        add(apache_data(log))?;
+    }
+    add(writable(
+        "dataDir",
+        data,
+        &probe::writable(&data.join(NATIVE)),
+    ))?;
+    if separate {
+        add(writable(
+            "dataLogDir",
+            log,
+            &probe::writable(&log.join(NATIVE)),
+        ))?;
+    }
+    let native_log = log.join(NATIVE);
+    let has_spare = std::fs::read_dir(&native_log).is_ok_and(|dir| {
+        dir.flatten()
+            .any(|e| e.file_name().to_string_lossy().starts_with("spare."))
+    });
+    let found = probe::filesystem(&native_log);
+    add(filesystem(
+        &found,
+        config.segment_bytes,
+        config.allow_volatile_log,
+        has_spare,
+    ))?;
+    add(lock(&data.join(NATIVE), locks))?;
+    if separate {
+        add(lock(&native_log, locks))?;
+    }
+    add(port(config, bound))?;
+    add(clock(crate::rt::clock::wall().0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(row: Row) -> (Status, String) {
+        (row.status, row.text)
+    }
+
+    #[test]
+    fn every_failure_is_one_sentence_with_advice() {
+        let gone = || io::Result::<()>::Err(io::ErrorKind::PermissionDenied.into());
+        let rows = [
+            (io_uring(Uring::Missing), Exit::NoUring),
+            (io_uring(Uring::Sysctl), Exit::NoUring),
+            (io_uring(Uring::Forbidden), Exit::NoUring),
+            (locked_memory(64 << 10), Exit::LockedMemory),
+            (
+                writable("dataDir", Path::new("/x"), &gone()),
+                Exit::NotWritable,
+            ),
+            (
+                filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), 1 << 26, false, false),
+                Exit::VolatileLog,
+            ),
+            (
+                filesystem(
+                    &Ok((Filesystem::Network("nfs"), 1 << 40)),
+                    1 << 26,
+                    false,
+                    false,
+                ),
+                Exit::VolatileLog,
+            ),
+            (
+                filesystem(
+                    &Ok((Filesystem::Disk("ext4"), 1 << 20)),
+                    1 << 26,
+                    false,
+                    false,
+                ),
+                Exit::DiskFull,
+            ),
+            (clock(0), Exit::Clock),
+        ];
+        for (row, exit) in rows {
+            assert_eq!(row.status, Status::Fail(exit), "{row:?}");
+            assert!(
+                row.text.contains(": ") && !row.text.contains('\n'),
+                "{row:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_passes() {
+        assert_eq!(status(io_uring(Uring::Works)).0, Status::Good);
+        assert_eq!(
+            status(locked_memory(u64::MAX)),
+            (Status::Good, "no limit".into())
+        );
+        assert_eq!(status(open_files(256)).0, Status::Warn);
+        assert_eq!(
+            filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), 1, true, false).status,
+            Status::Warn
+        );
+        assert_eq!(
+            filesystem(&Ok((Filesystem::Disk("xfs"), 0)), 1 << 26, false, true).status,
+            Status::Good
+        );
+    }
+
+    #[test]
+    fn apaches_data_is_never_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(apache_data(dir.path()).status, Status::Good);
+        std::fs::create_dir(dir.path().join(APACHE)).unwrap();
+        assert_eq!(apache_data(dir.path()).status, Status::Good, "empty");
+        std::fs::write(dir.path().join(APACHE).join("snapshot.0"), "x").unwrap();
+        assert_eq!(
+            apache_data(dir.path()).status,
+            Status::Fail(Exit::ApacheData)
+        );
+        std::fs::create_dir(dir.path().join(NATIVE)).unwrap();
+        assert_eq!(
+            apache_data(dir.path()).status,
+            Status::Good,
+            "ours is there too"
+        );
+    }
+}
