@@ -1,0 +1,272 @@
+"""What can only be seen on the wire, by a client whose every byte is ours."""
+
+import struct
+
+import pytest
+import rawzk as zk
+from server import four_letter
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def raw(server):
+    made = []
+
+    def make(**options):
+        client = zk.Raw(server.port)
+        if options is not None:
+            client.connect(**options)
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def path(request):
+    return "/wire-" + request.node.name.replace("[", "-").replace("]", "")
+
+
+def closed(client):
+    with pytest.raises(zk.Closed):
+        client.read_frame()
+    return True
+
+
+def test_handshake_mirrors_the_read_only_byte(server, raw):
+    for byte, length in ((True, 37), (False, 36)):
+        client = zk.Raw(server.port)
+        assert len(client.connect(read_only_byte=byte)) == length
+        client.close()
+
+
+def test_timeouts_are_clamped(raw):
+    assert raw(timeout=1).timeout == 500
+    assert raw(timeout=10_000_000).timeout == 60000
+    assert raw(timeout=-5).timeout == 500
+
+
+def test_wrong_password_and_unknown_session_are_dead_and_disturb_nobody(server, raw, path):
+    alive = raw()
+    for session, password in ((alive.session, bytes(16)), (alive.session + 77, alive.password)):
+        client = zk.Raw(server.port)
+        frame = client.connect(session=session, password=password)
+        assert frame == struct.pack(">iiqi", 0, 0, 0, 16) + bytes(17)
+        assert closed(client)
+    assert alive.call(zk.CREATE, zk.create_body(path, b""))[1] == 0
+
+
+def test_a_client_from_the_future_is_closed_without_reply(server):
+    client = zk.Raw(server.port)
+    client.send_frame(client.connect_payload(seen=1 << 40))
+    assert closed(client)
+
+
+def test_requests_behind_the_connect_request_are_answered_after_it(server, path):
+    client = zk.Raw(server.port)
+    client.send_frame(client.connect_payload())
+    client.ask(zk.CREATE, zk.create_body(path, b"x"))
+    client.ask(zk.GET, zk.text(path) + b"\0")
+    client.connected()
+    assert client.session != 0
+    assert client.reply()[2] == 0
+    xid, _, err, body = client.reply()
+    assert (xid, err) == (2, 0) and zk.read_buf(body, 0)[0] == b"x"
+    client.close()
+
+
+def test_reattach_closes_the_old_connection_first(server, raw, path):
+    old = raw(timeout=20000)
+    assert old.call(zk.CREATE, zk.create_body(path, b"", 1))[1] == 0
+    new = raw(timeout=20000, session=old.session, password=old.password)
+    assert new.session == old.session
+    assert closed(old)
+    _, err, body = new.call(zk.EXISTS, zk.text(path) + b"\0")
+    assert err == 0 and zk.stat_at(body, 0)["ephemeralOwner"] == new.session
+
+
+def test_unknown_operations_answer_and_close(raw):
+    for op in (999, 103, -10, 20, 13):
+        client = raw()
+        xid = client.ask(op)
+        assert client.reply()[:3] == (xid, -1, -6)
+        assert closed(client)
+
+
+def test_malformed_bodies_answer_in_order_and_stay_open(raw, path):
+    client = raw()
+    client.ask(zk.CREATE, zk.create_body(path, b"x"))
+    client.ask(zk.CREATE, b"\x7f\xff\xff\xff")
+    client.ask(zk.GET, zk.text(path) + b"\0")
+    assert [client.reply()[2] for _ in range(3)] == [0, -5, 0]
+
+
+def test_frames_beyond_the_limit_close(raw):
+    for length in (1_048_576, -1, 1 << 30):
+        client = raw()
+        client.sock.sendall(struct.pack(">i", length))
+        assert closed(client)
+    client = raw()
+    client.send_frame(b"1234567")
+    assert closed(client)
+
+
+def test_own_event_comes_before_own_reply(raw, path):
+    client = raw()
+    client.call(zk.CREATE, zk.create_body(path, b"x"))
+    client.call(zk.GET, zk.text(path) + b"\1")
+    xid = client.ask(zk.SET, zk.set_body(path, b"y"))
+    event, answer = client.reply(), client.reply()
+    assert event[0] == -1 and event[3] == struct.pack(">ii", 3, 3) + zk.text(path)
+    assert answer[0] == xid and answer[1] == event[1], "the event carries the transaction's zxid"
+
+
+def test_event_comes_before_newer_data_of_another(raw, path):
+    one, other = raw(), raw()
+    other.call(zk.CREATE, zk.create_body(path, b"0"))
+    for n in range(200):
+        _, err, body = one.call(zk.GET, zk.text(path) + b"\1")
+        data, _ = zk.read_buf(body, 0)
+        other.ask(zk.SET, zk.set_body(path, b"%d" % (n + 1)))
+        xid = one.ask(zk.GET, zk.text(path) + b"\0")
+        first = one.reply()
+        if first[0] == -1:
+            first = one.reply()
+        else:
+            assert zk.read_buf(first[3], 0)[0] == data, "newer data before the event"
+            assert one.reply()[0] == -1
+        assert first[0] == xid
+        assert other.reply()[2] == 0
+
+
+def test_setwatches_catches_up_before_its_reply(raw, path):
+    client = raw()
+    zxid = client.call(zk.CREATE, zk.create_body(path, b"x"))[0]
+    client.call(zk.SET, zk.set_body(path, b"y"))
+    lists = struct.pack(">qi", zxid, 1) + zk.text(path) + struct.pack(">i", 1) + zk.text(path + "-none") + struct.pack(">i", 1) + zk.text(path)
+    client.ask(zk.SET_WATCHES, lists, xid=-8)
+    event, answer = client.reply(), client.reply()
+    assert event[:2] == (-1, -1) and event[3][:4] == struct.pack(">i", 3)
+    assert (answer[0], answer[2], answer[3]) == (-8, 0, b"")
+    client.ask(zk.CREATE, zk.create_body(path + "-none", b""))
+    assert client.reply()[3][:4] == struct.pack(">i", 1)
+    assert client.reply()[2] == 0
+    client.ask(zk.CREATE, zk.create_body(path + "/c", b""))
+    assert client.reply()[3][:4] == struct.pack(">i", 4)
+    assert client.reply()[2] == 0
+
+
+def test_ping_auth_and_close(raw):
+    client = raw()
+    client.ask(zk.PING, xid=-2)
+    assert client.reply()[0::2][:2] == (-2, 0)
+    client.ask(zk.AUTH, struct.pack(">i", 0) + zk.text("digest") + zk.text("u:p"), xid=-4)
+    assert client.reply() == (-4, 0, 0, b"")
+    xid = client.ask(zk.CLOSE)
+    assert client.reply()[0] == xid
+    assert closed(client)
+
+
+def test_failed_auth_closes(raw):
+    client = raw()
+    client.ask(zk.AUTH, struct.pack(">i", 0) + zk.text("nobody") + zk.text("x"), xid=-4)
+    assert client.reply()[:3] == (-4, 0, -115)
+    assert closed(client)
+
+
+def test_auth_in_the_stream_holds_for_what_follows(raw, path):
+    client = raw()
+    acl = struct.pack(">ii", 1, 31) + zk.text("auth") + zk.text("")
+    body = zk.text(path) + zk.buf(b"x") + acl + struct.pack(">i", 0)
+    client.ask(zk.CREATE, body)
+    client.ask(zk.AUTH, struct.pack(">i", 0) + zk.text("digest") + zk.text("u:p"), xid=-4)
+    client.ask(zk.CREATE, body)
+    assert [client.reply()[2] for _ in range(3)] == [-114, 0, 0]
+
+
+def test_multi_results_have_equal_codes(raw, path):
+    client = raw()
+    ops = [(zk.CREATE, zk.create_body(path, b"")), (zk.CREATE, zk.create_body(path + "-no/x", b"")), (zk.CREATE, zk.create_body(path + "2", b""))]
+    _, err, body = client.call(zk.MULTI, zk.multi_body(ops))
+    assert err == 0 and zk.parse_multi(body) == [(-1, 0), (-1, -101), (-1, -2)]
+    _, err, body = client.call(zk.MULTI, zk.multi_body([ops[0], (zk.CREATE2, ops[2][1]), (zk.SET, zk.set_body(path, b"")), (zk.DELETE, zk.delete_body(path)), (zk.CHECK, zk.delete_body(path + "2", 0))]))
+    assert err == 0 and zk.parse_multi(body) == [(1, 0), (15, 0), (5, 0), (2, 0), (13, 0)]
+
+
+def test_failed_writes_take_a_zxid_and_reads_do_not(raw, path):
+    client = raw()
+    first = client.call(zk.CREATE, zk.create_body(path, b""))[0]
+    assert client.call(zk.CREATE, zk.create_body(path, b""))[:2] == (first + 1, -110)
+    assert client.call(zk.EXISTS, zk.text(path) + b"\0")[0] == first + 1
+    assert client.call(zk.CREATE, b"")[1] == -5
+    assert client.call(zk.SET, zk.set_body(path, b""))[0] == first + 2
+
+
+def test_nothing_behind_a_close_is_answered(raw, path):
+    client = raw()
+    client.ask(zk.CLOSE)
+    client.ask(zk.CREATE, zk.create_body(path, b""))
+    assert client.reply()[2] == 0
+    assert closed(client)
+    assert raw().call(zk.EXISTS, zk.text(path) + b"\0")[1] == zk.NO_NODE
+
+
+def test_half_a_frame_and_garbage_harm_nobody(server, raw, path):
+    half = zk.Raw(server.port)
+    half.sock.sendall(b"\0\0\0")
+    garbage = zk.Raw(server.port)
+    garbage.sock.sendall(bytes(range(256)) * 4)
+    assert raw().call(zk.CREATE, zk.create_body(path, b""))[1] == 0
+    half.close()
+    garbage.close()
+
+
+@pytest.mark.parametrize("word", ["ruok", "srvr", "stat", "mntr", "conf", "cons", "isro"])
+def test_four_letter_words(server, raw, word):
+    client = raw()
+    client.call(zk.EXISTS, zk.text("/") + b"\0")
+    answer = four_letter(server.port, word)
+    due = {
+        "ruok": ["imok"],
+        "isro": ["rw"],
+        "srvr": ["Zookeeper version: 3.9.5-", "Latency min/avg/max: ", "Mode: standalone\n", "Node count: "],
+        "stat": ["Clients:\n /127.0.0.1:", "](queued=0,recved=", "Mode: standalone\n"],
+        "mntr": ["zk_version\t3.9.5-", "zk_server_state\tstandalone\n", "zk_znode_count\t", "zk_stage_sync_us_p99\t", "zk_global_sessions\t"],
+        "conf": [f"clientPort={server.port}\n", "tickTime=500\n", "maxClientCnxns=0\n", "serverId=0\n"],
+        "cons": [f"sid={client.session:#x},lop=EXIS,est=", ",to=", ",lcxid=0x1,lzxid=", ",maxlat="],
+    }[word]
+    for text in due:
+        assert text in answer, answer
+    if word in ("ruok", "isro"):
+        assert answer == due[0]
+
+
+def test_words_outside_the_whitelist_are_refused():
+    from server import Server
+    with Server(**{"4lw.commands.whitelist": "ruok"}) as server:
+        assert four_letter(server.port, "mntr") == "mntr is not executed because it is not in the whitelist.\n"
+        assert four_letter(server.port, "ruok") == "imok"
+        assert "Mode: standalone" in four_letter(server.port, "srvr")
+        assert four_letter(server.port, "zzzz") == ""
+
+
+def test_connections_per_address_are_limited():
+    from server import Server
+    with Server(maxClientCnxns=3) as server:
+        clients = [zk.Raw(server.port) for _ in range(3)]
+        for client in clients:
+            client.connect()
+        with pytest.raises((zk.Closed, OSError)):
+            zk.Raw(server.port).connect()
+        clients.pop().close()
+        for _ in range(600):
+            try:
+                zk.Raw(server.port).connect()
+                break
+            except (zk.Closed, OSError):
+                pass
+        else:
+            raise AssertionError("the place of a closed connection is free again")
