@@ -10,6 +10,7 @@ use crate::rt::probe::{self, Filesystem, Uring};
 use crate::rt::storage::FsStorage;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The folder of native files below `dataDir` and `dataLogDir`.
 pub const NATIVE: &str = "ringkeeper-1";
@@ -19,6 +20,11 @@ const APACHE: &str = "version-2";
 const LOCKED_MEMORY_MIN: u64 = 512 << 10;
 /// Fewer open files than this are too few to serve anybody.
 const OPEN_FILES_WARN: u64 = 1024;
+/// How long a port in use is waited for, and between two looks: the kernel tears an io_uring down
+/// some milliseconds after its process has ended, and a restarted server meets its predecessor's
+/// socket.
+const PORT_WAIT: Duration = Duration::from_secs(2);
+const PORT_PAUSE: Duration = Duration::from_millis(5);
 /// Wall clocks before 2020 were never set, ms.
 const WALL_MIN_MS: i64 = 1_577_836_800_000;
 
@@ -228,7 +234,18 @@ fn port(config: &Config, bound: &mut Option<listener::Bound>) -> Row {
     } else {
         4096
     };
-    match listener::bind(address, backlog) {
+    let until = Instant::now() + PORT_WAIT;
+    let bind = || listener::bind(address, backlog);
+    let mut outcome = bind();
+    while outcome
+        .as_ref()
+        .is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse)
+        && Instant::now() < until
+    {
+        std::thread::sleep(PORT_PAUSE);
+        outcome = bind();
+    }
+    match outcome {
         Ok(socket) => {
             *bound = Some(socket);
             good(name, address.to_string())

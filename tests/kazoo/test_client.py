@@ -8,6 +8,7 @@ from kazoo.client import KazooState
 from kazoo.exceptions import (
     BadArgumentsError, BadVersionError, InvalidACLError, NoAuthError, NoChildrenForEphemeralsError, NodeExistsError,
     NoNodeError, NotEmptyError, RolledBackError, RuntimeInconsistency)
+from proxy import Proxy
 from server import Server
 
 PATIENCE = 30
@@ -240,13 +241,37 @@ def test_auth_with_the_connection(connect):
     assert zk.get_acls("/mine")[0][0].id.scheme == "digest"
 
 
-def test_reattach_to_a_session(server, connect):
-    one = connect()
-    one.create("/e", ephemeral=True)
-    session = one.client_id
-    one._connection._socket.close()
-    other = connect(client_id=session)
-    assert other.client_id[0] == session[0] and other.exists("/e").ephemeralOwner == session[0]
+def test_reconnect_keeps_session_ephemerals_and_watches(server, connect):
+    proxy = Proxy(server.port)
+    try:
+        away, other = connect(port=proxy.port), connect()
+        session, states, changed = away.client_id, [], threading.Condition()
+
+        def listen(state):
+            with changed:
+                states.append(state)
+                changed.notify()
+
+        def wait_for(*expected):
+            with changed:
+                assert changed.wait_for(lambda: states == list(expected), PATIENCE), states
+
+        away.create("/e", ephemeral=True)
+        away.create("/watched", b"1")
+        seen, fired = [], threading.Event()
+        away.DataWatch("/watched", lambda data, stat: (seen.append(data), data == b"2" and fired.set()) and None)
+        away.add_listener(listen)
+        proxy.cut()
+        wait_for(KazooState.SUSPENDED)
+        assert other.exists("/e").ephemeralOwner == session[0]
+        other.set("/watched", b"2")
+        proxy.heal()
+        wait_for(KazooState.SUSPENDED, KazooState.CONNECTED)
+        assert away.client_id == session
+        assert away.retry(away.exists, "/e").ephemeralOwner == session[0]
+        assert fired.wait(PATIENCE), seen
+    finally:
+        proxy.close()
 
 
 def test_a_session_expires(server, connect):
