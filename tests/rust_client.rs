@@ -1,0 +1,478 @@
+//! The `zookeeper-client` crate against the server binary: each test has a server of its own.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use zookeeper_client::{
+    Acl, Acls, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error, EventType,
+    LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission, SessionState,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
+const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+const SEQUENTIAL: CreateOptions<'static> =
+    CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+
+/// A server process on a directory that outlives it.
+struct Server {
+    root: TempDir,
+    port: u16,
+    process: Child,
+}
+
+/// A port below the ephemeral range, where no client's own end can be.
+fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn spawn(root: &Path, port: u16) -> Child {
+    let config = root.join("zoo.cfg");
+    let text = format!(
+        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\n\
+         minSessionTimeout=500\npreAllocSize=8192\n4lw.commands.whitelist=*\n",
+        root.join("data").display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("stderr"))
+        .unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while !serves(port) {
+        let ended = process.try_wait().unwrap();
+        assert!(
+            ended.is_none() && began.elapsed() < PATIENCE,
+            "the server does not serve ({ended:?}):\n{}",
+            std::fs::read_to_string(root.join("stderr")).unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process
+}
+
+fn serves(port: u16) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.write_all(b"ruok")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer == "imok")
+}
+
+impl Server {
+    fn start() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let process = spawn(root.path(), port);
+        Self {
+            root,
+            port,
+            process,
+        }
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn again(&mut self) {
+        self.process = spawn(self.root.path(), self.port);
+    }
+
+    fn hosts(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.hosts()).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_node_from_create_to_delete() {
+    let server = Server::start();
+    let client = server.client().await;
+    let (created, sequence) = client.create("/a", b"one", &PERSISTENT).await.unwrap();
+    assert_eq!((created.version, sequence.into_i64()), (0, -1));
+    assert_eq!(
+        client.get_data("/a").await.unwrap(),
+        (b"one".to_vec(), created)
+    );
+    let changed = client.set_data("/a", b"two!", Some(0)).await.unwrap();
+    assert_eq!((changed.version, changed.data_length), (1, 4));
+    assert!(changed.mzxid > created.mzxid && changed.czxid == created.czxid);
+    assert_eq!(client.check_stat("/a").await.unwrap(), Some(changed));
+    client.delete("/a", Some(1)).await.unwrap();
+    assert_eq!(client.check_stat("/a").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_error() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/a", b"", &PERSISTENT).await.unwrap();
+    client.create("/e", b"", &EPHEMERAL).await.unwrap();
+    let create = async |path| {
+        client
+            .create(path, b"", &PERSISTENT)
+            .await
+            .map(drop)
+            .unwrap_err()
+    };
+    assert_eq!(create("/a").await, Error::NodeExists);
+    assert_eq!(create("/missing/b").await, Error::NoNode);
+    assert_eq!(create("/e/b").await, Error::NoChildrenForEphemerals);
+    client.create("/a/b", b"", &PERSISTENT).await.unwrap();
+    assert_eq!(client.delete("/a", None).await, Err(Error::NotEmpty));
+    assert_eq!(client.delete("/a/b", Some(3)).await, Err(Error::BadVersion));
+    assert_eq!(
+        client.set_data("/a", b"", Some(3)).await,
+        Err(Error::BadVersion)
+    );
+    assert_eq!(client.get_data("/missing").await, Err(Error::NoNode));
+    assert_eq!(client.get_children("/missing").await, Err(Error::NoNode));
+    assert_eq!(client.get_acl("/missing").await, Err(Error::NoNode));
+}
+
+#[tokio::test]
+async fn children_and_the_counts_of_their_parent() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/p", b"", &PERSISTENT).await.unwrap();
+    for name in ["x", "y", "z"] {
+        client
+            .create(&format!("/p/{name}"), b"", &PERSISTENT)
+            .await
+            .unwrap();
+    }
+    client.delete("/p/y", None).await.unwrap();
+    let (mut children, stat) = client.get_children("/p").await.unwrap();
+    children.sort();
+    assert_eq!(children, ["x", "z"]);
+    assert_eq!((stat.cversion, stat.num_children), (4, 2));
+    let mut listed = client.list_children("/p").await.unwrap();
+    listed.sort();
+    assert_eq!(listed, children);
+}
+
+#[tokio::test]
+async fn sequences_count_every_child_ever_made() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/q", b"", &PERSISTENT).await.unwrap();
+    for expected in 0..5 {
+        let (_, sequence) = client.create("/q/n-", b"", &SEQUENTIAL).await.unwrap();
+        assert_eq!(sequence.into_i64(), expected);
+        client
+            .delete(&format!("/q/n-{sequence}"), None)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn ephemerals_end_with_the_session() {
+    let server = Server::start();
+    let (one, other) = (server.client().await, server.client().await);
+    let (stat, _) = one.create("/e", b"", &EPHEMERAL).await.unwrap();
+    assert_eq!(stat.ephemeral_owner, one.session_id().0);
+    let (_, watcher) = other.check_and_watch_stat("/e").await.unwrap();
+    drop(one);
+    let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeDeleted);
+    assert_eq!(other.check_stat("/e").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn watches_of_every_kind() {
+    let server = Server::start();
+    let (client, other) = (server.client().await, server.client().await);
+    let (none, created) = client.check_and_watch_stat("/w").await.unwrap();
+    assert_eq!(none, None);
+    other.create("/w", b"", &PERSISTENT).await.unwrap();
+    let event = timeout(PATIENCE, created.changed()).await.unwrap();
+    assert_eq!(
+        (event.event_type, event.path.as_str()),
+        (EventType::NodeCreated, "/w")
+    );
+
+    let (_, _, data) = client.get_and_watch_data("/w").await.unwrap();
+    let (_, _, children) = client.get_and_watch_children("/w").await.unwrap();
+    other.set_data("/w", b"x", None).await.unwrap();
+    other.create("/w/c", b"", &PERSISTENT).await.unwrap();
+    let event = timeout(PATIENCE, data.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeDataChanged);
+    let event = timeout(PATIENCE, children.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeChildrenChanged);
+
+    other.delete("/w/c", None).await.unwrap();
+    let (_, _, data) = client.get_and_watch_data("/w").await.unwrap();
+    let (_, _, children) = client.get_and_watch_children("/w").await.unwrap();
+    other.delete("/w", None).await.unwrap();
+    for watcher in [data, children] {
+        let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+        assert_eq!(event.event_type, EventType::NodeDeleted);
+    }
+}
+
+#[tokio::test]
+async fn acls_are_kept_and_enforced() {
+    let server = Server::start();
+    let (owner, stranger) = (server.client().await, server.client().await);
+    owner.auth("digest", b"owner:secret").await.unwrap();
+    let private = CreateMode::Persistent.with_acls(Acls::creator_all());
+    owner.create("/mine", b"x", &private).await.unwrap();
+    assert_eq!(stranger.get_data("/mine").await, Err(Error::NoAuth));
+    assert_eq!(
+        stranger.set_data("/mine", b"", None).await,
+        Err(Error::NoAuth)
+    );
+    assert_eq!(
+        stranger
+            .create("/theirs", b"", &private)
+            .await
+            .map(drop)
+            .unwrap_err(),
+        Error::InvalidAcl
+    );
+    stranger.auth("digest", b"owner:secret").await.unwrap();
+    assert_eq!(stranger.get_data("/mine").await.unwrap().0, b"x");
+    let readable = [Acl::new(Permission::READ, AuthId::anyone())];
+    let stat = owner.set_acl("/mine", &readable, Some(0)).await.unwrap();
+    assert_eq!(stat.aversion, 1);
+    let third = server.client().await;
+    assert_eq!(third.get_data("/mine").await.unwrap().0, b"x");
+    assert_eq!(third.get_acl("/mine").await.unwrap().0, readable);
+    assert_eq!(owner.set_data("/mine", b"", None).await, Err(Error::NoAuth));
+}
+
+#[tokio::test]
+async fn a_multi_is_whole() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/a", b"", &PERSISTENT).await.unwrap();
+    let mut multi = client.new_multi_writer();
+    multi.add_check_version("/a", 0).unwrap();
+    multi.add_create("/b", b"b", &PERSISTENT).unwrap();
+    multi.add_create("/b/n-", b"", &SEQUENTIAL).unwrap();
+    multi.add_set_data("/a", b"changed", Some(0)).unwrap();
+    multi.add_delete("/b/n-0000000000", None).unwrap();
+    let results = multi.commit().await.unwrap();
+    assert!(
+        matches!(
+            results.as_slice(),
+            [
+                MultiWriteResult::Check,
+                MultiWriteResult::Create { .. },
+                MultiWriteResult::Create { .. },
+                MultiWriteResult::SetData { .. },
+                MultiWriteResult::Delete
+            ]
+        ),
+        "{results:?}"
+    );
+    let b = client.check_stat("/b").await.unwrap().unwrap();
+    assert_eq!(
+        b.mzxid,
+        client.check_stat("/a").await.unwrap().unwrap().mzxid
+    );
+}
+
+#[tokio::test]
+async fn a_refused_multi_leaves_nothing() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/a", b"", &PERSISTENT).await.unwrap();
+    let mut multi = client.new_multi_writer();
+    multi.add_create("/b", b"", &PERSISTENT).unwrap();
+    multi.add_set_data("/a", b"changed", None).unwrap();
+    multi.add_delete("/missing", None).unwrap();
+    assert_eq!(
+        multi.commit().await.unwrap_err(),
+        MultiWriteError::OperationFailed {
+            index: 2,
+            source: Error::NoNode
+        }
+    );
+    assert_eq!(client.check_stat("/b").await.unwrap(), None);
+    assert_eq!(client.get_data("/a").await.unwrap().0, b"");
+}
+
+#[tokio::test]
+async fn a_check_guards_a_write() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/guard", b"", &PERSISTENT).await.unwrap();
+    let mut guarded = client.new_check_writer("/guard", Some(0)).unwrap();
+    guarded.add_create("/x", b"", &PERSISTENT).unwrap();
+    guarded.commit().await.unwrap();
+    client.set_data("/guard", b"", None).await.unwrap();
+    let mut guarded = client.new_check_writer("/guard", Some(0)).unwrap();
+    guarded.add_create("/y", b"", &PERSISTENT).unwrap();
+    assert_eq!(
+        guarded.commit().await.unwrap_err(),
+        CheckWriteError::CheckFailed {
+            source: Error::BadVersion
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_multi_read_answers_each_by_itself() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/a", b"data", &PERSISTENT).await.unwrap();
+    client.create("/a/b", b"", &PERSISTENT).await.unwrap();
+    let mut reader = client.new_multi_reader();
+    reader.add_get_data("/a").unwrap();
+    reader.add_get_data("/missing").unwrap();
+    reader.add_get_children("/a").unwrap();
+    let results = reader.commit().await.unwrap();
+    let [
+        MultiReadResult::Data { data, .. },
+        MultiReadResult::Error { err },
+        MultiReadResult::Children { children },
+    ] = results.as_slice()
+    else {
+        panic!("{results:?}");
+    };
+    assert_eq!((data.as_slice(), err), (&b"data"[..], &Error::NoNode));
+    assert_eq!(children, &["b"]);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start();
+    let client = server.client().await;
+    client.create("/p", b"", &PERSISTENT).await.unwrap();
+    let mut under_way = Vec::new();
+    for n in 0..500u32 {
+        let data = n.to_string();
+        let set = client.set_data("/p", data.as_bytes(), None);
+        under_way.push((data, set, client.get_data("/p")));
+    }
+    for (n, (data, set, get)) in under_way.into_iter().enumerate() {
+        assert_eq!(usize::try_from(set.await.unwrap().version).unwrap(), n + 1);
+        assert_eq!(get.await.unwrap().0, data.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_handed_on() {
+    let server = Server::start();
+    let (one, other) = (server.client().await, server.client().await);
+    one.create("/locks", b"", &PERSISTENT).await.unwrap();
+    let prefix = || LockPrefix::new_curator("/locks", "lock-").unwrap();
+    let acls = Acls::anyone_all();
+    let held = one.lock(prefix(), b"one", acls).await.unwrap();
+    let mut waiting = Box::pin(other.lock(prefix(), b"other", acls));
+    let blocked = timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(blocked.is_err(), "two hold the lock");
+    drop(held);
+    let held = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    held.create("/under-lock", b"", &PERSISTENT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_moves_to_another_client() {
+    let server = Server::start();
+    let first = Client::connector()
+        .with_detached()
+        .connect(&server.hosts())
+        .await
+        .unwrap();
+    first.create("/e", b"", &EPHEMERAL).await.unwrap();
+    let id = first.session_id();
+    let second = Client::connector()
+        .with_session(first.into_session())
+        .connect(&server.hosts())
+        .await
+        .unwrap();
+    assert_eq!(second.session_id(), id);
+    let stat = second.check_stat("/e").await.unwrap().unwrap();
+    assert_eq!(stat.ephemeral_owner, id.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_keeps_writes_sessions_and_watches() {
+    let mut server = Server::start();
+    let client = Client::connector()
+        .with_session_timeout(Duration::from_secs(30))
+        .connect(&server.hosts())
+        .await
+        .unwrap();
+    let mut states = client.state_watcher();
+    client.create("/kept", b"x", &PERSISTENT).await.unwrap();
+    client.create("/e", b"", &EPHEMERAL).await.unwrap();
+    let (_, _, watcher) = client.get_and_watch_data("/kept").await.unwrap();
+    server.kill();
+    let state = timeout(PATIENCE, states.changed()).await.unwrap();
+    assert_eq!(state, SessionState::Disconnected);
+    server.again();
+    let state = timeout(PATIENCE, states.changed()).await.unwrap();
+    assert_eq!(state, SessionState::SyncConnected);
+    assert_eq!(client.get_data("/kept").await.unwrap().0, b"x");
+    let owner = client
+        .check_stat("/e")
+        .await
+        .unwrap()
+        .unwrap()
+        .ephemeral_owner;
+    assert_eq!(owner, client.session_id().0);
+    let other = server.client().await;
+    other.set_data("/kept", b"y", None).await.unwrap();
+    let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeDataChanged);
+}
+
+#[tokio::test]
+async fn what_comes_later_is_unimplemented() {
+    let server = Server::start();
+    let client = server.client().await;
+    assert_eq!(
+        client.count_descendants_number("/").await,
+        Err(Error::Unimplemented)
+    );
+    let other = server.client().await;
+    other.create("/a", b"", &PERSISTENT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chroot_is_a_root() {
+    let server = Server::start();
+    let plain = server.client().await;
+    plain.create("/root", b"", &PERSISTENT).await.unwrap();
+    let below = server.client().await.chroot("/root").unwrap();
+    below.create("/a", b"x", &PERSISTENT).await.unwrap();
+    assert_eq!(plain.get_data("/root/a").await.unwrap().0, b"x");
+    below.sync("/").await.unwrap();
+    assert_eq!(below.list_children("/").await.unwrap(), ["a"]);
+}
