@@ -328,9 +328,16 @@ impl<S: Storage> Scan<S> {
 
     /// Whether anything was torn off, for the start-up summary.
     pub fn is_torn(&self) -> bool {
-        self.segments
-            .get(self.last_good)
-            .is_some_and(|found| found.valid_behind || self.last_good + 1 < self.segments.len())
+        self.last_good + 1 < self.segments.len() || self.segments.iter().any(|f| f.valid_behind)
+    }
+
+    /// Where a record is: the file's name, and the offset of its first byte.
+    pub fn place(&self, record: &Record<'_>) -> Option<(&str, u64)> {
+        let holds = |found: &&Found<S::File>| {
+            found.header.base <= record.position && record.position < found.end
+        };
+        let found = self.segments.iter().find(holds)?;
+        Some((&found.name, found.header.offset(record.position)))
     }
 
     /// Makes what was read durable and the torn rest vanish, then begins a fresh segment. `applied`

@@ -10,6 +10,7 @@
 //! | a file whose size was never synced | | any size from what was synced to what was written, by sectors |
 //! | `sync` | may fail once when told to (the process must die) | the bytes of a failed sync count as unsynced |
 //! | `create`, growing writes | fail when the capacity is reached | |
+//! | synced bytes, when told to | | one bit rots, until it is mended |
 //!
 //! Every operation that changes something is an *effect*: the disk counts them, and from the
 //! effect at which it was told to crash on, every operation fails and nothing reaches the medium.
@@ -39,6 +40,8 @@ pub struct DiskFaults {
     pub sync_errors: u64,
     /// Creates and writes refused for lack of space.
     pub full: u64,
+    /// Bits that rotted.
+    pub bits_flipped: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +112,21 @@ fn apply_name_op(names: &mut BTreeMap<String, usize>, op: &NameOp) {
 }
 
 impl Disk {
+    fn new(capacity: u64) -> Disk {
+        Disk {
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            capacity,
+            effects: 0,
+            crash_at: None,
+            crashed: false,
+            fail_next_sync: false,
+            faults: DiskFaults::default(),
+        }
+    }
+
     /// Counts an effect; the one at which the crash is due does not happen any more.
     fn effect(&mut self) -> io::Result<()> {
         if self.crash_at.is_some_and(|at| self.effects >= at) {
@@ -198,18 +216,7 @@ impl Inode {
 impl SimStorage {
     /// An empty disk.
     pub fn new(capacity: u64) -> SimStorage {
-        SimStorage(Rc::new(RefCell::new(Disk {
-            inodes: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            pending_names: Vec::new(),
-            capacity,
-            effects: 0,
-            crash_at: None,
-            crashed: false,
-            fail_next_sync: false,
-            faults: DiskFaults::default(),
-        })))
+        SimStorage(Rc::new(RefCell::new(Disk::new(capacity))))
     }
 
     /// Effects so far.
@@ -255,6 +262,36 @@ impl SimStorage {
         self.0.borrow().used()
     }
 
+    /// Flips a bit of a file, in the cache and on the medium. A second flip mends it.
+    pub fn flip(&self, name: &str, offset: usize, bit: u32) {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.names[name];
+        let Inode { now, durable, .. } = &mut disk.inodes[inode];
+        for bytes in [now, durable] {
+            bytes[offset] ^= 1 << bit;
+        }
+        disk.faults.bits_flipped += 1;
+    }
+
+    /// Another disk: this one, if the power failed now.
+    pub fn after_power_cut(&self, rng: &mut fastrand::Rng) -> SimStorage {
+        let disk = self.0.borrow();
+        let inode = |inode: &Inode| Inode {
+            now: inode.now.clone(),
+            durable: inode.durable.clone(),
+            pending: inode.pending.clone(),
+        };
+        let copy = SimStorage(Rc::new(RefCell::new(Disk {
+            inodes: disk.inodes.iter().map(inode).collect(),
+            names: disk.names.clone(),
+            durable_names: disk.durable_names.clone(),
+            pending_names: disk.pending_names.clone(),
+            ..Disk::new(disk.capacity)
+        })));
+        copy.restart(rng, true);
+        copy
+    }
+
     /// What was injected so far.
     pub fn faults(&self) -> DiskFaults {
         self.0.borrow().faults
@@ -278,6 +315,13 @@ impl SimStorage {
         disk.names = disk.durable_names.clone();
         for inode in &mut disk.inodes {
             inode.settle(rng, &mut disk.faults);
+        }
+        // Nobody holds a file without a name across a restart.
+        let reachable: std::collections::BTreeSet<usize> = disk.names.values().copied().collect();
+        for (number, inode) in disk.inodes.iter_mut().enumerate() {
+            if !reachable.contains(&number) {
+                *inode = Inode::default();
+            }
         }
     }
 }

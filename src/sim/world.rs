@@ -8,15 +8,18 @@ use super::disk::{DiskFaults, SimStorage};
 use super::truth::Truth;
 use crate::inline::{Inline, InlineConfig, StartError};
 use crate::lane::Committed;
+use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
-use crate::log::{LogConfig, SpareOrder, SyncTicket};
+use crate::log::{LogConfig, RecoveryError, Scan, SpareOrder, SyncTicket};
 use crate::pipeline::PipelineConfig;
 use crate::shard::{Peer, ShardConfig};
 use crate::snap::{self, SnapError};
 use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, ShardId, Tick, WallMs, Zxid};
+use crate::types::{
+    ConnId, ErrorCode, Now, OpCode, Position, SessionId, ShardId, Tick, WallMs, Zxid,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -25,6 +28,9 @@ use std::sync::Arc;
 const TICK_MS: u64 = 100;
 const SEGMENT: u64 = 64 << 10;
 const DISK: u64 = 64 << 20;
+/// After this long a durable batch is covered by a durable seal, µs: the seal's delay, a tick, the
+/// slowest sync before it and its own.
+const COVERED_AFTER_US: u64 = 500_000;
 /// Wall clock at virtual time 0.
 const WALL: i64 = 1_790_000_000_000;
 
@@ -60,6 +66,10 @@ pub struct Counters {
     pub disconnects: u64,
     /// Sessions re-attached while their old connection was open.
     pub steals: u64,
+    /// Requests sent on a connection whose session has moved.
+    pub stale_requests: u64,
+    /// Bits that rotted in a synced and covered record, and were noticed.
+    pub rot_noticed: u64,
     /// Sessions that expired.
     pub expiries: u64,
     /// Snapshots made.
@@ -135,6 +145,8 @@ struct Link {
     heard: bool,
     /// The ConnectResponse was handed over.
     answered: bool,
+    /// Whose connection it is, once it is answered.
+    session: SessionId,
     first_xid: i32,
     to_server_at: u64,
     to_client_at: u64,
@@ -168,6 +180,14 @@ struct World {
     calm: bool,
     was_full: bool,
     start: Zxid,
+    /// The connection that was last answered for each session.
+    attached_link: BTreeMap<SessionId, usize>,
+    /// When the newest transactions were applied, µs.
+    applied_at: VecDeque<(u64, Zxid)>,
+    /// A later record or a seal covers everything up to here: rot there must be noticed.
+    covered: Zxid,
+    /// A flipped bit: file, offset, bit.
+    rot: Option<(String, usize, u32)>,
 }
 
 /// Runs one seed to its end, or to the first broken promise.
@@ -219,6 +239,10 @@ impl World {
             calm: false,
             was_full: false,
             start,
+            attached_link: BTreeMap::new(),
+            applied_at: VecDeque::new(),
+            covered: Zxid::ZERO,
+            rot: None,
         }
     }
 
@@ -334,23 +358,38 @@ impl World {
         }
     }
 
+    /// A clean stop, or idleness and a power cut; either way everything is known to be durable, so
+    /// a flipped bit must be noticed wherever it is.
     fn stop_and_start(&mut self) -> Result<(), String> {
-        let last = self.truth.last();
-        let member = self.member.take().ok_or("no member to stop")?;
-        match member.close() {
-            Err(e) if !self.disk.crashed() => return Err(format!("clean stop failed: {e}")),
-            _ => {}
+        if self.rng.bool() {
+            self.run_until(self.now_us + COVERED_AFTER_US + 50_000)?;
         }
+        let last = self.truth.last();
+        let idle = self
+            .applied_at
+            .back()
+            .is_none_or(|&(at, _)| at + COVERED_AFTER_US < self.now_us);
+        let member = self.member.take().ok_or("no member to stop")?;
+        if !(idle && self.rng.bool()) {
+            match member.close() {
+                Err(e) if !self.disk.crashed() => return Err(format!("clean stop failed: {e}")),
+                _ => {}
+            }
+        }
+        self.covered = last;
         self.incarnation += 1;
         self.disk.restart(&mut self.rng, true);
+        if self.rng.bool() {
+            self.rot()?;
+        }
         self.boot()?;
         match self.member.as_ref() {
             Some(member) if member.tree.last_zxid() == last => self.compare_tree(),
             Some(member) => Err(format!(
-                "clean stop at {last}, start at {}",
+                "stopped at {last}, started at {}",
                 member.tree.last_zxid()
             )),
-            None => Err("did not start after a clean stop".into()),
+            None => Err("did not start after it was stopped".into()),
         }
     }
 
@@ -479,9 +518,23 @@ impl World {
                 self.at(100_000, Event::Restart);
                 return Ok(());
             }
+            Err(e) if is_corrupt(&e) && self.rot.is_some() => {
+                // The operator restores the file from a backup.
+                self.counters.rot_noticed += 1;
+                let (name, offset, bit) = self.rot.take().expect("just seen");
+                self.disk.flip(&name, offset, bit);
+                return self.boot();
+            }
             Err(e) => return Err(format!("refused to start: {e}")),
         };
+        if let Some((name, offset, bit)) = self.rot.take() {
+            return Err(format!(
+                "started although bit {bit} of byte {offset} in {name} had rotted"
+            ));
+        }
         let recovered = member.tree.last_zxid();
+        self.covered = recovered;
+        self.applied_at.clear();
         self.note(format!("boot {recovered}").as_bytes());
         self.truth.recovered(recovered)?;
         self.bodies.retain(|z, _| *z <= recovered);
@@ -494,10 +547,53 @@ impl World {
             self.heard_at
                 .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
         }
+        let end = member.pipeline.log().end().position;
         self.member = Some(member);
         self.compare_tree()?;
+        self.survives_a_power_cut(end)?;
         self.at(10_000, Event::Tick);
         self.turn_soon();
+        Ok(())
+    }
+
+    /// What recovery read is durable and what it tore off is gone, before anything new is appended:
+    /// a second recovery, after a power cut right now, finds a whole log with the same end.
+    fn survives_a_power_cut(&mut self, end: Position) -> Result<(), String> {
+        let copy = self.disk.after_power_cut(&mut self.rng.fork());
+        let scan = Scan::new(&copy).map_err(|e| format!("power cut after recovery: {e}"))?;
+        let found = scan.end().map(|end| end.position);
+        if scan.is_torn() || found != Some(end) {
+            return Err(format!(
+                "power cut after recovery: the log ended at {end:?}, now at {found:?}, torn: {}",
+                scan.is_torn()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Flips a bit in a record that a later one covers, now and then the newest of these.
+    fn rot(&mut self) -> Result<(), String> {
+        if self.rot.is_some() || self.disk.crashed() {
+            return Ok(());
+        }
+        let scan = Scan::new(&self.disk).map_err(|e| format!("before any rot: {e}"))?;
+        let covered: Vec<_> = scan
+            .transactions(Zxid::ZERO)
+            .filter(|record| record.zxid <= self.covered)
+            .collect();
+        if covered.is_empty() {
+            return Ok(());
+        }
+        let chosen = match self.rng.bool() {
+            true => covered.len() - 1,
+            false => self.rng.usize(0..covered.len()),
+        };
+        let record = &covered[chosen];
+        let (name, begin) = scan.place(record).expect("it was read from there");
+        let within = self.rng.usize(0..HEADER + record.payload.len());
+        let (name, offset, bit) = (name.to_owned(), begin as usize + within, self.rng.u32(0..8));
+        self.disk.flip(&name, offset, bit);
+        self.rot = Some((name, offset, bit));
         Ok(())
     }
 
@@ -511,6 +607,17 @@ impl World {
         self.counters.kills += u64::from(!power_cut);
         self.note(if power_cut { b"power cut" } else { b"kill" });
         self.disk.restart(&mut self.rng, power_cut);
+        while let Some(&(at, zxid)) = self.applied_at.front()
+            && at + COVERED_AFTER_US < self.now_us
+        {
+            self.covered = zxid;
+            self.applied_at.pop_front();
+        }
+        // Whoever is dead seals nothing.
+        self.applied_at.clear();
+        if !self.options.short && self.rng.u32(0..8) == 0 {
+            self.rot()?;
+        }
         for link in 0..self.links.len() {
             if self.links[link].conn.take().is_some() {
                 let at = self.links[link].to_client_at.max(self.now_us) - self.now_us;
@@ -605,6 +712,7 @@ impl World {
                 continue;
             };
             if !output.bytes.is_empty() {
+                self.not_detached(link)?;
                 if !self.disk.outside_effect() {
                     return self.die();
                 }
@@ -621,6 +729,18 @@ impl World {
         Ok(())
     }
 
+    /// Nothing of a connection is answered after its session has answered another one's
+    /// ConnectRequest.
+    fn not_detached(&self, link: usize) -> Result<(), String> {
+        let session = self.links[link].session;
+        match self.attached_link.get(&session) {
+            Some(&newer) if newer > link => Err(format!(
+                "connection {link} was answered after its session {session} had moved to {newer}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Notes the moment at which a ConnectResponse left.
     fn answered(&mut self, link: usize, bytes: &[u8]) {
         if self.links[link].answered || bytes.len() < 20 {
@@ -632,6 +752,8 @@ impl World {
             bytes[12..20].try_into().expect("eight bytes"),
         ));
         if timeout > 0 {
+            self.links[link].session = session;
+            self.attached_link.insert(session, link);
             self.attached_xid
                 .insert(session, self.links[link].first_xid);
             self.heard(session, timeout);
@@ -643,6 +765,7 @@ impl World {
         let (session, cxid) = (entry.header.session, entry.header.cxid);
         self.counters.txns += 1;
         self.truth.apply(entry)?;
+        self.applied_at.push_back((self.now_us, entry.header.zxid));
         if cxid > 0
             && self
                 .attached_xid
@@ -906,7 +1029,11 @@ impl World {
                     let op = random_op(&mut self.rng, id);
                     self.request(id, op);
                 }
+                let old = self.current[id];
                 self.connect(id);
+                if let Some(old) = old {
+                    self.keep_asking(old);
+                }
             }
             16..22 => self.request(id, Op::Close),
             22..30 => self.silent_until[id] = self.now_us + self.rng.u64(0..3_000_000),
@@ -949,12 +1076,31 @@ impl World {
             conn: Some(conn),
             heard: true,
             answered: false,
+            session: SessionId::NONE,
             first_xid: self.clients[id].first_xid,
             to_server_at: 0,
             to_client_at: 0,
         });
         self.current[id] = Some(link);
         self.send_to_server(link, bytes);
+    }
+
+    /// Somebody goes on reading on a connection whose session moves away.
+    fn keep_asking(&mut self, link: usize) {
+        let mut nobody = Client::new(self.clients.len());
+        for _ in 0..self.rng.u32(0..6) {
+            let read = Op::Read {
+                path: "/".into(),
+                exists: true,
+                watch: false,
+            };
+            let bytes = nobody.send(read, Zxid::ZERO);
+            let at = self.links[link].to_server_at.max(self.now_us) + self.rng.u64(1..3_000);
+            self.links[link].to_server_at = at;
+            self.counters.stale_requests += 1;
+            let whole = true;
+            self.at(at - self.now_us, Event::ToServer { link, bytes, whole });
+        }
     }
 
     fn drop_link(&mut self, id: usize) {
@@ -1006,6 +1152,13 @@ fn is_full(error: &StartError) -> bool {
         StartError::Io(e) => e.kind() == io::ErrorKind::StorageFull,
         StartError::Unreadable(e) => snap_is_full(e),
     }
+}
+
+fn is_corrupt(error: &StartError) -> bool {
+    matches!(
+        error,
+        StartError::Unreadable(SnapError::Log(RecoveryError::Corrupt { .. }))
+    )
 }
 
 fn snap_is_full(error: &SnapError) -> bool {

@@ -79,7 +79,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 20] {
+fn named(c: &Counters) -> [(&'static str, u64); 23] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -91,6 +91,8 @@ fn named(c: &Counters) -> [(&'static str, u64); 20] {
         ("disconnects", c.disconnects),
         ("steals", c.steals),
         ("expiries", c.expiries),
+        ("stale_requests", c.stale_requests),
+        ("rot_noticed", c.rot_noticed),
         ("snapshots", c.snapshots),
         ("replies", c.replies),
         ("events", c.events),
@@ -100,6 +102,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 20] {
         ("sectors_torn", c.disk.sectors_torn),
         ("names_lost", c.disk.names_lost),
         ("sync_errors", c.disk.sync_errors),
+        ("bits_flipped", c.disk.bits_flipped),
         ("creates_refused", c.disk.full),
     ]
 }
