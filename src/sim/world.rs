@@ -186,6 +186,8 @@ struct World {
     applied_at: VecDeque<(u64, Zxid)>,
     /// A later record or a seal covers everything up to here: rot there must be noticed.
     covered: Zxid,
+    /// Wall clock at each createSession, ms.
+    sessions_made: Vec<i64>,
     /// A flipped bit: file, offset, bit.
     rot: Option<(String, usize, u32)>,
 }
@@ -242,6 +244,7 @@ impl World {
             attached_link: BTreeMap::new(),
             applied_at: VecDeque::new(),
             covered: Zxid::ZERO,
+            sessions_made: Vec::new(),
             rot: None,
         }
     }
@@ -777,6 +780,9 @@ impl World {
                 entry.header.zxid, entry.txn
             ));
         }
+        if matches!(entry.txn, Txn::CreateSession { .. }) {
+            self.sessions_made.push(entry.header.time.0);
+        }
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             self.counters.expiries += 1;
             self.check_expiry(session, txn.stamps.prepared)?;
@@ -1137,7 +1143,13 @@ impl World {
             }
             _ => {
                 self.counters.clock_steps += 1;
-                self.wall_offset -= self.rng.i64(1..40_000_000_000);
+                self.wall_offset -= match self.rng.choice(&self.sessions_made) {
+                    // To shortly before a session was made: what counts on the clock collides.
+                    Some(&made) if self.rng.bool() => {
+                        (self.now().wall.0 - made).max(0) + self.rng.i64(0..40)
+                    }
+                    _ => self.rng.i64(1..40_000_000_000),
+                };
                 if self.rng.bool() {
                     let soon = self.disk.effects() + self.rng.u64(0..40);
                     self.disk.crash_at(Some(soon));
