@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
 const TICK_MS: u64 = 100;
+const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
+const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
 const SEGMENT: u64 = 64 << 10;
 const DISK: u64 = 64 << 20;
 /// After this long a durable batch is covered by a durable seal, µs: the seal's delay, a tick, the
@@ -147,6 +149,8 @@ struct Link {
     answered: bool,
     /// Whose connection it is, once it is answered.
     session: SessionId,
+    /// The session that the ConnectRequest presents, and the timeout that it would get, ms.
+    asks: Option<(SessionId, i32)>,
     first_xid: i32,
     to_server_at: u64,
     to_client_at: u64,
@@ -483,8 +487,8 @@ impl World {
         };
         let shard = ShardConfig {
             tick_time_ms: TICK_MS,
-            session_timeout_min_ms: 2 * TICK_MS as i32,
-            session_timeout_max_ms: 20 * TICK_MS as i32,
+            session_timeout_min_ms: TIMEOUT_MIN_MS,
+            session_timeout_max_ms: TIMEOUT_MAX_MS,
             ..ShardConfig::new(ShardId(0))
         };
         InlineConfig {
@@ -931,6 +935,13 @@ impl World {
             return Ok(());
         };
         member.shard.receive(&member.tree, conn, bytes, now);
+        if let Some((session, timeout_ms)) = self.links[link].asks.take_if(|_| whole) {
+            // It may get a shorter timeout now, and the link be lost before the answer.
+            let last = self.heard_at.get(&session).and_then(VecDeque::back);
+            if last.is_some_and(|&(_, before)| timeout_ms < before) {
+                self.heard(session, timeout_ms);
+            }
+        }
         let session = self.clients[client].session;
         let counts = whole && self.links[link].answered && !self.clients[client].is_closing();
         if counts && self.current[client] == Some(link) {
@@ -1075,6 +1086,7 @@ impl World {
         };
         let conn = member.shard.accept(peer, now);
         let timeout = self.rng.i32(100..2_500);
+        let presented = self.clients[id].session;
         let bytes = self.clients[id].connect(timeout);
         let link = self.links.len();
         self.links.push(Link {
@@ -1083,6 +1095,7 @@ impl World {
             heard: true,
             answered: false,
             session: SessionId::NONE,
+            asks: Some((presented, timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS))),
             first_xid: self.clients[id].first_xid,
             to_server_at: 0,
             to_client_at: 0,
