@@ -20,10 +20,9 @@ fn identities(mut seed: u128) -> Identities {
     })
 }
 
-fn open(
-    disk: &SimStorage,
-    seed: u128,
-) -> Result<(Log<SimStorage>, Vec<(Zxid, Vec<u8>)>), RecoveryError> {
+type Found = Vec<(Zxid, Vec<u8>)>;
+
+fn open(disk: &SimStorage, seed: u128) -> Result<(Log<SimStorage>, Found), RecoveryError> {
     let scan = Scan::new(disk)?;
     let found = scan
         .transactions(Zxid::ZERO)
@@ -174,8 +173,8 @@ fn case_d_stale_bytes_of_a_recycled_segment_are_no_records() {
 #[test]
 fn case_e_a_bad_record_below_d_is_corruption() {
     let (disk, ends) = sealed(4);
-    for nth in 0..4 {
-        let at = offset(ends[nth]) + 100;
+    for (nth, end) in ends.iter().take(4).enumerate() {
+        let at = offset(*end) + 100;
         flip(&disk, &segments(&disk)[0], at);
         let (_, what) = refusal(&disk);
         assert_eq!(

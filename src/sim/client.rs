@@ -619,7 +619,9 @@ impl Client {
             })?;
             match op {
                 Op::Create { .. } => drop(reply.text()?),
-                Op::SetData { .. } => drop(Seen::read(reply)?),
+                Op::SetData { .. } => {
+                    Seen::read(reply)?;
+                }
                 _ => {}
             }
         }

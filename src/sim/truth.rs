@@ -39,8 +39,8 @@ pub enum WatchKind {
     Child,
 }
 
-/// An event of the wire: (type, path).
-pub type Event = (i32, Arc<str>);
+/// When a watch fires: the transaction, and the type of the event.
+pub type Trigger = (Zxid, i32);
 
 struct Version {
     zxid: Zxid,
@@ -53,7 +53,7 @@ pub struct Truth {
     entries: BTreeMap<Zxid, Arc<Entry>>,
     nodes: BTreeMap<Arc<str>, Vec<Version>>,
     /// Per (path, kind): the events that a watch would have seen, by zxid.
-    triggers: BTreeMap<(Arc<str>, WatchKind), Vec<(Zxid, i32)>>,
+    triggers: BTreeMap<(Arc<str>, WatchKind), Vec<Trigger>>,
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
     last: Zxid,
     revealed: Zxid,
@@ -150,7 +150,7 @@ impl Truth {
     }
 
     /// The first event after `since` that a watch of this kind on this path must see.
-    pub fn first_trigger(&self, path: &str, kind: WatchKind, since: Zxid) -> Option<(Zxid, i32)> {
+    pub fn first_trigger(&self, path: &str, kind: WatchKind, since: Zxid) -> Option<Trigger> {
         let all = self.triggers.get(&(Arc::from(path), kind))?;
         all.get(all.partition_point(|(z, _)| *z <= since)).copied()
     }

@@ -428,8 +428,8 @@ impl World {
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Snapshot(zxid) => self.snapshot(zxid),
-            Event::ToServer { link, bytes, whole } => self.to_server(link, &bytes, whole),
-            Event::ToClient { link, bytes } => self.to_client(link, &bytes),
+            Event::ToServer { link, bytes, whole } => self.reach_server(link, &bytes, whole),
+            Event::ToClient { link, bytes } => self.reach_client(link, &bytes),
             Event::ClosedByServer { link } => {
                 self.close_at_client(link);
                 Ok(())
@@ -831,7 +831,7 @@ impl World {
                 self.same_body(zxid, written.root)?;
             }
             Err(_) if self.sync_has_failed() => return self.die(),
-            Err(e) if !self.disk.crashed() && !(self.was_full && snap_is_full(&e)) => {
+            Err(e) if !(self.disk.crashed() || self.was_full && snap_is_full(&e)) => {
                 return Err(format!("no snapshot of {zxid}: {e}"));
             }
             Err(_) => {}
@@ -928,7 +928,7 @@ impl World {
         self.at(at - self.now_us, Event::ToClient { link, bytes });
     }
 
-    fn to_server(&mut self, link: usize, bytes: &[u8], whole: bool) -> Result<(), String> {
+    fn reach_server(&mut self, link: usize, bytes: &[u8], whole: bool) -> Result<(), String> {
         let now = self.now();
         let client = self.links[link].client;
         let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn) else {
@@ -959,7 +959,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
+    fn reach_client(&mut self, link: usize, bytes: &[u8]) -> Result<(), String> {
         let id = self.links[link].client;
         if !self.links[link].heard || self.current[id] != Some(link) {
             return Ok(());

@@ -4,7 +4,7 @@
 /// Bytes of a hexadecimal text, white space ignored.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    assert!(digits.len() % 2 == 0, "an odd number of digits");
+    assert!(digits.len().is_multiple_of(2), "an odd number of digits");
     digits
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
