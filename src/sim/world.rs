@@ -122,6 +122,7 @@ enum Event {
     Synced(SyncTicket<<SimStorage as Storage>::File>),
     Spare(SpareOrder),
     Snapshot(Zxid),
+    Remove(Vec<String>),
     Step {
         client: usize,
     },
@@ -135,7 +136,12 @@ impl Event {
     fn is_members(&self) -> bool {
         matches!(
             self,
-            Event::Turn | Event::Tick | Event::Synced(_) | Event::Spare(_) | Event::Snapshot(_)
+            Event::Turn
+                | Event::Tick
+                | Event::Synced(_)
+                | Event::Spare(_)
+                | Event::Snapshot(_)
+                | Event::Remove(_)
         )
     }
 }
@@ -167,6 +173,7 @@ struct World {
     member: Option<Inline<SimStorage>>,
     incarnation: u32,
     turn_due: bool,
+    helper_free_us: u64,
     links: Vec<Link>,
     clients: Vec<Client>,
     current: Vec<Option<usize>>,
@@ -231,6 +238,7 @@ impl World {
             member: None,
             incarnation: 0,
             turn_due: false,
+            helper_free_us: 0,
             links: Vec::new(),
             clients: (0..clients).map(Client::new).collect(),
             current: vec![None; clients],
@@ -428,6 +436,13 @@ impl World {
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Snapshot(zxid) => self.snapshot(zxid),
+            Event::Remove(names) => {
+                for name in names {
+                    let _ = self.disk.remove(&name);
+                }
+                let _ = self.disk.sync_dir();
+                self.after_member(Ok(()))
+            }
             Event::ToServer { link, bytes, whole } => self.reach_server(link, &bytes, whole),
             Event::ToClient { link, bytes } => self.reach_client(link, &bytes),
             Event::ClosedByServer { link } => {
@@ -609,6 +624,7 @@ impl World {
         self.member = None;
         self.incarnation += 1;
         self.turn_due = false;
+        self.helper_free_us = 0;
         let power_cut = self.rng.u32(0..10) < 7;
         self.counters.power_cuts += u64::from(power_cut);
         self.counters.kills += u64::from(!power_cut);
@@ -697,12 +713,12 @@ impl World {
             return self.die();
         }
         while let Some(order) = self.member.as_mut().and_then(|m| m.pipeline.poll_spare()) {
-            let delay = self.rng.u64(500..30_000);
-            self.at(delay, Event::Spare(order));
+            let takes = self.rng.u64(500..30_000);
+            self.by_helper(takes, Event::Spare(order));
         }
         if let Some(zxid) = self.member.as_mut().and_then(|m| m.poll_snapshot()) {
-            let delay = self.rng.u64(1_000..50_000);
-            self.at(delay, Event::Snapshot(zxid));
+            let takes = self.rng.u64(1_000..50_000);
+            self.by_helper(takes, Event::Snapshot(zxid));
         }
         self.remember_body(None)?;
         self.outputs()
@@ -815,16 +831,22 @@ impl World {
         }
     }
 
+    /// The helper thread works off its jobs one after the other.
+    fn by_helper(&mut self, takes_us: u64, event: Event) {
+        self.helper_free_us = self.helper_free_us.max(self.now_us) + takes_us;
+        self.at(self.helper_free_us - self.now_us, event);
+    }
+
     /// What the helper thread does: make it, purge older ones, remove segments.
     fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
         let made = snap::make(&self.disk, &self.disk, zxid);
         let purged = made.as_ref().ok().map(|_| snap::purge(&self.disk, 3));
         let member = self.member.as_mut().expect("its own event");
         let unneeded = purged.and_then(Result::ok).flatten();
-        for name in member.snapshot_made(made.as_ref().ok(), unneeded) {
-            let _ = self.disk.remove(&name);
+        let remove = member.snapshot_made(made.as_ref().ok(), unneeded);
+        if !remove.is_empty() {
+            self.by_helper(100, Event::Remove(remove));
         }
-        let _ = self.disk.sync_dir();
         match made {
             Ok(written) => {
                 self.counters.snapshots += 1;
