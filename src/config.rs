@@ -6,6 +6,9 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// More serving cores than this have never been tried.
+const SHARDS_MAX: u16 = 64;
+
 /// What the server runs with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -37,6 +40,10 @@ pub struct Config {
     pub jute_maxbuffer: usize,
     /// Which four-letter words are answered.
     pub four_letter_words: Whitelist,
+    /// `shards`: serving cores; `None`: by the machine; 0 = inline.
+    pub shards: Option<u16>,
+    /// `pin`: whether cores are pinned; `None`: only if this process may use a part of the machine.
+    pub pin: Option<bool>,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
     pub allow_volatile_log: bool,
 }
@@ -133,7 +140,7 @@ const NO_EFFECT: [(&str, &str); 21] = [
 ];
 
 /// Keys that are honoured.
-const HONOURED: [&str; 16] = [
+const HONOURED: [&str; 18] = [
     "dataDir",
     "dataLogDir",
     "clientPort",
@@ -149,6 +156,8 @@ const HONOURED: [&str; 16] = [
     "4lw.commands.whitelist",
     "preAllocSize",
     "jute.maxbuffer",
+    "shards",
+    "pin",
     "ringkeeper.allowVolatileLog",
 ];
 
@@ -351,6 +360,8 @@ fn apache_defaults(data_dir: PathBuf) -> Config {
         segment_bytes: SEGMENT_BYTES,
         jute_maxbuffer: JUTE_MAXBUFFER,
         four_letter_words: Whitelist::Words(Vec::new()),
+        shards: None,
+        pin: None,
         allow_volatile_log: false,
     }
 }
@@ -428,6 +439,19 @@ impl Reader {
             "ringkeeper.allowVolatileLog",
             &mut config.allow_volatile_log,
         )?;
+        if self.values.contains_key("shards") {
+            let mut shards = 0;
+            self.number("shards", "a number from 0 to 64", 0u16, &mut shards)?;
+            if shards > SHARDS_MAX {
+                return Err(self.value_error("shards", "a number from 0 to 64"));
+            }
+            config.shards = Some(shards);
+        }
+        if self.values.contains_key("pin") {
+            let mut pin = false;
+            self.boolean("pin", &mut pin)?;
+            config.pin = Some(pin);
+        }
         self.whitelist(config);
         self.session_timeouts(config)?;
         self.warn_about_the_rest();
@@ -627,7 +651,7 @@ mod tests {
                     minSessionTimeout=300\nmaxSessionTimeout=900\nmaxClientCnxns=7\nsnapCount=9\n\
                     autopurge.snapRetainCount=5\nautopurge.purgeInterval=0\n\
                     zookeeper.4lw.commands.whitelist=stat, ruok\\\n  , mntr\npreAllocSize=8192\n\
-                    clientPortListenBacklog=128\njute.maxbuffer=1048576\nringkeeper.allowVolatileLog=TRUE\n";
+                    clientPortListenBacklog=128\njute.maxbuffer=1048576\nringkeeper.allowVolatileLog=TRUE\nshards=3\npin=false\n";
         let Resolved { config, warnings } = file(text).unwrap();
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.client_address.to_string(), "[::1]:2182");
@@ -655,6 +679,7 @@ mod tests {
             config.four_letter_words.allows("mntr") && !config.four_letter_words.allows("cons")
         );
         assert!(config.allow_volatile_log);
+        assert_eq!((config.shards, config.pin), (Some(3), Some(false)));
     }
 
     #[test]

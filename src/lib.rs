@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
+pub mod commit;
 pub mod config;
 pub mod constants;
 pub mod inline;
@@ -19,6 +20,7 @@ pub mod rt;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod shard;
+pub mod sharded;
 pub mod sim;
 pub mod snap;
 pub mod stages;

@@ -4,6 +4,7 @@
 //! its own: no executor and no live tree takes part. This first cut replays into a scratch tree,
 //! which costs the memory of a second tree while it runs.
 
+use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
 use crate::log::{Identities, Log, LogConfig, RecoveryError, Scan};
@@ -12,6 +13,7 @@ use crate::txn::record::{self, RecordError};
 use crate::txn::{Entry, TxnDigest};
 use crate::types::Zxid;
 use std::io;
+use std::sync::Arc;
 
 /// Why no tree could be recovered, or no snapshot made.
 #[derive(Debug, thiserror::Error)]
@@ -165,10 +167,7 @@ fn replay<S: Storage>(
                 log: zxid,
             });
         }
-        let unreadable = |source| SnapError::Record { zxid, source };
-        let entry = record::access(found.payload)
-            .and_then(|r| r.decode())
-            .map_err(unreadable)?;
+        let entry = decode(&found)?;
         tree.apply(&entry);
         if let Some(TxnDigest {
             version: TxnDigest::VERSION,
@@ -188,19 +187,65 @@ fn replay<S: Storage>(
     Ok(replayed)
 }
 
+fn decode(found: &Record<'_>) -> Result<Entry, SnapError> {
+    let unreadable = |source| SnapError::Record {
+        zxid: found.zxid,
+        source,
+    };
+    record::access(found.payload)
+        .and_then(|record| record.decode())
+        .map_err(unreadable)
+}
+
 /// Makes the snapshot of `zxid`, up to which everything in the log is durable. Blocks for long.
 ///
 /// # Errors
 /// [`SnapError`]; nothing is left but a temporary file.
 pub fn make<S: Storage>(data: &S, log: &S, zxid: Zxid) -> Result<Written, SnapError> {
     let (mut tree, ..) = newest_readable(data, Some(zxid))?;
-    let scan = Scan::live(log, zxid)?;
+    let scan = Scan::live(log, tree.last_zxid(), zxid)?;
     replay(&mut tree, &scan, Some(zxid), &mut |_| {})?;
     if tree.last_zxid() != zxid {
         return Err(SnapError::Short(tree.last_zxid()));
     }
     drop(scan);
     write(data, &tree)
+}
+
+/// The transactions behind `after`, as far as `upto`, which is durable; fewer if they come to more
+/// than `bytes_max`. Reads a log that somebody else is writing. Blocks.
+///
+/// # Errors
+/// [`SnapError`]; [`SnapError::Gap`] if the log does not reach back that far.
+pub fn read_log<S: Storage>(
+    log: &S,
+    after: Zxid,
+    upto: Zxid,
+    bytes_max: u64,
+) -> Result<Vec<Arc<Entry>>, SnapError> {
+    let scan = Scan::live(log, after, upto)?;
+    let mut entries = Vec::new();
+    let (mut last, mut bytes) = (after, 0);
+    for found in scan.transactions(after) {
+        let zxid = found.zxid;
+        if zxid > upto || bytes > bytes_max {
+            break;
+        }
+        if zxid != last.next() {
+            return Err(SnapError::Gap {
+                snapshot: last,
+                log: zxid,
+            });
+        }
+        let entry = decode(&found)?;
+        entries.push(Arc::new(entry));
+        bytes += found.payload.len() as u64;
+        last = zxid;
+    }
+    if entries.is_empty() && after < upto {
+        return Err(SnapError::Short(last));
+    }
+    Ok(entries)
 }
 
 /// Writes the tree's state as a snapshot of its last zxid.

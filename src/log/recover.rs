@@ -97,6 +97,22 @@ impl<F: File> Found<F> {
         }
     }
 
+    /// Writes zeroes over what is not zero behind `end`.
+    fn zero_behind(&self, end: Position) -> io::Result<()> {
+        let mut offset = self.header.offset(end) as usize;
+        while offset < self.view.len() {
+            let block = (offset + 1)
+                .next_multiple_of(HEADER_BLOCK)
+                .min(self.view.len());
+            if self.view[offset..block].iter().any(|&byte| byte != 0) {
+                self.file
+                    .write_at(offset as u64, &vec![0; block - offset])?;
+            }
+            offset = block;
+        }
+        Ok(())
+    }
+
     /// Where the file's bytes end, as a position.
     fn limit(&self) -> Position {
         self.header
@@ -127,19 +143,19 @@ impl<S: Storage> Scan<S> {
         Ok(scan)
     }
 
-    /// Reads a log that somebody else is writing, no further than `upto`, below which everything is
-    /// durable. Behind that bytes change while they are read, so nothing there is judged; the
-    /// result must not be opened.
+    /// Reads a log that somebody else is writing, from the segment that holds what follows `after`,
+    /// no further than `upto`, below which everything is durable. Behind that bytes change while
+    /// they are read, so nothing there is judged; the result must not be opened.
     ///
     /// # Errors
     /// [`RecoveryError`].
-    pub fn live(storage: &S, upto: Zxid) -> Result<Scan<S>, RecoveryError> {
-        let mut scan = Scan::read_all(storage, Some(upto))?;
+    pub fn live(storage: &S, after: Zxid, upto: Zxid) -> Result<Scan<S>, RecoveryError> {
+        let mut scan = Scan::read_all(storage, Some((after, upto)))?;
         scan.last_good = scan.segments.len().saturating_sub(1);
         Ok(scan)
     }
 
-    fn read_all(storage: &S, upto: Option<Zxid>) -> Result<Scan<S>, RecoveryError> {
+    fn read_all(storage: &S, live: Option<(Zxid, Zxid)>) -> Result<Scan<S>, RecoveryError> {
         let names = storage.list()?;
         let mut bases: Vec<_> = names
             .iter()
@@ -158,8 +174,13 @@ impl<S: Storage> Scan<S> {
             durable_to: Position(0),
             committed_to: Zxid::ZERO,
         };
-        for (base, name) in bases {
-            let found = scan.read_segment(name, base, upto)?;
+        let upto = live.map(|(_, upto)| upto);
+        if let Some((after, _)) = live {
+            bases.drain(..unneeded(storage, &bases, after)?);
+        }
+        for (nth, &(base, name)) in bases.iter().enumerate() {
+            let next = bases.get(nth + 1).map(|&(base, _)| base);
+            let found = scan.read_segment(name, base, next, upto)?;
             let reached = upto.is_some_and(|upto| found.last_zxid >= Some(upto));
             scan.segments.push(found);
             if reached {
@@ -173,6 +194,7 @@ impl<S: Storage> Scan<S> {
         &mut self,
         name: &str,
         base: Position,
+        next: Option<Position>,
         upto: Option<Zxid>,
     ) -> Result<Found<S::File>, RecoveryError> {
         let file = self.storage.open(name)?;
@@ -202,21 +224,24 @@ impl<S: Storage> Scan<S> {
             last_zxid: None,
             valid_behind: false,
         };
-        self.read_records(&mut found, upto)?;
+        self.read_records(&mut found, next, upto)?;
         Ok(found)
     }
 
     /// Walks the run of valid records, then looks for valid ones behind a bad one: those count for
-    /// D and for nothing else.
+    /// D and for nothing else. The run ends where the `next` segment begins: what stands behind was
+    /// torn off by the recovery that began that one, whether or not its zeroes are on the medium.
     fn read_records(
         &mut self,
         found: &mut Found<S::File>,
+        next: Option<Position>,
         upto: Option<Zxid>,
     ) -> Result<(), RecoveryError> {
         let limit = found.limit();
         let mut at = found.header.base;
         let mut in_run = true;
         while at < limit {
+            in_run &= next != Some(at);
             let record = match found.record(at) {
                 Ok(record) => record,
                 Err(Bad::Newer(format)) => {
@@ -352,7 +377,7 @@ impl<S: Storage> Scan<S> {
         identities: Identities,
         applied: Zxid,
     ) -> io::Result<Log<S>> {
-        let end = self.end().unwrap_or_default();
+        let end = self.resume_at();
         self.clear_tail(end.position)?;
         let mut closed = std::collections::VecDeque::new();
         let mut last_zxid = Zxid::ZERO;
@@ -380,38 +405,71 @@ impl<S: Storage> Scan<S> {
         })
     }
 
+    /// Where the fresh segment begins: segments at the end that hold no transaction are left out,
+    /// or every start would leave one.
+    fn resume_at(&self) -> LogEnd {
+        let end = self.end().unwrap_or_default();
+        let good = self.segments.iter().take(self.last_good + 1);
+        let empty = good.rev().take_while(|found| found.last_zxid.is_none());
+        LogEnd {
+            position: empty.last().map_or(end.position, |found| found.header.base),
+            ..end
+        }
+    }
+
     /// Zeroes what lies behind the end, removes the segments behind it, and syncs all that, and the
-    /// records that only the page cache may hold.
+    /// records that only the page cache may hold: those are written again first, because after a
+    /// failed sync the kernel takes them for clean and a further sync does nothing.
     fn clear_tail(&self, end: Position) -> io::Result<()> {
-        let Some(found) = self.segments.get(self.last_good) else {
-            return Ok(());
-        };
-        let mut offset = found.header.offset(end) as usize;
-        while offset < found.view.len() {
-            let block = (offset + 1)
-                .next_multiple_of(HEADER_BLOCK)
-                .min(found.view.len());
-            if found.view[offset..block].iter().any(|&byte| byte != 0) {
-                found
-                    .file
-                    .write_at(offset as u64, &vec![0; block - offset])?;
+        let behind = |found: &&Found<S::File>| found.header.base >= end;
+        let kept = self.segments.iter().filter(|found| !behind(found));
+        for found in kept {
+            let good = found.end.min(end);
+            if good > self.durable_to {
+                let from = found.header.offset(found.header.base.max(self.durable_to));
+                let again = found.view[from as usize..found.header.offset(good) as usize].to_vec();
+                found.file.write_at(from, &again)?;
             }
-            offset = block;
+            found.zero_behind(good)?;
+            if good > self.durable_to || good == end {
+                found.file.sync()?;
+            }
         }
-        for good in self.segments[..=self.last_good]
-            .iter()
-            .filter(|f| f.end > self.durable_to)
-        {
-            good.file.sync()?;
-        }
-        found.file.sync()?;
-        for torn in &self.segments[self.last_good + 1..] {
-            self.storage.remove(&torn.name)?;
-        }
-        if found.header.base == end {
-            // It holds nothing, and the fresh segment takes its name.
-            self.storage.remove(&found.name)?;
+        // Newest first: no gap, wherever this is interrupted. The fresh segment takes the place of
+        // the one that begins at the end.
+        for torn in self.segments.iter().rev().filter(behind) {
+            if torn.header.base > end {
+                self.storage.remove(&torn.name)?;
+            }
         }
         self.storage.sync_dir()
     }
+}
+
+/// How many of the oldest segments hold nothing behind `after`: those before one whose first
+/// transaction is not behind it.
+fn unneeded<S: Storage>(
+    storage: &S,
+    bases: &[(Position, &String)],
+    after: Zxid,
+) -> Result<usize, RecoveryError> {
+    for (nth, (_, name)) in bases.iter().enumerate().rev() {
+        let view = storage.open(name)?.view()?;
+        let Ok(header) = SegmentHeader::decode(&view) else {
+            return Ok(0); // said when it is read
+        };
+        let mut at = header.base;
+        while let Some(bytes) = view.get(header.offset(at) as usize..)
+            && let Ok(record) = Record::decode(header.identity, at, bytes)
+        {
+            if record.kind == Kind::Txn {
+                if record.zxid <= after {
+                    return Ok(nth);
+                }
+                break;
+            }
+            at = record.end();
+        }
+    }
+    Ok(0)
 }

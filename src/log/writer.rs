@@ -3,7 +3,8 @@
 //! Records are gathered in a buffer; when a sync begins the buffer is written with one call, and
 //! while that sync is in flight the next batch gathers. There is no timer on this path.
 //!
-//! **Roll.** A record that does not fit any more (room for two seals is kept) closes the segment:
+//! **Roll.** A record that does not fit any more (room for three seals is kept: one for the batch
+//! before, one for the last, one that closes) ends the segment:
 //! what is gathered and a seal are written to it, the spare gets its header, is synced, gets its
 //! name, and the directory is synced; only then a record goes into it. The next ticket syncs the
 //! old file, then the new one, so nothing in the new one is acknowledged before the old one.
@@ -265,14 +266,11 @@ impl<S: Storage> Log<S> {
                 (name, file)
             }
         };
-        let header = begin_segment(
-            &storage,
-            &config,
-            &mut identities,
-            &name,
-            &file,
-            end.position,
-        )?;
+        let header = SegmentHeader {
+            identity: Identity(identities()),
+            base: end.position,
+            bytes: config.segment_bytes,
+        };
         let mut log = Log {
             storage,
             config,
@@ -297,8 +295,12 @@ impl<S: Storage> Log<S> {
             poisoned: false,
             end,
         };
+        // The seal is in the file when it gets its name: it may take the place of a segment that
+        // held nothing but such a seal, and what that one said must not be unsaid for a moment.
         log.append_seal();
-        log.sync_now()?;
+        log.write_gathered()?;
+        begin_segment(&log.storage, &log.header, &name, &log.file)?;
+        log.durable = log.end.position;
         Ok(log)
     }
 
@@ -514,7 +516,7 @@ impl<S: Storage> Log<S> {
 
     fn fits(&self, payload: usize) -> bool {
         let end = self.header.offset(self.end.position) + size(payload) as u64;
-        end + 2 * SEAL <= self.header.bytes
+        end + 3 * SEAL <= self.header.bytes
     }
 
     fn push(&mut self, kind: Kind, payload: &[u8]) {
@@ -527,6 +529,8 @@ impl<S: Storage> Log<S> {
             payload,
         };
         self.end.position = record.end();
+        let offset = self.header.offset(self.end.position);
+        assert!(offset <= self.header.bytes, "a segment never grows");
         let before = self.buffer.len();
         record.encode_into(self.header.identity, &mut self.buffer);
         self.recorded = self.durable;
@@ -569,7 +573,12 @@ impl<S: Storage> Log<S> {
             identities,
             ..
         } = self;
-        let header = begin_segment(storage, config, identities, &name, &file, self.end.position)?;
+        let header = SegmentHeader {
+            identity: Identity(identities()),
+            base: self.end.position,
+            bytes: config.segment_bytes,
+        };
+        begin_segment(storage, &header, &name, &file)?;
         self.unsynced.push(std::mem::replace(&mut self.file, file));
         self.closed.push_back(Closed {
             name: std::mem::replace(&mut self.name, segment::name(header.base)),
@@ -582,25 +591,15 @@ impl<S: Storage> Log<S> {
     }
 }
 
-/// Makes a spare the segment that begins at `base`. Header before name, both durable before the
-/// first record.
+/// Makes a spare a segment. Header before name, both durable before the first transaction.
 fn begin_segment<S: Storage>(
     storage: &S,
-    config: &LogConfig,
-    identities: &mut Identities,
+    header: &SegmentHeader,
     spare: &str,
     file: &S::File,
-    base: Position,
-) -> io::Result<SegmentHeader> {
-    let identity = Identity(identities());
-    let header = SegmentHeader {
-        identity,
-        base,
-        bytes: config.segment_bytes,
-    };
+) -> io::Result<()> {
     file.write_at(0, &header.encode())?;
     file.sync()?;
-    storage.rename(spare, &segment::name(base))?;
-    storage.sync_dir()?;
-    Ok(header)
+    storage.rename(spare, &segment::name(header.base))?;
+    storage.sync_dir()
 }

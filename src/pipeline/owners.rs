@@ -346,6 +346,12 @@ impl Owners {
         *known = watermark.max(*known);
     }
 
+    /// As if every session had just been heard of.
+    pub(super) fn hear_all(&mut self, at: Tick) {
+        let all: Vec<SessionId> = self.table.keys().copied().collect();
+        all.into_iter().for_each(|session| self.heard(session, at));
+    }
+
     /// Puts a deadline off; never brings it forward (only an attachment does, with its timeout).
     pub(super) fn heard(&mut self, session: SessionId, at: Tick) {
         let Some(owner) = self.table.get(&session) else {

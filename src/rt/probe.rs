@@ -133,6 +133,12 @@ pub fn writable(directory: &Path) -> io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
+/// CPUs of the machine.
+pub fn online() -> usize {
+    // SAFETY: the call takes no pointer.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+}
+
 /// CPUs that this process may run on.
 pub fn affinity() -> Vec<usize> {
     core_affinity::get_core_ids()

@@ -4,7 +4,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
 
 /// Both ends of a fresh connection.
@@ -29,6 +29,15 @@ pub struct Writer {
 }
 
 impl Socket {
+    /// A connection that another thread has accepted, for the executor of this one.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn adopt(stream: std::net::TcpStream) -> io::Result<Socket> {
+        // SAFETY: the descriptor is a connected socket and is handed over.
+        Socket::new(unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) })
+    }
+
     /// Sets what glommio's accept leaves out.
     pub(super) fn new(stream: TcpStream) -> io::Result<Socket> {
         stream
@@ -51,21 +60,32 @@ impl Socket {
 
     /// Ends the connection with a reset, before any byte.
     pub fn abort(self) {
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
-        let size = size_of::<libc::linger>() as libc::socklen_t;
-        // SAFETY: a valid linger of the size given; the descriptor is open while `reader` lives.
-        unsafe {
-            libc::setsockopt(
-                self.reader.stream.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_LINGER,
-                (&raw const linger).cast(),
-                size,
-            );
-        }
+        // Not shut down in good order first.
+        self.reader.fd.set(None);
+        reset_on_close(self.reader.stream.as_raw_fd());
+    }
+}
+
+/// The same for a socket that no executor has yet.
+pub fn abort(stream: std::net::TcpStream) {
+    reset_on_close(stream.as_raw_fd());
+}
+
+fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let size = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: a valid linger of the size given; the caller has the descriptor open.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size,
+        );
     }
 }
 
@@ -80,8 +100,12 @@ impl Reader {
 }
 
 impl Drop for Reader {
+    /// Ends the connection also for a writer that still waits for the peer on a duplicate.
     fn drop(&mut self) {
-        self.fd.set(None);
+        if let Some(fd) = self.fd.take() {
+            // SAFETY: the descriptor is open until `stream` is dropped; the call takes no pointer.
+            unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const ZERO_PIECE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct FsStorage {
     path: Arc<PathBuf>,
+    /// Kept open: syncing a name must not fail for want of a descriptor.
+    directory: Arc<fs::File>,
 }
 
 /// An open file.
@@ -38,6 +40,7 @@ impl FsStorage {
         fs::create_dir_all(path)?;
         Ok(FsStorage {
             path: Arc::new(path.to_owned()),
+            directory: Arc::new(fs::File::open(path)?),
         })
     }
 
@@ -95,7 +98,7 @@ impl Storage for FsStorage {
         if made.is_err() {
             let _ = self.remove(name);
         }
-        made.map(|()| file)
+        made.map(|()| file).map_err(quota_is_full)
     }
 
     fn open(&self, name: &str) -> io::Result<FsFile> {
@@ -111,7 +114,15 @@ impl Storage for FsStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        fs::File::open(&*self.path)?.sync_all()
+        self.directory.sync_all()
+    }
+}
+
+/// A quota that is used up is a full disk.
+fn quota_is_full(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => io::Error::from(io::ErrorKind::StorageFull),
+        _ => error,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The edge of the inline placement: sockets on one side, the shard on the other, one executor.
+//! The edge: sockets on one side, a shard on the other, one executor.
 //!
 //! One task reads each connection and feeds the bytes to the shard; one task makes the turns. A
 //! read only marks that a turn is due, so everything that the kernel had ready is read before the
@@ -7,15 +7,16 @@
 //! What bounds what: a connection whose output stands above its limit, or whose shard is out of
 //! credits, is not read (its peer meets TCP's own back-pressure). What the kernel did not take is
 //! held once per connection, and no further output is taken from the shard before it is gone: there
-//! it counts, and the shard closes a connection that does not drain.
+//! it counts, and the shard closes a connection that does not drain. A connection that does not say
+//! in time what it wants, or does not take its last bytes in time, is ended.
 
 use super::fourletter;
-use super::state::Shared;
+use super::front::Front;
 use crate::rt::listener::Listener;
 use crate::rt::socket::{Reader, Socket, Writer};
 use crate::rt::{self, Event};
-use crate::shard::Peer;
 use crate::shard::edge::{FirstBytes, first_bytes};
+use crate::shard::{Output, Peer};
 use crate::types::ConnId;
 use std::cell::Cell;
 use std::io;
@@ -31,8 +32,10 @@ const READ_MAX: usize = 64 << 10;
 pub struct Wire {
     /// The socket's writing end.
     pub writer: Writer,
-    /// A task is waiting for the kernel to take more.
+    /// Output was taken from the shard, and the kernel has not taken all of it.
     pub draining: Cell<bool>,
+    /// There was more meanwhile.
+    pub held_up: Cell<bool>,
     /// Close when everything is handed over.
     pub closing: Cell<bool>,
     /// Wakes the reading task: input may be wanted again.
@@ -40,26 +43,43 @@ pub struct Wire {
 }
 
 /// Accepts connections until the executor ends.
-pub async fn accept(shared: Rc<Shared>, listener: Listener) {
+pub async fn accept(front: Rc<Front>, listener: Listener) {
     loop {
         let (socket, peer) = listener.accept().await;
-        if shared.is_stopping() || !shared.admit(peer.ip()) {
+        if front.process.is_stopping() || !front.process.admit(peer.ip()) {
             socket.abort();
             continue;
         }
-        let shared = shared.clone();
-        rt::spawn(async move {
-            connection(&shared, socket, peer).await;
-            shared.leave(peer.ip());
-        });
+        serve(&front, socket, peer);
     }
 }
 
+/// Serves a connection that was admitted.
+pub fn serve(front: &Rc<Front>, socket: Socket, peer: SocketAddr) {
+    serve_and(front, socket, peer, || {});
+}
+
+/// The same; `gone` is called when it has ended.
+pub fn serve_and(
+    front: &Rc<Front>,
+    socket: Socket,
+    peer: SocketAddr,
+    gone: impl FnOnce() + 'static,
+) {
+    let front = front.clone();
+    rt::spawn(async move {
+        connection(&front, socket, peer).await;
+        front.process.leave(peer.ip());
+        gone();
+    });
+}
+
 /// One connection from its first byte to its end.
-async fn connection(shared: &Rc<Shared>, socket: Socket, peer: SocketAddr) {
+async fn connection(front: &Rc<Front>, socket: Socket, peer: SocketAddr) {
     let Socket { mut reader, writer } = socket;
     let mut first = [0u8; READ_MIN];
     let mut have = 0;
+    let in_time = front.expect_first_bytes(&writer);
     let opening = loop {
         match first_bytes(&first[..have]) {
             FirstBytes::NeedMore => {}
@@ -67,20 +87,22 @@ async fn connection(shared: &Rc<Shared>, socket: Socket, peer: SocketAddr) {
         }
         match reader.read(&mut first[have..]).await {
             Ok(n) if n > 0 => have += n,
-            _ => return,
+            _ => break FirstBytes::Interrupt,
         }
     };
     match opening {
         FirstBytes::FourLetter(word) => {
-            if let Some(text) = fourletter::answer(shared, word, peer) {
+            if let Some(text) = fourletter::answer(front, word, peer).await {
                 let _ = writer.send_all(text.as_bytes()).await;
             }
         }
         FirstBytes::Interrupt | FirstBytes::NeedMore => {}
         FirstBytes::Frame => {
+            in_time.set(true);
             let wire = Rc::new(Wire {
                 writer,
                 draining: Cell::new(false),
+                held_up: Cell::new(false),
                 closing: Cell::new(false),
                 resume: Event::default(),
             });
@@ -88,19 +110,21 @@ async fn connection(shared: &Rc<Shared>, socket: Socket, peer: SocketAddr) {
                 address: java_text(peer.ip()),
                 port: peer.port(),
             };
-            let conn = shared.open(&wire, peer);
-            shared.receive(conn, &first[..have]);
-            read(shared, &wire, conn, &mut reader).await;
-            shared.closed(conn);
+            if let Some(conn) = front.open(&wire, peer) {
+                front.receive(conn, &first[..have]);
+                read(front, &wire, conn, &mut reader).await;
+                front.closed(conn);
+            }
         }
     }
+    in_time.set(true);
 }
 
 /// Reads until the peer, the socket or the shard ends it.
-async fn read(shared: &Rc<Shared>, wire: &Wire, conn: ConnId, reader: &mut Reader) {
+async fn read(front: &Rc<Front>, wire: &Wire, conn: ConnId, reader: &mut Reader) {
     let mut buffer = vec![0u8; READ_MIN];
     loop {
-        while !shared.wants_input(conn) {
+        while !front.wants_input(conn) {
             wire.resume.wait().await;
             if wire.closing.get() && !wire.draining.get() {
                 return;
@@ -108,7 +132,7 @@ async fn read(shared: &Rc<Shared>, wire: &Wire, conn: ConnId, reader: &mut Reade
         }
         match reader.read(&mut buffer).await {
             Ok(n) if n > 0 => {
-                shared.receive(conn, &buffer[..n]);
+                front.receive(conn, &buffer[..n]);
                 if n == buffer.len() && n < READ_MAX {
                     buffer.resize(n * 4, 0);
                 } else if n * 16 < buffer.len() && buffer.len() > READ_MIN {
@@ -120,10 +144,17 @@ async fn read(shared: &Rc<Shared>, wire: &Wire, conn: ConnId, reader: &mut Reade
     }
 }
 
-/// Hands a turn's output to the kernel without waiting; what it does not take is left to a task,
-/// and `drained` is called when that has gone.
-pub fn send(wire: &Rc<Wire>, bytes: Vec<u8>, close: bool, drained: impl FnOnce() + 'static) {
-    wire.closing.set(close);
+/// Hands a turn's output to the kernel without waiting; what it does not take is left to a task.
+/// The wire is marked as draining; one output is under way at a time.
+pub fn send(front: &Rc<Front>, wire: &Rc<Wire>, conn: ConnId, output: Output) {
+    wire.closing.set(output.close);
+    if output.reset {
+        // Whoever still waits for the kernel on this connection sees its end.
+        wire.writer.shutdown();
+        wire.resume.notify();
+        return;
+    }
+    let bytes = output.bytes;
     let sent = match wire.writer.send_now(&bytes) {
         Ok(n) => n,
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
@@ -131,22 +162,23 @@ pub fn send(wire: &Rc<Wire>, bytes: Vec<u8>, close: bool, drained: impl FnOnce()
         Err(_) => bytes.len(),
     };
     if sent == bytes.len() {
-        finish(wire);
+        finish(front, wire, conn);
         return;
     }
-    wire.draining.set(true);
-    let wire = wire.clone();
+    if output.close {
+        front.expect_drained(wire);
+    }
+    let (front, wire) = (front.clone(), wire.clone());
     rt::spawn(async move {
         if wire.writer.send_all(&bytes[sent..]).await.is_err() {
             wire.writer.shutdown();
         }
-        wire.draining.set(false);
-        finish(&wire);
-        drained();
+        finish(&front, &wire, conn);
     });
 }
 
-fn finish(wire: &Wire) {
+fn finish(front: &Front, wire: &Wire, conn: ConnId) {
+    front.drained(wire, conn);
     if wire.closing.get() {
         wire.writer.shutdown();
     }

@@ -2,8 +2,8 @@
 //! compares the table in `docs/exit-codes.md` with this one.
 
 use super::run::RunError;
+use crate::commit::StartError;
 use crate::config::ConfigError;
-use crate::inline::StartError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
 use crate::pipeline::Fatal;
@@ -188,6 +188,7 @@ impl From<&RunError> for Exit {
             RunError::Start(StartError::Unreadable(e)) => of_snap(e),
             RunError::Start(StartError::Io(e)) => of_io(e),
             RunError::Runtime(_) => Exit::Unexpected,
+            RunError::PortInUse(_) => Exit::PortInUse,
             RunError::Seal(_) => Exit::LogFailed,
         }
     }

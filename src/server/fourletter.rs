@@ -1,13 +1,116 @@
 //! Four-letter words (client.md §8.1, §8.2): operators' scripts parse these texts byte by byte.
 
-use super::state::Shared;
-use crate::inline::Inline;
+use super::edge::java_text;
+use super::front::{Front, Side};
+use super::process::Process;
+use crate::commit::Commit;
+use crate::log::LogCounters;
+use crate::pipeline;
+use crate::rt;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
-use crate::shard::{ConnStats, Latency};
+use crate::shard::{ConnStats, Latency, Shard, ShardStats};
 use crate::stages::{Stage, Stages};
+use crate::tree::Tree;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Words of Apache's server (client.md §8.2).
+const KNOWN: [&str; 19] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "envi", "dirs", "crst", "srst",
+    "wchs", "wchc", "wchp", "gtmk", "stmk", "hash", "lead",
+];
+/// Ours.
+const OURS: [&str; 1] = ["stgs"];
+/// Those of them that are there.
+const ANSWERED: [&str; 9] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "stgs",
+];
+/// How long a shard that was held still may take to reach what was shown already, ms.
+const CATCH_UP_MS: u64 = 5000;
+
+/// What a serving core shows of itself.
+pub struct FrontPart {
+    connections: Vec<ConnStats>,
+    stats: ShardStats,
+    stages: Stages,
+}
+
+impl FrontPart {
+    /// Now.
+    pub fn of(shard: &Shard) -> FrontPart {
+        FrontPart {
+            connections: shard.connections().collect(),
+            stats: shard.stats(),
+            stages: shard.stages().clone(),
+        }
+    }
+}
+
+/// What the core that orders shows of itself.
+pub struct CommitPart {
+    counters: pipeline::Counters,
+    log: LogCounters,
+    segments: usize,
+    full: bool,
+    stages: Stages,
+}
+
+impl CommitPart {
+    /// Now.
+    pub fn of(commit: &Commit<FsStorage>) -> CommitPart {
+        let log = commit.pipeline.log();
+        CommitPart {
+            counters: commit.pipeline.counters(),
+            log: log.counters(),
+            segments: log.segments(),
+            full: log.is_full(),
+            stages: commit.pipeline.stages().clone(),
+        }
+    }
+}
+
+/// What all cores said.
+struct Gathered<'a> {
+    process: &'a Process,
+    fronts: Vec<FrontPart>,
+    commit: Option<CommitPart>,
+}
+
+impl Gathered<'_> {
+    fn connections(&self) -> impl Iterator<Item = &ConnStats> {
+        self.fronts.iter().flat_map(|part| &part.connections)
+    }
+
+    fn latency(&self) -> Latency {
+        let mut latency = Latency::default();
+        for part in &self.fronts {
+            latency.merge(&part.stats.latency);
+        }
+        latency
+    }
+
+    fn sum(&self, of: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.fronts.iter().map(|part| of(&part.stats)).sum()
+    }
+
+    fn received(&self) -> u64 {
+        self.sum(|stats| stats.received) + self.process.words.load(Relaxed)
+    }
+
+    fn stages(&self) -> Stages {
+        let mut stages = Stages::default();
+        for part in &self.fronts {
+            stages.merge(&part.stages);
+        }
+        if let Some(commit) = &self.commit {
+            stages.merge(&commit.stages);
+        }
+        stages
+    }
+}
 
 /// What clients take for the server's version, with our commit as the build id.
 pub const VERSION: &str = concat!(
@@ -18,40 +121,78 @@ pub const VERSION: &str = concat!(
 );
 
 /// The answer to a word; `None` for one that this server does not have: the connection closes.
-pub fn answer(shared: &Shared, word: [u8; 4], asking: SocketAddr) -> Option<String> {
+pub async fn answer(front: &Front, word: [u8; 4], asking: SocketAddr) -> Option<String> {
+    let process = &*front.process;
     let word = std::str::from_utf8(&word).ok()?;
-    let known = [
-        "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "stgs",
-    ];
-    if !known.contains(&word) {
+    if !KNOWN.contains(&word) && !OURS.contains(&word) {
         return None;
     }
-    if !shared.config.four_letter_words.allows(word) {
+    if !process.config.four_letter_words.allows(word) {
         return Some(format!(
             "{word} is not executed because it is not in the whitelist.\n"
         ));
     }
-    shared.words.set(shared.words.get() + 1);
+    if !ANSWERED.contains(&word) {
+        return None;
+    }
+    process.words.fetch_add(1, Relaxed);
     if word == "ruok" {
         return Some("imok".into());
     }
-    let inline = shared.inline.borrow();
-    let Some(inline) = inline.as_ref() else {
-        return Some("This ZooKeeper instance is not currently serving requests\n".into());
+    let switchboard = front.with_side(|side| match side {
+        Side::Inline(_) => None,
+        Side::Replica(seat) => Some(seat.switchboard.clone()),
+    });
+    let (fronts, commit) = match switchboard {
+        Some(Some(switchboard)) => switchboard.ask(process).await,
+        Some(None) => (front.part().into_iter().collect(), front.commit_part()),
+        None => (Vec::new(), None),
     };
-    Some(match word {
+    let gathered = Gathered {
+        process,
+        fronts,
+        commit,
+    };
+    let until = process.now().tick.after(CATCH_UP_MS);
+    loop {
+        let text = front
+            .with_side(|side| may_speak(side).then(|| text(&gathered, side.tree(), word, asking)));
+        match text {
+            Some(Some(text)) => return Some(text),
+            Some(None) if process.now().tick < until => rt::sleep(Duration::from_millis(1)).await,
+            _ => return Some("This ZooKeeper instance is not currently serving requests\n".into()),
+        }
+    }
+}
+
+/// Whether the state is not older than what was shown before; nothing older is shown afterwards.
+fn may_speak(side: &mut Side) -> bool {
+    match side {
+        Side::Inline(_) => true,
+        Side::Replica(seat) => {
+            let may = seat.replica.may_execute();
+            if may {
+                seat.replica.speak();
+            }
+            may
+        }
+    }
+}
+
+fn text(gathered: &Gathered<'_>, tree: &Tree, word: &str, asking: SocketAddr) -> String {
+    match word {
         "srvr" => format!(
             "Zookeeper version: {VERSION}\n{}",
-            server_lines(shared, inline)
+            server_lines(gathered, tree)
         ),
-        "stat" => stat(shared, inline, asking),
-        "mntr" => mntr(shared, inline),
-        "conf" => conf(shared),
-        "cons" => cons(inline),
+        "stat" => stat(gathered, tree, asking),
+        "mntr" => mntr(gathered, tree),
+        "conf" => conf(gathered.process),
+        "cons" => cons(gathered),
         "isro" => "rw".into(),
-        "stgs" => stages(inline).dump(),
-        _ => dump(inline),
-    })
+        "stgs" => gathered.stages().dump(),
+        _ => dump(tree),
+    }
 }
 
 /// Integers as integers, others with one to four digits.
@@ -75,48 +216,55 @@ fn latency_line(latency: &Latency) -> String {
 }
 
 /// From `Latency` on, the same in `srvr` and `stat`.
-fn server_lines(shared: &Shared, inline: &Inline<FsStorage>) -> String {
-    let stats = inline.shard.stats();
+fn server_lines(gathered: &Gathered<'_>, tree: &Tree) -> String {
     format!(
         "Latency min/avg/max: {}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\n\
          Zxid: {:#x}\nMode: standalone\nNode count: {}\n",
-        latency_line(&stats.latency),
-        stats.received + shared.words.get(),
-        stats.sent,
-        shared.connections(),
-        stats.outstanding,
-        inline.tree.last_zxid().0,
-        inline.tree.node_count(),
+        latency_line(&gathered.latency()),
+        gathered.received(),
+        gathered.sum(|stats| stats.sent),
+        gathered.process.connections(),
+        gathered.sum(|stats| stats.outstanding as u64),
+        tree.last_zxid().0,
+        tree.node_count(),
     )
+}
+
+/// An address and a port as Java writes them.
+fn endpoint(address: &str, port: u16) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
 }
 
 /// `/address:port[interests](queued=…,recved=…,sent=…`, without the closing parenthesis.
 fn connection(c: &ConnStats) -> String {
-    let address = match c.peer.address.contains(':') {
-        true => format!("[{}]", c.peer.address),
-        false => c.peer.address.clone(),
-    };
     let interests = i32::from(c.reading) | i32::from(c.writing) << 2;
     format!(
-        " /{address}:{}[{interests:x}](queued={},recved={},sent={}",
-        c.peer.port, c.queued, c.received, c.sent
+        " /{}[{interests:x}](queued={},recved={},sent={}",
+        endpoint(&c.peer.address, c.peer.port),
+        c.queued,
+        c.received,
+        c.sent
     )
 }
 
-fn stat(shared: &Shared, inline: &Inline<FsStorage>, asking: SocketAddr) -> String {
+fn stat(gathered: &Gathered<'_>, tree: &Tree, asking: SocketAddr) -> String {
     let mut text = format!("Zookeeper version: {VERSION}\nClients:\n");
-    for c in inline.shard.connections() {
-        text += &connection(&c);
+    for c in gathered.connections() {
+        text += &connection(c);
         text += ")\n";
     }
+    let asking = endpoint(&java_text(asking.ip()), asking.port());
     let _ = writeln!(text, " /{asking}[0](queued=0,recved=1,sent=0)\n");
-    text + &server_lines(shared, inline)
+    text + &server_lines(gathered, tree)
 }
 
-fn cons(inline: &Inline<FsStorage>) -> String {
+fn cons(gathered: &Gathered<'_>) -> String {
     let mut text = String::new();
-    for c in inline.shard.connections() {
-        text += &connection(&c);
+    for c in gathered.connections() {
+        text += &connection(c);
         if let Some(session) = &c.session {
             let _ = write!(
                 text,
@@ -142,17 +290,17 @@ fn cons(inline: &Inline<FsStorage>) -> String {
     text + "\n"
 }
 
-fn conf(shared: &Shared) -> String {
-    let c = &shared.config;
+fn conf(process: &Process) -> String {
+    let c = &process.config;
     format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\n\
          tickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\n\
          clientPortListenBacklog={}\nserverId=0\n",
         c.client_address.port(),
-        shared.data.path().display(),
-        shared.data.bytes(),
-        shared.log.path().display(),
-        shared.log.bytes(),
+        process.data.path().display(),
+        process.data.bytes(),
+        process.log.path().display(),
+        process.log.bytes(),
         c.tick_time_ms,
         c.max_client_connections,
         c.session_timeout_min_ms,
@@ -162,16 +310,16 @@ fn conf(shared: &Shared) -> String {
 }
 
 /// Sessions and the ephemerals that they own.
-fn dump(inline: &Inline<FsStorage>) -> String {
+fn dump(tree: &Tree) -> String {
     let mut text = format!(
         "SessionTracker dump:\nGlobal Sessions({}):\n",
-        inline.tree.sessions().len()
+        tree.sessions().len()
     );
     let mut owners = 0;
     let mut owned = String::new();
-    for (id, timeout_ms) in inline.tree.sessions() {
+    for (id, timeout_ms) in tree.sessions() {
         let _ = writeln!(text, "{id}\t{timeout_ms}ms");
-        let mut paths = inline.tree.ephemerals(id).peekable();
+        let mut paths = tree.ephemerals(id).peekable();
         if paths.peek().is_some() {
             owners += 1;
             let _ = writeln!(owned, "{id}:");
@@ -183,35 +331,33 @@ fn dump(inline: &Inline<FsStorage>) -> String {
     text + &format!("ephemeral nodes dump:\nSessions with Ephemerals ({owners}):\n{owned}")
 }
 
-fn stages(inline: &Inline<FsStorage>) -> Stages {
-    let mut stages = inline.pipeline.stages().clone();
-    stages.merge(inline.shard.stages());
-    stages
-}
-
 /// Keys and values of `mntr`, without the `zk_` prefix.
-fn mntr(shared: &Shared, inline: &Inline<FsStorage>) -> String {
-    let stats = inline.shard.stats();
-    let log = inline.pipeline.log().counters();
-    let pipeline = inline.pipeline.counters();
-    let tree = &inline.tree;
+fn mntr(gathered: &Gathered<'_>, tree: &Tree) -> String {
+    let process = gathered.process;
+    let latency = gathered.latency();
     let number = |n: u64| n.to_string();
     let mut rows: Vec<(String, String)> = [
         ("version", VERSION.to_owned()),
         ("server_state", "standalone".to_owned()),
         ("ringkeeper_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("avg_latency", decimal(stats.latency.average_ms())),
-        ("min_latency", number(stats.latency.min_ms)),
-        ("max_latency", number(stats.latency.max_ms)),
+        ("avg_latency", decimal(latency.average_ms())),
+        ("min_latency", number(latency.min_ms)),
+        ("max_latency", number(latency.max_ms)),
+        ("packets_received", number(gathered.received())),
+        ("packets_sent", number(gathered.sum(|stats| stats.sent))),
         (
-            "packets_received",
-            number(stats.received + shared.words.get()),
+            "num_alive_connections",
+            number(process.connections().into()),
         ),
-        ("packets_sent", number(stats.sent)),
-        ("num_alive_connections", number(shared.connections().into())),
-        ("outstanding_requests", number(stats.outstanding as u64)),
+        (
+            "outstanding_requests",
+            number(gathered.sum(|stats| stats.outstanding as u64)),
+        ),
         ("znode_count", number(tree.node_count() as u64)),
-        ("watch_count", number(stats.watches.total as u64)),
+        (
+            "watch_count",
+            number(gathered.sum(|stats| stats.watches.total as u64)),
+        ),
         ("ephemerals_count", number(tree.ephemeral_count() as u64)),
         (
             "approximate_data_size",
@@ -224,26 +370,26 @@ fn mntr(shared: &Shared, inline: &Inline<FsStorage>) -> String {
         ("max_file_descriptor_count", number(probe::open_files())),
         ("global_sessions", number(tree.sessions().len() as u64)),
         ("local_sessions", number(0)),
-        ("uptime", number(shared.now().tick.0)),
-        ("commit_count", number(pipeline.ordered)),
-        ("stale_sessions_expired", number(pipeline.expired)),
-        ("log_records", number(log.records)),
-        ("log_bytes", number(log.bytes)),
-        ("log_syncs", number(log.syncs)),
-        ("log_seals", number(log.seals)),
-        (
-            "log_segments",
-            number(inline.pipeline.log().segments() as u64),
-        ),
-        (
-            "log_disk_full",
-            number(inline.pipeline.log().is_full().into()),
-        ),
-        ("requests_refused", number(pipeline.refused)),
+        ("uptime", number(process.now().tick.0)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    let stages = stages(inline);
+    if let Some(part) = &gathered.commit {
+        let CommitPart { counters, log, .. } = part;
+        let of_commit = [
+            ("commit_count", counters.ordered),
+            ("stale_sessions_expired", counters.expired),
+            ("requests_refused", counters.refused),
+            ("log_records", log.records),
+            ("log_bytes", log.bytes),
+            ("log_syncs", log.syncs),
+            ("log_seals", log.seals),
+            ("log_segments", part.segments as u64),
+            ("log_disk_full", part.full.into()),
+        ];
+        rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
+    }
+    let stages = gathered.stages();
     for stage in Stage::ALL {
         let summary = stages.summary(stage);
         let name = stage.name();

@@ -4,9 +4,12 @@ mod cli;
 mod edge;
 pub mod exit;
 pub mod fourletter;
+mod front;
+mod jobs;
 pub mod preflight;
+mod process;
 mod run;
-mod state;
+mod shards;
 
 pub use cli::main;
 pub use run::{Ready, RunError, run};

@@ -287,6 +287,13 @@ impl Shard {
         output
     }
 
+    /// Whether a connection has ended and nothing more is to be written: the driver need not wait
+    /// for what it has taken.
+    pub fn is_discarded(&self, conn: ConnId) -> bool {
+        let discarded = Phase::Ended { discard: true };
+        self.conns.get(conn).is_some_and(|c| c.phase == discarded)
+    }
+
     /// Whether the driver should read. False while frames wait for the handshake, for credits or
     /// for room in the output, and when the connection is about to close.
     pub fn wants_input(&self, conn: ConnId) -> bool {

@@ -8,7 +8,7 @@
 //! | synced bytes | | survive, always |
 //! | creates, renames, unlinks since `sync_dir` | visible at once | a prefix of them survives, in order (journalled metadata) |
 //! | a file whose size was never synced | | any size from what was synced to what was written, by sectors |
-//! | `sync` | may fail once when told to (the process must die) | the bytes of a failed sync count as unsynced |
+//! | `sync` | may fail once when told to (the process must die); what it should have written stays readable and counts as clean: no later sync writes it | it is lost |
 //! | `create`, growing writes | fail when the capacity is reached | |
 //! | synced bytes, when told to | | one bit rots, until it is mended |
 //!
@@ -427,13 +427,20 @@ impl File for SimFile {
     fn sync(&self) -> io::Result<()> {
         let disk = &mut *self.disk.0.borrow_mut();
         disk.effect()?;
-        if std::mem::take(&mut disk.fail_next_sync) {
+        let failed = std::mem::take(&mut disk.fail_next_sync);
+        let inode = &mut disk.inodes[self.inode];
+        let pending = std::mem::take(&mut inode.pending);
+        if failed {
             disk.faults.sync_errors += 1;
             return Err(io::Error::other("simulated fsync error"));
         }
-        let inode = &mut disk.inodes[self.inode];
-        inode.pending.clear();
-        inode.durable.clone_from(&inode.now);
+        for (offset, bytes) in pending {
+            let end = offset + bytes.len();
+            if inode.durable.len() < end {
+                inode.durable.resize(end, 0);
+            }
+            inode.durable[offset..end].copy_from_slice(&bytes);
+        }
         Ok(())
     }
 }

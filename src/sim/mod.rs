@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod disk;
+mod machine;
 pub mod truth;
 pub mod world;
 

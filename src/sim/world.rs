@@ -5,8 +5,9 @@
 
 use super::client::{Client, Op, Phase, random_op};
 use super::disk::{DiskFaults, SimStorage};
+use super::machine::{Machine, MachineConfig};
 use super::truth::Truth;
-use crate::inline::{Inline, InlineConfig, StartError};
+use crate::commit::{CommitConfig, StartError};
 use crate::lane::Committed;
 use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
@@ -14,6 +15,7 @@ use crate::log::storage::Storage;
 use crate::log::{LogConfig, RecoveryError, Scan, SpareOrder, SyncTicket};
 use crate::pipeline::PipelineConfig;
 use crate::shard::{Peer, ShardConfig};
+use crate::sharded::{CatchUp, RingLimits};
 use crate::snap::{self, SnapError};
 use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
@@ -33,6 +35,10 @@ const DISK: u64 = 64 << 20;
 /// After this long a durable batch is covered by a durable seal, µs: the seal's delay, a tick, the
 /// slowest sync before it and its own.
 const COVERED_AFTER_US: u64 = 500_000;
+/// How long a re-attachment may wait in a shard that is held still, µs.
+const ASKED_FOR_US: u64 = 4_000_000;
+/// What a catch-up reads at once, bytes.
+const READ_MAX: u64 = 20_000;
 /// Wall clock at virtual time 0.
 const WALL: i64 = 1_790_000_000_000;
 
@@ -45,6 +51,8 @@ pub struct Options {
     pub crash_at: Option<u64>,
     /// A short run without random faults, for a crash after every effect.
     pub short: bool,
+    /// Serving shards; 0 = inline.
+    pub shards: u16,
 }
 
 /// How often each thing happened.
@@ -72,6 +80,12 @@ pub struct Counters {
     pub stale_requests: u64,
     /// Bits that rotted in a synced and covered record, and were noticed.
     pub rot_noticed: u64,
+    /// Shards held still.
+    pub stalls: u64,
+    /// Shards that fell too far behind and were detached.
+    pub detached: u64,
+    /// Shards that caught up from the log and came back.
+    pub rejoined: u64,
     /// Sessions that expired.
     pub expiries: u64,
     /// Snapshots made.
@@ -104,6 +118,11 @@ pub struct Outcome {
 enum Event {
     Turn,
     Tick,
+    /// A shard's own turn, its tick, and the end of a time in which it was held still.
+    ShardTurn(u16),
+    ShardTick(u16),
+    /// The log is read for a shard that was detached.
+    CatchUp(CatchUp),
     ToServer {
         link: usize,
         bytes: Vec<u8>,
@@ -138,6 +157,9 @@ impl Event {
             self,
             Event::Turn
                 | Event::Tick
+                | Event::ShardTurn(_)
+                | Event::ShardTick(_)
+                | Event::CatchUp(_)
                 | Event::Synced(_)
                 | Event::Spare(_)
                 | Event::Snapshot(_)
@@ -146,8 +168,16 @@ impl Event {
     }
 }
 
+/// What the kernel has for a shard.
+enum Arrived {
+    Bytes(Vec<u8>),
+    End,
+}
+
 struct Link {
     client: usize,
+    /// The shard that serves it.
+    shard: u16,
     conn: Option<ConnId>,
     /// The client still listens.
     heard: bool,
@@ -162,6 +192,19 @@ struct Link {
     to_client_at: u64,
 }
 
+impl Machine {
+    fn arrive(&mut self, link: &mut Link, arrived: Arrived, now: Now) {
+        match (arrived, link.conn) {
+            (_, None) => {}
+            (Arrived::Bytes(bytes), Some(conn)) => self.receive(link.shard, conn, &bytes, now),
+            (Arrived::End, Some(conn)) => {
+                link.conn = None;
+                self.closed(link.shard, conn, now);
+            }
+        }
+    }
+}
+
 struct World {
     rng: fastrand::Rng,
     options: Options,
@@ -170,7 +213,11 @@ struct World {
     queue: BTreeMap<(u64, u64), (u32, Event)>,
     sequence: u64,
     disk: SimStorage,
-    member: Option<Inline<SimStorage>>,
+    member: Option<Machine>,
+    /// Until when each shard is held still, µs; what reaches it meanwhile waits in the kernel.
+    held_until: Vec<u64>,
+    kernel: Vec<Vec<(usize, Arrived)>>,
+    shard_due: Vec<bool>,
     incarnation: u32,
     turn_due: bool,
     helper_free_us: u64,
@@ -183,6 +230,9 @@ struct World {
     shown: Zxid,
     /// When each session was last heard of, µs, latest last, and its timeout at that moment, ms.
     heard_at: BTreeMap<SessionId, VecDeque<(u64, i32)>>,
+    /// Timeouts that re-attachments asked for, and when, µs: one may be granted although its link
+    /// is lost before the answer, also after a later one that another shard was quicker with.
+    asked: BTreeMap<SessionId, Vec<(u64, i32)>>,
     /// Per session: the first xid of the connection that was last answered.
     attached_xid: BTreeMap<SessionId, i32>,
     bodies: BTreeMap<Zxid, [u8; 32]>,
@@ -236,6 +286,9 @@ impl World {
             sequence: 0,
             disk: SimStorage::new(DISK),
             member: None,
+            held_until: vec![0; usize::from(options.shards)],
+            kernel: (0..options.shards).map(|_| Vec::new()).collect(),
+            shard_due: vec![false; usize::from(options.shards)],
             incarnation: 0,
             turn_due: false,
             helper_free_us: 0,
@@ -246,6 +299,7 @@ impl World {
             truth: Truth::new(start),
             shown: Zxid::ZERO,
             heard_at: BTreeMap::new(),
+            asked: BTreeMap::new(),
             attached_xid: BTreeMap::new(),
             bodies: BTreeMap::new(),
             hash: blake3::Hasher::new(),
@@ -326,6 +380,11 @@ impl World {
 
     fn calm_down(&mut self) -> Result<(), String> {
         self.calm = true;
+        self.held_until.fill(0);
+        self.shard_due.fill(false);
+        if self.member.is_some() {
+            (0..self.options.shards).for_each(|shard| self.shard_soon(shard));
+        }
         self.disk.set_capacity(DISK);
         if self.options.crash_at.is_none() {
             self.disk.disarm();
@@ -359,7 +418,7 @@ impl World {
             let left = self
                 .member
                 .as_ref()
-                .and_then(|member| member.tree.sessions().next());
+                .and_then(|member| member.tree().sessions().next());
             match left {
                 // After a restart every session has its full timeout again.
                 _ if self.incarnation != before || self.member.is_none() => {}
@@ -379,11 +438,13 @@ impl World {
         if self.rng.bool() {
             self.run_until(self.now_us + COVERED_AFTER_US + 50_000)?;
         }
+        self.replicas_become_equal()?;
         let last = self.truth.last();
         let idle = self
             .applied_at
             .back()
             .is_none_or(|&(at, _)| at + COVERED_AFTER_US < self.now_us);
+        self.count_links();
         let member = self.member.take().ok_or("no member to stop")?;
         if !(idle && self.rng.bool()) {
             match member.close() {
@@ -399,13 +460,26 @@ impl World {
         }
         self.boot()?;
         match self.member.as_ref() {
-            Some(member) if member.tree.last_zxid() == last => self.compare_tree(),
+            Some(member) if member.tree().last_zxid() == last => self.compare_tree(),
             Some(member) => Err(format!(
                 "stopped at {last}, started at {}",
-                member.tree.last_zxid()
+                member.tree().last_zxid()
             )),
             None => Err("did not start after it was stopped".into()),
         }
+    }
+
+    /// Whoever was held still or detached is soon where the others are.
+    fn replicas_become_equal(&mut self) -> Result<(), String> {
+        for _ in 0..20 {
+            let member = self.member.as_ref().ok_or("no member to stop")?;
+            if member.replicas_are_equal().is_ok() {
+                break;
+            }
+            self.run_until(self.now_us + 50_000)?;
+        }
+        let member = self.member.as_ref().ok_or("no member to stop")?;
+        member.replicas_are_equal()
     }
 
     fn step(&mut self, event: Event) -> Result<(), String> {
@@ -420,19 +494,37 @@ impl World {
                 self.at(10_000, Event::Tick);
                 self.after_member(ticked.map_err(|e| e.to_string()))
             }
+            Event::ShardTurn(shard) => self.shard_turn(shard),
+            Event::ShardTick(shard) => {
+                self.at(10_000, Event::ShardTick(shard));
+                if !self.is_held(shard) {
+                    let now = self.now();
+                    let member = self.member.as_mut().expect("its own event");
+                    member.shard_tick(shard, now);
+                    self.shard_soon(shard);
+                }
+                Ok(())
+            }
+            Event::CatchUp(order) => {
+                let log = snap::read_log(&self.disk, order.after, order.upto, READ_MAX);
+                let log = log.map_err(|e| format!("no catch-up of {order:?}: {e}"))?;
+                let member = self.member.as_mut().expect("its own event");
+                member.caught_up(order, log);
+                self.after_member(Ok(()))
+            }
             Event::Synced(ticket) => {
                 let now = self.now();
                 let done = ticket.run();
                 self.note(b"synced");
                 let member = self.member.as_mut().expect("its own event");
-                let outcome = member.synced(done, now);
+                let outcome = member.commit_mut().synced(done, now);
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Spare(order) => {
                 let made = order.fulfil(&self.disk);
                 let now = self.now();
                 let member = self.member.as_mut().expect("its own event");
-                let outcome = member.spare_made(made, now);
+                let outcome = member.commit_mut().spare_made(made, now);
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Snapshot(zxid) => self.snapshot(zxid),
@@ -450,12 +542,7 @@ impl World {
                 Ok(())
             }
             Event::ClosedByClient { link } => {
-                let now = self.now();
-                if let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn.take())
-                {
-                    member.shard.closed(conn, now);
-                    self.turn_soon();
-                }
+                self.arrive(link, Arrived::End);
                 Ok(())
             }
             Event::Step { client } => self.client_step(client),
@@ -495,7 +582,7 @@ impl World {
         snap::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
     }
 
-    fn member_config(&mut self) -> InlineConfig {
+    fn member_config(&mut self) -> MachineConfig {
         let pipeline = PipelineConfig {
             tick_time_ms: TICK_MS,
             ..PipelineConfig::new(Rules::default())
@@ -506,13 +593,21 @@ impl World {
             session_timeout_max_ms: TIMEOUT_MAX_MS,
             ..ShardConfig::new(ShardId(0))
         };
-        InlineConfig {
+        let commit = CommitConfig {
             pipeline,
-            shard,
             log: LogConfig {
                 segment_bytes: SEGMENT,
             },
             snapshot_records: self.rng.u64(30..400),
+        };
+        MachineConfig {
+            commit,
+            shard,
+            shards: self.options.shards,
+            limits: RingLimits {
+                entries: self.rng.u64(4..80),
+                bytes: self.rng.u64(10_000..100_000),
+            },
         }
     }
 
@@ -521,7 +616,7 @@ impl World {
         let config = self.member_config();
         let mut identities = fastrand::Rng::with_seed(self.rng.u64(..));
         let mut replayed = Vec::new();
-        let started = Inline::start(
+        let started = Machine::start(
             config,
             &self.disk,
             &self.disk,
@@ -530,7 +625,7 @@ impl World {
             &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
         );
         let member = match started {
-            Ok((member, _)) => member,
+            Ok(member) => member,
             Err(_) if self.disk.crashed() => {
                 self.counters.crashes_in_recovery += 1;
                 return self.die();
@@ -554,7 +649,7 @@ impl World {
                 "started although bit {bit} of byte {offset} in {name} had rotted"
             ));
         }
-        let recovered = member.tree.last_zxid();
+        let recovered = member.tree().last_zxid();
         self.covered = recovered;
         self.applied_at.clear();
         self.note(format!("boot {recovered}").as_bytes());
@@ -565,15 +660,18 @@ impl World {
         }
         // Until it re-attaches a session has the timeout of its createSession (client.md §5.2).
         self.heard_at.clear();
-        for (session, timeout_ms) in member.tree.sessions() {
+        for (session, timeout_ms) in member.tree().sessions() {
             self.heard_at
                 .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
         }
-        let end = member.pipeline.log().end().position;
+        let end = member.commit().pipeline.log().end().position;
         self.member = Some(member);
         self.compare_tree()?;
         self.survives_a_power_cut(end)?;
         self.at(10_000, Event::Tick);
+        for shard in 0..self.options.shards {
+            self.at(10_000, Event::ShardTick(shard));
+        }
         self.turn_soon();
         Ok(())
     }
@@ -584,7 +682,9 @@ impl World {
         let copy = self.disk.after_power_cut(&mut self.rng.fork());
         let scan = Scan::new(&copy).map_err(|e| format!("power cut after recovery: {e}"))?;
         let found = scan.end().map(|end| end.position);
-        if scan.is_torn() || found != Some(end) {
+        // Zeroes that a failed sync has lost can't be told from zeroes on the medium.
+        let torn = scan.is_torn() && self.disk.faults().sync_errors == 0;
+        if torn || found != Some(end) {
             return Err(format!(
                 "power cut after recovery: the log ended at {end:?}, now at {found:?}, torn: {}",
                 scan.is_torn()
@@ -621,9 +721,13 @@ impl World {
 
     /// The process is gone, from a crash of the machine or an error that it must not survive.
     fn die(&mut self) -> Result<(), String> {
+        self.count_links();
         self.member = None;
         self.incarnation += 1;
         self.turn_due = false;
+        self.shard_due.fill(false);
+        self.held_until.fill(0);
+        self.kernel.iter_mut().for_each(Vec::clear);
         self.helper_free_us = 0;
         let power_cut = self.rng.u32(0..10) < 7;
         self.counters.power_cuts += u64::from(power_cut);
@@ -693,14 +797,18 @@ impl World {
         let now = self.now();
         let mut applied: Vec<Committed> = Vec::new();
         let member = self.member.as_mut().expect("its own event");
-        let outcome = member.turn(now, &mut |txn, _| applied.push(txn.clone()));
+        let outcome = member.turn(now, &mut |txn| applied.push(txn.clone()));
         for txn in &applied {
             self.check_applied(txn)?;
         }
         if outcome.is_err() || self.disk.crashed() {
             return self.after_member(outcome.map_err(|e| e.to_string()));
         }
-        while let Some(ticket) = self.member.as_mut().and_then(|m| m.pipeline.poll_sync()) {
+        while let Some(ticket) = self
+            .member
+            .as_mut()
+            .and_then(|m| m.commit_mut().poll_sync())
+        {
             let slow = self.rng.u32(0..40) == 0;
             let delay = if slow {
                 self.rng.u64(5_000..120_000)
@@ -712,26 +820,97 @@ impl World {
         if self.disk.crashed() {
             return self.die();
         }
-        while let Some(order) = self.member.as_mut().and_then(|m| m.pipeline.poll_spare()) {
+        while let Some(order) = self
+            .member
+            .as_mut()
+            .and_then(|m| m.commit_mut().poll_spare())
+        {
             let takes = self.rng.u64(500..30_000);
             self.by_helper(takes, Event::Spare(order));
         }
-        if let Some(zxid) = self.member.as_mut().and_then(|m| m.poll_snapshot()) {
+        if let Some(zxid) = self
+            .member
+            .as_mut()
+            .and_then(|m| m.commit_mut().poll_snapshot())
+        {
             let takes = self.rng.u64(1_000..50_000);
             self.by_helper(takes, Event::Snapshot(zxid));
+        }
+        if let Some(order) = self.member.as_mut().and_then(Machine::poll_catch_up) {
+            let takes = self.rng.u64(500..30_000);
+            self.by_helper(takes, Event::CatchUp(order));
+        }
+        for shard in 0..self.options.shards {
+            if self.member.as_ref().is_some_and(|m| m.has_mail(shard)) {
+                self.shard_soon(shard);
+            }
         }
         self.remember_body(None)?;
         self.outputs()
     }
 
+    fn is_held(&self, shard: u16) -> bool {
+        self.held_until[usize::from(shard)] > self.now_us
+    }
+
+    fn shard_soon(&mut self, shard: u16) {
+        if self.options.shards == 0 {
+            self.turn_soon();
+        } else if !std::mem::replace(&mut self.shard_due[usize::from(shard)], true) {
+            let free = self.held_until[usize::from(shard)].saturating_sub(self.now_us);
+            let delay = free + self.rng.u64(1..200);
+            self.at(delay, Event::ShardTurn(shard));
+        }
+    }
+
+    /// What a shard's core does: takes batches, then what waited in the kernel, asks, speaks.
+    fn shard_turn(&mut self, shard: u16) -> Result<(), String> {
+        if self.is_held(shard) {
+            self.shard_due[usize::from(shard)] = false;
+            self.shard_soon(shard);
+            return Ok(());
+        }
+        self.shard_due[usize::from(shard)] = false;
+        let now = self.now();
+        let member = self.member.as_mut().expect("its own event");
+        member
+            .shard_batches(shard, now)
+            .map_err(|e| e.to_string())?;
+        for (link, arrived) in std::mem::take(&mut self.kernel[usize::from(shard)]) {
+            member.arrive(&mut self.links[link], arrived, now);
+        }
+        if member.shard_turn(shard, now) {
+            self.turn_soon();
+        }
+        self.outputs()
+    }
+
+    /// Counts what the links of a member did, before it is gone.
+    fn count_links(&mut self) {
+        let Some(member) = &self.member else { return };
+        for link in member.link_counters() {
+            self.counters.detached += link.detached;
+            self.counters.rejoined += link.rejoined;
+        }
+    }
+
     fn outputs(&mut self) -> Result<(), String> {
         let now = self.now();
+        for shard in 0..self.options.shards.max(1) {
+            if self.options.shards == 0 || !self.is_held(shard) {
+                self.outputs_of(shard, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn outputs_of(&mut self, shard: u16, now: Now) -> Result<(), String> {
         while let Some(member) = &mut self.member {
-            let Some(conn) = member.shard.poll_dirty() else {
+            let Some((conn, output)) = member.poll_output(shard, now) else {
                 break;
             };
-            let output = member.shard.take_output(&member.tree, conn, now);
-            let Some(link) = self.links.iter().rposition(|l| l.conn == Some(conn)) else {
+            let of = |l: &Link| l.shard == shard && l.conn == Some(conn);
+            let Some(link) = self.links.iter().rposition(of) else {
                 continue;
             };
             if !output.bytes.is_empty() {
@@ -817,9 +996,13 @@ impl World {
             return Ok(());
         };
         let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= decided).collect();
+        let asked = self.asked.get(&session).into_iter().flatten();
+        let recent = asked.filter(|(at, _)| at + ASKED_FOR_US > decided);
+        let asked = recent.map(|(_, timeout_ms)| *timeout_ms);
         let silent = (0..times.len()).any(|i| {
             let (at, timeout_ms) = *times[i];
             let next = times.get(i + 1).map_or(decided, |(next, _)| *next);
+            let timeout_ms = asked.clone().fold(timeout_ms, i32::min);
             next + 2 * TICK_MS * 1000 >= decided && next - at >= timeout_ms as u64 * 1000
         });
         match times.last() {
@@ -869,8 +1052,8 @@ impl World {
         let Some(member) = &self.member else {
             return Ok(());
         };
-        let root = snap::root(&member.tree);
-        self.same_body(member.tree.last_zxid(), root)
+        let root = snap::root(member.tree());
+        self.same_body(member.tree().last_zxid(), root)
     }
 
     fn same_body(&mut self, zxid: Zxid, root: [u8; 32]) -> Result<(), String> {
@@ -885,7 +1068,7 @@ impl World {
         let Some(member) = &self.member else {
             return Ok(());
         };
-        let tree = &member.tree;
+        let tree = member.tree();
         let zxid = self.truth.last();
         if tree.last_zxid() != zxid {
             return Err(format!("tree at {}, truth at {zxid}", tree.last_zxid()));
@@ -951,18 +1134,16 @@ impl World {
     }
 
     fn reach_server(&mut self, link: usize, bytes: &[u8], whole: bool) -> Result<(), String> {
-        let now = self.now();
-        let client = self.links[link].client;
-        let (Some(member), Some(conn)) = (&mut self.member, self.links[link].conn) else {
+        if self.member.is_none() || self.links[link].conn.is_none() {
             return Ok(());
-        };
-        member.shard.receive(&member.tree, conn, bytes, now);
+        }
+        let client = self.links[link].client;
+        self.arrive(link, Arrived::Bytes(bytes.to_vec()));
         if let Some((session, timeout_ms)) = self.links[link].asks.take_if(|_| whole) {
-            // It may get a shorter timeout now, and the link be lost before the answer.
-            let last = self.heard_at.get(&session).and_then(VecDeque::back);
-            if last.is_some_and(|&(_, before)| timeout_ms < before) {
-                self.heard(session, timeout_ms);
-            }
+            self.asked
+                .entry(session)
+                .or_default()
+                .push((self.now_us, timeout_ms));
         }
         let session = self.clients[client].session;
         let counts = whole && self.links[link].answered && !self.clients[client].is_closing();
@@ -971,6 +1152,20 @@ impl World {
             self.heard(session, timeout_ms);
         }
         self.after_member(Ok(()))
+    }
+
+    /// Inline the member reads at once; a shard reads at its next turn.
+    fn arrive(&mut self, link: usize, arrived: Arrived) {
+        let now = self.now();
+        let shard = self.links[link].shard;
+        if self.options.shards > 0 {
+            self.kernel[usize::from(shard)].push((link, arrived));
+        } else if let Some(member) = &mut self.member {
+            member.arrive(&mut self.links[link], arrived, now);
+        }
+        if self.member.is_some() {
+            self.shard_soon(shard);
+        }
     }
 
     fn heard(&mut self, session: SessionId, timeout_ms: i32) {
@@ -1106,13 +1301,18 @@ impl World {
             address: "127.0.0.1".into(),
             port: 40_000 + id as u16,
         };
-        let conn = member.shard.accept(peer, now);
+        let shard = match self.options.shards {
+            0 => 0,
+            n => self.rng.u16(0..n),
+        };
+        let conn = member.accept(shard, peer, now);
         let timeout = self.rng.i32(100..2_500);
         let presented = self.clients[id].session;
         let bytes = self.clients[id].connect(timeout);
         let link = self.links.len();
         self.links.push(Link {
             client: id,
+            shard,
             conn: Some(conn),
             heard: true,
             answered: false,
@@ -1162,6 +1362,12 @@ impl World {
         }
         let delay = self.rng.u64(50_000..900_000);
         self.at(delay, Event::Fault);
+        if self.options.shards > 0 && self.rng.bool() {
+            self.counters.stalls += 1;
+            let shard = self.rng.usize(0..usize::from(self.options.shards));
+            let until = self.now_us + self.rng.u64(1_000..1_500_000);
+            self.held_until[shard] = until.max(self.held_until[shard]);
+        }
         match self.rng.u32(0..10) {
             0..6 => {
                 let soon = self.disk.effects() + self.rng.u64(0..40);

@@ -98,8 +98,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
 }
 
-/// A replica of the whole state.
-#[derive(Debug)]
+/// A replica of the whole state. A clone shares payloads, paths and ACL lists.
+#[derive(Clone, Debug)]
 pub struct Tree {
     nodes: Nodes,
     /// Ephemerals of each session that has any, sorted.

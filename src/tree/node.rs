@@ -110,7 +110,7 @@ pub(super) fn in_digest(path: &str) -> bool {
 pub(super) type NodeId = u32;
 const ROOT: NodeId = 0;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) path: Arc<str>,
     pub(crate) data: Data,
@@ -139,7 +139,7 @@ impl Node {
 }
 
 /// ACL lists by number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Acls {
     lists: Vec<Option<(Arc<[Acl]>, u32)>>,
     ids: DetHashMap<Arc<[Acl]>, u32>,
@@ -177,7 +177,7 @@ impl Acls {
 }
 
 /// The slab, its index, and the sums over it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Nodes {
     slab: Vec<Option<Node>>,
     free: Vec<NodeId>,

@@ -91,8 +91,10 @@ def test_sequences(zk):
 def test_ephemerals_end_with_their_session(connect):
     one, other = connect(), connect()
     one.create("/e", b"x", ephemeral=True)
-    assert other.exists("/e").ephemeralOwner == one.client_id[0]
+    gone = threading.Event()
+    assert other.exists("/e", watch=lambda event: gone.set()).ephemeralOwner == one.client_id[0]
     one.stop()
+    assert gone.wait(PATIENCE), "kazoo does not wait for the answer to its close"
     assert other.exists("/e") is None
 
 

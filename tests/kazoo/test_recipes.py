@@ -8,6 +8,14 @@ from kazoo.recipe.cache import TreeCache, TreeEvent
 PATIENCE = 30
 
 
+def other_left(client, path, left):
+    """kazoo's stop does not wait for the answer to its close: wait for what others see."""
+    changed = threading.Event()
+    while len(client.get_children(path, watch=lambda event: changed.set())) > left:
+        assert changed.wait(PATIENCE)
+        changed.clear()
+
+
 def spawn(work, *arguments):
     thread = threading.Thread(target=work, args=arguments, daemon=True)
     thread.start()
@@ -212,6 +220,7 @@ def test_party(connect):
         party.join()
     assert sorted(parties[0]) == ["one", "other"]
     other.stop()
+    other_left(one, "/party", 1)
     assert list(parties[0]) == ["one"]
 
 

@@ -12,6 +12,8 @@ import time
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("RK_SERVER", str(REPO / "target" / "release" / "ringkeeper"))
+# The placement of every server that the tests start: 0 = inline.
+SHARDS = os.environ.get("RK_SHARDS", "0")
 PATIENCE_S = 60
 
 
@@ -55,6 +57,7 @@ class Server:
             "maxClientCnxns": 0,
             "4lw.commands.whitelist": "*",
             "preAllocSize": 8192,
+            "shards": SHARDS,
             **options,
         }
 
@@ -80,6 +83,8 @@ class Server:
         raise RuntimeError(f"the server does not serve (exit code {self.process.poll()}):\n{self.log.read_text()[-3000:]}")
 
     def stop(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"it has ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(PATIENCE_S)
         if code != 0:

@@ -33,6 +33,9 @@ pub struct Args {
     /// Print the counters as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Serving shards of the member; 0 = inline.
+    #[arg(long, default_value_t = 0)]
+    shards: u16,
     /// Threads; 0 = one for each core.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -44,14 +47,17 @@ thread_local! {
 }
 
 fn replay_command(options: &Options) -> String {
-    match (options.short, options.crash_at) {
-        (true, Some(at)) => format!(
-            "rk sim --seed {} --every-effect --crash-at {at}",
-            options.seed
-        ),
-        (true, None) => format!("rk sim --seed {} --every-effect", options.seed),
-        (false, _) => format!("rk sim --seed {}", options.seed),
+    let mut command = format!("rk sim --seed {}", options.seed);
+    if options.shards > 0 {
+        command += &format!(" --shards {}", options.shards);
     }
+    if options.short {
+        command += " --every-effect";
+    }
+    if let Some(at) = options.crash_at {
+        command += &format!(" --crash-at {at}");
+    }
+    command
 }
 
 fn guarded(options: Options) -> Outcome {
@@ -79,7 +85,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 23] {
+fn named(c: &Counters) -> [(&'static str, u64); 26] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -90,6 +96,9 @@ fn named(c: &Counters) -> [(&'static str, u64); 23] {
         ("rollovers", c.rollovers),
         ("disconnects", c.disconnects),
         ("steals", c.steals),
+        ("stalls", c.stalls),
+        ("detached", c.detached),
+        ("rejoined", c.rejoined),
         ("expiries", c.expiries),
         ("stale_requests", c.stale_requests),
         ("rot_noticed", c.rot_noticed),
@@ -158,6 +167,7 @@ fn one_seed(args: &Args, seed: u64, totals: &Mutex<Totals>) -> bool {
         seed,
         crash_at,
         short,
+        shards: args.shards,
     };
     if !args.every_effect {
         return checked(args, options(None, false), totals).is_some();

@@ -1,0 +1,193 @@
+//! What orders and keeps: the pipeline over its tree, and the schedule of snapshots. Both placements
+//! have one; the shards are what differs.
+//!
+//! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
+//! files to prepare, snapshots to write.
+
+use crate::lane::{Committed, Down, Up};
+use crate::log::snapshot_file::Written;
+use crate::log::storage::Storage;
+use crate::log::{Identities, LogConfig, SpareOrder, SpareResult, SyncOutcome, SyncTicket};
+use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
+use crate::snap::{self, Recovered, Schedule, SnapError};
+use crate::tree::{Applied, Tree};
+use crate::txn::Entry;
+use crate::types::{Now, Zxid};
+use std::io;
+
+/// What the operator may choose.
+#[derive(Clone, Debug)]
+pub struct CommitConfig {
+    /// Of the pipeline.
+    pub pipeline: PipelineConfig,
+    /// Of the log.
+    pub log: LogConfig,
+    /// `snapCount`: transactions between snapshots, at least.
+    pub snapshot_records: u64,
+}
+
+/// What start-up found, for its summary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The last transaction.
+    pub zxid: Zxid,
+    /// The snapshot that was read.
+    pub snapshot: Option<Zxid>,
+    /// Newer snapshots that could not be read, and why.
+    pub unreadable: Vec<String>,
+    /// Transactions replayed from the log.
+    pub replayed: u64,
+    /// A batch that had not been acknowledged was torn off the log's end.
+    pub torn: bool,
+    /// Live sessions.
+    pub sessions: usize,
+}
+
+/// Why the state could not be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nothing was changed; the operator decides.
+    #[error(transparent)]
+    Unreadable(#[from] SnapError),
+    /// The log can't be opened for writing.
+    #[error("the log can't be begun: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The tree that transactions are validated against, and the machine that orders them.
+pub struct Commit<S: Storage> {
+    /// Everything committed that was fetched is applied to it.
+    pub tree: Tree,
+    /// Order, log, owners.
+    pub pipeline: Pipeline<S>,
+    snapshots: Schedule,
+    snapshot_records: u64,
+}
+
+impl<S: Storage> Commit<S> {
+    /// Recovers the state and begins to write. `observe` sees each transaction that is replayed.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        config: CommitConfig,
+        data: &S,
+        log: &S,
+        identities: Identities,
+        now: Now,
+        observe: &mut dyn FnMut(&Entry),
+    ) -> Result<(Commit<S>, Summary), StartError> {
+        let recovered = snap::recover(data, log, observe)?;
+        let Recovered {
+            snapshot, replayed, ..
+        } = recovered;
+        let summary = Summary {
+            zxid: recovered.tree.last_zxid(),
+            snapshot: snapshot.map(|(zxid, _)| zxid),
+            unreadable: recovered.unreadable.clone(),
+            replayed,
+            torn: recovered.scan.is_torn(),
+            sessions: recovered.tree.sessions().len(),
+        };
+        let (tree, log) = recovered.open(config.log, identities)?;
+        let last_bytes = snapshot.map_or(0, |(_, bytes)| bytes);
+        let commit = Commit {
+            pipeline: Pipeline::new(config.pipeline, log, &tree, now),
+            snapshots: Schedule::new(config.snapshot_records, last_bytes, replayed),
+            snapshot_records: config.snapshot_records,
+            tree,
+        };
+        Ok((commit, summary))
+    }
+
+    /// Takes what a shard asks for.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the process must stop at once; no output may leave any more.
+    pub fn request(&mut self, up: Up, now: Now) -> Result<(), Fatal> {
+        self.pipeline.request(&self.tree, up, now)
+    }
+
+    /// The next thing to tell the shards, in one order; a transaction is applied here first, and
+    /// comes with what it did.
+    ///
+    /// # Errors
+    /// As [`Commit::request`].
+    pub fn poll_down(&mut self, now: Now) -> Result<Option<(Down, Option<Applied>)>, Fatal> {
+        let Some(down) = self.pipeline.poll_down() else {
+            return Ok(None);
+        };
+        let applied = match &down {
+            Down::Txn(txn) => Some(self.apply(txn, now)?),
+            Down::Notice(..) => None,
+        };
+        Ok(Some((down, applied)))
+    }
+
+    fn apply(&mut self, txn: &Committed, now: Now) -> Result<Applied, Fatal> {
+        let applied = self.tree.apply(&txn.entry);
+        self.pipeline.applied(&self.tree, txn, now)?;
+        Ok(applied)
+    }
+
+    /// Timers; sessions expire here.
+    ///
+    /// # Errors
+    /// As [`Commit::request`].
+    pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
+        self.pipeline.tick(&self.tree, now)
+    }
+
+    /// A sync to make, at most one at a time.
+    pub fn poll_sync(&mut self) -> Option<SyncTicket<S::File>> {
+        self.pipeline.poll_sync()
+    }
+
+    /// It has ended.
+    ///
+    /// # Errors
+    /// As [`Commit::request`].
+    pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
+        self.pipeline.synced(outcome, now)
+    }
+
+    /// A segment to prepare, on a thread that may block.
+    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+        self.pipeline.poll_spare()
+    }
+
+    /// It is there, or could not be made.
+    ///
+    /// # Errors
+    /// As [`Commit::request`].
+    pub fn spare_made(&mut self, result: SpareResult<S>, now: Now) -> Result<(), Fatal> {
+        self.pipeline.spare_made(&self.tree, result, now)
+    }
+
+    /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
+    pub fn poll_snapshot(&mut self) -> Option<Zxid> {
+        let counters = self.pipeline.log().counters();
+        let zxid = self.pipeline.cursors().applied;
+        self.snapshots
+            .is_due(counters.records, counters.bytes)
+            .then_some(zxid)
+    }
+
+    /// The snapshot was made, and older ones were purged so that the log is not needed up to
+    /// `unneeded`; or it could not be made, and is tried again later. The names of segments to
+    /// remove, oldest first, on the thread that makes the spares.
+    pub fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
+        self.snapshots
+            .made(self.snapshot_records, made.map(|written| written.bytes));
+        unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))
+    }
+
+    /// The end of a clean stop: nothing is under way any more; seals the log. Blocks.
+    ///
+    /// # Errors
+    /// Nothing is known about the log's last bytes.
+    pub fn close(self) -> io::Result<()> {
+        self.pipeline.into_log().close()
+    }
+}

@@ -1,0 +1,124 @@
+//! What every core of the process reads, and the few counts that are process-wide.
+
+use crate::commit::Summary;
+use crate::config::Config;
+use crate::pipeline::Fatal;
+use crate::rt::clock::Clock;
+use crate::rt::probe;
+use crate::rt::storage::FsStorage;
+use crate::types::Now;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Mutex, PoisonError};
+
+/// Descriptors that clients can't have: segments, snapshots, rings, directories.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// See the module.
+pub struct Process {
+    /// What the operator chose.
+    pub config: Config,
+    /// What start-up found.
+    pub summary: Summary,
+    /// Snapshots.
+    pub data: FsStorage,
+    /// Log segments.
+    pub log: FsStorage,
+    /// All clocks; one origin for all cores.
+    pub clock: Clock,
+    /// Four-letter words answered; they count as packets.
+    pub words: AtomicU64,
+    on_fatal: fn(&Fatal) -> !,
+    stopping: AtomicBool,
+    /// Open connections of each address. Held for a look-up only.
+    per_address: Mutex<BTreeMap<IpAddr, u32>>,
+    connections: AtomicU32,
+    connections_max: u64,
+}
+
+impl Process {
+    /// `on_fatal` ends the process.
+    pub fn new(
+        config: Config,
+        summary: Summary,
+        (data, log): (FsStorage, FsStorage),
+        clock: Clock,
+        on_fatal: fn(&Fatal) -> !,
+    ) -> Process {
+        let files = probe::open_files();
+        Process {
+            config,
+            summary,
+            data,
+            log,
+            clock,
+            words: AtomicU64::new(0),
+            on_fatal,
+            stopping: AtomicBool::new(false),
+            per_address: Mutex::default(),
+            connections: AtomicU32::new(0),
+            connections_max: files.saturating_sub(DESCRIPTORS_KEPT).max(files / 2),
+        }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Ends the process if there is an error.
+    pub fn check<T>(&self, outcome: Result<T, Fatal>) -> T {
+        outcome.unwrap_or_else(|fatal| (self.on_fatal)(&fatal))
+    }
+
+    /// Whether one more connection of this address is within the limits; counts it if so.
+    pub fn admit(&self, ip: IpAddr) -> bool {
+        let max = self.config.max_client_connections;
+        let mut open = self
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(ip).or_default();
+        let room = u64::from(self.connections.load(Relaxed)) < self.connections_max;
+        let admitted = room && (max == 0 || *count < max);
+        if admitted {
+            *count += 1;
+            self.connections.fetch_add(1, Relaxed);
+        } else if *count == 0 {
+            open.remove(&ip);
+        }
+        admitted
+    }
+
+    /// A counted connection has ended.
+    pub fn leave(&self, ip: IpAddr) {
+        let mut open = self
+            .per_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.connections.fetch_sub(1, Relaxed);
+        if let Some(count) = open.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&ip);
+            }
+        }
+    }
+
+    /// Connections, four-letter words included.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Whether the server is draining.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    /// No more input is taken from now on.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+}

@@ -1,0 +1,85 @@
+//! What the cores of a process know of each other.
+
+use crate::types::{ShardId, Zxid};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicI64, AtomicU64};
+
+/// A cache line of its own (two: adjacent lines are fetched in pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// How far a replica has come. Written by it alone.
+#[derive(Debug, Default)]
+struct Progress {
+    seen: AtomicI64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Numbers that only ever grow. Nothing else is shared and changes.
+#[derive(Debug)]
+pub struct Board {
+    committed: Line<AtomicI64>,
+    answered: Line<AtomicI64>,
+    shards: Box<[Line<Progress>]>,
+}
+
+impl Board {
+    /// For `shards` replicas that have all reached `zxid`.
+    pub fn new(shards: usize, zxid: Zxid) -> Board {
+        let progress = || {
+            let line = Line::<Progress>::default();
+            line.0.seen.store(zxid.0, SeqCst);
+            line
+        };
+        Board {
+            committed: Line(AtomicI64::new(zxid.0)),
+            answered: Line(AtomicI64::new(zxid.0)),
+            shards: (0..shards).map(|_| progress()).collect(),
+        }
+    }
+
+    /// The last transaction that is committed.
+    pub fn committed(&self) -> Zxid {
+        Zxid(self.committed.0.load(SeqCst))
+    }
+
+    /// Said by the commit core before any replica can know of it.
+    pub fn raise_committed(&self, zxid: Zxid) {
+        self.committed.0.store(zxid.0, SeqCst);
+    }
+
+    /// The newest state that anything has been shown of.
+    pub fn answered(&self) -> Zxid {
+        Zxid(self.answered.0.load(SeqCst))
+    }
+
+    /// Said before bytes that show this state are handed to the kernel.
+    pub fn raise_answered(&self, zxid: Zxid) {
+        if self.answered() < zxid {
+            self.answered.0.fetch_max(zxid.0, SeqCst);
+        }
+    }
+
+    /// A replica has taken a batch.
+    pub fn took(&self, shard: ShardId, seen: Zxid, entries: u64, bytes: u64) {
+        let Line(progress) = &self.shards[usize::from(shard.0)];
+        progress.seen.store(seen.0, SeqCst);
+        // One writer: a plain addition.
+        let add = |to: &AtomicU64, n: u64| to.store(to.load(Relaxed) + n, SeqCst);
+        add(&progress.bytes, bytes);
+        add(&progress.entries, entries);
+    }
+
+    /// How far a replica has come.
+    pub fn seen(&self, shard: ShardId) -> Zxid {
+        Zxid(self.shards[usize::from(shard.0)].0.seen.load(SeqCst))
+    }
+
+    /// Entries, and their bytes, that a replica has taken since the start.
+    pub fn taken(&self, shard: ShardId) -> (u64, u64) {
+        let Line(progress) = &self.shards[usize::from(shard.0)];
+        (progress.entries.load(SeqCst), progress.bytes.load(SeqCst))
+    }
+}
