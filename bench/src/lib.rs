@@ -21,6 +21,7 @@ pub mod machine;
 pub mod outcome;
 pub mod plan;
 pub mod procfs;
+pub mod ratios;
 pub mod run;
 pub mod servers;
 pub mod storm;
