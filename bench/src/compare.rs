@@ -8,7 +8,7 @@ use crate::machine;
 use crate::outcome::Warning;
 use crate::plan::{OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::procfs;
-use crate::ratios::{self, Row, Run};
+use crate::ratios::{self, PAIRS_MIN, Row, Run};
 use crate::run;
 use crate::servers::{JVM_FLAGS, Kind, Server};
 use clap::Args;
@@ -19,8 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Fewer pairs than this show no spread.
-const PAIRS_MIN: usize = 5;
 /// The script that fetches Apache's jars, below the repository.
 const FETCH: &str = "bench/fetch-apache";
 /// Where it puts them.
@@ -226,7 +224,7 @@ impl<'a> Comparison<'a> {
             },
             home,
             dir,
-            out: fresh(&runs)?,
+            out: fresh(&runs),
         })
     }
 
@@ -396,6 +394,7 @@ impl<'a> Comparison<'a> {
     fn write(&self, facts: &Value, rows: &[Row], floors: (&Floor, &Floor)) -> Result<(), Failure> {
         let warnings = self.warnings(rows);
         let what = || format!("writing to {}", self.out.display());
+        fs::create_dir_all(&self.out).context(what)?;
         let text = serde_json::to_string_pretty(&document(facts, rows, &warnings))
             .map_err(std::io::Error::from)
             .context(what)?;
@@ -479,27 +478,19 @@ fn fetch(root: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A new directory for results: the day, and a name that says nothing of whose machine it is.
-fn fresh(runs: &Path) -> Result<PathBuf, Failure> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let kernel: Vec<&str> = kernel.split(['.', '-']).take(2).map(str::trim).collect();
-    let name = format!(
-        "{}-{}cpu-linux{}",
-        today(),
-        machine::cpus().len(),
-        kernel.join(".")
-    );
-    for number in 1.. {
-        let dir = match number {
-            1 => runs.join(&name),
-            _ => runs.join(format!("{name}-{number}")),
-        };
-        if !dir.exists() {
-            fs::create_dir_all(&dir).context(|| format!("making {}", dir.display()))?;
-            return Ok(dir);
-        }
+/// A directory for results that does not exist yet: the day, and a name that says nothing of whose
+/// machine it is.
+fn fresh(runs: &Path) -> PathBuf {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = machine::cpus().len();
+    let name = format!("{}-{cpus}cpu-linux{}", today(), machine::version(&release));
+    let mut dir = runs.join(&name);
+    let mut number = 1;
+    while dir.exists() {
+        number += 1;
+        dir = runs.join(format!("{name}-{number}"));
     }
-    unreachable!("there is always another number")
+    dir
 }
 
 /// The day in UTC, as 2026-01-31.

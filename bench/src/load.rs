@@ -3,9 +3,8 @@
 use crate::conn::{self, Got, Inbound, Outbound, SCRATCH_BYTES};
 use crate::failure::{Context, Failure};
 use crate::plan::{Pace, Plan, Workload};
-use crate::procfs;
 use crate::sys::{self, Poller, Ready};
-use crate::tally::{Clock, Tally, Window};
+use crate::tally::{Clock, Opening, Tally, Window};
 use crate::wire::{self, REPLY_HEADER_BYTES, Reply, STAT_BYTES, code};
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -282,7 +281,7 @@ impl Worker {
         sys::exact_timers();
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut ready: Vec<Ready> = Vec::new();
-        let (mut began, mut cpu_ns) = (None, 0);
+        let mut began = None;
         let mut ping_ns = self.clock.ns() + IDLE_NS / 2;
         if self.schedule.is_none() {
             self.fill_windows();
@@ -290,17 +289,17 @@ impl Worker {
         loop {
             let now = self.clock.ns();
             if began.is_none() && now >= self.window.begin_ns {
-                began = Some(self.sample());
-                cpu_ns = sys::thread_cpu_ns();
+                began = Some(Opening::take(self.sampling.as_deref(), self.clock));
                 self.measuring = true;
             }
-            if !self.over && now >= self.window.end_ns {
+            if let Some(begin) = &began
+                && !self.over
+                && now >= self.window.end_ns
+            {
                 self.over = true;
                 self.measuring = false;
-                let (begin, end) = (began.unwrap_or_default(), self.sample());
-                let cpu = (sys::thread_cpu_ns() - cpu_ns) as f64;
-                self.tally.busiest = cpu / (end.at_ns - begin.at_ns).max(1) as f64;
-                self.tally.samples = self.sampling.is_some().then_some((begin, end));
+                let pids = self.sampling.as_deref();
+                self.tally.close_window(begin, pids, self.clock);
             }
             if self.over && (self.outstanding == 0 || now > self.window.end_ns + DRAIN_NS) {
                 break;
@@ -346,11 +345,6 @@ impl Worker {
                 .map(|lane| (lane.stream, lane.requests.created))
                 .collect(),
         })
-    }
-
-    fn sample(&self) -> procfs::Sample {
-        let none = Vec::new();
-        procfs::sample(self.clock.ns(), self.sampling.as_ref().unwrap_or(&none))
     }
 
     /// The closed loop's beginning.

@@ -44,9 +44,15 @@ pub fn facts(dir: &Path) -> Value {
         "cpus": cpus().len(),
         "cpu": first("/proc/cpuinfo", "model name"),
         "memory": first("/proc/meminfo", "MemTotal"),
-        "kernel": kernel.trim(),
+        "kernel": version(&kernel),
         "filesystem": filesystem(dir),
     })
+}
+
+/// The numbers of a kernel's name, without what its builder appended.
+pub fn version(release: &str) -> &str {
+    let end = release.find(|c: char| c != '.' && !c.is_ascii_digit());
+    release[..end.unwrap_or(release.len())].trim_end_matches('.')
 }
 
 /// The type of the filesystem that holds a directory.
@@ -62,4 +68,13 @@ fn filesystem(dir: &Path) -> Option<String> {
         .filter(|(point, _)| dir.starts_with(point))
         .max_by_key(|(point, _)| point.len())
         .map(|(_, kind)| kind.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn kernels_have_numbers() {
+        assert_eq!(super::version("6.18.44-of-somebody\n"), "6.18.44");
+        assert_eq!(super::version("6.1.\n"), "6.1");
+    }
 }

@@ -195,6 +195,8 @@ pub struct Outcome {
     pub client_cpu_us_per_op: f64,
     /// The busiest worker, 0 to 1.
     pub client_busy: f64,
+    /// The longest that a worker waited for a CPU, as a share of the window.
+    pub client_waited: f64,
     /// Share of the machine that neither servers nor client used; known if the servers are.
     pub others: Option<f64>,
     /// In the order of their weight.
@@ -271,6 +273,7 @@ impl Outcome {
             }),
             client_cpu_us_per_op: per_op(own_us),
             client_busy: tally.busiest,
+            client_waited: tally.waited,
             others,
             warnings,
         }
@@ -285,6 +288,12 @@ impl Outcome {
     pub fn client_saturated(&self) -> bool {
         let limits = |w: &Warning| matches!(w, Warning::ClientSaturated(_) | Warning::LateSends(_));
         self.warnings.iter().any(limits)
+    }
+
+    /// Whether somebody else was busy on the machine meanwhile.
+    pub fn is_noisy(&self) -> bool {
+        let noise = |w: &Warning| matches!(w, Warning::NoisyNeighbour(_) | Warning::Stolen(_));
+        self.warnings.iter().any(noise)
     }
 
     /// Everything, for files and other programs.
@@ -311,6 +320,7 @@ impl Outcome {
             "server_peak_rss_kib": self.servers.map(|s| s.memory.peak_kib),
             "client_cpu_us_per_op": thousandth(self.client_cpu_us_per_op),
             "client_busy": thousandth(self.client_busy),
+            "client_waited": thousandth(self.client_waited),
             "others_share": self.others.map(thousandth),
             "warnings": warnings,
             "success": self.is_success(),
@@ -382,6 +392,12 @@ impl Outcome {
 pub fn figure(value: f64) -> String {
     if !value.is_finite() {
         return "—".into();
+    }
+    if value > 0.0 && value < 0.1 {
+        return format!("{value:.4}");
+    }
+    if value < 1.0 {
+        return format!("{value:.3}");
     }
     if value < 10.0 {
         return format!("{value:.2}");
@@ -481,6 +497,8 @@ mod tests {
     #[test]
     fn numbers_are_readable() {
         let rows = [
+            (0.01234, "0.0123"),
+            (0.5, "0.500"),
             (1.234, "1.23"),
             (56.78, "56.8"),
             (789.6, "790"),

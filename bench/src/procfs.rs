@@ -31,6 +31,13 @@ pub fn sample(at_ns: u64, pids: &[u32]) -> Sample {
     }
 }
 
+/// How long the calling thread has been ready without a CPU; 0 if the kernel doesn't tell.
+pub fn thread_waited_ns() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = text.split_whitespace().nth(1);
+    waited.and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
 fn ticks_us(ticks: u64) -> u64 {
     ticks * 1_000_000 / sys::ticks_per_second()
 }

@@ -3,6 +3,11 @@
 use crate::outcome::{Outcome, figure};
 use serde_json::{Value, json};
 
+/// Fewer pairs than this show no spread.
+pub const PAIRS_MIN: usize = 5;
+/// Less than this from 1 is no difference.
+const DIFFERENCE_MIN: f64 = 0.02;
+
 /// A figure that servers are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -134,16 +139,24 @@ pub enum Verdict {
     Ahead,
     /// Every pair is worse.
     Behind,
-    /// Some are, some are not.
+    /// Some are, some are not, or the difference is too small to speak of.
     Level,
+    /// There are fewer pairs than a spread needs.
+    TooFewPairs,
     /// The load generator was the limit.
     ClientLimited,
 }
 
 impl Verdict {
-    fn of(metric: Metric, ratio: Spread, client_limited: bool) -> Verdict {
+    fn of(metric: Metric, ratio: Spread, pairs: usize, client_limited: bool) -> Verdict {
         if client_limited && metric.depends_on_client() {
             return Verdict::ClientLimited;
+        }
+        if pairs < PAIRS_MIN {
+            return Verdict::TooFewPairs;
+        }
+        if (ratio.median - 1.0).abs() < DIFFERENCE_MIN {
+            return Verdict::Level;
         }
         let (better, worse) = match metric.more_is_better() {
             true => (ratio.low > 1.0, ratio.high < 1.0),
@@ -161,6 +174,7 @@ impl Verdict {
             Verdict::Ahead => "ahead",
             Verdict::Behind => "BEHIND",
             Verdict::Level => "level",
+            Verdict::TooFewPairs => "none: too few pairs",
             Verdict::ClientLimited => "none: the client was the limit",
         }
     }
@@ -199,10 +213,16 @@ impl Row {
                 let apache = Spread::of(values.iter().map(|v| v.0))?;
                 let ours = Spread::of(values.iter().map(|v| v.1))?;
                 let ratio = Spread::of(values.iter().map(|v| v.1 / v.0))?;
-                let verdict = Verdict::of(metric, ratio, limited);
+                let verdict = Verdict::of(metric, ratio, values.len(), limited);
                 Some((metric, apache, ours, ratio, verdict))
             })
             .collect()
+    }
+
+    /// How many of the runs shared the machine with somebody else.
+    fn noisy_runs(&self) -> usize {
+        let runs = self.pairs.iter().flat_map(|(apache, ours)| [apache, ours]);
+        runs.filter(|run| run.outcome.is_noisy()).count()
     }
 
     /// For files.
@@ -224,7 +244,7 @@ impl Row {
             })
             .collect();
         json!({
-            "row": self.name, "ratios": ratios, "pairs": pairs,
+            "row": self.name, "ratios": ratios, "noisy_runs": self.noisy_runs(), "pairs": pairs,
             "stub": self.stub.as_ref().map(Run::json), "failures": self.failures,
         })
     }
@@ -237,10 +257,14 @@ pub fn table(rows: &[Row]) -> String {
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
+        let noisy = match row.noisy_runs() {
+            0 => String::new(),
+            count => format!(", {count} of {} runs noisy", 2 * row.pairs.len()),
+        };
         for (metric, apache, ours, ratio, verdict) in row.compared() {
             let stub = row.stub.as_ref().and_then(|run| run.value(metric));
             text += &format!(
-                "| {} | {} | {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} | {}{noisy} |\n",
                 row.name,
                 metric.name(),
                 figure(ours.median),
@@ -272,26 +296,37 @@ mod tests {
 
     #[test]
     fn a_verdict_needs_every_pair() {
-        let ratio = |low, high| Spread {
-            median: 1.0,
+        let ratio = |low: f64, high: f64| Spread {
+            median: (low + high) / 2.0,
             low,
             high,
         };
         let rows = [
-            (Metric::Rate, ratio(1.1, 1.2), false, Verdict::Ahead),
-            (Metric::Rate, ratio(0.8, 0.9), false, Verdict::Behind),
-            (Metric::Rate, ratio(0.9, 1.1), false, Verdict::Level),
-            (Metric::P99, ratio(0.8, 0.9), false, Verdict::Ahead),
-            (Metric::P99, ratio(1.1, 1.2), false, Verdict::Behind),
-            (Metric::P99, ratio(0.8, 0.9), true, Verdict::ClientLimited),
-            (Metric::Cpu, ratio(0.8, 0.9), true, Verdict::Ahead),
+            (Metric::Rate, ratio(1.1, 1.2), 5, false, Verdict::Ahead),
+            (Metric::Rate, ratio(0.8, 0.9), 5, false, Verdict::Behind),
+            (Metric::Rate, ratio(0.9, 1.2), 5, false, Verdict::Level),
+            (Metric::Rate, ratio(1.001, 1.01), 5, false, Verdict::Level),
+            (
+                Metric::Rate,
+                ratio(1.1, 1.2),
+                4,
+                false,
+                Verdict::TooFewPairs,
+            ),
+            (Metric::P99, ratio(0.8, 0.9), 5, false, Verdict::Ahead),
+            (Metric::P99, ratio(1.1, 1.2), 5, false, Verdict::Behind),
+            (
+                Metric::P99,
+                ratio(0.8, 0.9),
+                5,
+                true,
+                Verdict::ClientLimited,
+            ),
+            (Metric::Cpu, ratio(0.8, 0.9), 5, true, Verdict::Ahead),
         ];
-        for (metric, ratio, limited, verdict) in rows {
-            assert_eq!(
-                Verdict::of(metric, ratio, limited),
-                verdict,
-                "{metric:?} {ratio:?}"
-            );
+        for (metric, ratio, pairs, limited, verdict) in rows {
+            let found = Verdict::of(metric, ratio, pairs, limited);
+            assert_eq!(found, verdict, "{metric:?} {ratio:?}");
         }
     }
 }

@@ -46,11 +46,15 @@ pub fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let mut transactions = control.transactions;
     control.close();
 
-    let (tally, created) = match plan.workload {
-        Workload::Connect => (storm::run(plan)?, Vec::new()),
-        Workload::Watch => (watch::run(plan, &places)?, Vec::new()),
-        _ => drive(plan, &places)?,
+    let driven = match plan.workload {
+        Workload::Connect => storm::run(plan).map(|tally| (tally, Vec::new())),
+        Workload::Watch => watch::run(plan, &places).map(|tally| (tally, Vec::new())),
+        _ => drive(plan, &places),
     };
+    if driven.is_err() {
+        plan.say(&format!("failed; {} is left behind", places.parent));
+    }
+    let (tally, created) = driven?;
     let memory = procfs::memory(&plan.pids);
 
     plan.say("cleaning up");

@@ -5,9 +5,8 @@ use crate::control::SESSION_TIMEOUT_MS;
 use crate::failure::{Context, Failure};
 use crate::machine;
 use crate::plan::Plan;
-use crate::procfs;
 use crate::sys::{self, Poller, Ready};
-use crate::tally::{Clock, Tally, Window};
+use crate::tally::{Clock, Opening, Tally, Window};
 use crate::wire::{self, Reply, Session, code};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Write};
@@ -119,23 +118,21 @@ impl<'a> Worker<'a> {
         sys::exact_timers();
         let mut scratch = vec![0; 4096];
         let mut ready: Vec<Ready> = Vec::new();
-        let (mut began, mut cpu_ns, mut over) = (None, 0, false);
-        let pids: &[u32] = if sampling { &self.plan.pids } else { &[] };
+        let (mut began, mut over) = (None, false);
+        let pids = sampling.then_some(self.plan.pids.as_slice());
         loop {
             let now = self.clock.ns();
             if began.is_none() && now >= self.window.begin_ns {
-                began = Some(procfs::sample(self.clock.ns(), pids));
-                cpu_ns = sys::thread_cpu_ns();
+                began = Some(Opening::take(pids, self.clock));
                 self.measuring = true;
             }
-            if !over && now >= self.window.end_ns {
+            if let Some(begin) = &began
+                && !over
+                && now >= self.window.end_ns
+            {
                 over = true;
                 self.measuring = false;
-                let begin = began.unwrap_or_default();
-                let end = procfs::sample(self.clock.ns(), pids);
-                let cpu = (sys::thread_cpu_ns() - cpu_ns) as f64;
-                self.tally.busiest = cpu / (end.at_ns - begin.at_ns).max(1) as f64;
-                self.tally.samples = sampling.then_some((begin, end));
+                self.tally.close_window(begin, pids, self.clock);
             }
             let idle = self.slots.iter().all(Option::is_none);
             if over && (idle || now > self.window.end_ns + DRAIN_NS) {

@@ -1,6 +1,7 @@
 //! What a worker counts while it runs, and how the counts of several become one.
 
-use crate::procfs::Sample;
+use crate::procfs::{self, Sample};
+use crate::sys;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -54,6 +55,24 @@ impl Window {
     }
 }
 
+/// A worker's own figures and those of processes when its window begins.
+pub struct Opening {
+    sample: Sample,
+    cpu_ns: u64,
+    waited_ns: u64,
+}
+
+impl Opening {
+    /// Takes them. Only one worker looks at the servers; the others give no processes.
+    pub fn take(pids: Option<&[u32]>, clock: Clock) -> Opening {
+        Opening {
+            waited_ns: procfs::thread_waited_ns(),
+            cpu_ns: sys::thread_cpu_ns(),
+            sample: procfs::sample(clock.ns(), pids.unwrap_or_default()),
+        }
+    }
+}
+
 /// Counts of one worker, or of all.
 pub struct Tally {
     /// Of operations that the server's log doesn't see: gets, deliveries.
@@ -78,6 +97,8 @@ pub struct Tally {
     pub surplus: u64,
     /// The busiest worker's share of its CPU in the window, 0 to 1.
     pub busiest: f64,
+    /// The longest that a worker was ready and had no CPU, as a share of the window.
+    pub waited: f64,
     /// Process figures at the window's begin and end; the first worker takes them.
     pub samples: Option<(Sample, Sample)>,
 }
@@ -96,6 +117,7 @@ impl Default for Tally {
             missing: 0,
             surplus: 0,
             busiest: 0.0,
+            waited: 0.0,
             samples: None,
         }
     }
@@ -107,6 +129,16 @@ impl Tally {
         if count > 0 {
             *self.errors.entry(code).or_default() += count;
         }
+    }
+
+    /// A worker's window is over: what it used of its time, and the processes' figures.
+    pub fn close_window(&mut self, begin: &Opening, pids: Option<&[u32]>, clock: Clock) {
+        let end = procfs::sample(clock.ns(), pids.unwrap_or_default());
+        let window_ns = (end.at_ns - begin.sample.at_ns).max(1) as f64;
+        self.busiest = (sys::thread_cpu_ns() - begin.cpu_ns) as f64 / window_ns;
+        let waited_ns = procfs::thread_waited_ns().saturating_sub(begin.waited_ns);
+        self.waited = waited_ns as f64 / window_ns;
+        self.samples = pids.is_some().then_some((begin.sample, end));
     }
 
     /// Takes another worker's counts in.
@@ -129,6 +161,7 @@ impl Tally {
         self.missing += other.missing;
         self.surplus += other.surplus;
         self.busiest = self.busiest.max(other.busiest);
+        self.waited = self.waited.max(other.waited);
         self.samples = self.samples.or(other.samples);
     }
 }

@@ -7,9 +7,8 @@ use crate::failure::{Context, Failure};
 use crate::load::Places;
 use crate::machine;
 use crate::plan::Plan;
-use crate::procfs;
 use crate::sys::{self, Poller, Ready};
-use crate::tally::{Clock, Tally, Window};
+use crate::tally::{Clock, Opening, Tally, Window};
 use crate::wire::{self, EVENT_XID, Reply};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -146,16 +145,13 @@ impl Fan {
         loop {
             let now = self.clock.ns();
             if began.is_none() && now >= window.begin_ns {
-                let sample = procfs::sample(self.clock.ns(), &plan.pids);
-                began = Some((sample, sys::thread_cpu_ns()));
+                began = Some(Opening::take(Some(&plan.pids), self.clock));
             }
-            if let Some((begin, cpu_ns)) = began
+            if let Some(begin) = &began
                 && now >= window.end_ns
             {
-                let end = procfs::sample(self.clock.ns(), &plan.pids);
-                let cpu = (sys::thread_cpu_ns() - cpu_ns) as f64;
-                self.tally.busiest = cpu / (end.at_ns - begin.at_ns).max(1) as f64;
-                self.tally.samples = Some((begin, end));
+                let pids = Some(plan.pids.as_slice());
+                self.tally.close_window(begin, pids, self.clock);
                 return Ok(());
             }
             let mut armed = 0;
