@@ -359,6 +359,10 @@ impl Worker {
     }
 
     fn issue(&mut self, at: usize, start_ns: u64) {
+        if self.outstanding == 0 {
+            // Silence begins with a question.
+            self.heard_ns = self.clock.ns();
+        }
         let lane = &mut self.lanes[at];
         let pending = lane.requests.next(&mut lane.outbound.buffer, start_ns);
         lane.pending.push_back(pending);

@@ -1,7 +1,7 @@
 //! Servers that are started here: Apache's, ours, the stub. Each ends with its owner, and with this
 //! process at the latest.
 
-use crate::control;
+use crate::control::{self, Control};
 use crate::failure::{Context, Failure};
 use crate::sys;
 use std::fs::{self, File};
@@ -158,7 +158,8 @@ impl Server {
             child,
         };
         let begun = Instant::now();
-        while !control::word(server.address, "ruok").is_ok_and(|text| text == "imok") {
+        // A session, because Apache's server says imok before it serves.
+        while Control::open(server.address).map(Control::close).is_err() {
             let ended = !matches!(server.child.try_wait(), Ok(None));
             if ended || begun.elapsed() > START_WAIT {
                 return Err(Failure::Child { what, log });
