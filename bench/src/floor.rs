@@ -3,8 +3,9 @@
 use crate::cli::seconds;
 use crate::failure::{Context, Failure};
 use crate::machine;
-use crate::outcome::{Latency, Outcome, figure};
+use crate::outcome::{Latency, OTHERS_MAX, Outcome, figure};
 use crate::plan::{Plan, Workload};
+use crate::procfs;
 use crate::run;
 use crate::servers::Server;
 use crate::sys;
@@ -65,6 +66,8 @@ pub struct Floor {
     pub rate: f64,
     /// The other side's CPU for each, µs, if there is one.
     pub server_cpu_us: Option<f64>,
+    /// Share of the machine that other processes used meanwhile.
+    pub others: f64,
 }
 
 impl Floor {
@@ -73,6 +76,7 @@ impl Floor {
         json!({
             "p50_us": self.latency.p50, "p99_us": self.latency.p99, "p99.9_us": self.latency.p999,
             "per_s": self.rate.round(), "server_cpu_us": self.server_cpu_us,
+            "others_share": self.others,
         })
     }
 
@@ -81,8 +85,16 @@ impl Floor {
         let cpu = self.server_cpu_us.map_or(String::new(), |us| {
             format!(", server {} µs CPU each", figure(us))
         });
+        // Whoever wakes up on a busy CPU waits for its next tick.
+        let noise = match self.others > OTHERS_MAX {
+            true => format!(
+                " (too high: other processes used {:.0} % of the machine; stop them and measure again)",
+                self.others * 100.0
+            ),
+            false => String::new(),
+        };
         format!(
-            "p50 {} µs, p99 {} µs, p99.9 {} µs, {}/s{cpu}",
+            "p50 {} µs, p99 {} µs, p99.9 {} µs, {}/s{cpu}{noise}",
             figure(self.latency.p50),
             figure(self.latency.p99),
             figure(self.latency.p999),
@@ -177,6 +189,7 @@ pub fn syncing(dir: &Path, bytes: usize, measured: Duration) -> Result<Floor, Fa
 
     let data = vec![0xa5; bytes];
     let clock = Clock::start();
+    let begin = procfs::sample(clock.ns(), &[]);
     let mut latencies = histogram();
     let (mut at, end_ns) = (0, measured.as_nanos() as u64);
     while clock.ns() < end_ns {
@@ -194,6 +207,7 @@ pub fn syncing(dir: &Path, bytes: usize, measured: Duration) -> Result<Floor, Fa
         latency: Latency::of(&latencies),
         rate: latencies.len() as f64 * 1e9 / clock.ns() as f64,
         server_cpu_us: None,
+        others: procfs::others(&begin, &procfs::sample(clock.ns(), &[]), 0),
     })
 }
 
@@ -203,6 +217,8 @@ pub fn echoing(measured: Duration, pin: Option<usize>) -> Result<Floor, Failure>
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(what)?;
     let address = listener.local_addr().context(what)?;
     eprintln!("echo: {ECHO_BYTES} B at a time");
+    let clock = Clock::start();
+    let begin = procfs::sample(clock.ns(), &[]);
     thread::scope(|scope| {
         let echo = scope.spawn(move || -> std::io::Result<f64> {
             let (mut stream, _) = listener.accept()?;
@@ -241,6 +257,7 @@ pub fn echoing(measured: Duration, pin: Option<usize>) -> Result<Floor, Failure>
             latency,
             rate,
             server_cpu_us: Some(cpu_us),
+            others: procfs::others(&begin, &procfs::sample(clock.ns(), &[]), 0),
         })
     })
 }

@@ -1,7 +1,7 @@
 //! A run's figures, the warnings that belong to them, and how both are shown.
 
 use crate::plan::{Pace, Plan};
-use crate::procfs::Memory;
+use crate::procfs::{self, Memory};
 use crate::tally::Tally;
 use crate::wire;
 use hdrhistogram::Histogram;
@@ -11,7 +11,7 @@ use std::fmt;
 /// A worker that was busy for more than this share of the window measured itself.
 const SATURATED: f64 = 0.9;
 /// What others may take of the machine.
-const OTHERS_MAX: f64 = 0.04;
+pub const OTHERS_MAX: f64 = 0.04;
 /// How late requests of an open loop may leave, µs.
 const LAG_US_MAX: f64 = 1_000.0;
 /// Values beyond a percentile, below which it means little.
@@ -213,12 +213,7 @@ impl Outcome {
         let own_us = end.own_us - begin.own_us;
         let servers_us = Option::zip(begin.servers_us, end.servers_us)
             .map(|(begin, end)| end.saturating_sub(begin));
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-        let share = |us: u64| us as f64 / 1e6 / (seconds * cpus).max(1e-9);
-        let others = servers_us.map(|servers_us| {
-            let all_us = end.busy_us.saturating_sub(begin.busy_us);
-            share(all_us.saturating_sub(servers_us + own_us))
-        });
+        let others = servers_us.map(|servers_us| procfs::others(&begin, &end, servers_us));
         let mut all = tally.reads.clone();
         all.add(&tally.writes).expect("the same bounds");
         let latency = Latency::of(&all);
@@ -231,7 +226,8 @@ impl Outcome {
             }
         };
         let failed = tally.errors.values().sum();
-        let stolen = share(end.stolen_us.saturating_sub(begin.stolen_us));
+        let stolen_us = end.stolen_us.saturating_sub(begin.stolen_us);
+        let stolen = procfs::share(&begin, &end, stolen_us);
         warn(failed > 0, Warning::Failed(failed));
         warn(
             tally.lost_connections > 0,

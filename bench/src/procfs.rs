@@ -31,6 +31,21 @@ pub fn sample(at_ns: u64, pids: &[u32]) -> Sample {
     }
 }
 
+/// The share of all CPUs that was used between two samples by neither this process nor the servers,
+/// whose time is `servers_us`.
+pub fn others(begin: &Sample, end: &Sample, servers_us: u64) -> f64 {
+    let ours_us = servers_us + end.own_us.saturating_sub(begin.own_us);
+    let all_us = end.busy_us.saturating_sub(begin.busy_us);
+    share(begin, end, all_us.saturating_sub(ours_us))
+}
+
+/// CPU time as a share of what all CPUs have between two samples.
+pub fn share(begin: &Sample, end: &Sample, us: u64) -> f64 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let window_us = end.at_ns.saturating_sub(begin.at_ns) as f64 / 1e3;
+    us as f64 / (window_us * cpus).max(1.0)
+}
+
 /// How long the calling thread has been ready without a CPU; 0 if the kernel doesn't tell.
 pub fn thread_waited_ns() -> u64 {
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
