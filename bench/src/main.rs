@@ -1,2 +1,7 @@
-//! Benchmark harness.
-fn main() {}
+//! The entry point: parse, run, say how it went.
+
+use clap::Parser;
+
+fn main() -> std::process::ExitCode {
+    rkbench::cli::main(rkbench::cli::Cli::parse())
+}

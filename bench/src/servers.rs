@@ -1,0 +1,243 @@
+//! Servers that are started here: Apache's, ours, the stub. Each ends with its owner, and with this
+//! process at the latest.
+
+use crate::control::{self, Control};
+use crate::failure::{Context, Failure};
+use crate::sys;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a start may take.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// How long an end may take before it is forced.
+const END_WAIT: Duration = Duration::from_secs(20);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What Apache's server is started with besides its classes: a heap of 2 GiB that begins smaller.
+pub const JVM_FLAGS: [&str; 2] = ["-Xms512m", "-Xmx2g"];
+/// Apache's class that a service starts.
+const APACHE_MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+/// Without a file of its own the logging library prints everything; this is what the distribution
+/// does, level INFO to the console.
+const LOGBACK: &str = r#"<configuration>
+  <appender name="CONSOLE" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{ISO8601} %-5p [%t:%C{1}@%L] - %m%n</pattern></encoder>
+  </appender>
+  <root level="INFO"><appender-ref ref="CONSOLE"/></root>
+</configuration>
+"#;
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Apache ZooKeeper.
+    Apache,
+    /// Ringkeeper.
+    Ours,
+    /// The one that does nothing.
+    Stub,
+}
+
+impl Kind {
+    /// As tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Apache => "apache",
+            Kind::Ours => "ours",
+            Kind::Stub => "stub",
+        }
+    }
+
+    /// The key of `mntr` that counts how often the log was synced.
+    fn syncs_key(self) -> Option<&'static str> {
+        match self {
+            Kind::Apache => Some("zk_cnt_fsynctime"),
+            Kind::Ours => Some("zk_log_syncs"),
+            Kind::Stub => None,
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// Which.
+    pub kind: Kind,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    child: Child,
+}
+
+/// The `zoo.cfg` that both get: the one that Apache ships, on our port and directory, for any
+/// number of clients, with syncing said aloud, every four-letter word and no AdminServer.
+pub fn zoo_cfg(data: &Path, port: u16) -> String {
+    format!(
+        "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={port}\n\
+         clientPortAddress=127.0.0.1\nmaxClientCnxns=0\nforceSync=yes\nadmin.enableServer=false\n\
+         4lw.commands.whitelist=*\n",
+        data.display()
+    )
+}
+
+impl Server {
+    /// Apache's, with the jars of `home` (or of its `lib`), in a directory that does not exist yet.
+    pub fn apache(java: &Path, home: &Path, dir: &Path) -> Result<Server, Failure> {
+        let (config, port) = prepare(dir)?;
+        fs::write(dir.join("logback.xml"), LOGBACK)
+            .context(|| format!("writing to {}", dir.display()))?;
+        let jars = |folder: PathBuf| format!("{}/*", folder.display());
+        let classes = [
+            dir.display().to_string(),
+            jars(home.to_owned()),
+            jars(home.join("lib")),
+        ];
+        let mut command = Command::new(java);
+        command
+            .args(JVM_FLAGS)
+            .arg("-cp")
+            .arg(classes.join(":"))
+            .arg(APACHE_MAIN)
+            .arg(config);
+        Server::start(Kind::Apache, command, dir, port)
+    }
+
+    /// Ours, in a directory that does not exist yet.
+    pub fn ours(binary: &Path, dir: &Path) -> Result<Server, Failure> {
+        let (config, port) = prepare(dir)?;
+        let mut command = Command::new(binary);
+        command.arg(config);
+        Server::start(Kind::Ours, command, dir, port)
+    }
+
+    /// The stub: this program once more.
+    pub fn stub(data_bytes: usize) -> Result<Server, Failure> {
+        let own = std::env::current_exe().context(|| "looking for this program".into())?;
+        let mut command = Command::new(own);
+        command
+            .args(["stub", "--size", &data_bytes.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = sys::ends_with_us(&mut command)
+            .spawn()
+            .context(|| "starting the stub".into())?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .context(|| "reading the stub's port".into())?;
+        }
+        let port = line
+            .trim()
+            .parse()
+            .map_err(|_| Failure::Protocol("the stub did not print its port".into()))?;
+        Ok(Server {
+            kind: Kind::Stub,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            child,
+        })
+    }
+
+    fn start(kind: Kind, mut command: Command, dir: &Path, port: u16) -> Result<Server, Failure> {
+        let log = dir.join("output.log");
+        let file = File::create(&log).context(|| format!("writing {}", log.display()))?;
+        let errors = file
+            .try_clone()
+            .context(|| format!("writing {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        let what = command.get_program().to_string_lossy().into_owned();
+        let child = sys::ends_with_us(&mut command)
+            .spawn()
+            .context(|| format!("starting {what}"))?;
+        let mut server = Server {
+            kind,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            child,
+        };
+        let begun = Instant::now();
+        // A session, because Apache's server says imok before it serves.
+        while Control::open(server.address).map(Control::close).is_err() {
+            let ended = !matches!(server.child.try_wait(), Ok(None));
+            if ended || begun.elapsed() > START_WAIT {
+                return Err(Failure::Child { what, log });
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(server)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How often it has synced its log so far, if it tells.
+    pub fn syncs(&self) -> Option<u64> {
+        let key = self.kind.syncs_key()?;
+        let text = control::word(self.address, "mntr").ok()?;
+        number(&text, key)
+    }
+}
+
+/// A row of `mntr`. A metric that has never been touched is not there in Apache's.
+fn number(mntr: &str, key: &str) -> Option<u64> {
+    let rows = || mntr.lines().filter_map(|line| line.split_once('\t'));
+    match rows().find(|(name, _)| *name == key) {
+        Some((_, value)) => value.trim().parse::<f64>().ok().map(|value| value as u64),
+        None => rows().next().map(|_| 0),
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            sys::ask_to_end(&self.child);
+        }
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begun.elapsed() > END_WAIT {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Makes the directory with a data directory and a `zoo.cfg`; returns its path and the port.
+fn prepare(dir: &Path) -> Result<(PathBuf, u16), Failure> {
+    let data = dir.join("data");
+    fs::create_dir_all(&data).context(|| format!("making {}", data.display()))?;
+    let data = data
+        .canonicalize()
+        .context(|| format!("looking at {}", data.display()))?;
+    let port = free_port().context(|| "looking for a free port".into())?;
+    let config = dir.join("zoo.cfg");
+    fs::write(&config, zoo_cfg(&data, port)).context(|| format!("writing {}", config.display()))?;
+    Ok((config, port))
+}
+
+/// A port that nobody had a moment ago.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_mntr_are_found() {
+        let mntr = "zk_version\t3.9.5\nzk_cnt_fsynctime\t12\nzk_log_syncs\t7.0\n";
+        assert_eq!(number(mntr, "zk_cnt_fsynctime"), Some(12));
+        assert_eq!(number(mntr, "zk_log_syncs"), Some(7));
+        assert_eq!(number(mntr, "zk_nothing"), Some(0));
+        assert_eq!(number("", "zk_nothing"), None);
+    }
+}
