@@ -14,7 +14,7 @@
 //! Completions and ticks are fed before client bytes by the drivers.
 
 use crate::commit::Commit;
-use crate::lane::{Committed, Down};
+use crate::lane::Down;
 use crate::log::storage::Storage;
 use crate::pipeline::Fatal;
 use crate::shard::{Shard, ShardConfig};
@@ -36,18 +36,18 @@ impl<S: Storage> Inline<S> {
     }
 
     /// Moves everything that can move without waiting for a completion. `observe` sees each
-    /// transaction right after the tree has applied it.
+    /// transaction right after the tree has applied it, and each notice, in their order.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Committed)) -> Result<(), Fatal> {
+    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
         loop {
             let mut moved = false;
             while let Some((down, applied)) = self.commit.poll_down(now)? {
                 moved = true;
+                observe(&down);
                 match (down, applied) {
                     (Down::Txn(txn), Some(applied)) => {
-                        observe(&txn);
                         self.shard.committed(&self.commit.tree, &txn, &applied, now);
                     }
                     (Down::Notice(_, notice), _) => {

@@ -10,8 +10,10 @@ use crate::rt;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use crate::shard::{ConnStats, Latency, Shard, ShardStats};
+use crate::sharded::{Core, LinkCounters};
 use crate::stages::{Stage, Stages};
 use crate::tree::Tree;
+use crate::types::Zxid;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -56,9 +58,20 @@ pub struct CommitPart {
     segments: usize,
     full: bool,
     stages: Stages,
+    committed: Zxid,
+    /// Of each shard: what it has applied, and how its link fared.
+    shards: Vec<(Zxid, LinkCounters)>,
 }
 
 impl CommitPart {
+    /// Now, with its shards.
+    pub fn with_shards(core: &Core<FsStorage>) -> CommitPart {
+        CommitPart {
+            shards: core.shards().collect(),
+            ..CommitPart::of(&core.commit)
+        }
+    }
+
     /// Now.
     pub fn of(commit: &Commit<FsStorage>) -> CommitPart {
         let log = commit.pipeline.log();
@@ -68,6 +81,8 @@ impl CommitPart {
             segments: log.segments(),
             full: log.is_full(),
             stages: commit.pipeline.stages().clone(),
+            committed: commit.tree.last_zxid(),
+            shards: Vec::new(),
         }
     }
 }
@@ -388,6 +403,12 @@ fn mntr(gathered: &Gathered<'_>, tree: &Tree) -> String {
             ("log_disk_full", part.full.into()),
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
+        rows.push(("committed".into(), part.committed.to_string()));
+        for (n, (seen, link)) in part.shards.iter().enumerate() {
+            rows.push((format!("shard_{n}_seen"), seen.to_string()));
+            rows.push((format!("shard_{n}_detached"), number(link.detached)));
+            rows.push((format!("shard_{n}_rejoined"), number(link.rejoined)));
+        }
     }
     let stages = gathered.stages();
     for stage in Stage::ALL {

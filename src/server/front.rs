@@ -28,9 +28,9 @@ const FIRST_BYTES_MS: u64 = 10_000;
 /// What the shard works on.
 pub enum Side {
     /// The tree of the core that orders, which is this one.
-    Inline(Inline<FsStorage>),
+    Inline(Box<Inline<FsStorage>>),
     /// A tree of its own.
-    Replica(Seat),
+    Replica(Box<Seat>),
 }
 
 impl Side {
@@ -65,6 +65,9 @@ impl Side {
     }
 }
 
+/// By when it must be done, whom it ends otherwise, and whether it is done.
+type Handshake = (Tick, Writer, Rc<Cell<bool>>);
+
 /// See the module.
 pub struct Front {
     /// Of the process.
@@ -74,7 +77,7 @@ pub struct Front {
     /// Connections whose output was held up, to be looked at in the next turn.
     again: RefCell<VecDeque<ConnId>>,
     /// Who must have done something by when, earliest first.
-    handshakes: RefCell<VecDeque<(Tick, Writer, Rc<Cell<bool>>)>>,
+    handshakes: RefCell<VecDeque<Handshake>>,
     drains: RefCell<VecDeque<(Tick, Rc<Wire>)>>,
     due: Event,
     /// Of the inline placement.

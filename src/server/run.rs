@@ -111,7 +111,13 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
             tracing::info!("stopping: no more input, waiting for what is under way");
         };
         shards::run(
-            process, commit, &placement, &shard, bound, serving, stopped, DRAIN_MS,
+            process,
+            commit,
+            (&placement, &shard),
+            bound,
+            serving,
+            stopped,
+            DRAIN_MS,
         )
         .map_err(listening)
     };
@@ -139,7 +145,7 @@ async fn inline(
 ) -> Result<(), RunError> {
     let runtime = |e: io::Error| RunError::Runtime(e.to_string());
     let jobs = Jobs::new(process.clone()).map_err(runtime)?;
-    let side = Side::Inline(Inline::new(commit, shard));
+    let side = Side::Inline(Box::new(Inline::new(commit, shard)));
     let front = Front::new(process.clone(), side, Some(jobs));
     let placement = Placement {
         shards: 0,

@@ -75,10 +75,7 @@ impl Switchboard {
         for line in &self.shards {
             line.send(Letter::Question(question.clone()));
         }
-        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = core.send(question.clone());
-        drop(core);
-        self.core_bell.ring();
+        self.ask_core(question.clone());
         let until = process.now().tick.after(ANSWER_MS);
         while question.answers.load(Relaxed) < self.shards.len() + 1 && process.now().tick < until {
             rt::sleep(Duration::from_micros(200)).await;
@@ -92,6 +89,13 @@ impl Switchboard {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         (take(&question.fronts), commit)
+    }
+
+    fn ask_core(&self, question: Arc<Question>) {
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = core.send(question);
+        drop(core);
+        self.core_bell.ring();
     }
 
     /// Gives a socket to the shard with the fewest.
@@ -126,7 +130,6 @@ pub struct Seat {
     requests: rtrb::Producer<Up>,
     /// The one that did not fit.
     unsent: Option<Up>,
-    behind: bool,
 }
 
 impl Seat {
@@ -139,8 +142,8 @@ impl Seat {
         while let Ok(batch) = self.batches.pop() {
             self.replica.take(&batch, now)?;
         }
+        let was_behind = self.replica.is_behind();
         self.replica.turn(now);
-        let was_behind = std::mem::replace(&mut self.behind, self.replica.is_behind());
         let mut asked = false;
         while let Some(up) = self.unsent.take().or_else(|| self.replica.poll_up(now)) {
             match self.requests.push(up) {
@@ -154,7 +157,7 @@ impl Seat {
         if asked {
             self.switchboard.core_bell.ring();
         }
-        Ok(was_behind && !self.behind)
+        Ok(was_behind && !self.replica.is_behind())
     }
 
     /// Something waits for a turn.
@@ -256,9 +259,7 @@ impl Back {
             .await;
             self.turn();
             if let Some(question) = asked.take() {
-                let part = self.with(|commit| CommitPart::of(commit));
-                let mut links = self.core.borrow();
-                let _ = &mut links;
+                let part = self.core.borrow().as_ref().map(CommitPart::with_shards);
                 *question
                     .commit
                     .lock()
@@ -369,8 +370,7 @@ impl Placement {
 pub fn run(
     process: Arc<Process>,
     commit: Commit<FsStorage>,
-    placement: &Placement,
-    shard: &ShardConfig,
+    (placement, shard): (&Placement, &ShardConfig),
     bound: Bound,
     serving: impl FnOnce(&Bound) + 'static,
     stop: impl Future<Output = ()> + 'static,
@@ -415,7 +415,6 @@ pub fn run(
             batches: take_batches,
             requests,
             unsent: None,
-            behind: false,
         };
         let process = process.clone();
         let cpu = placement.cpus.as_ref().map(|cpus| cpus[usize::from(n) + 1]);
@@ -469,7 +468,7 @@ fn serve(
     let line = seat.switchboard.clone();
     let outcome = rt::run(cpu, async move {
         let line = &line.shards[usize::from(shard.0)];
-        let front = Front::new(process, Side::Replica(seat), None);
+        let front = Front::new(process, Side::Replica(Box::new(seat)), None);
         rt::spawn(front.clone().turns());
         rt::spawn(front.clone().ticks());
         let mut ear = Ear::new(line.bell.clone()).map_err(|e| e.to_string())?;

@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::link::{Batch, Link, LinkCounters, RingLimits};
 use crate::commit::Commit;
-use crate::lane::{Committed, Down, Up};
+use crate::lane::{Down, Up};
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::pipeline::Fatal;
@@ -46,17 +46,15 @@ impl<S: Storage> Core<S> {
     }
 
     /// Applies what is committed and puts it, with all notices, into one batch for every replica.
-    /// `observe` sees each transaction after the tree has applied it. True if there was anything.
+    /// `observe` sees each of them, a transaction after the tree has applied it. True if there was anything.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Committed)) -> Result<bool, Fatal> {
+    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<bool, Fatal> {
         let before = self.commit.tree.last_zxid();
         let mut entries = Vec::new();
         while let Some((down, _)) = self.commit.poll_down(now)? {
-            if let Down::Txn(txn) = &down {
-                observe(txn);
-            }
+            observe(&down);
             entries.push(down);
         }
         if entries.is_empty() {
@@ -112,9 +110,10 @@ impl<S: Storage> Core<S> {
         self.commit.snapshot_made(made, unneeded)
     }
 
-    /// How often each replica was detached and came back.
-    pub fn link_counters(&self) -> impl Iterator<Item = LinkCounters> + '_ {
-        self.links.iter().map(Link::counters)
+    /// What each replica has applied, and how often it was detached and came back.
+    pub fn shards(&self) -> impl Iterator<Item = (Zxid, LinkCounters)> + '_ {
+        let shards = (0..).map(ShardId).zip(&self.links);
+        shards.map(|(shard, link)| (self.board.seen(shard), link.counters()))
     }
 
     /// Whether every replica gets what is committed as it comes.

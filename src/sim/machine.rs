@@ -3,7 +3,7 @@
 use super::disk::SimStorage;
 use crate::commit::{Commit, CommitConfig, StartError};
 use crate::inline::Inline;
-use crate::lane::{Committed, Up};
+use crate::lane::{Down, Up};
 use crate::log::Identities;
 use crate::log::snapshot_file::Written;
 use crate::pipeline::Fatal;
@@ -31,8 +31,8 @@ pub(super) struct Seat {
 }
 
 pub(super) enum Machine {
-    Inline(Inline<SimStorage>),
-    Sharded(Core<SimStorage>, Vec<Seat>),
+    Inline(Box<Inline<SimStorage>>),
+    Sharded(Box<Core<SimStorage>>, Vec<Seat>),
 }
 
 impl Machine {
@@ -46,7 +46,7 @@ impl Machine {
     ) -> Result<Machine, StartError> {
         let (commit, _) = Commit::start(config.commit, data, log, identities, now, observe)?;
         if config.shards == 0 {
-            return Ok(Machine::Inline(Inline::new(commit, config.shard)));
+            return Ok(Machine::Inline(Box::new(Inline::new(commit, config.shard))));
         }
         let zxid = commit.tree.last_zxid();
         let board = Arc::new(Board::new(usize::from(config.shards), zxid));
@@ -64,7 +64,7 @@ impl Machine {
         };
         let seats = (0..config.shards).map(seat).collect();
         let core = Core::new(commit, config.limits, board, config.shards);
-        Ok(Machine::Sharded(core, seats))
+        Ok(Machine::Sharded(Box::new(core), seats))
     }
 
     pub(super) fn commit(&self) -> &Commit<SimStorage> {
@@ -94,11 +94,7 @@ impl Machine {
     }
 
     /// The turn of the core that orders.
-    pub(super) fn turn(
-        &mut self,
-        now: Now,
-        observe: &mut impl FnMut(&Committed),
-    ) -> Result<(), Fatal> {
+    pub(super) fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
         match self {
             Machine::Inline(inline) => inline.turn(now, observe),
             Machine::Sharded(core, seats) => {
@@ -215,7 +211,20 @@ impl Machine {
     pub(super) fn link_counters(&self) -> Vec<LinkCounters> {
         match self {
             Machine::Inline(_) => Vec::new(),
-            Machine::Sharded(core, _) => core.link_counters().collect(),
+            Machine::Sharded(core, _) => core.shards().map(|(_, link)| link).collect(),
+        }
+    }
+
+    /// Writes without an outcome, by what the shards hold credits for.
+    pub(super) fn in_flight(&self) -> usize {
+        match self {
+            Machine::Inline(inline) => inline.shard.stats().in_flight,
+            Machine::Sharded(_, seats) => {
+                let held = seats
+                    .iter()
+                    .map(|seat| seat.replica.shard().stats().in_flight);
+                held.sum()
+            }
         }
     }
 

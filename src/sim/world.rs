@@ -8,7 +8,7 @@ use super::disk::{DiskFaults, SimStorage};
 use super::machine::{Machine, MachineConfig};
 use super::truth::Truth;
 use crate::commit::{CommitConfig, StartError};
-use crate::lane::Committed;
+use crate::lane::{Committed, Down, Notice};
 use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
@@ -241,6 +241,8 @@ struct World {
     calm: bool,
     was_full: bool,
     start: Zxid,
+    /// Who may write for each session, if anybody; since the last start.
+    owner: BTreeMap<SessionId, Option<(ShardId, ConnId)>>,
     /// The connection that was last answered for each session.
     attached_link: BTreeMap<SessionId, usize>,
     /// When the newest transactions were applied, µs.
@@ -307,6 +309,7 @@ impl World {
             calm: false,
             was_full: false,
             start,
+            owner: BTreeMap::new(),
             attached_link: BTreeMap::new(),
             applied_at: VecDeque::new(),
             covered: Zxid::ZERO,
@@ -439,6 +442,12 @@ impl World {
             self.run_until(self.now_us + COVERED_AFTER_US + 50_000)?;
         }
         self.replicas_become_equal()?;
+        let in_flight = self.member.as_ref().map_or(0, Machine::in_flight);
+        if in_flight > 0 {
+            return Err(format!(
+                "{in_flight} credits were not given back: nothing is under way"
+            ));
+        }
         let last = self.truth.last();
         let idle = self
             .applied_at
@@ -591,6 +600,7 @@ impl World {
             tick_time_ms: TICK_MS,
             session_timeout_min_ms: TIMEOUT_MIN_MS,
             session_timeout_max_ms: TIMEOUT_MAX_MS,
+            in_flight_max: self.rng.usize(2..60),
             ..ShardConfig::new(ShardId(0))
         };
         let commit = CommitConfig {
@@ -660,6 +670,7 @@ impl World {
         }
         // Until it re-attaches a session has the timeout of its createSession (client.md §5.2).
         self.heard_at.clear();
+        self.owner.clear();
         for (session, timeout_ms) in member.tree().sessions() {
             self.heard_at
                 .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
@@ -795,11 +806,14 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.now();
-        let mut applied: Vec<Committed> = Vec::new();
+        let mut said: Vec<Down> = Vec::new();
         let member = self.member.as_mut().expect("its own event");
-        let outcome = member.turn(now, &mut |txn| applied.push(txn.clone()));
-        for txn in &applied {
-            self.check_applied(txn)?;
+        let outcome = member.turn(now, &mut |down| said.push(down.clone()));
+        for down in &said {
+            self.check_owner(down)?;
+            if let Down::Txn(txn) = down {
+                self.check_applied(txn)?;
+            }
         }
         if outcome.is_err() || self.disk.crashed() {
             return self.after_member(outcome.map_err(|e| e.to_string()));
@@ -960,6 +974,47 @@ impl World {
                 .insert(session, self.links[link].first_xid);
             self.heard(session, timeout);
         }
+    }
+
+    /// Only the connection to which a session is attached writes for it, in the order that all
+    /// shards see: nothing between the moment at which it is taken away and the next attachment.
+    fn check_owner(&mut self, down: &Down) -> Result<(), String> {
+        match down {
+            Down::Notice(_, Notice::Detach { session, .. }) => {
+                self.owner.insert(*session, None);
+            }
+            Down::Notice(
+                _,
+                Notice::Attached {
+                    session, origin, ..
+                },
+            ) => {
+                self.owner
+                    .insert(*session, Some((origin.shard, origin.conn)));
+            }
+            Down::Notice(..) => {}
+            Down::Txn(txn) => {
+                let Some(origin) = txn.origin else {
+                    return Ok(());
+                };
+                let session = txn.entry.header.session;
+                let writer = (origin.shard, origin.conn);
+                match txn.entry.txn {
+                    Txn::CreateSession { .. } => {
+                        self.owner.insert(session, Some(writer));
+                    }
+                    Txn::Error { .. } => {}
+                    _ if self.owner.get(&session).is_some_and(|o| *o != Some(writer)) => {
+                        let zxid = txn.entry.header.zxid;
+                        return Err(format!(
+                            "{zxid} of session {session} came from {writer:?}, which does not hold it"
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_applied(&mut self, txn: &Committed) -> Result<(), String> {
