@@ -531,6 +531,8 @@ impl Core {
         );
         self.sent(c, None, 1);
         c.phase = Phase::Attached(attachment);
+        // The client begins to count now, however long this shard was behind.
+        self.touch(c, session);
     }
 
     /// Goes on with a connection that waited for the replica.
