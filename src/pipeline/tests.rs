@@ -542,6 +542,23 @@ fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
 }
 
 #[test]
+fn a_slow_start_costs_nobody_its_timeout() {
+    let mut w = World::new();
+    let session = w.session(1, 2500);
+    w.now.tick = Tick(50_000);
+    w.pipeline.begin_serving(w.now);
+    w.tick(52_499);
+    w.touched(S0, 52_499, &[]);
+    w.tick(52_499);
+    assert_eq!(w.pipeline.counters().expired, 0);
+    w.tick(53_000);
+    w.touched(S0, 53_000, &[]);
+    w.tick(53_000);
+    w.settle();
+    assert_eq!(w.pipeline.counters().expired, 1, "{session}");
+}
+
+#[test]
 fn a_full_disk_refuses_growth_serves_sessions_and_recovers() {
     let mut w = World::new();
     let s = w.session(1, 60_000);

@@ -339,3 +339,156 @@ impl Link {
         debug_assert!(self.private.iter().is_sorted_by_key(Private::place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::TxnHeader;
+    use crate::types::{ConnId, ErrorCode, OpCode, SessionId, WallMs};
+
+    const SHARD: ShardId = ShardId(1);
+    const LIMITS: RingLimits = RingLimits {
+        entries: 4,
+        bytes: 1 << 20,
+    };
+
+    fn entry(zxid: i64) -> Arc<Entry> {
+        let header = TxnHeader {
+            session: SessionId(7),
+            cxid: 0,
+            zxid: Zxid(zxid),
+            time: WallMs(0),
+            op: OpCode::ERROR,
+        };
+        let code = ErrorCode::NO_NODE;
+        Arc::new(Entry {
+            header,
+            txn: Txn::Error { code },
+            digest: None,
+        })
+    }
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: 0,
+        }
+    }
+
+    /// A transaction, answered by this shard if it has an odd zxid.
+    fn txn(zxid: i64) -> Down {
+        let origin = Origin {
+            shard: SHARD,
+            conn: conn(0),
+            sequence: zxid as u64,
+        };
+        Down::Txn(Committed {
+            origin: (zxid % 2 == 1).then_some(origin),
+            entry: entry(zxid),
+            generation: Generation(0),
+            stamps: Stamps::default(),
+        })
+    }
+
+    fn close(slot: u32) -> Down {
+        Down::Notice(SHARD, Notice::Close(conn(slot)))
+    }
+
+    /// What a replica is given, one word for each entry; `!` marks an outcome of its own.
+    fn words(link: &mut Link) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Some(batch) = link.poll() {
+            words.extend(batch.entries.iter().map(|down| match down {
+                Down::Txn(txn) => {
+                    let mark = if txn.origin.is_some() { "!" } else { "" };
+                    format!("{}{mark}", txn.entry.header.zxid.0)
+                }
+                Down::Notice(_, Notice::Close(conn)) => format!("close {}", conn.slot),
+                Down::Notice(..) => "?".to_owned(),
+            }));
+        }
+        words
+    }
+
+    fn log(range: std::ops::RangeInclusive<i64>) -> Vec<Arc<Entry>> {
+        range.map(entry).collect()
+    }
+
+    /// Behind by 4 entries, then detached: 5 to 7, with notices around them.
+    fn detached() -> Link {
+        let mut link = Link::new(SHARD, LIMITS, Zxid(0));
+        for zxid in 1..=4 {
+            link.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (0, 0));
+        }
+        let batch = vec![close(1), txn(5), close(2), txn(6), txn(7), close(3)];
+        link.offer(&Batch::new(batch), Zxid(4), (0, 0));
+        assert!(!link.is_attached());
+        assert_eq!(words(&mut link), ["1!", "2", "3!", "4"]);
+        link
+    }
+
+    #[test]
+    fn nothing_is_read_before_everything_given_is_taken() {
+        let mut link = detached();
+        assert_eq!(link.begin_catch_up(Zxid(7), (3, 0)), None);
+        let asked = link.begin_catch_up(Zxid(7), (4, 0));
+        assert_eq!(asked, Some((Zxid(4), Zxid(7))));
+        assert_eq!(link.begin_catch_up(Zxid(7), (4, 0)), None, "once");
+    }
+
+    #[test]
+    fn the_log_what_is_private_and_the_tail_come_in_order_and_once() {
+        let mut link = detached();
+        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        link.offer(&Batch::new(vec![close(4), txn(8), txn(9)]), Zxid(7), (4, 0));
+        link.caught_up(log(5..=7));
+        assert!(link.is_attached());
+        let expected = [
+            "close 1", "5!", "close 2", "6", "7!", "close 3", "close 4", "8", "9!",
+        ];
+        assert_eq!(words(&mut link), expected);
+        assert!(link.private.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_the_log_leaves_it_detached_and_the_rest_comes_later() {
+        let mut link = detached();
+        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        link.caught_up(log(5..=5));
+        assert!(!link.is_attached());
+        assert_eq!(words(&mut link), ["close 1", "5!"]);
+        assert_eq!(
+            link.begin_catch_up(Zxid(7), (6, 0)),
+            Some((Zxid(5), Zxid(7)))
+        );
+        link.caught_up(log(6..=7));
+        assert_eq!(words(&mut link), ["close 2", "6", "7!", "close 3"]);
+        assert!(link.is_attached());
+    }
+
+    #[test]
+    fn a_tail_that_gets_too_long_is_read_from_the_log_too() {
+        let mut link = detached();
+        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        for zxid in 8..=13 {
+            link.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (4, 0));
+        }
+        link.caught_up(log(5..=7));
+        assert!(!link.is_attached());
+        assert_eq!(words(&mut link), ["close 1", "5!", "close 2", "6", "7!"]);
+        assert_eq!(
+            link.begin_catch_up(Zxid(13), (9, 0)),
+            Some((Zxid(7), Zxid(13)))
+        );
+        link.caught_up(log(8..=13));
+        assert_eq!(
+            words(&mut link),
+            ["close 3", "8", "9!", "10", "11!", "12", "13!"]
+        );
+        let counters = LinkCounters {
+            detached: 1,
+            rejoined: 1,
+        };
+        assert_eq!(link.counters(), counters);
+    }
+}
