@@ -13,6 +13,9 @@ pub enum Fatal {
          of the device below dataLogDir, then start again; what was acknowledged is durable"
     )]
     Log(#[from] io::Error),
+    /// A shard can't serve or catch up: its clients would wait for ever.
+    #[error("a serving shard can't go on: {0}; start again, and report this if it comes back")]
+    Shard(String),
     /// Applying made another tree than preparing had promised.
     #[error(
         "the tree's digest after zxid {zxid} is {found:#x}, the transaction says {expected:#x}: \

@@ -177,6 +177,7 @@ impl From<&Fatal> for Exit {
     fn from(error: &Fatal) -> Exit {
         match error {
             Fatal::Log(_) => Exit::LogFailed,
+            Fatal::Shard(_) => Exit::Unexpected,
             Fatal::DigestMismatch { .. } => Exit::Digest,
         }
     }

@@ -333,8 +333,11 @@ async fn read_log(back: Rc<Back>, order: CatchUp) {
             }
         }
         Err(e) => {
-            let e = io::Error::other(format!("shard {} can't catch up: {e}", order.shard));
-            back.jobs.process.check(Err(Fatal::Log(e)))
+            let text = format!(
+                "shard {} reads the log behind {}: {e}",
+                order.shard, order.after
+            );
+            back.jobs.process.check(Err(Fatal::Shard(text)))
         }
     }
     back.due.notify();
@@ -422,7 +425,7 @@ pub fn run(
             .name(format!("shard-{n}"))
             .spawn(move || {
                 if let Err(e) = serve(cpu, process.clone(), seat, inbox) {
-                    process.check(Err(Fatal::Log(io::Error::other(e))))
+                    process.check(Err(Fatal::Shard(e)))
                 }
             })?;
     }
