@@ -89,12 +89,15 @@ impl Ear {
         })
     }
 
-    /// Returns when `ready` says so ("some queue is not empty"). May be cancelled.
-    pub async fn wait(&mut self, mut ready: impl FnMut() -> bool) {
+    /// Returns when `ready` says so ("some queue is not empty"); true if it had to wait, so that
+    /// I/O was looked at meanwhile. May be cancelled.
+    pub async fn wait(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+        let mut waited = false;
         poll_fn(|cx| {
             if ready() {
-                return Poll::Ready(());
+                return Poll::Ready(waited);
             }
+            waited = true;
             self.waiter.set(Some(cx.waker().clone()));
             self.bell.parked.store(true, Relaxed);
             // `parked` is visible before the queues are looked at again.
@@ -103,9 +106,9 @@ impl Ear {
                 return Poll::Pending;
             }
             self.bell.parked.store(false, Relaxed);
-            Poll::Ready(())
+            Poll::Ready(false)
         })
-        .await;
+        .await
     }
 }
 

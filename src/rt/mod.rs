@@ -16,12 +16,15 @@ pub mod signals;
 pub mod socket;
 pub mod storage;
 pub mod threads;
+mod ticker;
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::task::{Poll, Waker};
 use std::time::Duration;
+
+pub use ticker::Ticker;
 
 /// Longest time for which glommio's parking bug could delay a task.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -44,16 +47,17 @@ pub fn run<T>(cpu: Option<usize>, future: impl Future<Output = T>) -> Result<T, 
         .io_memory(IO_MEMORY)
         .make()
         .map_err(|e: GlommioError<()>| ExecutorError(e.to_string()))?;
-    Ok(executor.run(async {
-        let heartbeat = glommio::spawn_local(async {
+    executor.run(async {
+        let ticker = Ticker::new(HEARTBEAT).map_err(|e| ExecutorError(e.to_string()))?;
+        let heartbeat = glommio::spawn_local(async move {
             loop {
-                sleep(HEARTBEAT).await;
+                ticker.tick().await;
             }
         });
         let result = future.await;
         heartbeat.cancel().await;
-        result
-    }))
+        Ok(result)
+    })
 }
 
 /// Starts a task of this executor that nobody waits for. It runs at once, inside this call, up to

@@ -12,7 +12,7 @@ use crate::inline::Inline;
 use crate::log::snapshot_file::Written;
 use crate::rt::socket::Writer;
 use crate::rt::storage::FsStorage;
-use crate::rt::{self, Event};
+use crate::rt::{Event, Ticker};
 use crate::shard::{Output, Peer, Shard};
 use crate::tree::Tree;
 use crate::types::{ConnId, DetHashMap, Now, Tick, Zxid};
@@ -20,7 +20,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How long a connection may take to say what it wants, and to take a four-letter answer, ms.
 const FIRST_BYTES_MS: u64 = 10_000;
@@ -197,10 +196,9 @@ impl Front {
     }
 
     /// Feeds the timers.
-    pub async fn ticks(self: Rc<Front>) {
-        let every = (self.process.config.tick_time_ms / 4).clamp(5, 50);
+    pub async fn ticks(self: Rc<Front>, ticker: Ticker) {
         loop {
-            rt::sleep(Duration::from_millis(every)).await;
+            ticker.tick().await;
             let now = self.process.now();
             let outcome = self.with_side(|side| match side {
                 Side::Inline(inline) => inline.tick(now),

@@ -3,15 +3,18 @@
 use crate::commit::Summary;
 use crate::config::Config;
 use crate::pipeline::Fatal;
+use crate::rt::Ticker;
 use crate::rt::clock::Clock;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use crate::types::Now;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -66,6 +69,15 @@ impl Process {
     /// Now.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// Ticks for the timers of one core; called inside its executor.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn ticker(&self) -> io::Result<Ticker> {
+        let every = (self.config.tick_time_ms / 4).clamp(5, 50);
+        Ticker::new(Duration::from_millis(every))
     }
 
     /// Ends the process if there is an error.

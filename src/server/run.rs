@@ -154,7 +154,7 @@ async fn inline(
     say_what_started(&process, &placement, &bound);
     front.begin_serving();
     rt::spawn(front.clone().turns());
-    rt::spawn(front.clone().ticks());
+    rt::spawn(front.clone().ticks(process.ticker().map_err(runtime)?));
     let listener = bound.listen().map_err(listening)?;
     rt::spawn(edge::accept(front.clone(), listener));
     let mut ear = Ear::new(bell).map_err(runtime)?;

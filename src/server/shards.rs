@@ -17,7 +17,7 @@ use crate::rt::bell::{Bell, Ear};
 use crate::rt::listener::Bound;
 use crate::rt::socket::Socket;
 use crate::rt::storage::FsStorage;
-use crate::rt::{self, Event};
+use crate::rt::{self, Event, Ticker};
 use crate::shard::ShardConfig;
 use crate::sharded::{Batch, Board, CatchUp, Core, Replica, RingLimits};
 use crate::snap;
@@ -247,16 +247,17 @@ impl Back {
     async fn listen(self: Rc<Back>, mut ear: Ear, questions: Receiver<Arc<Question>>) {
         let mut asked = None;
         loop {
-            ear.wait(|| {
-                asked = asked.take().or_else(|| questions.try_recv().ok());
-                asked.is_some()
-                    || self
-                        .ends
-                        .borrow()
-                        .iter()
-                        .any(|end| !end.requests.is_empty())
-            })
-            .await;
+            let waited = ear
+                .wait(|| {
+                    asked = asked.take().or_else(|| questions.try_recv().ok());
+                    asked.is_some()
+                        || self
+                            .ends
+                            .borrow()
+                            .iter()
+                            .any(|end| !end.requests.is_empty())
+                })
+                .await;
             self.turn();
             if let Some(question) = asked.take() {
                 let part = self.core.borrow().as_ref().map(CommitPart::with_shards);
@@ -266,16 +267,17 @@ impl Back {
                     .unwrap_or_else(PoisonError::into_inner) = part;
                 question.answers.fetch_add(1, Relaxed);
             }
-            // Lets the kernel's completions in between two turns.
-            rt::turn().await;
+            if !waited {
+                // Lets the kernel's completions in between two turns.
+                rt::turn().await;
+            }
         }
     }
 
-    async fn ticks(self: Rc<Back>) {
+    async fn ticks(self: Rc<Back>, ticker: Ticker) {
         let process = self.jobs.process.clone();
-        let every = (process.config.tick_time_ms / 4).clamp(5, 50);
         loop {
-            rt::sleep(Duration::from_millis(every)).await;
+            ticker.tick().await;
             let now = process.now();
             process.check(self.with(|commit| commit.tick(now)).unwrap_or(Ok(())));
             self.due.notify();
@@ -443,7 +445,7 @@ pub fn run(
         let now = process.now();
         back.with(|commit| commit.pipeline.begin_serving(now));
         rt::spawn(back.clone().turns());
-        rt::spawn(back.clone().ticks());
+        rt::spawn(back.clone().ticks(process.ticker()?));
         rt::spawn(back.clone().listen(Ear::new(core_bell)?, questions));
         back.due.notify();
         let admitted = move |stream: TcpStream, peer: SocketAddr| {
@@ -471,17 +473,19 @@ fn serve(
     let line = seat.switchboard.clone();
     let outcome = rt::run(cpu, async move {
         let line = &line.shards[usize::from(shard.0)];
+        let ticker = process.ticker().map_err(|e| e.to_string())?;
         let front = Front::new(process, Side::Replica(Box::new(seat)), None);
         rt::spawn(front.clone().turns());
-        rt::spawn(front.clone().ticks());
+        rt::spawn(front.clone().ticks(ticker));
         let mut ear = Ear::new(line.bell.clone()).map_err(|e| e.to_string())?;
         let mut letter = None;
         loop {
-            ear.wait(|| {
-                letter = letter.take().or_else(|| inbox.try_recv().ok());
-                letter.is_some() || front.with_side(|side| side.has_mail()).unwrap_or(false)
-            })
-            .await;
+            let waited = ear
+                .wait(|| {
+                    letter = letter.take().or_else(|| inbox.try_recv().ok());
+                    letter.is_some() || front.with_side(|side| side.has_mail()).unwrap_or(false)
+                })
+                .await;
             front.turn();
             match letter.take() {
                 Some(Letter::Socket(stream, peer)) => {
@@ -506,7 +510,8 @@ fn serve(
                     drop(fronts);
                     question.answers.fetch_add(1, Relaxed);
                 }
-                None => rt::turn().await,
+                None if !waited => rt::turn().await,
+                None => {}
             }
         }
     });
