@@ -139,6 +139,16 @@ impl<S: Storage> Commit<S> {
         self.pipeline.tick(&self.tree, now)
     }
 
+    /// Transactions in the log since the start.
+    pub fn records(&self) -> u64 {
+        self.pipeline.log().counters().records
+    }
+
+    /// Whether [`Commit::poll_sync`] has one.
+    pub fn is_sync_due(&self) -> bool {
+        self.pipeline.log().is_sync_due()
+    }
+
     /// A sync to make, at most one at a time.
     pub fn poll_sync(&mut self) -> Option<SyncTicket<S::File>> {
         self.pipeline.poll_sync()

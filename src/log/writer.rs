@@ -336,9 +336,14 @@ impl<S: Storage> Log<S> {
         Ok(self.end.position)
     }
 
+    /// Whether something is not durable and no sync is in flight.
+    pub fn is_sync_due(&self) -> bool {
+        !self.in_flight && self.end.position != self.durable && !self.poisoned
+    }
+
     /// Begins a sync if something is not durable and none is in flight.
     pub fn begin_sync(&mut self) -> Option<SyncTicket<S::File>> {
-        if self.in_flight || self.end.position == self.durable || self.poisoned {
+        if !self.is_sync_due() {
             return None;
         }
         self.in_flight = true;

@@ -223,7 +223,8 @@ impl Front {
             match side {
                 Side::Inline(inline) => {
                     inline.turn(now, &mut |_| {})?;
-                    todo = Some(Todo::of(&mut inline.commit));
+                    let jobs = self.jobs.as_ref().expect("inline");
+                    todo = Some(Todo::of(&mut inline.commit, jobs));
                 }
                 Side::Replica(seat) => resume_all = seat.turn(now)?,
             }

@@ -1,6 +1,7 @@
 //! What the core that orders has others do: syncs by the kernel, segments and snapshots by the
 //! helper thread, which works off its jobs in order.
 
+use super::gather::Gather;
 use super::process::Process;
 use crate::commit::Commit;
 use crate::log::snapshot_file::Written;
@@ -38,21 +39,32 @@ pub struct Jobs {
     pub helper: Helper,
     syncer: RefCell<Option<Syncer>>,
     syncing: Cell<bool>,
+    gather: RefCell<Gather>,
 }
 
 /// What a turn leaves to do once nothing is borrowed any more.
 #[derive(Default)]
 pub struct Todo {
     sync: Option<SyncTicket<FsFile>>,
+    /// A sync is due, and waits for another look at the sockets.
+    gathers: bool,
     spare: Option<SpareOrder>,
     snapshot: Option<Zxid>,
 }
 
 impl Todo {
     /// What is due after a turn.
-    pub fn of(commit: &mut Commit<FsStorage>) -> Todo {
+    pub fn of(commit: &mut Commit<FsStorage>, jobs: &Jobs) -> Todo {
+        let (records, now) = (commit.records(), jobs.process.now().micros);
+        let mut gather = jobs.gather.borrow_mut();
+        let gathers = gather.waits(records, now) && commit.is_sync_due();
+        let sync = if gathers { None } else { commit.poll_sync() };
+        if sync.is_some() {
+            gather.begins(records, now);
+        }
         Todo {
-            sync: commit.poll_sync(),
+            sync,
+            gathers,
             spare: commit.poll_spare(),
             snapshot: commit.poll_snapshot(),
         }
@@ -62,6 +74,9 @@ impl Todo {
     pub fn begin<O: Orders>(self, owner: &Rc<O>) {
         if let Some(ticket) = self.sync {
             rt::spawn(sync(owner.clone(), ticket));
+        }
+        if self.gathers {
+            rt::spawn(look_again(owner.clone()));
         }
         if let Some(order) = self.spare {
             rt::spawn(make_spare(owner.clone(), order));
@@ -83,6 +98,7 @@ impl Jobs {
             helper: Helper::start("helper")?,
             syncer: RefCell::new(Some(Syncer::default())),
             syncing: Cell::new(false),
+            gather: RefCell::default(),
         })
     }
 
@@ -92,6 +108,11 @@ impl Jobs {
             rt::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+async fn look_again<O: Orders>(owner: Rc<O>) {
+    rt::turn().await;
+    owner.due().notify();
 }
 
 async fn sync<O: Orders>(owner: Rc<O>, ticket: SyncTicket<FsFile>) {
@@ -105,6 +126,7 @@ async fn sync<O: Orders>(owner: Rc<O>, ticket: SyncTicket<FsFile>) {
     jobs.syncer.replace(Some(syncer));
     jobs.syncing.set(false);
     let now = jobs.process.now();
+    jobs.gather.borrow_mut().ended(now.micros);
     let outcome = owner.with(|commit| commit.synced(ticket.done(result), now));
     jobs.process.check(outcome.unwrap_or(Ok(())));
     owner.due().notify();

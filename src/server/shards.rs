@@ -213,7 +213,7 @@ impl Back {
         if let Some(core) = self.core.borrow_mut().as_mut() {
             let ends = &mut *self.ends.borrow_mut();
             process.check(requests_and_commits(core, ends, now));
-            todo = Some(Todo::of(&mut core.commit));
+            todo = Some(Todo::of(&mut core.commit, &self.jobs));
             catch_up = core.poll_catch_up();
             for ((shard, end), line) in (0..).map(ShardId).zip(ends).zip(&self.switchboard.shards) {
                 let mut gave = false;
