@@ -323,18 +323,20 @@ impl<'a> Comparison<'a> {
         plan.pin = self.pin;
         plan.pids = vec![server.pid()];
         procfs::forget_peak(server.pid());
-        let before = server.syncs();
+        let counts = || (server.syncs(), procfs::device_flushes(&self.dir));
+        let before = counts();
         let outcome = run::run(&plan)?;
-        let after = server.syncs();
-        let per_transaction = |(before, after): (u64, u64)| {
-            after.saturating_sub(before) as f64 / outcome.transactions.max(1) as f64
+        let after = counts();
+        let per_transaction = |before: Option<u64>, after: Option<u64>| {
+            let (before, after) = Option::zip(before, after).filter(|_| task.writes())?;
+            let count = after.saturating_sub(before) as f64;
+            Some(count / outcome.transactions.max(1) as f64)
         };
-        let syncs_per_transaction = Option::zip(before, after)
-            .filter(|_| task.writes())
-            .map(per_transaction);
+        let has_log = before.0.is_some();
         Ok(Run {
+            syncs_per_transaction: per_transaction(before.0, after.0),
+            flushes_per_transaction: per_transaction(before.1, after.1).filter(|_| has_log),
             outcome,
-            syncs_per_transaction,
         })
     }
 

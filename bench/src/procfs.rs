@@ -2,6 +2,8 @@
 
 use crate::sys;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Figures at an instant; two of them make a measurement.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,6 +124,26 @@ pub fn forget_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
+/// Flushes of its cache that the block device below a path has made since boot, whoever asked.
+/// `None` where the filesystem has no device of its own.
+pub fn device_flushes(path: &Path) -> Option<u64> {
+    let device = fs::metadata(path).ok()?.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    // Flushes are counted for the whole disk.
+    let disk = if block.join("partition").exists() {
+        fs::canonicalize(block).ok()?.parent()?.to_owned()
+    } else {
+        block
+    };
+    flushes(&fs::read_to_string(disk.join("stat")).ok()?)
+}
+
+/// Seventeen fields since Linux 5.5, the 16th of which counts flushes.
+fn flushes(stat: &str) -> Option<u64> {
+    stat.split_whitespace().nth(15)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +159,13 @@ mod tests {
     fn idling_is_not_busy() {
         assert_eq!(cpu_line("cpu  1 2 3 1000 500 4 5 6 0 0"), Some((15, 6)));
         assert_eq!(cpu_line("cpu0 1 2 3 4 5 6 7 8"), None);
+    }
+
+    #[test]
+    fn flushes_are_the_sixteenth_field() {
+        let stat = " 1 2 3 4 5 6 7 8 0 10 11 12 13 14 15 4749952 386285\n";
+        assert_eq!(flushes(stat), Some(4_749_952));
+        assert_eq!(flushes("1 2 3 4 5 6 7 8 9 10 11"), None, "before Linux 5.5");
     }
 
     #[test]

@@ -25,11 +25,13 @@ pub enum Metric {
     Memory,
     /// Syncs of the log per acknowledged transaction.
     Syncs,
+    /// Flushes that the log's device made, for anybody, per acknowledged transaction.
+    Flushes,
 }
 
 impl Metric {
     /// In the order of the table.
-    pub const ALL: [Metric; 7] = [
+    pub const ALL: [Metric; 8] = [
         Metric::Rate,
         Metric::P50,
         Metric::P99,
@@ -37,6 +39,7 @@ impl Metric {
         Metric::Cpu,
         Metric::Memory,
         Metric::Syncs,
+        Metric::Flushes,
     ];
 
     /// With its unit.
@@ -49,6 +52,7 @@ impl Metric {
             Metric::Cpu => "server CPU µs/op",
             Metric::Memory => "peak RSS MiB",
             Metric::Syncs => "syncs/transaction",
+            Metric::Flushes => "device flushes/transaction",
         }
     }
 
@@ -72,6 +76,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// Where the server tells and the row writes.
     pub syncs_per_transaction: Option<f64>,
+    /// Where the device tells and the row writes.
+    pub flushes_per_transaction: Option<f64>,
 }
 
 impl Run {
@@ -85,6 +91,7 @@ impl Run {
             Metric::Cpu => o.servers.map(|s| s.cpu_us_per_op),
             Metric::Memory => o.servers.map(|s| s.memory.peak_kib as f64 / 1024.0),
             Metric::Syncs => self.syncs_per_transaction,
+            Metric::Flushes => self.flushes_per_transaction,
         }
     }
 
@@ -93,6 +100,7 @@ impl Run {
         json!({
             "outcome": self.outcome.json(),
             "syncs_per_transaction": self.syncs_per_transaction,
+            "flushes_per_transaction": self.flushes_per_transaction,
         })
     }
 }
