@@ -124,22 +124,22 @@ pub struct Client {
 
 /// Bytes of a request, built field by field (client.md §1.2).
 #[derive(Default)]
-struct Wire(Vec<u8>);
+pub(super) struct Wire(Vec<u8>);
 
 impl Wire {
-    fn i32(&mut self, v: i32) -> &mut Wire {
+    pub(super) fn i32(&mut self, v: i32) -> &mut Wire {
         self.0.extend(v.to_be_bytes());
         self
     }
-    fn i64(&mut self, v: i64) -> &mut Wire {
+    pub(super) fn i64(&mut self, v: i64) -> &mut Wire {
         self.0.extend(v.to_be_bytes());
         self
     }
-    fn byte(&mut self, v: u8) -> &mut Wire {
+    pub(super) fn byte(&mut self, v: u8) -> &mut Wire {
         self.0.push(v);
         self
     }
-    fn buf(&mut self, v: Option<&[u8]>) -> &mut Wire {
+    pub(super) fn buf(&mut self, v: Option<&[u8]>) -> &mut Wire {
         match v {
             None => self.i32(-1),
             Some(bytes) => {
@@ -149,7 +149,7 @@ impl Wire {
             }
         }
     }
-    fn frame(self) -> Vec<u8> {
+    pub(super) fn frame(self) -> Vec<u8> {
         let mut framed = (self.0.len() as u32).to_be_bytes().to_vec();
         framed.extend(self.0);
         framed

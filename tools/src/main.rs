@@ -1,5 +1,6 @@
-//! `rk`: the operator's tool. Its first command is the simulator.
+//! `rk`: the operator's tool: the simulator, and what an operation costs.
 
+mod price;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -20,10 +21,13 @@ struct Cli {
 enum Command {
     /// Runs the server's own modules on a simulated machine, seed by seed.
     Sim(sim::Args),
+    /// Does a fixed amount of work, for callgrind to count (see bench/price).
+    Price(price::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Sim(args) => sim::run(&args),
+        Command::Price(args) => price::run(&args),
     }
 }

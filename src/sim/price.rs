@@ -1,0 +1,198 @@
+//! A member without faults that does a fixed amount of work: what an operation costs in user space,
+//! to be counted by callgrind (`bench/price`).
+//!
+//! It has what the server does for an operation except the kernel and the executor: frames, shard,
+//! pipeline, log, tree, rings, replicas.
+
+use super::client::Wire;
+use super::disk::SimStorage;
+use super::machine::{Machine, MachineConfig};
+use crate::commit::CommitConfig;
+use crate::log::LogConfig;
+use crate::pipeline::{Fatal, PipelineConfig};
+use crate::shard::{Peer, ShardConfig};
+use crate::sharded::RingLimits;
+use crate::tree::Rules;
+use crate::types::{ConnId, Now, OpCode, ShardId, Tick, WallMs};
+use std::io;
+
+const CONNECTIONS: usize = 16;
+const WINDOW: usize = 16;
+const DATA: [u8; 100] = [b'd'; 100];
+
+/// What the operations are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// getData.
+    Get,
+    /// setData of 100 bytes.
+    Set,
+}
+
+struct Member {
+    machine: Machine,
+    conns: Vec<(u16, ConnId)>,
+    shards: u16,
+    now: Now,
+    /// Bytes of replies.
+    answered: usize,
+}
+
+/// Does at least `operations`, 16 at a time on each of 16 connections that are spread over the
+/// shards; the bytes of all replies.
+///
+/// # Errors
+/// [`Fatal`], which a disk without faults does not bring about.
+pub fn work(shards: u16, kind: Kind, operations: usize) -> Result<usize, Fatal> {
+    let mut member = Member::start(shards)?;
+    for at in 0..CONNECTIONS {
+        member.ask(at, handshake())?;
+    }
+    for at in 0..CONNECTIONS {
+        member.ask(at, create(at))?;
+    }
+    let requests: Vec<Vec<u8>> = (0..CONNECTIONS)
+        .map(|at| request(kind, at).repeat(WINDOW))
+        .collect();
+    member.answered = 0;
+    for _ in 0..operations.div_ceil(CONNECTIONS * WINDOW) {
+        for (at, bytes) in requests.iter().enumerate() {
+            member.receive(at, bytes);
+        }
+        member.settle()?;
+    }
+    Ok(member.answered)
+}
+
+impl Member {
+    fn start(shards: u16) -> Result<Member, Fatal> {
+        let disk = SimStorage::new(1 << 40);
+        let now = Now {
+            tick: Tick(0),
+            micros: 0,
+            wall: WallMs(1_700_000_000_000),
+        };
+        let config = MachineConfig {
+            commit: CommitConfig {
+                pipeline: PipelineConfig::new(Rules::default()),
+                log: LogConfig {
+                    segment_bytes: 64 << 20,
+                },
+                snapshot_records: u64::MAX / 4,
+            },
+            shard: ShardConfig::new(ShardId(0)),
+            shards,
+            limits: RingLimits::DEFAULT,
+        };
+        let mut identity = 1;
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        let started = Machine::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let mut machine = started.map_err(|e| Fatal::from(io::Error::other(e.to_string())))?;
+        machine.commit_mut().pipeline.begin_serving(now);
+        let mut conns = Vec::new();
+        for at in 0..CONNECTIONS as u16 {
+            let shard = at % shards.max(1);
+            let peer = Peer {
+                address: "127.0.0.1".to_owned(),
+                port: at,
+            };
+            conns.push((shard, machine.accept(shard, peer, now)));
+        }
+        let mut member = Member {
+            machine,
+            conns,
+            shards,
+            now,
+            answered: 0,
+        };
+        member.settle()?;
+        Ok(member)
+    }
+
+    fn ask(&mut self, at: usize, bytes: Vec<u8>) -> Result<(), Fatal> {
+        self.receive(at, &bytes);
+        self.settle()
+    }
+
+    fn receive(&mut self, at: usize, bytes: &[u8]) {
+        let (shard, conn) = self.conns[at];
+        self.machine.receive(shard, conn, bytes, self.now);
+    }
+
+    /// Turns until nothing moves; every sync succeeds at once.
+    fn settle(&mut self) -> Result<(), Fatal> {
+        loop {
+            self.now.micros += 10;
+            for shard in 0..self.shards {
+                self.machine.shard_batches(shard, self.now)?;
+                self.machine.shard_turn(shard, self.now);
+            }
+            self.machine.turn(self.now, &mut |_| {})?;
+            for shard in 0..self.shards.max(1) {
+                while let Some((_, output)) = self.machine.poll_output(shard, self.now) {
+                    self.answered += output.bytes.len();
+                }
+            }
+            let commit = self.machine.commit_mut();
+            if let Some(ticket) = commit.poll_sync() {
+                commit.synced(ticket.done(Ok(())), self.now)?;
+            } else if !(0..self.shards).any(|shard| self.machine.has_mail(shard)) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn path(at: usize) -> String {
+    format!("/price{at:02}")
+}
+
+fn handshake() -> Vec<u8> {
+    let mut wire = Wire::default();
+    wire.i32(0).i64(0).i32(30_000).i64(0).buf(Some(&[0; 16]));
+    wire.byte(0);
+    wire.frame()
+}
+
+fn create(at: usize) -> Vec<u8> {
+    let mut wire = Wire::default();
+    wire.i32(1).i32(OpCode::CREATE.0);
+    wire.buf(Some(path(at).as_bytes())).buf(Some(&DATA));
+    wire.i32(1).i32(31);
+    wire.buf(Some(b"world")).buf(Some(b"anyone")).i32(0);
+    wire.frame()
+}
+
+fn request(kind: Kind, at: usize) -> Vec<u8> {
+    let mut wire = Wire::default();
+    match kind {
+        Kind::Get => {
+            wire.i32(2).i32(OpCode::GET_DATA.0);
+            wire.buf(Some(path(at).as_bytes())).byte(0);
+        }
+        Kind::Set => {
+            wire.i32(2).i32(OpCode::SET_DATA.0);
+            wire.buf(Some(path(at).as_bytes())).buf(Some(&DATA)).i32(-1);
+        }
+    }
+    wire.frame()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_answered() {
+        // A header of 16 bytes, the frame's length, a Stat of 68, and the data with its length.
+        for shards in [0, 1, 3] {
+            let set = work(shards, Kind::Set, 512).unwrap();
+            assert_eq!(set, 512 * (4 + 16 + 68), "{shards} shards");
+            let get = work(shards, Kind::Get, 512).unwrap();
+            assert_eq!(get, 512 * (4 + 16 + 4 + 100 + 68), "{shards} shards");
+        }
+    }
+}
