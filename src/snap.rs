@@ -7,7 +7,7 @@
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
-use crate::log::{Identities, Log, LogConfig, RecoveryError, Scan};
+use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan};
 use crate::tree::{BodyError, BodyReader, Tree};
 use crate::txn::record::{self, RecordError};
 use crate::txn::{Entry, TxnDigest};
@@ -203,7 +203,12 @@ fn decode(found: &Record<'_>) -> Result<Entry, SnapError> {
 /// [`SnapError`]; nothing is left but a temporary file.
 pub fn make<S: Storage>(data: &S, log: &S, zxid: Zxid) -> Result<Written, SnapError> {
     let (mut tree, ..) = newest_readable(data, Some(zxid))?;
-    let scan = Scan::live(log, tree.last_zxid(), zxid)?;
+    let part = Part {
+        after: tree.last_zxid(),
+        upto: zxid,
+        bytes: u64::MAX,
+    };
+    let scan = Scan::live(log, part)?;
     replay(&mut tree, &scan, Some(zxid), &mut |_| {})?;
     if tree.last_zxid() != zxid {
         return Err(SnapError::Short(tree.last_zxid()));
@@ -223,12 +228,17 @@ pub fn read_log<S: Storage>(
     upto: Zxid,
     bytes_max: u64,
 ) -> Result<Vec<Arc<Entry>>, SnapError> {
-    let scan = Scan::live(log, after, upto)?;
+    let part = Part {
+        after,
+        upto,
+        bytes: bytes_max,
+    };
+    let scan = Scan::live(log, part)?;
     let mut entries = Vec::new();
-    let (mut last, mut bytes) = (after, 0);
+    let mut last = after;
     for found in scan.transactions(after) {
         let zxid = found.zxid;
-        if zxid > upto || bytes > bytes_max {
+        if zxid > upto {
             break;
         }
         if zxid != last.next() {
@@ -239,7 +249,6 @@ pub fn read_log<S: Storage>(
         }
         let entry = decode(&found)?;
         entries.push(Arc::new(entry));
-        bytes += found.payload.len() as u64;
         last = zxid;
     }
     if entries.is_empty() && after < upto {

@@ -21,7 +21,7 @@ mod writer;
 mod tests;
 
 pub use durable::{Durable, LogEnd};
-pub use recover::{RecoveryError, Scan};
+pub use recover::{Part, RecoveryError, Scan};
 pub use writer::{
     Identities, Log, LogConfig, LogCounters, Need, Room, SpareOrder, SpareResult, SyncOutcome,
     SyncTicket,

@@ -121,6 +121,30 @@ impl<F: File> Found<F> {
     }
 }
 
+/// Which part of a log is read while somebody else is writing it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// From the segment that holds what follows this.
+    pub after: Zxid,
+    /// No further than this, below which everything is durable. Behind it bytes change while they
+    /// are read, so nothing there is judged.
+    pub upto: Zxid,
+    /// No further than so many bytes of payloads behind `after`, and one record.
+    pub bytes: u64,
+}
+
+impl Part {
+    fn read(&mut self, kind: Kind, zxid: Zxid, bytes: u64) {
+        if kind == Kind::Txn && zxid > self.after {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn is_whole<F: File>(&self, found: &Found<F>) -> bool {
+        self.bytes == 0 || found.last_zxid >= Some(self.upto)
+    }
+}
+
 /// A whole log, read and judged; nothing has been changed yet.
 pub struct Scan<S: Storage> {
     storage: S,
@@ -143,19 +167,17 @@ impl<S: Storage> Scan<S> {
         Ok(scan)
     }
 
-    /// Reads a log that somebody else is writing, from the segment that holds what follows `after`,
-    /// no further than `upto`, below which everything is durable. Behind that bytes change while
-    /// they are read, so nothing there is judged; the result must not be opened.
+    /// Reads a part of a log that somebody else is writing. The result must not be opened.
     ///
     /// # Errors
     /// [`RecoveryError`].
-    pub fn live(storage: &S, after: Zxid, upto: Zxid) -> Result<Scan<S>, RecoveryError> {
-        let mut scan = Scan::read_all(storage, Some((after, upto)))?;
+    pub fn live(storage: &S, part: Part) -> Result<Scan<S>, RecoveryError> {
+        let mut scan = Scan::read_all(storage, Some(part))?;
         scan.last_good = scan.segments.len().saturating_sub(1);
         Ok(scan)
     }
 
-    fn read_all(storage: &S, live: Option<(Zxid, Zxid)>) -> Result<Scan<S>, RecoveryError> {
+    fn read_all(storage: &S, mut part: Option<Part>) -> Result<Scan<S>, RecoveryError> {
         let names = storage.list()?;
         let mut bases: Vec<_> = names
             .iter()
@@ -174,16 +196,15 @@ impl<S: Storage> Scan<S> {
             durable_to: Position(0),
             committed_to: Zxid::ZERO,
         };
-        let upto = live.map(|(_, upto)| upto);
-        if let Some((after, _)) = live {
-            bases.drain(..unneeded(storage, &bases, after)?);
+        if let Some(part) = &part {
+            bases.drain(..unneeded(storage, &bases, part.after)?);
         }
         for (nth, &(base, name)) in bases.iter().enumerate() {
             let next = bases.get(nth + 1).map(|&(base, _)| base);
-            let found = scan.read_segment(name, base, next, upto)?;
-            let reached = upto.is_some_and(|upto| found.last_zxid >= Some(upto));
+            let found = scan.read_segment(name, base, next, part.as_mut())?;
+            let whole = part.as_ref().is_some_and(|part| part.is_whole(&found));
             scan.segments.push(found);
-            if reached {
+            if whole {
                 break;
             }
         }
@@ -195,7 +216,7 @@ impl<S: Storage> Scan<S> {
         name: &str,
         base: Position,
         next: Option<Position>,
-        upto: Option<Zxid>,
+        part: Option<&mut Part>,
     ) -> Result<Found<S::File>, RecoveryError> {
         let file = self.storage.open(name)?;
         let view = file.view()?;
@@ -224,7 +245,7 @@ impl<S: Storage> Scan<S> {
             last_zxid: None,
             valid_behind: false,
         };
-        self.read_records(&mut found, next, upto)?;
+        self.read_records(&mut found, next, part)?;
         Ok(found)
     }
 
@@ -235,7 +256,7 @@ impl<S: Storage> Scan<S> {
         &mut self,
         found: &mut Found<S::File>,
         next: Option<Position>,
-        upto: Option<Zxid>,
+        mut part: Option<&mut Part>,
     ) -> Result<(), RecoveryError> {
         let limit = found.limit();
         let mut at = found.header.base;
@@ -250,7 +271,7 @@ impl<S: Storage> Scan<S> {
                         format: format.into(),
                     });
                 }
-                Err(Bad::NoRecord) if upto.is_some() => break,
+                Err(Bad::NoRecord) if part.is_some() => break,
                 Err(Bad::NoRecord) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);
@@ -259,6 +280,7 @@ impl<S: Storage> Scan<S> {
             };
             self.durable_to = self.durable_to.max(record.durable_to);
             self.committed_to = self.committed_to.max(record.committed_to);
+            let bytes = record.payload.len() as u64;
             at = record.end();
             if !in_run {
                 found.valid_behind = true;
@@ -271,8 +293,11 @@ impl<S: Storage> Scan<S> {
                     found.last_zxid = Some(zxid);
                 }
                 found.end = at;
-                if upto.is_some_and(|upto| found.last_zxid >= Some(upto)) {
-                    break;
+                if let Some(part) = part.as_deref_mut() {
+                    part.read(kind, zxid, bytes);
+                    if part.is_whole(found) {
+                        break;
+                    }
                 }
             }
         }

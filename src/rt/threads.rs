@@ -16,7 +16,16 @@ type Answer = Box<dyn Any + Send>;
 type Job = Box<dyn FnOnce() -> Answer + Send>;
 type Waiting = BTreeMap<u64, Box<dyn FnOnce(Answer)>>;
 
-/// Works off jobs one after the other, at low priority. Its answers come back into the executor
+/// When a helper gets a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// As the executors do: somebody waits for it.
+    Normal,
+    /// After the executors.
+    Low,
+}
+
+/// Works off jobs one after the other. Its answers come back into the executor
 /// that made it through a queue and a bell.
 pub struct Helper {
     jobs: SyncSender<(u64, Job)>,
@@ -29,7 +38,7 @@ impl Helper {
     ///
     /// # Errors
     /// No thread, or no descriptor for the bell.
-    pub fn start(name: &str) -> io::Result<Helper> {
+    pub fn start(name: &str, priority: Priority) -> io::Result<Helper> {
         let (jobs, todo) = sync_channel::<(u64, Job)>(QUEUE_MAX);
         let (done, answers) = sync_channel::<(u64, Answer)>(QUEUE_MAX);
         let bell = Bell::new()?;
@@ -37,7 +46,9 @@ impl Helper {
         std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
-                lower_priority();
+                if priority == Priority::Low {
+                    lower_priority();
+                }
                 while let Ok((id, job)) = todo.recv() {
                     if done.send((id, job())).is_err() {
                         return;
@@ -105,7 +116,7 @@ mod tests {
     #[test]
     fn answers_come_back_in_order() {
         let sum = crate::rt::run(None, async {
-            let helper = Helper::start("test").unwrap();
+            let helper = Helper::start("test", Priority::Low).unwrap();
             let mut sum = 0;
             for i in 0..100u64 {
                 sum += helper.run(move || i).await;

@@ -9,7 +9,7 @@ use crate::log::storage::Storage;
 use crate::log::{SpareOrder, SyncTicket};
 use crate::pipeline::Fatal;
 use crate::rt::storage::{FsFile, FsStorage, Syncer};
-use crate::rt::threads::Helper;
+use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event};
 use crate::snap::{self, SnapError};
 use crate::types::Zxid;
@@ -35,8 +35,7 @@ pub trait Orders: 'static {
 pub struct Jobs {
     /// Of the process.
     pub process: Arc<Process>,
-    /// Also reads the log for a shard that catches up.
-    pub helper: Helper,
+    helper: Helper,
     syncer: RefCell<Option<Syncer>>,
     syncing: Cell<bool>,
     gather: RefCell<Gather>,
@@ -95,7 +94,7 @@ impl Jobs {
     pub fn new(process: Arc<Process>) -> io::Result<Jobs> {
         Ok(Jobs {
             process,
-            helper: Helper::start("helper")?,
+            helper: Helper::start("helper", Priority::Low)?,
             syncer: RefCell::new(Some(Syncer::default())),
             syncing: Cell::new(false),
             gather: RefCell::default(),

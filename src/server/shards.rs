@@ -17,6 +17,7 @@ use crate::rt::bell::{Bell, Ear};
 use crate::rt::listener::Bound;
 use crate::rt::socket::Socket;
 use crate::rt::storage::FsStorage;
+use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event, Ticker};
 use crate::shard::ShardConfig;
 use crate::sharded::{Batch, Board, CatchUp, Core, Replica, RingLimits};
@@ -171,6 +172,8 @@ pub struct Back {
     core: RefCell<Option<Core<FsStorage>>>,
     ends: RefCell<Vec<End>>,
     jobs: Jobs,
+    /// Reads the log for a shard that catches up: not behind a snapshot, clients wait for it.
+    reader: Helper,
     due: Event,
     switchboard: Arc<Switchboard>,
 }
@@ -328,7 +331,7 @@ fn requests_and_commits(
 async fn read_log(back: Rc<Back>, order: CatchUp) {
     let log = back.jobs.process.log.clone();
     let job = move || snap::read_log(&log, order.after, order.upto, CATCH_UP_BYTES);
-    match back.jobs.helper.run(job).await {
+    match back.reader.run(job).await {
         Ok(entries) => {
             if let Some(core) = back.core.borrow_mut().as_mut() {
                 core.caught_up(order, entries);
@@ -438,6 +441,7 @@ pub fn run(
             core: RefCell::new(Some(core)),
             ends: RefCell::new(ends),
             jobs: Jobs::new(process.clone())?,
+            reader: Helper::start("reader", Priority::Normal)?,
             due: Event::default(),
             switchboard: switchboard.clone(),
         });
