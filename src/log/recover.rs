@@ -177,6 +177,12 @@ impl<S: Storage> Scan<S> {
         Ok(scan)
     }
 
+    /// How many segments were read.
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     fn read_all(storage: &S, mut part: Option<Part>) -> Result<Scan<S>, RecoveryError> {
         let names = storage.list()?;
         let mut bases: Vec<_> = names

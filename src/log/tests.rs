@@ -108,6 +108,30 @@ fn case_a_clean_end() {
 }
 
 #[test]
+fn a_part_of_a_live_log_is_read_no_further_than_asked() {
+    let (disk, mut log) = fresh();
+    for zxid in 1..=200 {
+        append(&mut log, &disk, zxid, 1000);
+    }
+    sync(&mut log);
+    assert!(segments(&disk).len() > 3);
+    let read = |after: i64, upto: i64, bytes: u64| {
+        let part = Part {
+            after: Zxid(after),
+            upto: Zxid(upto),
+            bytes,
+        };
+        let scan = Scan::live(&disk, part).unwrap();
+        let found = scan.transactions(Zxid(after)).map(|r| r.zxid.0);
+        (found.collect::<Vec<_>>(), scan.segments())
+    };
+    assert_eq!(read(3, 200, 5_000), (vec![4, 5, 6, 7, 8], 1));
+    let (across, of) = read(55, 200, 20_000);
+    assert_eq!((across, of), ((56..=75).collect(), 2));
+    assert_eq!(read(0, 7, u64::MAX).0, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
 fn cases_b_and_c_a_torn_batch_goes_as_a_whole_and_never_returns() {
     for valid_behind in [false, true] {
         let (disk, mut log) = fresh();
