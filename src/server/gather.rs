@@ -61,7 +61,7 @@ impl Gather {
 mod tests {
     use super::*;
 
-    /// After a sync of 200 µs for `batch` records, of which the log has `records`.
+    /// After a sync of 200 µs for `batch` records.
     fn after_a_sync(batch: u64) -> Gather {
         let mut gather = Gather::default();
         assert!(!gather.waits(batch, 0));
