@@ -224,7 +224,7 @@ impl Front {
                 Side::Inline(inline) => {
                     inline.turn(now, &mut |_| {})?;
                     let jobs = self.jobs.as_ref().expect("inline");
-                    todo = Some(Todo::of(&mut inline.commit, jobs));
+                    todo = Some(Todo::of(&mut inline.commit, jobs, now));
                 }
                 Side::Replica(seat) => resume_all = seat.turn(now)?,
             }

@@ -12,7 +12,7 @@ use crate::rt::storage::{FsFile, FsStorage, Syncer};
 use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event};
 use crate::snap::{self, SnapError};
-use crate::types::Zxid;
+use crate::types::{Now, Zxid};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -53,8 +53,8 @@ pub struct Todo {
 
 impl Todo {
     /// What is due after a turn.
-    pub fn of(commit: &mut Commit<FsStorage>, jobs: &Jobs) -> Todo {
-        let (records, now) = (commit.records(), jobs.process.now().micros);
+    pub fn of(commit: &mut Commit<FsStorage>, jobs: &Jobs, now: Now) -> Todo {
+        let (records, now) = (commit.records(), now.micros);
         let mut gather = jobs.gather.borrow_mut();
         let gathers = gather.waits(records, now) && commit.is_sync_due();
         let sync = if gathers { None } else { commit.poll_sync() };

@@ -100,9 +100,7 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
             .map_err(|e| RunError::Runtime(e.to_string()))?
     } else {
         let summary = process.clone();
-        let told = Placement {
-            ..placement.clone()
-        };
+        let told = placement.clone();
         let serving = move |bound: &Bound| say_what_started(&summary, &told, bound);
         let stopped = async move {
             if let Ok(mut ear) = Ear::new(bell) {

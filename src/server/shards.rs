@@ -216,7 +216,7 @@ impl Back {
         if let Some(core) = self.core.borrow_mut().as_mut() {
             let ends = &mut *self.ends.borrow_mut();
             process.check(requests_and_commits(core, ends, now));
-            todo = Some(Todo::of(&mut core.commit, &self.jobs));
+            todo = Some(Todo::of(&mut core.commit, &self.jobs, now));
             catch_up = core.poll_catch_up();
             for ((shard, end), line) in (0..).map(ShardId).zip(ends).zip(&self.switchboard.shards) {
                 let mut gave = false;
@@ -325,7 +325,7 @@ fn requests_and_commits(
             core.request(up, now)?;
         }
     }
-    core.turn(now, &mut |_| {}).map(drop)
+    core.turn(now, &mut |_| {})
 }
 
 async fn read_log(back: Rc<Back>, order: CatchUp) {

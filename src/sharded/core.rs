@@ -46,11 +46,11 @@ impl<S: Storage> Core<S> {
     }
 
     /// Applies what is committed and puts it, with all notices, into one batch for every replica.
-    /// `observe` sees each of them, a transaction after the tree has applied it. True if there was anything.
+    /// `observe` sees each of them, a transaction after the tree has applied it.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<bool, Fatal> {
+    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
         let before = self.commit.tree.last_zxid();
         let mut entries = Vec::new();
         while let Some((down, _)) = self.commit.poll_down(now)? {
@@ -58,14 +58,14 @@ impl<S: Storage> Core<S> {
             entries.push(down);
         }
         if entries.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         self.board.raise_committed(self.commit.tree.last_zxid());
         let batch = Batch::new(entries);
         for (shard, link) in (0..).map(ShardId).zip(&mut self.links) {
             link.offer(&batch, before, self.board.taken(shard));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Takes what a replica asks for.
