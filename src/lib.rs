@@ -7,22 +7,21 @@
 #![deny(missing_docs)]
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
-pub mod commit;
 pub mod config;
 pub mod constants;
-pub mod inline;
-pub mod lane;
 pub mod log;
+pub mod member;
+pub mod messages;
 pub mod pipeline;
+pub mod placement;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod rt;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod shard;
-pub mod sharded;
 pub mod sim;
-pub mod snap;
+pub mod snapshot;
 pub mod stages;
 pub mod tree;
 pub mod txn;

@@ -23,6 +23,6 @@ mod tests;
 pub use durable::{Durable, LogEnd};
 pub use recover::{Part, RecoveryError, Scan};
 pub use writer::{
-    Identities, Log, LogConfig, LogCounters, Need, Room, SpareOrder, SpareResult, SyncOutcome,
+    Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult, SyncOutcome,
     SyncTicket,
 };

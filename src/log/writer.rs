@@ -113,7 +113,7 @@ impl<F: File> SyncTicket<F> {
 
 /// A spare segment to make, on a thread that may block.
 #[derive(Clone, Debug)]
-pub struct SpareOrder {
+pub struct SpareJob {
     name: String,
     bytes: u64,
     /// A retired segment to use again: its stale bytes have another identity and stay.
@@ -127,7 +127,7 @@ pub struct SpareResult<S: Storage> {
     file: io::Result<S::File>,
 }
 
-impl SpareOrder {
+impl SpareJob {
     /// Makes the file durable under its name. Slow: zeroes a whole segment.
     pub fn fulfil<S: Storage>(self, storage: &S) -> SpareResult<S> {
         let make = || {
@@ -403,13 +403,13 @@ impl<S: Storage> Log<S> {
     }
 
     /// An order for the next spare, if one is due.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+    pub fn poll_spare(&mut self) -> Option<SpareJob> {
         if !matches!(self.spare, Spare::Wanted) {
             return None;
         }
         self.spare = Spare::Making;
         self.next_spare += 1;
-        Some(SpareOrder {
+        Some(SpareJob {
             name: segment::spare_name(self.next_spare - 1),
             bytes: self.config.segment_bytes,
             recycle: self.recycle(),

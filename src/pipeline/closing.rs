@@ -30,7 +30,7 @@ pub(super) struct SlowClose {
     /// Only when this is applied does the tree know the session's ephemerals.
     after: Zxid,
     /// What came for the session meanwhile; it follows the closeSession.
-    pub(super) behind: VecDeque<Up>,
+    pub(super) behind: VecDeque<ShardRequest>,
 }
 
 impl<S: Storage> Pipeline<S> {

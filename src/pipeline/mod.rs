@@ -1,6 +1,6 @@
 //! The one place that orders writes: prepare, log, commit, and who owns which session.
 //!
-//! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_down`,
+//! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_message`,
 //! `poll_sync`, `poll_spare`). No clock, no randomness, no I/O but through the log's seam.
 //!
 //! What happens to a request, first match wins:
@@ -19,7 +19,7 @@
 //! | re-attach, nobody holds the session | none | `Notice::Attached` |
 //! | re-attach, somebody holds it | none | `Notice::Detach` to the old shard; then, when that confirms, `Attached`; when it is silent for a tickTime, or a newer one comes, `Close` |
 //!
-//! Down there is one order: a notice takes its place behind all transactions that were prepared
+//! ToShards there is one order: a notice takes its place behind all transactions that were prepared
 //! before it. Therefore a connection's outcomes come in the order of its requests, a re-attached
 //! client reads everything that its old connection wrote, a Detach is behind the Attached that it
 //! takes back, and nobody is told "dead" before the closeSession is durable.
@@ -38,9 +38,9 @@ pub use fatal::Fatal;
 pub use ring::Cursors;
 
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER, OUTSTANDING_MAX};
-use crate::lane::{Committed, Down, Notice, Origin, Stamps, Up};
 use crate::log::storage::Storage;
-use crate::log::{Log, Need, Room, SpareOrder, SpareResult, SyncOutcome, SyncTicket};
+use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
+use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
 use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
 use crate::txn::{AuthId, Entry, Txn, TxnDigest, TxnHeader, WriteRequest, record};
@@ -113,7 +113,7 @@ enum Admitted {
     /// It has its place in the order, or its notice.
     Done,
     /// There will be room when a spare segment is made: give it again then.
-    Wait(Up),
+    Wait(ShardRequest),
 }
 
 /// See the module.
@@ -125,14 +125,14 @@ pub struct Pipeline<S: Storage> {
     owners: Owners,
     ids: SessionIds,
     /// Requests that wait for room, oldest first. Bounded by what the shards may have under way.
-    intake: VecDeque<Up>,
+    intake: VecDeque<ShardRequest>,
     /// closeSessions that wait until their list is short enough, oldest first; one is worked on
     /// at a time.
     slow_closes: VecDeque<SlowClose>,
     /// In order of `after`.
     held: VecDeque<Held>,
     /// Committed, or said, and not fetched yet.
-    down: VecDeque<Down>,
+    down: VecDeque<ToShards>,
     /// Requests without an outcome.
     outstanding: usize,
     /// Of the last event.
@@ -208,10 +208,10 @@ impl<S: Storage> Pipeline<S> {
     ///
     /// # Errors
     /// [`Fatal`]: stop.
-    pub fn request(&mut self, tree: &Tree, up: Up, now: Now) -> Result<(), Fatal> {
+    pub fn request(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<(), Fatal> {
         self.clock = now.tick;
         match up {
-            Up::Touched {
+            ShardRequest::Touched {
                 shard,
                 watermark,
                 sessions,
@@ -223,7 +223,7 @@ impl<S: Storage> Pipeline<S> {
             }
             // Never behind waiting requests: those of the attachment that ended came before its
             // re-attach, so they are through, or after it, so they are stale.
-            Up::Released {
+            ShardRequest::Released {
                 shard,
                 session,
                 generation,
@@ -234,7 +234,7 @@ impl<S: Storage> Pipeline<S> {
                 self.say(said);
                 Ok(())
             }
-            Up::NewSession { origin, .. } | Up::Reattach { origin, .. }
+            ShardRequest::NewSession { origin, .. } | ShardRequest::Reattach { origin, .. }
                 if self.outstanding >= PENDING_MAX =>
             {
                 self.outstanding += 1;
@@ -243,7 +243,9 @@ impl<S: Storage> Pipeline<S> {
                 Ok(())
             }
             mut up => {
-                if let Up::Write { stamps, .. } | Up::NewSession { stamps, .. } = &mut up {
+                if let ShardRequest::Write { stamps, .. }
+                | ShardRequest::NewSession { stamps, .. } = &mut up
+                {
                     stamps.queued = now.micros;
                 }
                 self.outstanding += 1;
@@ -279,7 +281,7 @@ impl<S: Storage> Pipeline<S> {
         while let Some(slot) = self.ring.commit(&durable, now.micros) {
             let zxid = slot.zxid();
             self.outstanding -= usize::from(slot.origin.is_some());
-            self.down.push_back(Down::Txn(Committed {
+            self.down.push_back(ToShards::Txn(Committed {
                 origin: slot.origin,
                 entry: Arc::clone(&slot.entry),
                 generation: slot.generation,
@@ -333,13 +335,13 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// A segment to prepare, on a thread that may block.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+    pub fn poll_spare(&mut self) -> Option<SpareJob> {
         self.log.poll_spare()
     }
 
     /// What the shards get to know, in one order. A transaction must be applied, and reported to
     /// [`Pipeline::applied`], before the next one is.
-    pub fn poll_down(&mut self) -> Option<Down> {
+    pub fn poll_message(&mut self) -> Option<ToShards> {
         self.down.pop_front()
     }
 
@@ -413,10 +415,10 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    fn admit(&mut self, tree: &Tree, up: Up, now: Now) -> Result<Admitted, Fatal> {
+    fn admit(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<Admitted, Fatal> {
         match up {
-            Up::Write { .. } => self.admit_write(tree, up, now),
-            Up::NewSession {
+            ShardRequest::Write { .. } => self.admit_write(tree, up, now),
+            ShardRequest::NewSession {
                 origin,
                 timeout_ms,
                 stamps,
@@ -425,7 +427,7 @@ impl<S: Storage> Pipeline<S> {
                 Room::Full => Ok(self.refuse(origin)),
                 Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, now),
             },
-            Up::Reattach {
+            ShardRequest::Reattach {
                 origin,
                 session,
                 timeout_ms,
@@ -441,12 +443,14 @@ impl<S: Storage> Pipeline<S> {
                 self.say(said);
                 Ok(Admitted::Done)
             }
-            Up::Released { .. } | Up::Touched { .. } => unreachable!("these never wait"),
+            ShardRequest::Released { .. } | ShardRequest::Touched { .. } => {
+                unreachable!("these never wait")
+            }
         }
     }
 
-    fn admit_write(&mut self, tree: &Tree, up: Up, now: Now) -> Result<Admitted, Fatal> {
-        let Up::Write {
+    fn admit_write(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<Admitted, Fatal> {
+        let ShardRequest::Write {
             origin,
             session,
             generation,
@@ -639,7 +643,8 @@ impl<S: Storage> Pipeline<S> {
                 // The client begins to count when it gets the answer.
                 self.owners.heard(*session, self.clock);
             }
-            self.down.push_back(Down::Notice(held.shard, held.notice));
+            self.down
+                .push_back(ToShards::Notice(held.shard, held.notice));
         }
     }
 

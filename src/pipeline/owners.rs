@@ -15,7 +15,7 @@
 //! The generation goes up when an attachment is taken away, so from that moment on nothing that
 //! the old connection sent is accepted, whether its shard answers or not.
 
-use crate::lane::{Notice, Origin};
+use crate::messages::{Notice, Origin};
 use crate::types::{DetHashMap, Generation, SessionId, ShardId, Tick, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 

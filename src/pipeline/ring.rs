@@ -11,8 +11,8 @@
 //! same step as it is prepared. A slot can only be committed by a [`Durable`], which only the log
 //! makes, out of a sync that has succeeded: nothing can be answered before.
 
-use crate::lane::{Origin, Stamps};
 use crate::log::{Durable, LogEnd};
+use crate::messages::{Origin, Stamps};
 use crate::txn::Entry;
 use crate::types::{Generation, Position, Zxid};
 use std::collections::VecDeque;

@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    fn up(&mut self, up: Up) {
+    fn up(&mut self, up: ShardRequest) {
         self.pipeline.request(&self.tree, up, self.now).unwrap();
         self.pump();
     }
@@ -131,7 +131,7 @@ impl World {
     fn connect(&mut self, shard: ShardId, slot: u32, timeout_ms: i32) {
         let origin = self.origin(shard, slot, 0);
         let stamps = Stamps::default();
-        self.up(Up::NewSession {
+        self.up(ShardRequest::NewSession {
             origin,
             timeout_ms,
             stamps,
@@ -148,7 +148,7 @@ impl World {
 
     fn reattach(&mut self, shard: ShardId, slot: u32, session: SessionId, timeout_ms: i32) {
         let origin = self.origin(shard, slot, 0);
-        self.up(Up::Reattach {
+        self.up(ShardRequest::Reattach {
             origin,
             session,
             timeout_ms,
@@ -158,7 +158,7 @@ impl World {
     fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
         self.sequence += 1;
         let origin = self.origin(S0, slot, self.sequence);
-        self.up(Up::Write {
+        self.up(ShardRequest::Write {
             origin,
             session,
             generation: Generation(generation),
@@ -174,7 +174,7 @@ impl World {
     }
 
     fn released(&mut self, shard: ShardId, session: SessionId, generation: u64) {
-        self.up(Up::Released {
+        self.up(ShardRequest::Released {
             shard,
             session,
             generation: Generation(generation),
@@ -182,7 +182,7 @@ impl World {
     }
 
     fn touched(&mut self, shard: ShardId, watermark: u64, sessions: &[SessionId]) {
-        self.up(Up::Touched {
+        self.up(ShardRequest::Touched {
             shard,
             watermark: Tick(watermark),
             sessions: sessions.to_vec(),
@@ -199,19 +199,19 @@ impl World {
 
     /// Applies what is committed.
     fn pump(&mut self) {
-        while let Some(down) = self.pipeline.poll_down() {
+        while let Some(down) = self.pipeline.poll_message() {
             let words = self.words(&down);
             self.said.push(words);
-            if let Down::Txn(txn) = down {
+            if let ToShards::Txn(txn) = down {
                 self.tree.apply(&txn.entry);
                 self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
             }
         }
     }
 
-    fn words(&mut self, down: &Down) -> String {
+    fn words(&mut self, down: &ToShards) -> String {
         match down {
-            Down::Txn(txn) => {
+            ToShards::Txn(txn) => {
                 let TxnHeader {
                     zxid, session, op, ..
                 } = txn.entry.header;
@@ -229,7 +229,7 @@ impl World {
                 };
                 format!("{zxid} {what} to {whom}")
             }
-            Down::Notice(shard, notice) => {
+            ToShards::Notice(shard, notice) => {
                 let what = match notice {
                     Notice::Refused(o) => format!("refused {}.{}", o.conn.slot, o.sequence),
                     Notice::Attached {
@@ -321,7 +321,7 @@ fn a_failed_sync_is_fatal_and_says_nothing() {
     w.disk.fail_next_sync();
     let fatal = w.pipeline.synced(ticket.run(), w.now).unwrap_err();
     assert!(matches!(fatal, Fatal::Log(_)));
-    assert!(w.pipeline.poll_down().is_none());
+    assert!(w.pipeline.poll_message().is_none());
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn a_tree_that_differs_from_what_was_prepared_is_fatal() {
     w.write(1, s, create("/a", false, 1));
     let ticket = w.pipeline.poll_sync().unwrap();
     w.pipeline.synced(ticket.run(), w.now).unwrap();
-    let Some(Down::Txn(txn)) = w.pipeline.poll_down() else {
+    let Some(ToShards::Txn(txn)) = w.pipeline.poll_message() else {
         panic!("committed");
     };
     // The tree "forgets" to apply it.
@@ -818,9 +818,9 @@ fn listen(
     ids: &mut BTreeSet<SessionId>,
 ) -> Result<bool, TestCaseError> {
     let mut any = false;
-    while let Some(down) = w.pipeline.poll_down() {
+    while let Some(down) = w.pipeline.poll_message() {
         any = true;
-        if let Down::Txn(txn) = &down {
+        if let ToShards::Txn(txn) = &down {
             let header = txn.entry.header;
             prop_assert_eq!(header.zxid, last.next());
             prop_assert!(header.zxid <= w.pipeline.cursors().durable);
@@ -872,7 +872,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 .entry(clients.next)
                 .or_default()
                 .push_back(0);
-            Up::NewSession {
+            ShardRequest::NewSession {
                 origin: at(clients.next, 0),
                 timeout_ms: 1500,
                 stamps: Stamps::default(),
@@ -888,7 +888,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 .entry(clients.next)
                 .or_default()
                 .push_back(0);
-            Up::Reattach {
+            ShardRequest::Reattach {
                 origin: at(clients.next, 0),
                 session,
                 timeout_ms: 2500,
@@ -902,7 +902,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 return;
             };
             clients.pending.entry(slot).or_default().push_back(sequence);
-            Up::Write {
+            ShardRequest::Write {
                 origin: at(slot, sequence),
                 session,
                 generation,
@@ -934,7 +934,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
         Step::Touch => {
             let sessions: Vec<_> = clients.granted.values().map(|g| g.0).take(2).collect();
             for shard in 0..3 {
-                let touched = Up::Touched {
+                let touched = ShardRequest::Touched {
                     shard: ShardId(shard),
                     watermark: w.now.tick,
                     sessions: sessions.clone(),
@@ -947,7 +947,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
     w.pipeline.request(&w.tree, up, w.now).unwrap();
 }
 
-fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCaseError> {
+fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), TestCaseError> {
     let outcome = |clients: &mut Clients, origin: Origin| {
         let slot = origin.conn.slot;
         if !clients.closed.contains(&slot) {
@@ -957,7 +957,7 @@ fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCase
         Ok(())
     };
     match down {
-        Down::Txn(txn) => {
+        ToShards::Txn(txn) => {
             let Some(origin) = txn.origin else {
                 return Ok(());
             };
@@ -967,10 +967,10 @@ fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCase
                 clients.granted.insert(origin.conn.slot, grant);
             }
         }
-        Down::Notice(_, Notice::Refused(origin) | Notice::Dead(origin)) => {
+        ToShards::Notice(_, Notice::Refused(origin) | Notice::Dead(origin)) => {
             outcome(clients, origin)?;
         }
-        Down::Notice(
+        ToShards::Notice(
             _,
             Notice::Attached {
                 origin,
@@ -989,10 +989,10 @@ fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCase
                 .granted
                 .insert(origin.conn.slot, (session, generation));
         }
-        Down::Notice(_, Notice::Close(conn)) => {
+        ToShards::Notice(_, Notice::Close(conn)) => {
             clients.closed.insert(conn.slot);
         }
-        Down::Notice(
+        ToShards::Notice(
             shard,
             Notice::Detach {
                 session,
@@ -1007,7 +1007,7 @@ fn hear(w: &mut World, clients: &mut Clients, down: Down) -> Result<(), TestCase
             clients.closed.insert(slot);
             // Every third shard is silent for ever.
             if shard != ShardId(2) {
-                let released = Up::Released {
+                let released = ShardRequest::Released {
                     shard,
                     session,
                     generation,

@@ -1,6 +1,7 @@
 //! The client protocol on the wire: framing, handshake, requests, replies, events
 //! (client.md §1). Bytes in, values out, and back; no state.
 
+pub mod first_bytes;
 pub mod reply;
 pub mod request;
 pub mod session;

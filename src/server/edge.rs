@@ -12,11 +12,11 @@
 
 use super::fourletter;
 use super::front::Front;
+use crate::proto::first_bytes::{FirstBytes, first_bytes};
 use crate::rt::listener::Listener;
 use crate::rt::socket::{Reader, Socket, Writer};
 use crate::rt::{self, Event};
-use crate::shard::edge::{FirstBytes, first_bytes};
-use crate::shard::{Output, Peer};
+use crate::shard::{ClientAddress, Output};
 use crate::types::ConnId;
 use std::cell::Cell;
 use std::io;
@@ -106,7 +106,7 @@ async fn connection(front: &Rc<Front>, socket: Socket, peer: SocketAddr) {
                 closing: Cell::new(false),
                 resume: Event::default(),
             });
-            let peer = Peer {
+            let peer = ClientAddress {
                 address: java_text(peer.ip()),
                 port: peer.port(),
             };

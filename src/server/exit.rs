@@ -2,12 +2,12 @@
 //! compares the table in `docs/exit-codes.md` with this one.
 
 use super::run::RunError;
-use crate::commit::StartError;
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
+use crate::member::StartError;
 use crate::pipeline::Fatal;
-use crate::snap::SnapError;
+use crate::snapshot::SnapError;
 use crate::tree::BodyError;
 use std::io;
 

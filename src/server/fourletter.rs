@@ -3,14 +3,14 @@
 use super::edge::java_text;
 use super::front::{Front, Side};
 use super::process::Process;
-use crate::commit::Commit;
 use crate::log::LogCounters;
+use crate::member::Member;
 use crate::pipeline;
+use crate::placement::{FeedCounters, Orderer};
 use crate::rt;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use crate::shard::{ConnStats, Latency, Shard, ShardStats};
-use crate::sharded::{Core, LinkCounters};
 use crate::stages::{Stage, Stages};
 use crate::tree::Tree;
 use crate::types::Zxid;
@@ -60,28 +60,28 @@ pub struct CommitPart {
     stages: Stages,
     committed: Zxid,
     /// Of each shard: what it has applied, and how its link fared.
-    shards: Vec<(Zxid, LinkCounters)>,
+    shards: Vec<(Zxid, FeedCounters)>,
 }
 
 impl CommitPart {
     /// Now, with its shards.
-    pub fn with_shards(core: &Core<FsStorage>) -> CommitPart {
+    pub fn with_shards(core: &Orderer<FsStorage>) -> CommitPart {
         CommitPart {
             shards: core.shards().collect(),
-            ..CommitPart::of(&core.commit)
+            ..CommitPart::of(&core.member)
         }
     }
 
     /// Now.
-    pub fn of(commit: &Commit<FsStorage>) -> CommitPart {
-        let log = commit.pipeline.log();
+    pub fn of(member: &Member<FsStorage>) -> CommitPart {
+        let log = member.pipeline.log();
         CommitPart {
-            counters: commit.pipeline.counters(),
+            counters: member.pipeline.counters(),
             log: log.counters(),
             segments: log.segments(),
             full: log.is_full(),
-            stages: commit.pipeline.stages().clone(),
-            committed: commit.tree.last_zxid(),
+            stages: member.pipeline.stages().clone(),
+            committed: member.tree.last_zxid(),
             shards: Vec::new(),
         }
     }
@@ -91,7 +91,7 @@ impl CommitPart {
 struct Gathered<'a> {
     process: &'a Process,
     fronts: Vec<FrontPart>,
-    commit: Option<CommitPart>,
+    member: Option<CommitPart>,
 }
 
 impl Gathered<'_> {
@@ -120,8 +120,8 @@ impl Gathered<'_> {
         for part in &self.fronts {
             stages.merge(&part.stages);
         }
-        if let Some(commit) = &self.commit {
-            stages.merge(&commit.stages);
+        if let Some(member) = &self.member {
+            stages.merge(&member.stages);
         }
         stages
     }
@@ -158,7 +158,7 @@ pub async fn answer(front: &Front, word: [u8; 4], asking: SocketAddr) -> Option<
         Side::Inline(_) => None,
         Side::Replica(seat) => Some(seat.switchboard.clone()),
     });
-    let (fronts, commit) = match switchboard {
+    let (fronts, member) = match switchboard {
         Some(Some(switchboard)) => switchboard.ask(process).await,
         Some(None) => (front.part().into_iter().collect(), front.commit_part()),
         None => (Vec::new(), None),
@@ -166,7 +166,7 @@ pub async fn answer(front: &Front, word: [u8; 4], asking: SocketAddr) -> Option<
     let gathered = Gathered {
         process,
         fronts,
-        commit,
+        member,
     };
     let until = process.now().tick.after(CATCH_UP_MS);
     loop {
@@ -187,7 +187,7 @@ fn may_speak(side: &mut Side) -> bool {
         Side::Replica(seat) => {
             let may = seat.replica.may_execute();
             if may {
-                seat.replica.speak();
+                seat.replica.publish_shown();
             }
             may
         }
@@ -389,7 +389,7 @@ fn mntr(gathered: &Gathered<'_>, tree: &Tree) -> String {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
-    if let Some(part) = &gathered.commit {
+    if let Some(part) = &gathered.member {
         let CommitPart { counters, log, .. } = part;
         let of_commit = [
             ("commit_count", counters.ordered),
@@ -450,8 +450,8 @@ mod tests {
     fn the_version_is_one_that_clients_parse() {
         let (number, rest) = VERSION.split_once('-').unwrap();
         assert_eq!(number, "3.9.5");
-        let (commit, date) = rest.split_once(", built on ").unwrap();
-        assert_eq!(commit.len(), 40);
+        let (member, date) = rest.split_once(", built on ").unwrap();
+        assert_eq!(member.len(), 40);
         assert!(date.ends_with(" UTC"), "{date}");
     }
 }

@@ -7,13 +7,13 @@ use super::fourletter::{CommitPart, FrontPart};
 use super::jobs::{Jobs, Orders, Todo};
 use super::process::Process;
 use super::shards::Seat;
-use crate::commit::Commit;
-use crate::inline::Inline;
 use crate::log::snapshot_file::Written;
+use crate::member::Member;
+use crate::placement::Inline;
 use crate::rt::socket::Writer;
 use crate::rt::storage::FsStorage;
 use crate::rt::{Event, Ticker};
-use crate::shard::{Output, Peer, Shard};
+use crate::shard::{ClientAddress, Output, Shard};
 use crate::tree::Tree;
 use crate::types::{ConnId, DetHashMap, Now, Tick, Zxid};
 use std::cell::{Cell, RefCell};
@@ -36,7 +36,7 @@ impl Side {
     /// The state that is shown.
     pub fn tree(&self) -> &Tree {
         match self {
-            Side::Inline(inline) => &inline.commit.tree,
+            Side::Inline(inline) => &inline.member.tree,
             Side::Replica(seat) => seat.replica.tree(),
         }
     }
@@ -58,7 +58,7 @@ impl Side {
 
     fn take_output(&mut self, conn: ConnId, now: Now) -> Output {
         match self {
-            Side::Inline(inline) => inline.shard.take_output(&inline.commit.tree, conn, now),
+            Side::Inline(inline) => inline.shard.take_output(&inline.member.tree, conn, now),
             Side::Replica(seat) => seat.replica.take_output(conn, now),
         }
     }
@@ -145,7 +145,7 @@ impl Front {
     }
 
     /// A connection that speaks the client protocol; `None` if the server has stopped.
-    pub fn open(&self, wire: &Rc<Wire>, peer: Peer) -> Option<ConnId> {
+    pub fn open(&self, wire: &Rc<Wire>, peer: ClientAddress) -> Option<ConnId> {
         let now = self.process.now();
         let conn = self.with_side(|side| match side {
             Side::Inline(inline) => inline.shard.accept(peer, now),
@@ -159,7 +159,7 @@ impl Front {
     pub fn receive(&self, conn: ConnId, bytes: &[u8]) {
         let now = self.process.now();
         self.with_side(|side| match side {
-            Side::Inline(inline) => inline.shard.receive(&inline.commit.tree, conn, bytes, now),
+            Side::Inline(inline) => inline.shard.receive(&inline.member.tree, conn, bytes, now),
             Side::Replica(seat) => seat.replica.receive(conn, bytes, now),
         });
         self.due.notify();
@@ -224,7 +224,7 @@ impl Front {
                 Side::Inline(inline) => {
                     inline.turn(now, &mut |_| {})?;
                     let jobs = self.jobs.as_ref().expect("inline");
-                    todo = Some(Todo::of(&mut inline.commit, jobs, now));
+                    todo = Some(Todo::of(&mut inline.member, jobs, now));
                 }
                 Side::Replica(seat) => resume_all = seat.turn(now)?,
             }
@@ -294,7 +294,7 @@ impl Front {
     /// The part of the core that orders, if it is this one.
     pub fn commit_part(&self) -> Option<CommitPart> {
         self.with_side(|side| match side {
-            Side::Inline(inline) => Some(CommitPart::of(&inline.commit)),
+            Side::Inline(inline) => Some(CommitPart::of(&inline.member)),
             Side::Replica(_) => None,
         })?
     }
@@ -302,13 +302,13 @@ impl Front {
     /// Clients can connect from now on (inline).
     pub fn begin_serving(&self) {
         let now = self.process.now();
-        self.with(|commit| commit.pipeline.begin_serving(now));
+        self.with(|member| member.pipeline.begin_serving(now));
         self.due.notify();
     }
 
     /// Something that was taken has no outcome yet (inline).
     pub fn is_busy(&self) -> bool {
-        self.with(|commit| !commit.pipeline.is_idle())
+        self.with(|member| !member.pipeline.is_idle())
             .unwrap_or(false)
     }
 
@@ -329,15 +329,15 @@ impl Front {
 }
 
 impl Orders for Front {
-    fn with<T>(&self, work: impl FnOnce(&mut Commit<FsStorage>) -> T) -> Option<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut Member<FsStorage>) -> T) -> Option<T> {
         self.with_side(|side| match side {
-            Side::Inline(inline) => Some(work(&mut inline.commit)),
+            Side::Inline(inline) => Some(work(&mut inline.member)),
             Side::Replica(_) => None,
         })?
     }
 
     fn snapshot_made(&self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        self.with(|commit| commit.snapshot_made(made, unneeded))
+        self.with(|member| member.snapshot_made(made, unneeded))
             .unwrap_or_default()
     }
 

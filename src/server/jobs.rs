@@ -1,17 +1,17 @@
 //! What the core that orders has others do: syncs by the kernel, segments and snapshots by the
 //! helper thread, which works off its jobs in order.
 
-use super::gather::Gather;
 use super::process::Process;
-use crate::commit::Commit;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
-use crate::log::{SpareOrder, SyncTicket};
+use crate::log::{SpareJob, SyncTicket};
+use crate::member::Member;
 use crate::pipeline::Fatal;
+use crate::placement::GroupCommit;
 use crate::rt::storage::{FsFile, FsStorage, Syncer};
 use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event};
-use crate::snap::{self, SnapError};
+use crate::snapshot::{self, SnapError};
 use crate::types::{Now, Zxid};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,8 +22,8 @@ use std::time::Duration;
 /// Whoever has the commit core: the inline placement, or the core that orders for the shards.
 pub trait Orders: 'static {
     /// Runs `work` on it; `None` once the log is sealed.
-    fn with<T>(&self, work: impl FnOnce(&mut Commit<FsStorage>) -> T) -> Option<T>;
-    /// As [`Commit::snapshot_made`].
+    fn with<T>(&self, work: impl FnOnce(&mut Member<FsStorage>) -> T) -> Option<T>;
+    /// As [`Member::snapshot_made`].
     fn snapshot_made(&self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String>;
     /// A turn is due.
     fn due(&self) -> &Event;
@@ -38,7 +38,7 @@ pub struct Jobs {
     helper: Helper,
     syncer: RefCell<Option<Syncer>>,
     syncing: Cell<bool>,
-    gather: RefCell<Gather>,
+    gather: RefCell<GroupCommit>,
 }
 
 /// What a turn leaves to do once nothing is borrowed any more.
@@ -47,25 +47,25 @@ pub struct Todo {
     sync: Option<SyncTicket<FsFile>>,
     /// A sync is due, and waits for another look at the sockets.
     gathers: bool,
-    spare: Option<SpareOrder>,
+    spare: Option<SpareJob>,
     snapshot: Option<Zxid>,
 }
 
 impl Todo {
     /// What is due after a turn.
-    pub fn of(commit: &mut Commit<FsStorage>, jobs: &Jobs, now: Now) -> Todo {
-        let (records, now) = (commit.records(), now.micros);
+    pub fn of(member: &mut Member<FsStorage>, jobs: &Jobs, now: Now) -> Todo {
+        let (records, now) = (member.records(), now.micros);
         let mut gather = jobs.gather.borrow_mut();
-        let gathers = gather.waits(records, now) && commit.is_sync_due();
-        let sync = if gathers { None } else { commit.poll_sync() };
+        let gathers = gather.waits(records, now) && member.is_sync_due();
+        let sync = if gathers { None } else { member.poll_sync() };
         if sync.is_some() {
             gather.begins(records, now);
         }
         Todo {
             sync,
             gathers,
-            spare: commit.poll_spare(),
-            snapshot: commit.poll_snapshot(),
+            spare: member.poll_spare(),
+            snapshot: member.poll_snapshot(),
         }
     }
 
@@ -126,17 +126,17 @@ async fn sync<O: Orders>(owner: Rc<O>, ticket: SyncTicket<FsFile>) {
     jobs.syncing.set(false);
     let now = jobs.process.now();
     jobs.gather.borrow_mut().ended(now.micros);
-    let outcome = owner.with(|commit| commit.synced(ticket.done(result), now));
+    let outcome = owner.with(|member| member.synced(ticket.done(result), now));
     jobs.process.check(outcome.unwrap_or(Ok(())));
     owner.due().notify();
 }
 
-async fn make_spare<O: Orders>(owner: Rc<O>, order: SpareOrder) {
+async fn make_spare<O: Orders>(owner: Rc<O>, order: SpareJob) {
     let jobs = owner.jobs();
     let storage = jobs.process.log.clone();
     let made = jobs.helper.run(move || order.fulfil(&storage)).await;
     let now = jobs.process.now();
-    let outcome = owner.with(|commit| commit.spare_made(made, now));
+    let outcome = owner.with(|member| member.spare_made(made, now));
     jobs.process.check(outcome.unwrap_or(Ok(())));
     owner.due().notify();
 }
@@ -149,9 +149,9 @@ async fn make_snapshot<O: Orders>(owner: Rc<O>, zxid: Zxid) {
     let (purge, retain) = (process.config.purge, process.config.snap_retain);
     let began = process.now().tick;
     let job = move || {
-        let made = snap::make(&data, &log, zxid)?;
+        let made = snapshot::make(&data, &log, zxid)?;
         let unneeded = if purge {
-            snap::purge(&data, retain)?
+            snapshot::purge(&data, retain)?
         } else {
             None
         };

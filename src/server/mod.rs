@@ -5,7 +5,6 @@ mod edge;
 pub mod exit;
 pub mod fourletter;
 mod front;
-mod gather;
 mod jobs;
 pub mod preflight;
 mod process;

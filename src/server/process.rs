@@ -1,7 +1,7 @@
 //! What every core of the process reads, and the few counts that are process-wide.
 
-use crate::commit::Summary;
 use crate::config::Config;
+use crate::member::Summary;
 use crate::pipeline::Fatal;
 use crate::rt::Ticker;
 use crate::rt::clock::Clock;

@@ -9,11 +9,11 @@ use super::front::{Front, Side};
 use super::jobs::Jobs;
 use super::process::Process;
 use super::shards::{self, Placement};
-use crate::commit::{Commit, CommitConfig, StartError};
 use crate::config::{Config, Resolved};
-use crate::inline::Inline;
 use crate::log::LogConfig;
+use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
+use crate::placement::Inline;
 use crate::rt::bell::{Bell, Ear};
 use crate::rt::clock::{self, Clock};
 use crate::rt::listener::Bound;
@@ -81,7 +81,7 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         ..
     } = ready;
     let config = resolved.config;
-    let (commit, summary) = Commit::start(
+    let (member, summary) = Member::start(
         commit_config(&config),
         &data,
         &log,
@@ -96,7 +96,7 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
     let bell = Bell::new().map_err(runtime)?;
     let stop = signals::watch(bell.clone()).map_err(runtime)?;
     let outcome = if placement.shards == 0 {
-        rt::run(None, inline(process, commit, shard, bound, bell, stop))
+        rt::run(None, inline(process, member, shard, bound, bell, stop))
             .map_err(|e| RunError::Runtime(e.to_string()))?
     } else {
         let summary = process.clone();
@@ -110,7 +110,7 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         };
         shards::run(
             process,
-            commit,
+            member,
             (&placement, &shard),
             bound,
             serving,
@@ -135,7 +135,7 @@ fn listening(error: io::Error) -> RunError {
 /// The placement on one executor.
 async fn inline(
     process: Arc<Process>,
-    commit: Commit<FsStorage>,
+    member: Member<FsStorage>,
     shard: ShardConfig,
     bound: Bound,
     bell: Arc<Bell>,
@@ -143,7 +143,7 @@ async fn inline(
 ) -> Result<(), RunError> {
     let runtime = |e: io::Error| RunError::Runtime(e.to_string());
     let jobs = Jobs::new(process.clone()).map_err(runtime)?;
-    let side = Side::Inline(Box::new(Inline::new(commit, shard)));
+    let side = Side::Inline(Box::new(Inline::new(member, shard)));
     let front = Front::new(process.clone(), side, Some(jobs));
     let placement = Placement {
         shards: 0,
@@ -173,7 +173,7 @@ async fn drain(front: &Rc<Front>) -> io::Result<()> {
     front.turn();
     front.syncs_ended().await;
     match front.take() {
-        Some(Side::Inline(inline)) => inline.commit.close(),
+        Some(Side::Inline(inline)) => inline.member.close(),
         _ => Ok(()),
     }
 }
@@ -188,14 +188,14 @@ fn shard_config(config: &Config) -> ShardConfig {
     }
 }
 
-fn commit_config(config: &Config) -> CommitConfig {
+fn commit_config(config: &Config) -> MemberConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         ..PipelineConfig::new(Rules::default())
     };
-    CommitConfig {
+    MemberConfig {
         pipeline,
         log: LogConfig {
             segment_bytes: config.segment_bytes,

@@ -9,10 +9,11 @@ use super::fourletter::{CommitPart, FrontPart};
 use super::front::{Front, Side};
 use super::jobs::{Jobs, Orders, Todo};
 use super::process::Process;
-use crate::commit::Commit;
-use crate::lane::Up;
 use crate::log::snapshot_file::Written;
+use crate::member::Member;
+use crate::messages::ShardRequest;
 use crate::pipeline::Fatal;
+use crate::placement::{Batch, CatchUp, Orderer, Progress, Replica, RingLimits};
 use crate::rt::bell::{Bell, Ear};
 use crate::rt::listener::Bound;
 use crate::rt::socket::Socket;
@@ -20,8 +21,7 @@ use crate::rt::storage::FsStorage;
 use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event, Ticker};
 use crate::shard::ShardConfig;
-use crate::sharded::{Batch, Board, CatchUp, Core, Replica, RingLimits};
-use crate::snap;
+use crate::snapshot;
 use crate::types::{Now, ShardId, Zxid};
 use std::cell::RefCell;
 use std::io;
@@ -45,7 +45,7 @@ const ANSWER_MS: u64 = 1000;
 #[derive(Default)]
 pub struct Question {
     fronts: Mutex<Vec<FrontPart>>,
-    commit: Mutex<Option<CommitPart>>,
+    member: Mutex<Option<CommitPart>>,
     answers: AtomicUsize,
 }
 
@@ -84,12 +84,12 @@ impl Switchboard {
         let take = |m: &Mutex<Vec<FrontPart>>| {
             std::mem::take(&mut *m.lock().unwrap_or_else(PoisonError::into_inner))
         };
-        let commit = question
-            .commit
+        let member = question
+            .member
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        (take(&question.fronts), commit)
+        (take(&question.fronts), member)
     }
 
     fn ask_core(&self, question: Arc<Question>) {
@@ -128,9 +128,9 @@ pub struct Seat {
     /// To the other cores.
     pub switchboard: Arc<Switchboard>,
     batches: rtrb::Consumer<Arc<Batch>>,
-    requests: rtrb::Producer<Up>,
+    requests: rtrb::Producer<ShardRequest>,
     /// The one that did not fit.
-    unsent: Option<Up>,
+    unsent: Option<ShardRequest>,
 }
 
 impl Seat {
@@ -146,7 +146,11 @@ impl Seat {
         let was_behind = self.replica.is_behind();
         self.replica.turn(now);
         let mut asked = false;
-        while let Some(up) = self.unsent.take().or_else(|| self.replica.poll_up(now)) {
+        while let Some(up) = self
+            .unsent
+            .take()
+            .or_else(|| self.replica.poll_request(now))
+        {
             match self.requests.push(up) {
                 Ok(()) => asked = true,
                 Err(rtrb::PushError::Full(up)) => {
@@ -169,7 +173,7 @@ impl Seat {
 
 /// The core that orders.
 pub struct Back {
-    core: RefCell<Option<Core<FsStorage>>>,
+    core: RefCell<Option<Orderer<FsStorage>>>,
     ends: RefCell<Vec<End>>,
     jobs: Jobs,
     /// Reads the log for a shard that catches up: not behind a snapshot, clients wait for it.
@@ -181,15 +185,15 @@ pub struct Back {
 /// Its end of the rings to and from one shard.
 struct End {
     batches: rtrb::Producer<Arc<Batch>>,
-    requests: rtrb::Consumer<Up>,
+    requests: rtrb::Consumer<ShardRequest>,
 }
 
 impl Orders for Back {
-    fn with<T>(&self, work: impl FnOnce(&mut Commit<FsStorage>) -> T) -> Option<T> {
+    fn with<T>(&self, work: impl FnOnce(&mut Member<FsStorage>) -> T) -> Option<T> {
         self.core
             .borrow_mut()
             .as_mut()
-            .map(|core| work(&mut core.commit))
+            .map(|core| work(&mut core.member))
     }
 
     fn snapshot_made(&self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
@@ -216,7 +220,7 @@ impl Back {
         if let Some(core) = self.core.borrow_mut().as_mut() {
             let ends = &mut *self.ends.borrow_mut();
             process.check(requests_and_commits(core, ends, now));
-            todo = Some(Todo::of(&mut core.commit, &self.jobs, now));
+            todo = Some(Todo::of(&mut core.member, &self.jobs, now));
             catch_up = core.poll_catch_up();
             for ((shard, end), line) in (0..).map(ShardId).zip(ends).zip(&self.switchboard.shards) {
                 let mut gave = false;
@@ -265,7 +269,7 @@ impl Back {
             if let Some(question) = asked.take() {
                 let part = self.core.borrow().as_ref().map(CommitPart::with_shards);
                 *question
-                    .commit
+                    .member
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner) = part;
                 question.answers.fetch_add(1, Relaxed);
@@ -282,7 +286,7 @@ impl Back {
         loop {
             ticker.tick().await;
             let now = process.now();
-            process.check(self.with(|commit| commit.tick(now)).unwrap_or(Ok(())));
+            process.check(self.with(|member| member.tick(now)).unwrap_or(Ok(())));
             self.due.notify();
         }
     }
@@ -297,7 +301,7 @@ impl Back {
             self.switchboard.ask(&process).await;
             self.due.notify();
             let idle = self
-                .with(|commit| commit.pipeline.is_idle())
+                .with(|member| member.pipeline.is_idle())
                 .unwrap_or(true);
             if idle || process.now().tick >= until {
                 break;
@@ -306,7 +310,7 @@ impl Back {
         self.turn();
         self.jobs.synced().await;
         let core = self.core.take();
-        core.map_or(Ok(()), |core| core.commit.close())?;
+        core.map_or(Ok(()), |core| core.member.close())?;
         // Replies to what was committed last.
         self.switchboard.ask(&process).await;
         Ok(())
@@ -315,7 +319,7 @@ impl Back {
 
 /// In every turn timers and completions have come first; then what the shards ask, in turn.
 fn requests_and_commits(
-    core: &mut Core<FsStorage>,
+    core: &mut Orderer<FsStorage>,
     ends: &mut [End],
     now: Now,
 ) -> Result<(), Fatal> {
@@ -330,7 +334,7 @@ fn requests_and_commits(
 
 async fn read_log(back: Rc<Back>, order: CatchUp) {
     let log = back.jobs.process.log.clone();
-    let job = move || snap::read_log(&log, order.after, order.upto, CATCH_UP_BYTES);
+    let job = move || snapshot::read_log(&log, order.after, order.upto, CATCH_UP_BYTES);
     match back.reader.run(job).await {
         Ok(entries) => {
             if let Some(core) = back.core.borrow_mut().as_mut() {
@@ -377,15 +381,15 @@ impl Placement {
 /// A thread or a ring can't be made; the log can't be sealed.
 pub fn run(
     process: Arc<Process>,
-    commit: Commit<FsStorage>,
+    member: Member<FsStorage>,
     (placement, shard): (&Placement, &ShardConfig),
     bound: Bound,
     serving: impl FnOnce(&Bound) + 'static,
     stop: impl Future<Output = ()> + 'static,
     drain_ms: u64,
 ) -> io::Result<()> {
-    let zxid = commit.tree.last_zxid();
-    let board = Arc::new(Board::new(usize::from(placement.shards), zxid));
+    let zxid = member.tree.last_zxid();
+    let board = Arc::new(Progress::new(usize::from(placement.shards), zxid));
     let core_bell = Bell::new()?;
     let (core_letters, questions) = channel();
     let mut lines = Vec::new();
@@ -418,7 +422,7 @@ pub fn run(
             ..shard.clone()
         };
         let seat = Seat {
-            replica: Replica::new(config, commit.tree.clone(), board.clone()),
+            replica: Replica::new(config, member.tree.clone(), board.clone()),
             switchboard: switchboard.clone(),
             batches: take_batches,
             requests,
@@ -434,7 +438,7 @@ pub fn run(
                 }
             })?;
     }
-    let core = Core::new(commit, RingLimits::DEFAULT, board, placement.shards);
+    let core = Orderer::new(member, RingLimits::DEFAULT, board, placement.shards);
     let cpu = placement.cpus.as_ref().map(|cpus| cpus[0]);
     let outcome = rt::run(cpu, async move {
         let back = Rc::new(Back {
@@ -447,7 +451,7 @@ pub fn run(
         });
         serving(&bound);
         let now = process.now();
-        back.with(|commit| commit.pipeline.begin_serving(now));
+        back.with(|member| member.pipeline.begin_serving(now));
         rt::spawn(back.clone().turns());
         rt::spawn(back.clone().ticks(process.ticker()?));
         rt::spawn(back.clone().listen(Ear::new(core_bell)?, questions));

@@ -1,8 +1,8 @@
 //! One connection: unparsed input, the FIFO of requests, unsent output, and what it counts.
 //! Decides nothing about other connections; [`super::Shard`] does.
 
-use super::stats::{Counters, Peer};
-use crate::lane::Stamps;
+use super::stats::{ClientAddress, Counters};
+use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
 use crate::txn::Credentials;
 use crate::types::{ConnId, ErrorCode, Generation, Now, OpCode, SessionId, Tick, Xid, Zxid};
@@ -146,7 +146,7 @@ impl Input {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnId,
-    pub(super) peer: Peer,
+    pub(super) peer: ClientAddress,
     pub(super) phase: Phase,
     pub(super) input: Input,
     /// When the newest bytes came, µs.
@@ -186,7 +186,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnId, peer: Peer, credentials: Credentials, now: Now) -> Connection {
+    pub(super) fn new(
+        id: ConnId,
+        peer: ClientAddress,
+        credentials: Credentials,
+        now: Now,
+    ) -> Connection {
         Connection {
             id,
             peer,

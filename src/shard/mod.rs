@@ -5,13 +5,13 @@
 //!
 //! | Promise (design.md §2, client.md) | Decided in |
 //! |---|---|
-//! | a read sees the session's own earlier writes, and waits for nothing else | [`Core::drain`] |
-//! | replies leave in the order of the requests | one FIFO per connection, [`Core::drain`] |
+//! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::drain`] |
+//! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::drain`] |
 //! | an event leaves before any reply that reflects its transaction | [`Shard::committed`] |
 //! | no change falls between a read and its watch | `reads` |
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
-//! | frames behind the ConnectRequest are kept, and executed after the response | [`Core::may_parse`] |
-//! | memory is bounded | [`Core::may_parse`] (input, FIFO, credits), [`Core::drain`] (output) |
+//! | frames behind the ConnectRequest are kept, and executed after the response | [`ShardState::may_parse`] |
+//! | memory is bounded | [`ShardState::may_parse`] (input, FIFO, credits), [`ShardState::drain`] (output) |
 //!
 //! How a driver uses it: `accept`, then `receive` whatever was read while [`Shard::wants_input`];
 //! after each turn, for every [`Shard::poll_dirty`], [`Shard::take_output`], write it, and look at
@@ -21,24 +21,23 @@
 
 mod auth;
 mod connection;
-mod core;
-pub mod edge;
 mod handshake;
 mod reads;
 mod replies;
 mod slab;
+mod state;
 mod stats;
 mod watches;
 
 #[cfg(test)]
 mod tests;
 
-pub use stats::{ConnStats, Latency, Peer, SessionStats, ShardStats};
+pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
 pub use watches::WatchCounts;
 
-use self::core::{Core, Ending};
+use self::state::{Ending, ShardState};
 use crate::constants;
-use crate::lane::{Committed, Notice, Origin, Up};
+use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{self, Applied, OpResult, Tree};
@@ -109,7 +108,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Shard {
     conns: Slab,
-    core: Core,
+    core: ShardState,
 }
 
 impl Shard {
@@ -119,12 +118,12 @@ impl Shard {
         assert!(config.tick_time_ms > 0 && config.frame_max > 0 && config.fifo_max > 0);
         Shard {
             conns: Slab::default(),
-            core: Core::new(config),
+            core: ShardState::new(config),
         }
     }
 
     /// A connection whose first bytes are not a four-letter word.
-    pub fn accept(&mut self, peer: Peer, now: Now) -> ConnId {
+    pub fn accept(&mut self, peer: ClientAddress, now: Now) -> ConnId {
         let credentials = auth::initial(&peer.address);
         self.conns
             .insert(|id| Connection::new(id, peer, credentials, now))
@@ -243,9 +242,11 @@ impl Shard {
     }
 
     /// The next request for the pipeline.
-    pub fn poll_up(&mut self, now: Now) -> Option<Up> {
+    pub fn poll_request(&mut self, now: Now) -> Option<ShardRequest> {
         let mut up = self.core.up.pop_front()?;
-        if let Up::Write { stamps, .. } | Up::NewSession { stamps, .. } = &mut up {
+        if let ShardRequest::Write { stamps, .. } | ShardRequest::NewSession { stamps, .. } =
+            &mut up
+        {
             stamps.queued = now.micros;
         }
         Some(up)
@@ -369,7 +370,7 @@ impl Shard {
                 c.output.extend_from_slice(&encoded);
                 c.counters.sent += 1;
                 core.totals.sent += 1;
-                core::mark_dirty(&mut core.dirty, c);
+                state::mark_dirty(&mut core.dirty, c);
                 c.account_output(core.config.output_max);
                 if c.excess > core.config.output_excess_max {
                     overfull.push(conn);

@@ -7,7 +7,7 @@ use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid}
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct ClientAddress {
     /// Textual address as the `ip` scheme shows it: IPv6 in eight groups (client.md §6.3).
     pub address: String,
     /// Port.
@@ -79,7 +79,7 @@ pub struct ConnStats {
     /// The connection.
     pub conn: ConnId,
     /// The other end.
-    pub peer: Peer,
+    pub peer: ClientAddress,
     /// Whether its input is read now; else the interest set in the brackets has no read bit.
     pub reading: bool,
     /// Whether it has output that the driver has not taken.

@@ -1,15 +1,15 @@
 //! A member in either placement, with one face: what the world calls.
 
 use super::disk::SimStorage;
-use crate::commit::{Commit, CommitConfig, StartError};
-use crate::inline::Inline;
-use crate::lane::{Down, Up};
 use crate::log::Identities;
 use crate::log::snapshot_file::Written;
+use crate::member::{Member, MemberConfig, StartError};
+use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
-use crate::shard::{Output, Peer, ShardConfig};
-use crate::sharded::{Batch, Board, CatchUp, Core, LinkCounters, Replica, RingLimits};
-use crate::snap;
+use crate::placement::Inline;
+use crate::placement::{Batch, CatchUp, FeedCounters, Orderer, Progress, Replica, RingLimits};
+use crate::shard::{ClientAddress, Output, ShardConfig};
+use crate::snapshot;
 use crate::tree::Tree;
 use crate::txn::Entry;
 use crate::types::{ConnId, Now, ShardId, Zxid};
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub(super) struct MachineConfig {
-    pub(super) commit: CommitConfig,
+    pub(super) member: MemberConfig,
     pub(super) shard: ShardConfig,
     pub(super) shards: u16,
     pub(super) limits: RingLimits,
@@ -27,12 +27,12 @@ pub(super) struct MachineConfig {
 pub(super) struct Seat {
     replica: Replica,
     mail: VecDeque<Arc<Batch>>,
-    asked: VecDeque<Up>,
+    asked: VecDeque<ShardRequest>,
 }
 
 pub(super) enum Machine {
     Inline(Box<Inline<SimStorage>>),
-    Sharded(Box<Core<SimStorage>>, Vec<Seat>),
+    Sharded(Box<Orderer<SimStorage>>, Vec<Seat>),
 }
 
 impl Machine {
@@ -44,57 +44,61 @@ impl Machine {
         now: Now,
         observe: &mut dyn FnMut(&Entry),
     ) -> Result<Machine, StartError> {
-        let (commit, _) = Commit::start(config.commit, data, log, identities, now, observe)?;
+        let (member, _) = Member::start(config.member, data, log, identities, now, observe)?;
         if config.shards == 0 {
-            return Ok(Machine::Inline(Box::new(Inline::new(commit, config.shard))));
+            return Ok(Machine::Inline(Box::new(Inline::new(member, config.shard))));
         }
-        let zxid = commit.tree.last_zxid();
-        let board = Arc::new(Board::new(usize::from(config.shards), zxid));
+        let zxid = member.tree.last_zxid();
+        let board = Arc::new(Progress::new(usize::from(config.shards), zxid));
         let seat = |n| Seat {
             replica: Replica::new(
                 ShardConfig {
                     id: ShardId(n),
                     ..config.shard.clone()
                 },
-                commit.tree.clone(),
+                member.tree.clone(),
                 board.clone(),
             ),
             mail: VecDeque::new(),
             asked: VecDeque::new(),
         };
         let seats = (0..config.shards).map(seat).collect();
-        let core = Core::new(commit, config.limits, board, config.shards);
+        let core = Orderer::new(member, config.limits, board, config.shards);
         Ok(Machine::Sharded(Box::new(core), seats))
     }
 
-    pub(super) fn commit(&self) -> &Commit<SimStorage> {
+    pub(super) fn member(&self) -> &Member<SimStorage> {
         match self {
-            Machine::Inline(inline) => &inline.commit,
-            Machine::Sharded(core, _) => &core.commit,
+            Machine::Inline(inline) => &inline.member,
+            Machine::Sharded(core, _) => &core.member,
         }
     }
 
-    pub(super) fn commit_mut(&mut self) -> &mut Commit<SimStorage> {
+    pub(super) fn member_mut(&mut self) -> &mut Member<SimStorage> {
         match self {
-            Machine::Inline(inline) => &mut inline.commit,
-            Machine::Sharded(core, _) => &mut core.commit,
+            Machine::Inline(inline) => &mut inline.member,
+            Machine::Sharded(core, _) => &mut core.member,
         }
     }
 
     /// The tree that transactions are validated against.
     pub(super) fn tree(&self) -> &Tree {
-        &self.commit().tree
+        &self.member().tree
     }
 
     pub(super) fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         match self {
             Machine::Inline(inline) => inline.tick(now),
-            Machine::Sharded(core, _) => core.commit.tick(now),
+            Machine::Sharded(core, _) => core.member.tick(now),
         }
     }
 
     /// The turn of the core that orders.
-    pub(super) fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<(), Fatal> {
         match self {
             Machine::Inline(inline) => inline.turn(now, observe),
             Machine::Sharded(core, seats) => {
@@ -139,7 +143,7 @@ impl Machine {
         let seat = self.seat(shard);
         seat.replica.turn(now);
         seat.asked
-            .extend(std::iter::from_fn(|| seat.replica.poll_up(now)));
+            .extend(std::iter::from_fn(|| seat.replica.poll_request(now)));
         true
     }
 
@@ -147,7 +151,7 @@ impl Machine {
         self.seat(shard).replica.tick(now);
     }
 
-    pub(super) fn accept(&mut self, shard: u16, peer: Peer, now: Now) -> ConnId {
+    pub(super) fn accept(&mut self, shard: u16, peer: ClientAddress, now: Now) -> ConnId {
         match self {
             Machine::Inline(inline) => inline.shard.accept(peer, now),
             Machine::Sharded(..) => self.seat(shard).replica.accept(peer, now),
@@ -156,7 +160,7 @@ impl Machine {
 
     pub(super) fn receive(&mut self, shard: u16, conn: ConnId, bytes: &[u8], now: Now) {
         match self {
-            Machine::Inline(inline) => inline.shard.receive(&inline.commit.tree, conn, bytes, now),
+            Machine::Inline(inline) => inline.shard.receive(&inline.member.tree, conn, bytes, now),
             Machine::Sharded(..) => self.seat(shard).replica.receive(conn, bytes, now),
         }
     }
@@ -173,7 +177,7 @@ impl Machine {
         match self {
             Machine::Inline(inline) => {
                 let conn = inline.shard.poll_dirty()?;
-                let output = inline.shard.take_output(&inline.commit.tree, conn, now);
+                let output = inline.shard.take_output(&inline.member.tree, conn, now);
                 Some((conn, output))
             }
             Machine::Sharded(..) => {
@@ -203,12 +207,12 @@ impl Machine {
         unneeded: Option<Zxid>,
     ) -> Vec<String> {
         match self {
-            Machine::Inline(inline) => inline.commit.snapshot_made(made, unneeded),
+            Machine::Inline(inline) => inline.member.snapshot_made(made, unneeded),
             Machine::Sharded(core, _) => core.snapshot_made(made, unneeded),
         }
     }
 
-    pub(super) fn link_counters(&self) -> Vec<LinkCounters> {
+    pub(super) fn link_counters(&self) -> Vec<FeedCounters> {
         match self {
             Machine::Inline(_) => Vec::new(),
             Machine::Sharded(core, _) => core.shards().map(|(_, link)| link).collect(),
@@ -233,10 +237,13 @@ impl Machine {
         let Machine::Sharded(core, seats) = self else {
             return Ok(());
         };
-        let due = (core.commit.tree.last_zxid(), snap::root(&core.commit.tree));
+        let due = (
+            core.member.tree.last_zxid(),
+            snapshot::root(&core.member.tree),
+        );
         for (n, seat) in seats.iter().enumerate() {
             let tree = seat.replica.tree();
-            if (tree.last_zxid(), snap::root(tree)) != due {
+            if (tree.last_zxid(), snapshot::root(tree)) != due {
                 let zxid = tree.last_zxid();
                 return Err(format!("shard {n} ended at {zxid}, the core at {}", due.0));
             }
@@ -249,8 +256,8 @@ impl Machine {
 
     pub(super) fn close(self) -> std::io::Result<()> {
         match self {
-            Machine::Inline(inline) => inline.commit.close(),
-            Machine::Sharded(core, _) => core.commit.close(),
+            Machine::Inline(inline) => inline.member.close(),
+            Machine::Sharded(core, _) => core.member.close(),
         }
     }
 }

@@ -6,13 +6,13 @@
 //! | `disk` | the medium and its fault model |
 //! | `client` | workload, and what a client can check by itself |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
-//! | `price` | a fixed amount of work without faults, for counting instructions |
+//! | `instructions` | a fixed amount of work without faults, for counting instructions |
 //! | `world` | events, faults, the promises that are checked |
 
 pub mod client;
 pub mod disk;
+pub mod instructions;
 mod machine;
-pub mod price;
 pub mod truth;
 pub mod world;
 

@@ -7,16 +7,16 @@ use super::client::{Client, Op, Phase, random_op};
 use super::disk::{DiskFaults, SimStorage};
 use super::machine::{Machine, MachineConfig};
 use super::truth::Truth;
-use crate::commit::{CommitConfig, StartError};
-use crate::lane::{Committed, Down, Notice};
 use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
-use crate::log::{LogConfig, RecoveryError, Scan, SpareOrder, SyncTicket};
+use crate::log::{LogConfig, RecoveryError, Scan, SpareJob, SyncTicket};
+use crate::member::{MemberConfig, StartError};
+use crate::messages::{Committed, Notice, ToShards};
 use crate::pipeline::PipelineConfig;
-use crate::shard::{Peer, ShardConfig};
-use crate::sharded::{CatchUp, RingLimits};
-use crate::snap::{self, SnapError};
+use crate::placement::{CatchUp, RingLimits};
+use crate::shard::{ClientAddress, ShardConfig};
+use crate::snapshot::{self, SnapError};
 use crate::tree::{Rules, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{
@@ -139,7 +139,7 @@ enum Event {
         link: usize,
     },
     Synced(SyncTicket<<SimStorage as Storage>::File>),
-    Spare(SpareOrder),
+    Spare(SpareJob),
     Snapshot(Zxid),
     Remove(Vec<String>),
     Step {
@@ -515,7 +515,7 @@ impl World {
                 Ok(())
             }
             Event::CatchUp(order) => {
-                let log = snap::read_log(&self.disk, order.after, order.upto, READ_MAX);
+                let log = snapshot::read_log(&self.disk, order.after, order.upto, READ_MAX);
                 let log = log.map_err(|e| format!("no catch-up of {order:?}: {e}"))?;
                 let member = self.member.as_mut().expect("its own event");
                 member.caught_up(order, log);
@@ -526,14 +526,14 @@ impl World {
                 let done = ticket.run();
                 self.note(b"synced");
                 let member = self.member.as_mut().expect("its own event");
-                let outcome = member.commit_mut().synced(done, now);
+                let outcome = member.member_mut().synced(done, now);
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Spare(order) => {
                 let made = order.fulfil(&self.disk);
                 let now = self.now();
                 let member = self.member.as_mut().expect("its own event");
-                let outcome = member.commit_mut().spare_made(made, now);
+                let outcome = member.member_mut().spare_made(made, now);
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
             Event::Snapshot(zxid) => self.snapshot(zxid),
@@ -588,7 +588,7 @@ impl World {
             },
             digest: None,
         });
-        snap::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
+        snapshot::write(&self.disk, &tree).expect("an empty disk takes a snapshot");
     }
 
     fn member_config(&mut self) -> MachineConfig {
@@ -603,7 +603,7 @@ impl World {
             in_flight_max: self.rng.usize(2..60),
             ..ShardConfig::new(ShardId(0))
         };
-        let commit = CommitConfig {
+        let member = MemberConfig {
             pipeline,
             log: LogConfig {
                 segment_bytes: SEGMENT,
@@ -611,7 +611,7 @@ impl World {
             snapshot_records: self.rng.u64(30..400),
         };
         MachineConfig {
-            commit,
+            member,
             shard,
             shards: self.options.shards,
             limits: RingLimits {
@@ -675,7 +675,7 @@ impl World {
             self.heard_at
                 .insert(session, VecDeque::from([(self.now_us, timeout_ms)]));
         }
-        let end = member.commit().pipeline.log().end().position;
+        let end = member.member().pipeline.log().end().position;
         self.member = Some(member);
         self.compare_tree()?;
         self.survives_a_power_cut(end)?;
@@ -806,12 +806,12 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.now();
-        let mut said: Vec<Down> = Vec::new();
+        let mut said: Vec<ToShards> = Vec::new();
         let member = self.member.as_mut().expect("its own event");
         let outcome = member.turn(now, &mut |down| said.push(down.clone()));
         for down in &said {
             self.check_owner(down)?;
-            if let Down::Txn(txn) = down {
+            if let ToShards::Txn(txn) = down {
                 self.check_applied(txn)?;
             }
         }
@@ -821,7 +821,7 @@ impl World {
         while let Some(ticket) = self
             .member
             .as_mut()
-            .and_then(|m| m.commit_mut().poll_sync())
+            .and_then(|m| m.member_mut().poll_sync())
         {
             let slow = self.rng.u32(0..40) == 0;
             let delay = if slow {
@@ -837,7 +837,7 @@ impl World {
         while let Some(order) = self
             .member
             .as_mut()
-            .and_then(|m| m.commit_mut().poll_spare())
+            .and_then(|m| m.member_mut().poll_spare())
         {
             let takes = self.rng.u64(500..30_000);
             self.by_helper(takes, Event::Spare(order));
@@ -845,7 +845,7 @@ impl World {
         if let Some(zxid) = self
             .member
             .as_mut()
-            .and_then(|m| m.commit_mut().poll_snapshot())
+            .and_then(|m| m.member_mut().poll_snapshot())
         {
             let takes = self.rng.u64(1_000..50_000);
             self.by_helper(takes, Event::Snapshot(zxid));
@@ -978,12 +978,12 @@ impl World {
 
     /// Only the connection to which a session is attached writes for it, in the order that all
     /// shards see: nothing between the moment at which it is taken away and the next attachment.
-    fn check_owner(&mut self, down: &Down) -> Result<(), String> {
+    fn check_owner(&mut self, down: &ToShards) -> Result<(), String> {
         match down {
-            Down::Notice(_, Notice::Detach { session, .. }) => {
+            ToShards::Notice(_, Notice::Detach { session, .. }) => {
                 self.owner.insert(*session, None);
             }
-            Down::Notice(
+            ToShards::Notice(
                 _,
                 Notice::Attached {
                     session, origin, ..
@@ -992,8 +992,8 @@ impl World {
                 self.owner
                     .insert(*session, Some((origin.shard, origin.conn)));
             }
-            Down::Notice(..) => {}
-            Down::Txn(txn) => {
+            ToShards::Notice(..) => {}
+            ToShards::Txn(txn) => {
                 let Some(origin) = txn.origin else {
                     return Ok(());
                 };
@@ -1077,8 +1077,8 @@ impl World {
 
     /// What the helper thread does: make it, purge older ones, remove segments.
     fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
-        let made = snap::make(&self.disk, &self.disk, zxid);
-        let purged = made.as_ref().ok().map(|_| snap::purge(&self.disk, 3));
+        let made = snapshot::make(&self.disk, &self.disk, zxid);
+        let purged = made.as_ref().ok().map(|_| snapshot::purge(&self.disk, 3));
         let member = self.member.as_mut().expect("its own event");
         let unneeded = purged.and_then(Result::ok).flatten();
         let remove = member.snapshot_made(made.as_ref().ok(), unneeded);
@@ -1107,7 +1107,7 @@ impl World {
         let Some(member) = &self.member else {
             return Ok(());
         };
-        let root = snap::root(member.tree());
+        let root = snapshot::root(member.tree());
         self.same_body(member.tree().last_zxid(), root)
     }
 
@@ -1352,7 +1352,7 @@ impl World {
         let Some(member) = &mut self.member else {
             return;
         };
-        let peer = Peer {
+        let peer = ClientAddress {
             address: "127.0.0.1".into(),
             port: 40_000 + id as u16,
         };

@@ -1,7 +1,7 @@
 //! Applying a transaction: total and idempotent (peer.md §3.4, §3.6). What fails leaves nothing
 //! and is only reported to the requester.
 
-use super::node::{CONTAINER_OWNER, NodeId, Stored, TTL_OWNER, owner_session, parent_path};
+use super::node::{CONTAINER_OWNER, NodeId, NodeStat, TTL_OWNER, owner_session, parent_path};
 use super::{Applied, Change, ChangeKind, OpResult, Tree};
 use crate::txn::{CreateTxn, Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
@@ -225,14 +225,14 @@ impl Tree {
 }
 
 /// The stat of a new node; its owner follows from the transaction, not from a request's flags.
-pub(super) fn new_node(header: &TxnHeader, op: OpCode, create: &CreateTxn) -> Stored {
+pub(super) fn new_node(header: &TxnHeader, op: OpCode, create: &CreateTxn) -> NodeStat {
     let owner = match op {
         OpCode::CREATE_CONTAINER => CONTAINER_OWNER,
         OpCode::CREATE_TTL => TTL_OWNER | create.ttl_ms,
         _ if create.ephemeral => header.session.0,
         _ => SessionId::NONE.0,
     };
-    Stored {
+    NodeStat {
         czxid: header.zxid,
         mzxid: header.zxid,
         pzxid: header.zxid,

@@ -6,24 +6,24 @@
 
 mod access;
 mod apply;
-mod canonical;
 mod node;
 mod path;
 mod prepare;
 mod read;
+mod snapshot_body;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::{allow, digest_id};
-pub use canonical::{BodyError, BodyReader};
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
+pub use snapshot_body::{BodyError, BodyReader};
 
 pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
-use node::{Nodes, Stored, open_acl};
+use node::{NodeStat, Nodes, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -122,7 +122,7 @@ impl Tree {
     pub fn new() -> Tree {
         let mut nodes = Nodes::new();
         let empty = || Some(Arc::from([]));
-        let reserved = Stored::default();
+        let reserved = NodeStat::default();
         let zookeeper = nodes.add(0, "/zookeeper".into(), empty(), &open_acl(), reserved);
         nodes.add(
             zookeeper,
@@ -132,7 +132,7 @@ impl Tree {
             reserved,
         );
         let read_only: Arc<[Acl]> = Arc::from([Acl::world(Acl::READ)]);
-        let config = Stored {
+        let config = NodeStat {
             aversion: -1,
             ..reserved
         };

@@ -32,7 +32,7 @@ pub(super) fn parent_path(path: &str) -> Option<&str> {
 
 /// What is stored of a node beside data, ACL and children (peer.md §0.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct NodeStat {
     pub czxid: Zxid,
     pub mzxid: Zxid,
     pub pzxid: Zxid,
@@ -45,7 +45,7 @@ pub(crate) struct Stored {
     pub owner: i64,
 }
 
-impl Stored {
+impl NodeStat {
     /// Reported to clients (client.md §3.1).
     pub(super) fn reported(&self, children: i32, data: &Data) -> Stat {
         Stat {
@@ -94,7 +94,7 @@ impl Stored {
     }
 }
 
-/// The crc over path and data that [`Stored::digest`] continues.
+/// The crc over path and data that [`NodeStat::digest`] continues.
 pub(super) fn prefix_crc(path: &str, data: &Data) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(if path == "/" { b"" } else { path.as_bytes() });
@@ -114,7 +114,7 @@ const ROOT: NodeId = 0;
 pub(crate) struct Node {
     pub(crate) path: Arc<str>,
     pub(crate) data: Data,
-    pub(crate) stored: Stored,
+    pub(crate) stored: NodeStat,
     pub(super) acl: u32,
     pub(super) prefix_crc: u32,
     parent: NodeId,
@@ -207,7 +207,7 @@ impl Nodes {
             "/".into(),
             Some(Arc::from([])),
             &open_acl(),
-            Stored::default(),
+            NodeStat::default(),
         );
         assert_eq!(root, ROOT);
         nodes
@@ -252,7 +252,7 @@ impl Nodes {
         path: Arc<str>,
         data: Data,
         acl: &Arc<[Acl]>,
-        stored: Stored,
+        stored: NodeStat,
     ) -> NodeId {
         let id = self.free.pop().unwrap_or(self.slab.len() as NodeId);
         if id as usize == self.slab.len() {
@@ -328,7 +328,7 @@ impl Nodes {
     }
 
     /// Changes the stat of a node and keeps the digest.
-    pub(super) fn restat(&mut self, id: NodeId, change: impl FnOnce(&mut Stored)) {
+    pub(super) fn restat(&mut self, id: NodeId, change: impl FnOnce(&mut NodeStat)) {
         let node = self.slab[id as usize].as_mut().expect("an indexed node");
         let before = node.stored.digest(node.prefix_crc);
         change(&mut node.stored);
@@ -339,7 +339,7 @@ impl Nodes {
     }
 
     /// Replaces data and stat.
-    pub(super) fn set_data(&mut self, id: NodeId, data: Data, change: impl FnOnce(&mut Stored)) {
+    pub(super) fn set_data(&mut self, id: NodeId, data: Data, change: impl FnOnce(&mut NodeStat)) {
         let node = self.slab[id as usize].as_mut().expect("an indexed node");
         let before = node.stored.digest(node.prefix_crc);
         self.bytes -= node.data.as_ref().map_or(0, |d| d.len()) as u64;
@@ -377,6 +377,6 @@ pub(super) fn open_acl() -> Arc<[Acl]> {
 }
 
 /// The session of an ephemeral.
-pub(super) fn owner_session(stored: &Stored) -> Option<SessionId> {
+pub(super) fn owner_session(stored: &NodeStat) -> Option<SessionId> {
     is_session(stored.owner).then_some(SessionId(stored.owner))
 }

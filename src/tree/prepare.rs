@@ -6,7 +6,7 @@
 use super::Tree;
 use super::access::{allow, normalise};
 use super::apply::new_node;
-use super::node::{Stored, in_digest, is_session, parent_path, prefix_crc};
+use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
@@ -63,7 +63,7 @@ pub struct Prepared {
 /// A node as it will be when everything ordered so far is applied.
 #[derive(Clone, Debug)]
 struct Shadow {
-    stored: Stored,
+    stored: NodeStat,
     data: Data,
     prefix_crc: u32,
     acl: Arc<[Acl]>,

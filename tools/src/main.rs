@@ -1,6 +1,6 @@
 //! `rk`: the operator's tool: the simulator, and what an operation costs.
 
-mod price;
+mod instructions;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -21,13 +21,13 @@ struct Cli {
 enum Command {
     /// Runs the server's own modules on a simulated machine, seed by seed.
     Sim(sim::Args),
-    /// Does a fixed amount of work, for callgrind to count (see bench/price).
-    Price(price::Args),
+    /// Does a fixed amount of work, for callgrind to count (see bench/instructions).
+    Instructions(instructions::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Sim(args) => sim::run(&args),
-        Command::Price(args) => price::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
     }
 }

@@ -163,7 +163,7 @@ fn a_detach_of_what_is_gone_is_confirmed() {
 
 #[test]
 fn a_grant_waits_until_the_replica_has_reached_its_state() {
-    use crate::lane::{Notice, Origin};
+    use crate::messages::{Notice, Origin};
     use crate::types::ShardId;
     let mut world = World::new();
     let (writer, conn) = (world.client(), world.accept());
@@ -173,7 +173,7 @@ fn a_grant_waits_until_the_replica_has_reached_its_state() {
     world
         .shard
         .receive(&world.tree, conn, &reattach(SessionId(5)), world.now);
-    assert!(world.shard.poll_up(world.now).is_some());
+    assert!(world.shard.poll_request(world.now).is_some());
     let origin = Origin {
         shard: ShardId(0),
         conn,

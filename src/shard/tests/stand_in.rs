@@ -1,8 +1,8 @@
 //! A pipeline in forty lines: prepares with the real overlay, commits at once or on demand, and
 //! lets the test choose session ids, zxids and times. And a client that builds frames by hand.
 
-use crate::lane::{Committed, Down, Notice, Origin, Stamps, Up};
-use crate::shard::{Peer, Shard, ShardConfig};
+use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
+use crate::shard::{ClientAddress, Shard, ShardConfig};
 use crate::tree::{Overlay, PrepareContext, Rules, SessionState, Tree};
 use crate::txn::jute::Put;
 use crate::txn::{AuthId, WriteRequest};
@@ -23,7 +23,7 @@ pub(super) struct World {
     generations: BTreeMap<SessionId, Generation>,
     waiting: BTreeMap<SessionId, (Origin, i32)>,
     /// Prepared, not committed.
-    pub(super) logged: VecDeque<Down>,
+    pub(super) logged: VecDeque<ToShards>,
     /// Commit at once.
     pub(super) prompt: bool,
     /// Refuse writes, as a full disk does.
@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(super) fn accept(&mut self) -> ConnId {
-        let peer = Peer {
+        let peer = ClientAddress {
             address: "127.0.0.1".into(),
             port: 50_780,
         };
@@ -118,12 +118,12 @@ impl World {
     /// Notices and requests until nothing moves; transactions too if `prompt`.
     pub(super) fn turn(&mut self) {
         loop {
-            while let Some(up) = self.shard.poll_up(self.now) {
+            while let Some(up) = self.shard.poll_request(self.now) {
                 self.request(up);
             }
             match self.logged.front() {
-                Some(Down::Notice(..)) => self.commit(1),
-                Some(Down::Txn(_)) if self.prompt => self.commit(1),
+                Some(ToShards::Notice(..)) => self.commit(1),
+                Some(ToShards::Txn(_)) if self.prompt => self.commit(1),
                 _ => return,
             }
         }
@@ -133,16 +133,18 @@ impl World {
     pub(super) fn commit(&mut self, n: usize) {
         for _ in 0..n {
             match self.logged.pop_front() {
-                Some(Down::Txn(txn)) => {
+                Some(ToShards::Txn(txn)) => {
                     let applied = self.tree.apply(&txn.entry);
                     self.overlay.forget(applied.zxid);
                     self.shard.committed(&self.tree, &txn, &applied, self.now);
                 }
-                Some(Down::Notice(_, notice)) => self.shard.notice(&self.tree, notice, self.now),
+                Some(ToShards::Notice(_, notice)) => {
+                    self.shard.notice(&self.tree, notice, self.now)
+                }
                 None => return,
             }
         }
-        while let Some(up) = self.shard.poll_up(self.now) {
+        while let Some(up) = self.shard.poll_request(self.now) {
             self.request(up);
         }
     }
@@ -161,9 +163,9 @@ impl World {
         self.turn();
     }
 
-    fn request(&mut self, up: Up) {
+    fn request(&mut self, up: ShardRequest) {
         match up {
-            Up::Write {
+            ShardRequest::Write {
                 origin,
                 session,
                 generation,
@@ -181,7 +183,7 @@ impl World {
                     self.prepare(Some(origin), session, xid, &request, &credentials, stamps);
                 }
             }
-            Up::NewSession {
+            ShardRequest::NewSession {
                 origin,
                 timeout_ms,
                 stamps,
@@ -192,7 +194,7 @@ impl World {
                 let request = WriteRequest::CreateSession { timeout_ms };
                 self.prepare(Some(origin), session, Xid(0), &request, &[], stamps);
             }
-            Up::Reattach {
+            ShardRequest::Reattach {
                 origin,
                 session,
                 timeout_ms,
@@ -210,7 +212,7 @@ impl World {
                     generation,
                 });
             }
-            Up::Released {
+            ShardRequest::Released {
                 session,
                 generation,
                 ..
@@ -225,7 +227,7 @@ impl World {
                     committed: self.tree.last_zxid(),
                 });
             }
-            Up::Touched {
+            ShardRequest::Touched {
                 watermark,
                 sessions,
                 ..
@@ -234,7 +236,7 @@ impl World {
     }
 
     fn say(&mut self, notice: Notice) {
-        self.logged.push_back(Down::Notice(ShardId(0), notice));
+        self.logged.push_back(ToShards::Notice(ShardId(0), notice));
     }
 
     fn prepare(
@@ -257,7 +259,7 @@ impl World {
         };
         let prepared = self.overlay.prepare(&self.tree, &context, request);
         self.zxid = self.zxid.next();
-        self.logged.push_back(Down::Txn(Committed {
+        self.logged.push_back(ToShards::Txn(Committed {
             origin,
             entry: Arc::new(prepared.entry),
             generation: self.generations.get(&session).copied().unwrap_or_default(),

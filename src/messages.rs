@@ -1,7 +1,7 @@
 //! What passes between shards and the pipeline (design.md §2, "Between cores").
 //!
 //! Requests go up, committed transactions and notices come down. Placement decides how (inline:
-//! two queues in one thread; sharded: a ring each way), this module decides only what.
+//! two queues in one thread; with shards: a ring each way), this module decides only what.
 
 use crate::txn::{Credentials, Entry, WriteRequest};
 use crate::types::{ConnId, Generation, SessionId, ShardId, Tick, Xid, Zxid};
@@ -38,7 +38,7 @@ pub struct Stamps {
 
 /// From a shard to the pipeline.
 #[derive(Clone, Debug)]
-pub enum Up {
+pub enum ShardRequest {
     /// A write of an attached connection, closeSession included.
     Write {
         /// Where the outcome goes.
@@ -97,7 +97,7 @@ pub enum Up {
 
 /// From the pipeline to the shards, in one order.
 #[derive(Clone, Debug)]
-pub enum Down {
+pub enum ToShards {
     /// For all shards.
     Txn(Committed),
     /// For one shard.
@@ -139,7 +139,7 @@ pub enum Notice {
     Dead(Origin),
     /// Close the connection without a reply (stale attachment, old shard silent).
     Close(ConnId),
-    /// Drop the session's attachment and its connection, then answer [`Up::Released`], also if
+    /// Drop the session's attachment and its connection, then answer [`ShardRequest::Released`], also if
     /// there is none.
     Detach {
         /// The session.

@@ -4,12 +4,12 @@
 //! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
 //! files to prepare, snapshots to write.
 
-use crate::lane::{Committed, Down, Up};
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
-use crate::log::{Identities, LogConfig, SpareOrder, SpareResult, SyncOutcome, SyncTicket};
+use crate::log::{Identities, LogConfig, SpareJob, SpareResult, SyncOutcome, SyncTicket};
+use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
-use crate::snap::{self, Recovered, Schedule, SnapError};
+use crate::snapshot::{self, Recovered, Schedule, SnapError};
 use crate::tree::{Applied, Tree};
 use crate::txn::Entry;
 use crate::types::{Now, Zxid};
@@ -17,7 +17,7 @@ use std::io;
 
 /// What the operator may choose.
 #[derive(Clone, Debug)]
-pub struct CommitConfig {
+pub struct MemberConfig {
     /// Of the pipeline.
     pub pipeline: PipelineConfig,
     /// Of the log.
@@ -55,7 +55,7 @@ pub enum StartError {
 }
 
 /// The tree that transactions are validated against, and the machine that orders them.
-pub struct Commit<S: Storage> {
+pub struct Member<S: Storage> {
     /// Everything committed that was fetched is applied to it.
     pub tree: Tree,
     /// Order, log, owners.
@@ -64,21 +64,21 @@ pub struct Commit<S: Storage> {
     snapshot_records: u64,
 }
 
-impl<S: Storage> Commit<S> {
+impl<S: Storage> Member<S> {
     /// Recovers the state and begins to write. `observe` sees each transaction that is replayed.
     /// Blocks.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(
-        config: CommitConfig,
+        config: MemberConfig,
         data: &S,
         log: &S,
         identities: Identities,
         now: Now,
         observe: &mut dyn FnMut(&Entry),
-    ) -> Result<(Commit<S>, Summary), StartError> {
-        let recovered = snap::recover(data, log, observe)?;
+    ) -> Result<(Member<S>, Summary), StartError> {
+        let recovered = snapshot::recover(data, log, observe)?;
         let Recovered {
             snapshot, replayed, ..
         } = recovered;
@@ -92,7 +92,7 @@ impl<S: Storage> Commit<S> {
         };
         let (tree, log) = recovered.open(config.log, identities)?;
         let last_bytes = snapshot.map_or(0, |(_, bytes)| bytes);
-        let commit = Commit {
+        let commit = Member {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(config.snapshot_records, last_bytes, replayed),
             snapshot_records: config.snapshot_records,
@@ -105,7 +105,7 @@ impl<S: Storage> Commit<S> {
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn request(&mut self, up: Up, now: Now) -> Result<(), Fatal> {
+    pub fn request(&mut self, up: ShardRequest, now: Now) -> Result<(), Fatal> {
         self.pipeline.request(&self.tree, up, now)
     }
 
@@ -113,14 +113,14 @@ impl<S: Storage> Commit<S> {
     /// comes with what it did.
     ///
     /// # Errors
-    /// As [`Commit::request`].
-    pub fn poll_down(&mut self, now: Now) -> Result<Option<(Down, Option<Applied>)>, Fatal> {
-        let Some(down) = self.pipeline.poll_down() else {
+    /// As [`Member::request`].
+    pub fn poll_message(&mut self, now: Now) -> Result<Option<(ToShards, Option<Applied>)>, Fatal> {
+        let Some(down) = self.pipeline.poll_message() else {
             return Ok(None);
         };
         let applied = match &down {
-            Down::Txn(txn) => Some(self.apply(txn, now)?),
-            Down::Notice(..) => None,
+            ToShards::Txn(txn) => Some(self.apply(txn, now)?),
+            ToShards::Notice(..) => None,
         };
         Ok(Some((down, applied)))
     }
@@ -134,7 +134,7 @@ impl<S: Storage> Commit<S> {
     /// Timers; sessions expire here.
     ///
     /// # Errors
-    /// As [`Commit::request`].
+    /// As [`Member::request`].
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.pipeline.tick(&self.tree, now)
     }
@@ -144,7 +144,7 @@ impl<S: Storage> Commit<S> {
         self.pipeline.log().counters().records
     }
 
-    /// Whether [`Commit::poll_sync`] has one.
+    /// Whether [`Member::poll_sync`] has one.
     pub fn is_sync_due(&self) -> bool {
         self.pipeline.log().is_sync_due()
     }
@@ -157,20 +157,20 @@ impl<S: Storage> Commit<S> {
     /// It has ended.
     ///
     /// # Errors
-    /// As [`Commit::request`].
+    /// As [`Member::request`].
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
         self.pipeline.synced(outcome, now)
     }
 
     /// A segment to prepare, on a thread that may block.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+    pub fn poll_spare(&mut self) -> Option<SpareJob> {
         self.pipeline.poll_spare()
     }
 
     /// It is there, or could not be made.
     ///
     /// # Errors
-    /// As [`Commit::request`].
+    /// As [`Member::request`].
     pub fn spare_made(&mut self, result: SpareResult<S>, now: Now) -> Result<(), Fatal> {
         self.pipeline.spare_made(&self.tree, result, now)
     }

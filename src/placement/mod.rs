@@ -5,7 +5,7 @@
 //!  replica 0 ──requests──► ┌─────────────┐ ──batches──► replica 0
 //!  replica 1 ──requests──► │ commit core │ ──batches──► replica 1
 //!                          └─────────────┘
-//!                ▲    Board: committed, answered, taken    ▲
+//!                ▲    Progress: committed, answered, taken    ▲
 //!                └──────────── plain atomics ──────────────┘
 //! ```
 //!
@@ -13,18 +13,22 @@
 //! share: one batch for each of its turns. It never waits for a replica. One that has not taken
 //! [`RingLimits`] of what it was given is *detached*: it gets nothing more, except what is meant for
 //! it alone, which is kept; when it has taken what it has, it is sent the log in between, and goes
-//! on where the others are (`link`).
+//! on where the others are (`feed`).
 //!
 //! A member never shows anybody a state older than it has already shown anyone (design.md §2). The
-//! [`Board`] carries that: a replica raises `answered` before bytes of that state leave it, and loads
+//! [`Progress`] carries that: a replica raises `answered` before bytes of that state leave it, and loads
 //! it after bytes have come in and before they are executed; it executes nothing below it.
 
-mod board;
-mod core;
-mod link;
+mod feed;
+mod group_commit;
+mod inline;
+mod orderer;
+mod progress;
 mod replica;
 
-pub use board::Board;
-pub use core::{CatchUp, Core};
-pub use link::{Batch, LinkCounters, RingLimits};
+pub use feed::{Batch, FeedCounters, RingLimits};
+pub use group_commit::GroupCommit;
+pub use inline::Inline;
+pub use orderer::{CatchUp, Orderer};
+pub use progress::Progress;
 pub use replica::Replica;

@@ -1,17 +1,17 @@
-//! The commit core and its links to the replicas.
+//! The commit core and its feeds to the replicas.
 
-use super::board::Board;
-use super::link::{Batch, Link, LinkCounters, RingLimits};
-use crate::commit::Commit;
-use crate::lane::{Down, Up};
+use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
+use super::progress::Progress;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
+use crate::member::Member;
+use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
 use crate::txn::Entry;
 use crate::types::{Now, ShardId, Zxid};
 use std::sync::Arc;
 
-/// A part of the log to read, on a thread that may block, with `snap::read_log`.
+/// A part of the log to read, on a thread that may block, with `snapshot::read_log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CatchUp {
     /// For whom.
@@ -23,24 +23,29 @@ pub struct CatchUp {
 }
 
 /// See the module.
-pub struct Core<S: Storage> {
+pub struct Orderer<S: Storage> {
     /// Order, log, the tree that transactions are validated against.
-    pub commit: Commit<S>,
-    links: Vec<Link>,
-    board: Arc<Board>,
+    pub member: Member<S>,
+    feeds: Vec<ReplicaFeed>,
+    progress: Arc<Progress>,
     /// One catch-up at a time.
     catching_up: bool,
 }
 
-impl<S: Storage> Core<S> {
+impl<S: Storage> Orderer<S> {
     /// Around what start-up has recovered, for replicas that begin there too.
-    pub fn new(commit: Commit<S>, limits: RingLimits, board: Arc<Board>, shards: u16) -> Core<S> {
-        let zxid = commit.tree.last_zxid();
-        let link = |n| Link::new(ShardId(n), limits, zxid);
-        Core {
-            links: (0..shards).map(link).collect(),
-            commit,
-            board,
+    pub fn new(
+        member: Member<S>,
+        limits: RingLimits,
+        progress: Arc<Progress>,
+        shards: u16,
+    ) -> Orderer<S> {
+        let zxid = member.tree.last_zxid();
+        let feed = |n| ReplicaFeed::new(ShardId(n), limits, zxid);
+        Orderer {
+            feeds: (0..shards).map(feed).collect(),
+            member,
+            progress,
             catching_up: false,
         }
     }
@@ -50,20 +55,20 @@ impl<S: Storage> Core<S> {
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
-        let before = self.commit.tree.last_zxid();
+    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&ToShards)) -> Result<(), Fatal> {
+        let before = self.member.tree.last_zxid();
         let mut entries = Vec::new();
-        while let Some((down, _)) = self.commit.poll_down(now)? {
+        while let Some((down, _)) = self.member.poll_message(now)? {
             observe(&down);
             entries.push(down);
         }
         if entries.is_empty() {
             return Ok(());
         }
-        self.board.raise_committed(self.commit.tree.last_zxid());
+        self.progress.raise_committed(self.member.tree.last_zxid());
         let batch = Batch::new(entries);
-        for (shard, link) in (0..).map(ShardId).zip(&mut self.links) {
-            link.offer(&batch, before, self.board.taken(shard));
+        for (shard, feed) in (0..).map(ShardId).zip(&mut self.feeds) {
+            feed.offer(&batch, before, self.progress.taken(shard));
         }
         Ok(())
     }
@@ -71,14 +76,14 @@ impl<S: Storage> Core<S> {
     /// Takes what a replica asks for.
     ///
     /// # Errors
-    /// As [`Core::turn`].
-    pub fn request(&mut self, up: Up, now: Now) -> Result<(), Fatal> {
-        self.commit.request(up, now)
+    /// As [`Orderer::turn`].
+    pub fn request(&mut self, up: ShardRequest, now: Now) -> Result<(), Fatal> {
+        self.member.request(up, now)
     }
 
     /// The next batch for a replica: all of them must be handed over, in order.
     pub fn poll_batch(&mut self, shard: ShardId) -> Option<Arc<Batch>> {
-        self.links[usize::from(shard.0)].poll()
+        self.feeds[usize::from(shard.0)].poll()
     }
 
     /// A part of the log that a detached replica needs, one at a time.
@@ -86,9 +91,9 @@ impl<S: Storage> Core<S> {
         if self.catching_up {
             return None;
         }
-        let upto = self.commit.tree.last_zxid();
-        for (shard, link) in (0..).map(ShardId).zip(&mut self.links) {
-            if let Some((after, upto)) = link.begin_catch_up(upto, self.board.taken(shard)) {
+        let upto = self.member.tree.last_zxid();
+        for (shard, feed) in (0..).map(ShardId).zip(&mut self.feeds) {
+            if let Some((after, upto)) = feed.begin_catch_up(upto, self.progress.taken(shard)) {
                 self.catching_up = true;
                 return Some(CatchUp { shard, after, upto });
             }
@@ -99,25 +104,25 @@ impl<S: Storage> Core<S> {
     /// It was read, from its beginning; it may end early.
     pub fn caught_up(&mut self, order: CatchUp, log: Vec<Arc<Entry>>) {
         self.catching_up = false;
-        self.links[usize::from(order.shard.0)].caught_up(log);
+        self.feeds[usize::from(order.shard.0)].caught_up(log);
     }
 
-    /// As [`Commit::snapshot_made`]; the log behind what a detached replica has is kept.
+    /// As [`Member::snapshot_made`]; the log behind what a detached replica has is kept.
     pub fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        let detached = self.links.iter().filter(|link| !link.is_attached());
-        let floor = detached.map(Link::given_to).min();
+        let detached = self.feeds.iter().filter(|feed| !feed.is_attached());
+        let floor = detached.map(ReplicaFeed::given_to).min();
         let unneeded = unneeded.map(|zxid| floor.map_or(zxid, |floor| floor.min(zxid)));
-        self.commit.snapshot_made(made, unneeded)
+        self.member.snapshot_made(made, unneeded)
     }
 
     /// What each replica has applied, and how often it was detached and came back.
-    pub fn shards(&self) -> impl Iterator<Item = (Zxid, LinkCounters)> + '_ {
-        let shards = (0..).map(ShardId).zip(&self.links);
-        shards.map(|(shard, link)| (self.board.seen(shard), link.counters()))
+    pub fn shards(&self) -> impl Iterator<Item = (Zxid, FeedCounters)> + '_ {
+        let shards = (0..).map(ShardId).zip(&self.feeds);
+        shards.map(|(shard, feed)| (self.progress.seen(shard), feed.counters()))
     }
 
     /// Whether every replica gets what is committed as it comes.
     pub fn all_attached(&self) -> bool {
-        self.links.iter().all(Link::is_attached)
+        self.feeds.iter().all(ReplicaFeed::is_attached)
     }
 }

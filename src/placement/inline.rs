@@ -13,9 +13,9 @@
 //!
 //! Completions and ticks are fed before client bytes by the drivers.
 
-use crate::commit::Commit;
-use crate::lane::Down;
 use crate::log::storage::Storage;
+use crate::member::Member;
+use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::shard::{Shard, ShardConfig};
 use crate::types::Now;
@@ -23,16 +23,16 @@ use crate::types::Now;
 /// One tree, and the two state machines around it.
 pub struct Inline<S: Storage> {
     /// Order, log, and the tree that both read.
-    pub commit: Commit<S>,
+    pub member: Member<S>,
     /// Connections, watches.
     pub shard: Shard,
 }
 
 impl<S: Storage> Inline<S> {
     /// Around what start-up has recovered.
-    pub fn new(commit: Commit<S>, shard: ShardConfig) -> Inline<S> {
+    pub fn new(member: Member<S>, shard: ShardConfig) -> Inline<S> {
         let shard = Shard::new(shard);
-        Inline { commit, shard }
+        Inline { member, shard }
     }
 
     /// Moves everything that can move without waiting for a completion. `observe` sees each
@@ -40,25 +40,25 @@ impl<S: Storage> Inline<S> {
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&Down)) -> Result<(), Fatal> {
+    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&ToShards)) -> Result<(), Fatal> {
         loop {
             let mut moved = false;
-            while let Some((down, applied)) = self.commit.poll_down(now)? {
+            while let Some((down, applied)) = self.member.poll_message(now)? {
                 moved = true;
                 observe(&down);
                 match (down, applied) {
-                    (Down::Txn(txn), Some(applied)) => {
-                        self.shard.committed(&self.commit.tree, &txn, &applied, now);
+                    (ToShards::Txn(txn), Some(applied)) => {
+                        self.shard.committed(&self.member.tree, &txn, &applied, now);
                     }
-                    (Down::Notice(_, notice), _) => {
-                        self.shard.notice(&self.commit.tree, notice, now);
+                    (ToShards::Notice(_, notice), _) => {
+                        self.shard.notice(&self.member.tree, notice, now);
                     }
-                    (Down::Txn(_), None) => unreachable!("a transaction was applied"),
+                    (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
                 }
             }
-            while let Some(up) = self.shard.poll_up(now) {
+            while let Some(up) = self.shard.poll_request(now) {
                 moved = true;
-                self.commit.request(up, now)?;
+                self.member.request(up, now)?;
             }
             if !moved {
                 return Ok(());
@@ -71,7 +71,7 @@ impl<S: Storage> Inline<S> {
     /// # Errors
     /// As [`Inline::turn`].
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
-        self.shard.tick(&self.commit.tree, now);
-        self.commit.tick(now)
+        self.shard.tick(&self.member.tree, now);
+        self.member.tick(now)
     }
 }

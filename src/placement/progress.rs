@@ -7,11 +7,11 @@ use core::sync::atomic::{AtomicI64, AtomicU64};
 /// A cache line of its own (two: adjacent lines are fetched in pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CacheLine<T>(T);
 
 /// How far a replica has come. Written by it alone.
 #[derive(Debug, Default)]
-struct Progress {
+struct ReplicaProgress {
     seen: AtomicI64,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -19,23 +19,23 @@ struct Progress {
 
 /// Numbers that only ever grow. Nothing else is shared and changes.
 #[derive(Debug)]
-pub struct Board {
-    committed: Line<AtomicI64>,
-    answered: Line<AtomicI64>,
-    shards: Box<[Line<Progress>]>,
+pub struct Progress {
+    committed: CacheLine<AtomicI64>,
+    answered: CacheLine<AtomicI64>,
+    shards: Box<[CacheLine<ReplicaProgress>]>,
 }
 
-impl Board {
+impl Progress {
     /// For `shards` replicas that have all reached `zxid`.
-    pub fn new(shards: usize, zxid: Zxid) -> Board {
+    pub fn new(shards: usize, zxid: Zxid) -> Progress {
         let progress = || {
-            let line = Line::<Progress>::default();
+            let line = CacheLine::<ReplicaProgress>::default();
             line.0.seen.store(zxid.0, SeqCst);
             line
         };
-        Board {
-            committed: Line(AtomicI64::new(zxid.0)),
-            answered: Line(AtomicI64::new(zxid.0)),
+        Progress {
+            committed: CacheLine(AtomicI64::new(zxid.0)),
+            answered: CacheLine(AtomicI64::new(zxid.0)),
             shards: (0..shards).map(|_| progress()).collect(),
         }
     }
@@ -64,7 +64,7 @@ impl Board {
 
     /// A replica has taken a batch.
     pub fn took(&self, shard: ShardId, seen: Zxid, entries: u64, bytes: u64) {
-        let Line(progress) = &self.shards[usize::from(shard.0)];
+        let CacheLine(progress) = &self.shards[usize::from(shard.0)];
         progress.seen.store(seen.0, SeqCst);
         // One writer: a plain addition.
         let add = |to: &AtomicU64, n: u64| to.store(to.load(Relaxed) + n, SeqCst);
@@ -79,7 +79,7 @@ impl Board {
 
     /// Entries, and their bytes, that a replica has taken since the start.
     pub fn taken(&self, shard: ShardId) -> (u64, u64) {
-        let Line(progress) = &self.shards[usize::from(shard.0)];
+        let CacheLine(progress) = &self.shards[usize::from(shard.0)];
         (progress.entries.load(SeqCst), progress.bytes.load(SeqCst))
     }
 }

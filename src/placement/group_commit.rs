@@ -14,7 +14,7 @@ const LOOKS_MAX: u32 = 3;
 
 /// See the module. Counts of records are those of the log since its start; times are µs.
 #[derive(Debug, Default)]
-pub struct Gather {
+pub struct GroupCommit {
     /// When the last sync began, and what was in the log then.
     began: u64,
     begun: u64,
@@ -29,7 +29,7 @@ pub struct Gather {
     empty: u32,
 }
 
-impl Gather {
+impl GroupCommit {
     /// A sync begins for everything in the log.
     pub fn begins(&mut self, records: u64, now: u64) {
         self.batch = records - self.begun;
@@ -62,8 +62,8 @@ mod tests {
     use super::*;
 
     /// After a sync of 200 µs for `batch` records.
-    fn after_a_sync(batch: u64) -> Gather {
-        let mut gather = Gather::default();
+    fn after_a_sync(batch: u64) -> GroupCommit {
+        let mut gather = GroupCommit::default();
         assert!(!gather.waits(batch, 0));
         gather.begins(batch, 0);
         gather.ended(200);

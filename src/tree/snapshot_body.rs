@@ -1,4 +1,4 @@
-//! The canonical form of a tree: the body of a snapshot, identical bytes for equal state however
+//! The snapshot_body form of a tree: the body of a snapshot, identical bytes for equal state however
 //! the state was reached (design.md §4, Snapshots).
 //!
 //! ```text
@@ -15,7 +15,7 @@
 //! order has it before them. Integers are big-endian, strings and buffers as in Jute.
 
 use super::Tree;
-use super::node::{Node, Nodes, Stored, owner_session, parent_path};
+use super::node::{Node, NodeStat, Nodes, owner_session, parent_path};
 use crate::txn::Acl;
 use crate::txn::jute::{JuteError, Put, Reader};
 use crate::types::{SessionId, Zxid};
@@ -226,7 +226,7 @@ fn read_node(
     // Everything of the node is here: from now on it counts.
     lists.extend(fresh);
     let acl = &lists[number as usize];
-    let stored = Stored {
+    let stored = NodeStat {
         czxid,
         mzxid,
         pzxid,

@@ -7,7 +7,7 @@ use super::replies;
 use super::stats::{Latency, op_name};
 use super::watches::Watches;
 use super::{ShardConfig, auth};
-use crate::lane::{Origin, Stamps, Up};
+use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::reply::{self, ReplyHeader};
 use crate::proto::request::RequestHeader;
 use crate::proto::{ConnectRequest, Request};
@@ -39,11 +39,11 @@ pub(super) struct Totals {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct ShardState {
     pub(super) config: ShardConfig,
     pub(super) watches: Watches,
     /// For the pipeline. Bounded by the credits, plus one per connection.
-    pub(super) up: VecDeque<Up>,
+    pub(super) up: VecDeque<ShardRequest>,
     /// Connections that the driver must look at, each once.
     pub(super) dirty: VecDeque<ConnId>,
     /// Connections whose next frame waits for credits, each once.
@@ -77,9 +77,9 @@ pub(super) fn mark_dirty(dirty: &mut VecDeque<ConnId>, c: &mut Connection) {
     }
 }
 
-impl Core {
-    pub(super) fn new(config: ShardConfig) -> Core {
-        Core {
+impl ShardState {
+    pub(super) fn new(config: ShardConfig) -> ShardState {
+        ShardState {
             config,
             watches: Watches::default(),
             up: VecDeque::new(),
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// Whether the next frame may be taken from the input. The only place that holds a connection
-    /// back; whatever it waits for calls [`Core::advance`] when it comes.
+    /// back; whatever it waits for calls [`ShardState::advance`] when it comes.
     fn may_parse(&mut self, c: &mut Connection) -> bool {
         if c.deaf || c.input.is_empty() || !self.has_room(c) {
             return false;
@@ -256,7 +256,7 @@ impl Core {
         }
         c.unanswered_writes += 1;
         self.in_flight += 1;
-        self.up.push_back(Up::Write {
+        self.up.push_back(ShardRequest::Write {
             origin: Origin {
                 shard: self.config.id,
                 conn: c.id,
@@ -443,7 +443,7 @@ impl Core {
         match handshake::judge(&request, self.committed.max(tree.last_zxid())) {
             Verdict::CloseSilently => self.end(c, Ending::Discard),
             Verdict::Dead => self.answer_dead(c),
-            Verdict::Open => self.up.push_back(Up::NewSession {
+            Verdict::Open => self.up.push_back(ShardRequest::NewSession {
                 origin,
                 timeout_ms: connecting.timeout_ms,
                 stamps: Stamps {
@@ -451,7 +451,7 @@ impl Core {
                     ..Stamps::default()
                 },
             }),
-            Verdict::Reattach => self.up.push_back(Up::Reattach {
+            Verdict::Reattach => self.up.push_back(ShardRequest::Reattach {
                 origin,
                 session: request.session,
                 timeout_ms: connecting.timeout_ms,
@@ -576,7 +576,7 @@ impl Core {
 
     /// Confirms a Detach, also of an attachment that was gone.
     pub(super) fn released(&mut self, session: SessionId, generation: Generation) {
-        self.up.push_back(Up::Released {
+        self.up.push_back(ShardRequest::Released {
             shard: self.config.id,
             session,
             generation,
@@ -704,7 +704,7 @@ impl Core {
     /// Hands the touched sessions up, also when there are none: the watermark must move.
     pub(super) fn report_touched(&mut self, now: Now) {
         self.batch += 1;
-        self.up.push_back(Up::Touched {
+        self.up.push_back(ShardRequest::Touched {
             shard: self.config.id,
             watermark: now.tick,
             sessions: std::mem::take(&mut self.touched),

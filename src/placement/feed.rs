@@ -10,7 +10,7 @@
 //! replica's credits, its connections and its sessions. Memory is bounded by the limits, twice: once
 //! for what the replica has before it, once for the tail.
 
-use crate::lane::{Committed, Down, Notice, Origin, Stamps};
+use crate::messages::{Committed, Notice, Origin, Stamps, ToShards};
 use crate::txn::{Entry, Txn};
 use crate::types::{Generation, ShardId, Zxid};
 use std::collections::VecDeque;
@@ -37,24 +37,24 @@ impl RingLimits {
 #[derive(Debug)]
 pub struct Batch {
     /// In order; notices also of other shards.
-    pub entries: Vec<Down>,
+    pub entries: Vec<ToShards>,
     /// Rough size in memory.
     pub bytes: u64,
 }
 
 impl Batch {
-    pub(super) fn new(entries: Vec<Down>) -> Arc<Batch> {
+    pub(super) fn new(entries: Vec<ToShards>) -> Arc<Batch> {
         let bytes = entries.iter().map(weight).sum();
         Arc::new(Batch { entries, bytes })
     }
 }
 
 /// Of an entry in memory, bytes; what it holds on the heap is rounded up.
-fn weight(down: &Down) -> u64 {
+fn weight(down: &ToShards) -> u64 {
     const FIXED: u64 = 320;
     match down {
-        Down::Txn(txn) => FIXED + heap(&txn.entry.txn),
-        Down::Notice(..) => FIXED,
+        ToShards::Txn(txn) => FIXED + heap(&txn.entry.txn),
+        ToShards::Notice(..) => FIXED,
     }
 }
 
@@ -114,7 +114,7 @@ enum State {
 
 /// For `mntr` and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounters {
+pub struct FeedCounters {
     /// Times that the replica was too far behind.
     pub detached: u64,
     /// Times that it was where the others are again.
@@ -123,7 +123,7 @@ pub struct LinkCounters {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct ReplicaFeed {
     shard: ShardId,
     limits: RingLimits,
     state: State,
@@ -134,13 +134,13 @@ pub(super) struct Link {
     /// The last transaction given.
     given_to: Zxid,
     private: VecDeque<Private>,
-    counters: LinkCounters,
+    counters: FeedCounters,
 }
 
-impl Link {
+impl ReplicaFeed {
     /// To a replica that has reached `zxid`.
-    pub(super) fn new(shard: ShardId, limits: RingLimits, zxid: Zxid) -> Link {
-        Link {
+    pub(super) fn new(shard: ShardId, limits: RingLimits, zxid: Zxid) -> ReplicaFeed {
+        ReplicaFeed {
             shard,
             limits,
             state: State::Attached,
@@ -148,11 +148,11 @@ impl Link {
             given: (0, 0),
             given_to: zxid,
             private: VecDeque::new(),
-            counters: LinkCounters::default(),
+            counters: FeedCounters::default(),
         }
     }
 
-    pub(super) fn counters(&self) -> LinkCounters {
+    pub(super) fn counters(&self) -> FeedCounters {
         self.counters
     }
 
@@ -259,7 +259,7 @@ impl Link {
     /// The run of the log with the first `known` entries of what is for this replica alone, each in
     /// its place. What comes behind the last transaction of a run that is not the last one may be
     /// incomplete, and waits for the next.
-    fn with_private(&mut self, log: Vec<Arc<Entry>>, known: usize, whole: bool) -> Vec<Down> {
+    fn with_private(&mut self, log: Vec<Arc<Entry>>, known: usize, whole: bool) -> Vec<ToShards> {
         let later = self.private.split_off(known);
         let mut batch = Vec::with_capacity(log.len() + known);
         self.notices_after(self.given_to, &mut batch);
@@ -283,7 +283,7 @@ impl Link {
                 (txn.origin, txn.generation, txn.stamps) = (Some(origin), generation, stamps);
                 self.private.pop_front();
             }
-            batch.push(Down::Txn(txn));
+            batch.push(ToShards::Txn(txn));
             if nth < last || whole {
                 self.notices_after(zxid, &mut batch);
             }
@@ -293,12 +293,12 @@ impl Link {
         batch
     }
 
-    fn notices_after(&mut self, zxid: Zxid, batch: &mut Vec<Down>) {
+    fn notices_after(&mut self, zxid: Zxid, batch: &mut Vec<ToShards>) {
         while let Some(Private::Notice { after, .. }) = self.private.front()
             && *after <= zxid
             && let Some(Private::Notice { notice, .. }) = self.private.pop_front()
         {
-            batch.push(Down::Notice(self.shard, notice));
+            batch.push(ToShards::Notice(self.shard, notice));
         }
     }
 
@@ -306,8 +306,8 @@ impl Link {
         self.given.0 += batch.entries.len() as u64;
         self.given.1 += batch.bytes;
         let last = batch.entries.iter().rev().find_map(|down| match down {
-            Down::Txn(txn) => Some(txn.entry.header.zxid),
-            Down::Notice(..) => None,
+            ToShards::Txn(txn) => Some(txn.entry.header.zxid),
+            ToShards::Notice(..) => None,
         });
         self.given_to = last.unwrap_or(self.given_to);
         self.out.push_back(batch);
@@ -316,7 +316,7 @@ impl Link {
     fn keep_private(&mut self, batch: &Batch, mut before: Zxid) {
         for down in &batch.entries {
             match down {
-                Down::Txn(txn) => {
+                ToShards::Txn(txn) => {
                     before = txn.entry.header.zxid;
                     if let Some(origin) = txn.origin.filter(|o| o.shard == self.shard) {
                         self.private.push_back(Private::Outcome {
@@ -327,13 +327,13 @@ impl Link {
                         });
                     }
                 }
-                Down::Notice(shard, notice) if *shard == self.shard => {
+                ToShards::Notice(shard, notice) if *shard == self.shard => {
                     self.private.push_back(Private::Notice {
                         after: before,
                         notice: notice.clone(),
                     });
                 }
-                Down::Notice(..) => {}
+                ToShards::Notice(..) => {}
             }
         }
         debug_assert!(self.private.iter().is_sorted_by_key(Private::place));
@@ -376,13 +376,13 @@ mod tests {
     }
 
     /// A transaction, answered by this shard if it has an odd zxid.
-    fn txn(zxid: i64) -> Down {
+    fn txn(zxid: i64) -> ToShards {
         let origin = Origin {
             shard: SHARD,
             conn: conn(0),
             sequence: zxid as u64,
         };
-        Down::Txn(Committed {
+        ToShards::Txn(Committed {
             origin: (zxid % 2 == 1).then_some(origin),
             entry: entry(zxid),
             generation: Generation(0),
@@ -390,21 +390,21 @@ mod tests {
         })
     }
 
-    fn close(slot: u32) -> Down {
-        Down::Notice(SHARD, Notice::Close(conn(slot)))
+    fn close(slot: u32) -> ToShards {
+        ToShards::Notice(SHARD, Notice::Close(conn(slot)))
     }
 
     /// What a replica is given, one word for each entry; `!` marks an outcome of its own.
-    fn words(link: &mut Link) -> Vec<String> {
+    fn words(feed: &mut ReplicaFeed) -> Vec<String> {
         let mut words = Vec::new();
-        while let Some(batch) = link.poll() {
+        while let Some(batch) = feed.poll() {
             words.extend(batch.entries.iter().map(|down| match down {
-                Down::Txn(txn) => {
+                ToShards::Txn(txn) => {
                     let mark = if txn.origin.is_some() { "!" } else { "" };
                     format!("{}{mark}", txn.entry.header.zxid.0)
                 }
-                Down::Notice(_, Notice::Close(conn)) => format!("close {}", conn.slot),
-                Down::Notice(..) => "?".to_owned(),
+                ToShards::Notice(_, Notice::Close(conn)) => format!("close {}", conn.slot),
+                ToShards::Notice(..) => "?".to_owned(),
             }));
         }
         words
@@ -415,80 +415,80 @@ mod tests {
     }
 
     /// Behind by 4 entries, then detached: 5 to 7, with notices around them.
-    fn detached() -> Link {
-        let mut link = Link::new(SHARD, LIMITS, Zxid(0));
+    fn detached() -> ReplicaFeed {
+        let mut feed = ReplicaFeed::new(SHARD, LIMITS, Zxid(0));
         for zxid in 1..=4 {
-            link.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (0, 0));
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (0, 0));
         }
         let batch = vec![close(1), txn(5), close(2), txn(6), txn(7), close(3)];
-        link.offer(&Batch::new(batch), Zxid(4), (0, 0));
-        assert!(!link.is_attached());
-        assert_eq!(words(&mut link), ["1!", "2", "3!", "4"]);
-        link
+        feed.offer(&Batch::new(batch), Zxid(4), (0, 0));
+        assert!(!feed.is_attached());
+        assert_eq!(words(&mut feed), ["1!", "2", "3!", "4"]);
+        feed
     }
 
     #[test]
     fn nothing_is_read_before_everything_given_is_taken() {
-        let mut link = detached();
-        assert_eq!(link.begin_catch_up(Zxid(7), (3, 0)), None);
-        let asked = link.begin_catch_up(Zxid(7), (4, 0));
+        let mut feed = detached();
+        assert_eq!(feed.begin_catch_up(Zxid(7), (3, 0)), None);
+        let asked = feed.begin_catch_up(Zxid(7), (4, 0));
         assert_eq!(asked, Some((Zxid(4), Zxid(7))));
-        assert_eq!(link.begin_catch_up(Zxid(7), (4, 0)), None, "once");
+        assert_eq!(feed.begin_catch_up(Zxid(7), (4, 0)), None, "once");
     }
 
     #[test]
     fn the_log_what_is_private_and_the_tail_come_in_order_and_once() {
-        let mut link = detached();
-        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
-        link.offer(&Batch::new(vec![close(4), txn(8), txn(9)]), Zxid(7), (4, 0));
-        link.caught_up(log(5..=7));
-        assert!(link.is_attached());
+        let mut feed = detached();
+        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        feed.offer(&Batch::new(vec![close(4), txn(8), txn(9)]), Zxid(7), (4, 0));
+        feed.caught_up(log(5..=7));
+        assert!(feed.is_attached());
         let expected = [
             "close 1", "5!", "close 2", "6", "7!", "close 3", "close 4", "8", "9!",
         ];
-        assert_eq!(words(&mut link), expected);
-        assert!(link.private.is_empty());
+        assert_eq!(words(&mut feed), expected);
+        assert!(feed.private.is_empty());
     }
 
     #[test]
     fn a_part_of_the_log_leaves_it_detached_and_the_rest_comes_later() {
-        let mut link = detached();
-        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
-        link.caught_up(log(5..=5));
-        assert!(!link.is_attached());
-        assert_eq!(words(&mut link), ["close 1", "5!"]);
+        let mut feed = detached();
+        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        feed.caught_up(log(5..=5));
+        assert!(!feed.is_attached());
+        assert_eq!(words(&mut feed), ["close 1", "5!"]);
         assert_eq!(
-            link.begin_catch_up(Zxid(7), (6, 0)),
+            feed.begin_catch_up(Zxid(7), (6, 0)),
             Some((Zxid(5), Zxid(7)))
         );
-        link.caught_up(log(6..=7));
-        assert_eq!(words(&mut link), ["close 2", "6", "7!", "close 3"]);
-        assert!(link.is_attached());
+        feed.caught_up(log(6..=7));
+        assert_eq!(words(&mut feed), ["close 2", "6", "7!", "close 3"]);
+        assert!(feed.is_attached());
     }
 
     #[test]
     fn a_tail_that_gets_too_long_is_read_from_the_log_too() {
-        let mut link = detached();
-        link.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        let mut feed = detached();
+        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
         for zxid in 8..=13 {
-            link.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (4, 0));
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (4, 0));
         }
-        link.caught_up(log(5..=7));
-        assert!(!link.is_attached());
-        assert_eq!(words(&mut link), ["close 1", "5!", "close 2", "6", "7!"]);
+        feed.caught_up(log(5..=7));
+        assert!(!feed.is_attached());
+        assert_eq!(words(&mut feed), ["close 1", "5!", "close 2", "6", "7!"]);
         assert_eq!(
-            link.begin_catch_up(Zxid(13), (9, 0)),
+            feed.begin_catch_up(Zxid(13), (9, 0)),
             Some((Zxid(7), Zxid(13)))
         );
-        link.caught_up(log(8..=13));
+        feed.caught_up(log(8..=13));
         assert_eq!(
-            words(&mut link),
+            words(&mut feed),
             ["close 3", "8", "9!", "10", "11!", "12", "13!"]
         );
-        let counters = LinkCounters {
+        let counters = FeedCounters {
             detached: 1,
             rejoined: 1,
         };
-        assert_eq!(link.counters(), counters);
+        assert_eq!(feed.counters(), counters);
     }
 }

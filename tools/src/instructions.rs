@@ -1,9 +1,9 @@
-//! `rk price`: a fixed amount of work on a member without faults, for callgrind to count.
+//! `rk instructions`: a fixed amount of work on a member without faults, for callgrind to count.
 
-use ringkeeper::sim::price::{self, Kind};
+use ringkeeper::sim::instructions::{self, Kind};
 use std::process::ExitCode;
 
-/// Arguments of `rk price`.
+/// Arguments of `rk instructions`.
 #[derive(clap::Args)]
 pub struct Args {
     /// What is done.
@@ -30,7 +30,7 @@ pub fn run(args: &Args) -> ExitCode {
         Operation::Get => Kind::Get,
         Operation::Set => Kind::Set,
     };
-    match price::work(args.shards, kind, args.operations) {
+    match instructions::work(args.shards, kind, args.operations) {
         Ok(bytes) => {
             println!("{bytes} bytes of replies");
             ExitCode::SUCCESS

@@ -1,10 +1,10 @@
 //! One shard over a tree of its own.
 
-use super::board::Board;
-use super::link::Batch;
-use crate::lane::{Down, Up};
+use super::feed::Batch;
+use super::progress::Progress;
+use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::{Fatal, check_digest};
-use crate::shard::{Output, Peer, Shard, ShardConfig};
+use crate::shard::{ClientAddress, Output, Shard, ShardConfig};
 use crate::tree::Tree;
 use crate::types::{ConnId, Now, ShardId, Zxid};
 use std::collections::VecDeque;
@@ -23,19 +23,19 @@ pub struct Replica {
     id: ShardId,
     tree: Tree,
     shard: Shard,
-    board: Arc<Board>,
+    progress: Arc<Progress>,
     /// At most one read of each connection, and its end.
     inbox: VecDeque<Input>,
 }
 
 impl Replica {
     /// `tree` is where the commit core began.
-    pub fn new(config: ShardConfig, tree: Tree, board: Arc<Board>) -> Replica {
+    pub fn new(config: ShardConfig, tree: Tree, progress: Arc<Progress>) -> Replica {
         Replica {
             id: config.id,
             tree,
             shard: Shard::new(config),
-            board,
+            progress,
             inbox: VecDeque::new(),
         }
     }
@@ -47,7 +47,7 @@ impl Replica {
     pub fn take(&mut self, batch: &Batch, now: Now) -> Result<(), Fatal> {
         for down in &batch.entries {
             match down {
-                Down::Txn(txn) => {
+                ToShards::Txn(txn) => {
                     let zxid = txn.entry.header.zxid;
                     assert_eq!(
                         zxid,
@@ -58,20 +58,20 @@ impl Replica {
                     check_digest(&self.tree, &txn.entry)?;
                     self.shard.committed(&self.tree, txn, &applied, now);
                 }
-                Down::Notice(shard, notice) if *shard == self.id => {
+                ToShards::Notice(shard, notice) if *shard == self.id => {
                     self.shard.notice(&self.tree, notice.clone(), now);
                 }
-                Down::Notice(..) => {}
+                ToShards::Notice(..) => {}
             }
         }
         let seen = self.tree.last_zxid();
-        self.board
+        self.progress
             .took(self.id, seen, batch.entries.len() as u64, batch.bytes);
         Ok(())
     }
 
     /// A connection whose first bytes are not a four-letter word.
-    pub fn accept(&mut self, peer: Peer, now: Now) -> ConnId {
+    pub fn accept(&mut self, peer: ClientAddress, now: Now) -> ConnId {
         self.shard.accept(peer, now)
     }
 
@@ -117,14 +117,14 @@ impl Replica {
     /// Whether this replica may show its state: it is not older than what was shown. True is good
     /// for whatever came in before the call.
     pub fn may_execute(&mut self) -> bool {
-        let answered = self.board.answered();
-        self.shard.raise_committed(self.board.committed());
+        let answered = self.progress.answered();
+        self.shard.raise_committed(self.progress.committed());
         self.tree.last_zxid() >= answered
     }
 
     /// The next request for the commit core.
-    pub fn poll_up(&mut self, now: Now) -> Option<Up> {
-        self.shard.poll_up(now)
+    pub fn poll_request(&mut self, now: Now) -> Option<ShardRequest> {
+        self.shard.poll_request(now)
     }
 
     /// As [`Shard::poll_dirty`].
@@ -136,14 +136,14 @@ impl Replica {
     pub fn take_output(&mut self, conn: ConnId, now: Now) -> Output {
         let output = self.shard.take_output(&self.tree, conn, now);
         if !output.bytes.is_empty() {
-            self.board.raise_answered(self.tree.last_zxid());
+            self.progress.raise_answered(self.tree.last_zxid());
         }
         output
     }
 
     /// Before anything else than output shows this replica's state.
-    pub fn speak(&self) -> Zxid {
-        self.board.raise_answered(self.tree.last_zxid());
+    pub fn publish_shown(&self) -> Zxid {
+        self.progress.raise_answered(self.tree.last_zxid());
         self.tree.last_zxid()
     }
 

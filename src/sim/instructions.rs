@@ -1,5 +1,5 @@
 //! A member without faults that does a fixed amount of work: what an operation costs in user space,
-//! to be counted by callgrind (`bench/price`).
+//! to be counted by callgrind (`bench/instructions`).
 //!
 //! It has what the server does for an operation except the kernel and the executor: frames, shard,
 //! pipeline, log, tree, rings, replicas.
@@ -7,11 +7,11 @@
 use super::client::Wire;
 use super::disk::SimStorage;
 use super::machine::{Machine, MachineConfig};
-use crate::commit::CommitConfig;
 use crate::log::LogConfig;
+use crate::member::MemberConfig;
 use crate::pipeline::{Fatal, PipelineConfig};
-use crate::shard::{Peer, ShardConfig};
-use crate::sharded::RingLimits;
+use crate::placement::RingLimits;
+use crate::shard::{ClientAddress, ShardConfig};
 use crate::tree::Rules;
 use crate::types::{ConnId, Now, OpCode, ShardId, Tick, WallMs};
 use std::io;
@@ -73,7 +73,7 @@ impl Member {
             wall: WallMs(1_700_000_000_000),
         };
         let config = MachineConfig {
-            commit: CommitConfig {
+            member: MemberConfig {
                 pipeline: PipelineConfig::new(Rules::default()),
                 log: LogConfig {
                     segment_bytes: 64 << 20,
@@ -91,11 +91,11 @@ impl Member {
         });
         let started = Machine::start(config, &disk, &disk, identities, now, &mut |_| {});
         let mut machine = started.map_err(|e| Fatal::from(io::Error::other(e.to_string())))?;
-        machine.commit_mut().pipeline.begin_serving(now);
+        machine.member_mut().pipeline.begin_serving(now);
         let mut conns = Vec::new();
         for at in 0..CONNECTIONS as u16 {
             let shard = at % shards.max(1);
-            let peer = Peer {
+            let peer = ClientAddress {
                 address: "127.0.0.1".to_owned(),
                 port: at,
             };
@@ -136,9 +136,9 @@ impl Member {
                     self.answered += output.bytes.len();
                 }
             }
-            let commit = self.machine.commit_mut();
-            if let Some(ticket) = commit.poll_sync() {
-                commit.synced(ticket.done(Ok(())), self.now)?;
+            let member = self.machine.member_mut();
+            if let Some(ticket) = member.poll_sync() {
+                member.synced(ticket.done(Ok(())), self.now)?;
             } else if !(0..self.shards).any(|shard| self.machine.has_mail(shard)) {
                 return Ok(());
             }
