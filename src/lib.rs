@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(not(feature = "server"), forbid(unsafe_code))]
 
+pub mod budget;
 pub mod config;
 pub mod constants;
 pub mod log;
