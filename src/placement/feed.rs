@@ -207,6 +207,10 @@ impl ReplicaFeed {
         self.out.pop_front()
     }
 
+    pub(super) fn has_batch(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Whether the log should be read for this replica now: it is detached, and has taken
     /// everything that it was given. Everything up to `upto` was offered.
     pub(super) fn begin_catch_up(&mut self, upto: Zxid, taken: (u64, u64)) -> Option<(Zxid, Zxid)> {

@@ -22,13 +22,26 @@
 mod feed;
 mod group_commit;
 mod inline;
+mod intake;
 mod orderer;
+mod ordering;
+mod outlet;
+mod port;
 mod progress;
 mod replica;
+mod served;
+mod serving;
+mod sockets;
 
 pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::GroupCommit;
 pub use inline::Inline;
+pub use intake::Budgets;
 pub use orderer::{CatchUp, Orderer};
+pub use ordering::OrderingCore;
+pub use port::{OrderingRings, ReplicaPort, ReplicaRings, rings};
 pub use progress::Progress;
 pub use replica::Replica;
+pub use served::Served;
+pub use serving::{ServingCore, Turned};
+pub use sockets::{Accepted, Read, SocketId, Sockets, Wrote};

@@ -86,6 +86,11 @@ impl<S: Storage> Orderer<S> {
         self.feeds[usize::from(shard.0)].poll()
     }
 
+    /// Whether [`Orderer::poll_batch`] has one.
+    pub fn has_batch(&self, shard: ShardId) -> bool {
+        self.feeds[usize::from(shard.0)].has_batch()
+    }
+
     /// A part of the log that a detached replica needs, one at a time.
     pub fn poll_catch_up(&mut self) -> Option<CatchUp> {
         if self.catching_up {
