@@ -1,7 +1,6 @@
 //! Exit codes: the one table. Apache's 0 to 14 keep their meaning, ours begin at 20; a unit test
 //! compares the table in `docs/exit-codes.md` with this one.
 
-use super::run::RunError;
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
@@ -183,17 +182,6 @@ impl From<&Fatal> for Exit {
     }
 }
 
-impl From<&RunError> for Exit {
-    fn from(error: &RunError) -> Exit {
-        match error {
-            RunError::Start(StartError::Unreadable(e)) => of_snap(e),
-            RunError::Start(StartError::Io(e)) => of_io(e),
-            RunError::Runtime(_) => Exit::Unexpected,
-            RunError::PortInUse(_) => Exit::PortInUse,
-            RunError::Seal(_) => Exit::LogFailed,
-        }
-    }
-}
 
 fn of_snap(error: &SnapError) -> Exit {
     match error {
