@@ -252,7 +252,7 @@ impl<S: Storage> ServingCore<S> {
         };
         if tick {
             self.served.tick(now)?;
-            self.enforce_deadlines(now.tick, sockets);
+            self.enforce_deadlines(now, sockets);
         }
         if self.served.shard().round_is_due(now) {
             self.intake.want_round(self.last_turn);
@@ -465,9 +465,9 @@ impl<S: Storage> ServingCore<S> {
         }
     }
 
-    fn enforce_deadlines(&mut self, now: Tick, sockets: &mut impl Sockets) {
+    fn enforce_deadlines(&mut self, now: Now, sockets: &mut impl Sockets) {
         while let Some(&(until, id)) = self.first_bytes.front()
-            && until <= now
+            && until <= now.tick
         {
             self.first_bytes.pop_front();
             let first = |record: &mut Record| matches!(record.stage, Stage::First(..));
@@ -477,7 +477,7 @@ impl<S: Storage> ServingCore<S> {
             }
         }
         while let Some(&(until, id)) = self.closings.front()
-            && until <= now
+            && until <= now.tick
         {
             self.closings.pop_front();
             self.drive(id, OutletEvent::Overdue, now, sockets);

@@ -9,11 +9,22 @@
 
 use super::mailbox::{Letter, Mailbox};
 use super::process::Process;
-use crate::member::jobs::{Job, JobQueue};
+use crate::member::jobs::{Job, JobNews, JobQueue};
 use crate::rt::background::{Executor, Queue};
 use crate::rt::storage::FsStorage;
 use std::io;
 use std::sync::Arc;
+
+/// Says what came of a job, if an operator should know.
+pub fn tell(news: &JobNews) {
+    match news {
+        JobNews::Nothing => {}
+        JobNews::Snapshot(zxid, bytes) => tracing::info!("snapshot of {zxid} made: {bytes} bytes"),
+        JobNews::NoSnapshot(zxid, why) => {
+            tracing::warn!("no snapshot of {zxid}, tried again later: {why}");
+        }
+    }
+}
 
 /// The executors.
 pub struct Background {

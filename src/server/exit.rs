@@ -4,7 +4,6 @@
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
-use crate::member::StartError;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::tree::BodyError;
@@ -182,8 +181,7 @@ impl From<&Fatal> for Exit {
     }
 }
 
-
-fn of_snap(error: &SnapError) -> Exit {
+pub(super) fn of_snap(error: &SnapError) -> Exit {
     match error {
         SnapError::Log(RecoveryError::Newer { .. })
         | SnapError::File(SnapshotError::Newer { .. })
@@ -196,7 +194,7 @@ fn of_snap(error: &SnapError) -> Exit {
     }
 }
 
-fn of_io(error: &io::Error) -> Exit {
+pub(super) fn of_io(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::StorageFull => Exit::DiskFull,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NotWritable,

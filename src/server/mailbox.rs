@@ -142,7 +142,9 @@ impl Mailboxes {
     pub fn new(shards: u16) -> io::Result<Mailboxes> {
         Ok(Mailboxes {
             ordering: Mailbox::new()?,
-            shards: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
+            shards: (0..shards)
+                .map(|_| Mailbox::new())
+                .collect::<io::Result<_>>()?,
         })
     }
 
@@ -158,7 +160,11 @@ impl Mailboxes {
     /// Gives a connection to the shard that has the fewest.
     pub fn hand_over(&self, socket: Socket, peer: SocketAddr) {
         let load = |mailbox: &&Arc<Mailbox>| mailbox.sockets.load(Relaxed);
-        let least = self.shards.iter().min_by_key(load).expect("there are shards");
+        let least = self
+            .shards
+            .iter()
+            .min_by_key(load)
+            .expect("there are shards");
         least.sockets.fetch_add(1, Relaxed);
         least.send(Letter::Socket(socket, peer));
     }

@@ -1,7 +1,7 @@
 //! The loop of the core that orders for shards on other cores. It serves no client; it accepts
 //! connections and hands each to the shard that has the fewest.
 
-use super::background::{self, Background};
+use super::background::{Background, tell};
 use super::connection::{Admitted, ClientSockets};
 use super::disk::{Disk, Driven};
 use super::drain::Drain;
@@ -140,7 +140,7 @@ impl OrderingLoop {
         }
         while let Some(letter) = self.mailboxes.ordering.take() {
             match letter {
-                Letter::Done(done) => background::tell(&orderer.job_done(done, now)?),
+                Letter::Done(done) => tell(&orderer.job_done(done, now)?),
                 Letter::Question(question) => {
                     question.answer_ordering(OrderingReport::with_shards(orderer));
                     question.answered();

@@ -3,8 +3,8 @@
 
 use super::exit::Exit;
 use crate::config::Config;
-use crate::rt::net::{self, Bound};
 use crate::rt::lock::{DirectoryLock, LockError};
+use crate::rt::net::{self, Bound};
 use crate::rt::probe::{self, Filesystem, Uring};
 use crate::rt::storage::FsStorage;
 use std::io;
@@ -240,7 +240,7 @@ fn lock(directory: &Path, locks: &mut Vec<DirectoryLock>) -> Row {
     }
 }
 
-fn port(config: &Config, bound: &mut Option<listener::Bound>) -> Row {
+fn port(config: &Config, bound: &mut Option<Bound>) -> Row {
     let (name, address) = ("port", config.client_address);
     let backlog = if config.backlog > 0 {
         config.backlog
@@ -330,7 +330,7 @@ fn look_at_all(
     config: &Config,
     checks: &mut Checks,
     locks: &mut Vec<DirectoryLock>,
-    bound: &mut Option<listener::Bound>,
+    bound: &mut Option<Bound>,
 ) -> Option<()> {
     let mut add = |row| checks.add(row).then_some(());
     add(io_uring(probe::io_uring()))?;

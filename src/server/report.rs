@@ -76,7 +76,10 @@ pub fn sessions_of(tree: &Tree) -> Vec<SessionReport> {
     let report = |(session, timeout_ms)| SessionReport {
         session,
         timeout_ms,
-        ephemerals: tree.ephemerals(session).map(|path| path.to_string()).collect(),
+        ephemerals: tree
+            .ephemerals(session)
+            .map(|path| path.to_string())
+            .collect(),
     };
     tree.sessions().map(report).collect()
 }

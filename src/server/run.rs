@@ -8,7 +8,7 @@ use super::background::Background;
 use super::connection::ClientSockets;
 use super::disk::Disk;
 use super::drain::Drain;
-use super::exit::Exit;
+use super::exit::{self, Exit};
 use super::mailbox::{Mailbox, Mailboxes};
 use super::order::OrderingLoop;
 use super::preflight::Ready;
@@ -19,8 +19,8 @@ use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
 use crate::placement::{
-    Budgets, GroupCommit, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
-    RingLimits, Served, ServingCore, rings,
+    Budgets, GroupCommit, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort,
+    ReplicaRings, RingLimits, Served, ServingCore, rings,
 };
 use crate::rt::clock::{self, Clock};
 use crate::rt::net::{Bound, Listener};
@@ -61,8 +61,8 @@ pub enum RunError {
 impl From<&RunError> for Exit {
     fn from(error: &RunError) -> Exit {
         match error {
-            RunError::Start(StartError::Unreadable(e)) => of_snap(e),
-            RunError::Start(StartError::Io(e)) => of_io(e),
+            RunError::Start(StartError::Unreadable(e)) => exit::of_snap(e),
+            RunError::Start(StartError::Io(e)) => exit::of_io(e),
             RunError::Runtime(_) => Exit::Unexpected,
             RunError::PortInUse(_) => Exit::PortInUse,
             RunError::Seal(_) => Exit::LogFailed,
@@ -172,7 +172,9 @@ impl Cores {
         let (cores, stop) = (own.clone(), stop.clone());
         let order = move || -> Result<(), RunError> {
             let mailbox = cores.mailboxes.ordering.clone();
-            let sockets = cores.sockets(&mailbox, Some(listener), None).map_err(failed)?;
+            let sockets = cores
+                .sockets(&mailbox, Some(listener), None)
+                .map_err(failed)?;
             let disk = Disk::new(GroupCommit::default());
             member.pipeline.begin_serving(cores.process.now());
             let background = &cores.background;
@@ -199,9 +201,12 @@ impl Cores {
         let outcome = ordering.join().expect("a panic ends the process");
         if outcome.is_ok() {
             // A shard that is held still does not keep the process from ending.
-            shards.into_iter().filter(|shard| shard.is_finished()).for_each(|shard| {
-                let _ = shard.join();
-            });
+            shards
+                .into_iter()
+                .filter(|shard| shard.is_finished())
+                .for_each(|shard| {
+                    let _ = shard.join();
+                });
         }
         outcome
     }
@@ -286,12 +291,11 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
     }
 }
 
-fn member_config(config: &Config, shards: u16) -> MemberConfig {
+fn member_config(config: &Config, _shards: u16) -> MemberConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
-        shards: shards.max(1),
         ..PipelineConfig::new(Rules::default())
     };
     MemberConfig {

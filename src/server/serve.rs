@@ -4,7 +4,7 @@
 //! and of background work are fed first, letters of other threads next; behind the turn come syncs,
 //! background work and a piece of whatever was asked by four-letter words.
 
-use super::background::Background;
+use super::background::{Background, tell};
 use super::connection::{ClientSockets, client_address, socket_id};
 use super::disk::{Disk, Driven};
 use super::drain::Drain;
@@ -254,9 +254,11 @@ impl ServingLoop {
         }
         for done in looked.done {
             let news = member.job_done(done, now)?;
-            super::background::tell(&news);
+            tell(&news);
         }
-        let turned = self.core.turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;
+        let turned = self
+            .core
+            .turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;
         let member = ServingLoop::member(&mut self.core);
         let driven = disk.drive(member, &mut self.sockets.ring, &self.process, now)?;
         while let Some(job) = member.poll_job() {

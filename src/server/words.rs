@@ -281,10 +281,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
             number(report.sum(|stats| stats.watches.total as u64)),
         ),
         ("ephemerals_count", number(tree.ephemerals as u64)),
-        (
-            "approximate_data_size",
-            number(tree.data_bytes),
-        ),
+        ("approximate_data_size", number(tree.data_bytes)),
         (
             "open_file_descriptor_count",
             number(probe::open_descriptors()),

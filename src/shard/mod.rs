@@ -401,6 +401,11 @@ impl Shard {
         &self.core.stages
     }
 
+    /// Whether [`Shard::poll_request`] has one.
+    pub fn has_requests(&self) -> bool {
+        !self.core.up.is_empty()
+    }
+
     /// `srst`.
     pub fn reset_stats(&mut self) {
         self.core.totals = Default::default();
