@@ -184,6 +184,7 @@ fn shard_config(config: &Config) -> ShardConfig {
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,
         frame_max: config.jute_maxbuffer,
+        in_flight_max: config.outstanding_max,
         ..ShardConfig::new(ShardId(0))
     }
 }
@@ -191,6 +192,7 @@ fn shard_config(config: &Config) -> ShardConfig {
 fn commit_config(config: &Config) -> CommitConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
+        outstanding_max: config.outstanding_max,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         ..PipelineConfig::new(Rules::default())
