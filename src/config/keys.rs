@@ -6,7 +6,7 @@
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
 
-use super::{Config, InlineSync, RingFeatures, Whitelist};
+use super::values::{Config, InlineSync, RingFeatures, Whitelist};
 use crate::constants::{JUTE_MAXBUFFER_LIMIT, SEGMENT_BYTES_MIN};
 use core::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
