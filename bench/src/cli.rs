@@ -68,11 +68,11 @@ struct RunArgs {
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// What is measured, s.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, default_value = "5", value_parser = plan::seconds)]
+    seconds: Duration,
     /// What goes before it, s.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
+    #[arg(long, default_value = "1", value_parser = plan::seconds)]
+    warmup: Duration,
     /// Threads that generate load.
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
@@ -93,12 +93,6 @@ struct RunArgs {
     /// One line of JSON in place of the table.
     #[arg(long)]
     json: bool,
-}
-
-/// A number of seconds from the command line.
-pub fn seconds(value: f64, name: &str) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Failure::Usage(format!("{name} is a number of seconds")))
 }
 
 impl RunArgs {
@@ -123,8 +117,8 @@ impl RunArgs {
             pace,
             data_bytes: self.size,
             nodes: self.nodes.unwrap_or(self.connections.min(NODES_MAX)),
-            measured: seconds(self.seconds, "--seconds")?,
-            warmup: seconds(self.warmup, "--warmup")?,
+            measured: self.seconds,
+            warmup: self.warmup,
             threads: self.threads,
             pin: self.pin,
             pids: self.pid.clone(),

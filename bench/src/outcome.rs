@@ -160,6 +160,24 @@ impl fmt::Display for Warning {
     }
 }
 
+/// What belongs to the generator in the latencies of an open loop.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenLoop {
+    /// How late requests left for want of the generator's attention.
+    pub lag: Latency,
+    /// Of all operations, each less its own lag.
+    pub less_lag: Latency,
+}
+
+impl OpenLoop {
+    fn of(tally: &Tally) -> Option<OpenLoop> {
+        (!tally.less_lag.is_empty()).then(|| OpenLoop {
+            lag: Latency::of(&tally.lag),
+            less_lag: Latency::of(&tally.less_lag),
+        })
+    }
+}
+
 /// The servers' side, if their processes are known.
 #[derive(Clone, Copy, Debug)]
 pub struct Servers {
@@ -185,6 +203,8 @@ pub struct Outcome {
     pub latency: Latency,
     /// Of reads and writes, where there are both.
     by_kind: Option<(Latency, Latency)>,
+    /// Of an open loop.
+    pub open: Option<OpenLoop>,
     /// Failed operations by code.
     pub errors: Vec<(i32, u64)>,
     /// Acknowledged transactions from the first connection to the last, whatever the window.
@@ -261,6 +281,7 @@ impl Outcome {
             latency,
             by_kind: (!tally.reads.is_empty() && !tally.writes.is_empty())
                 .then(|| (Latency::of(&tally.reads), Latency::of(&tally.writes))),
+            open: OpenLoop::of(tally),
             errors: tally.errors.iter().map(|(&code, &n)| (code, n)).collect(),
             transactions: transactions + tally.transactions,
             servers: Option::zip(servers_us, memory).map(|(us, memory)| Servers {
@@ -309,6 +330,8 @@ impl Outcome {
             "latency_us": self.latency.json(),
             "latency_us_reads": self.by_kind.map(|(reads, _)| reads.json()),
             "latency_us_writes": self.by_kind.map(|(_, writes)| writes.json()),
+            "send_lag_us": self.open.map(|open| open.lag.json()),
+            "latency_us_less_send_lag": self.open.map(|open| open.less_lag.json()),
             "errors": errors,
             "transactions": self.transactions,
             "server_cpu_us_per_op": self.servers.map(|s| thousandth(s.cpu_us_per_op)),
@@ -361,18 +384,24 @@ impl Outcome {
     /// Table, errors and warnings.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", Outcome::HEAD, self.row());
+        let mut part = |name: &str, l: &Latency| {
+            text += &format!(
+                "{name:<27} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}\n",
+                figure(l.count as f64 / self.seconds.max(1e-9)),
+                figure(l.p50),
+                figure(l.p90),
+                figure(l.p99),
+                figure(l.p999),
+                figure(l.max),
+            );
+        };
         if let Some((reads, writes)) = &self.by_kind {
-            for (name, l) in [("  reads", reads), ("  writes", writes)] {
-                text += &format!(
-                    "{name:<27} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}\n",
-                    figure(l.count as f64 / self.seconds.max(1e-9)),
-                    figure(l.p50),
-                    figure(l.p90),
-                    figure(l.p99),
-                    figure(l.p999),
-                    figure(l.max),
-                );
-            }
+            part("  reads", reads);
+            part("  writes", writes);
+        }
+        if let Some(open) = &self.open {
+            part("  less the generator's lag", &open.less_lag);
+            part("  the generator's lag", &open.lag);
         }
         for &(code, count) in &self.errors {
             text += &format!("error {code} ({}): {count}\n", wire::code_name(code));
