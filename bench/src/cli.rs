@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{self, NODES_MAX, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::run;
-use crate::{compare, floor, stub};
+use crate::{compare, fairness, floor, stub};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,9 @@ Examples:
   rkbench run set -c 64 --rate 2000             open loop: latency from when a request was due
   rkbench run watch -c 10000                    fan-out to 10,000 watchers
   rkbench floor --dir /var/tmp                  what this machine allows at best
-  rkbench compare --against apache --ours target/release/ringkeeper
+  rkbench compare --against apache --ours target/release/ringkeeper --parent OLD_BINARY
+  rkbench compare --ours target/release/ringkeeper --resume bench/runs/INTERRUPTED
+  rkbench fairness --against apache --ours target/release/ringkeeper --shards 0,2
 
 Exit codes: 0 everything was done, 1 something failed or was missing, 2 wrong arguments.";
 
@@ -36,6 +38,8 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Runs ours and Apache's server in turn and prints the ratios.
     Compare(compare::CompareArgs),
+    /// Measures what hostile clients can do to others, on ours and on Apache's server.
+    Fairness(fairness::FairnessArgs),
     /// The server that does nothing, in the foreground.
     Stub(stub::StubArgs),
 }
@@ -148,6 +152,7 @@ pub fn main(cli: Cli) -> ExitCode {
         }),
         Command::Floor(args) => floor::main(&args),
         Command::Compare(args) => compare::main(&args),
+        Command::Fairness(args) => fairness::main(&args),
         Command::Stub(args) => stub::main(&args).map(|()| true),
     };
     match done {

@@ -112,7 +112,9 @@ pub fn main(args: &FloorArgs) -> Result<bool, Failure> {
     } else {
         machine::default_pin()
     };
+    eprintln!("sync: {} B at a time", args.bytes);
     let sync = syncing(&args.dir, args.bytes, measured)?;
+    eprintln!("echo: {ECHO_BYTES} B at a time");
     let echo = echoing(measured, pin)?;
     let rows = stub_rows(measured, pin)?;
     if args.json {
@@ -164,7 +166,6 @@ fn stub_rows(measured: Duration, pin: Option<usize>) -> Result<Vec<Outcome>, Fai
 
 /// Writes and syncs so many bytes, one write at a time, into a file whose blocks are all there.
 pub fn syncing(dir: &Path, bytes: usize, measured: Duration) -> Result<Floor, Failure> {
-    eprintln!("sync: {bytes} B at a time");
     let mut segment = Segment::create(dir)?;
     let data = vec![0xa5; bytes];
     let clock = Clock::start();
@@ -189,7 +190,6 @@ pub fn echoing(measured: Duration, pin: Option<usize>) -> Result<Floor, Failure>
     let what = || "echoing on loopback".to_owned();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(what)?;
     let address = listener.local_addr().context(what)?;
-    eprintln!("echo: {ECHO_BYTES} B at a time");
     let clock = Clock::start();
     let begin = procfs::sample(clock.ns(), &[]);
     thread::scope(|scope| {

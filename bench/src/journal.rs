@@ -29,7 +29,7 @@ pub struct Note {
 
 impl Note {
     /// A warning that is about the machine or the generator rather than about the server.
-    fn of(warning: &Warning) -> Option<Note> {
+    pub fn of(warning: &Warning) -> Option<Note> {
         let (kind, badness) = match warning {
             Warning::DebugBuild => ("debug", 1.0),
             Warning::ClientSaturated(share) => ("client", *share),

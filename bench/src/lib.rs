@@ -3,20 +3,25 @@
 //!
 //! A run is planned ([`plan`]), prepared over a blocking connection ([`control`]), driven by worker
 //! threads that own their connections ([`load`], [`storm`], [`watch`] over [`conn`] and [`wire`]),
-//! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs.
+//! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs; [`fairness`] sets [`hostile`]
+//! clients beside a [`bystander`]. What takes long keeps its figures in a [`journal`], from which
+//! [`ratios`] and [`goals`] are told.
 //!
 //! Nothing of the server is used here, its encoder least of all: a mistake in it must not be
 //! mirrored by the instrument that measures it.
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod bystander;
 pub mod cli;
 pub mod compare;
 pub mod conn;
 pub mod control;
 pub mod failure;
+pub mod fairness;
 pub mod floor;
 pub mod goals;
+pub mod hostile;
 pub mod journal;
 pub mod load;
 pub mod machine;

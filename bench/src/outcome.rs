@@ -48,7 +48,8 @@ impl Latency {
         }
     }
 
-    fn json(&self) -> Value {
+    /// For files.
+    pub fn json(&self) -> Value {
         json!({
             "count": self.count, "p50": tenth(self.p50), "p90": tenth(self.p90),
             "p99": tenth(self.p99), "p99.9": tenth(self.p999), "max": tenth(self.max),
@@ -118,7 +119,7 @@ impl fmt::Display for Warning {
             Warning::LateSends(us) => write!(
                 f,
                 "requests left up to {us:.0} µs (p99) after they were due, which is part of the \
-                 latencies: lower --rate, or add --threads"
+                 latencies but for those less the generator's lag: lower --rate, or add --threads"
             ),
             Warning::NoisyNeighbour(share) => write!(
                 f,
