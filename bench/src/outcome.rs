@@ -238,41 +238,7 @@ impl Outcome {
         let mut all = tally.reads.clone();
         all.add(&tally.writes).expect("the same bounds");
         let latency = Latency::of(&all);
-        let lag = Latency::of(&tally.lag);
-
-        let mut warnings = Vec::new();
-        let mut warn = |when: bool, warning: Warning| {
-            if when {
-                warnings.push(warning);
-            }
-        };
-        let failed = tally.errors.values().sum();
-        let stolen_us = end.stolen_us.saturating_sub(begin.stolen_us);
-        let stolen = procfs::share(&begin, &end, stolen_us);
-        warn(failed > 0, Warning::Failed(failed));
-        warn(
-            tally.lost_connections > 0,
-            Warning::Lost(tally.lost_connections),
-        );
-        warn(tally.unfinished > 0, Warning::Unfinished(tally.unfinished));
-        warn(tally.missing > 0, Warning::Missing(tally.missing));
-        warn(tally.surplus > 0, Warning::Surplus(tally.surplus));
-        warn(cfg!(debug_assertions), Warning::DebugBuild);
-        warn(
-            tally.busiest > SATURATED,
-            Warning::ClientSaturated(tally.busiest),
-        );
-        warn(lag.p99 > LAG_US_MAX, Warning::LateSends(lag.p99));
-        warn(
-            others.is_some_and(|share| share > OTHERS_MAX),
-            Warning::NoisyNeighbour(others.unwrap_or_default()),
-        );
-        warn(stolen > OTHERS_MAX, Warning::Stolen(stolen));
-        warn(
-            latency.count / 1000 < TAIL_MIN,
-            Warning::ShortTail(latency.count),
-        );
-
+        let warnings = warnings(tally, others, &latency);
         Outcome {
             label: plan.to_string(),
             plan: describe(plan),
@@ -412,6 +378,39 @@ impl Outcome {
         }
         text
     }
+}
+
+/// What should be known of a run; in the order of their weight.
+fn warnings(tally: &Tally, others: Option<f64>, latency: &Latency) -> Vec<Warning> {
+    let (begin, end) = tally.samples.unwrap_or_default();
+    let failed = tally.errors.values().sum();
+    let stolen = procfs::share(&begin, &end, end.stolen_us.saturating_sub(begin.stolen_us));
+    let lag_us = Latency::of(&tally.lag).p99;
+    let others = others.unwrap_or_default();
+    let rows = [
+        (failed > 0, Warning::Failed(failed)),
+        (
+            tally.lost_connections > 0,
+            Warning::Lost(tally.lost_connections),
+        ),
+        (tally.unfinished > 0, Warning::Unfinished(tally.unfinished)),
+        (tally.missing > 0, Warning::Missing(tally.missing)),
+        (tally.surplus > 0, Warning::Surplus(tally.surplus)),
+        (cfg!(debug_assertions), Warning::DebugBuild),
+        (
+            tally.busiest > SATURATED,
+            Warning::ClientSaturated(tally.busiest),
+        ),
+        (lag_us > LAG_US_MAX, Warning::LateSends(lag_us)),
+        (others > OTHERS_MAX, Warning::NoisyNeighbour(others)),
+        (stolen > OTHERS_MAX, Warning::Stolen(stolen)),
+        (
+            latency.count / 1000 < TAIL_MIN,
+            Warning::ShortTail(latency.count),
+        ),
+    ];
+    let told = rows.into_iter().filter(|(is, _)| *is);
+    told.map(|(_, warning)| warning).collect()
 }
 
 /// Three digits or more, thousands apart.

@@ -232,8 +232,9 @@ impl Stub {
             if !*greeted {
                 *greeted = true;
                 writes += 1;
-                let timeout_ms = greet(payload)?;
-                answer::session(out, timeout_ms, generation as i64, payload.len() == 45);
+                let (timeout_ms, known) = greet(payload)?;
+                let id = if known == 0 { generation as i64 } else { known };
+                answer::session(out, timeout_ms, id, payload.len() == 45);
                 return Ok(());
             }
             let zxid_before = *zxid;
@@ -302,14 +303,15 @@ fn malformed() -> Failure {
     Failure::Protocol("a request that is none".into())
 }
 
-/// The timeout of a handshake.
-fn greet(payload: &[u8]) -> Result<i32, Failure> {
+/// The timeout of a handshake, and the session that it comes back to; 0 = a new one. The stub forgets
+/// none.
+fn greet(payload: &[u8]) -> Result<(i32, i64), Failure> {
     let parse = |mut r: Reader| {
         r.take(12)?;
         let timeout_ms = r.i32()?;
-        r.i64()?;
+        let id = r.i64()?;
         r.bytes()?;
-        Some(timeout_ms.clamp(4_000, 40_000))
+        Some((timeout_ms.clamp(4_000, 40_000), id))
     };
     parse(Reader(payload)).ok_or_else(malformed)
 }
