@@ -8,8 +8,8 @@
 use crate::failure::{Context, Failure};
 use crate::floor::{self, Floor, PAGE_BYTES};
 use crate::goals::{self, FLOOR_ECHO, FLOOR_SYNC, FLOORS, Reference};
-use crate::journal::{Journal, Record, Records};
-use crate::outcome::figure;
+use crate::journal::{Journal, Note, Record, Records};
+use crate::outcome::{OTHERS_MAX, Warning, figure};
 use crate::progress::Progress;
 use crate::ratios::{self, Metric, PAIRS_MIN, Spread};
 use crate::rows::{self, Task};
@@ -329,8 +329,10 @@ fn floor_record(pair: usize, name: &str, floor: &Floor) -> Record {
         (Metric::P999, floor.latency.p999),
     ];
     let figures = figures.map(|(metric, value)| (metric.key().to_owned(), value));
+    let noise = (floor.others > OTHERS_MAX).then_some(Warning::NoisyNeighbour(floor.others));
     Record {
         figures: BTreeMap::from(figures),
+        notes: noise.iter().filter_map(Note::of).collect(),
         failures: Vec::new(),
         raw: floor.json(),
         ..Record::failed(pair, FLOORS, name, String::new())

@@ -38,26 +38,41 @@ impl Reference {
         }
     }
 
-    /// Ours and the reference's, of every pair that has both.
-    fn pairs(self, records: &Records, row: &str, metric: Metric) -> Vec<(f64, f64)> {
-        let with = |server| records.paired(row, ("ours", server), metric.key());
+    /// The rows and servers whose runs it is made of.
+    fn sources(self, row: &str) -> Vec<(&str, &'static str)> {
         match self {
-            Reference::Apache => with("apache"),
-            Reference::Stub => with("stub"),
-            Reference::StubSync => with("stub-sync"),
-            Reference::Floors => {
-                let figure = |pair, row, server| {
-                    let record = records.find(pair, row, server)?;
-                    record.figures.get(metric.key()).copied()
-                };
-                let of_pair = |pair| {
-                    let floor =
-                        figure(pair, FLOORS, FLOOR_SYNC)? + figure(pair, FLOORS, FLOOR_ECHO)?;
-                    Some((figure(pair, row, "ours")?, floor))
-                };
-                (1..=records.pairs()).filter_map(of_pair).collect()
-            }
+            Reference::Apache => vec![(row, "apache")],
+            Reference::Stub => vec![(row, "stub")],
+            Reference::StubSync => vec![(row, "stub-sync")],
+            Reference::Floors => vec![(FLOORS, FLOOR_SYNC), (FLOORS, FLOOR_ECHO)],
         }
+    }
+
+    /// Ours and the reference's, of every pair that has both; the figures of several sources add up.
+    fn pairs(self, records: &Records, row: &str, metric: Metric) -> Vec<(f64, f64)> {
+        let figure = |pair, row, server| {
+            let record = records.find(pair, row, server)?;
+            record.figures.get(metric.key()).copied()
+        };
+        let sources = self.sources(row);
+        let of_pair = |pair| {
+            let figures = sources
+                .iter()
+                .map(|&(row, server)| figure(pair, row, server));
+            let sum: f64 = figures.sum::<Option<f64>>()?;
+            Some((figure(pair, row, "ours")?, sum))
+        };
+        (1..=records.pairs()).filter_map(of_pair).collect()
+    }
+
+    /// How many of the runs, ours and the reference's, shared the machine with somebody else.
+    fn noisy(self, records: &Records, row: &str) -> usize {
+        let mut sources = self.sources(row);
+        sources.push((row, "ours"));
+        let runs = sources
+            .iter()
+            .flat_map(|&(row, server)| records.of(row, server));
+        runs.filter(|run| run.is_noisy()).count()
     }
 }
 
@@ -149,6 +164,7 @@ pub struct Judged {
     /// Ours, the reference, and their quotients; `None` if nothing was measured.
     spreads: Option<[Spread; 3]>,
     pairs: usize,
+    noisy: usize,
     /// What that says.
     pub verdict: Verdict,
 }
@@ -172,6 +188,7 @@ impl Judged {
                 _ => None,
             },
             pairs: pairs.len(),
+            noisy: goal.reference.noisy(records, goal.row),
             verdict: Verdict::of(&quotients, goal.at_most, limited),
         }
     }
@@ -192,6 +209,10 @@ pub fn table(judged: &[Judged]) -> String {
     );
     for judged in judged {
         let goal = judged.goal;
+        let noisy = match judged.noisy {
+            0 => String::new(),
+            count => format!(", {count} runs noisy"),
+        };
         let [ours, other, quotient] = match judged.spreads {
             Some([ours, other, quotient]) => {
                 [figure(ours.median), figure(other.median), quotient.text()]
@@ -199,7 +220,7 @@ pub fn table(judged: &[Judged]) -> String {
             None => ["—".into(), "—".into(), "—".into()],
         };
         text += &format!(
-            "| {} | {} | {ours} | {} | {other} | {quotient} | {} | {} |\n",
+            "| {} | {} | {ours} | {} | {other} | {quotient} | {} | {}{noisy} |\n",
             goal.row,
             goal.metric.name(),
             goal.reference.name(),
@@ -218,7 +239,7 @@ pub fn json(judged: &[Judged]) -> Value {
         json!({
             "row": goal.row, "figure": goal.metric.key(), "against": goal.reference.name(),
             "at_most": goal.at_most, "ours": spread(0), "other": spread(1), "quotient": spread(2),
-            "pairs": judged.pairs, "verdict": judged.verdict.text(judged.pairs),
+            "pairs": judged.pairs, "noisy_runs": judged.noisy, "verdict": judged.verdict.text(judged.pairs),
         })
     });
     goals.collect()
@@ -227,7 +248,7 @@ pub fn json(judged: &[Judged]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::Record;
+    use crate::journal::{Note, Record};
     use crate::rows::TASKS;
     use std::collections::BTreeMap;
 
@@ -286,6 +307,16 @@ mod tests {
         assert!(table(&judged).contains(
             "| set-1x1 | p50 µs | 456 | fdatasync + echo | 400 | 1.14 (1.14–1.14) | 1.15 | met"
         ));
+        records.0[0].notes.push(Note {
+            kind: "noise".into(),
+            badness: 0.5,
+            text: String::new(),
+        });
+        let told = table(&judge(&records, &["set-1x1"]));
+        assert!(
+            told.contains("met, in 7 of 7 pairs, 1 runs noisy |"),
+            "{told}"
+        );
         records
             .0
             .retain(|record| record.pair > 1 || record.row != FLOORS);
