@@ -1,5 +1,7 @@
 //! The `zookeeper-client` crate against the server binary: each test has a server of its own.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
