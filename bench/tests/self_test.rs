@@ -1,6 +1,8 @@
 //! The instrument is held against servers whose behaviour is known. Bounds are wide: the machine may
 //! be busy, and lateness only adds.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use rkbench::outcome::Outcome;
 use rkbench::plan::{Pace, Plan, Workload};
 use rkbench::run;
