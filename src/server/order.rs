@@ -105,10 +105,7 @@ impl OrderingLoop {
     fn step(&mut self, background: &Background) {
         let timeout = match self.again {
             true => Duration::ZERO,
-            false => {
-                let tick = self.process.now().tick;
-                Duration::from_millis(self.next_tick.0.saturating_sub(tick.0))
-            }
+            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.last_turn.0)),
         };
         let (mailbox, core) = (&self.mailboxes.ordering, &self.core);
         self.sockets
