@@ -193,6 +193,7 @@ fn commit_config(config: &Config) -> MemberConfig {
         tick_time_ms: config.tick_time_ms,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
+        shards: shards(config).max(1),
         ..PipelineConfig::new(Rules::default())
     };
     MemberConfig {
@@ -204,14 +205,19 @@ fn commit_config(config: &Config) -> MemberConfig {
     }
 }
 
+fn shards(config: &Config) -> u16 {
+    let cpus = probe::affinity().len();
+    let cores = cpus.min(probe::cpu_quota().unwrap_or(usize::MAX));
+    let by_machine = if cores < 3 { 0 } else { (cores - 1).min(4) };
+    config.shards.unwrap_or(by_machine as u16)
+}
+
 /// One executor up to 2 cores; from 3 on the core that orders has one of its own, and up to 4 serve
 /// (design.md §2). Cores are pinned where only a part of the machine may be used, or if the operator
 /// says so.
 fn place(config: &Config) -> Placement {
     let cpus = probe::affinity();
-    let cores = cpus.len().min(probe::cpu_quota().unwrap_or(usize::MAX));
-    let by_machine = if cores < 3 { 0 } else { (cores - 1).min(4) };
-    let shards = config.shards.unwrap_or(by_machine as u16);
+    let shards = shards(config);
     let needed = usize::from(shards) + 1;
     let pin = config.pin.unwrap_or(cpus.len() < probe::online());
     let enough = cpus.len() >= needed;

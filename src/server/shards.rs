@@ -286,7 +286,11 @@ impl Back {
         loop {
             ticker.tick().await;
             let now = process.now();
-            process.check(self.with(|member| member.tick(now)).unwrap_or(Ok(())));
+            let ticked = self.with(|member| {
+                member.pipeline.accepted_until(now.tick, now.tick);
+                member.tick(now)
+            });
+            process.check(ticked.unwrap_or(Ok(())));
             self.due.notify();
         }
     }
