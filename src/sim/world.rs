@@ -594,6 +594,7 @@ impl World {
     fn member_config(&mut self) -> MachineConfig {
         let pipeline = PipelineConfig {
             tick_time_ms: TICK_MS,
+            shards: self.options.shards.max(1),
             ..PipelineConfig::new(Rules::default())
         };
         let shard = ShardConfig {
