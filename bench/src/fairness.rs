@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::failure::{Context, Failure};
 use crate::hostile::{self, Attack, Harm};
 use crate::journal::{Journal, Note, Record, Records};
-use crate::outcome::{OTHERS_MAX, Warning, figure};
+use crate::outcome::{LAG_US_MAX, OTHERS_MAX, Warning, figure};
 use crate::progress::Progress;
 use crate::ratios::Spread;
 use crate::servers::{self, Server};
@@ -278,11 +278,12 @@ impl<'a> Trial<'a> {
             .map_or(0, |(before, after)| after.saturating_sub(before));
         let others = procfs::others(&before, &after, servers_us);
         let noise = (others > OTHERS_MAX).then_some(Warning::NoisyNeighbour(others));
+        let late = (fate.lag.p99 > LAG_US_MAX).then_some(Warning::LateSends(fate.lag.p99));
         let seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
         let peak_kib = procfs::memory(&pids).map(|memory| memory.peak_kib);
         Ok(Record {
             figures: figures(&fate, harm, seconds, peak_kib),
-            notes: noise.iter().filter_map(Note::of).collect(),
+            notes: noise.iter().chain(&late).filter_map(Note::of).collect(),
             failures: Vec::new(),
             raw: json!({
                 "latency_us": fate.latency.json(), "latency_us_from_due": fate.due.json(),

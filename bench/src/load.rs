@@ -310,6 +310,8 @@ impl Worker {
                 let pids = self.sampling.as_deref();
                 self.tally.close_window(begin, pids, self.clock);
             }
+            // Before the end is looked for: a worker that slept through it owes requests that were due.
+            let due_ns = self.send_due(now);
             if self.over && (self.outstanding == 0 || now > self.window.end_ns + DRAIN_NS) {
                 break;
             }
@@ -324,7 +326,6 @@ impl Worker {
                 self.ping_idle(now);
                 ping_ns = now + IDLE_NS / 2;
             }
-            let due_ns = self.send_due(now);
             let boundary_ns = match (self.measuring, self.over) {
                 (_, true) => u64::MAX,
                 (true, _) => self.window.end_ns,

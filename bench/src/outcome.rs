@@ -13,7 +13,7 @@ const SATURATED: f64 = 0.9;
 /// What others may take of the machine.
 pub const OTHERS_MAX: f64 = 0.04;
 /// How late requests of an open loop may leave, µs.
-const LAG_US_MAX: f64 = 1_000.0;
+pub const LAG_US_MAX: f64 = 1_000.0;
 /// Values beyond a percentile, below which it means little.
 const TAIL_MIN: u64 = 10;
 
