@@ -103,7 +103,7 @@ class Server:
         if code is None:
             return None
         said = self.log.read_text().splitlines()
-        fault = next((n for n, line in enumerate(said) if "panicked" in line or "ERROR" in line), max(0, len(said) - 2))
+        fault = next((n for n, line in enumerate(said) if "panicked" in line), max(0, len(said) - 1))
         return f"the server has ended with {code}: {' '.join(line.strip() for line in said[fault:fault + 2])}"
 
     def figures(self):
