@@ -115,8 +115,14 @@ class Server:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def tasks(self):
-        """Kernel's ids of the threads."""
-        return [int(name) for name in os.listdir(f"/proc/{self.process.pid}/task")]
+        """Threads, as the kernel's id: name. Without the kernel's own workers, which come and go."""
+        names = {}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                names[int(task.name)] = (task / "comm").read_text().strip()
+            except FileNotFoundError:
+                continue
+        return {task: name for task, name in names.items() if not name.startswith("iou-")}
 
     def memory(self, what="RssAnon"):
         """Bytes: RssAnon without mapped files, VmRSS with them, VmHWM the most there ever was."""
