@@ -20,5 +20,28 @@ pub const SEAL_DELAY_MS: u64 = 100;
 /// (client.md §5.2).
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
+/// What one connection may hold of requests, and of output, whatever the others hold, bytes.
+pub const CONNECTION_SHARE: usize = 64 << 10;
+/// Requests received and not answered, beyond the shares of the connections, bytes.
+pub const REQUEST_BYTES_MAX: usize = 128 << 20;
+/// Output that no kernel has taken, beyond the shares of the connections, bytes.
+pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
+/// Watches, bytes as estimated.
+pub const WATCH_BYTES_MAX: usize = 512 << 20;
+/// Identities of one connection.
+pub const IDENTITIES_MAX: usize = 1000;
+/// The least that the bound of one reply may be, bytes; it is four times `jute.maxbuffer` where
+/// that is more, so that the reply of every write fits.
+pub const REPLY_BYTES_MAX: usize = 16 << 20;
+/// Steps of one multiRead: entries compared, children listed.
+pub const READ_STEPS_MAX: usize = 1 << 18;
+/// Requests of one connection between two writes that are both under way: they execute in one
+/// step when the outcome of the first comes.
+pub const READS_AHEAD_MAX: usize = 64;
+
+const _: () = assert!(REPLY_BYTES_MAX >= 4 * JUTE_MAXBUFFER);
+const _: () = assert!(OUTPUT_BYTES_MAX > 2 * REPLY_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX > 16 * JUTE_MAXBUFFER);
+const _: () = assert!(OUTPUT_MAX > CONNECTION_SHARE);
 const _: () = assert!(SEGMENT_BYTES >= 2 * (ENTRY_MAX as u64 + 4096));
 const _: () = assert!(OUTPUT_MAX > JUTE_MAXBUFFER);
