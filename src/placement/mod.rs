@@ -26,9 +26,10 @@ mod orderer;
 mod progress;
 mod replica;
 
+pub use crate::member::CatchUp;
 pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::GroupCommit;
 pub use inline::Inline;
-pub use orderer::{CatchUp, Orderer};
+pub use orderer::Orderer;
 pub use progress::Progress;
 pub use replica::Replica;

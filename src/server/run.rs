@@ -202,6 +202,7 @@ fn commit_config(config: &Config) -> MemberConfig {
             segment_bytes: config.segment_bytes,
         },
         snapshot_records: config.snap_count,
+        snapshots_kept: config.purge.then_some(config.snap_retain),
     }
 }
 

@@ -36,8 +36,6 @@ use std::time::Duration;
 /// Requests between a shard and the core that orders. What does not fit waits in the shard, where
 /// it is bounded by credits.
 const REQUESTS_MAX: usize = 1024;
-/// Bytes of the log that a catch-up reads at once: less than a ring, so that the tail fits beside it.
-const CATCH_UP_BYTES: u64 = RingLimits::DEFAULT.bytes / 2;
 /// How long a question waits for a core, ms.
 const ANSWER_MS: u64 = 1000;
 
@@ -338,7 +336,7 @@ fn requests_and_commits(
 
 async fn read_log(back: Rc<Back>, order: CatchUp) {
     let log = back.jobs.process.log.clone();
-    let job = move || snapshot::read_log(&log, order.after, order.upto, CATCH_UP_BYTES);
+    let job = move || snapshot::read_log(&log, order.after, order.upto, order.bytes_max);
     match back.reader.run(job).await {
         Ok(entries) => {
             if let Some(core) = back.core.borrow_mut().as_mut() {
