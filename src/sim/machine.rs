@@ -2,17 +2,16 @@
 
 use super::disk::SimStorage;
 use crate::log::Identities;
-use crate::log::snapshot_file::Written;
-use crate::member::{Member, MemberConfig, StartError};
+use crate::member::{Done, Job, JobNews, Member, MemberConfig, StartError};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
 use crate::placement::Inline;
-use crate::placement::{Batch, CatchUp, FeedCounters, Orderer, Progress, Replica, RingLimits};
+use crate::placement::{Batch, FeedCounters, Orderer, Progress, Replica, RingLimits};
 use crate::shard::{ClientAddress, Output, ShardConfig};
 use crate::snapshot;
 use crate::tree::Tree;
 use crate::txn::Entry;
-use crate::types::{ConnId, Now, ShardId, Zxid};
+use crate::types::{ConnId, Now, ShardId};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -191,27 +190,17 @@ impl Machine {
         }
     }
 
-    pub(super) fn poll_catch_up(&mut self) -> Option<CatchUp> {
+    pub(super) fn poll_job(&mut self) -> Option<Job> {
         match self {
-            Machine::Inline(_) => None,
-            Machine::Sharded(core, _) => core.poll_catch_up(),
+            Machine::Inline(inline) => inline.member.poll_job(),
+            Machine::Sharded(core, _) => core.poll_job(),
         }
     }
 
-    pub(super) fn caught_up(&mut self, order: CatchUp, log: Vec<Arc<Entry>>) {
-        if let Machine::Sharded(core, _) = self {
-            core.caught_up(order, log);
-        }
-    }
-
-    pub(super) fn snapshot_made(
-        &mut self,
-        made: Option<&Written>,
-        unneeded: Option<Zxid>,
-    ) -> Vec<String> {
+    pub(super) fn job_done(&mut self, done: Done<SimStorage>, now: Now) -> Result<JobNews, Fatal> {
         match self {
-            Machine::Inline(inline) => inline.member.snapshot_made(made, unneeded),
-            Machine::Sharded(core, _) => core.snapshot_made(made, unneeded),
+            Machine::Inline(inline) => inline.member.job_done(done, now),
+            Machine::Sharded(core, _) => core.job_done(done, now),
         }
     }
 

@@ -10,11 +10,11 @@ use super::truth::Truth;
 use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::Storage;
-use crate::log::{LogConfig, RecoveryError, Scan, SpareJob, SyncTicket};
-use crate::member::{MemberConfig, StartError};
+use crate::log::{LogConfig, RecoveryError, Scan, SyncTicket};
+use crate::member::{Job, JobNews, MemberConfig, StartError};
 use crate::messages::{Committed, Notice, ToShards};
 use crate::pipeline::PipelineConfig;
-use crate::placement::{CatchUp, RingLimits};
+use crate::placement::RingLimits;
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::snapshot::{self, SnapError};
 use crate::tree::{Rules, Tree};
@@ -122,7 +122,6 @@ enum Event {
     ShardTurn(u16),
     ShardTick(u16),
     /// The log is read for a shard that was detached.
-    CatchUp(CatchUp),
     ToServer {
         link: usize,
         bytes: Vec<u8>,
@@ -139,9 +138,7 @@ enum Event {
         link: usize,
     },
     Synced(SyncTicket<<SimStorage as Storage>::File>),
-    Spare(SpareJob),
-    Snapshot(Zxid),
-    Remove(Vec<String>),
+    Job(Job),
     Step {
         client: usize,
     },
@@ -159,11 +156,8 @@ impl Event {
                 | Event::Tick
                 | Event::ShardTurn(_)
                 | Event::ShardTick(_)
-                | Event::CatchUp(_)
                 | Event::Synced(_)
-                | Event::Spare(_)
-                | Event::Snapshot(_)
-                | Event::Remove(_)
+                | Event::Job(_)
         )
     }
 }
@@ -220,7 +214,6 @@ struct World {
     shard_due: Vec<bool>,
     incarnation: u32,
     turn_due: bool,
-    helper_free_us: u64,
     links: Vec<Link>,
     clients: Vec<Client>,
     current: Vec<Option<usize>>,
@@ -293,7 +286,6 @@ impl World {
             shard_due: vec![false; usize::from(options.shards)],
             incarnation: 0,
             turn_due: false,
-            helper_free_us: 0,
             links: Vec::new(),
             clients: (0..clients).map(Client::new).collect(),
             current: vec![None; clients],
@@ -514,13 +506,6 @@ impl World {
                 }
                 Ok(())
             }
-            Event::CatchUp(order) => {
-                let log = snapshot::read_log(&self.disk, order.after, order.upto, READ_MAX);
-                let log = log.map_err(|e| format!("no catch-up of {order:?}: {e}"))?;
-                let member = self.member.as_mut().expect("its own event");
-                member.caught_up(order, log);
-                self.after_member(Ok(()))
-            }
             Event::Synced(ticket) => {
                 let now = self.now();
                 let done = ticket.run();
@@ -529,21 +514,7 @@ impl World {
                 let outcome = member.member_mut().synced(done, now);
                 self.after_member(outcome.map_err(|e| e.to_string()))
             }
-            Event::Spare(order) => {
-                let made = order.fulfil(&self.disk);
-                let now = self.now();
-                let member = self.member.as_mut().expect("its own event");
-                let outcome = member.member_mut().spare_made(made, now);
-                self.after_member(outcome.map_err(|e| e.to_string()))
-            }
-            Event::Snapshot(zxid) => self.snapshot(zxid),
-            Event::Remove(names) => {
-                for name in names {
-                    let _ = self.disk.remove(&name);
-                }
-                let _ = self.disk.sync_dir();
-                self.after_member(Ok(()))
-            }
+            Event::Job(job) => self.job(job),
             Event::ToServer { link, bytes, whole } => self.reach_server(link, &bytes, whole),
             Event::ToClient { link, bytes } => self.reach_client(link, &bytes),
             Event::ClosedByServer { link } => {
@@ -610,6 +581,7 @@ impl World {
                 segment_bytes: SEGMENT,
             },
             snapshot_records: self.rng.u64(30..400),
+            snapshots_kept: Some(3),
         };
         MachineConfig {
             member,
@@ -618,6 +590,7 @@ impl World {
             limits: RingLimits {
                 entries: self.rng.u64(4..80),
                 bytes: self.rng.u64(10_000..100_000),
+                catch_up_bytes: READ_MAX,
             },
         }
     }
@@ -740,7 +713,6 @@ impl World {
         self.shard_due.fill(false);
         self.held_until.fill(0);
         self.kernel.iter_mut().for_each(Vec::clear);
-        self.helper_free_us = 0;
         let power_cut = self.rng.u32(0..10) < 7;
         self.counters.power_cuts += u64::from(power_cut);
         self.counters.kills += u64::from(!power_cut);
@@ -835,25 +807,13 @@ impl World {
         if self.disk.crashed() {
             return self.die();
         }
-        while let Some(order) = self
-            .member
-            .as_mut()
-            .and_then(|m| m.member_mut().poll_spare())
-        {
-            let takes = self.rng.u64(500..30_000);
-            self.by_helper(takes, Event::Spare(order));
-        }
-        if let Some(zxid) = self
-            .member
-            .as_mut()
-            .and_then(|m| m.member_mut().poll_snapshot())
-        {
-            let takes = self.rng.u64(1_000..50_000);
-            self.by_helper(takes, Event::Snapshot(zxid));
-        }
-        if let Some(order) = self.member.as_mut().and_then(Machine::poll_catch_up) {
-            let takes = self.rng.u64(500..30_000);
-            self.by_helper(takes, Event::CatchUp(order));
+        while let Some(job) = self.member.as_mut().and_then(Machine::poll_job) {
+            let takes = match &job {
+                Job::Spare(_) | Job::ReadLog(_) => self.rng.u64(500..30_000),
+                Job::Snapshot { .. } => self.rng.u64(1_000..50_000),
+                Job::Remove(_) => 100,
+            };
+            self.at(takes, Event::Job(job));
         }
         for shard in 0..self.options.shards {
             if self.member.as_ref().is_some_and(|m| m.has_mail(shard)) {
@@ -1070,32 +1030,24 @@ impl World {
         }
     }
 
-    /// The helper thread works off its jobs one after the other.
-    fn by_helper(&mut self, takes_us: u64, event: Event) {
-        self.helper_free_us = self.helper_free_us.max(self.now_us) + takes_us;
-        self.at(self.helper_free_us - self.now_us, event);
-    }
-
-    /// What the helper thread does: make it, purge older ones, remove segments.
-    fn snapshot(&mut self, zxid: Zxid) -> Result<(), String> {
-        let made = snapshot::make(&self.disk, &self.disk, zxid);
-        let purged = made.as_ref().ok().map(|_| snapshot::purge(&self.disk, 3));
+    /// A thread that may block has run a job.
+    fn job(&mut self, job: Job) -> Result<(), String> {
+        let now = self.now();
+        let done = job.run(&self.disk, &self.disk);
         let member = self.member.as_mut().expect("its own event");
-        let unneeded = purged.and_then(Result::ok).flatten();
-        let remove = member.snapshot_made(made.as_ref().ok(), unneeded);
-        if !remove.is_empty() {
-            self.by_helper(100, Event::Remove(remove));
-        }
-        match made {
-            Ok(written) => {
+        match member.job_done(done, now) {
+            Ok(JobNews::SnapshotMade { zxid, written }) => {
                 self.counters.snapshots += 1;
                 self.same_body(zxid, written.root)?;
             }
-            Err(_) if self.sync_has_failed() => return self.die(),
-            Err(e) if !(self.disk.crashed() || self.was_full && snap_is_full(&e)) => {
-                return Err(format!("no snapshot of {zxid}: {e}"));
+            Ok(JobNews::SnapshotFailed { .. }) if self.sync_has_failed() => return self.die(),
+            Ok(JobNews::SnapshotFailed { zxid, reason })
+                if !(self.disk.crashed() || self.was_full && snap_is_full(&reason)) =>
+            {
+                return Err(format!("no snapshot of {zxid}: {reason}"));
             }
-            Err(_) => {}
+            Ok(_) => {}
+            Err(e) => return self.after_member(Err(e.to_string())),
         }
         self.after_member(Ok(()))
     }
