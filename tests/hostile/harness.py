@@ -206,7 +206,7 @@ class Loop:
         guard = time.monotonic() + PATIENCE_S
         while not condition():
             left = guard - time.monotonic()
-            check(left > 0, why)
+            check(left > 0, why() if callable(why) else why)
             self.step(min(left, 1))
 
 
