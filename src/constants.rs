@@ -1,8 +1,8 @@
 //! Limits, and the assertions that prove them against each other.
 
-/// Default of `jute.maxbuffer`, bytes; the bound itself is accepted (client.md §1.1).
+/// Default of `jute.maxbuffer`, bytes; the bound itself is accepted (docs/protocol.md §1.1).
 pub const JUTE_MAXBUFFER: usize = 0xf_ffff;
-/// How much larger than `jute.maxbuffer` a transaction may be (client.md §7.4).
+/// How much larger than `jute.maxbuffer` a transaction may be (docs/protocol.md §7.4).
 pub const JUTE_EXTRASIZE: usize = JUTE_MAXBUFFER;
 /// The largest serialised entry that the log accepts, bytes.
 pub const ENTRY_MAX: usize = JUTE_MAXBUFFER + JUTE_EXTRASIZE;
@@ -14,10 +14,10 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 pub const OUTPUT_MAX: usize = 4 << 20;
 /// Requests in flight between the shards and the pipeline (`globalOutstandingLimit`).
 pub const OUTSTANDING_MAX: usize = 1000;
-/// A seal follows the last acknowledged batch after this long, ms (design.md §4).
+/// A seal follows the last acknowledged batch after this long, ms.
 pub const SEAL_DELAY_MS: u64 = 100;
 /// A connection that has not completed its handshake is closed after this long, ms
-/// (client.md §5.2).
+/// (docs/protocol.md §5.2).
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
 /// What one connection may hold of requests, and of output, whatever the others hold, bytes.

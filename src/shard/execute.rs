@@ -236,7 +236,7 @@ impl ShardState {
         }
     }
 
-    /// Answers the write at the head that took no zxid (client.md §2.1).
+    /// Answers the write at the head that took no zxid (docs/protocol.md §2.1).
     pub(super) fn answer_refused(
         &mut self,
         c: &mut Connection,

@@ -224,7 +224,7 @@ impl Shard {
     }
 
     /// The socket is closed. What the connection has sent and has been handed up is still executed,
-    /// its replies are lost (client.md §5.3).
+    /// its replies are lost (docs/protocol.md §5.3).
     pub fn closed(&mut self, conn: ConnId, _now: Now) {
         if let Some(c) = self.conns.get_mut(conn) {
             self.core.end(c, Ending::Discard);
@@ -235,7 +235,7 @@ impl Shard {
 
     /// A transaction that the driver has just applied to `tree`, and nothing after it.
     ///
-    /// The order of the steps is the promise of client.md §4.5: events before replies, replies and
+    /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     pub fn committed(&mut self, tree: &Tree, txn: &Committed, applied: &Applied, now: Now) {
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
@@ -393,7 +393,7 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (client.md §4.4).
+    /// the node (docs/protocol.md §4.4).
     fn deliver_events(&mut self, applied: &Applied) {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
