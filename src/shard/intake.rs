@@ -110,6 +110,7 @@ impl ShardState {
                     Phase::Connecting(_) | Phase::Ended { .. } => unreachable!("not taken now"),
                 }
                 c.grant = None;
+                self.count_requests(c);
                 Intake::Taken
             }
             Ok(None) => Intake::Waits,
@@ -130,6 +131,9 @@ impl ShardState {
             Next::Bad => return true,
             Next::Whole(payload) => payload,
         };
+        if !self.may_queue(c) {
+            return false;
+        }
         match (c.phase, op_of(payload)) {
             (Phase::Attached(_), Some(OpCode::AUTH)) => c.fifo.is_empty(),
             (Phase::Attached(_), Some(op)) if is_write(op) => {
@@ -137,6 +141,13 @@ impl ShardState {
             }
             _ => true,
         }
+    }
+
+    /// Whether there is memory for a further entry of the FIFO. If not, the connection goes on when
+    /// an entry of its own has been answered.
+    fn may_queue(&self, c: &Connection) -> bool {
+        let bytes = c.request_bytes();
+        c.fifo.is_empty() || self.requests.has_room(bytes, bytes + REQUEST_FIXED, false)
     }
 
     fn has_room(&self, c: &Connection) -> bool {
@@ -314,7 +325,7 @@ impl ShardState {
             return true;
         };
         let (now, then) = (c.counted.0, c.fifo_weight + grant.weight.max(c.input.len()));
-        if !self.requests.has_room(now, then) {
+        if !self.requests.has_room(now, then, c.fifo.is_empty()) {
             return false;
         }
         c.grant = Some(grant);
@@ -324,6 +335,12 @@ impl ShardState {
 
     /// Brings what is counted of a connection up to date, and asks for memory for its input.
     pub(super) fn settle(&mut self, c: &mut Connection) {
+        let share = self.config.connection_share;
+        let large =
+            matches!(c.input.peek(self.config.frame_max), Next::Partial(Some(len)) if len > share);
+        if !large && self.room_in_share(c) > 0 {
+            c.grant = None;
+        }
         self.count_requests(c);
         if !c.waits_for_memory && self.wanted(c).is_some() {
             let first = self.memory_queue.is_empty();
@@ -332,7 +349,6 @@ impl ShardState {
                 self.memory_queue.push_back(c.id);
             }
         }
-        self.note_reading(c);
     }
 }
 

@@ -157,6 +157,12 @@ impl ShardState {
         c.backlog() > self.config.output_max
     }
 
+    /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
+    /// for at least one round: the first one counted may have begun just after the last byte.
+    pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
+        c.undrained_rounds > 1 && c.backlog() > self.config.connection_share
+    }
+
     /// The next connection that waited for a state that the replica has reached.
     pub(super) fn next_waiter(&mut self, reached: Zxid) -> Option<ConnId> {
         let &(zxid, conn) = self.waiters.first()?;

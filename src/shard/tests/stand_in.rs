@@ -152,8 +152,17 @@ impl World {
         }
     }
 
-    /// The next `n` of what is logged become committed.
+    /// The next `n` of what is logged become committed, and everything moves that can.
     pub(super) fn commit(&mut self, n: usize) {
+        self.apply(n);
+        self.advance();
+        while let Some(up) = self.shard.poll_request(self.now) {
+            self.request(up);
+        }
+    }
+
+    /// The next `n` of what is logged become committed; nobody's turn comes.
+    pub(super) fn apply(&mut self, n: usize) {
         for _ in 0..n {
             match self.logged.pop_front() {
                 Some(ToShards::Txn(txn)) => {
@@ -166,10 +175,6 @@ impl World {
                 }
                 None => return,
             }
-        }
-        self.advance();
-        while let Some(up) = self.shard.poll_request(self.now) {
-            self.request(up);
         }
     }
 
