@@ -28,7 +28,7 @@ mod replica;
 
 pub use crate::member::CatchUp;
 pub use feed::{Batch, FeedCounters, RingLimits};
-pub use group_commit::GroupCommit;
+pub use group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
 pub use inline::Inline;
 pub use orderer::Orderer;
 pub use progress::Progress;

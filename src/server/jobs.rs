@@ -7,7 +7,7 @@ use crate::log::storage::Storage;
 use crate::log::{SpareJob, SyncTicket};
 use crate::member::Member;
 use crate::pipeline::Fatal;
-use crate::placement::GroupCommit;
+use crate::placement::{GroupCommit, SyncPlace, SyncPolicy};
 use crate::rt::storage::{FsFile, FsStorage, Syncer};
 use crate::rt::threads::{Helper, Priority};
 use crate::rt::{self, Event};
@@ -59,7 +59,7 @@ impl Todo {
         let gathers = gather.waits(records, now) && member.is_sync_due();
         let sync = if gathers { None } else { member.poll_sync() };
         if sync.is_some() {
-            gather.begins(records, now);
+            gather.began(SyncPlace::Beside, records, now);
         }
         Todo {
             sync,
@@ -97,7 +97,7 @@ impl Jobs {
             helper: Helper::start("helper", Priority::Low)?,
             syncer: RefCell::new(Some(Syncer::default())),
             syncing: Cell::new(false),
-            gather: RefCell::default(),
+            gather: RefCell::new(GroupCommit::new(SyncPolicy::Never, false)),
         })
     }
 
