@@ -197,6 +197,7 @@ impl ShardState {
             }
         }
         self.drop_promise(c);
+        self.totals.others += u64::from(c.unanswered_writes == 0);
         budget.spend_request();
         budget.spend_bytes(cost.bytes.max(c.output.len() - start));
         budget.spend_steps(cost.steps);

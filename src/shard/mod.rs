@@ -379,6 +379,11 @@ impl Shard {
         &self.core.stages
     }
 
+    /// Requests executed since the last reset for connections that had no write under way.
+    pub fn served_others(&self) -> u64 {
+        self.core.totals.others
+    }
+
     /// Whether [`Shard::poll_request`] has one.
     pub fn has_requests(&self) -> bool {
         !self.core.up.is_empty()

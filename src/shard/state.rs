@@ -28,6 +28,8 @@ pub(super) struct Totals {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) latency: Latency,
+    /// Requests executed for connections without a write under way.
+    pub(super) others: u64,
 }
 
 /// Everything of a shard but its connections.
