@@ -49,17 +49,30 @@ fn is_write(op: OpCode) -> bool {
     )
 }
 
+/// The length of a string or buffer that stands at `at`.
+fn length_at(payload: &[u8], at: usize) -> Option<usize> {
+    let length = payload.get(at..)?.first_chunk()?;
+    usize::try_from(i32::from_be_bytes(*length)).ok()
+}
+
+/// The most that the reply to a write takes, bytes, as far as the first bytes of its frame tell. An
+/// operation of a multi asks for 17 bytes at least and is answered with 77 at most and its path.
+fn outcome_max(payload: &[u8]) -> usize {
+    const FIXED: usize = 128;
+    match op_of(payload) {
+        Some(OpCode::MULTI) => FIXED + 6 * payload.len(),
+        Some(OpCode::CREATE | OpCode::CREATE2) => FIXED + length_at(payload, 8).unwrap_or(0),
+        _ => FIXED,
+    }
+}
+
 /// The most that a frame of `len` bytes takes in memory when it is decoded, as far as its first
 /// bytes tell.
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
-    let length_at = |at: usize| -> Option<usize> {
-        let length = payload.get(at..)?.first_chunk()?;
-        usize::try_from(i32::from_be_bytes(*length)).ok()
-    };
     let list = match op_of(payload) {
         Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_WATCHES | OpCode::SET_ACL) => len,
         Some(OpCode::CREATE | OpCode::CREATE2) => {
-            let data = length_at(8).and_then(|path| length_at(12 + path));
+            let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
         }
         _ => 0,
@@ -75,6 +88,16 @@ fn decoded(request: &WriteRequest) -> usize {
         WriteRequest::SetAcl { acl: list, .. } => acl(list),
         WriteRequest::Multi(ops) => ops.iter().map(|op| 96 + decoded(op)).sum(),
         _ => 0,
+    }
+}
+
+/// What the reply to a write takes of the output, bytes.
+fn owed(request: &WriteRequest) -> usize {
+    const FIXED: usize = 128;
+    match request {
+        WriteRequest::Create(create) => FIXED + create.path.len(),
+        WriteRequest::Multi(ops) => FIXED + ops.iter().map(owed).sum::<usize>(),
+        _ => FIXED,
     }
 }
 
@@ -134,10 +157,13 @@ impl ShardState {
         if !self.may_queue(c) {
             return false;
         }
+        let outcome = outcome_max(payload);
         match (c.phase, op_of(payload)) {
             (Phase::Attached(_), Some(OpCode::AUTH)) => c.fifo.is_empty(),
             (Phase::Attached(_), Some(op)) if is_write(op) => {
-                self.keeps_order(c) && self.credits.may_hand_up(c)
+                self.keeps_order(c)
+                    && self.has_room_for_outcome(c, outcome)
+                    && self.credits.may_hand_up(c)
             }
             _ => true,
         }
@@ -173,6 +199,13 @@ impl ShardState {
         c.reads == 0 || (behind_a_write && c.reads <= READS_AHEAD_MAX && fits())
     }
 
+    /// Whether the reply to one more write fits the output beside what is owed already: outcomes
+    /// can't wait for room when they come. The first write always may, and each outcome lets the
+    /// connection go on.
+    fn has_room_for_outcome(&self, c: &Connection, outcome: usize) -> bool {
+        c.unanswered_writes == 0 || c.ahead + c.backlog() + outcome <= self.config.output_max
+    }
+
     /// A parsed request takes its place in the FIFO.
     #[expect(clippy::too_many_arguments, reason = "one request, and where it goes")]
     fn enqueue(
@@ -195,6 +228,7 @@ impl ShardState {
             Request::Write(request) => {
                 budget.spend_request();
                 weight += decoded(&request);
+                ahead = owed(&request);
                 self.hand_up(c, attachment, xid, request);
                 Step::Write
             }
