@@ -312,7 +312,10 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         shards: shards.max(1),
-        ..PipelineConfig::new(Rules::default())
+        ..PipelineConfig::new(Rules {
+            acl_entries_max: config.acl_entries_max,
+            ..Rules::default()
+        })
     };
     MemberConfig {
         pipeline,
