@@ -1,7 +1,7 @@
 //! The newtypes that cross module borders. No bare integer does.
 
 use foldhash::SharedSeed;
-use foldhash::fast::{FoldHasher, SeedableRandomState};
+use foldhash::fast::FoldHasher;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
@@ -25,17 +25,20 @@ pub fn set_hash_seed(seed: u64) -> bool {
 }
 
 fn seeds(seed: u64) -> (u64, SharedSeed) {
-    (seed.rotate_left(32), SharedSeed::from_u64(seed))
+    (!seed.rotate_left(32), SharedSeed::from_u64(seed))
 }
 
 /// Builds the hashers of [`DetHashMap`]; all of one process agree.
 #[derive(Clone, Debug)]
-pub struct HashState(SeedableRandomState);
+pub struct HashState {
+    own: u64,
+    shared: &'static SharedSeed,
+}
 
 impl Default for HashState {
     fn default() -> HashState {
         let (own, shared) = HASH_SEED.get_or_init(|| seeds(0));
-        HashState(SeedableRandomState::with_seed(*own, shared))
+        HashState { own: *own, shared }
     }
 }
 
@@ -44,7 +47,7 @@ impl BuildHasher for HashState {
 
     #[inline]
     fn build_hasher(&self) -> FoldHasher<'static> {
-        self.0.build_hasher()
+        FoldHasher::with_seed(self.own, self.shared)
     }
 }
 
@@ -232,7 +235,7 @@ codes! {
 }
 
 codes! {
-    /// Operation code of a request and type of a transaction (docs/protocol.md §1.5, peer.md §0.4).
+    /// Operation code of a request and type of a transaction (docs/protocol.md §1.5).
     OpCode {
         /// create, answers the path.
         CREATE = 1, "create";
@@ -316,7 +319,7 @@ mod tests {
     fn a_seed_changes_every_hash_and_is_chosen_before_the_first_map_only() {
         let state = |seed| -> HashState {
             let (own, shared): &'static (u64, SharedSeed) = Box::leak(Box::new(seeds(seed)));
-            HashState(SeedableRandomState::with_seed(*own, shared))
+            HashState { own: *own, shared }
         };
         for text in [
             "",
