@@ -4,7 +4,8 @@
 //! | File | What |
 //! |---|---|
 //! | `disk` | the medium and its fault model |
-//! | `client` | workload, and what a client can check by itself |
+//! | `op` | requests, and how they are drawn |
+//! | `client` | one client: what it has asked, and what a client can check by itself |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
 //! | `world` | events, faults, the promises that are checked |
@@ -13,6 +14,7 @@ pub mod client;
 pub mod disk;
 pub mod instructions;
 mod machine;
+pub mod op;
 pub mod truth;
 pub mod world;
 

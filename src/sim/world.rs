@@ -3,9 +3,10 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::client::{Client, Op, Phase, random_op};
+use super::client::{Client, Phase};
 use super::disk::{DiskFaults, SimStorage};
 use super::machine::{Machine, MachineConfig};
+use super::op::{Op, random_op};
 use super::truth::Truth;
 use crate::log::record::HEADER;
 use crate::log::snapshot_file::SnapshotError;
