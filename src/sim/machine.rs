@@ -212,10 +212,10 @@ impl Machine {
         }
     }
 
-    pub(super) fn link_counters(&self) -> Vec<FeedCounters> {
+    pub(super) fn feed_counters(&self) -> Vec<FeedCounters> {
         match self {
             Machine::Inline(_) => Vec::new(),
-            Machine::Sharded(core, _) => core.shards().map(|(_, link)| link).collect(),
+            Machine::Sharded(core, _) => core.shards().map(|(_, feed)| feed).collect(),
         }
     }
 

@@ -1,0 +1,268 @@
+//! What the clients do: connect, ask, fall silent, hang up, come back elsewhere.
+
+use super::base::{Base, Event};
+use super::checks::Checks;
+use super::client::{Client, Phase};
+use super::host::{Host, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
+use super::network::Network;
+use super::op::{Op, random_op};
+use crate::shard::ClientAddress;
+use crate::types::Zxid;
+
+/// The clients.
+pub(super) struct Operations {
+    clients: Vec<Client>,
+    /// The connection that each client uses.
+    current: Vec<Option<usize>>,
+    silent_until: Vec<u64>,
+    /// The newest state shown to any client.
+    shown: Zxid,
+}
+
+impl Operations {
+    pub(super) fn new(clients: usize) -> Operations {
+        Operations {
+            clients: (0..clients).map(Client::new).collect(),
+            current: vec![None; clients],
+            silent_until: vec![0; clients],
+            shown: Zxid::ZERO,
+        }
+    }
+
+    pub(super) fn begin(&self, base: &mut Base) {
+        for client in 0..self.clients.len() {
+            let delay = base.rng.u64(0..20_000);
+            base.at(delay, Event::Step { client });
+        }
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.clients
+            .iter()
+            .any(|c| c.outstanding() > 0 || c.phase == Phase::Connecting)
+    }
+
+    /// Who waits for how many answers.
+    pub(super) fn waiting(&self) -> Vec<(usize, Phase, usize)> {
+        let clients = self.clients.iter();
+        clients.map(|c| (c.id, c.phase, c.outstanding())).collect()
+    }
+
+    /// Nobody says anything any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.silent_until.fill(u64::MAX);
+    }
+
+    // ---- what arrives ----
+
+    /// Bytes of a client have reached the server's kernel; `whole`: with them a whole request.
+    pub(super) fn reached_server(
+        &mut self,
+        connection: usize,
+        whole: bool,
+        now_us: u64,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) {
+        let of = &mut network.connections[connection];
+        let client = &self.clients[of.client];
+        if let Some((session, timeout_ms)) = of.asks.take_if(|_| whole) {
+            checks.expiry.asked(session, timeout_ms, now_us);
+        }
+        let counts = whole && of.answered && !client.is_closing();
+        if counts && self.current[of.client] == Some(connection) {
+            let (session, timeout_ms) = (client.session, client.timeout_ms);
+            checks.expiry.heard(session, timeout_ms, now_us);
+        }
+    }
+
+    /// Bytes of the server reach a client, which checks them.
+    pub(super) fn reach_client(
+        &mut self,
+        connection: usize,
+        bytes: &[u8],
+        base: &mut Base,
+        network: &Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let of = &network.connections[connection];
+        let id = of.client;
+        if !of.heard || self.current[id] != Some(connection) {
+            return Ok(());
+        }
+        let client = &mut self.clients[id];
+        let session = client.session;
+        let heard = client
+            .receive(bytes, &checks.truth)
+            .map_err(|e| format!("client {id}: {e}"))?;
+        base.counters.replies += u64::from(heard.replies);
+        base.counters.events += u64::from(heard.events);
+        base.counters.refused += u64::from(heard.refused);
+        if heard.refused > 0 && !base.was_full {
+            return Err(format!(
+                "client {id} was refused although the disk was never full"
+            ));
+        }
+        self.shown = self.shown.max(heard.zxid);
+        checks.truth.reveal(heard.zxid);
+        if heard.attached {
+            let created = checks.truth.session(client.session);
+            let (created, _) = created.ok_or("attached to a session that was never created")?;
+            checks.truth.reveal(created);
+        }
+        if heard.dead {
+            if let Some((_, None)) = checks.truth.session(session) {
+                return Err(format!(
+                    "client {id}: live session {session} was answered dead"
+                ));
+            }
+            client.forget_session();
+        }
+        Ok(())
+    }
+
+    /// The server's end of a connection reaches its client.
+    pub(super) fn close_at_client(&mut self, connection: usize, network: &mut Network) {
+        let of = &mut network.connections[connection];
+        of.heard = false;
+        if self.current[of.client] == Some(connection) {
+            self.current[of.client] = None;
+            let client = &mut self.clients[of.client];
+            if client.is_closing() && client.outstanding() == 0 {
+                client.forget_session();
+            }
+            client.disconnected();
+        }
+    }
+
+    // ---- what they do ----
+
+    pub(super) fn step(
+        &mut self,
+        id: usize,
+        base: &mut Base,
+        host: &mut Host,
+        network: &mut Network,
+    ) {
+        let delay = match base.calm {
+            true => 20_000,
+            false => base.rng.u64(500..12_000),
+        };
+        base.at(delay, Event::Step { client: id });
+        if self.silent_until[id] > base.now_us {
+            return;
+        }
+        match self.clients[id].phase {
+            Phase::Offline => self.connect(id, base, host, network),
+            Phase::Connecting => {
+                if base.rng.u32(0..60) == 0 {
+                    self.hang_up(id, base, network);
+                }
+            }
+            Phase::Online if base.calm => {
+                if self.clients[id].outstanding() == 0 {
+                    self.request(id, Op::Ping, base, network);
+                }
+            }
+            Phase::Online => self.work(id, base, host, network),
+        }
+    }
+
+    fn work(&mut self, id: usize, base: &mut Base, host: &mut Host, network: &mut Network) {
+        match base.rng.u32(0..1000) {
+            0..8 => self.hang_up(id, base, network),
+            8..16 => self.move_elsewhere(id, base, host, network),
+            16..22 => self.request(id, Op::Close, base, network),
+            22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
+            _ if self.clients[id].is_closing() => {}
+            _ => {
+                for _ in 0..base.rng.u32(0..4) {
+                    if self.clients[id].outstanding() < 12 {
+                        let op = random_op(&mut base.rng, id);
+                        self.request(id, op, base, network);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The client opens a second connection and forgets the first, requests under way.
+    fn move_elsewhere(
+        &mut self,
+        id: usize,
+        base: &mut Base,
+        host: &mut Host,
+        network: &mut Network,
+    ) {
+        base.counters.steals += 1;
+        for _ in 0..base.rng.u32(1..4) {
+            let op = random_op(&mut base.rng, id);
+            self.request(id, op, base, network);
+        }
+        let old = self.current[id];
+        self.connect(id, base, host, network);
+        if let Some(old) = old {
+            self.keep_asking(old, base, network);
+        }
+    }
+
+    fn request(&mut self, id: usize, op: Op, base: &mut Base, network: &mut Network) {
+        let Some(connection) = self.current[id] else {
+            return;
+        };
+        if self.clients[id].is_closing() {
+            return;
+        }
+        let bytes = self.clients[id].send(op, self.shown);
+        network.send_to_server(connection, bytes, base);
+    }
+
+    fn connect(&mut self, id: usize, base: &mut Base, host: &mut Host, network: &mut Network) {
+        let Some(member) = &mut host.member else {
+            return;
+        };
+        let address = ClientAddress {
+            address: "127.0.0.1".into(),
+            port: 40_000 + id as u16,
+        };
+        let shard = match base.options.shards {
+            0 => 0,
+            n => base.rng.u16(0..n),
+        };
+        let conn = member.accept(shard, address, base.now());
+        let timeout = base.rng.i32(100..2_500);
+        let client = &mut self.clients[id];
+        let asks = (
+            client.session,
+            timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS),
+        );
+        let bytes = client.connect(timeout);
+        let connection = network.connect(id, shard, conn, client.first_xid, asks);
+        self.current[id] = Some(connection);
+        network.send_to_server(connection, bytes, base);
+    }
+
+    /// Somebody goes on reading on a connection whose session moves away.
+    fn keep_asking(&self, connection: usize, base: &mut Base, network: &mut Network) {
+        let mut nobody = Client::new(self.clients.len());
+        for _ in 0..base.rng.u32(0..6) {
+            let read = Op::Read {
+                path: "/".into(),
+                exists: true,
+                watch: false,
+            };
+            let bytes = nobody.send(read, Zxid::ZERO);
+            base.counters.stale_requests += 1;
+            network.trail_to_server(connection, bytes, base);
+        }
+    }
+
+    fn hang_up(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        base.counters.disconnects += 1;
+        self.clients[id].disconnected();
+        if let Some(connection) = self.current[id].take() {
+            network.close_by_client(connection, base);
+        }
+    }
+}
