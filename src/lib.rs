@@ -21,6 +21,7 @@ pub mod rt;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod shard;
+#[cfg(any())]
 pub mod sim;
 pub mod snapshot;
 pub mod stages;

@@ -4,6 +4,9 @@
 //! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
 //! files to prepare, snapshots to write.
 
+#[allow(missing_docs)]
+pub mod jobs;
+
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::{Identities, LogConfig, SpareJob, SpareResult, SyncOutcome, SyncTicket};
@@ -62,6 +65,8 @@ pub struct Member<S: Storage> {
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
     snapshot_records: u64,
+    snapshotting: bool,
+    remove: Option<Vec<String>>,
 }
 
 impl<S: Storage> Member<S> {
@@ -96,6 +101,8 @@ impl<S: Storage> Member<S> {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(config.snapshot_records, last_bytes, replayed),
             snapshot_records: config.snapshot_records,
+            snapshotting: false,
+            remove: None,
             tree,
         };
         Ok((commit, summary))

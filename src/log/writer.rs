@@ -44,7 +44,7 @@ const SEAL: u64 = size(0) as u64;
 const ARCHIVE_SLACK: usize = 160;
 
 /// Gives 128 random bits for each new segment.
-pub type Identities = Box<dyn FnMut() -> u128>;
+pub type Identities = Box<dyn FnMut() -> u128 + Send>;
 
 /// What the operator may choose.
 #[derive(Clone, Copy, Debug)]

@@ -26,6 +26,11 @@ pub struct RingLimits {
 }
 
 impl RingLimits {
+    /// stub
+    pub const fn slots(self) -> usize {
+        self.entries as usize + 2
+    }
+
     /// design.md §10.
     pub const DEFAULT: RingLimits = RingLimits {
         entries: 65_536,

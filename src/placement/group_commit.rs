@@ -29,7 +29,21 @@ pub struct GroupCommit {
     empty: u32,
 }
 
+/// stub
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPlace {
+    /// h
+    Here,
+    /// b
+    Beside,
+}
+
 impl GroupCommit {
+    /// stub
+    pub fn place(&mut self, _now: u64) -> SyncPlace {
+        SyncPlace::Here
+    }
+
     /// A sync begins for everything in the log.
     pub fn begins(&mut self, records: u64, now: u64) {
         self.batch = records - self.begun;

@@ -34,7 +34,7 @@ mod serving;
 mod sockets;
 
 pub use feed::{Batch, FeedCounters, RingLimits};
-pub use group_commit::GroupCommit;
+pub use group_commit::{GroupCommit, SyncPlace};
 pub use inline::Inline;
 pub use intake::Budgets;
 pub use orderer::{CatchUp, Orderer};

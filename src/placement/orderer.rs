@@ -5,6 +5,7 @@ use super::progress::Progress;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::member::Member;
+use crate::member::jobs::{Done, Job, JobNews, ReadLog};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
 use crate::txn::Entry;
@@ -30,6 +31,7 @@ pub struct Orderer<S: Storage> {
     progress: Arc<Progress>,
     /// One catch-up at a time.
     catching_up: bool,
+    limits: RingLimits,
 }
 
 impl<S: Storage> Orderer<S> {
@@ -47,6 +49,7 @@ impl<S: Storage> Orderer<S> {
             member,
             progress,
             catching_up: false,
+            limits,
         }
     }
 
@@ -89,6 +92,41 @@ impl<S: Storage> Orderer<S> {
     /// Whether [`Orderer::poll_batch`] has one.
     pub fn has_batch(&self, shard: ShardId) -> bool {
         self.feeds[usize::from(shard.0)].has_batch()
+    }
+
+    /// Background work of the member, or a part of the log for a shard that catches up.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        self.member.poll_job().or_else(|| {
+            let CatchUp { shard, after, upto } = self.poll_catch_up()?;
+            Some(Job::ReadLog(ReadLog {
+                shard,
+                after,
+                upto,
+                bytes: self.limits.bytes / 2,
+            }))
+        })
+    }
+
+    /// A job is done.
+    ///
+    /// # Errors
+    /// [`Fatal`].
+    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+        match done {
+            Done::Read(
+                ReadLog {
+                    shard, after, upto, ..
+                },
+                read,
+            ) => {
+                let read = read.map_err(|e| {
+                    Fatal::Shard(format!("shard {shard} reads the log behind {after}: {e}"))
+                })?;
+                self.caught_up(CatchUp { shard, after, upto }, read);
+                Ok(JobNews::Nothing)
+            }
+            done => self.member.job_done(done, now),
+        }
     }
 
     /// A part of the log that a detached replica needs, one at a time.

@@ -63,7 +63,8 @@ impl ReplicaPort {
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
     pub(super) fn take_batches(&mut self, max: usize, now: Now) -> Result<bool, Fatal> {
-        self.freed |= self.rings.batches.is_full();
+        let batches = &self.rings.batches;
+        self.freed |= batches.slots() == batches.buffer().capacity();
         for _ in 0..max {
             let Ok(batch) = self.rings.batches.pop() else {
                 return Ok(false);

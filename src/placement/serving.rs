@@ -38,6 +38,8 @@ use std::collections::VecDeque;
 
 /// How long a connection may take to say what it wants, ms.
 const FIRST_BYTES_MS: u64 = 10_000;
+/// Generations fit 24 bits: a driver packs slot and generation into one word of the kernel interface.
+const GENERATION_MAX: u32 = 0xff_ffff;
 /// Bytes that are read from a connection before it has said what it is.
 const FIRST_READ: usize = 512;
 
@@ -106,7 +108,7 @@ impl Table {
             return None;
         }
         let record = record.take()?;
-        *generation = generation.wrapping_add(1);
+        *generation = (*generation + 1) & GENERATION_MAX;
         self.free.push(id.slot);
         Some(record)
     }
@@ -250,7 +252,7 @@ impl<S: Storage> ServingCore<S> {
         };
         if tick {
             self.served.tick(now)?;
-            self.enforce_deadlines(now.tick, sockets);
+            self.enforce_deadlines(now, sockets);
         }
         if self.served.shard().round_is_due(now) {
             self.intake.want_round(self.last_turn);
@@ -263,6 +265,28 @@ impl<S: Storage> ServingCore<S> {
         self.queue_ready();
         turned.again |= self.has_work();
         Ok(turned)
+    }
+
+    /// What a sync that ran on this core made durable is applied and answered, with no look at the
+    /// sockets in between.
+    ///
+    /// # Errors
+    /// As [`ServingCore::turn`].
+    pub fn answer(
+        &mut self,
+        now: Now,
+        sockets: &mut impl Sockets,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<(), Fatal> {
+        self.served.apply(self.budgets.batches, now, observe)?;
+        self.outputs(now, sockets);
+        self.queue_ready();
+        Ok(())
+    }
+
+    /// Something of another core waits for a turn.
+    pub fn has_mail(&self) -> bool {
+        self.served.has_mail()
     }
 
     /// Connections that can go on take their places.
@@ -441,9 +465,9 @@ impl<S: Storage> ServingCore<S> {
         }
     }
 
-    fn enforce_deadlines(&mut self, now: Tick, sockets: &mut impl Sockets) {
+    fn enforce_deadlines(&mut self, now: Now, sockets: &mut impl Sockets) {
         while let Some(&(until, id)) = self.first_bytes.front()
-            && until <= now
+            && until <= now.tick
         {
             self.first_bytes.pop_front();
             let first = |record: &mut Record| matches!(record.stage, Stage::First(..));
@@ -453,7 +477,7 @@ impl<S: Storage> ServingCore<S> {
             }
         }
         while let Some(&(until, id)) = self.closings.front()
-            && until <= now
+            && until <= now.tick
         {
             self.closings.pop_front();
             self.drive(id, OutletEvent::Overdue, now, sockets);

@@ -7,7 +7,7 @@ use glommio::Task;
 use glommio::io::BufferedFile;
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
@@ -39,9 +39,26 @@ impl Bell {
         }))
     }
 
+    /// What a ring watches. It is never read: each write is an edge of its own.
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// The receiver is about to look at its queues for the last time before it sleeps.
+    pub(super) fn park(&self) {
+        self.parked.store(true, Relaxed);
+        // `parked` is visible before the queues are looked at again; pairs with `Bell::ring`.
+        fence(SeqCst);
+    }
+
+    /// The receiver is awake.
+    pub(super) fn unpark(&self) {
+        self.parked.store(false, Relaxed);
+    }
+
     /// Called after a batch was pushed, from any thread. A fence if the receiver is awake.
     pub fn ring(&self) {
-        // The push is visible before `parked` is read; pairs with the fence in `Ear::wait`.
+        // The push is visible before `parked` is read; pairs with the fence in `Bell::park`.
         fence(SeqCst);
         if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
             let one = 1u64;
@@ -99,13 +116,11 @@ impl Ear {
             }
             waited = true;
             self.waiter.set(Some(cx.waker().clone()));
-            self.bell.parked.store(true, Relaxed);
-            // `parked` is visible before the queues are looked at again.
-            fence(SeqCst);
+            self.bell.park();
             if !ready() {
                 return Poll::Pending;
             }
-            self.bell.parked.store(false, Relaxed);
+            self.bell.unpark();
             Poll::Ready(false)
         })
         .await

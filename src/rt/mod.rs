@@ -6,17 +6,21 @@
 //! same, pending `accept` and file operations are never polled again by a combinator, and nothing
 //! on the data path uses its wakers or channels across threads.
 
+pub mod background;
 pub mod bell;
 pub mod clock;
 pub mod listener;
 pub mod lock;
+pub mod net;
 pub mod probe;
+pub mod ring;
 mod ring_flags;
 pub mod signals;
 pub mod socket;
 pub mod storage;
 pub mod threads;
 mod ticker;
+mod watches;
 
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use std::cell::{Cell, RefCell};

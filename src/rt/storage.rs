@@ -7,7 +7,7 @@ use glommio::io::BufferedFile;
 use memmap2::Mmap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,11 +129,19 @@ fn quota_is_full(error: io::Error) -> io::Error {
 impl FsFile {
     /// Hands dirty pages to the device without waiting for it. Only the sync that follows says how
     /// it went.
-    fn begin_writeback(&self) {
+    pub(super) fn begin_writeback(&self) {
         // SAFETY: the call takes no pointer; the descriptor is open.
         unsafe {
             libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
         }
+    }
+
+    /// Makes what was written durable, on the calling thread (fdatasync).
+    ///
+    /// # Errors
+    /// Nothing is known about the file's content any more.
+    pub fn sync_now(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Reserves the blocks, then writes real zeroes: unwritten extents make every later sync pay.
@@ -157,6 +165,12 @@ impl FsFile {
     }
 }
 
+impl AsRawFd for FsFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
 impl File for FsFile {
     type View = Mmap;
 
@@ -177,7 +191,7 @@ impl File for FsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.sync_now()
     }
 }
 

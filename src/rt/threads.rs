@@ -1,4 +1,4 @@
-//! A thread beside the executor, for what blocks and may take long: segments, snapshots, purge.
+//! Threads: data cores, and one beside the executor, for what blocks and may take long: segments, snapshots, purge.
 
 use super::bell::{Bell, Ear};
 use super::{Event, spawn};
@@ -6,8 +6,70 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Starts a data core: a thread with a name of at most 15 bytes, on one CPU if one is given. A panic
+/// there ends the process, also where panics unwind: the other threads must not go on without it.
+///
+/// # Errors
+/// No thread, or the CPU is not one of the machine's or not allowed to this process.
+pub fn data_core<T: Send + 'static>(
+    name: &str,
+    cpu: Option<usize>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let thread = std::thread::Builder::new().name(name.into());
+    let run = move || abort_on_panic(run);
+    let Some(cpu) = cpu else {
+        return thread.spawn(run);
+    };
+    // A thread inherits the CPUs of the thread that starts it.
+    let before = affinity()?;
+    set_affinity(&only(cpu)?)?;
+    let started = thread.spawn(run);
+    set_affinity(&before)?;
+    started
+}
+
+/// Runs; a panic ends the process.
+pub(super) fn abort_on_panic<T>(run: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| std::process::abort())
+}
+
+fn only(cpu: usize) -> io::Result<libc::cpu_set_t> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: an empty set is all zeroes, and the index is within it.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::CPU_SET(cpu, &mut set);
+        Ok(set)
+    }
+}
+
+/// The CPUs that this thread may run on.
+fn affinity() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a set of the size given is written; 0 is this thread.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        match libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) {
+            0 => Ok(set),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: a set of the size given is read; 0 is this thread.
+    match unsafe { libc::sched_setaffinity(0, size_of_val(set), set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Jobs that may wait; the server never has more than a handful.
 const QUEUE_MAX: usize = 64;
@@ -105,8 +167,14 @@ async fn pump(mut ear: Ear, answers: Receiver<(u64, Answer)>, waiting: Rc<RefCel
 
 /// Snapshots must not take the serving core's time.
 fn lower_priority() {
-    // SAFETY: the calls take no pointer; 0 is this thread for setpriority on Linux.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+    set_nice(10);
+}
+
+/// Sets the priority of this thread alone; a negative one is not allowed to everybody and is then
+/// left out.
+pub(super) fn set_nice(nice: i32) {
+    // SAFETY: the call takes no pointer; 0 is this thread for setpriority on Linux.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Exit codes: the one table. Apache's 0 to 14 keep their meaning, ours begin at 20; a unit test
 //! compares the table in `docs/exit-codes.md` with this one.
 
-use super::run::RunError;
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
-use crate::member::StartError;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::tree::BodyError;
@@ -183,19 +181,7 @@ impl From<&Fatal> for Exit {
     }
 }
 
-impl From<&RunError> for Exit {
-    fn from(error: &RunError) -> Exit {
-        match error {
-            RunError::Start(StartError::Unreadable(e)) => of_snap(e),
-            RunError::Start(StartError::Io(e)) => of_io(e),
-            RunError::Runtime(_) => Exit::Unexpected,
-            RunError::PortInUse(_) => Exit::PortInUse,
-            RunError::Seal(_) => Exit::LogFailed,
-        }
-    }
-}
-
-fn of_snap(error: &SnapError) -> Exit {
+pub(super) fn of_snap(error: &SnapError) -> Exit {
     match error {
         SnapError::Log(RecoveryError::Newer { .. })
         | SnapError::File(SnapshotError::Newer { .. })
@@ -208,7 +194,7 @@ fn of_snap(error: &SnapError) -> Exit {
     }
 }
 
-fn of_io(error: &io::Error) -> Exit {
+pub(super) fn of_io(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::StorageFull => Exit::DiskFull,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NotWritable,

@@ -36,13 +36,14 @@ pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
 pub use watches::WatchCounts;
 
 use self::state::{Ending, ShardState};
+use crate::budget::Budget;
 use crate::constants;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{self, Applied, OpResult, Tree};
 use crate::txn::Acl;
-use crate::types::{ConnId, Now, SessionId, ShardId, Zxid};
+use crate::types::{ConnId, Now, SessionId, ShardId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Timing};
 use slab::Slab;
 
@@ -141,6 +142,73 @@ impl Shard {
         c.received_at = now.micros;
         c.input.push(bytes);
         self.core.advance(c, tree, now);
+    }
+
+    /// Appends bytes to the connection's input and executes what may run within `budget`.
+    pub fn receive_within(
+        &mut self,
+        tree: &Tree,
+        conn: ConnId,
+        bytes: &[u8],
+        _budget: &mut Budget,
+        now: Now,
+    ) {
+        self.receive(tree, conn, bytes, now);
+    }
+
+    /// Goes on with a connection that had more to do ([`Shard::poll_ready`]), within `budget`.
+    pub fn advance(&mut self, tree: &Tree, conn: ConnId, _budget: &mut Budget, now: Now) {
+        if let Some(c) = self.conns.get_mut(conn) {
+            self.core.advance(c, tree, now);
+        }
+    }
+
+    /// A connection that can go on: its budget was spent, an outcome came, a credit or room in the
+    /// output became free, the replica reached a state, or bytes may be read again. Each is given
+    /// once until something new happens to it; the driver puts it at the end of its queue.
+    pub fn poll_ready(&mut self) -> Option<ConnId> {
+        None
+    }
+
+    /// How many bytes of the connection the driver may read from the socket now; 0: leave them in
+    /// the kernel.
+    pub fn may_read(&self, conn: ConnId) -> usize {
+        if self.wants_input(conn) { 64 << 10 } else { 0 }
+    }
+
+    /// Bytes of the connection wait in the kernel and are not read because [`Shard::may_read`] is 0:
+    /// its session is alive all the same.
+    pub fn heard(&mut self, _conn: ConnId) {}
+
+    /// Output of a connection for its driver; called only when the kernel has taken everything of
+    /// the last one, or when [`Shard::is_discarded`]. Executes nothing.
+    pub fn fetch_output(&mut self, _conn: ConnId, _now: Now) -> Output {
+        Output::default()
+    }
+
+    /// The kernel has taken `bytes` of what was fetched.
+    pub fn sent(&mut self, _conn: ConnId, _bytes: usize) {}
+
+    /// Work that belongs to nobody's turn any more (watches of ended connections), within
+    /// `budget`; true if there is more.
+    pub fn reap(&mut self, _budget: &mut Budget) -> bool {
+        false
+    }
+
+    /// Whether a round over all connections (timeouts, report of touched sessions) is due. The
+    /// driver first makes sure that everything which lay in any socket at the watermark was read
+    /// once (or [`Shard::heard`]), then calls [`Shard::report`].
+    pub fn round_is_due(&self, _now: Now) -> bool {
+        false
+    }
+
+    /// The round over all connections: timeouts, then a report of the sessions heard of, also when
+    /// there are none, because the watermark must move.
+    pub fn report(&mut self, _tree: &Tree, _watermark: Tick, now: Now) {
+        for c in self.conns.iter_mut() {
+            self.core.housekeep(c, now);
+        }
+        self.core.report_touched(now);
     }
 
     /// The socket is closed. What the connection has sent is still executed, its replies are lost
@@ -331,6 +399,11 @@ impl Shard {
     /// rest is the pipeline's.
     pub fn stages(&self) -> &Stages {
         &self.core.stages
+    }
+
+    /// Whether [`Shard::poll_request`] has one.
+    pub fn has_requests(&self) -> bool {
+        !self.core.up.is_empty()
     }
 
     /// `srst`.
