@@ -1,12 +1,52 @@
 //! The newtypes that cross module borders. No bare integer does.
 
+use foldhash::SharedSeed;
+use foldhash::fast::{FoldHasher, SeedableRandomState};
 use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
-/// A hash map whose hasher is the same in every process, so that a simulation replays.
-/// Iteration order is not part of any output all the same: sort what becomes visible.
-pub type DetHashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+/// A hash map whose hasher is the same for the whole process: fixed unless [`set_hash_seed`] was
+/// called, so that a simulation replays. Iteration order is not part of any output all the same:
+/// sort what becomes visible.
+pub type DetHashMap<K, V> = hashbrown::HashMap<K, V, HashState>;
 /// The set that goes with [`DetHashMap`].
-pub type DetHashSet<K> = hashbrown::HashSet<K, foldhash::fast::FixedState>;
+pub type DetHashSet<K> = hashbrown::HashSet<K, HashState>;
+
+/// The seed of every hasher of the process.
+static HASH_SEED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
+
+/// Chooses the seed of all hash maps of this process. A server calls it with random bits before
+/// anything else, so that no client can compute names that collide; a simulation never calls it.
+///
+/// Gives false, and changes nothing, when a hash map was made already or a seed was chosen before.
+pub fn set_hash_seed(seed: u64) -> bool {
+    HASH_SEED.set(seeds(seed)).is_ok()
+}
+
+fn seeds(seed: u64) -> (u64, SharedSeed) {
+    (seed.rotate_left(32), SharedSeed::from_u64(seed))
+}
+
+/// Builds the hashers of [`DetHashMap`]; all of one process agree.
+#[derive(Clone, Debug)]
+pub struct HashState(SeedableRandomState);
+
+impl Default for HashState {
+    fn default() -> HashState {
+        let (own, shared) = HASH_SEED.get_or_init(|| seeds(0));
+        HashState(SeedableRandomState::with_seed(*own, shared))
+    }
+}
+
+impl BuildHasher for HashState {
+    type Hasher = FoldHasher<'static>;
+
+    #[inline]
+    fn build_hasher(&self) -> FoldHasher<'static> {
+        self.0.build_hasher()
+    }
+}
 
 macro_rules! newtype {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -271,6 +311,26 @@ pub struct ConnId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_changes_every_hash_and_is_chosen_before_the_first_map_only() {
+        let state = |seed| -> HashState {
+            let (own, shared): &'static (u64, SharedSeed) = Box::leak(Box::new(seeds(seed)));
+            HashState(SeedableRandomState::with_seed(*own, shared))
+        };
+        for text in [
+            "",
+            "/a",
+            "/zookeeper/quota",
+            "a path of more than sixteen bytes",
+        ] {
+            assert_eq!(state(1).hash_one(text), state(1).hash_one(text));
+            assert_ne!(state(1).hash_one(text), state(2).hash_one(text), "{text}");
+        }
+        let before = HashState::default().hash_one("/a");
+        assert!(!set_hash_seed(7), "a map is there");
+        assert_eq!(HashState::default().hash_one("/a"), before);
+    }
 
     #[test]
     fn zxid_rolls_over_into_the_next_epoch() {

@@ -15,8 +15,9 @@ mod snapshot_body;
 #[cfg(test)]
 mod tests;
 
-pub use access::{allow, digest_id};
+pub use access::{ACL_ENTRIES_MAX, allow, digest_id};
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
+pub use read::Size;
 pub use snapshot_body::{BodyError, BodyReader};
 
 pub use crate::txn::Stat;

@@ -6,8 +6,7 @@
 //! `prefix_crc`, continued over the 60 bytes of its stat: changing a stat never reads the data.
 
 use crate::txn::{Acl, Data, Stat};
-use crate::types::{DetHashMap, SessionId, Zxid};
-use foldhash::fast::FixedState;
+use crate::types::{DetHashMap, HashState, SessionId, Zxid};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -182,7 +181,7 @@ pub(super) struct Nodes {
     slab: Vec<Option<Node>>,
     free: Vec<NodeId>,
     index: HashTable<NodeId>,
-    hasher: FixedState,
+    hasher: HashState,
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
     pub(super) digest: u64,
@@ -197,7 +196,7 @@ impl Nodes {
             slab: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: FixedState::default(),
+            hasher: HashState::default(),
             acls: Acls::default(),
             digest: 0,
             bytes: 0,

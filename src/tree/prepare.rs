@@ -4,7 +4,7 @@
 //! The order of the checks is part of the protocol: each function below reads like its row there.
 
 use super::Tree;
-use super::access::{allow, normalise};
+use super::access::{ACL_ENTRIES_MAX, allow, normalise};
 use super::apply::new_node;
 use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
@@ -17,10 +17,21 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Switches that the operator sets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// `extendedTypesEnabled`: TTL nodes; off answers −6.
     pub extended_types: bool,
+    /// Entries of an access control list, as sent and as stored; more answer −114.
+    pub acl_entries_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            extended_types: false,
+            acl_entries_max: ACL_ENTRIES_MAX,
+        }
+    }
 }
 
 /// Whether the requester's session may write.
@@ -252,7 +263,8 @@ impl Overlay {
         live(context)?;
         let asked = &request.path;
         require(has_shape(asked), ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(request.acl.as_deref(), context.credentials);
+        let (acl, rules) = (request.acl.as_deref(), context.rules);
+        let acl = normalise(acl, context.credentials, rules.acl_entries_max);
         let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
         let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
         let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
@@ -375,7 +387,8 @@ impl Overlay {
         let path = path
             .filter(|p| is_valid(p))
             .ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(acl, context.credentials).ok_or(ErrorCode::INVALID_ACL)?;
+        let acl = normalise(acl, context.credentials, context.rules.acl_entries_max)
+            .ok_or(ErrorCode::INVALID_ACL)?;
         let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
         require(
             allow(&node.acl, Acl::ADMIN, context.credentials),
