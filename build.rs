@@ -1,6 +1,8 @@
 //! Lets `rt::ring_flags` stand in front of liburing's set-up call (see there for the reason), and
 //! tells the binary which commit it is.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::process::Command;
 
 fn main() {

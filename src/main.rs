@@ -1,5 +1,7 @@
 //! The server's entry point.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::io::IsTerminal;
 
 fn main() {

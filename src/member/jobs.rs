@@ -120,5 +120,4 @@ impl<S: Storage> Member<S> {
             Done::Read(..) => unreachable!(),
         }
     }
-    pub fn accepted_until(&mut self, _until: crate::types::Tick) {}
 }

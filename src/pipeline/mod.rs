@@ -24,6 +24,7 @@
 //! client reads everything that its old connection wrote, a Detach is behind the Attached that it
 //! takes back, and nobody is told "dead" before the closeSession is durable.
 
+mod arrivals;
 mod closing;
 mod fatal;
 mod ids;
@@ -71,6 +72,8 @@ pub struct PipelineConfig {
     pub close_bytes_max: usize,
     /// Largest serialised entry; the log's segments hold two of them at least.
     pub entry_bytes_max: usize,
+    /// Serving shards; 1 in the inline placement.
+    pub shards: u16,
     /// For `prepare`.
     pub rules: Rules,
 }
@@ -83,6 +86,7 @@ impl PipelineConfig {
             outstanding_max: OUTSTANDING_MAX,
             close_bytes_max: JUTE_MAXBUFFER,
             entry_bytes_max: ENTRY_MAX,
+            shards: 1,
             rules,
         }
     }
@@ -176,7 +180,7 @@ impl<S: Storage> Pipeline<S> {
             tree.last_zxid(),
             "recovery has applied the whole log"
         );
-        let mut owners = Owners::new(config.tick_time_ms);
+        let mut owners = Owners::new(config.tick_time_ms, config.shards);
         for (session, timeout_ms) in tree.sessions() {
             owners.restore(session, timeout_ms, now.tick);
         }
@@ -201,7 +205,21 @@ impl<S: Storage> Pipeline<S> {
     /// Clients can connect from now on: every session's timeout begins here, however long the start
     /// has taken (client.md §5.2).
     pub fn begin_serving(&mut self, now: Now) {
+        self.see_clock(now);
         self.owners.hear_all(now.tick);
+    }
+
+    /// Every connection that waited in a listening socket at `until` has been handed to a shard; it
+    /// is `now`, a clock reading taken after the last hand-over. A session that nobody serves
+    /// expires only when its deadline is at or below such an `until`, and every shard has raised
+    /// its watermark after `now`. Whoever accepts calls this at every tick.
+    pub fn accepted_until(&mut self, until: Tick, now: Tick) {
+        self.owners.accepted(until, now);
+    }
+
+    fn see_clock(&mut self, now: Now) {
+        self.clock = now.tick;
+        self.owners.see_clock(now.tick);
     }
 
     /// Takes what a shard sends.
@@ -209,7 +227,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn request(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         match up {
             ShardRequest::Touched {
                 shard,
@@ -260,7 +278,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn tick(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         self.log.tick(now.tick)?;
         let mut said = Vec::new();
         self.owners.give_up(now.tick, &mut said);
@@ -276,7 +294,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         let durable = self.log.synced(outcome)?;
         while let Some(slot) = self.ring.commit(&durable, now.micros) {
             let zxid = slot.zxid();

@@ -15,9 +15,10 @@
 //! The generation goes up when an attachment is taken away, so from that moment on nothing that
 //! the old connection sent is accepted, whether its shard answers or not.
 
+use super::arrivals::Arrivals;
 use crate::messages::{Notice, Origin};
 use crate::types::{DetHashMap, Generation, SessionId, ShardId, Tick, Zxid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A notice and the shard that it is for.
 pub(super) type Said = (ShardId, Notice);
@@ -71,7 +72,7 @@ struct Owner {
     in_flight_list_bytes: usize,
 }
 
-/// Whose watermark decides over a session's expiry; `None`: nobody serves it.
+/// Whose watermark decides over a session's expiry; `None`: nobody serves it, and all decide.
 type Holder = Option<ShardId>;
 
 impl Owner {
@@ -90,21 +91,22 @@ pub(super) struct Owners {
     table: DetHashMap<SessionId, Owner>,
     /// Sessions that are not closing, by what decides over their expiry.
     deadlines: BTreeSet<(Holder, Tick, SessionId)>,
-    /// Everything that a shard received up to here is reported.
-    watermarks: BTreeMap<ShardId, Tick>,
+    /// How far what arrived is known.
+    arrivals: Arrivals,
     /// When a waiter's patience ends.
     give_ups: BTreeSet<(Tick, SessionId)>,
     tick_time_ms: u64,
 }
 
 impl Owners {
-    /// An empty table. `tick_time_ms` is the width of an expiry bucket and a waiter's patience.
-    pub(super) fn new(tick_time_ms: u64) -> Owners {
+    /// An empty table. `tick_time_ms` is the width of an expiry bucket and a waiter's patience;
+    /// `shards` is how many report.
+    pub(super) fn new(tick_time_ms: u64, shards: u16) -> Owners {
         assert!(tick_time_ms > 0, "tickTime is positive");
         Owners {
             table: DetHashMap::default(),
             deadlines: BTreeSet::new(),
-            watermarks: BTreeMap::new(),
+            arrivals: Arrivals::new(shards, tick_time_ms),
             give_ups: BTreeSet::new(),
             tick_time_ms,
         }
@@ -342,8 +344,18 @@ impl Owners {
         for &session in sessions {
             self.heard(session, watermark);
         }
-        let known = self.watermarks.entry(shard).or_default();
-        *known = watermark.max(*known);
+        self.arrivals.reported(shard, watermark);
+    }
+
+    /// Every connection that waited to be accepted at `until` has been handed to a shard; it is
+    /// `now`.
+    pub(super) fn accepted(&mut self, until: Tick, now: Tick) {
+        self.arrivals.accepted(until, now);
+    }
+
+    /// Something happens at `now`.
+    pub(super) fn see_clock(&mut self, now: Tick) {
+        self.arrivals.see_clock(now);
     }
 
     /// As if every session had just been heard of.
@@ -376,15 +388,17 @@ impl Owners {
         result
     }
 
-    /// A session that has to expire. A session is due when the clock *and* what its shard has
-    /// reported have passed its deadline: until then a touch may be on its way. The shard that
-    /// has never reported has watermark 0.
-    pub(super) fn due(&self, now: Tick) -> Option<SessionId> {
-        let nobody = std::iter::once((None, now));
-        let shards = self.watermarks.iter().map(|(&s, &w)| (Some(s), w.min(now)));
+    /// A session that has to expire: the clock has passed its deadline, and so has what is known
+    /// of the bytes that arrived, until where a touch may be on its way (`arrivals` says where).
+    pub(super) fn due(&mut self, now: Tick) -> Option<SessionId> {
+        if self.arrivals.is_resuming(now) {
+            return None;
+        }
+        let nobody = std::iter::once((None, self.arrivals.everywhere()));
+        let shards = self.arrivals.at_shards().map(|(s, w)| (Some(s), w));
         nobody.chain(shards).find_map(|(holder, passed)| {
             let from = (holder, Tick(0), SessionId(i64::MIN));
-            let to = (holder, passed, SessionId(i64::MAX));
+            let to = (holder, passed.min(now), SessionId(i64::MAX));
             self.deadlines
                 .range(from..=to)
                 .next()

@@ -189,12 +189,25 @@ impl World {
         });
     }
 
-    /// The clock goes on to `tick`, with one look at the timers.
+    /// The clock goes on to `tick`, with looks at the timers, close enough for no pause.
     fn tick(&mut self, tick: u64) {
+        while self.now.tick.0 + TICK_TIME / 2 < tick {
+            self.pause_until(self.now.tick.0 + TICK_TIME / 2);
+        }
+        self.pause_until(tick);
+    }
+
+    /// The clock goes on to `tick`, and only then the process: one look at the timers.
+    fn pause_until(&mut self, tick: u64) {
         self.now.tick = Tick(tick);
         self.now.micros = tick * 1000;
         self.pipeline.tick(&self.tree, self.now).unwrap();
         self.pump();
+    }
+
+    /// All connections that waited up to now were handed to the shards.
+    fn accepted(&mut self) {
+        self.pipeline.accepted_until(self.now.tick, self.now.tick);
     }
 
     /// Applies what is committed.
@@ -442,7 +455,7 @@ fn of_two_reattaches_the_newest_wins() {
 #[test]
 fn an_unknown_closing_or_uncommitted_session_is_dead() {
     let mut w = World::new();
-    w.connect(S0, 1, 5000);
+    w.connect(S0, 1, 100);
     let session = SessionId((1 << 56) | (1_000_000 << 16));
     w.reattach(S1, 2, session, 5000);
     w.reattach(S1, 3, SessionId(99), 5000);
@@ -450,12 +463,11 @@ fn an_unknown_closing_or_uncommitted_session_is_dead() {
     assert_eq!(w.sessions, [session]);
     assert_eq!(w.take()[1..], ["s1: dead 2", "s1: dead 3"]);
     // Nobody is told "dead" before that is durable; who waits already learns it too.
-    w.reattach(S1, 4, session, 5000);
     w.tick(10);
-    w.touched(S0, 10, &[]);
-    w.now.tick = Tick(9000);
-    w.touched(S0, 9000, &[]);
-    w.pipeline.expire(&w.tree, w.now).unwrap();
+    w.reattach(S1, 4, session, 100);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
     w.reattach(S1, 5, session, 5000);
     assert_eq!(w.take(), ["s0: detach 1"]);
     w.settle();
@@ -468,7 +480,7 @@ fn no_expiry_before_the_deadline_nor_before_the_watermark() {
     let mut w = World::new();
     let a = w.session(1, 2500);
     // Buckets of 1000: heard of at 0, due at 3000.
-    w.now.tick = Tick(2999);
+    w.tick(2999);
     w.touched(S0, 2999, &[]);
     w.tick(2999);
     assert_eq!(w.pipeline.counters().expired, 0);
@@ -494,7 +506,7 @@ fn a_reattach_changes_the_timeout() {
     w.reattach(S0, 2, s, 2000);
     w.released(S0, s, 1);
     w.tick(1);
-    w.now.tick = Tick(3000);
+    w.tick(3000);
     w.touched(S0, 3000, &[]);
     w.tick(3000);
     w.settle();
@@ -505,12 +517,12 @@ fn a_reattach_changes_the_timeout() {
 fn a_late_report_of_another_shard_brings_no_deadline_forward() {
     let mut w = World::new();
     let s = w.session(1, 2500);
-    w.now.tick = Tick(2500);
+    w.tick(2500);
     w.reattach(S1, 2, s, 2500);
     w.released(S0, s, 1);
     // Attached at 2500: due at 6000. The old shard's last batch is from before that.
     w.touched(S0, 2400, &[s]);
-    w.now.tick = Tick(5999);
+    w.tick(5999);
     w.touched(S1, 5999, &[]);
     w.tick(5999);
     assert_eq!(w.pipeline.counters().expired, 0);
@@ -530,15 +542,82 @@ fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
         wall: WallMs(5),
     };
     w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
-    w.session(3, 2500);
+    w.session(3, 60_000);
     let ids = w.sessions.clone();
     assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
-    // Nobody holds the first session, so no watermark is waited for.
+    // Nobody serves the first session: it expires when no socket can hold its client's handshake.
     w.tick(2999);
     assert_eq!(w.pipeline.counters().expired, 0);
     w.tick(3000);
+    w.accepted();
+    w.tick(3001);
+    w.touched(S0, 3001, &[]);
+    w.tick(3002);
     w.settle();
     assert_eq!(w.take(), ["0x5 closeSession to nobody"]);
+}
+
+#[test]
+fn a_restored_session_waits_for_the_listening_socket_and_for_every_shard() {
+    let two = PipelineConfig {
+        shards: 2,
+        ..config()
+    };
+    let mut w = World::with(two.clone(), Zxid::ZERO);
+    w.session(1, 2500);
+    let log = recover(&w.disk, &w.tree);
+    w.pipeline = Pipeline::new(two, log, &w.tree, w.now);
+    let expired = |w: &mut World| {
+        w.tick(w.now.tick.0 + 1);
+        w.pipeline.counters().expired
+    };
+    w.tick(9000);
+    w.touched(S0, 9000, &[]);
+    w.touched(S1, 9000, &[]);
+    assert_eq!(expired(&mut w), 0, "its connection may not be accepted yet");
+    w.accepted();
+    assert_eq!(expired(&mut w), 0, "its handshake may wait in either shard");
+    w.touched(S0, 9002, &[]);
+    assert_eq!(
+        expired(&mut w),
+        0,
+        "its handshake may wait in the other shard"
+    );
+    w.touched(S1, 9003, &[]);
+    assert_eq!(expired(&mut w), 1);
+}
+
+#[test]
+fn a_handshake_that_waited_through_a_pause_finds_its_session() {
+    for restored in [false, true] {
+        let mut w = World::new();
+        let s = w.session(1, 2500);
+        if restored {
+            let log = recover(&w.disk, &w.tree);
+            w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
+        }
+        w.accepted();
+        w.touched(S0, 0, &[]);
+        w.tick(100);
+        // The process stands still; the client connects anew, which nobody sees yet.
+        w.pause_until(9000);
+        w.touched(S0, 9000, &[]);
+        w.tick(9001);
+        assert_eq!(w.pipeline.counters().expired, 0, "restored: {restored}");
+        w.reattach(S0, 2, s, 2500);
+        w.released(S0, s, 1);
+        w.accepted();
+        w.tick(9100);
+        w.touched(S0, 9100, &[]);
+        w.tick(9101);
+        let attached = w.take().iter().any(|words| words.contains("attached 2"));
+        assert!(attached, "restored: {restored}");
+        // And when it falls silent, it expires as any other.
+        w.tick(13_000);
+        w.touched(S0, 13_000, &[]);
+        w.tick(13_001);
+        assert_eq!(w.pipeline.counters().expired, 1, "restored: {restored}");
+    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ mod served;
 mod serving;
 mod sockets;
 
+#[cfg(test)]
+mod tests;
+
 pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::{GroupCommit, SyncPlace};
 pub use inline::Inline;

@@ -151,7 +151,7 @@ impl<S: Storage> Served<S> {
         let (shard, tree) = self.parts();
         shard.report(tree, watermark, now);
         if let Served::Inline(inline) = self {
-            inline.member.accepted_until(watermark);
+            inline.member.pipeline.accepted_until(watermark, watermark);
         }
     }
 

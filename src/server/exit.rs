@@ -51,11 +51,13 @@ pub enum Exit {
     Ensemble = 34,
     /// The client address can't be listened on.
     CannotListen = 35,
+    /// The configuration promises security that is not there.
+    Insecure = 36,
 }
 
 impl Exit {
     /// All, in order of their numbers.
-    pub const ALL: [Exit; 19] = [
+    pub const ALL: [Exit; 20] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Config,
@@ -75,7 +77,16 @@ impl Exit {
         Exit::MappedFile,
         Exit::Ensemble,
         Exit::CannotListen,
+        Exit::Insecure,
     ];
+
+    /// The first of two failures: `self`, or `next` if `self` is none.
+    pub fn or(self, next: Exit) -> Exit {
+        match self {
+            Exit::Ok => next,
+            failed => failed,
+        }
+    }
 
     /// For the operating system.
     pub const fn code(self) -> i32 {
@@ -158,6 +169,10 @@ impl Exit {
                 "the client address can't be listened on",
                 "correct clientPortAddress, or take a port above 1023",
             ),
+            Exit::Insecure => (
+                "the configuration promises security that this version does not have",
+                "remove the key that the message names if the server may run without, or keep Apache ZooKeeper; `ringkeeper check` lists every such key",
+            ),
         }
     }
 }
@@ -166,6 +181,7 @@ impl From<&ConfigError> for Exit {
     fn from(error: &ConfigError) -> Exit {
         match error {
             ConfigError::Ensemble(_) => Exit::Ensemble,
+            ConfigError::Insecure(_) => Exit::Insecure,
             _ => Exit::Config,
         }
     }

@@ -105,10 +105,7 @@ impl OrderingLoop {
     fn step(&mut self, background: &Background) {
         let timeout = match self.again {
             true => Duration::ZERO,
-            false => {
-                let tick = self.process.now().tick;
-                Duration::from_millis(self.next_tick.0.saturating_sub(tick.0))
-            }
+            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.last_turn.0)),
         };
         let (mailbox, core) = (&self.mailboxes.ordering, &self.core);
         self.sockets
@@ -148,12 +145,19 @@ impl OrderingLoop {
                 Letter::Socket(..) => unreachable!("this core serves nobody"),
             }
         }
-        if now.tick >= self.next_tick {
+        let tick = now.tick >= self.next_tick;
+        if tick {
             self.next_tick = now.tick.after(self.process.tick_ms());
             self.listener_ready |= std::mem::take(&mut self.sockets.exhausted);
             orderer.member.tick(now)?;
         }
         self.accept();
+        if tick && !self.listener_ready && !self.sockets.exhausted {
+            // The clock is read again: what was handed over has come to the shards by then.
+            let handed_over = self.process.now().tick;
+            let pipeline = &mut self.core.orderer.member.pipeline;
+            pipeline.accepted_until(self.last_turn, handed_over);
+        }
         self.last_turn = now.tick;
         self.again = self.turn_of_shards(now)?;
         let (member, ring) = (&mut self.core.orderer.member, &mut self.sockets.ring);
@@ -179,8 +183,7 @@ impl OrderingLoop {
         })
     }
 
-    /// Hands who waits to the shards; once nobody does, whoever waited when the last turn began has
-    /// been handed over.
+    /// Hands who waits to the shards.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.listener_ready {
@@ -191,9 +194,6 @@ impl OrderingLoop {
                 Admitted::Dropped => {}
                 Admitted::Nobody | Admitted::Exhausted => self.listener_ready = false,
             }
-        }
-        if !self.listener_ready && !self.sockets.exhausted {
-            self.core.orderer.member.accepted_until(self.last_turn);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::order::OrderingLoop;
 use super::preflight::Ready;
 use super::process::Process;
 use super::serve::ServingLoop;
-use crate::config::{Config, Resolved};
+use crate::config::{Config, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
@@ -266,7 +266,11 @@ impl Cores {
         listener: Option<Listener>,
         own: Option<Arc<Mailbox>>,
     ) -> io::Result<ClientSockets> {
-        let ring = Ring::new(Features::Auto, mailbox.bell.clone()).map_err(io::Error::other)?;
+        let features = match self.process.config.ring {
+            RingFeatures::Auto => Features::Auto,
+            RingFeatures::Plain => Features::Plain,
+        };
+        let ring = Ring::new(features, mailbox.bell.clone()).map_err(io::Error::other)?;
         Ok(ClientSockets::new(
             ring,
             listener,
@@ -282,7 +286,7 @@ impl Cores {
 fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
     let standard = ShardConfig::new(id);
     ShardConfig {
-        in_flight_max: (standard.in_flight_max / usize::from(shards)).max(1),
+        in_flight_max: (config.outstanding_max / usize::from(shards)).max(1),
         tick_time_ms: config.tick_time_ms,
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,
@@ -291,11 +295,13 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
     }
 }
 
-fn member_config(config: &Config, _shards: u16) -> MemberConfig {
+fn member_config(config: &Config, shards: u16) -> MemberConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
+        outstanding_max: config.outstanding_max,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
+        shards: shards.max(1),
         ..PipelineConfig::new(Rules::default())
     };
     MemberConfig {

@@ -24,6 +24,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Letters that are read in one turn.
+const LETTERS_PER_TURN: usize = 256;
 /// Connections that are described in one turn.
 const DESCRIBED_PER_TURN: usize = 256;
 
@@ -36,6 +38,8 @@ pub struct ServingLoop {
     /// Questions of four-letter words, the first one half answered.
     questions: VecDeque<(Arc<Question>, Option<ServingReport>)>,
     next_tick: Tick,
+    /// When the last turn began; the only reading of the clock for it.
+    tick: Tick,
     /// There is more to do at once.
     again: bool,
 }
@@ -62,6 +66,7 @@ impl ServingLoop {
             mailbox,
             questions: VecDeque::new(),
             next_tick: process.now().tick,
+            tick: process.now().tick,
             process,
             again: true,
         }
@@ -70,12 +75,9 @@ impl ServingLoop {
     /// Waits for the kernel, for another thread or for the next tick, if there is nothing to do;
     /// takes what came.
     fn look(&mut self) -> Looked {
-        let timeout = match self.again {
+        let timeout = match self.again || !self.mailbox.is_empty() {
             true => Duration::ZERO,
-            false => {
-                let tick = self.process.now().tick;
-                Duration::from_millis(self.next_tick.0.saturating_sub(tick.0))
-            }
+            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.tick.0)),
         };
         let (mailbox, core) = (&self.mailbox, &self.core);
         self.sockets
@@ -98,6 +100,7 @@ impl ServingLoop {
             }
         }
         let now = self.process.now();
+        self.tick = now.tick;
         let tick = now.tick >= self.next_tick;
         if tick {
             self.next_tick = now.tick.after(self.process.tick_ms());
@@ -116,7 +119,10 @@ impl ServingLoop {
 
     fn read_letters(&mut self, now: Now) -> Vec<Done<FsStorage>> {
         let mut done = Vec::new();
-        while let Some(letter) = self.mailbox.take() {
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(letter) = self.mailbox.take() else {
+                break;
+            };
             match letter {
                 Letter::Socket(socket, peer) => {
                     let id = self.core.adopt(client_address(peer), now);

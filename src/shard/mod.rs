@@ -182,8 +182,25 @@ impl Shard {
 
     /// Output of a connection for its driver; called only when the kernel has taken everything of
     /// the last one, or when [`Shard::is_discarded`]. Executes nothing.
-    pub fn fetch_output(&mut self, _conn: ConnId, _now: Now) -> Output {
-        Output::default()
+    pub fn fetch_output(&mut self, conn: ConnId, now: Now) -> Output {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return Output::default();
+        };
+        for timing in c.unsent.drain(..) {
+            self.core.record(timing, now);
+        }
+        let output = Output {
+            bytes: c.take_output(),
+            close: c.ended(),
+            reset: c.phase == Phase::Ended { discard: true },
+        };
+        if output.close {
+            self.conns.remove(conn);
+        } else {
+            c.quiet_rounds = 0;
+            c.undrained_rounds = 0;
+        }
+        output
     }
 
     /// The kernel has taken `bytes` of what was fetched.
@@ -198,8 +215,8 @@ impl Shard {
     /// Whether a round over all connections (timeouts, report of touched sessions) is due. The
     /// driver first makes sure that everything which lay in any socket at the watermark was read
     /// once (or [`Shard::heard`]), then calls [`Shard::report`].
-    pub fn round_is_due(&self, _now: Now) -> bool {
-        false
+    pub fn round_is_due(&self, now: Now) -> bool {
+        now.tick >= self.core.next_round
     }
 
     /// The round over all connections: timeouts, then a report of the sessions heard of, also when
@@ -208,6 +225,7 @@ impl Shard {
         for c in self.conns.iter_mut() {
             self.core.housekeep(c, now);
         }
+        self.core.next_round = now.tick.after(1000);
         self.core.report_touched(now);
     }
 

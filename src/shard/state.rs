@@ -63,7 +63,7 @@ pub(super) struct ShardState {
     /// Sessions heard of since the last batch, each once.
     touched: Vec<SessionId>,
     batch: u64,
-    next_round: Tick,
+    pub(super) next_round: Tick,
     last_tick: Tick,
     /// The last round was put off.
     put_off: bool,

@@ -5,9 +5,9 @@ use super::disk::SimStorage;
 use super::outcome::{Counters, Options};
 use super::transcript::Transcript;
 use crate::log::storage::Storage;
-use crate::log::{SpareJob, SyncTicket};
-use crate::placement::CatchUp;
-use crate::types::{Now, Tick, WallMs, Zxid};
+use crate::log::SyncTicket;
+use crate::member::jobs::Job;
+use crate::types::{Now, Tick, WallMs};
 use std::collections::BTreeMap;
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
@@ -19,33 +19,30 @@ pub(super) const WALL: i64 = 1_790_000_000_000;
 
 /// What happens at a moment.
 pub(super) enum Event {
-    /// The turn of the core that orders.
-    Turn,
-    Tick,
-    /// A shard's own turn, its tick, and the end of a time in which it was held still.
-    ShardTurn(u16),
-    ShardTick(u16),
-    /// The log is read for a shard that was detached.
-    CatchUp(CatchUp),
+    /// A core looks at its kernel and makes a turn.
+    Turn(u16),
+    /// A sync ends. `here`: the core that orders has made it itself.
+    Sync {
+        ticket: SyncTicket<<SimStorage as Storage>::File>,
+        here: bool,
+    },
+    /// Background work ends.
+    Job(Job),
     ToServer {
         connection: usize,
         bytes: Vec<u8>,
-        whole: bool,
+    },
+    /// The client learns that there is room at the server.
+    Window {
+        connection: usize,
     },
     ToClient {
-        connection: usize,
-        bytes: Vec<u8>,
-    },
-    ClosedByServer {
         connection: usize,
     },
     ClosedByClient {
         connection: usize,
+        reset: bool,
     },
-    Synced(SyncTicket<<SimStorage as Storage>::File>),
-    Spare(SpareJob),
-    Snapshot(Zxid),
-    Remove(Vec<String>),
     Step {
         client: usize,
     },
@@ -57,18 +54,7 @@ pub(super) enum Event {
 impl Event {
     /// Events inside the process die with it.
     fn is_members(&self) -> bool {
-        matches!(
-            self,
-            Event::Turn
-                | Event::Tick
-                | Event::ShardTurn(_)
-                | Event::ShardTick(_)
-                | Event::CatchUp(_)
-                | Event::Synced(_)
-                | Event::Spare(_)
-                | Event::Snapshot(_)
-                | Event::Remove(_)
-        )
+        matches!(self, Event::Turn(_) | Event::Sync { .. } | Event::Job(_))
     }
 }
 

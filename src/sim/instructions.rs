@@ -74,7 +74,10 @@ impl Member {
         };
         let config = MachineConfig {
             member: MemberConfig {
-                pipeline: PipelineConfig::new(Rules::default()),
+                pipeline: PipelineConfig {
+                    shards: shards.max(1),
+                    ..PipelineConfig::new(Rules::default())
+                },
                 log: LogConfig {
                     segment_bytes: 64 << 20,
                 },

@@ -89,7 +89,10 @@ impl Machine {
     pub(super) fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         match self {
             Machine::Inline(inline) => inline.tick(now),
-            Machine::Sharded(core, _) => core.member.tick(now),
+            Machine::Sharded(core, _) => {
+                core.member.pipeline.accepted_until(now.tick, now.tick);
+                core.member.tick(now)
+            }
         }
     }
 

@@ -48,6 +48,20 @@ pub struct Counters {
     pub rejoined: u64,
     /// Sessions that expired.
     pub expiries: u64,
+    /// All cores were held at once.
+    pub pauses: u64,
+    /// Connections that could not be accepted because no descriptor was left.
+    pub exhausted: u64,
+    /// Writes of which the kernel took a part.
+    pub writes_cut: u64,
+    /// Writes of which the kernel took nothing.
+    pub writes_refused: u64,
+    /// Connections that the client reset.
+    pub resets: u64,
+    /// Connections that said a four-letter word.
+    pub words: u64,
+    /// Syncs that ran on the core that orders.
+    pub syncs_here: u64,
     /// Snapshots made.
     pub snapshots: u64,
     /// Replies checked.

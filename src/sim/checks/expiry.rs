@@ -17,12 +17,41 @@ pub(in crate::sim) struct Expiry {
     /// connection is lost before the answer, also after a later one that another shard was quicker
     /// with.
     asked: BTreeMap<SessionId, Vec<(u64, i32)>>,
+    /// Requests that wait in the kernel, by connection: whose they are, and since when, µs.
+    waiting: BTreeMap<usize, (SessionId, u64)>,
 }
 
 impl Expiry {
     /// Nobody is known after a start.
     pub(super) fn recovered(&mut self) {
         self.heard_at.clear();
+        self.waiting.clear();
+    }
+
+    /// A request has reached the kernel, where it waits.
+    pub(in crate::sim) fn waits(&mut self, connection: usize, session: SessionId, now_us: u64) {
+        self.waiting.entry(connection).or_insert((session, now_us));
+    }
+
+    /// Every request on a connection was read: until now its session was heard of.
+    pub(in crate::sim) fn nothing_waits(&mut self, connection: usize, now_us: u64) {
+        let Some((session, _)) = self.waiting.remove(&connection) else {
+            return;
+        };
+        let last = self.heard_at.get(&session).and_then(VecDeque::back);
+        if let Some(&(_, timeout_ms)) = last {
+            self.heard(session, timeout_ms, now_us);
+        }
+    }
+
+    /// What waits on a connection counts no more: its client has left it, or has reset it.
+    pub(in crate::sim) fn left(&mut self, connection: usize) {
+        let Some((session, since)) = self.waiting.remove(&connection) else {
+            return;
+        };
+        if let Some(times) = self.heard_at.get_mut(&session) {
+            times.retain(|(at, _)| *at < since);
+        }
     }
 
     /// The server has something of the session.
@@ -46,13 +75,18 @@ impl Expiry {
         let Some(heard) = self.heard_at.get(&session) else {
             return Ok(());
         };
-        let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= decided).collect();
+        let waiting = self.waiting.values();
+        let since = waiting.filter(|(whose, _)| *whose == session);
+        // From then on nobody was silent.
+        let since = since.map(|(_, since)| *since).min().unwrap_or(u64::MAX);
+        let known = decided.min(since);
+        let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= known).collect();
         let asked = self.asked.get(&session).into_iter().flatten();
         let recent = asked.filter(|(at, _)| at + ASKED_FOR_US > decided);
         let asked = recent.map(|(_, timeout_ms)| *timeout_ms);
         let silent = (0..times.len()).any(|i| {
             let (at, timeout_ms) = *times[i];
-            let next = times.get(i + 1).map_or(decided, |(next, _)| *next);
+            let next = times.get(i + 1).map_or(known, |(next, _)| *next);
             let timeout_ms = asked.clone().fold(timeout_ms, i32::min);
             next + 2 * TICK_MS * 1000 >= decided && next - at >= timeout_ms as u64 * 1000
         });

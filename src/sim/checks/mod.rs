@@ -9,6 +9,7 @@
 //! | `rot` | a rotten bit in a covered record stops the start |
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
+//! | `turns` | nobody is read twice while somebody else waits |
 
 mod attachment;
 mod bodies;
@@ -16,6 +17,7 @@ mod expiry;
 mod owner;
 mod rot;
 mod tree;
+mod turns;
 
 pub(super) use rot::COVERED_AFTER_US;
 pub(super) use tree::compare;
@@ -30,6 +32,7 @@ use bodies::Bodies;
 use expiry::Expiry;
 use owner::Owner;
 use rot::Rot;
+use turns::Turns;
 
 /// All of them.
 pub(super) struct Checks {
@@ -39,6 +42,7 @@ pub(super) struct Checks {
     pub(super) expiry: Expiry,
     pub(super) rot: Rot,
     pub(super) bodies: Bodies,
+    pub(super) turns: Turns,
     /// Wall clock at each createSession, ms.
     pub(super) sessions_made: Vec<i64>,
 }
@@ -53,6 +57,7 @@ impl Checks {
             expiry: Expiry::default(),
             rot: Rot::default(),
             bodies: Bodies::default(),
+            turns: Turns::default(),
             sessions_made: Vec::new(),
         }
     }
@@ -64,6 +69,7 @@ impl Checks {
         self.bodies.recovered(recovered);
         self.expiry.recovered();
         self.owner.recovered();
+        self.turns.recovered();
         Ok(())
     }
 
