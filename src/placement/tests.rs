@@ -54,7 +54,10 @@ impl Sockets for Net {
 
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         self.reads.push(id);
-        let kernel = self.open.get_mut(&id).expect("nobody reads a closed socket");
+        let kernel = self
+            .open
+            .get_mut(&id)
+            .expect("nobody reads a closed socket");
         let n = buffer.len().min(kernel.inbound.len());
         for (to, from) in buffer.iter_mut().zip(kernel.inbound.drain(..n)) {
             *to = from;
@@ -68,7 +71,10 @@ impl Sockets for Net {
     }
 
     fn write(&mut self, id: SocketId, bytes: &[u8]) -> Wrote {
-        let kernel = self.open.get_mut(&id).expect("nobody writes to a closed socket");
+        let kernel = self
+            .open
+            .get_mut(&id)
+            .expect("nobody writes to a closed socket");
         let n = bytes.len().min(kernel.window);
         if kernel.gone {
             return Wrote::Gone;

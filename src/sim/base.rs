@@ -4,8 +4,8 @@
 use super::disk::SimStorage;
 use super::outcome::{Counters, Options};
 use super::transcript::Transcript;
-use crate::log::storage::Storage;
 use crate::log::SyncTicket;
+use crate::log::storage::Storage;
 use crate::member::jobs::Job;
 use crate::types::{Now, Tick, WallMs};
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 
 use super::base::{Base, DISK, Event};
 use super::checks::Checks;
-use super::host::{Host, SEGMENT};
+use super::config::SEGMENT;
+use super::host::Host;
 
 /// The first fault comes in a while.
 pub(super) fn begin(base: &mut Base) {
@@ -21,8 +22,12 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &Checks) {
     base.at(delay, Event::Fault);
     if base.options.shards > 0 && base.rng.bool() {
         base.counters.stalls += 1;
-        let shard = base.rng.usize(0..usize::from(base.options.shards));
-        host.hold(shard, base.now_us + base.rng.u64(1_000..1_500_000));
+        let core = base.rng.usize(0..usize::from(base.options.shards));
+        host.hold(core, base.now_us + base.rng.u64(1_000..1_500_000));
+    }
+    if base.rng.u32(0..4) == 0 {
+        base.counters.pauses += 1;
+        host.pause(base.now_us + base.rng.u64(1_000..3_000_000));
     }
     match base.rng.u32(0..10) {
         0..6 => crash_soon(base),

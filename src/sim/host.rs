@@ -3,75 +3,91 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::base::{Base, Event, TICK_MS, WALL};
+use super::base::{Base, Event, WALL};
 use super::checks::{self, Checks};
-use super::machine::{Machine, MachineConfig};
-use super::network::{Connection, Network};
+use super::config::machine_config;
+use super::disk::SimStorage;
+use super::machine::Machine;
+use super::network::{Edge, Network};
+use super::sockets::{KernelSockets, address};
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::storage::Storage;
-use crate::log::{LogConfig, RecoveryError, Scan, SpareJob};
-use crate::member::{MemberConfig, StartError};
+use crate::log::{RecoveryError, Scan, SyncOutcome};
+use crate::member::jobs::{Done, Job, JobQueue};
+use crate::member::{Member, StartError};
 use crate::messages::ToShards;
-use crate::pipeline::PipelineConfig;
-use crate::placement::{CatchUp, RingLimits};
-use crate::shard::ShardConfig;
+use crate::pipeline::Fatal;
+use crate::placement::{Served, ServingCore, Turned};
 use crate::snapshot::{self, SnapError};
-use crate::tree::{Rules, Tree};
+use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ErrorCode, Now, OpCode, Position, SessionId, ShardId, WallMs, Zxid};
+use crate::types::{ErrorCode, Now, OpCode, Position, SessionId, Tick, WallMs, Zxid};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
-pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
-/// Size of a segment of the log, bytes.
-pub(super) const SEGMENT: u64 = 64 << 10;
-/// What a catch-up reads at once, bytes.
-const READ_MAX: u64 = 20_000;
+/// How often a core that has nothing to do looks at its timers, µs.
+const TICK_US: u64 = 10_000;
+/// Connections that the ordering core accepts in one turn.
+const ACCEPTS: usize = 8;
 
-/// What the kernel has for a shard.
-pub(super) enum Arrived {
-    Bytes(Vec<u8>),
-    End,
+/// What a core finds at its next look besides its kernel.
+enum Letter {
+    /// A connection that somebody else has accepted.
+    Connection(usize),
+    Synced {
+        outcome: SyncOutcome,
+        here: bool,
+    },
+    Done(Done<SimStorage>),
 }
 
-impl Machine {
-    fn arrive(&mut self, to: &mut Connection, arrived: Arrived, now: Now) {
-        match (arrived, to.conn) {
-            (_, None) => {}
-            (Arrived::Bytes(bytes), Some(conn)) => self.receive(to.shard, conn, &bytes, now),
-            (Arrived::End, Some(conn)) => {
-                to.conn = None;
-                self.closed(to.shard, conn, now);
-            }
-        }
-    }
+/// What the driver of one core keeps.
+#[derive(Default)]
+struct Core {
+    /// When the next turn comes, µs.
+    due_at: Option<u64>,
+    /// Until when it is held still, µs.
+    held_until: u64,
+    /// A sync runs on it.
+    is_syncing: bool,
+    letters: VecDeque<Letter>,
+    /// When the turn before began, µs.
+    last_turn: u64,
+    next_tick: u64,
+    /// No descriptor was left: the core tries again at its next tick.
+    exhausted: bool,
+    /// At the ordering core: the listening socket may have connections.
+    listener_ready: bool,
 }
 
-/// The member, if it runs, and what its cores have before them.
+/// The member, if it runs, and what its cores have before them. Cores that serve come first; with
+/// shards the last one orders.
 pub(super) struct Host {
     pub(super) member: Option<Machine>,
     /// Where the history begins.
     pub(super) start: Zxid,
-    /// Until when each shard is held still, µs; what reaches it meanwhile waits in the kernel.
-    held_until: Vec<u64>,
-    kernel: Vec<Vec<(usize, Arrived)>>,
-    shard_due: Vec<bool>,
-    turn_due: bool,
-    helper_free_us: u64,
+    cores: Vec<Core>,
+    /// A sync is under way.
+    is_syncing: bool,
+    /// Until when each queue of background work is busy, µs.
+    queues: [u64; 3],
 }
 
 impl Host {
     pub(super) fn new(shards: u16, start: Zxid) -> Host {
+        let cores = if shards == 0 { 1 } else { shards + 1 };
         Host {
             member: None,
             start,
-            held_until: vec![0; usize::from(shards)],
-            kernel: (0..shards).map(|_| Vec::new()).collect(),
-            shard_due: vec![false; usize::from(shards)],
-            turn_due: false,
-            helper_free_us: 0,
+            cores: (0..cores).map(|_| Core::default()).collect(),
+            is_syncing: false,
+            queues: [0; 3],
         }
+    }
+
+    /// The core that orders, which also accepts.
+    fn ordering(&self) -> u16 {
+        self.cores.len() as u16 - 1
     }
 
     // ---- starts and deaths ----
@@ -158,11 +174,9 @@ impl Host {
         self.member = Some(member);
         self.compare_tree(checks)?;
         survives_a_power_cut(end, base)?;
-        base.at(10_000, Event::Tick);
-        for shard in 0..base.options.shards {
-            base.at(10_000, Event::ShardTick(shard));
+        for core in 0..self.cores.len() as u16 {
+            self.turn_soon(core, base);
         }
-        self.turn_soon(base);
         Ok(())
     }
 
@@ -176,11 +190,9 @@ impl Host {
         self.count_feeds(base);
         self.member = None;
         base.incarnation += 1;
-        self.turn_due = false;
-        self.shard_due.fill(false);
-        self.held_until.fill(0);
-        self.kernel.iter_mut().for_each(Vec::clear);
-        self.helper_free_us = 0;
+        self.cores.fill_with(Core::default);
+        self.is_syncing = false;
+        self.queues = [0; 3];
         let power_cut = base.rng.u32(0..10) < 7;
         base.counters.power_cuts += u64::from(power_cut);
         base.counters.kills += u64::from(!power_cut);
@@ -202,7 +214,12 @@ impl Host {
     }
 
     /// A clean stop, or, of an idle member, a power cut.
-    pub(super) fn stop(&mut self, idle: bool, base: &mut Base) -> Result<(), String> {
+    pub(super) fn stop(
+        &mut self,
+        idle: bool,
+        base: &mut Base,
+        network: &mut Network,
+    ) -> Result<(), String> {
         self.count_feeds(base);
         let member = self.member.take().ok_or("no member to stop")?;
         if !(idle && base.rng.bool()) {
@@ -212,6 +229,8 @@ impl Host {
             }
         }
         base.incarnation += 1;
+        self.cores.fill_with(Core::default);
+        network.process_died(base);
         Ok(())
     }
 
@@ -227,10 +246,7 @@ impl Host {
             return self.die(base, network, checks);
         }
         match outcome {
-            Ok(()) => {
-                self.turn_soon(base);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(e) if base.sync_has_failed() => {
                 base.note(e.as_bytes());
                 self.die(base, network, checks)
@@ -270,65 +286,83 @@ impl Host {
         checks.bodies.observe(member.tree().last_zxid(), root)
     }
 
-    /// A shard is held still for a time.
-    pub(super) fn hold(&mut self, shard: usize, until_us: u64) {
-        self.held_until[shard] = until_us.max(self.held_until[shard]);
+    /// A core is held still for a time.
+    pub(super) fn hold(&mut self, core: usize, until_us: u64) {
+        let held = &mut self.cores[core].held_until;
+        *held = until_us.max(*held);
+    }
+
+    /// All cores are held still for a time, as when the process is stopped.
+    pub(super) fn pause(&mut self, until_us: u64) {
+        (0..self.cores.len()).for_each(|core| self.hold(core, until_us));
     }
 
     /// Nobody is held still any more.
     pub(super) fn calm_down(&mut self, base: &mut Base) {
-        self.held_until.fill(0);
-        self.shard_due.fill(false);
-        if self.member.is_some() {
-            (0..base.options.shards).for_each(|shard| self.shard_soon(shard, base));
+        for core in 0..self.cores.len() as u16 {
+            let own = &mut self.cores[usize::from(core)];
+            own.held_until = 0;
+            own.due_at = None;
+            if self.member.is_some() {
+                self.turn_soon(core, base);
+            }
         }
     }
 
-    fn is_held(&self, shard: u16, base: &Base) -> bool {
-        self.held_until[usize::from(shard)] > base.now_us
-    }
-
-    /// Inline the member reads at once; a shard reads at its next turn.
-    pub(super) fn arrive(
-        &mut self,
-        connection: usize,
-        arrived: Arrived,
-        base: &mut Base,
-        network: &mut Network,
-    ) {
-        let to = &mut network.connections[connection];
-        let shard = to.shard;
-        if base.options.shards > 0 {
-            self.kernel[usize::from(shard)].push((connection, arrived));
-        } else if let Some(member) = &mut self.member {
-            member.arrive(to, arrived, base.now());
+    /// Sockets of every core, and writes that are under way: nothing is left when nobody is there.
+    pub(super) fn is_empty(&self, network: &Network) -> Result<(), String> {
+        let member = self.member.as_ref().ok_or("no member")?;
+        for (n, core) in (0..).zip(&member.serving) {
+            let (known, open) = (core.sockets(), network.sockets(n));
+            let connections = core.served.shard().stats().connections;
+            if (known, open, connections) != (0, 0, 0) {
+                return Err(format!(
+                    "nobody is connected, and core {n} has {known} sockets, its kernel {open}, \
+                     its shard {connections} connections"
+                ));
+            }
         }
-        if self.member.is_some() {
-            self.shard_soon(shard, base);
+        match member.in_flight() {
+            0 => Ok(()),
+            n => Err(format!(
+                "{n} credits were not given back: nothing is under way"
+            )),
         }
     }
 
-    // ---- turns ----
+    // ---- when a core makes a turn ----
 
-    fn turn_soon(&mut self, base: &mut Base) {
-        if !self.turn_due {
-            self.turn_due = true;
-            let delay = base.rng.u64(1..200);
-            base.at(delay, Event::Turn);
+    fn turn_soon(&mut self, core: u16, base: &mut Base) {
+        let delay = base.rng.u64(1..200);
+        self.turn_in(core, delay, base);
+    }
+
+    /// A turn in so many µs, unless one comes earlier.
+    fn turn_in(&mut self, core: u16, delay_us: u64, base: &mut Base) {
+        let own = &mut self.cores[usize::from(core)];
+        let at = (base.now_us + delay_us).max(own.held_until);
+        if own.due_at.is_none_or(|due| due > at) {
+            own.due_at = Some(at);
+            base.at_time(at, Event::Turn(core));
         }
     }
 
-    fn shard_soon(&mut self, shard: u16, base: &mut Base) {
-        if base.options.shards == 0 {
-            self.turn_soon(base);
-        } else if !std::mem::replace(&mut self.shard_due[usize::from(shard)], true) {
-            let free = self.held_until[usize::from(shard)].saturating_sub(base.now_us);
-            let delay = free + base.rng.u64(1..200);
-            base.at(delay, Event::ShardTurn(shard));
+    /// Cores to which the kernel has reported something make a turn.
+    pub(super) fn wake(&mut self, base: &mut Base, network: &mut Network) {
+        for core in 0..self.cores.len() as u16 {
+            if network.wakes(core) && self.member.is_some() {
+                self.turn_soon(core, base);
+            }
         }
     }
 
-    /// What happens inside the process.
+    fn tell(&mut self, core: u16, letter: Letter, base: &mut Base) {
+        self.cores[usize::from(core)].letters.push_back(letter);
+        self.turn_soon(core, base);
+    }
+
+    // ---- what happens inside the process ----
+
     pub(super) fn step(
         &mut self,
         event: Event,
@@ -336,257 +370,329 @@ impl Host {
         network: &mut Network,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        let now = base.now();
-        let outcome = match event {
-            Event::Turn => {
-                self.turn_due = false;
-                return self.turn(base, network, checks);
-            }
-            Event::ShardTurn(shard) => return self.shard_turn(shard, base, network, checks),
-            Event::ShardTick(shard) => {
-                base.at(10_000, Event::ShardTick(shard));
-                if !self.is_held(shard, base) {
-                    self.running().shard_tick(shard, now);
-                    self.shard_soon(shard, base);
-                }
-                return Ok(());
-            }
-            Event::Tick => {
-                let ticked = self.running().tick(now);
-                base.at(10_000, Event::Tick);
-                ticked.map_err(|e| e.to_string())
-            }
-            Event::CatchUp(order) => self.catch_up(order, base),
-            Event::Synced(ticket) => {
-                let done = ticket.run();
+        let ordering = self.ordering();
+        match event {
+            Event::Turn(core) => return self.turn(core, base, network, checks),
+            Event::Sync { ticket, here } => {
+                let outcome = ticket.run();
                 base.note(b"synced");
-                let outcome = self.running().member_mut().synced(done, now);
-                outcome.map_err(|e| e.to_string())
+                self.is_syncing = false;
+                self.cores[usize::from(ordering)].is_syncing = false;
+                self.tell(ordering, Letter::Synced { outcome, here }, base);
             }
-            Event::Spare(order) => self.spare(order, base),
-            Event::Snapshot(zxid) => return self.snapshot(zxid, base, network, checks),
-            Event::Remove(names) => {
-                for name in names {
-                    let _ = base.disk.remove(&name);
+            Event::Job(job) => {
+                let done = job.run(&base.disk, &base.disk);
+                match &done {
+                    Done::Snapshot(zxid, Ok((written, _))) => {
+                        base.counters.snapshots += 1;
+                        checks.bodies.observe(*zxid, written.root)?;
+                    }
+                    Done::Snapshot(..) if base.sync_has_failed() => {
+                        return self.die(base, network, checks);
+                    }
+                    Done::Snapshot(zxid, Err(e))
+                        if !(base.disk.crashed() || base.was_full && snap_is_full(e)) =>
+                    {
+                        return Err(format!("no snapshot of {zxid}: {e}"));
+                    }
+                    _ => {}
                 }
-                let _ = base.disk.sync_dir();
-                Ok(())
+                self.tell(ordering, Letter::Done(done), base);
             }
             _ => unreachable!("an event of the process"),
-        };
-        self.after_member(outcome, base, network, checks)
+        }
+        self.after_member(Ok(()), base, network, checks)
     }
 
     fn turn(
         &mut self,
+        core: u16,
         base: &mut Base,
         network: &mut Network,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        let mut said: Vec<ToShards> = Vec::new();
-        let outcome = self
-            .running()
-            .turn(base.now(), &mut |down| said.push(down.clone()));
+        let own = &mut self.cores[usize::from(core)];
+        if own.due_at != Some(base.now_us) {
+            return Ok(());
+        }
+        own.due_at = None;
+        if own.is_syncing {
+            return Ok(());
+        }
+        if own.held_until > base.now_us {
+            self.turn_in(core, 0, base);
+            return Ok(());
+        }
+        let tick = own.next_tick <= base.now_us;
+        if tick {
+            own.next_tick = base.now_us + TICK_US;
+        }
+        let mut said = Vec::new();
+        let (outcome, violation) = if base.options.shards > 0 && core == self.ordering() {
+            (self.order(tick, &mut said, base, network), Ok(()))
+        } else {
+            self.serve(core, tick, &mut said, base, network, checks)
+        };
+        self.cores[usize::from(core)].last_turn = base.now_us;
         for down in &said {
             checks.observe(down, base.now_us, &mut base.counters)?;
         }
+        violation?;
         if outcome.is_err() || base.disk.crashed() {
-            return self.after_member(outcome.map_err(|e| e.to_string()), base, network, checks);
+            let outcome = outcome.map(drop).map_err(|e| e.to_string());
+            return self.after_member(outcome, base, network, checks);
         }
-        self.begin_syncs(base);
-        if base.disk.crashed() {
-            return self.die(base, network, checks);
+        if outcome.unwrap_or(false) || !network.kernels[usize::from(core)].edges.is_empty() {
+            self.turn_soon(core, base);
         }
-        self.begin_jobs(base);
-        for shard in 0..base.options.shards {
-            if self.running().has_mail(shard) {
-                self.shard_soon(shard, base);
+        let next_tick = self.cores[usize::from(core)].next_tick;
+        self.turn_in(core, next_tick.saturating_sub(base.now_us), base);
+        if core == self.ordering() {
+            self.begin_sync(base);
+            self.begin_jobs(base);
+            if base.rng.u32(0..50) == 0 {
+                self.remember_body(checks)?;
             }
-        }
-        if base.rng.u32(0..50) == 0 {
-            self.remember_body(checks)?;
-        }
-        self.outputs(base, network, checks)
-    }
-
-    fn begin_syncs(&mut self, base: &mut Base) {
-        while let Some(ticket) = self.running().member_mut().poll_sync() {
-            let slow = base.rng.u32(0..40) == 0;
-            let delay = match slow {
-                true => base.rng.u64(5_000..120_000),
-                false => base.rng.u64(60..2_000),
-            };
-            base.at(delay, Event::Synced(ticket));
-        }
-    }
-
-    fn begin_jobs(&mut self, base: &mut Base) {
-        while let Some(order) = self.running().member_mut().poll_spare() {
-            let takes = base.rng.u64(500..30_000);
-            self.by_helper(takes, Event::Spare(order), base);
-        }
-        if let Some(zxid) = self.running().member_mut().poll_snapshot() {
-            let takes = base.rng.u64(1_000..50_000);
-            self.by_helper(takes, Event::Snapshot(zxid), base);
-        }
-        if let Some(order) = self.running().poll_catch_up() {
-            let takes = base.rng.u64(500..30_000);
-            self.by_helper(takes, Event::CatchUp(order), base);
-        }
-    }
-
-    /// What a shard's core does: takes batches, then what waited in the kernel, asks, speaks.
-    fn shard_turn(
-        &mut self,
-        shard: u16,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        self.shard_due[usize::from(shard)] = false;
-        if self.is_held(shard, base) {
-            self.shard_soon(shard, base);
-            return Ok(());
-        }
-        let now = base.now();
-        let arrived = std::mem::take(&mut self.kernel[usize::from(shard)]);
-        let member = self.running();
-        member
-            .shard_batches(shard, now)
-            .map_err(|e| e.to_string())?;
-        for (connection, arrived) in arrived {
-            member.arrive(&mut network.connections[connection], arrived, now);
-        }
-        if member.shard_turn(shard, now) {
-            self.turn_soon(base);
-        }
-        self.outputs(base, network, checks)
-    }
-
-    fn outputs(
-        &mut self,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        for shard in 0..base.options.shards.max(1) {
-            if base.options.shards == 0 || !self.is_held(shard, base) {
-                self.outputs_of(shard, base, network, checks)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn outputs_of(
-        &mut self,
-        shard: u16,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        while let Some(member) = &mut self.member {
-            let Some((conn, output)) = member.poll_output(shard, base.now()) else {
-                break;
-            };
-            let of = |c: &Connection| c.shard == shard && c.conn == Some(conn);
-            let Some(connection) = network.connections.iter().rposition(of) else {
-                continue;
-            };
-            if !output.bytes.is_empty() {
-                let session = network.connections[connection].session;
-                checks.attachment.answers(session, connection)?;
-                if !base.disk.outside_effect() {
-                    return self.die(base, network, checks);
-                }
-                base.note(&output.bytes);
-                answered(connection, &output.bytes, base.now_us, network, checks);
-                network.send_to_client(connection, output.bytes, base);
-            }
-            if output.close {
-                network.close_by_server(connection, base);
-            }
-        }
-        Ok(())
-    }
-
-    // ---- the helper thread ----
-
-    /// The helper thread works off its jobs one after the other.
-    fn by_helper(&mut self, takes_us: u64, event: Event, base: &mut Base) {
-        self.helper_free_us = self.helper_free_us.max(base.now_us) + takes_us;
-        base.at_time(self.helper_free_us, event);
-    }
-
-    fn catch_up(&mut self, order: CatchUp, base: &Base) -> Result<(), String> {
-        let log = snapshot::read_log(&base.disk, order.after, order.upto, READ_MAX);
-        let log = log.map_err(|e| format!("no catch-up of {order:?}: {e}"))?;
-        self.running().caught_up(order, log);
-        Ok(())
-    }
-
-    fn spare(&mut self, order: SpareJob, base: &Base) -> Result<(), String> {
-        let made = order.fulfil(&base.disk);
-        let outcome = self.running().member_mut().spare_made(made, base.now());
-        outcome.map_err(|e| e.to_string())
-    }
-
-    /// Makes a snapshot, purges older ones, removes segments.
-    fn snapshot(
-        &mut self,
-        zxid: Zxid,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        let made = snapshot::make(&base.disk, &base.disk, zxid);
-        let purged = made.as_ref().ok().map(|_| snapshot::purge(&base.disk, 3));
-        let unneeded = purged.and_then(Result::ok).flatten();
-        let remove = self.running().snapshot_made(made.as_ref().ok(), unneeded);
-        if !remove.is_empty() {
-            self.by_helper(100, Event::Remove(remove), base);
-        }
-        match made {
-            Ok(written) => {
-                base.counters.snapshots += 1;
-                checks.bodies.observe(zxid, written.root)?;
-            }
-            Err(_) if base.sync_has_failed() => return self.die(base, network, checks),
-            Err(e) if !(base.disk.crashed() || base.was_full && snap_is_full(&e)) => {
-                return Err(format!("no snapshot of {zxid}: {e}"));
-            }
-            Err(_) => {}
         }
         self.after_member(Ok(()), base, network, checks)
     }
+
+    /// A core that serves; inline it orders too. True if there is more to do at once.
+    fn serve(
+        &mut self,
+        core: u16,
+        tick: bool,
+        said: &mut Vec<ToShards>,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> (Result<bool, Fatal>, Result<(), String>) {
+        let now = base.now();
+        let own = &mut self.cores[usize::from(core)];
+        let serving = &mut self.member.as_mut().expect("its own event").serving[usize::from(core)];
+        look(core, own, tick, serving, base, network, checks);
+        let mut sockets = KernelSockets {
+            core,
+            base,
+            network,
+            checks,
+            exhausted: false,
+            violation: Ok(()),
+        };
+        let mut observe = |down: &ToShards| said.push(down.clone());
+        let letters = std::mem::take(&mut own.letters);
+        let turn = || -> Result<Turned, Fatal> {
+            for letter in letters {
+                read_letter(letter, serving, &mut sockets, &mut observe, now)?;
+            }
+            serving.turn(tick, now, &mut sockets, &mut observe)
+        };
+        let turned = turn();
+        let (exhausted, violation) = (sockets.exhausted, sockets.violation);
+        own.exhausted |= exhausted;
+        if turned.as_ref().is_ok_and(|turned| turned.wake_ordering) {
+            self.turn_soon(self.ordering(), base);
+        }
+        (turned.map(|turned| turned.again), violation)
+    }
+
+    /// The core that orders for shards, and accepts for them. True if there is more to do at once.
+    fn order(
+        &mut self,
+        tick: bool,
+        said: &mut Vec<ToShards>,
+        base: &mut Base,
+        network: &mut Network,
+    ) -> Result<bool, Fatal> {
+        let mut woken = Vec::new();
+        let accepted = self.accept(tick, base, network);
+        let letters = std::mem::take(&mut self.cores.last_mut().expect("it orders").letters);
+        let member = self.member.as_mut().expect("its own event");
+        let core = member.ordering.as_mut().expect("with shards");
+        let now = base.now();
+        let turn = || -> Result<bool, Fatal> {
+            for letter in letters {
+                match letter {
+                    Letter::Synced { outcome, .. } => core.orderer.member.synced(outcome, now)?,
+                    Letter::Done(done) => drop(core.orderer.job_done(done, now)?),
+                    Letter::Connection(_) => unreachable!("this core serves nobody"),
+                }
+            }
+            if let Some(until) = accepted {
+                let pipeline = &mut core.orderer.member.pipeline;
+                pipeline.accepted_until(until, now.tick);
+            }
+            if tick {
+                core.orderer.member.tick(now)?;
+            }
+            let mut observe = |down: &ToShards| said.push(down.clone());
+            core.turn(now, &mut observe, &mut |shard| woken.push(shard.0))
+        };
+        let again = turn();
+        for shard in woken {
+            self.turn_soon(shard, base);
+        }
+        Ok(again? || self.cores.last().expect("it orders").listener_ready)
+    }
+
+    /// Hands who waits in the backlog to the shards. Once nobody does: whoever had come by the
+    /// returned moment was handed over.
+    fn accept(&mut self, tick: bool, base: &mut Base, network: &mut Network) -> Option<Tick> {
+        let ordering = self.ordering();
+        let own = &mut self.cores[usize::from(ordering)];
+        let kernel = &mut network.kernels[usize::from(ordering)];
+        own.listener_ready |= tick && std::mem::take(&mut own.exhausted);
+        own.listener_ready |= is_reported(&mut kernel.listener, own.last_turn, base);
+        let last_turn = own.last_turn;
+        for _ in 0..ACCEPTS {
+            let own = &mut self.cores[usize::from(ordering)];
+            if !own.listener_ready {
+                break;
+            }
+            if !base.calm && !network.backlog.is_empty() && base.rng.u32(0..60) == 0 {
+                base.counters.exhausted += 1;
+                (own.exhausted, own.listener_ready) = (true, false);
+                break;
+            }
+            match network.accept() {
+                None => own.listener_ready = false,
+                Some(Err(())) => {}
+                Some(Ok(connection)) => {
+                    let shard = base.rng.u16(0..ordering);
+                    self.tell(shard, Letter::Connection(connection), base);
+                }
+            }
+        }
+        let own = &self.cores[usize::from(ordering)];
+        (!own.listener_ready && !own.exhausted).then_some(Tick(last_turn / 1000))
+    }
+
+    // ---- the disk, and what runs beside the cores ----
+
+    /// Begins a sync if one is due, on the core that orders or beside it.
+    fn begin_sync(&mut self, base: &mut Base) {
+        let ordering = self.ordering();
+        let member = self.member.as_mut().expect("its own event").member_mut();
+        if self.is_syncing || !member.is_sync_due() {
+            return;
+        }
+        if base.rng.u32(0..6) == 0 {
+            self.turn_soon(ordering, base);
+            return;
+        }
+        let Some(ticket) = member.poll_sync() else {
+            return;
+        };
+        let takes = match base.rng.u32(0..40) {
+            0 => base.rng.u64(5_000..120_000),
+            _ => base.rng.u64(60..2_000),
+        };
+        let here = base.rng.bool();
+        base.counters.syncs_here += u64::from(here);
+        self.is_syncing = true;
+        self.cores[usize::from(ordering)].is_syncing = here;
+        base.at(takes, Event::Sync { ticket, here });
+    }
+
+    /// Each queue works off its jobs one after the other.
+    fn begin_jobs(&mut self, base: &mut Base) {
+        let member = self.member.as_mut().expect("its own event");
+        loop {
+            let job = match &mut member.ordering {
+                Some(core) => core.orderer.poll_job(),
+                None => member.member_mut().poll_job(),
+            };
+            let Some(job) = job else { break };
+            let takes = match &job {
+                Job::Snapshot { .. } => base.rng.u64(1_000..50_000),
+                Job::Remove(_) => 100,
+                Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
+            };
+            let busy = match job.queue() {
+                JobQueue::Spares => &mut self.queues[0],
+                JobQueue::Snapshots => &mut self.queues[1],
+                JobQueue::Reads => &mut self.queues[2],
+            };
+            *busy = (*busy).max(base.now_us) + takes;
+            base.at_time(*busy, Event::Job(job));
+        }
+    }
 }
 
-fn machine_config(base: &mut Base) -> MachineConfig {
-    let pipeline = PipelineConfig {
-        tick_time_ms: TICK_MS,
-        ..PipelineConfig::new(Rules::default())
-    };
-    let shard = ShardConfig {
-        tick_time_ms: TICK_MS,
-        session_timeout_min_ms: TIMEOUT_MIN_MS,
-        session_timeout_max_ms: TIMEOUT_MAX_MS,
-        in_flight_max: base.rng.usize(2..60),
-        ..ShardConfig::new(ShardId(0))
-    };
-    let member = MemberConfig {
-        pipeline,
-        log: LogConfig {
-            segment_bytes: SEGMENT,
-        },
-        snapshot_records: base.rng.u64(30..400),
-    };
-    MachineConfig {
-        member,
-        shard,
-        shards: base.options.shards,
-        limits: RingLimits {
-            entries: base.rng.u64(4..80),
-            bytes: base.rng.u64(10_000..100_000),
-        },
+/// Whether a core learns of something: always of what came before its last turn began, mostly of
+/// what came since.
+fn is_reported(at_us: &mut Option<u64>, last_turn: u64, base: &mut Base) -> bool {
+    let reported = at_us.is_some_and(|at| at <= last_turn || base.rng.u32(0..4) > 0);
+    if reported {
+        *at_us = None;
+    }
+    reported
+}
+
+/// A core that serves learns what its kernel has for it.
+fn look(
+    core: u16,
+    own: &mut Core,
+    tick: bool,
+    serving: &mut ServingCore<SimStorage>,
+    base: &mut Base,
+    network: &mut Network,
+    checks: &mut Checks,
+) {
+    let kernel = &mut network.kernels[usize::from(core)];
+    if is_reported(&mut kernel.listener, own.last_turn, base)
+        || tick && std::mem::take(&mut own.exhausted)
+    {
+        serving.listener_ready();
+    }
+    let mut later = Vec::new();
+    for edge in std::mem::take(&mut kernel.edges) {
+        // A newer edge of a socket does not come before an older one.
+        let behind = later.iter().any(|of: &Edge| of.socket == edge.socket);
+        if behind || !is_reported(&mut Some(edge.at_us), own.last_turn, base) {
+            later.push(edge);
+            continue;
+        }
+        serving.socket_event(edge.socket, edge.readable, edge.writable, edge.ended);
+        let of = &network.connections[edge.connection];
+        if edge.readable && of.lone && of.has_request() && of.is_idle() {
+            checks.turns.waits(core, edge.connection);
+        }
+    }
+    network.kernels[usize::from(core)].edges = later;
+}
+
+/// A letter at a core that serves.
+fn read_letter(
+    letter: Letter,
+    serving: &mut ServingCore<SimStorage>,
+    sockets: &mut KernelSockets<'_>,
+    observe: &mut impl FnMut(&ToShards),
+    now: Now,
+) -> Result<(), Fatal> {
+    match letter {
+        Letter::Connection(connection) => {
+            let id = serving.adopt(address(connection), now);
+            let now_us = sockets.base.now_us;
+            sockets.network.open(connection, sockets.core, id, now_us);
+        }
+        Letter::Synced { outcome, here } => {
+            inline(serving).synced(outcome, now)?;
+            if here {
+                serving.answer(now, sockets, observe)?;
+            }
+        }
+        Letter::Done(done) => {
+            inline(serving).job_done(done, now)?;
+        }
+    }
+    Ok(())
+}
+
+fn inline(core: &mut ServingCore<SimStorage>) -> &mut Member<SimStorage> {
+    match &mut core.served {
+        Served::Inline(inline) => &mut inline.member,
+        Served::Replica(_) => unreachable!("a replica orders nothing"),
     }
 }
 
@@ -605,30 +711,6 @@ fn survives_a_power_cut(end: Position, base: &mut Base) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Notes the moment at which a ConnectResponse left.
-fn answered(
-    connection: usize,
-    bytes: &[u8],
-    now_us: u64,
-    network: &mut Network,
-    checks: &mut Checks,
-) {
-    let of = &mut network.connections[connection];
-    if of.answered || bytes.len() < 20 {
-        return;
-    }
-    of.answered = true;
-    let timeout = i32::from_be_bytes(bytes[8..12].try_into().expect("four bytes"));
-    let session = i64::from_be_bytes(bytes[12..20].try_into().expect("eight bytes"));
-    if timeout > 0 {
-        of.session = SessionId(session);
-        checks
-            .attachment
-            .attached(of.session, connection, of.first_xid);
-        checks.expiry.heard(of.session, timeout, now_us);
-    }
 }
 
 fn is_full(error: &StartError) -> bool {

@@ -11,8 +11,10 @@
 //! | `truth` | order of transactions, a model of the tree at every zxid |
 //! | `client` | one client: what it has asked, and what it can check by itself |
 //! | `checks` | the promises that are checked |
+//! | `config` | how a member is set up, with small bounds |
 //! | `machine` | a member in either placement |
-//! | `network` | connections, and bytes on their way |
+//! | `network` | connections, bytes on their way, the server's kernel |
+//! | `sockets` | what a core that serves sees of it |
 //! | `host` | starts, turns, background jobs and deaths of the process |
 //! | `operations` | what the clients do |
 //! | `faults` | what goes wrong, and when |
@@ -22,15 +24,18 @@
 mod base;
 mod checks;
 pub mod client;
+mod config;
 pub mod disk;
 mod faults;
 mod host;
+#[cfg(any())]
 pub mod instructions;
 mod machine;
 mod network;
 pub mod op;
 mod operations;
 mod outcome;
+mod sockets;
 mod transcript;
 pub mod truth;
 mod world;

@@ -43,6 +43,8 @@ pub(super) struct Connection {
     /// The session that the ConnectRequest presents, and the timeout that it would get, ms.
     pub(super) asks: Option<(SessionId, i32)>,
     pub(super) first_xid: i32,
+    /// The last request was sent when no other one was under way.
+    pub(super) lone: bool,
     /// The first bytes that the server sent.
     pub(super) head: Vec<u8>,
     to_server_at: u64,
@@ -151,6 +153,7 @@ impl Network {
             session: SessionId::NONE,
             asks,
             first_xid,
+            lone: false,
             head: Vec::new(),
             to_server_at: 0,
             to_client_at: 0,
@@ -273,6 +276,7 @@ impl Network {
     /// The client's end of the connection is closed; after a reset what was not read is lost.
     pub(super) fn closed_by_client(&mut self, connection: usize, reset: bool, now_us: u64) {
         let of = &mut self.connections[connection];
+        of.reads_again_at = 0;
         if of.place == Place::Gone || of.reset {
             return;
         }
@@ -348,7 +352,10 @@ impl Network {
 
     /// The connection that a core knows as `socket`.
     pub(super) fn socket(&self, core: u16, socket: SocketId) -> Option<usize> {
-        match self.kernels[usize::from(core)].sockets.get(socket.slot as usize)? {
+        match self.kernels[usize::from(core)]
+            .sockets
+            .get(socket.slot as usize)?
+        {
             Some((its, connection)) if *its == socket => Some(*connection),
             _ => None,
         }

@@ -109,6 +109,15 @@ pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
     }
 }
 
+/// A seeded getData or exists.
+pub fn random_read(rng: &mut fastrand::Rng) -> Op {
+    Op::Read {
+        path: random_path(rng),
+        exists: rng.bool(),
+        watch: rng.u32(0..8) == 0,
+    }
+}
+
 fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
     match rng.u32(0..6) {
         0 => "/".into(),

@@ -3,11 +3,13 @@
 use super::base::{Base, Event};
 use super::checks::Checks;
 use super::client::{Client, Phase};
-use super::host::{Host, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::network::Network;
-use super::op::{Op, random_op};
-use crate::shard::ClientAddress;
+use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
+use super::network::{Network, Place};
+use super::op::{Op, random_op, random_read};
 use crate::types::Zxid;
+
+/// Requests under way of a client that sends as fast as it can.
+const FLOOD_MAX: usize = 200;
 
 /// The clients.
 pub(super) struct Operations {
@@ -17,15 +19,18 @@ pub(super) struct Operations {
     silent_until: Vec<u64>,
     /// The newest state shown to any client.
     shown: Zxid,
+    /// The client that sends as fast as it can, if there is one.
+    firehose: Option<usize>,
 }
 
 impl Operations {
-    pub(super) fn new(clients: usize) -> Operations {
+    pub(super) fn new(clients: usize, firehose: bool) -> Operations {
         Operations {
             clients: (0..clients).map(Client::new).collect(),
             current: vec![None; clients],
             silent_until: vec![0; clients],
             shown: Zxid::ZERO,
+            firehose: firehose.then_some(0),
         }
     }
 
@@ -56,24 +61,26 @@ impl Operations {
 
     // ---- what arrives ----
 
-    /// Bytes of a client have reached the server's kernel; `whole`: with them a whole request.
+    /// A whole request of a client has reached the server's kernel.
     pub(super) fn reached_server(
         &mut self,
         connection: usize,
-        whole: bool,
         now_us: u64,
         network: &mut Network,
         checks: &mut Checks,
     ) {
         let of = &mut network.connections[connection];
-        let client = &self.clients[of.client];
-        if let Some((session, timeout_ms)) = of.asks.take_if(|_| whole) {
-            checks.expiry.asked(session, timeout_ms, now_us);
+        let Some(id) = of.client else { return };
+        let (client, expiry) = (&self.clients[id], &mut checks.expiry);
+        if let Some((session, timeout_ms)) = of.asks.take() {
+            expiry.asked(session, timeout_ms, now_us);
+            expiry.heard(session, timeout_ms, now_us);
+            expiry.waits(connection, session, now_us);
         }
-        let counts = whole && of.answered && !client.is_closing();
-        if counts && self.current[of.client] == Some(connection) {
-            let (session, timeout_ms) = (client.session, client.timeout_ms);
-            checks.expiry.heard(session, timeout_ms, now_us);
+        let counts = of.answered && !client.is_closing();
+        if counts && self.current[id] == Some(connection) {
+            expiry.heard(client.session, client.timeout_ms, now_us);
+            expiry.waits(connection, client.session, now_us);
         }
     }
 
@@ -87,8 +94,10 @@ impl Operations {
         checks: &mut Checks,
     ) -> Result<(), String> {
         let of = &network.connections[connection];
-        let id = of.client;
-        if !of.heard || self.current[id] != Some(connection) {
+        let Some(id) = of.client.filter(|_| of.heard) else {
+            return Ok(());
+        };
+        if self.current[id] != Some(connection) {
             return Ok(());
         }
         let client = &mut self.clients[id];
@@ -126,9 +135,10 @@ impl Operations {
     pub(super) fn close_at_client(&mut self, connection: usize, network: &mut Network) {
         let of = &mut network.connections[connection];
         of.heard = false;
-        if self.current[of.client] == Some(connection) {
-            self.current[of.client] = None;
-            let client = &mut self.clients[of.client];
+        let Some(id) = of.client else { return };
+        if self.current[id] == Some(connection) {
+            self.current[id] = None;
+            let client = &mut self.clients[id];
             if client.is_closing() && client.outstanding() == 0 {
                 client.forget_session();
             }
@@ -142,19 +152,24 @@ impl Operations {
         &mut self,
         id: usize,
         base: &mut Base,
-        host: &mut Host,
         network: &mut Network,
+        listens: bool,
     ) {
         let delay = match base.calm {
             true => 20_000,
+            false if self.firehose == Some(id) => base.rng.u64(200..2_000),
             false => base.rng.u64(500..12_000),
         };
         base.at(delay, Event::Step { client: id });
         if self.silent_until[id] > base.now_us {
             return;
         }
+        if listens && !base.calm && base.rng.u32(0..200) == 0 {
+            stranger(base, network);
+        }
         match self.clients[id].phase {
-            Phase::Offline => self.connect(id, base, host, network),
+            Phase::Offline if listens => self.connect(id, base, network),
+            Phase::Offline => {}
             Phase::Connecting => {
                 if base.rng.u32(0..60) == 0 {
                     self.hang_up(id, base, network);
@@ -165,16 +180,18 @@ impl Operations {
                     self.request(id, Op::Ping, base, network);
                 }
             }
-            Phase::Online => self.work(id, base, host, network),
+            Phase::Online if self.firehose == Some(id) => self.flood(id, base, network),
+            Phase::Online => self.work(id, base, network, listens),
         }
     }
 
-    fn work(&mut self, id: usize, base: &mut Base, host: &mut Host, network: &mut Network) {
+    fn work(&mut self, id: usize, base: &mut Base, network: &mut Network, listens: bool) {
         match base.rng.u32(0..1000) {
             0..8 => self.hang_up(id, base, network),
-            8..16 => self.move_elsewhere(id, base, host, network),
+            8..16 if listens => self.move_elsewhere(id, base, network),
             16..22 => self.request(id, Op::Close, base, network),
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
+            30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_closing() => {}
             _ => {
                 for _ in 0..base.rng.u32(0..4) {
@@ -187,21 +204,41 @@ impl Operations {
         }
     }
 
+    /// The client sends as fast as it can, and reads when it likes to.
+    fn flood(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        for _ in 0..base.rng.u32(1..32) {
+            if self.clients[id].outstanding() >= FLOOD_MAX {
+                break;
+            }
+            let op = match base.rng.u32(0..20) {
+                0..12 => Op::Ping,
+                12..19 => random_read(&mut base.rng),
+                _ => random_op(&mut base.rng, id),
+            };
+            self.request(id, op, base, network);
+        }
+        if base.rng.u32(0..100) == 0 {
+            self.read_later(id, base, network);
+        }
+    }
+
+    /// The client reads nothing for a while.
+    fn read_later(&self, id: usize, base: &mut Base, network: &mut Network) {
+        if let Some(connection) = self.current[id] {
+            let until = base.now_us + base.rng.u64(0..400_000);
+            network.connections[connection].reads_again_at = until;
+        }
+    }
+
     /// The client opens a second connection and forgets the first, requests under way.
-    fn move_elsewhere(
-        &mut self,
-        id: usize,
-        base: &mut Base,
-        host: &mut Host,
-        network: &mut Network,
-    ) {
+    fn move_elsewhere(&mut self, id: usize, base: &mut Base, network: &mut Network) {
         base.counters.steals += 1;
         for _ in 0..base.rng.u32(1..4) {
             let op = random_op(&mut base.rng, id);
             self.request(id, op, base, network);
         }
         let old = self.current[id];
-        self.connect(id, base, host, network);
+        self.connect(id, base, network);
         if let Some(old) = old {
             self.keep_asking(old, base, network);
         }
@@ -211,26 +248,16 @@ impl Operations {
         let Some(connection) = self.current[id] else {
             return;
         };
-        if self.clients[id].is_closing() {
+        let client = &mut self.clients[id];
+        if client.is_closing() {
             return;
         }
-        let bytes = self.clients[id].send(op, self.shown);
+        network.connections[connection].lone = client.outstanding() == 0;
+        let bytes = client.send(op, self.shown);
         network.send_to_server(connection, bytes, base);
     }
 
-    fn connect(&mut self, id: usize, base: &mut Base, host: &mut Host, network: &mut Network) {
-        let Some(member) = &mut host.member else {
-            return;
-        };
-        let address = ClientAddress {
-            address: "127.0.0.1".into(),
-            port: 40_000 + id as u16,
-        };
-        let shard = match base.options.shards {
-            0 => 0,
-            n => base.rng.u16(0..n),
-        };
-        let conn = member.accept(shard, address, base.now());
+    fn connect(&mut self, id: usize, base: &mut Base, network: &mut Network) {
         let timeout = base.rng.i32(100..2_500);
         let client = &mut self.clients[id];
         let asks = (
@@ -238,7 +265,7 @@ impl Operations {
             timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS),
         );
         let bytes = client.connect(timeout);
-        let connection = network.connect(id, shard, conn, client.first_xid, asks);
+        let connection = network.connect(Some(id), client.first_xid, Some(asks), base);
         self.current[id] = Some(connection);
         network.send_to_server(connection, bytes, base);
     }
@@ -256,13 +283,47 @@ impl Operations {
             base.counters.stale_requests += 1;
             network.trail_to_server(connection, bytes, base);
         }
+        if base.rng.bool() {
+            network.close_by_client(connection, false, base);
+        }
     }
 
     fn hang_up(&mut self, id: usize, base: &mut Base, network: &mut Network) {
         base.counters.disconnects += 1;
         self.clients[id].disconnected();
         if let Some(connection) = self.current[id].take() {
-            network.close_by_client(connection, base);
+            let reset = base.rng.u32(0..4) == 0;
+            base.counters.resets += u64::from(reset);
+            network.close_by_client(connection, reset, base);
         }
+    }
+
+    /// Everybody hangs up.
+    pub(super) fn leave(&mut self, base: &mut Base, network: &mut Network) {
+        self.current.fill(None);
+        for connection in 0..network.connections.len() {
+            if network.connections[connection].place != Place::Gone {
+                network.close_by_client(connection, false, base);
+            }
+        }
+    }
+}
+
+/// Somebody connects who speaks no ZooKeeper, or says nothing.
+fn stranger(base: &mut Base, network: &mut Network) {
+    let connection = network.connect(None, 0, None, base);
+    let said: &[u8] = match base.rng.u32(0..6) {
+        0 => b"ruok",
+        1 => b"sr",
+        2 => b"\xff\xf4\xff\xfd\x06",
+        3 => b"\0\0\0\0",
+        4 => b"\x7f\xff\xff\xff",
+        _ => b"",
+    };
+    if !said.is_empty() {
+        network.send_to_server(connection, said.to_vec(), base);
+    }
+    if base.rng.bool() {
+        network.close_by_client(connection, base.rng.bool(), base);
     }
 }

@@ -63,9 +63,7 @@ impl KernelSockets<'_> {
             let (session, first_xid) = (of.session, of.first_xid);
             let attachment = &mut self.checks.attachment;
             attachment.attached(session, connection, first_xid);
-            self.checks
-                .expiry
-                .heard(session, timeout, self.base.now_us);
+            self.checks.expiry.heard(session, timeout, self.base.now_us);
         }
     }
 }
@@ -136,7 +134,9 @@ impl Sockets for KernelSockets<'_> {
     fn close(&mut self, id: SocketId) {
         if let Some(connection) = self.connection(id, "closes") {
             self.checks.turns.gone(self.core, connection);
-            self.checks.expiry.nothing_waits(connection, self.base.now_us);
+            self.checks
+                .expiry
+                .nothing_waits(connection, self.base.now_us);
             self.network.close(connection, self.base);
         }
     }

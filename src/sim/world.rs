@@ -3,9 +3,9 @@
 
 use super::base::{Base, Event, TICK_MS};
 use super::checks::{COVERED_AFTER_US, Checks};
+use super::config::size;
 use super::faults;
-use super::host::{Arrived, Host};
-use super::machine::Machine;
+use super::host::Host;
 use super::network::Network;
 use super::operations::Operations;
 use super::outcome::{Options, Outcome};
@@ -49,11 +49,20 @@ impl World {
             true => 2,
             false => rng.usize(2..7),
         };
+        let firehose = !options.short && rng.u32(0..5) == 0;
+        let buffers_max = match rng.bool() {
+            true => 1 << 20,
+            false => size(&mut rng, 64 << 10),
+        };
+        let cores = match options.shards {
+            0 => 1,
+            shards => shards + 1,
+        };
         World {
             base: Base::new(rng, options),
             host: Host::new(options.shards, start),
-            network: Network::default(),
-            operations: Operations::new(clients),
+            network: Network::new(cores, buffers_max),
+            operations: Operations::new(clients, firehose),
             checks: Checks::new(start),
         }
     }
@@ -107,30 +116,36 @@ impl World {
             checks,
         } = self;
         match event {
-            Event::ToServer {
-                connection,
-                bytes,
-                whole,
-            } => {
-                if host.member.is_some() && network.connections[connection].conn.is_some() {
-                    host.arrive(connection, Arrived::Bytes(bytes), base, network);
-                    operations.reached_server(connection, whole, base.now_us, network, checks);
-                    host.after_member(Ok(()), base, network, checks)?;
+            Event::ToServer { connection, bytes } => {
+                if network.receive(connection, &bytes, base.now_us) {
+                    operations.reached_server(connection, base.now_us, network, checks);
                 }
             }
-            Event::ToClient { connection, bytes } => {
-                operations.reach_client(connection, &bytes, base, network, checks)?;
+            Event::Window { connection } => {
+                if network.fill_window(connection, base.now_us) {
+                    operations.reached_server(connection, base.now_us, network, checks);
+                }
             }
-            Event::ClosedByServer { connection } => operations.close_at_client(connection, network),
-            Event::ClosedByClient { connection } => {
-                host.arrive(connection, Arrived::End, base, network);
+            Event::ToClient { connection } => match network.reach_client(connection, base) {
+                Some(bytes) if bytes.is_empty() => operations.close_at_client(connection, network),
+                Some(bytes) => {
+                    operations.reach_client(connection, &bytes, base, network, checks)?;
+                }
+                None => {}
+            },
+            Event::ClosedByClient { connection, reset } => {
+                if reset {
+                    checks.expiry.left(connection);
+                }
+                network.closed_by_client(connection, reset, base.now_us);
             }
-            Event::Step { client } => operations.step(client, base, host, network),
+            Event::Step { client } => operations.step(client, base, network, host.member.is_some()),
             Event::Fault => faults::strike(base, host, checks),
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
             event => host.step(event, base, network, checks)?,
         }
+        host.wake(base, network);
         Ok(())
     }
 
@@ -176,15 +191,10 @@ impl World {
             self.run_for(COVERED_AFTER_US + 50_000)?;
         }
         self.replicas_become_equal()?;
-        let in_flight = self.host.member.as_ref().map_or(0, Machine::in_flight);
-        if in_flight > 0 {
-            return Err(format!(
-                "{in_flight} credits were not given back: nothing is under way"
-            ));
-        }
+        self.everybody_leaves()?;
         let last = self.checks.truth.last();
         let idle = self.checks.rot.is_idle(self.base.now_us);
-        self.host.stop(idle, &mut self.base)?;
+        self.host.stop(idle, &mut self.base, &mut self.network)?;
         self.checks.rot.stopped(last);
         let base = &mut self.base;
         base.disk.restart(&mut base.rng, true);
@@ -202,6 +212,19 @@ impl World {
             )),
             None => Err("did not start after it was stopped".into()),
         }
+    }
+
+    /// Every way in which a connection can end has given back what it had.
+    fn everybody_leaves(&mut self) -> Result<(), String> {
+        self.operations.leave(&mut self.base, &mut self.network);
+        self.host.wake(&mut self.base, &mut self.network);
+        for _ in 0..20 {
+            if self.host.is_empty(&self.network).is_ok() {
+                break;
+            }
+            self.run_for(50_000)?;
+        }
+        self.host.is_empty(&self.network)
     }
 
     /// Whoever was held still or detached is soon where the others are.
