@@ -48,7 +48,17 @@ enum Stage {
     /// Fewer than four bytes so far.
     First(Vec<u8>, ClientAddress),
     Client(ConnId),
-    Closing,
+    Closing(ConnId),
+}
+
+impl Stage {
+    /// The shard's connection.
+    fn conn(&self) -> Option<ConnId> {
+        match *self {
+            Stage::First(..) => None,
+            Stage::Client(conn) | Stage::Closing(conn) => Some(conn),
+        }
+    }
 }
 
 /// One socket.
@@ -362,7 +372,7 @@ impl<S: Storage> ServingCore<S> {
                 }
             }
             // Only the last bytes matter; an error shows when they are written.
-            Stage::Closing => {}
+            Stage::Closing(_) => {}
         }
     }
 
@@ -457,7 +467,7 @@ impl<S: Storage> ServingCore<S> {
     /// The end of a socket, whatever the reason: the one place that gives back what it held.
     fn release(&mut self, id: SocketId, now: Now, sockets: &mut impl Sockets) {
         if let Some(record) = self.table.remove(id) {
-            if let Stage::Client(conn) = record.stage {
+            if let Some(conn) = record.stage.conn() {
                 self.by_conn.remove(&conn);
                 self.served.closed(conn, now);
             }
@@ -510,12 +520,12 @@ impl<S: Storage> ServingCore<S> {
         let Some(record) = self.table.get_mut(id) else {
             return;
         };
-        let Stage::Client(conn) = record.stage else {
+        let Some(conn) = record.stage.conn() else {
             return;
         };
         record.more_output = false;
         if self.served.shard().is_discarded(conn) {
-            self.release(id, now, sockets);
+            self.drive(id, OutletEvent::Discard, now, sockets);
             return;
         }
         if !record.outlet.is_idle() {
@@ -524,8 +534,7 @@ impl<S: Storage> ServingCore<S> {
         }
         let output = self.served.fetch_output(conn, now);
         if output.close {
-            record.stage = Stage::Closing;
-            self.by_conn.remove(&conn);
+            record.stage = Stage::Closing(conn);
             let until = now.tick.after(self.closing_ms);
             self.drive(id, OutletEvent::OfferLast(output.bytes), now, sockets);
             if self.table.get_mut(id).is_some() {
@@ -559,7 +568,7 @@ impl<S: Storage> ServingCore<S> {
         };
         let event = match sockets.write(id, record.outlet.rest()) {
             Wrote::Bytes(n) => {
-                if let Stage::Client(conn) = record.stage {
+                if let Some(conn) = record.stage.conn() {
                     self.served.sent(conn, n);
                 }
                 OutletEvent::Wrote(n)

@@ -3,21 +3,19 @@
 //!
 //! An executor is one thread with a glommio executor in it. It has queues with shares, which take
 //! two kinds of work from any thread: *jobs*, which may block and run one after the other, and
-//! *tasks*, which are asynchronous and run at the same time. What a queue takes is bounded; the
-//! caller keeps the work that it refuses.
+//! *tasks*, which are asynchronous and run at the same time. What a queue takes is bounded, and
+//! handing work over never waits.
 //!
-//! The shares of jobs are counted here and not by glommio: a queue of glommio's that sleeps loses
-//! its claim, and after each job the executor has to sleep for a moment so that I/O is looked at.
-
-#![allow(unused)]
+//! Between tasks glommio counts the shares. Between jobs they are counted here: after each job the
+//! executor has to sleep for a moment, because only then does it look at I/O, and a queue of
+//! glommio's that sleeps loses its claim.
 
 use super::bell::{Bell, Ear};
 use super::threads::{abort_on_panic, set_nice};
-use super::{Event, turn};
+use super::{Event, IO_MEMORY, turn};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -65,17 +63,16 @@ pub struct Executor {
 }
 
 struct Sender {
-    jobs: SyncSender<Job>,
-    tasks: SyncSender<Task>,
+    jobs: SyncSender<(Place, Job)>,
+    tasks: SyncSender<(Place, Task)>,
     waiting: Arc<AtomicUsize>,
     present: Arc<AtomicUsize>,
 }
 
 struct Intake {
-    jobs: Receiver<Job>,
-    tasks: Receiver<Task>,
-    waiting: Arc<AtomicUsize>,
-    present: Arc<AtomicUsize>,
+    queue: Queue,
+    jobs: Receiver<(Place, Job)>,
+    tasks: Receiver<(Place, Task)>,
 }
 
 /// A place in a bounded count, given back when dropped.
@@ -97,6 +94,23 @@ impl Drop for Place {
     }
 }
 
+fn channels(queue: Queue) -> (Sender, Intake) {
+    let (jobs, jobs_taken) = sync_channel(WAITING_MAX);
+    let (tasks, tasks_taken) = sync_channel(TASKS_MAX);
+    let sender = Sender {
+        jobs,
+        tasks,
+        waiting: Arc::default(),
+        present: Arc::default(),
+    };
+    let intake = Intake {
+        queue,
+        jobs: jobs_taken,
+        tasks: tasks_taken,
+    };
+    (sender, intake)
+}
+
 impl Executor {
     /// Starts the thread, with a name of at most 15 bytes and a niceness of its own. A panic in its
     /// work ends the process.
@@ -104,8 +118,38 @@ impl Executor {
     /// # Errors
     /// No thread, no descriptor, or io_uring is refused.
     pub fn start(name: &str, nice: i32, queues: &[Queue]) -> io::Result<Executor> {
-        let _ = (name, nice, queues);
-        todo!()
+        let (queues, intakes) = queues.iter().copied().map(channels).unzip();
+        let (bell, sent) = (Bell::new()?, Arc::new(AtomicUsize::new(0)));
+        let (executor_bell, executor_sent) = (bell.clone(), sent.clone());
+        let (tell, told) = sync_channel(1);
+        let work = move || {
+            set_nice(nice);
+            let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                .preempt_timer(Duration::from_secs(3600))
+                .io_memory(IO_MEMORY)
+                .make()
+                .map_err(|e| io::Error::other(e.to_string()));
+            let executor = match executor {
+                Ok(executor) => executor,
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            executor.run(async {
+                let ear = Ear::new(executor_bell);
+                match ear {
+                    Ok(ear) => {
+                        let _ = tell.send(Ok(()));
+                        serve(intakes, ear, &executor_sent).await;
+                    }
+                    Err(error) => drop(tell.send(Err(error))),
+                }
+            });
+        };
+        std::thread::Builder::new()
+            .name(name.into())
+            .spawn(|| abort_on_panic(work))?;
+        told.recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the executor has ended at once")))?;
+        Ok(Executor { queues, bell, sent })
     }
 
     /// Runs a job, which may block, behind the jobs that its queue has already taken.
@@ -113,8 +157,9 @@ impl Executor {
     /// # Errors
     /// [`Full`]: [`WAITING_MAX`] jobs wait there; the job is dropped.
     pub fn run(&self, queue: usize, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
-        let _ = (queue, job);
-        todo!()
+        let queue = &self.queues[queue];
+        let place = Place::take(&queue.waiting, WAITING_MAX)?;
+        self.hand_over(&queue.jobs, (place, Box::new(job)))
     }
 
     /// Starts a task, which must not block.
@@ -126,8 +171,148 @@ impl Executor {
         queue: usize,
         task: impl FnOnce() -> F + Send + 'static,
     ) -> Result<(), Full> {
-        let _ = (queue, task);
-        todo!()
+        let queue = &self.queues[queue];
+        let place = Place::take(&queue.present, TASKS_MAX)?;
+        self.hand_over(&queue.tasks, (place, Box::new(|| Box::pin(task()))))
+    }
+
+    /// The channel has room for every place that can be taken.
+    fn hand_over<T>(&self, channel: &SyncSender<T>, work: T) -> Result<(), Full> {
+        channel.try_send(work).map_err(|_| Full)?;
+        self.sent.fetch_add(1, Release);
+        self.bell.ring();
+        Ok(())
+    }
+}
+
+/// Takes what is sent: starts the tasks, and says to the worker that there are jobs.
+async fn serve(intakes: Vec<Intake>, mut ear: Ear, sent: &AtomicUsize) {
+    let mut tasks = Vec::new();
+    let mut jobs = Vec::new();
+    for Intake {
+        queue,
+        jobs: job,
+        tasks: task,
+    } in intakes
+    {
+        let shares = Shares::Static(queue.shares.max(1));
+        let handle =
+            glommio::executor().create_task_queue(shares, Latency::NotImportant, queue.name);
+        tasks.push((task, handle));
+        jobs.push((job, queue.shares));
+    }
+    let arrived = Rc::new(Event::default());
+    super::spawn(work_off(Jobs::new(jobs), arrived.clone()));
+    super::spawn(async {
+        loop {
+            sleep(HEARTBEAT).await;
+        }
+    });
+    let mut seen = 0;
+    loop {
+        ear.wait(|| sent.load(Acquire) != seen).await;
+        seen = sent.load(Acquire);
+        for (tasks, handle) in &tasks {
+            for (place, task) in tasks.try_iter() {
+                start(place, task, *handle);
+            }
+        }
+        arrived.notify();
+    }
+}
+
+fn start(place: Place, task: Task, queue: TaskQueueHandle) {
+    let run = async move {
+        task().await;
+        drop(place);
+    };
+    glommio::spawn_local_into(run, queue)
+        .expect("the queue was made by this executor and is never removed")
+        .detach();
+}
+
+async fn work_off(mut jobs: Jobs, arrived: Rc<Event>) {
+    loop {
+        let Some((queue, place, job)) = jobs.next() else {
+            arrived.wait().await;
+            continue;
+        };
+        drop(place);
+        let began = Instant::now();
+        job();
+        jobs.shares.charge(queue, began.elapsed());
+        // Tasks get their turn, and I/O is looked at.
+        turn().await;
+    }
+}
+
+/// The jobs of all queues.
+struct Jobs {
+    taken: Vec<Receiver<(Place, Job)>>,
+    /// The first of each queue; it still counts as waiting.
+    heads: Vec<Option<(Place, Job)>>,
+    shares: SharesUsed,
+}
+
+impl Jobs {
+    fn new(queues: Vec<(Receiver<(Place, Job)>, usize)>) -> Jobs {
+        let (taken, shares): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
+        Jobs {
+            heads: taken.iter().map(|_| None).collect(),
+            taken,
+            shares: SharesUsed::new(&shares),
+        }
+    }
+
+    fn next(&mut self) -> Option<(usize, Place, Job)> {
+        for (queue, head) in self.heads.iter_mut().enumerate() {
+            if head.is_none() {
+                *head = self.taken[queue].try_recv().ok();
+            }
+        }
+        let ready: Vec<bool> = self.heads.iter().map(Option::is_some).collect();
+        let queue = self.shares.choose(&ready)?;
+        let (place, job) = self.heads[queue].take()?;
+        Some((queue, place, job))
+    }
+}
+
+/// Which queue's turn it is: that which has used the least time for its shares. A queue that was
+/// empty saves nothing up.
+struct SharesUsed {
+    shares: Vec<usize>,
+    /// Nanoseconds by shares.
+    used: Vec<u128>,
+    was_ready: Vec<bool>,
+    /// The least that a queue with work had used when one was chosen last.
+    floor: u128,
+}
+
+impl SharesUsed {
+    fn new(shares: &[usize]) -> SharesUsed {
+        SharesUsed {
+            shares: shares.iter().map(|shares| (*shares).max(1)).collect(),
+            used: vec![0; shares.len()],
+            was_ready: vec![false; shares.len()],
+            floor: 0,
+        }
+    }
+
+    fn choose(&mut self, ready: &[bool]) -> Option<usize> {
+        for (queue, used) in self.used.iter_mut().enumerate() {
+            if ready[queue] && !self.was_ready[queue] {
+                *used = self.floor.max(*used);
+            }
+        }
+        self.was_ready.copy_from_slice(ready);
+        let queues = (0..ready.len()).filter(|queue| ready[*queue]);
+        let chosen = queues.min_by_key(|queue| self.used[*queue])?;
+        self.floor = self.used[chosen];
+        Some(chosen)
+    }
+
+    fn charge(&mut self, queue: usize, time: Duration) {
+        self.used[queue] += (time.as_nanos() << 10) / self.shares[queue] as u128;
     }
 }
 
@@ -183,5 +368,199 @@ impl Stream {
             }
         };
         within(time, drain).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream as Client};
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::channel;
+
+    fn executor(queues: usize) -> Executor {
+        let queue = Queue {
+            name: "test",
+            shares: 100,
+        };
+        Executor::start("test", 0, &vec![queue; queues]).unwrap()
+    }
+
+    /// A client, and the server's end of its connection.
+    fn connection() -> (Client, OwnedFd) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (client, server.into())
+    }
+
+    #[test]
+    fn jobs_of_a_queue_run_in_order_and_so_many_may_wait() {
+        let executor = executor(2);
+        let (release, held) = channel::<()>();
+        let (began, begun) = channel();
+        let (done, order) = channel();
+        let hold = move || {
+            began.send(()).unwrap();
+            held.recv().unwrap();
+        };
+        executor.run(0, hold).unwrap();
+        begun.recv().unwrap();
+        for job in 0..WAITING_MAX {
+            let done = done.clone();
+            executor.run(0, move || done.send(job).unwrap()).unwrap();
+        }
+        assert_eq!(executor.run(0, || {}), Err(Full));
+        assert_eq!(executor.run(1, || {}), Ok(()));
+        release.send(()).unwrap();
+        let all: Vec<usize> = order.iter().take(WAITING_MAX).collect();
+        assert!(all.is_sorted());
+        // The places are given back.
+        let again = done.clone();
+        executor.run(0, move || again.send(0).unwrap()).unwrap();
+        order.recv().unwrap();
+    }
+
+    #[test]
+    fn work_from_several_threads_is_done_while_the_executor_falls_asleep_and_wakes() {
+        const THREADS: usize = 3;
+        const JOBS: usize = 2_000;
+        let executor = executor(1);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let (done, answered) = channel();
+                    for job in 0..JOBS {
+                        let done = done.clone();
+                        let sent = match job % 2 {
+                            0 => executor.run(0, move || done.send(job).unwrap()),
+                            _ => executor.spawn(0, move || async move {
+                                done.send(job).unwrap();
+                            }),
+                        };
+                        sent.unwrap();
+                        assert_eq!(answered.recv(), Ok(job));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn tasks_run_at_the_same_time_and_so_many_may_be_there() {
+        let executor = executor(1);
+        let open = Arc::new(AtomicBool::new(false));
+        let (done, ended) = channel();
+        for _ in 0..TASKS_MAX {
+            let (open, done) = (open.clone(), done.clone());
+            let wait = move || async move {
+                while !open.load(Acquire) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                done.send(()).unwrap();
+            };
+            executor.spawn(0, wait).unwrap();
+        }
+        assert_eq!(executor.spawn(0, || async {}), Err(Full));
+        open.store(true, Release);
+        assert_eq!(ended.iter().take(TASKS_MAX).count(), TASKS_MAX);
+        // A place is given back after its task has ended.
+        let last = || executor.spawn(0, || async {});
+        while last() == Err(Full) {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_thread_has_its_name_and_its_niceness() {
+        let executor = Executor::start(
+            "snapshots",
+            7,
+            &[Queue {
+                name: "q",
+                shares: 1,
+            }],
+        )
+        .unwrap();
+        let (done, found) = channel();
+        let look = move || {
+            let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+            // SAFETY: the call takes no pointer; 0 is this thread for getpriority on Linux.
+            let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+            done.send((name, nice)).unwrap();
+        };
+        executor.run(0, look).unwrap();
+        assert_eq!(found.recv(), Ok(("snapshots\n".to_owned(), 7)));
+    }
+
+    #[test]
+    fn queues_get_time_by_their_shares_and_an_empty_one_saves_nothing_up() {
+        let mut shares = SharesUsed::new(&[300, 100]);
+        let mut runs = |ready: [bool; 2], turns: usize| {
+            let mut runs = [0; 2];
+            for _ in 0..turns {
+                let queue = shares.choose(&ready).unwrap();
+                shares.charge(queue, Duration::from_millis(2));
+                runs[queue] += 1;
+            }
+            runs
+        };
+        assert_eq!(runs([true, true], 400), [300, 100]);
+        assert_eq!(runs([true, false], 1000), [1000, 0]);
+        let [first, second] = runs([true, true], 400);
+        assert!((299..=301).contains(&first), "{first} and {second}");
+        assert_eq!(shares.choose(&[false, false]), None);
+    }
+
+    #[test]
+    fn a_stream_waits_for_a_slow_peer_and_is_given_up_in_time() {
+        const LEN: usize = 16 << 20;
+        let executor = executor(1);
+        let (mut reads, fd) = connection();
+        let write = move || async move {
+            let mut stream = Stream::adopt(fd);
+            stream.write_all(&vec![7; LEN]).await.unwrap();
+            stream.shutdown().await;
+            stream.drain(Duration::from_secs(10)).await;
+        };
+        executor.spawn(0, write).unwrap();
+        let (_silent, fd) = connection();
+        let (done, given_up) = channel();
+        let write = move || async move {
+            let mut stream = Stream::adopt(fd);
+            let bytes = vec![7; LEN];
+            let wrote = within(Duration::from_millis(20), stream.write_all(&bytes)).await;
+            done.send(wrote.is_none()).unwrap();
+        };
+        executor.spawn(0, write).unwrap();
+        assert_eq!(given_up.recv(), Ok(true));
+        let mut all = Vec::new();
+        assert_eq!(reads.read_to_end(&mut all).unwrap(), LEN);
+    }
+
+    #[test]
+    fn a_drained_stream_ends_in_order_though_bytes_were_left_unread() {
+        let executor = executor(1);
+        let (mut client, fd) = connection();
+        client.write_all(&[1; 100_000]).unwrap();
+        let (done, closed) = channel();
+        let answer = move || async move {
+            let mut stream = Stream::adopt(fd);
+            stream.write_all(b"imok").await.unwrap();
+            stream.shutdown().await;
+            stream.drain(Duration::from_secs(10)).await;
+            drop(stream);
+            done.send(()).unwrap();
+        };
+        executor.spawn(0, answer).unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "imok");
+        assert!(closed.try_recv().is_err());
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        closed.recv().unwrap();
+        assert!(client.take_error().unwrap().is_none());
     }
 }

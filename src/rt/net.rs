@@ -232,3 +232,93 @@ impl From<OwnedFd> for Socket {
         Socket(fd)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn anywhere() -> Bound {
+        bind("127.0.0.1:0".parse().unwrap(), 8).unwrap()
+    }
+
+    #[test]
+    fn a_port_is_bound_once_and_refuses_before_it_listens() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen().unwrap();
+        let second = bind(address, 8).and_then(|bound| bound.listen());
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _client = TcpStream::connect(address).unwrap();
+        drop(listener);
+        bind(address, 8).unwrap().listen().unwrap();
+    }
+
+    #[test]
+    fn accepted_and_dialled_sockets_do_not_block_or_delay_and_are_closed_in_children() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let listener = bound.listen().unwrap();
+        let dialled = Socket::dial(address).unwrap();
+        let Accepted::Connection(accepted, peer) = listener.accept() else {
+            panic!("a connection waits");
+        };
+        assert_eq!(peer, accepted.peer().unwrap());
+        for socket in [&dialled, &accepted] {
+            let fd = socket.as_raw_fd();
+            // SAFETY: the calls take no pointer.
+            let (status, flags) = unsafe {
+                (
+                    libc::fcntl(fd, libc::F_GETFL),
+                    libc::fcntl(fd, libc::F_GETFD),
+                )
+            };
+            assert_ne!(status & libc::O_NONBLOCK, 0);
+            assert_ne!(flags & libc::FD_CLOEXEC, 0);
+            assert!(socket2::SockRef::from(&socket.0).tcp_nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_dial_to_nobody_is_undecided_then_refused() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let outcome = Socket::dial(address).and_then(|socket| {
+            loop {
+                match socket.dial_outcome() {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                    outcome => return outcome,
+                }
+            }
+        });
+        assert_eq!(
+            outcome.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+    }
+
+    #[test]
+    fn refusals_say_whether_to_try_again() {
+        assert!(matches!(refusal(libc::EAGAIN), Accepted::Nobody));
+        for code in [
+            libc::ECONNABORTED,
+            libc::EINTR,
+            libc::EPERM,
+            libc::EHOSTUNREACH,
+        ] {
+            assert!(matches!(refusal(code), Accepted::Gone), "{code}");
+        }
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EBADF,
+            0,
+        ] {
+            assert!(matches!(refusal(code), Accepted::Exhausted), "{code}");
+        }
+    }
+}

@@ -21,9 +21,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests handed to the kernel at once. More are handed over in several pieces.
+/// Requests handed to the kernel at once; more go with the next waits, which do not sleep then.
 const SUBMISSIONS: u32 = 256;
-/// Completions that the kernel keeps without allocating memory for them.
+/// Completions that the kernel keeps without allocating memory for them, and without ending polls.
 const COMPLETIONS: u32 = 4096;
 
 /// What a socket is watched for; POLLHUP and POLLERR are always reported.
@@ -104,7 +104,7 @@ pub struct Ring {
     bell: Arc<Bell>,
     watches: Watches,
     listener: Option<Ticket>,
-    /// What did not fit into the submission queue: at most two requests for each watch and a sync.
+    /// For the next wait: at most two requests for each watch, and a sync.
     unsent: VecDeque<squeue::Entry>,
     /// The file is kept open until the sync is over.
     syncing: Option<FsFile>,
@@ -205,7 +205,11 @@ impl Ring {
         file.begin_writeback();
         self.syncs += 1;
         let sync = opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC);
-        self.push(sync.build().user_data(SYNC << 56 | low(self.syncs)));
+        let sync = sync.build().user_data(SYNC << 56 | low(self.syncs));
+        // SAFETY: a sync points to no memory, and `syncing` keeps its descriptor open.
+        if unsafe { self.uring.submission().push(&sync) }.is_err() {
+            self.unsent.push_front(sync);
+        }
         self.syncing = Some(file.clone());
     }
 
@@ -214,7 +218,7 @@ impl Ring {
         self.syncing.is_some()
     }
 
-    /// Hands what was asked for to the kernel, without waiting.
+    /// Hands what was asked for to the kernel, as far as there is room, without waiting.
     pub fn submit(&mut self) {
         self.fill_submissions();
         let outcome = self.uring.submit();
@@ -326,7 +330,8 @@ impl Ring {
             Owner::Listener | Owner::Doorbell => INPUT,
         };
         let poll = opcode::PollAdd::new(Fd(fd), events).multi(true);
-        self.push(poll.build().user_data(WATCH << 56 | ticket.bits()));
+        self.unsent
+            .push_back(poll.build().user_data(WATCH << 56 | ticket.bits()));
     }
 
     fn end_watch(&mut self, ticket: Ticket) {
@@ -338,7 +343,8 @@ impl Ring {
     /// Not by POLL_REMOVE: that leaves a poll request alone which is about to report.
     fn cancel(&mut self, ticket: Ticket) {
         let cancel = opcode::AsyncCancel::new(WATCH << 56 | ticket.bits());
-        self.push(cancel.build().user_data(CANCEL << 56 | ticket.bits()));
+        self.unsent
+            .push_back(cancel.build().user_data(CANCEL << 56 | ticket.bits()));
     }
 
     /// Completions were lost: which ones is not known. Every poll request is replaced by a new one,
@@ -363,22 +369,25 @@ impl Ring {
         }
     }
 
-    /// A full submission queue is handed over first; what still does not fit waits.
-    fn push(&mut self, entry: squeue::Entry) {
-        self.unsent.push_back(entry);
-        self.fill_submissions();
-        if !self.unsent.is_empty() {
-            self.submit();
-            self.fill_submissions();
-        }
-    }
-
+    /// Moves requests into the submission queue, but never more than there is room for their
+    /// completions: a multishot poll whose completion finds no room ends. Armed again at once, with
+    /// a socket that is always writable, it would find no room again, and so on for ever.
     fn fill_submissions(&mut self) {
+        let completions = self.uring.completion();
+        let room = completions.capacity() - completions.len();
+        drop(completions);
         let mut submissions = self.uring.submission();
-        while let Some(entry) = self.unsent.front() {
-            // SAFETY: polls, cancels and syncs point to no memory. The descriptors of polls and
-            // syncs are the caller's and are open at this time, or the kernel answers EBADF; the
-            // kernel takes a reference of its own when it takes the request.
+        if submissions.cq_overflow() {
+            return;
+        }
+        // A cancel has two completions: its own, and the last one of the poll request.
+        for _ in 0..room / 2 {
+            let Some(entry) = self.unsent.front() else {
+                return;
+            };
+            // SAFETY: polls and cancels point to no memory. A poll's descriptor is open, or was
+            // closed after its watch was forgotten: then the kernel answers EBADF or watches a
+            // stranger, until it comes to the cancel that follows; both are dropped unseen.
             if unsafe { submissions.push(entry) }.is_err() {
                 return;
             }
@@ -477,4 +486,532 @@ fn set_up(
         }
     }
     Err(RingError::SetUp(refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::storage::Storage;
+    use crate::rt::net::{self, Accepted};
+    use crate::rt::storage::FsStorage;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::net::UnixDatagram;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    /// Long enough for everything that these tests wait for, so that a failure ends.
+    const LONG: Option<Duration> = Some(Duration::from_secs(20));
+    const LOOK: Option<Duration> = Some(Duration::ZERO);
+    const BOTH: [Features; 2] = [Features::Auto, Features::Plain];
+
+    fn ring(features: Features) -> Ring {
+        Ring::new(features, Bell::new().unwrap()).unwrap()
+    }
+
+    /// A watched end of a connection, and a client at the other.
+    fn connection() -> (Socket, TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        (Socket::from(OwnedFd::from(server)), client)
+    }
+
+    /// Everything that has happened.
+    fn look(ring: &mut Ring) -> Vec<Happened> {
+        ring.wait(LOOK, || true);
+        std::iter::from_fn(|| ring.poll()).collect()
+    }
+
+    /// Waits until something has happened that is wanted.
+    fn wait_for(ring: &mut Ring, mut wanted: impl FnMut(&Happened) -> bool) {
+        for _ in 0..1000 {
+            ring.wait(LONG, || true);
+            let mut found = false;
+            while let Some(happened) = ring.poll() {
+                found |= wanted(&happened);
+            }
+            if found {
+                return;
+            }
+        }
+        panic!("it has not happened");
+    }
+
+    fn is_readable(happened: &Happened, wanted: u64) -> bool {
+        matches!(happened, Happened::Socket { key, readable: true, .. } if *key == Key(wanted))
+    }
+
+    /// The keys that are readable, and those that are writable, in order and once each.
+    fn keys(happened: &[Happened]) -> (Vec<u64>, Vec<u64>) {
+        let (mut readers, mut writers) = (Vec::new(), Vec::new());
+        for happened in happened {
+            let Happened::Socket {
+                key,
+                readable,
+                writable,
+                ..
+            } = happened
+            else {
+                continue;
+            };
+            readers.extend(readable.then_some(key.0));
+            writers.extend(writable.then_some(key.0));
+        }
+        for keys in [&mut readers, &mut writers] {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        (readers, writers)
+    }
+
+    #[test]
+    fn the_newest_mode_is_used_unless_only_old_features_are_allowed() {
+        assert_eq!(ring(Features::Plain).mode(), Mode::Plain);
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+        let version = (numbers.next().unwrap(), numbers.next().unwrap());
+        let expected = match version {
+            (0..=4, _) | (5, 0..=18) => Mode::Plain,
+            (5, _) | (6, 0) => Mode::Cooperative,
+            _ => Mode::Deferred,
+        };
+        assert_eq!(ring(Features::Auto).mode(), expected);
+    }
+
+    #[test]
+    fn readiness_is_said_once_for_each_time_that_it_begins() {
+        for features in BOTH {
+            let (mut ring, (socket, mut client)) = (ring(features), connection());
+            ring.watch(&socket, Key(7));
+            assert_eq!(keys(&look(&mut ring)), (vec![], vec![7]));
+            assert!(look(&mut ring).is_empty());
+            for _ in 0..3 {
+                client.write_all(b"hello").unwrap();
+                wait_for(&mut ring, |happened| is_readable(happened, 7));
+                assert!(look(&mut ring).is_empty());
+                assert_eq!(socket.receive(&mut [0; 9]).unwrap(), 5);
+                let nothing = socket.receive(&mut [0; 9]).unwrap_err();
+                assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_socket_becomes_writable_when_its_peer_has_read() {
+        for features in BOTH {
+            let (mut ring, (socket, mut client)) = (ring(features), connection());
+            ring.watch(&socket, Key(7));
+            look(&mut ring);
+            let mut sent = 0;
+            loop {
+                match socket.send(&[1; 1 << 16]) {
+                    Ok(n) => sent += n,
+                    Err(error) => break assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+            }
+            let (_, writers) = keys(&look(&mut ring));
+            assert!(writers.is_empty());
+            let reader = std::thread::spawn(move || {
+                client.read_exact(&mut vec![0; sent]).unwrap();
+                client
+            });
+            wait_for(&mut ring, |happened| {
+                matches!(
+                    happened,
+                    Happened::Socket {
+                        writable: true,
+                        ended: false,
+                        ..
+                    }
+                )
+            });
+            reader.join().unwrap();
+            socket.send(b"more").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_peer_is_said() {
+        for features in BOTH {
+            for reset in [false, true] {
+                let (mut ring, (socket, client)) = (ring(features), connection());
+                ring.watch(&socket, Key(7));
+                look(&mut ring);
+                if reset {
+                    Socket::from(OwnedFd::from(client)).reset_on_close();
+                } else {
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+                wait_for(&mut ring, |happened| {
+                    matches!(
+                        happened,
+                        Happened::Socket {
+                            readable: true,
+                            ended: true,
+                            ..
+                        }
+                    )
+                });
+                match socket.receive(&mut [0]) {
+                    Ok(n) => assert_eq!((n, reset), (0, false)),
+                    Err(e) => {
+                        assert_eq!((e.kind(), reset), (io::ErrorKind::ConnectionReset, true));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_forgotten_socket_though_its_completions_were_there() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            let (old, mut old_client) = connection();
+            let (new, mut new_client) = connection();
+            ring.watch(&old, Key(7));
+            look(&mut ring);
+            old_client.write_all(b"late").unwrap();
+            ring.wait(LONG, || true); // the completion is there, and nobody has looked at it
+            ring.forget(Key(7));
+            // The new socket has the same key and the same descriptor.
+            // SAFETY: the call takes no pointer; both descriptors are open and are this test's own.
+            unsafe { libc::dup2(new.as_raw_fd(), old.as_raw_fd()) };
+            let again = old;
+            ring.watch(&again, Key(7));
+            old_client.write_all(b"later").unwrap_or_default();
+            let mut seen = look(&mut ring);
+            seen.extend(look(&mut ring));
+            assert_eq!(keys(&seen), (vec![], vec![7]));
+            new_client.write_all(b"now").unwrap();
+            wait_for(&mut ring, |happened| is_readable(happened, 7));
+            let mut bytes = [0; 9];
+            assert_eq!(again.receive(&mut bytes).unwrap(), 3);
+            assert_eq!(&bytes[..3], b"now");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_socket_is_closed_in_order_or_reset_and_its_slot_comes_back() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            for round in 0..1_000 {
+                let (socket, mut client) = connection();
+                ring.watch(&socket, Key(7));
+                if round % 3 == 0 {
+                    look(&mut ring);
+                }
+                let reset = round % 2 == 0;
+                socket.send(b"bye").unwrap();
+                if reset {
+                    socket.reset_on_close();
+                }
+                ring.forget(Key(7));
+                drop(socket);
+                assert!(keys(&look(&mut ring)).1.is_empty());
+                let mut said = String::new();
+                match client.read_to_string(&mut said) {
+                    Ok(_) => assert!(said == "bye" && !reset),
+                    Err(e) => assert!(reset && e.kind() == io::ErrorKind::ConnectionReset),
+                }
+                look(&mut ring);
+                assert_eq!(ring.watches.len(), 1, "only the doorbell's is left");
+            }
+        }
+    }
+
+    #[test]
+    fn ten_thousand_sockets_ready_at_once_are_all_reported_through_a_small_queue() {
+        const SOCKETS: u64 = 10_000;
+        crate::rt::probe::open_files();
+        for features in BOTH {
+            let bell = Bell::new().unwrap();
+            let mut ring = Ring::with_sizes(features, bell, 8, 16).unwrap();
+            let names: Vec<_> = (0..SOCKETS).map(|_| abstract_name()).collect();
+            let bind = |name| Socket::from(OwnedFd::from(UnixDatagram::bind_addr(name).unwrap()));
+            let watched: Vec<Socket> = names.iter().map(bind).collect();
+            for (key, socket) in (0..).zip(&watched) {
+                ring.watch(socket, Key(key));
+            }
+            let all: Vec<u64> = (0..SOCKETS).collect();
+            let seen = look_until_quiet(&mut ring);
+            assert_eq!(keys(&seen), (vec![], all.clone()));
+            for some in names.chunks(100) {
+                let sender = UnixDatagram::unbound().unwrap(); // what one may have under way is bounded
+                for name in some {
+                    sender.send_to_addr(b"x", name).unwrap();
+                }
+            }
+            let seen = look_until_quiet(&mut ring);
+            assert_eq!(keys(&seen).0, all);
+            assert_eq!(ring.lost, 0);
+            for key in all {
+                ring.forget(Key(key));
+            }
+            look_until_quiet(&mut ring);
+            assert_eq!(ring.watches.len(), 1);
+        }
+    }
+
+    /// Everything that has happened, through a queue that does not hold it all at once.
+    fn look_until_quiet(ring: &mut Ring) -> Vec<Happened> {
+        let (mut all, mut quiet) = (Vec::new(), 0);
+        while quiet < 10 {
+            ring.wait(LOOK, || true);
+            quiet = if ring.unseen > 0 { 0 } else { quiet + 1 };
+            all.extend(std::iter::from_fn(|| ring.poll()));
+        }
+        all
+    }
+
+    fn abstract_name() -> std::os::unix::net::SocketAddr {
+        use std::os::linux::net::SocketAddrExt;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(
+            "ringkeeper {} {}",
+            std::process::id(),
+            NEXT.fetch_add(1, SeqCst)
+        );
+        std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap()
+    }
+
+    #[test]
+    fn lost_completions_are_made_good_by_asking_anew() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            let (first, mut client) = connection();
+            let (second, _second_client) = connection();
+            ring.watch(&first, Key(1));
+            ring.watch(&second, Key(2));
+            look(&mut ring);
+            client.write_all(b"lost").unwrap();
+            ring.forget(Key(2));
+            ring.wait(LONG, || true);
+            ring.unseen = 0;
+            // What the kernel would have reported is thrown away.
+            while ring.uring.completion().next().is_some() {}
+            ring.begin_anew();
+            let mut seen = look(&mut ring);
+            seen.extend(look(&mut ring));
+            assert_eq!(keys(&seen), (vec![1], vec![1]));
+            assert_eq!(ring.watches.len(), 2);
+            ring.forget(Key(1));
+            look(&mut ring);
+            look(&mut ring);
+            assert_eq!(ring.watches.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_doorbell_and_a_listener_whose_poll_the_kernel_has_ended_are_watched_again() {
+        for features in BOTH {
+            let bell = Bell::new().unwrap();
+            let mut ring = Ring::new(features, bell.clone()).unwrap();
+            let bound = net::bind("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+            let address = bound.address().unwrap();
+            let listener = bound.listen().unwrap();
+            ring.watch_listener(&listener);
+            look(&mut ring);
+            for (ticket, _) in ring.watches.all() {
+                ring.cancel(ticket);
+            }
+            look(&mut ring);
+            look(&mut ring);
+            let _client = TcpStream::connect(address).unwrap();
+            wait_for(&mut ring, |happened| matches!(happened, Happened::Listener));
+            bell.park();
+            bell.ring();
+            wait_for(&mut ring, |happened| matches!(happened, Happened::Doorbell));
+            ring.forget_listener();
+            look(&mut ring);
+            look(&mut ring);
+            assert_eq!(ring.watches.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_the_kernel_will_not_watch_is_reported_as_ended() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            let no_file = libc::O_PATH; // a descriptor that can only be named
+            let root = std::fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(no_file)
+                .open("/");
+            let socket = Socket::from(OwnedFd::from(root.unwrap()));
+            ring.watch(&socket, Key(7));
+            wait_for(&mut ring, |happened| {
+                matches!(
+                    happened,
+                    Happened::Socket {
+                        key: Key(7),
+                        ended: true,
+                        ..
+                    }
+                )
+            });
+            ring.forget(Key(7));
+            assert_eq!(ring.watches.len(), 1);
+        }
+    }
+
+    #[test]
+    fn waiting_accepts_connections_until_nobody_is_left() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            let bound = net::bind("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+            let address = bound.address().unwrap();
+            let listener = bound.listen().unwrap();
+            ring.watch_listener(&listener);
+            for _ in 0..3 {
+                let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address)).collect();
+                wait_for(&mut ring, |happened| matches!(happened, Happened::Listener));
+                for client in clients {
+                    let Accepted::Connection(_, peer) = listener.accept() else {
+                        panic!("a connection waits");
+                    };
+                    assert_eq!(peer, client.unwrap().local_addr().unwrap());
+                }
+                assert!(matches!(listener.accept(), Accepted::Nobody));
+                look(&mut ring);
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_dial_is_reported_and_its_outcome_known() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            let bound = net::bind("127.0.0.1:0".parse().unwrap(), 8).unwrap();
+            let address = bound.address().unwrap();
+            for listens in [false, true] {
+                let _listener = listens.then(|| {
+                    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                    let address = listener.local_addr().unwrap();
+                    (listener, address)
+                });
+                let address = _listener.as_ref().map_or(address, |(_, address)| *address);
+                let socket = Socket::dial(address).unwrap();
+                ring.watch(&socket, Key(7));
+                wait_for(&mut ring, |happened| {
+                    matches!(happened, Happened::Socket { writable: true, .. })
+                });
+                match socket.dial_outcome() {
+                    Ok(()) => assert!(listens && socket.peer().unwrap() == address),
+                    Err(e) => assert!(!listens && e.kind() == io::ErrorKind::ConnectionRefused),
+                }
+                ring.forget(Key(7));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sync_is_reported_with_its_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let good = storage.create("a", 10_000).unwrap();
+        let bad = storage.open("/dev/null").unwrap(); // can't be synced
+        for features in BOTH {
+            let mut ring = ring(features);
+            for (file, works) in [(&good, true), (&bad, false), (&good, true)] {
+                assert!(!ring.is_syncing());
+                ring.begin_sync(file);
+                assert!(ring.is_syncing());
+                wait_for(&mut ring, |happened| match happened {
+                    Happened::Synced { result } => {
+                        assert_eq!(result.is_ok(), works);
+                        true
+                    }
+                    _ => false,
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_ends_with_its_time_or_at_once_if_there_is_something_to_do() {
+        for features in BOTH {
+            let mut ring = ring(features);
+            ring.wait(Some(Duration::from_millis(1)), || true);
+            ring.wait(None, || false);
+            let mut asked = 0;
+            let mut ask = || {
+                asked += 1;
+                true
+            };
+            ring.wait(LOOK, &mut ask);
+            assert_eq!(asked, 0);
+            assert!(ring.poll().is_none());
+        }
+    }
+
+    #[test]
+    fn no_ring_of_the_bell_is_lost_in_either_direction() {
+        const HOPS: u64 = 100_000;
+        for features in BOTH {
+            let (there, back) = (Bell::new().unwrap(), Bell::new().unwrap());
+            let (sent, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (t, b, s, a) = (there.clone(), back.clone(), sent.clone(), answered.clone());
+            let echo = std::thread::spawn(move || {
+                let mut ring = Ring::new(features, t).unwrap();
+                for hop in 1..=HOPS {
+                    wait_until(&mut ring, || s.load(SeqCst) >= hop);
+                    a.store(hop, SeqCst);
+                    b.ring();
+                }
+            });
+            let mut ring = Ring::new(features, back).unwrap();
+            for hop in 1..=HOPS {
+                sent.store(hop, SeqCst);
+                there.ring();
+                wait_until(&mut ring, || answered.load(SeqCst) >= hop);
+            }
+            echo.join().unwrap();
+        }
+    }
+
+    /// Sleeps without a limit: a lost ring is a test that does not end.
+    fn wait_until(ring: &mut Ring, done: impl Fn() -> bool) {
+        while !done() {
+            ring.wait(None, || !done());
+            while ring.poll().is_some() {}
+        }
+    }
+
+    #[test]
+    fn rings_from_many_threads_at_random_times_all_arrive() {
+        const THREADS: u64 = 4;
+        const MESSAGES: u64 = 5_000;
+        for features in BOTH {
+            let bell = Bell::new().unwrap();
+            let mut ring = Ring::new(features, bell.clone()).unwrap();
+            let sent = Arc::new(AtomicU64::new(0));
+            let threads: Vec<_> = (0..THREADS)
+                .map(|seed| {
+                    let (bell, sent) = (bell.clone(), sent.clone());
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    std::thread::spawn(move || {
+                        for _ in 0..MESSAGES {
+                            sent.fetch_add(1, SeqCst);
+                            bell.ring();
+                            if random.u8(..) == 0 {
+                                std::thread::sleep(Duration::from_micros(random.u64(..200)));
+                            }
+                        }
+                    })
+                })
+                .collect();
+            let mut seen = 0;
+            while seen < THREADS * MESSAGES {
+                ring.wait(None, || sent.load(SeqCst) == seen);
+                while ring.poll().is_some() {}
+                seen = sent.load(SeqCst);
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        }
+    }
 }

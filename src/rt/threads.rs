@@ -193,4 +193,41 @@ mod tests {
         });
         assert_eq!(sum.unwrap(), 4950);
     }
+
+    #[test]
+    fn a_data_core_has_its_name_and_its_cpu_and_the_thread_that_starts_it_keeps_its_own() {
+        let cpus = crate::rt::probe::affinity();
+        let cpu = *cpus.last().unwrap();
+        let look = || {
+            let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+            (name, crate::rt::probe::affinity())
+        };
+        let pinned = data_core("core-1", Some(cpu), look).unwrap();
+        assert_eq!(pinned.join().unwrap(), ("core-1\n".to_owned(), vec![cpu]));
+        let free = data_core("core-2", None, look).unwrap();
+        assert_eq!(free.join().unwrap(), ("core-2\n".to_owned(), cpus.clone()));
+        assert_eq!(crate::rt::probe::affinity(), cpus);
+        assert!(data_core("core-3", Some(1 << 20), || ()).is_err());
+        assert!(data_core("core-4", Some(1023), || ()).is_err());
+        assert_eq!(crate::rt::probe::affinity(), cpus);
+    }
+
+    /// Runs itself in a second process, where the panic happens.
+    #[test]
+    fn a_panic_of_a_data_core_ends_the_process() {
+        use std::os::unix::process::ExitStatusExt;
+        const ROLE: &str = "RINGKEEPER_TEST_PANICS";
+        if std::env::var_os(ROLE).is_some() {
+            let core = data_core("core", None, || panic!("as the test wants")).unwrap();
+            let _: Result<(), _> = core.join();
+            return;
+        }
+        let name = "rt::threads::tests::a_panic_of_a_data_core_ends_the_process";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(ROLE, "1")
+            .output()
+            .unwrap();
+        assert_eq!(child.status.signal(), Some(libc::SIGABRT));
+    }
 }
