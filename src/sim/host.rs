@@ -266,10 +266,6 @@ impl Host {
 
     // ---- what is asked of it ----
 
-    fn running(&mut self) -> &mut Machine {
-        self.member.as_mut().expect("its own event")
-    }
-
     pub(super) fn compare_tree(&self, checks: &mut Checks) -> Result<(), String> {
         let Some(member) = &self.member else {
             return Ok(());
@@ -437,6 +433,7 @@ impl Host {
         for down in &said {
             checks.observe(down, base.now_us, &mut base.counters)?;
         }
+        checks.attachment.turn_is_over();
         violation?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());

@@ -28,7 +28,6 @@ mod config;
 pub mod disk;
 mod faults;
 mod host;
-#[cfg(any())]
 pub mod instructions;
 mod machine;
 mod network;

@@ -10,6 +10,8 @@ pub(in crate::sim) struct Attachment {
     connection: BTreeMap<SessionId, usize>,
     /// The first xid that was used there.
     first_xid: BTreeMap<SessionId, i32>,
+    /// The same for answers of this turn: what was applied in it may be older.
+    answered: Vec<(SessionId, i32)>,
 }
 
 impl Attachment {
@@ -21,7 +23,12 @@ impl Attachment {
         first_xid: i32,
     ) {
         self.connection.insert(session, connection);
-        self.first_xid.insert(session, first_xid);
+        self.answered.push((session, first_xid));
+    }
+
+    /// A core's turn is over, and what was applied in it was observed.
+    pub(in crate::sim) fn turn_is_over(&mut self) {
+        self.first_xid.extend(self.answered.drain(..));
     }
 
     /// Nothing of a connection is answered after its session has answered another one's
