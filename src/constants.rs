@@ -34,6 +34,21 @@ pub const SEAL_DELAY_MS: u64 = 100;
 /// (client.md §5.2).
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
+/// What one connection may hold of requests, and of output, whatever the others hold, bytes.
+pub const CONNECTION_SHARE: usize = 64 << 10;
+/// The least that the bound of one reply may be, bytes; it is four times `jute.maxbuffer` where
+/// that is more, so that the reply of every write fits.
+pub const REPLY_BYTES_MAX: usize = 16 << 20;
+/// Steps of one multiRead: entries compared, children listed.
+pub const READ_STEPS_MAX: usize = 1 << 18;
+/// Requests of one connection between two writes that are both under way: they execute in one
+/// step when the outcome of the first comes.
+pub const READS_AHEAD_MAX: usize = 64;
+
+const _: () = assert!(REPLY_BYTES_MAX >= 4 * JUTE_MAXBUFFER);
+const _: () = assert!(OUTPUT_BYTES_MAX > 2 * REPLY_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX > 16 * JUTE_MAXBUFFER);
+const _: () = assert!(OUTPUT_MAX > CONNECTION_SHARE);
 const _: () = assert!(SEGMENT_BYTES >= 2 * (ENTRY_MAX as u64 + 4096));
 const _: () = assert!(OUTPUT_MAX > JUTE_MAXBUFFER);
 const _: () = assert!(JUTE_MAXBUFFER <= JUTE_MAXBUFFER_LIMIT);

@@ -736,7 +736,7 @@ mod tests {
                 ring.watch(socket, Key(key));
             }
             let all: Vec<u64> = (0..SOCKETS).collect();
-            let seen = look_until_quiet(&mut ring);
+            let seen = look_until_quiet(&mut ring, 1);
             assert_eq!(keys(&seen), (vec![], all.clone()));
             for some in names.chunks(100) {
                 let sender = UnixDatagram::unbound().unwrap(); // what one may have under way is bounded
@@ -744,24 +744,25 @@ mod tests {
                     sender.send_to_addr(b"x", name).unwrap();
                 }
             }
-            let seen = look_until_quiet(&mut ring);
+            let seen = look_until_quiet(&mut ring, 20);
             assert_eq!(keys(&seen).0, all);
             assert_eq!(ring.lost, 0);
             for key in all {
                 ring.forget(Key(key));
             }
-            look_until_quiet(&mut ring);
+            look_until_quiet(&mut ring, 20);
             assert_eq!(ring.watches.len(), 1);
         }
     }
 
-    /// Everything that has happened, through a queue that does not hold it all at once.
-    fn look_until_quiet(ring: &mut Ring) -> Vec<Happened> {
+    /// Everything that has happened, through a queue that does not hold it all at once, and so much
+    /// after each wait.
+    fn look_until_quiet(ring: &mut Ring, budget: usize) -> Vec<Happened> {
         let (mut all, mut quiet) = (Vec::new(), 0);
         while quiet < 10 {
             ring.wait(LOOK, || true);
             quiet = if ring.unseen > 0 { 0 } else { quiet + 1 };
-            all.extend(std::iter::from_fn(|| ring.poll()));
+            all.extend(std::iter::from_fn(|| ring.poll()).take(budget));
         }
         all
     }
@@ -967,6 +968,40 @@ mod tests {
                 sent.store(hop, SeqCst);
                 there.ring();
                 wait_until(&mut ring, || answered.load(SeqCst) >= hop);
+            }
+            echo.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_ring_that_falls_into_the_moment_of_parking_is_not_lost() {
+        const HOPS: u64 = 100_000;
+        for features in BOTH {
+            let bell = Bell::new().unwrap();
+            let (sent, answered) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (b, s, a) = (bell.clone(), sent.clone(), answered.clone());
+            let echo = std::thread::spawn(move || {
+                let mut ring = Ring::new(features, b).unwrap();
+                for hop in 1..=HOPS {
+                    wait_until(&mut ring, || s.load(SeqCst) >= hop);
+                    a.store(hop, SeqCst);
+                }
+            });
+            let mut random = fastrand::Rng::with_seed(7);
+            let mut spins = 0u64;
+            for hop in 1..=HOPS {
+                sent.store(hop, SeqCst);
+                bell.ring();
+                // Awake, so that the next ring comes when the other thread is about to park.
+                while answered.load(SeqCst) < hop {
+                    spins += 1;
+                    if spins.is_multiple_of(1000) {
+                        std::thread::yield_now();
+                    }
+                }
+                for _ in 0..random.u32(..100) {
+                    std::hint::spin_loop();
+                }
             }
             echo.join().unwrap();
         }

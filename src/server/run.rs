@@ -284,14 +284,19 @@ impl Cores {
 
 /// A shard's part of what the process may use.
 fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
-    let standard = ShardConfig::new(id);
+    let part = |whole: usize| whole / usize::from(shards);
     ShardConfig {
-        in_flight_max: (config.outstanding_max / usize::from(shards)).max(1),
+        in_flight_max: part(config.outstanding_max).max(1),
+        request_bytes_max: part(config.request_bytes_max),
+        output_bytes_max: part(config.output_bytes_max),
+        watch_bytes_max: part(config.watch_bytes_max),
+        identities_max: config.identities_max,
+        reply_bytes_max: ShardConfig::reply_bytes_for(config.jute_maxbuffer),
         tick_time_ms: config.tick_time_ms,
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,
         frame_max: config.jute_maxbuffer,
-        ..standard
+        ..ShardConfig::new(id)
     }
 }
 

@@ -1,27 +1,38 @@
 //! Connections, their sessions and their watches, over one replica of the tree.
 //!
-//! Bytes, committed transactions, notices and ticks in; bytes and requests for the pipeline out.
+//! Bytes, committed transactions, notices and rounds in; bytes and requests for the pipeline out.
 //! No clock, no sockets; the tree is an argument. What this module promises, and where:
 //!
-//! | Promise (design.md §2, client.md) | Decided in |
+//! | Promise | Decided in |
 //! |---|---|
-//! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::drain`] |
-//! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::drain`] |
+//! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::advance`] |
+//! | a read does not see the session's own later writes | `keeps_order`, `execute_between_writes` |
+//! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::advance`] |
 //! | an event leaves before any reply that reflects its transaction | [`Shard::committed`] |
 //! | no change falls between a read and its watch | `reads` |
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
-//! | frames behind the ConnectRequest are kept, and executed after the response | [`ShardState::may_parse`] |
-//! | memory is bounded | [`ShardState::may_parse`] (input, FIFO, credits), [`ShardState::drain`] (output) |
+//! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
+//! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`] |
+//! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_readers` (output), `watches` |
 //!
-//! How a driver uses it: `accept`, then `receive` whatever was read while [`Shard::wants_input`];
-//! after each turn, for every [`Shard::poll_dirty`], [`Shard::take_output`], write it, and look at
-//! `wants_input` again. While a write is under way it leaves the output in the shard, and takes it
-//! afterwards: that is what bounds it. When the output says so the socket is closed; when the peer
-//! or the socket ended the connection, [`Shard::closed`].
+//! How a driver uses it: [`Shard::accept`]; it reads at most [`Shard::may_read`] bytes and gives
+//! them to [`Shard::receive_within`]; connections of [`Shard::poll_ready`] go to the end of its
+//! queue, and when their turn comes [`Shard::advance`] goes on with them. For every
+//! [`Shard::poll_dirty`] whose last output the kernel has taken whole, [`Shard::fetch_output`];
+//! [`Shard::sent`] for every number of bytes that the kernel takes. When the output says so the
+//! socket is closed; when the peer or the socket ended the connection, [`Shard::closed`]. Once a
+//! turn [`Shard::reap`], and [`Shard::report`] when [`Shard::round_is_due`].
 
+mod attachments;
 mod auth;
+mod config;
 mod connection;
+mod credits;
+mod execute;
 mod handshake;
+mod intake;
+mod liveness;
+mod memory;
 mod reads;
 mod replies;
 mod slab;
@@ -32,80 +43,34 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
+pub use config::ShardConfig;
 pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
 pub use watches::WatchCounts;
 
 use self::state::{Ending, ShardState};
 use crate::budget::Budget;
-use crate::constants;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{self, Applied, OpResult, Tree};
 use crate::txn::Acl;
-use crate::types::{ConnId, Now, SessionId, ShardId, Tick, Zxid};
+use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Timing};
 use slab::Slab;
-
-/// What the operator may choose, and what follows from it.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// Which shard this is.
-    pub id: ShardId,
-    /// tickTime, ms: touches are reported, and timeouts looked at, every half of it.
-    pub tick_time_ms: u64,
-    /// Lower bound of negotiated timeouts, ms.
-    pub session_timeout_min_ms: i32,
-    /// Upper bound of negotiated timeouts, ms.
-    pub session_timeout_max_ms: i32,
-    /// `jute.maxbuffer`, bytes; the bound itself is accepted.
-    pub frame_max: usize,
-    /// Writes of this shard without an outcome: this shard's part of `globalOutstandingLimit`.
-    /// Beyond it a connection that has none of them may still hand up one.
-    pub in_flight_max: usize,
-    /// Unanswered requests of one connection.
-    pub fifo_max: usize,
-    /// Unsent output above which a connection is not read and its reads wait, bytes.
-    pub output_max: usize,
-    /// What may be appended to a full output before the connection is closed, bytes. Only what
-    /// can't wait is: events, outcomes, and reads that were sent between two writes that are
-    /// already under way, because a read must not see its session's later write.
-    pub output_excess_max: usize,
-    /// How long a handshake may take, ms.
-    pub handshake_timeout_ms: u64,
-}
-
-impl ShardConfig {
-    /// Apache's defaults.
-    pub fn new(id: ShardId) -> ShardConfig {
-        ShardConfig {
-            id,
-            tick_time_ms: 2000,
-            session_timeout_min_ms: 4000,
-            session_timeout_max_ms: 40_000,
-            frame_max: constants::JUTE_MAXBUFFER,
-            in_flight_max: constants::OUTSTANDING_MAX,
-            fifo_max: constants::OUTSTANDING_MAX,
-            output_max: constants::OUTPUT_MAX,
-            output_excess_max: 4 * constants::OUTPUT_MAX,
-            handshake_timeout_ms: constants::HANDSHAKE_TIMEOUT_MS,
-        }
-    }
-}
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// Whole frames, in order.
     pub bytes: Vec<u8>,
-    /// Close the socket when everything that was ever taken is written. The shard has forgotten
-    /// the connection.
+    /// Close the socket when everything that was ever fetched is written. Nothing more comes.
     pub close: bool,
-    /// With `close`: do not wait for what was taken and is not written.
+    /// With `close`: do not wait for what was fetched and is not written. The shard has forgotten
+    /// the connection.
     pub reset: bool,
 }
 
-/// See the module.
+/// The connections of one core, with their sessions and watches.
 #[derive(Debug)]
 pub struct Shard {
     conns: Slab,
@@ -130,58 +95,64 @@ impl Shard {
             .insert(|id| Connection::new(id, peer, credentials, now))
     }
 
-    /// Bytes from the client. Keeps the part of a frame; executes every whole one that may run.
-    pub fn receive(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], now: Now) {
-        let Some(c) = self.conns.get_mut(conn) else {
-            return;
-        };
-        if c.ended() || c.deaf {
-            return;
-        }
-        c.quiet_rounds = 0;
-        c.received_at = now.micros;
-        c.input.push(bytes);
-        self.core.advance(c, tree, now);
-    }
-
-    /// Appends bytes to the connection's input and executes what may run within `budget`.
+    /// Appends bytes to the connection's input and executes what may run within `budget`. What is
+    /// left over is given by [`Shard::poll_ready`].
     pub fn receive_within(
         &mut self,
         tree: &Tree,
         conn: ConnId,
         bytes: &[u8],
-        _budget: &mut Budget,
+        budget: &mut Budget,
         now: Now,
     ) {
-        self.receive(tree, conn, bytes, now);
+        self.core.has_budgets = true;
+        self.take_in(tree, conn, bytes, budget, now);
+        self.distribute();
     }
 
     /// Goes on with a connection that had more to do ([`Shard::poll_ready`]), within `budget`.
-    pub fn advance(&mut self, tree: &Tree, conn: ConnId, _budget: &mut Budget, now: Now) {
-        if let Some(c) = self.conns.get_mut(conn) {
-            self.core.advance(c, tree, now);
-        }
+    pub fn advance(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
+        self.core.has_budgets = true;
+        self.go_on(tree, conn, budget, now);
+        self.distribute();
     }
 
-    /// A connection that can go on: its budget was spent, an outcome came, a credit or room in the
-    /// output became free, the replica reached a state, or bytes may be read again. Each is given
-    /// once until something new happens to it; the driver puts it at the end of its queue.
+    /// A connection that can go on: its budget was spent, an outcome came, a credit, memory or room
+    /// in the output became free, the replica reached a state, or bytes may be read again. Each is
+    /// given once until something new happens to it; the driver puts it at the end of its queue.
     pub fn poll_ready(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.core.ready.pop_front() {
+            if let Some(c) = self.conns.get_mut(conn) {
+                c.ready = false;
+                if !c.ended() {
+                    return Some(conn);
+                }
+            }
+        }
         None
     }
 
     /// How many bytes of the connection the driver may read from the socket now; 0: leave them in
     /// the kernel.
     pub fn may_read(&self, conn: ConnId) -> usize {
-        if self.wants_input(conn) { 64 << 10 } else { 0 }
+        self.conns.get(conn).map_or(0, |c| self.core.may_read(c))
     }
 
     /// Bytes of the connection wait in the kernel and are not read because [`Shard::may_read`] is 0:
     /// its session is alive all the same.
-    pub fn heard(&mut self, _conn: ConnId) {}
+    pub fn heard(&mut self, conn: ConnId) {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return;
+        };
+        c.quiet_rounds = 0;
+        if let Phase::Attached(attachment) = c.phase {
+            self.core.liveness.touch(c, attachment.session);
+        }
+    }
 
-    /// Output of a connection for its driver; called only when the kernel has taken everything of
-    /// the last one, or when [`Shard::is_discarded`]. Executes nothing.
+    /// Output of a connection for its driver: here the time of a reply ends. Called only when the
+    /// kernel has taken everything of the last one, or when [`Shard::is_discarded`]. Executes
+    /// nothing. Nothing when the connection is gone.
     pub fn fetch_output(&mut self, conn: ConnId, now: Now) -> Output {
         let Some(c) = self.conns.get_mut(conn) else {
             return Output::default();
@@ -194,47 +165,70 @@ impl Shard {
             close: c.ended(),
             reset: c.phase == Phase::Ended { discard: true },
         };
-        if output.close {
+        c.fetched += output.bytes.len();
+        c.told_to_close = output.close;
+        if output.close && c.fetched == 0 {
             self.conns.remove(conn);
-        } else {
-            c.quiet_rounds = 0;
-            c.undrained_rounds = 0;
         }
         output
     }
 
-    /// The kernel has taken `bytes` of what was fetched.
-    pub fn sent(&mut self, _conn: ConnId, _bytes: usize) {}
+    /// The kernel has taken `bytes` of what was fetched. With the last of them, a connection that
+    /// is to be closed is forgotten.
+    pub fn sent(&mut self, conn: ConnId, bytes: usize) {
+        self.take_sent(conn, bytes);
+        self.distribute();
+    }
 
     /// Work that belongs to nobody's turn any more (watches of ended connections), within
     /// `budget`; true if there is more.
-    pub fn reap(&mut self, _budget: &mut Budget) -> bool {
-        false
+    pub fn reap(&mut self, budget: &mut Budget) -> bool {
+        while !budget.is_spent() {
+            budget.spend_steps(1);
+            if !self.core.watches.reap() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether a round over all connections (timeouts, report of touched sessions) is due. The
     /// driver first makes sure that everything which lay in any socket at the watermark was read
     /// once (or [`Shard::heard`]), then calls [`Shard::report`].
     pub fn round_is_due(&self, now: Now) -> bool {
-        now.tick >= self.core.next_round
+        self.core.liveness.is_due(now)
     }
 
     /// The round over all connections: timeouts, then a report of the sessions heard of, also when
     /// there are none, because the watermark must move.
-    pub fn report(&mut self, _tree: &Tree, _watermark: Tick, now: Now) {
+    pub fn report(&mut self, _tree: &Tree, watermark: Tick, now: Now) {
+        self.core.liveness.begin_round(now);
+        let mut idle = Vec::new();
         for c in self.conns.iter_mut() {
             self.core.housekeep(c, now);
+            // The first round may have begun just after the last progress.
+            if c.undrained_rounds > 1 && c.backlog() > self.core.config.connection_share {
+                idle.push((c.undrained_rounds, c.id));
+            }
         }
-        self.core.next_round = now.tick.after(1000);
-        self.core.report_touched(now);
+        idle.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.core.idle_readers = idle.into_iter().map(|(_, conn)| conn).collect();
+        let sessions = self.core.liveness.take_touched();
+        self.core.up.push_back(ShardRequest::Touched {
+            shard: self.core.config.id,
+            watermark,
+            sessions,
+        });
+        self.distribute();
     }
 
-    /// The socket is closed. What the connection has sent is still executed, its replies are lost
-    /// (client.md §5.3).
+    /// The socket is closed. What the connection has sent and has been handed up is still executed,
+    /// its replies are lost (client.md §5.3).
     pub fn closed(&mut self, conn: ConnId, _now: Now) {
         if let Some(c) = self.conns.get_mut(conn) {
             self.core.end(c, Ending::Discard);
             self.conns.remove(conn);
+            self.distribute();
         }
     }
 
@@ -256,8 +250,9 @@ impl Shard {
         if ends_session {
             self.end_attachment(applied.session);
         }
-        self.run_waiters(tree, now);
-        self.resume_stalled(tree, now);
+        self.wake_waiters(tree);
+        self.distribute();
+        self.execute_at_once(tree, now);
     }
 
     /// What the pipeline says outside the transactions.
@@ -277,7 +272,9 @@ impl Shard {
                     timeout_ms,
                 };
                 if let Some(c) = self.conns.get_mut(origin.conn) {
-                    self.core.grant(c, attachment, committed, tree, now);
+                    self.core.grant(c, attachment, committed, tree);
+                    self.core.wake(c);
+                    self.core.note_reading(c);
                 }
             }
             Notice::Dead(origin) => {
@@ -298,7 +295,7 @@ impl Shard {
             } => {
                 // First the connection ends, with all that it has not executed; then the pipeline
                 // may let the new one in.
-                if let Some(old) = self.core.attached_until(session, generation) {
+                if let Some(old) = self.core.attachments.until(session, generation) {
                     let c = self
                         .conns
                         .get_mut(old)
@@ -308,23 +305,14 @@ impl Shard {
                 self.core.released(session, generation);
             }
         }
-        self.resume_stalled(tree, now);
+        self.distribute();
+        self.execute_at_once(tree, now);
     }
 
     /// The newest transaction that is committed, in case the replica is behind it. Handshakes and
     /// sync go by it. Only ever raised; transactions raise it by themselves.
     pub fn raise_committed(&mut self, committed: Zxid) {
         self.core.raise_committed(committed);
-    }
-
-    /// Timers. Call at least every half tickTime, before client intake.
-    pub fn tick(&mut self, _tree: &Tree, now: Now) {
-        if self.core.round_is_due(now) {
-            for c in self.conns.iter_mut() {
-                self.core.housekeep(c, now);
-            }
-            self.core.report_touched(now);
-        }
     }
 
     /// The next request for the pipeline.
@@ -338,40 +326,16 @@ impl Shard {
         Some(up)
     }
 
-    /// A connection that has output, or has to be closed, or may be read again. Each is given once
-    /// until something new happens to it.
+    /// A connection that has output, or has to be closed. Each is given once until something new
+    /// happens to it.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         while let Some(conn) = self.core.dirty.pop_front() {
             if let Some(c) = self.conns.get_mut(conn) {
-                c.dirty = false;
+                c.offer(self.core.config.output_max);
                 return Some(conn);
             }
         }
         None
-    }
-
-    /// Takes what a connection has for its driver: here the time of a reply ends. Goes on with
-    /// what had to wait for room in the output. Nothing when the connection is gone.
-    pub fn take_output(&mut self, tree: &Tree, conn: ConnId, now: Now) -> Output {
-        let Some(c) = self.conns.get_mut(conn) else {
-            return Output::default();
-        };
-        for timing in c.unsent.drain(..) {
-            self.core.record(timing, now);
-        }
-        let output = Output {
-            bytes: c.take_output(),
-            close: c.ended(),
-            reset: c.phase == Phase::Ended { discard: true },
-        };
-        if output.close {
-            self.conns.remove(conn);
-        } else if !output.bytes.is_empty() {
-            c.quiet_rounds = 0;
-            c.undrained_rounds = 0;
-            self.core.advance(c, tree, now);
-        }
-        output
     }
 
     /// Whether a connection has ended and nothing more is to be written: the driver need not wait
@@ -381,20 +345,12 @@ impl Shard {
         self.conns.get(conn).is_some_and(|c| c.phase == discarded)
     }
 
-    /// Whether the driver should read. False while frames wait for the handshake, for credits or
-    /// for room in the output, and when the connection is about to close.
-    pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.conns
-            .get(conn)
-            .is_some_and(|c| self.core.wants_input(c))
-    }
-
     /// One entry per connection that is not closing, in order of slot.
     pub fn connections(&self) -> impl Iterator<Item = ConnStats> {
         self.conns
             .iter()
             .filter(|c| !c.ended())
-            .map(|c| stats::of(c, self.core.wants_input(c)))
+            .map(|c| c.stats(self.core.may_read(c) > 0))
     }
 
     /// Sums over the shard.
@@ -407,9 +363,12 @@ impl Shard {
             sent: self.core.totals.sent,
             latency: self.core.totals.latency,
             outstanding,
-            in_flight: self.core.in_flight,
+            in_flight: self.core.credits.in_flight(),
             connections,
             watches: self.core.watches.counts(),
+            request_bytes: self.core.requests.held(),
+            output_bytes: self.core.outputs.held(),
+            watch_bytes: self.core.watches.bytes(),
         }
     }
 
@@ -443,34 +402,29 @@ impl Shard {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
-        let mut overfull = Vec::new();
+        let mut told = Vec::new();
         for change in &applied.changes {
-            core.watches.trigger(change, |conn, event| {
-                let c = conns.get_mut(conn).expect("who watches is there");
-                let readable = event
-                    .acl
-                    .is_none_or(|acl| tree::allow(acl, Acl::READ, &c.credentials));
-                if !readable {
-                    return;
-                }
-                if encoded_for != Some((event.kind, event.path)) {
-                    encoded_for = Some((event.kind, event.path));
-                    encoded.clear();
-                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
-                }
-                c.output.extend_from_slice(&encoded);
-                c.counters.sent += 1;
-                core.totals.sent += 1;
-                state::mark_dirty(&mut core.dirty, c);
-                c.account_output(core.config.output_max);
-                if c.excess > core.config.output_excess_max {
-                    overfull.push(conn);
-                }
-            });
+            core.watches
+                .trigger(change, |conn, event| told.push((conn, event)));
         }
-        for conn in overfull {
-            let c = conns.get_mut(conn).expect("nothing ends meanwhile");
-            core.end(c, Ending::Discard);
+        for (conn, event) in told {
+            // Watches of a connection that has ended are freed later.
+            let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
+                continue;
+            };
+            let readable = event
+                .acl
+                .is_none_or(|acl| tree::allow(acl, Acl::READ, &c.credentials));
+            if !readable {
+                continue;
+            }
+            if encoded_for != Some((event.kind, event.path)) {
+                encoded_for = Some((event.kind, event.path));
+                encoded.clear();
+                reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+            }
+            c.output.extend_from_slice(&encoded);
+            core.appended(c, None, 1);
         }
     }
 
@@ -493,6 +447,8 @@ impl Shard {
             if let Some(c) = self.conns.get_mut(origin.conn) {
                 self.core
                     .open(c, attachment, applied.zxid, timing, tree, now);
+                self.core.wake(c);
+                self.core.note_reading(c);
             }
             return;
         }
@@ -500,7 +456,17 @@ impl Shard {
             .outcome(self.conns.get_mut(origin.conn), origin.conn);
         if let Some(c) = self.conns.get_mut(origin.conn).filter(|c| !c.ended()) {
             self.core.answer_write(c, origin, applied, timing, now);
-            self.core.advance(c, tree, now);
+            self.after_outcome(tree, origin.conn, now);
+        }
+    }
+
+    /// A write of a connection has been answered: what must not see its next write executes, the
+    /// rest is ready.
+    fn after_outcome(&mut self, tree: &Tree, conn: ConnId, now: Now) {
+        if let Some(c) = self.conns.get_mut(conn) {
+            self.core.execute_between_writes(c, tree, now);
+            self.core.wake(c);
+            self.core.settle(c);
         }
     }
 
@@ -517,13 +483,13 @@ impl Shard {
             self.core.end(c, Ending::Flush);
         } else {
             self.core.answer_refused(c, origin, tree, now);
-            self.core.advance(c, tree, now);
+            self.after_outcome(tree, origin.conn, now);
         }
     }
 
     /// Closes the connection of a session that exists no more, without a further byte.
     fn end_attachment(&mut self, session: SessionId) {
-        if let Some(conn) = self.core.attached(session) {
+        if let Some(conn) = self.core.attachments.get(session) {
             let c = self
                 .conns
                 .get_mut(conn)
@@ -532,26 +498,149 @@ impl Shard {
         }
     }
 
-    /// Goes on with connections that waited for the replica to reach a state.
-    fn run_waiters(&mut self, tree: &Tree, now: Now) {
+    /// Connections that waited for the replica to reach a state can go on.
+    fn wake_waiters(&mut self, tree: &Tree) {
         while let Some(conn) = self.core.next_waiter(tree.last_zxid()) {
             if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.ended()) {
-                self.core.resume(c, tree, now);
+                self.core.establish(c);
+                self.core.wake(c);
+                self.core.note_reading(c);
             }
         }
     }
 
-    /// Goes on with connections that waited for credits, each once, the longest waiting first.
-    fn resume_stalled(&mut self, tree: &Tree, now: Now) {
-        for _ in 0..self.core.stalled.len() {
-            if self.core.in_flight >= self.core.config.in_flight_max {
-                return;
-            }
-            let conn = self.core.stalled.pop_front().expect("counted");
+    fn take_in(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], budget: &mut Budget, now: Now) {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if c.ended() || c.deaf {
+            return;
+        }
+        (c.quiet_rounds, c.stuck_rounds) = (0, 0);
+        c.received_at = now.micros;
+        c.input.push(bytes);
+        self.core.advance(c, tree, budget, now);
+    }
+
+    fn go_on(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
+        if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.ended()) {
+            self.core.advance(c, tree, budget, now);
+        }
+    }
+
+    fn take_sent(&mut self, conn: ConnId, bytes: usize) {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let was_full = self.core.is_full(c);
+        c.fetched = c.fetched.saturating_sub(bytes);
+        if bytes > 0 {
+            (c.quiet_rounds, c.undrained_rounds) = (0, 0);
+        }
+        self.core.output_left(c, was_full);
+        self.core.settle(c);
+        if c.told_to_close && c.backlog() == 0 {
+            self.conns.remove(conn);
+        }
+    }
+
+    /// Gives what has become free to those who wait for it, in order; and ends those who hold
+    /// output that others need.
+    fn distribute(&mut self) {
+        self.end_idle_readers();
+        while let Some(conn) = self.core.credits.next() {
             if let Some(c) = self.conns.get_mut(conn) {
-                c.stalled = false;
-                self.core.advance(c, tree, now);
+                self.core.credits.give(c);
+                self.core.mark_ready(c);
             }
+        }
+        while let Some(&conn) = self.core.memory_queue.front() {
+            if let Some(c) = self.conns.get_mut(conn) {
+                if !self.core.grant_memory(c) {
+                    break;
+                }
+                c.waits_for_memory = false;
+                self.core.note_reading(c);
+            }
+            self.core.memory_queue.pop_front();
+        }
+        while let Some(&conn) = self.core.output_queue.front() {
+            if let Some(c) = self.conns.get_mut(conn)
+                && let Some(bytes) = c.waits_for_output
+            {
+                if !self.core.outputs.has_room(c.counted.1, c.backlog() + bytes) {
+                    break;
+                }
+                c.waits_for_output = None;
+                c.promised = bytes.max(1);
+                self.core.outputs.promise(c.promised);
+                self.core.wake(c);
+            }
+            self.core.output_queue.pop_front();
+        }
+    }
+
+    /// While more output is held than the bound: ends the connection that has made no progress for
+    /// the longest, for at least one round, and holds more than its share.
+    fn end_idle_readers(&mut self) {
+        while self.core.outputs.is_over()
+            && let Some(conn) = self.core.idle_readers.pop_front()
+        {
+            if let Some(c) = self.conns.get_mut(conn)
+                && c.undrained_rounds > 1
+                && c.backlog() > self.core.config.connection_share
+            {
+                self.core.end(c, Ending::Discard);
+            }
+        }
+    }
+}
+
+/// What the drivers that know no budgets still call.
+impl Shard {
+    /// Until the drivers work within budgets: bytes from the client; executes every whole frame
+    /// that may run.
+    pub fn receive(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], now: Now) {
+        self.take_in(tree, conn, bytes, &mut Budget::UNLIMITED.clone(), now);
+        self.distribute();
+        self.execute_at_once(tree, now);
+    }
+
+    /// Until the drivers tell what the kernel has taken: takes what a connection has for its
+    /// driver, as if the kernel had taken it, and goes on with what had to wait for room.
+    pub fn take_output(&mut self, tree: &Tree, conn: ConnId, now: Now) -> Output {
+        let output = self.fetch_output(conn, now);
+        self.take_sent(conn, output.bytes.len());
+        if output.close {
+            self.closed(conn, now);
+        }
+        self.distribute();
+        self.execute_at_once(tree, now);
+        output
+    }
+
+    /// Until the drivers ask for a number of bytes: whether the driver should read.
+    pub fn wants_input(&self, conn: ConnId) -> bool {
+        self.may_read(conn) > 0
+    }
+
+    /// Until the drivers read every socket before a report: timers. Call at least every half
+    /// tickTime, before client intake.
+    pub fn tick(&mut self, tree: &Tree, now: Now) {
+        if self.core.liveness.is_due_after_pauses(now) {
+            self.report(tree, now.tick, now);
+        }
+        self.reap(&mut Budget::UNLIMITED.clone());
+        self.execute_at_once(tree, now);
+    }
+
+    /// Until the drivers work within budgets: executes everything that can go on.
+    fn execute_at_once(&mut self, tree: &Tree, now: Now) {
+        while !self.core.has_budgets
+            && let Some(conn) = self.poll_ready()
+        {
+            self.go_on(tree, conn, &mut Budget::UNLIMITED.clone(), now);
+            self.distribute();
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What `cons`, `stat`, `srvr` and `mntr` show of connections; plain values, text is made by the
 //! server (client.md §8.2).
 
-use super::connection::Connection;
 use super::watches::WatchCounts;
 use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid};
 
@@ -125,6 +124,12 @@ pub struct ShardStats {
     pub connections: usize,
     /// Watches.
     pub watches: WatchCounts,
+    /// Requests received and not answered, bytes in memory.
+    pub request_bytes: usize,
+    /// Output that no kernel has taken, bytes.
+    pub output_bytes: usize,
+    /// Watches, bytes as estimated.
+    pub watch_bytes: usize,
 }
 
 /// What one connection counts.
@@ -183,31 +188,6 @@ impl Counters {
         self.last_latency_ms = ms;
         self.latency.add(ms);
         ms
-    }
-}
-
-/// The line of one connection.
-pub(super) fn of(c: &Connection, reading: bool) -> ConnStats {
-    let counters = &c.counters;
-    ConnStats {
-        conn: c.id,
-        peer: c.peer.clone(),
-        reading,
-        writing: !c.output.is_empty(),
-        queued: c.fifo.len(),
-        received: counters.received,
-        sent: counters.sent,
-        session: c.attachment().map(|attachment| SessionStats {
-            session: attachment.session,
-            timeout_ms: attachment.timeout_ms,
-        }),
-        last_op: counters.last_op,
-        established: counters.established,
-        last_xid: counters.last_xid,
-        last_zxid: counters.last_zxid,
-        last_response_ms: counters.last_response_ms,
-        last_latency_ms: counters.last_latency_ms,
-        latency: counters.latency,
     }
 }
 

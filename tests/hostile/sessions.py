@@ -7,7 +7,7 @@ import selectors
 import struct
 import time
 
-from harness import Flow, Place, alive, check, client, closing, holds, standing_still, wait_until, zk
+from harness import Failure, Flow, Place, alive, check, client, closing, holds, standing_still, wait_until, zk
 
 TIMEOUT_MS = 1500
 # The server stands still for longer than any session of the test lasts.
@@ -29,7 +29,7 @@ def comes_back(server, restarted):
     try:
         back.connected()
     except zk.Closed as e:
-        raise AssertionError(what) from e
+        raise Failure(f"a session ({what}): its connection was closed without an answer") from e
     check(back.session == owner.session and back.timeout,
           f"a session ({what}) was answered as expired although its client's handshake lay in the socket while the server stood still")
     err = back.call(zk.EXISTS, zk.path_body(f"/of-{restarted}"))[1]

@@ -1,6 +1,7 @@
 //! A pipeline in forty lines: prepares with the real overlay, commits at once or on demand, and
 //! lets the test choose session ids, zxids and times. And a client that builds frames by hand.
 
+use crate::budget::Budget;
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::shard::{ClientAddress, Shard, ShardConfig};
 use crate::tree::{Overlay, PrepareContext, Rules, SessionState, Tree};
@@ -16,6 +17,8 @@ pub(super) struct World {
     overlay: Overlay,
     rules: Rules,
     pub(super) now: Now,
+    /// What a connection may execute when its turn comes.
+    pub(super) slice: Budget,
     /// Of the next transaction.
     pub(super) zxid: Zxid,
     /// Of the next new session.
@@ -55,6 +58,7 @@ impl World {
                 micros: 1_000_000,
                 wall: WallMs(1_700_000_000_000),
             },
+            slice: Budget::UNLIMITED,
             zxid: Zxid(1),
             session: SessionId(0x0100_000d_6217_0000),
             generations: BTreeMap::new(),
@@ -78,13 +82,29 @@ impl World {
 
     /// Bytes arrive; everything moves that can.
     pub(super) fn send(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.shard.receive(&self.tree, conn, bytes, self.now);
+        self.receive(conn, bytes);
         self.turn();
+    }
+
+    /// Bytes arrive, and what the slice allows executes; nothing else moves.
+    pub(super) fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
+        let mut slice = self.slice;
+        self.shard
+            .receive_within(&self.tree, conn, bytes, &mut slice, self.now);
+    }
+
+    /// Every connection that is ready gets a slice, and again, until none is.
+    pub(super) fn advance(&mut self) {
+        while let Some(conn) = self.shard.poll_ready() {
+            let mut slice = self.slice;
+            self.shard.advance(&self.tree, conn, &mut slice, self.now);
+        }
     }
 
     /// Takes what a connection was sent, and whether it was closed.
     pub(super) fn take(&mut self, conn: ConnId) -> (Vec<u8>, bool) {
-        let output = self.shard.take_output(&self.tree, conn, self.now);
+        let output = self.shard.fetch_output(conn, self.now);
+        self.shard.sent(conn, output.bytes.len());
         self.turn();
         (output.bytes, output.close)
     }
@@ -111,13 +131,16 @@ impl World {
     pub(super) fn advance_ms(&mut self, ms: u64) {
         self.now.tick.0 += ms;
         self.now.micros += ms * 1000;
-        self.shard.tick(&self.tree, self.now);
+        if self.shard.round_is_due(self.now) {
+            self.shard.report(&self.tree, self.now.tick, self.now);
+        }
         self.turn();
     }
 
     /// Notices and requests until nothing moves; transactions too if `prompt`.
     pub(super) fn turn(&mut self) {
         loop {
+            self.advance();
             while let Some(up) = self.shard.poll_request(self.now) {
                 self.request(up);
             }
@@ -144,6 +167,7 @@ impl World {
                 None => return,
             }
         }
+        self.advance();
         while let Some(up) = self.shard.poll_request(self.now) {
             self.request(up);
         }

@@ -1,0 +1,299 @@
+//! Drives a member as the server does, and owns all that the fuzzer knows of its interface.
+
+use ringkeeper::commit::{Commit, CommitConfig};
+use ringkeeper::inline::Inline;
+use ringkeeper::log::LogConfig;
+use ringkeeper::log::storage::{File, Storage};
+use ringkeeper::pipeline::PipelineConfig;
+use ringkeeper::shard::{Peer, ShardConfig};
+use ringkeeper::tree::Rules;
+use ringkeeper::types::{ConnId, Now, ShardId, Tick, WallMs};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// Connections of one script.
+pub const CLIENTS: usize = 4;
+/// `jute.maxbuffer` and the bounds that follow from it: small, so that scripts reach them.
+const FRAME_MAX: usize = 32 << 10;
+const OUTPUT_MAX: usize = 64 << 10;
+const OUTSTANDING_MAX: usize = 16;
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// Operations that a request's first byte chooses: all that clients know, and some that nobody does.
+const OPERATIONS: [i32; 32] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 100, 101, 102, 103, 104, 105, 106, 107, -11, 0, -1,
+];
+
+#[derive(Default)]
+struct Client {
+    conn: Option<ConnId>,
+    xid: i32,
+    /// From the last ConnectResponse: session and password.
+    session: Vec<u8>,
+    /// Its output is left in the member.
+    stalls: bool,
+    /// There was output meanwhile.
+    dirty: bool,
+}
+
+/// A member and its clients.
+pub struct Driver {
+    member: Inline<Memory>,
+    clients: [Client; CLIENTS],
+    log: Memory,
+    now: Now,
+}
+
+impl Driver {
+    /// An empty member that serves.
+    pub fn new() -> Self {
+        let now = Now {
+            tick: Tick(0),
+            micros: 0,
+            wall: WallMs(1_700_000_000_000),
+        };
+        let config = CommitConfig {
+            pipeline: PipelineConfig {
+                outstanding_max: OUTSTANDING_MAX,
+                close_bytes_max: FRAME_MAX,
+                ..PipelineConfig::new(Rules::default())
+            },
+            log: LogConfig {
+                segment_bytes: SEGMENT_BYTES,
+            },
+            snapshot_records: u64::MAX / 4,
+        };
+        let shard = ShardConfig {
+            frame_max: FRAME_MAX,
+            in_flight_max: OUTSTANDING_MAX,
+            fifo_max: OUTSTANDING_MAX,
+            output_max: OUTPUT_MAX,
+            output_excess_max: 4 * OUTPUT_MAX,
+            ..ShardConfig::new(ShardId(0))
+        };
+        let mut identity = 0;
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        let (data, log) = (Memory::default(), Memory::default());
+        let started = Commit::start(config, &data, &log, identities, now, &mut |_| {});
+        let (mut commit, _) = started.expect("an empty disk in memory");
+        commit.pipeline.begin_serving(now);
+        Self {
+            member: Inline::new(commit, shard),
+            clients: Default::default(),
+            log,
+            now,
+        }
+    }
+
+    fn conn(&mut self, client: usize) -> ConnId {
+        let now = self.now;
+        let one = &mut self.clients[client];
+        *one.conn.get_or_insert_with(|| {
+            (one.stalls, one.dirty) = (false, false);
+            let peer = Peer {
+                address: "127.0.0.1".to_owned(),
+                port: client as u16,
+            };
+            self.member.shard.accept(peer, now)
+        })
+    }
+
+    /// Bytes as they are.
+    pub fn receive(&mut self, client: usize, bytes: &[u8]) {
+        let conn = self.conn(client);
+        if self.member.shard.wants_input(conn) {
+            self.member.shard.receive(&self.member.commit.tree, conn, bytes, self.now);
+        }
+        self.turn();
+    }
+
+    /// A handshake that goes on with the session that `of` has heard of, or opens one.
+    pub fn connect(&mut self, client: usize, of: usize) {
+        let mut frame = [0i32.to_be_bytes(), 0i32.to_be_bytes(), 0i32.to_be_bytes(), 10_000i32.to_be_bytes()].concat();
+        match &self.clients[of].session[..] {
+            [] => frame.extend([0; 8].iter().chain(&16i32.to_be_bytes()).chain(&[0; 16])),
+            session => frame.extend(session),
+        }
+        frame.push(0);
+        self.send(client, &frame);
+        self.settle();
+    }
+
+    /// A request with a header; its first byte chooses the operation.
+    pub fn request(&mut self, client: usize, bytes: &[u8]) {
+        let Some((which, body)) = bytes.split_first() else {
+            return;
+        };
+        let one = &mut self.clients[client];
+        one.xid += 1;
+        let operation = OPERATIONS[usize::from(*which) % OPERATIONS.len()];
+        let head = [one.xid.to_be_bytes(), operation.to_be_bytes()].concat();
+        self.send(client, &[&head, body].concat());
+    }
+
+    /// A request whose body is written out until its frame is full.
+    pub fn repeat(&mut self, client: usize, bytes: &[u8]) {
+        let [which, body @ ..] = bytes else {
+            return;
+        };
+        if body.is_empty() {
+            return;
+        }
+        let times = (FRAME_MAX - 16) / body.len();
+        self.request(client, &[&[*which][..], &body.repeat(times)].concat());
+    }
+
+    fn send(&mut self, client: usize, payload: &[u8]) {
+        let frame = [&(payload.len() as u32).to_be_bytes(), payload].concat();
+        self.receive(client, &frame);
+    }
+
+    /// The socket ends.
+    pub fn hang_up(&mut self, client: usize) {
+        if let Some(conn) = self.clients[client].conn.take() {
+            self.member.shard.closed(conn, self.now);
+        }
+        self.turn();
+    }
+
+    /// The client reads no more, or reads again.
+    pub fn stall(&mut self, client: usize) {
+        self.clients[client].stalls ^= true;
+        self.outputs();
+    }
+
+    /// Time goes on.
+    pub fn pass(&mut self, ms: u64) {
+        self.now.tick.0 += ms;
+        self.now.micros += ms * 1000;
+        self.now.wall.0 += ms as i64;
+        self.member.tick(self.now).expect("a disk without faults");
+        self.turn();
+    }
+
+    /// One sync, if one is due.
+    pub fn synchronise(&mut self) {
+        if let Some(ticket) = self.member.commit.poll_sync() {
+            let outcome = ticket.done(Ok(()));
+            self.member.commit.synced(outcome, self.now).expect("a disk without faults");
+        }
+        while let Some(order) = self.member.commit.poll_spare() {
+            let made = order.fulfil(&self.log);
+            self.member.commit.spare_made(made, self.now).expect("a disk without faults");
+        }
+        self.turn();
+    }
+
+    /// Until no write waits for the disk.
+    pub fn settle(&mut self) {
+        self.turn();
+        while self.member.commit.is_sync_due() {
+            self.synchronise();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.now.micros += 10;
+        self.member.turn(self.now, &mut |_| {}).expect("a disk without faults");
+        self.outputs();
+    }
+
+    fn outputs(&mut self) {
+        let Self {
+            member,
+            clients,
+            now,
+            ..
+        } = self;
+        while let Some(conn) = member.shard.poll_dirty() {
+            if let Some(client) = clients.iter_mut().find(|client| client.conn == Some(conn)) {
+                client.dirty = true;
+            }
+        }
+        for client in clients.iter_mut().filter(|client| client.dirty && !client.stalls) {
+            let Some(conn) = client.conn else {
+                continue;
+            };
+            client.dirty = false;
+            let output = member.shard.take_output(&member.commit.tree, conn, *now);
+            // A ConnectResponse: protocol, timeout, session, password, the read-only byte.
+            if let [0, 0, 0, 36 | 37, 0, 0, 0, 0, _, _, _, _, rest @ ..] = &output.bytes[..] {
+                client.session = rest[..28].to_vec();
+            }
+            if output.close {
+                client.conn = None;
+            }
+        }
+    }
+}
+
+/// A directory in memory.
+#[derive(Clone, Default)]
+struct Memory(Rc<RefCell<BTreeMap<String, Bytes>>>);
+
+/// A file of it.
+#[derive(Clone, Default)]
+struct Bytes(Rc<RefCell<Vec<u8>>>);
+
+impl Storage for Memory {
+    type File = Bytes;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.borrow().keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Bytes> {
+        let file = Bytes(Rc::new(RefCell::new(vec![0; len as usize])));
+        self.0.borrow_mut().insert(name.to_owned(), file.clone());
+        Ok(file)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Bytes> {
+        self.0.borrow().get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let file = self.0.borrow_mut().remove(from).ok_or(io::ErrorKind::NotFound)?;
+        self.0.borrow_mut().insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.borrow_mut().remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl File for Bytes {
+    type View = Vec<u8>;
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.borrow().len() as u64)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (mut file, from) = (self.0.borrow_mut(), offset as usize);
+        let end = from + bytes.len();
+        if file.len() < end {
+            file.resize(end, 0);
+        }
+        file[from..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn view(&self) -> io::Result<Vec<u8>> {
+        Ok(self.0.borrow().clone())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
