@@ -1,5 +1,4 @@
-//! Lets `rt::ring_flags` stand in front of liburing's set-up call (see there for the reason), and
-//! tells the binary which commit it is.
+//! Tells the binary which commit it is.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -9,9 +8,6 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=.git/HEAD");
     println!("cargo::rerun-if-changed=.git/refs/heads");
-    if std::env::var_os("CARGO_FEATURE_SERVER").is_some() {
-        println!("cargo::rustc-link-arg=-Wl,--wrap=io_uring_queue_init_params");
-    }
     let commit = output("git", &["rev-parse", "HEAD"]).filter(|hash| hash.len() == 40);
     let date = output(
         "git",

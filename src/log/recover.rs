@@ -408,6 +408,7 @@ impl<S: Storage> Scan<S> {
         identities: Identities,
         applied: Zxid,
     ) -> io::Result<Log<S>> {
+        let config = config.in_whole_pages();
         let end = self.resume_at();
         self.clear_tail(end.position)?;
         let mut closed = std::collections::VecDeque::new();

@@ -23,6 +23,8 @@ pub struct RingLimits {
     pub entries: u64,
     /// Their bytes in memory, roughly.
     pub bytes: u64,
+    /// Bytes of the log that are read at once for a replica that was detached.
+    pub catch_up_bytes: u64,
 }
 
 impl RingLimits {
@@ -35,6 +37,7 @@ impl RingLimits {
     pub const DEFAULT: RingLimits = RingLimits {
         entries: 65_536,
         bytes: 16 << 20,
+        catch_up_bytes: 8 << 20,
     };
 }
 
@@ -359,6 +362,7 @@ mod tests {
     const LIMITS: RingLimits = RingLimits {
         entries: 4,
         bytes: 1 << 20,
+        catch_up_bytes: 1 << 20,
     };
 
     fn entry(zxid: i64) -> Arc<Entry> {

@@ -36,11 +36,12 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 
+pub use crate::member::CatchUp;
 pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::{GroupCommit, SyncPlace};
 pub use inline::Inline;
 pub use intake::Budgets;
-pub use orderer::{CatchUp, Orderer};
+pub use orderer::Orderer;
 pub use ordering::OrderingCore;
 pub use port::{OrderingRings, ReplicaPort, ReplicaRings, rings};
 pub use progress::Progress;

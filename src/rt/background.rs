@@ -10,21 +10,23 @@
 //! executor has to sleep for a moment, because only then does it look at I/O, and a queue of
 //! glommio's that sleeps loses its claim.
 
-use super::bell::{Bell, Ear};
+use super::bell::Bell;
 use super::threads::{abort_on_panic, set_nice};
-use super::{Event, IO_MEMORY, turn};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::io::BufferedFile;
 use glommio::net::TcpStream;
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Jobs of a queue that may wait, without the one that runs.
@@ -33,6 +35,8 @@ pub const WAITING_MAX: usize = 64;
 pub const TASKS_MAX: usize = 256;
 /// Longest time for which glommio's parking bug could delay a task.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Registered memory of a ring; glommio's default of 10 MiB buys nothing here.
+const IO_MEMORY: usize = 64 << 10;
 /// What is read and thrown away at the end of a connection, bytes.
 const DRAIN_MAX: usize = 1 << 20;
 
@@ -125,6 +129,7 @@ impl Executor {
         let work = move || {
             set_nice(nice);
             let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                // A short one can park an executor with runnable tasks.
                 .preempt_timer(Duration::from_secs(3600))
                 .io_memory(IO_MEMORY)
                 .make()
@@ -202,12 +207,13 @@ async fn serve(intakes: Vec<Intake>, mut ear: Ear, sent: &AtomicUsize) {
         jobs.push((job, queue.shares));
     }
     let arrived = Rc::new(Event::default());
-    super::spawn(work_off(Jobs::new(jobs), arrived.clone()));
-    super::spawn(async {
+    glommio::spawn_local(work_off(Jobs::new(jobs), arrived.clone())).detach();
+    let heartbeat = async {
         loop {
             sleep(HEARTBEAT).await;
         }
-    });
+    };
+    glommio::spawn_local(heartbeat).detach();
     let mut seen = 0;
     loop {
         ear.wait(|| sent.load(Acquire) != seen).await;
@@ -316,9 +322,101 @@ impl SharesUsed {
     }
 }
 
+/// The receiver's end of a [`Bell`], inside an executor, for one waiting task at a time. No waker of
+/// glommio's ever leaves its own thread: wake-ups from others overflow a counter after 32,767 clones.
+struct Ear {
+    bell: Arc<Bell>,
+    waiter: Rc<Cell<Option<Waker>>>,
+    _reader: glommio::Task<()>,
+}
+
+impl Ear {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    fn new(bell: Arc<Bell>) -> std::io::Result<Ear> {
+        // SAFETY: the bell keeps its descriptor open while it is duplicated.
+        let fd = unsafe { BorrowedFd::borrow_raw(bell.fd()) };
+        let fd = fd.try_clone_to_owned()?.into_raw_fd();
+        // SAFETY: the descriptor was just duplicated and is handed over.
+        let file = unsafe { BufferedFile::from_raw_fd(fd) };
+        let waiter = Rc::new(Cell::new(None::<Waker>));
+        let wake = waiter.clone();
+        // Only this task reads: a cancelled read could swallow a ring meant for the next one.
+        let _reader = glommio::spawn_local(async move {
+            loop {
+                file.read_at(0, 8).await.expect("an eventfd can be read");
+                if let Some(waker) = wake.take() {
+                    waker.wake();
+                }
+            }
+        });
+        Ok(Ear {
+            bell,
+            waiter,
+            _reader,
+        })
+    }
+
+    /// Returns when `ready` says so ("some queue is not empty"); true if it had to wait, so that
+    /// I/O was looked at meanwhile. May be cancelled.
+    async fn wait(&mut self, mut ready: impl FnMut() -> bool) -> bool {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if ready() {
+                return Poll::Ready(waited);
+            }
+            waited = true;
+            self.waiter.set(Some(cx.waker().clone()));
+            self.bell.park();
+            if !ready() {
+                return Poll::Pending;
+            }
+            self.bell.unpark();
+            Poll::Ready(false)
+        })
+        .await
+    }
+}
+
+/// One task waits, another one says when. A notice before the wait is kept.
+#[derive(Default)]
+struct Event {
+    set: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
+}
+
+impl Event {
+    /// Lets the waiter go on.
+    fn notify(&self) {
+        self.set.set(true);
+        if let Some(waker) = self.waiter.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for a notice and consumes it.
+    async fn wait(&self) {
+        poll_fn(|cx| {
+            if self.set.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiter.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Lets other tasks run and looks at I/O, which glommio's own yields do not.
+async fn turn() {
+    sleep(Duration::from_micros(1)).await;
+}
+
 /// Waits, inside a task.
 pub async fn sleep(time: Duration) {
-    super::sleep(time).await;
+    glommio::timer::sleep(time).await;
 }
 
 /// Waits for a future at most so long, inside a task. `None` if it was not done; it is dropped then.

@@ -9,7 +9,7 @@
 
 use super::mailbox::{Letter, Mailbox};
 use super::process::Process;
-use crate::member::jobs::{Job, JobNews, JobQueue};
+use crate::member::{Job, JobNews, JobQueue};
 use crate::rt::background::{Executor, Queue};
 use crate::rt::storage::FsStorage;
 use std::io;
@@ -18,10 +18,12 @@ use std::sync::Arc;
 /// Says what came of a job, if an operator should know.
 pub fn tell(news: &JobNews) {
     match news {
-        JobNews::Nothing => {}
-        JobNews::Snapshot(zxid, bytes) => tracing::info!("snapshot of {zxid} made: {bytes} bytes"),
-        JobNews::NoSnapshot(zxid, why) => {
-            tracing::warn!("no snapshot of {zxid}, tried again later: {why}");
+        JobNews::None | JobNews::LogRead(_) => {}
+        JobNews::SnapshotMade { zxid, written } => {
+            tracing::info!("snapshot of {zxid} made: {} bytes", written.bytes);
+        }
+        JobNews::SnapshotFailed { zxid, reason } => {
+            tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
         }
     }
 }

@@ -82,14 +82,15 @@ impl Disk {
             return Ok(Driven::Nothing);
         };
         self.group.begins(member.records(), now.micros);
-        if place == SyncPlace::Here || ticket.files().is_empty() {
+        let first = ticket.files().next().cloned();
+        let (SyncPlace::Beside, Some(first)) = (place, first) else {
             let outcome = ticket.run();
             let ended = process.now();
             self.group.ended(ended.micros);
             member.synced(outcome, ended)?;
             return Ok(Driven::Synced);
-        }
-        ring.begin_sync(&ticket.files()[0]);
+        };
+        ring.begin_sync(&first);
         self.beside = Some(Beside { ticket, done: 0 });
         Ok(Driven::Nothing)
     }
@@ -107,8 +108,9 @@ impl Disk {
     ) -> Result<(), Fatal> {
         let mut beside = self.beside.take().expect("a sync was begun");
         beside.done += 1;
-        if let (Ok(()), Some(file)) = (&result, beside.ticket.files().get(beside.done)) {
-            ring.begin_sync(file);
+        let next = beside.ticket.files().nth(beside.done).cloned();
+        if let (Ok(()), Some(file)) = (&result, next) {
+            ring.begin_sync(&file);
             self.beside = Some(beside);
             return Ok(());
         }

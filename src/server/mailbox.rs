@@ -9,7 +9,7 @@
 
 use super::process::Process;
 use super::report::{OrderingReport, Report, ServingReport};
-use crate::member::jobs::Done;
+use crate::member::Done;
 use crate::rt::background;
 use crate::rt::bell::Bell;
 use crate::rt::net::Socket;

@@ -315,6 +315,7 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
             segment_bytes: config.segment_bytes,
         },
         snapshot_records: config.snap_count,
+        snapshots_kept: config.purge.then_some(config.snap_retain),
     }
 }
 

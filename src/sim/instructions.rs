@@ -120,6 +120,7 @@ impl Member {
                     segment_bytes: 64 << 20,
                 },
                 snapshot_records: u64::MAX / 4,
+                snapshots_kept: None,
             },
             shard: ShardConfig::new(ShardId(0)),
             shards,

@@ -1,0 +1,310 @@
+//! Work of a member that blocks for long, as a machine without I/O: what is due, in which order, and
+//! what follows from the outcome. A driver fetches jobs with [`Member::poll_job`], runs each where
+//! it may block ([`Job::run`]), and reports it with [`Member::job_done`].
+//!
+//! | Job | Due when | Queue | Not beside | Its outcome |
+//! |---|---|---|---|---|
+//! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | failed: fatal, a segment that stays where newer ones go would be a gap |
+//! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | full disk: tried again later; failed: fatal |
+//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again after as many transactions |
+//! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; failed: fatal |
+//!
+//! A queue has one job under way at most, and a queue never waits for another: a spare is made
+//! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
+//! one reads, spares are made of new files and `Remove` waits; while segments are taken away,
+//! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
+//! later are newer than those that are removed, and a crash in between must not leave a gap.
+
+use super::Member;
+use crate::log::snapshot_file::Written;
+use crate::log::storage::Storage;
+use crate::log::{SpareJob, SpareResult};
+use crate::pipeline::Fatal;
+use crate::snapshot::{self, ReadLogError, SnapError};
+use crate::txn::Entry;
+use crate::types::{Now, ShardId, Zxid};
+use std::io;
+use std::sync::Arc;
+
+/// A part of the log that a replica needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    /// For whom.
+    pub shard: ShardId,
+    /// What the replica has.
+    pub after: Zxid,
+    /// The last transaction to read; everything up to it is durable.
+    pub upto: Zxid,
+    /// No more transactions once those read come to so many bytes.
+    pub bytes_max: u64,
+}
+
+/// Something to do where blocking is allowed.
+#[derive(Debug)]
+pub enum Job {
+    /// Make a spare segment.
+    Spare(SpareJob),
+    /// Make a snapshot.
+    Snapshot {
+        /// Of this state; everything up to it is applied and durable.
+        zxid: Zxid,
+        /// Afterwards remove all but so many snapshots.
+        purge: Option<usize>,
+    },
+    /// Remove these segments, oldest first.
+    Remove(Vec<String>),
+    /// Read a part of the log for a replica.
+    ReadLog(CatchUp),
+}
+
+/// Jobs of one queue run one after the other; queues run beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobQueue {
+    /// What writes wait for: never behind anything slow.
+    Spares,
+    /// May take minutes; to be run at a low priority.
+    Snapshots,
+    /// What a detached replica waits for.
+    Reads,
+}
+
+/// A job that was run.
+pub enum Done<S: Storage> {
+    /// Of [`Job::Spare`].
+    Spare(SpareResult<S>),
+    /// Of [`Job::Snapshot`].
+    Snapshot {
+        /// Of this state.
+        zxid: Zxid,
+        /// The snapshot, and up to where the log is not needed any more.
+        made: Result<(Written, Option<Zxid>), SnapError>,
+    },
+    /// Of [`Job::Remove`].
+    Removed(io::Result<()>),
+    /// Of [`Job::ReadLog`].
+    LogRead(LogRead),
+}
+
+/// What was read for a replica.
+#[derive(Debug)]
+pub struct LogRead {
+    /// What was asked for.
+    pub order: CatchUp,
+    /// From its beginning; it may end early.
+    pub entries: Result<Vec<Arc<Entry>>, ReadLogError>,
+}
+
+/// What a job's outcome leaves to do or to say.
+#[derive(Debug)]
+pub enum JobNews {
+    /// Nothing.
+    None,
+    /// For the operator.
+    SnapshotMade {
+        /// Of this state.
+        zxid: Zxid,
+        /// What was written.
+        written: Written,
+    },
+    /// For the operator; it is tried again.
+    SnapshotFailed {
+        /// Of this state.
+        zxid: Zxid,
+        /// Why.
+        reason: SnapError,
+    },
+    /// For the replica.
+    LogRead(LogRead),
+}
+
+impl Job {
+    /// Where it is run.
+    pub fn queue(&self) -> JobQueue {
+        match self {
+            Job::Spare(_) | Job::Remove(_) => JobQueue::Spares,
+            Job::Snapshot { .. } => JobQueue::Snapshots,
+            Job::ReadLog(_) => JobQueue::Reads,
+        }
+    }
+
+    /// Whether it takes segments away from the log.
+    fn takes_segments(&self) -> bool {
+        match self {
+            Job::Spare(order) => order.recycles(),
+            Job::Remove(_) => true,
+            Job::Snapshot { .. } | Job::ReadLog(_) => false,
+        }
+    }
+
+    /// Runs it: snapshots are in `data`, segments in `log`. Blocks.
+    pub fn run<S: Storage>(self, data: &S, log: &S) -> Done<S> {
+        match self {
+            Job::Spare(order) => Done::Spare(order.fulfil(log)),
+            Job::Snapshot { zxid, purge } => Done::Snapshot {
+                zxid,
+                made: make_snapshot(data, log, zxid, purge),
+            },
+            Job::Remove(names) => Done::Removed(remove_all(log, &names)),
+            Job::ReadLog(order) => Done::LogRead(LogRead {
+                entries: snapshot::read_log(log, order.after, order.upto, order.bytes_max),
+                order,
+            }),
+        }
+    }
+}
+
+fn make_snapshot<S: Storage>(
+    data: &S,
+    log: &S,
+    zxid: Zxid,
+    purge: Option<usize>,
+) -> Result<(Written, Option<Zxid>), SnapError> {
+    let made = snapshot::make(data, log, zxid)?;
+    let unneeded = match purge {
+        Some(retain) => snapshot::purge(data, retain)?,
+        None => None,
+    };
+    Ok((made, unneeded))
+}
+
+/// Oldest first: a crash in between must not leave a gap.
+fn remove_all<S: Storage>(log: &S, names: &[String]) -> io::Result<()> {
+    names.iter().try_for_each(|name| log.remove(name))?;
+    log.sync_dir()
+}
+
+/// What is under way, and what waits.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    /// On [`JobQueue::Spares`].
+    spares: bool,
+    /// On [`JobQueue::Snapshots`].
+    snapshots: bool,
+    /// On [`JobQueue::Reads`].
+    reads: bool,
+    /// The one on [`JobQueue::Spares`] takes segments away.
+    taking: bool,
+    /// Segments to remove, oldest first.
+    remove: Vec<String>,
+    /// What follows this is needed, though no snapshot needs it.
+    keep_after: Option<Zxid>,
+}
+
+impl Jobs {
+    fn may_read(&self) -> bool {
+        !self.taking && self.remove.is_empty()
+    }
+
+    fn is_read(&self) -> bool {
+        self.snapshots || self.reads
+    }
+
+    fn under_way(&mut self, queue: JobQueue) -> &mut bool {
+        match queue {
+            JobQueue::Spares => &mut self.spares,
+            JobQueue::Snapshots => &mut self.snapshots,
+            JobQueue::Reads => &mut self.reads,
+        }
+    }
+
+    fn begin(&mut self, job: Job) -> Job {
+        let before = std::mem::replace(self.under_way(job.queue()), true);
+        assert!(!before, "one job of a queue at a time");
+        self.taking |= job.takes_segments();
+        job
+    }
+}
+
+impl<S: Storage> Member<S> {
+    /// The next job, if one is due.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        let job = self.poll_files().or_else(|| {
+            let free = !self.jobs.snapshots && self.jobs.may_read();
+            let zxid = if free { self.poll_snapshot() } else { None }?;
+            let purge = self.snapshots_kept;
+            Some(Job::Snapshot { zxid, purge })
+        })?;
+        Some(self.jobs.begin(job))
+    }
+
+    fn poll_files(&mut self) -> Option<Job> {
+        if self.jobs.spares {
+            return None;
+        }
+        if !self.jobs.remove.is_empty() && !self.jobs.is_read() {
+            return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
+        }
+        let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
+        let log = self.pipeline.log_mut();
+        let order = match may_recycle {
+            true => log.poll_spare(),
+            false => log.poll_new_spare(),
+        };
+        order.map(Job::Spare)
+    }
+
+    /// Whether [`Member::begin_read`] may be called.
+    pub fn may_read(&self) -> bool {
+        !self.jobs.reads && self.jobs.may_read()
+    }
+
+    /// The job that reads a part of the log for a replica.
+    pub fn begin_read(&mut self, order: CatchUp) -> Job {
+        assert!(self.may_read(), "nobody takes segments away meanwhile");
+        self.jobs.begin(Job::ReadLog(order))
+    }
+
+    /// From now on segments are kept that hold transactions behind `zxid`; `None`: those that
+    /// snapshots need.
+    pub fn keep_log_after(&mut self, zxid: Option<Zxid>) {
+        self.jobs.keep_after = zxid;
+    }
+
+    /// A job was run.
+    ///
+    /// # Errors
+    /// As [`Member::request`].
+    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+        match done {
+            Done::Spare(result) => {
+                self.jobs.spares = false;
+                self.jobs.taking = false;
+                self.spare_made(result, now)?;
+                Ok(JobNews::None)
+            }
+            Done::Removed(result) => {
+                self.jobs.spares = false;
+                self.jobs.taking = false;
+                result?;
+                Ok(JobNews::None)
+            }
+            Done::Snapshot { zxid, made } => {
+                self.jobs.snapshots = false;
+                Ok(self.snapshot_ended(zxid, made))
+            }
+            Done::LogRead(read) => {
+                self.jobs.reads = false;
+                Ok(JobNews::LogRead(read))
+            }
+        }
+    }
+
+    fn snapshot_ended(
+        &mut self,
+        zxid: Zxid,
+        made: Result<(Written, Option<Zxid>), SnapError>,
+    ) -> JobNews {
+        match made {
+            Ok((written, unneeded)) => {
+                let keep_after = self.jobs.keep_after;
+                let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
+                self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
+                JobNews::SnapshotMade { zxid, written }
+            }
+            Err(reason) => {
+                self.snapshot_made(None, None);
+                JobNews::SnapshotFailed { zxid, reason }
+            }
+        }
+    }
+}
