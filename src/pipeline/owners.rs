@@ -340,9 +340,15 @@ impl Owners {
 
     /// A batch of touches. They came at `watermark` at the latest, so a deadline counted from
     /// there is never early.
-    pub(super) fn touched(&mut self, shard: ShardId, watermark: Tick, sessions: &[SessionId]) {
+    pub(super) fn touched(
+        &mut self,
+        shard: ShardId,
+        watermark: Tick,
+        sessions: &[SessionId],
+        now: Tick,
+    ) {
         for &session in sessions {
-            self.heard(session, watermark);
+            self.heard(session, now);
         }
         self.arrivals.reported(shard, watermark);
     }

@@ -6,7 +6,7 @@ use super::outcome::{Counters, Options};
 use super::transcript::Transcript;
 use crate::log::SyncTicket;
 use crate::log::storage::Storage;
-use crate::member::jobs::Job;
+use crate::member::Job;
 use crate::types::{Now, Tick, WallMs};
 use std::collections::BTreeMap;
 

@@ -73,10 +73,12 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
             segment_bytes: SEGMENT,
         },
         snapshot_records: rng.u64(30..400),
+        snapshots_kept: Some(3),
     };
     let limits = RingLimits {
         entries: rng.u64(4..80),
         bytes: rng.u64(10_000..100_000),
+        catch_up_bytes: 20_000,
     };
     MachineConfig {
         member,

@@ -12,8 +12,7 @@ use super::network::{Edge, Network};
 use super::sockets::{KernelSockets, address};
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::{RecoveryError, Scan, SyncOutcome};
-use crate::member::jobs::{Done, Job, JobQueue};
-use crate::member::{Member, StartError};
+use crate::member::{Done, Job, Member, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::placement::{Served, ServingCore, Turned};
@@ -69,8 +68,6 @@ pub(super) struct Host {
     cores: Vec<Core>,
     /// A sync is under way.
     is_syncing: bool,
-    /// Until when each queue of background work is busy, µs.
-    queues: [u64; 3],
 }
 
 impl Host {
@@ -81,7 +78,6 @@ impl Host {
             start,
             cores: (0..cores).map(|_| Core::default()).collect(),
             is_syncing: false,
-            queues: [0; 3],
         }
     }
 
@@ -192,7 +188,6 @@ impl Host {
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
         self.is_syncing = false;
-        self.queues = [0; 3];
         let power_cut = base.rng.u32(0..10) < 7;
         base.counters.power_cuts += u64::from(power_cut);
         base.counters.kills += u64::from(!power_cut);
@@ -379,14 +374,17 @@ impl Host {
             Event::Job(job) => {
                 let done = job.run(&base.disk, &base.disk);
                 match &done {
-                    Done::Snapshot(zxid, Ok((written, _))) => {
+                    Done::Snapshot {
+                        zxid,
+                        made: Ok((written, _)),
+                    } => {
                         base.counters.snapshots += 1;
                         checks.bodies.observe(*zxid, written.root)?;
                     }
-                    Done::Snapshot(..) if base.sync_has_failed() => {
+                    Done::Snapshot { made: Err(_), .. } if base.sync_has_failed() => {
                         return self.die(base, network, checks);
                     }
-                    Done::Snapshot(zxid, Err(e))
+                    Done::Snapshot { zxid, made: Err(e) }
                         if !(base.disk.crashed() || base.was_full && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
@@ -591,7 +589,7 @@ impl Host {
         base.at(takes, Event::Sync { ticket, here });
     }
 
-    /// Each queue works off its jobs one after the other.
+    /// Begins what is due: of each queue one job at a time, as the member sees to.
     fn begin_jobs(&mut self, base: &mut Base) {
         let member = self.member.as_mut().expect("its own event");
         loop {
@@ -605,13 +603,7 @@ impl Host {
                 Job::Remove(_) => 100,
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
-            let busy = match job.queue() {
-                JobQueue::Spares => &mut self.queues[0],
-                JobQueue::Snapshots => &mut self.queues[1],
-                JobQueue::Reads => &mut self.queues[2],
-            };
-            *busy = (*busy).max(base.now_us) + takes;
-            base.at_time(*busy, Event::Job(job));
+            base.at(takes, Event::Job(job));
         }
     }
 }

@@ -204,6 +204,7 @@ impl Network {
     /// A request that follows the last one on the connection by up to 3 ms.
     pub(super) fn trail_to_server(&mut self, connection: usize, bytes: Vec<u8>, base: &mut Base) {
         let of = &mut self.connections[connection];
+        of.lone = false;
         of.sent_to += bytes.len() as u64;
         of.ends.push_back(of.sent_to);
         of.to_server_at = of.to_server_at.max(base.now_us) + base.rng.u64(1..3_000);

@@ -95,8 +95,7 @@ impl Sockets for KernelSockets<'_> {
         let turns = self.checks.turns.read(self.core, connection, bytes);
         self.violated(turns);
         if !self.network.connections[connection].has_request() {
-            let now_us = self.base.now_us;
-            self.checks.expiry.nothing_waits(connection, now_us);
+            self.checks.expiry.nothing_waits(connection);
         }
         match read {
             None => Read::End,
@@ -134,9 +133,7 @@ impl Sockets for KernelSockets<'_> {
     fn close(&mut self, id: SocketId) {
         if let Some(connection) = self.connection(id, "closes") {
             self.checks.turns.gone(self.core, connection);
-            self.checks
-                .expiry
-                .nothing_waits(connection, self.base.now_us);
+            self.checks.expiry.nothing_waits(connection);
             self.network.close(connection, self.base);
         }
     }

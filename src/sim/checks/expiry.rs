@@ -33,15 +33,9 @@ impl Expiry {
         self.waiting.entry(connection).or_insert((session, now_us));
     }
 
-    /// Every request on a connection was read: until now its session was heard of.
-    pub(in crate::sim) fn nothing_waits(&mut self, connection: usize, now_us: u64) {
-        let Some((session, _)) = self.waiting.remove(&connection) else {
-            return;
-        };
-        let last = self.heard_at.get(&session).and_then(VecDeque::back);
-        if let Some(&(_, timeout_ms)) = last {
-            self.heard(session, timeout_ms, now_us);
-        }
+    /// Every request on a connection was read: its silence counts from when the last one came.
+    pub(in crate::sim) fn nothing_waits(&mut self, connection: usize) {
+        self.waiting.remove(&connection);
     }
 
     /// What waits on a connection counts no more: its client has left it, or has reset it.
@@ -92,7 +86,9 @@ impl Expiry {
         });
         match times.last() {
             Some((at, timeout_ms)) if !silent => Err(format!(
-                "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
+                "{heard:?} decided {decided} since {since} waiting {:?} asked {:?} session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
+                self.waiting,
+                self.asked.get(&session),
                 (decided - at) / 1000
             )),
             _ => Ok(()),
