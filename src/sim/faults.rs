@@ -14,7 +14,7 @@ pub(super) fn begin(base: &mut Base) {
 }
 
 /// One fault, and the next one in a while.
-pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &Checks) {
+pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
     if base.calm {
         return;
     }
@@ -23,11 +23,13 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &Checks) {
     if base.options.shards > 0 && base.rng.bool() {
         base.counters.stalls += 1;
         let core = base.rng.usize(0..usize::from(base.options.shards));
-        host.hold(core, base.now_us + base.rng.u64(1_000..1_500_000));
+        host.stall(core, base.now_us + base.rng.u64(1_000..1_500_000));
     }
     if base.rng.u32(0..4) == 0 {
         base.counters.pauses += 1;
-        host.pause(base.now_us + base.rng.u64(1_000..3_000_000));
+        let until = base.now_us + base.rng.u64(1_000..3_000_000);
+        host.pause(until);
+        checks.rot.held(base.now_us, until);
     }
     match base.rng.u32(0..10) {
         0..6 => crash_soon(base),

@@ -68,6 +68,8 @@ pub(super) struct Host {
     cores: Vec<Core>,
     /// A sync is under way.
     is_syncing: bool,
+    /// A shard was held still while others went on, since the start.
+    pub(super) was_stalled: bool,
 }
 
 impl Host {
@@ -78,6 +80,7 @@ impl Host {
             start,
             cores: (0..cores).map(|_| Core::default()).collect(),
             is_syncing: false,
+            was_stalled: false,
         }
     }
 
@@ -188,6 +191,7 @@ impl Host {
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
         self.is_syncing = false;
+        self.was_stalled = false;
         let power_cut = base.rng.u32(0..10) < 7;
         base.counters.power_cuts += u64::from(power_cut);
         base.counters.kills += u64::from(!power_cut);
@@ -277,8 +281,13 @@ impl Host {
         checks.bodies.observe(member.tree().last_zxid(), root)
     }
 
-    /// A core is held still for a time.
-    pub(super) fn hold(&mut self, core: usize, until_us: u64) {
+    /// A core is held still for a time, and the others are not.
+    pub(super) fn stall(&mut self, core: usize, until_us: u64) {
+        self.was_stalled = true;
+        self.hold(core, until_us);
+    }
+
+    fn hold(&mut self, core: usize, until_us: u64) {
         let held = &mut self.cores[core].held_until;
         *held = until_us.max(*held);
     }

@@ -61,11 +61,13 @@ impl Operations {
 
     // ---- what arrives ----
 
-    /// A whole request of a client has reached the server's kernel.
+    /// A whole request of a client has reached the server's kernel. `stalled`: a shard was held
+    /// still, and must not keep sessions alive that it does not serve.
     pub(super) fn reached_server(
         &mut self,
         connection: usize,
         now_us: u64,
+        stalled: bool,
         network: &mut Network,
         checks: &mut Checks,
     ) {
@@ -74,8 +76,10 @@ impl Operations {
         let (client, expiry) = (&self.clients[id], &mut checks.expiry);
         if let Some((session, timeout_ms)) = of.asks.take() {
             expiry.asked(session, timeout_ms, now_us);
-            expiry.heard(session, timeout_ms, now_us);
-            expiry.waits(connection, session, now_us);
+            if !stalled {
+                expiry.heard(session, timeout_ms, now_us);
+                expiry.waits(connection, session, now_us);
+            }
         }
         let counts = of.answered && !client.is_closing();
         if counts && self.current[id] == Some(connection) {

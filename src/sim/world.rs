@@ -118,12 +118,14 @@ impl World {
         match event {
             Event::ToServer { connection, bytes } => {
                 if network.receive(connection, &bytes, base.now_us) {
-                    operations.reached_server(connection, base.now_us, network, checks);
+                    let stalled = host.was_stalled;
+                    operations.reached_server(connection, base.now_us, stalled, network, checks);
                 }
             }
             Event::Window { connection } => {
                 if network.fill_window(connection, base.now_us) {
-                    operations.reached_server(connection, base.now_us, network, checks);
+                    let stalled = host.was_stalled;
+                    operations.reached_server(connection, base.now_us, stalled, network, checks);
                 }
             }
             Event::ToClient { connection } => match network.reach_client(connection, base) {

@@ -16,6 +16,8 @@ pub(in crate::sim) struct Rot {
     applied_at: VecDeque<(u64, Zxid)>,
     /// A later record or a seal covers everything up to here: rot there must be noticed.
     covered: Zxid,
+    /// Until when the core that seals was held still, µs.
+    held_until: u64,
     /// A flipped bit: file, offset, bit.
     flipped: Option<(String, usize, u32)>,
 }
@@ -31,21 +33,32 @@ impl Rot {
         self.applied_at.push_back((now_us, zxid));
     }
 
-    /// The process is gone: what it had time to seal is covered, and whoever is dead seals nothing.
-    pub(in crate::sim) fn died(&mut self, now_us: u64) {
+    /// The core that seals is held still.
+    pub(in crate::sim) fn held(&mut self, now_us: u64, until_us: u64) {
+        self.seal(now_us);
+        self.held_until = until_us.max(self.held_until);
+    }
+
+    /// What had the time to be sealed is covered.
+    fn seal(&mut self, now_us: u64) {
         while let Some(&(at, zxid)) = self.applied_at.front()
-            && at + COVERED_AFTER_US < now_us
+            && at.max(self.held_until) + COVERED_AFTER_US < now_us
         {
             self.covered = zxid;
             self.applied_at.pop_front();
         }
+    }
+
+    /// The process is gone, and whoever is dead seals nothing.
+    pub(in crate::sim) fn died(&mut self, now_us: u64) {
+        self.seal(now_us);
         self.applied_at.clear();
     }
 
     /// Whether everything that was applied had the time to be sealed.
-    pub(in crate::sim) fn is_idle(&self, now_us: u64) -> bool {
-        let newest = self.applied_at.back();
-        newest.is_none_or(|&(at, _)| at + COVERED_AFTER_US < now_us)
+    pub(in crate::sim) fn is_idle(&mut self, now_us: u64) -> bool {
+        self.seal(now_us);
+        self.applied_at.is_empty()
     }
 
     /// A clean stop, or idleness, has covered everything.
