@@ -6,8 +6,12 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/refs/heads");
+    // Every commit and checkout is logged there, also in a worktree, where .git is no folder. What is
+    // absent would make cargo build the library anew each time.
+    let log = output("git", &["rev-parse", "--git-path", "logs/HEAD"]);
+    if let Some(log) = log.filter(|log| std::path::Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
+    }
     let commit = output("git", &["rev-parse", "HEAD"]).filter(|hash| hash.len() == 40);
     let date = output(
         "git",

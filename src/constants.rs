@@ -1,10 +1,10 @@
 //! Limits, and the assertions that prove them against each other.
 
-/// Default of `jute.maxbuffer`, bytes; the bound itself is accepted (client.md §1.1).
+/// Default of `jute.maxbuffer`, bytes; the bound itself is accepted (docs/protocol.md §1.1).
 pub const JUTE_MAXBUFFER: usize = 0xf_ffff;
 /// Largest `jute.maxbuffer` that is accepted, bytes: lengths of frames and entries are 32-bit.
 pub const JUTE_MAXBUFFER_LIMIT: usize = 512 << 20;
-/// How much larger than `jute.maxbuffer` a transaction may be (client.md §7.4).
+/// How much larger than `jute.maxbuffer` a transaction may be (docs/protocol.md §7.4).
 pub const JUTE_EXTRASIZE: usize = JUTE_MAXBUFFER;
 /// The largest serialised entry that the log accepts, bytes.
 pub const ENTRY_MAX: usize = JUTE_MAXBUFFER + JUTE_EXTRASIZE;
@@ -28,10 +28,10 @@ pub const WATCH_BYTES_MAX: usize = 512 << 20;
 pub const IDENTITIES_MAX: usize = 1000;
 /// Entries of one ACL list: default of `ringkeeper.aclEntriesMax`.
 pub const ACL_ENTRIES_MAX: usize = 4096;
-/// A seal follows the last acknowledged batch after this long, ms (design.md §4).
+/// A seal follows the last acknowledged batch after this long, ms.
 pub const SEAL_DELAY_MS: u64 = 100;
 /// A connection that has not completed its handshake is closed after this long, ms
-/// (client.md §5.2).
+/// (docs/protocol.md §5.2).
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
 /// What one connection may hold of requests, and of output, whatever the others hold, bytes.

@@ -1,7 +1,7 @@
 //! The newtypes that cross module borders. No bare integer does.
 
 use foldhash::SharedSeed;
-use foldhash::fast::{FoldHasher, SeedableRandomState};
+use foldhash::fast::FoldHasher;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
@@ -25,17 +25,20 @@ pub fn set_hash_seed(seed: u64) -> bool {
 }
 
 fn seeds(seed: u64) -> (u64, SharedSeed) {
-    (seed.rotate_left(32), SharedSeed::from_u64(seed))
+    (!seed.rotate_left(32), SharedSeed::from_u64(seed))
 }
 
 /// Builds the hashers of [`DetHashMap`]; all of one process agree.
 #[derive(Clone, Debug)]
-pub struct HashState(SeedableRandomState);
+pub struct HashState {
+    own: u64,
+    shared: &'static SharedSeed,
+}
 
 impl Default for HashState {
     fn default() -> HashState {
         let (own, shared) = HASH_SEED.get_or_init(|| seeds(0));
-        HashState(SeedableRandomState::with_seed(*own, shared))
+        HashState { own: *own, shared }
     }
 }
 
@@ -44,7 +47,7 @@ impl BuildHasher for HashState {
 
     #[inline]
     fn build_hasher(&self) -> FoldHasher<'static> {
-        self.0.build_hasher()
+        FoldHasher::with_seed(self.own, self.shared)
     }
 }
 
@@ -62,14 +65,14 @@ macro_rules! newtype {
     };
 }
 
-/// Transaction id: epoch in the high 32 bits, counter in the low 32 (peer.md §0.2).
+/// Transaction id: epoch in the high 32 bits, counter in the low 32.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zxid(pub i64);
 
 impl Zxid {
     /// Before any transaction.
     pub const ZERO: Zxid = Zxid(0);
-    /// The last counter value in use; the next zxid opens the next epoch (design.md §2).
+    /// The last counter value in use; the next zxid opens the next epoch.
     pub const COUNTER_MAX: u32 = 0xffff_fffe;
 
     /// Joins an epoch and a counter.
@@ -109,7 +112,7 @@ impl fmt::Display for Zxid {
     }
 }
 
-/// Session id (client.md §5.1). Never 0 and never `i64::MIN` for a live session.
+/// Session id (docs/protocol.md §5.1). Never 0 and never `i64::MIN` for a live session.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub i64);
 
@@ -131,7 +134,7 @@ impl fmt::Display for SessionId {
 }
 
 newtype! {
-    /// A client's request id, echoed in the reply (client.md §1.4).
+    /// A client's request id, echoed in the reply (docs/protocol.md §1.4).
     Xid(i32)
 }
 newtype! {
@@ -143,7 +146,7 @@ newtype! {
     WallMs(i64)
 }
 newtype! {
-    /// Logical offset in the log, bytes; only grows, and is not a file offset (design.md §4).
+    /// Logical offset in the log, bytes; only grows, and is not a file offset.
     Position(u64)
 }
 newtype! {
@@ -151,7 +154,7 @@ newtype! {
     ShardId(u16)
 }
 newtype! {
-    /// Counts the attachments of one session; each re-attach adds one (design.md §2).
+    /// Counts the attachments of one session; each re-attach adds one.
     Generation(u64)
 }
 
@@ -196,7 +199,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Error code of a reply (client.md §2.1). Only codes listed there are ever sent.
+    /// Error code of a reply (docs/protocol.md §2.1). Only codes listed there are ever sent.
     ErrorCode {
         /// Success.
         OK = 0, "OK";
@@ -232,7 +235,7 @@ codes! {
 }
 
 codes! {
-    /// Operation code of a request and type of a transaction (client.md §1.5, peer.md §0.4).
+    /// Operation code of a request and type of a transaction (docs/protocol.md §1.5).
     OpCode {
         /// create, answers the path.
         CREATE = 1, "create";
@@ -316,7 +319,7 @@ mod tests {
     fn a_seed_changes_every_hash_and_is_chosen_before_the_first_map_only() {
         let state = |seed| -> HashState {
             let (own, shared): &'static (u64, SharedSeed) = Box::leak(Box::new(seeds(seed)));
-            HashState(SeedableRandomState::with_seed(*own, shared))
+            HashState { own: *own, shared }
         };
         for text in [
             "",

@@ -38,7 +38,7 @@ mod tests;
 
 pub use crate::member::CatchUp;
 pub use feed::{Batch, FeedCounters, RingLimits};
-pub use group_commit::{GroupCommit, SyncPlace};
+pub use group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
 pub use inline::Inline;
 pub use intake::Budgets;
 pub use orderer::Orderer;

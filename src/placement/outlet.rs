@@ -77,11 +77,6 @@ impl Outlet {
         self.state == State::Idle
     }
 
-    /// Whether the connection closes as soon as everything is written.
-    pub fn is_closing(&self) -> bool {
-        self.state == State::Closing
-    }
-
     /// What the kernel has not taken.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.written..]

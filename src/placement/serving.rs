@@ -133,6 +133,8 @@ impl Table {
 pub struct Turned {
     /// There is more to do at once: make another turn before waiting.
     pub again: bool,
+    /// Something was executed for a client that waits for no write: it would wait for a sync.
+    pub served_others: bool,
     /// Requests were handed up: the ordering core should look.
     pub wake_ordering: bool,
 }
@@ -158,6 +160,8 @@ pub struct ServingCore<S: Storage> {
     last_turn: Tick,
     stopping: bool,
     buffer: Vec<u8>,
+    /// Requests executed up to the last turn for clients that waited for no write.
+    others: u64,
 }
 
 impl<S: Storage> ServingCore<S> {
@@ -175,6 +179,7 @@ impl<S: Storage> ServingCore<S> {
             listener_ready: false,
             last_turn: now.tick,
             stopping: false,
+            others: 0,
             buffer: vec![0; budgets.read_max.max(FIRST_READ)],
             budgets,
         }
@@ -274,6 +279,8 @@ impl<S: Storage> ServingCore<S> {
         self.outputs(now, sockets);
         self.queue_ready();
         turned.again |= self.has_work();
+        let others = self.served.shard().served_others();
+        turned.served_others = others != std::mem::replace(&mut self.others, others);
         Ok(turned)
     }
 

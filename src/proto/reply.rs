@@ -31,7 +31,7 @@ fn fixed_frame(out: &mut Vec<u8>, len: i32, body: impl FnOnce(&mut Vec<u8>)) {
     debug_assert_eq!(out.len() - start, len as usize);
 }
 
-/// Header of every reply (client.md §1.4).
+/// Header of every reply (docs/protocol.md §1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyHeader {
     /// The request's.
@@ -127,7 +127,7 @@ pub fn put_acl(out: &mut Vec<u8>, acl: &[Acl], stat: &Stat) {
     stat.encode_into(out);
 }
 
-/// Header of one result of a multi (client.md §1.6).
+/// Header of one result of a multi (docs/protocol.md §1.6).
 pub fn put_multi_result(out: &mut Vec<u8>, op: OpCode) {
     out.put_i32(op.0);
     out.put_bool(false);
@@ -149,7 +149,7 @@ pub fn put_multi_end(out: &mut Vec<u8>) {
     out.put_i32(-1);
 }
 
-/// Type of a watch event (client.md §4.2).
+/// Type of a watch event (docs/protocol.md §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum EventType {

@@ -8,7 +8,7 @@ use super::process::Process;
 use crate::log::SyncTicket;
 use crate::member::Member;
 use crate::pipeline::Fatal;
-use crate::placement::{GroupCommit, SyncPlace};
+use crate::placement::{GroupCommit, SyncPlace, SyncPolicy};
 use crate::rt::ring::Ring;
 use crate::rt::storage::{FsFile, FsStorage};
 use crate::types::Now;
@@ -32,20 +32,23 @@ struct Beside {
     done: usize,
 }
 
-/// See [`Disk::drive`].
+/// The syncs of one process.
 pub struct Disk {
     /// Decides when, and where.
     pub group: GroupCommit,
     beside: Option<Beside>,
     /// The sockets were looked at since the sync became due.
     looked: bool,
+    /// Whether this core has sockets to look at.
+    looks: bool,
 }
 
 impl Disk {
-    /// Nothing is under way.
-    pub fn new(group: GroupCommit) -> Disk {
+    /// Nothing is under way; `serves`: the core that orders serves clients too.
+    pub fn new(policy: SyncPolicy, serves: bool) -> Disk {
         Disk {
-            group,
+            group: GroupCommit::new(policy, serves),
+            looks: serves,
             beside: None,
             looked: false,
         }
@@ -56,7 +59,8 @@ impl Disk {
         self.beside.is_some()
     }
 
-    /// Begins a sync if one is due; `now` is the turn's.
+    /// Begins a sync if one is due; `now` is the turn's, `input_waits`: the last look at the sockets
+    /// brought input that was not executed yet.
     ///
     /// # Errors
     /// [`Fatal`]: the sync failed, and nothing may be said any more.
@@ -65,6 +69,7 @@ impl Disk {
         member: &mut Member<FsStorage>,
         ring: &mut Ring,
         process: &Process,
+        input_waits: bool,
         now: Now,
     ) -> Result<Driven, Fatal> {
         if self.beside.is_some() || !member.is_sync_due() {
@@ -73,23 +78,27 @@ impl Disk {
         if self.group.waits(member.records(), now.micros) {
             return Ok(Driven::LookAgain);
         }
-        let place = self.group.place(now.micros);
-        if place == SyncPlace::Here && !std::mem::replace(&mut self.looked, true) {
+        let place = self.group.place(input_waits, now.micros);
+        let looks = self.looks && place == SyncPlace::Here;
+        if looks && !std::mem::replace(&mut self.looked, true) {
             return Ok(Driven::LookAgain);
         }
         self.looked = false;
         let Some(ticket) = member.poll_sync() else {
             return Ok(Driven::Nothing);
         };
-        self.group.begins(member.records(), now.micros);
         let first = ticket.files().next().cloned();
         let (SyncPlace::Beside, Some(first)) = (place, first) else {
+            self.group
+                .began(SyncPlace::Here, member.records(), now.micros);
             let outcome = ticket.run();
             let ended = process.now();
             self.group.ended(ended.micros);
             member.synced(outcome, ended)?;
             return Ok(Driven::Synced);
         };
+        self.group
+            .began(SyncPlace::Beside, member.records(), now.micros);
         ring.begin_sync(&first);
         self.beside = Some(Beside { ticket, done: 0 });
         Ok(Driven::Nothing)

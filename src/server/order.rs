@@ -161,7 +161,7 @@ impl OrderingLoop {
         self.last_turn = now.tick;
         self.again = self.turn_of_shards(now)?;
         let (member, ring) = (&mut self.core.orderer.member, &mut self.sockets.ring);
-        match self.disk.drive(member, ring, &self.process, now)? {
+        match self.disk.drive(member, ring, &self.process, false, now)? {
             Driven::Nothing => {}
             Driven::LookAgain => self.again = true,
             Driven::Synced => {

@@ -14,13 +14,13 @@ use super::order::OrderingLoop;
 use super::preflight::Ready;
 use super::process::Process;
 use super::serve::ServingLoop;
-use crate::config::{Config, Resolved, RingFeatures};
+use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
 use crate::placement::{
-    Budgets, GroupCommit, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort,
-    ReplicaRings, RingLimits, Served, ServingCore, rings,
+    Budgets, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
+    RingLimits, Served, ServingCore, SyncPolicy, rings,
 };
 use crate::rt::clock::{self, Clock};
 use crate::rt::net::{Bound, Listener};
@@ -175,7 +175,12 @@ impl Cores {
             let sockets = cores
                 .sockets(&mailbox, Some(listener), None)
                 .map_err(failed)?;
-            let disk = Disk::new(GroupCommit::default());
+            let policy = match cores.process.config.inline_sync {
+                InlineSync::Auto => SyncPolicy::Auto,
+                InlineSync::Always => SyncPolicy::Always,
+                InlineSync::Never => SyncPolicy::Never,
+            };
+            let disk = Disk::new(policy, rings.is_none());
             member.pipeline.begin_serving(cores.process.now());
             let background = &cores.background;
             let sealed = match rings {
@@ -307,7 +312,10 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         shards: shards.max(1),
-        ..PipelineConfig::new(Rules::default())
+        ..PipelineConfig::new(Rules {
+            acl_entries_max: config.acl_entries_max,
+            ..Rules::default()
+        })
     };
     MemberConfig {
         pipeline,

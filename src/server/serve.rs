@@ -264,8 +264,17 @@ impl ServingLoop {
         let turned = self
             .core
             .turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;
+        if turned.served_others {
+            disk.group.served_others(now.micros);
+        }
         let member = ServingLoop::member(&mut self.core);
-        let driven = disk.drive(member, &mut self.sockets.ring, &self.process, now)?;
+        let driven = disk.drive(
+            member,
+            &mut self.sockets.ring,
+            &self.process,
+            turned.again,
+            now,
+        )?;
         while let Some(job) = member.poll_job() {
             background.submit(job, &self.process, &self.mailbox);
         }

@@ -1,4 +1,4 @@
-//! The auth operation (client.md §6.3, §6.5): which identity a scheme's data gives.
+//! The auth operation (docs/protocol.md §6.3, §6.5): which identity a scheme's data gives.
 
 use crate::tree;
 use crate::txn::{AuthId, Credentials};

@@ -25,7 +25,8 @@ enum Stop {
 
 impl ShardState {
     /// Executes and answers what is ready at the head of the FIFO, parses what may be parsed, and
-    /// so on until nothing moves or the budget is spent; then the connection is ready again.
+    /// so on until nothing moves or the budget is spent; then the connection is ready again. The
+    /// driver looks at what may be read of it afterwards, so that alone does not make it ready.
     pub(super) fn advance(
         &mut self,
         c: &mut Connection,
@@ -33,8 +34,9 @@ impl ShardState {
         budget: &mut Budget,
         now: Now,
     ) {
+        let mut parsed = false;
         loop {
-            let stop = self.drain(c, tree, budget, now);
+            let stop = self.drain(c, tree, budget, parsed, now);
             let more = stop == Stop::Spent || self.may_take_frame(c);
             if more && budget.is_spent() {
                 self.mark_ready(c);
@@ -44,16 +46,30 @@ impl ShardState {
                 self.credits.give_back(c);
                 break;
             }
+            parsed = true;
         }
         self.settle(c);
+        if self.has_budgets {
+            c.reading = self.may_read(c) > 0;
+        } else {
+            self.note_reading(c);
+        }
     }
 
     /// Works off the FIFO from its head, in order.
     ///
     /// A write at the head waits for its outcome: what is behind it, reads included, was sent
     /// after it and must see it. A read that gets to the head executes at once, whatever writes
-    /// of other sessions are under way. When the output is full it waits.
-    fn drain(&mut self, c: &mut Connection, tree: &Tree, budget: &mut Budget, now: Now) -> Stop {
+    /// of other sessions are under way. When the output is full it waits. A request that has just
+    /// been `parsed` belongs to the budget that paid for its bytes.
+    fn drain(
+        &mut self,
+        c: &mut Connection,
+        tree: &Tree,
+        budget: &mut Budget,
+        mut parsed: bool,
+        now: Now,
+    ) -> Stop {
         while let Some(head) = c.fifo.front_mut() {
             match &mut head.step {
                 Step::Write => return Stop::Waits,
@@ -69,7 +85,7 @@ impl ShardState {
             if self.is_full(c) || !self.has_output_room(c, tree) {
                 return Stop::Waits;
             }
-            if budget.is_spent() {
+            if budget.is_spent() && !std::mem::take(&mut parsed) {
                 return Stop::Spent;
             }
             let pending = c.pop().expect("there is a head");
@@ -112,7 +128,8 @@ impl ShardState {
         let bytes = self.reply_estimate(tree, read);
         let then = c.backlog() + bytes;
         let small = then <= self.config.connection_share;
-        if small || (nobody_waits && self.outputs.has_room(c.counted.1, then)) {
+        let held = c.backlog();
+        if small || (nobody_waits && self.outputs.has_room(held, then, held == 0)) {
             return true;
         }
         c.waits_for_output = Some(bytes);
@@ -180,6 +197,7 @@ impl ShardState {
             }
         }
         self.drop_promise(c);
+        self.totals.others += u64::from(c.unanswered_writes == 0);
         budget.spend_request();
         budget.spend_bytes(cost.bytes.max(c.output.len() - start));
         budget.spend_steps(cost.steps);
@@ -219,7 +237,7 @@ impl ShardState {
         }
     }
 
-    /// Answers the write at the head that took no zxid (client.md §2.1).
+    /// Answers the write at the head that took no zxid (docs/protocol.md §2.1).
     pub(super) fn answer_refused(
         &mut self,
         c: &mut Connection,

@@ -1,4 +1,4 @@
-//! The connect handshake (client.md §1.3): its decisions, and its steps.
+//! The connect handshake (docs/protocol.md §1.3): its decisions, and its steps.
 
 use super::connection::{Attachment, Connecting, Connection, Phase, Timing};
 use super::state::{Ending, ShardState};

@@ -49,17 +49,30 @@ fn is_write(op: OpCode) -> bool {
     )
 }
 
+/// The length of a string or buffer that stands at `at`.
+fn length_at(payload: &[u8], at: usize) -> Option<usize> {
+    let length = payload.get(at..)?.first_chunk()?;
+    usize::try_from(i32::from_be_bytes(*length)).ok()
+}
+
+/// The most that the reply to a write takes, bytes, as far as the first bytes of its frame tell. An
+/// operation of a multi asks for 17 bytes at least and is answered with 77 at most and its path.
+fn outcome_max(payload: &[u8]) -> usize {
+    const FIXED: usize = 128;
+    match op_of(payload) {
+        Some(OpCode::MULTI) => FIXED + 6 * payload.len(),
+        Some(OpCode::CREATE | OpCode::CREATE2) => FIXED + length_at(payload, 8).unwrap_or(0),
+        _ => FIXED,
+    }
+}
+
 /// The most that a frame of `len` bytes takes in memory when it is decoded, as far as its first
 /// bytes tell.
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
-    let length_at = |at: usize| -> Option<usize> {
-        let length = payload.get(at..)?.first_chunk()?;
-        usize::try_from(i32::from_be_bytes(*length)).ok()
-    };
     let list = match op_of(payload) {
         Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_WATCHES | OpCode::SET_ACL) => len,
         Some(OpCode::CREATE | OpCode::CREATE2) => {
-            let data = length_at(8).and_then(|path| length_at(12 + path));
+            let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
         }
         _ => 0,
@@ -75,6 +88,16 @@ fn decoded(request: &WriteRequest) -> usize {
         WriteRequest::SetAcl { acl: list, .. } => acl(list),
         WriteRequest::Multi(ops) => ops.iter().map(|op| 96 + decoded(op)).sum(),
         _ => 0,
+    }
+}
+
+/// What the reply to a write takes of the output, bytes.
+fn owed(request: &WriteRequest) -> usize {
+    const FIXED: usize = 128;
+    match request {
+        WriteRequest::Create(create) => FIXED + create.path.len(),
+        WriteRequest::Multi(ops) => FIXED + ops.iter().map(owed).sum::<usize>(),
+        _ => FIXED,
     }
 }
 
@@ -110,6 +133,7 @@ impl ShardState {
                     Phase::Connecting(_) | Phase::Ended { .. } => unreachable!("not taken now"),
                 }
                 c.grant = None;
+                self.count_requests(c);
                 Intake::Taken
             }
             Ok(None) => Intake::Waits,
@@ -130,13 +154,26 @@ impl ShardState {
             Next::Bad => return true,
             Next::Whole(payload) => payload,
         };
+        if !self.may_queue(c) {
+            return false;
+        }
+        let outcome = outcome_max(payload);
         match (c.phase, op_of(payload)) {
             (Phase::Attached(_), Some(OpCode::AUTH)) => c.fifo.is_empty(),
             (Phase::Attached(_), Some(op)) if is_write(op) => {
-                self.keeps_order(c) && self.credits.may_hand_up(c)
+                self.keeps_order(c)
+                    && self.has_room_for_outcome(c, outcome)
+                    && self.credits.may_hand_up(c)
             }
             _ => true,
         }
+    }
+
+    /// Whether there is memory for a further entry of the FIFO. If not, the connection goes on when
+    /// an entry of its own has been answered.
+    fn may_queue(&self, c: &Connection) -> bool {
+        let bytes = c.request_bytes();
+        c.fifo.is_empty() || self.requests.has_room(bytes, bytes + REQUEST_FIXED, false)
     }
 
     fn has_room(&self, c: &Connection) -> bool {
@@ -162,6 +199,13 @@ impl ShardState {
         c.reads == 0 || (behind_a_write && c.reads <= READS_AHEAD_MAX && fits())
     }
 
+    /// Whether the reply to one more write fits the output beside what is owed already: outcomes
+    /// can't wait for room when they come. The first write always may, and each outcome lets the
+    /// connection go on.
+    fn has_room_for_outcome(&self, c: &Connection, outcome: usize) -> bool {
+        c.unanswered_writes == 0 || c.ahead + c.backlog() + outcome <= self.config.output_max
+    }
+
     /// A parsed request takes its place in the FIFO.
     #[expect(clippy::too_many_arguments, reason = "one request, and where it goes")]
     fn enqueue(
@@ -184,6 +228,7 @@ impl ShardState {
             Request::Write(request) => {
                 budget.spend_request();
                 weight += decoded(&request);
+                ahead = owed(&request);
                 self.hand_up(c, attachment, xid, request);
                 Step::Write
             }
@@ -314,7 +359,7 @@ impl ShardState {
             return true;
         };
         let (now, then) = (c.counted.0, c.fifo_weight + grant.weight.max(c.input.len()));
-        if !self.requests.has_room(now, then) {
+        if !self.requests.has_room(now, then, c.fifo.is_empty()) {
             return false;
         }
         c.grant = Some(grant);
@@ -324,6 +369,12 @@ impl ShardState {
 
     /// Brings what is counted of a connection up to date, and asks for memory for its input.
     pub(super) fn settle(&mut self, c: &mut Connection) {
+        let share = self.config.connection_share;
+        let large =
+            matches!(c.input.peek(self.config.frame_max), Next::Partial(Some(len)) if len > share);
+        if !large && self.room_in_share(c) > 0 {
+            c.grant = None;
+        }
         self.count_requests(c);
         if !c.waits_for_memory && self.wanted(c).is_some() {
             let first = self.memory_queue.is_empty();
@@ -332,7 +383,6 @@ impl ShardState {
                 self.memory_queue.push_back(c.id);
             }
         }
-        self.note_reading(c);
     }
 }
 

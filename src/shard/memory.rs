@@ -40,12 +40,13 @@ impl Pool {
         self.above = self.above - self.above(before) + self.above(after);
     }
 
-    /// Whether a connection that holds `now` may hold `then`. Within its share it always may, and
-    /// whoever holds all that is held beyond the shares may too: nobody else would make room.
-    pub(super) fn has_room(&self, now: usize, then: usize) -> bool {
+    /// Whether a connection that holds `now` may hold `then`. Within its share it always may; and
+    /// beyond the bound if nobody else holds anything beyond a share, and nothing that it holds
+    /// itself will make room (`stuck`).
+    pub(super) fn has_room(&self, now: usize, then: usize, stuck: bool) -> bool {
         let more = self.above(then).saturating_sub(self.above(now));
         let used = self.above + self.promised;
-        more == 0 || used + more <= self.max || used == self.above(now)
+        more == 0 || used + more <= self.max || (stuck && used == self.above(now))
     }
 
     /// Whether something of `bytes` might not find room.
@@ -85,12 +86,12 @@ mod tests {
             pool.change(0, 10);
         }
         assert_eq!((pool.held(), pool.is_over()), (10_000, false));
-        assert!(pool.has_room(10, 110), "all of it for one");
+        assert!(pool.has_room(10, 110, false), "all of it for one");
         pool.change(10, 70);
-        assert!(pool.has_room(10, 50) && !pool.has_room(10, 51));
-        assert!(pool.has_room(0, 10), "the share is never refused");
+        assert!(pool.has_room(10, 50, true) && !pool.has_room(10, 51, true));
+        assert!(pool.has_room(0, 10, false), "the share is never refused");
         pool.promise(1);
-        assert!(!pool.has_room(10, 50));
+        assert!(!pool.has_room(10, 50, true));
         pool.keep_promise(1);
         pool.change(10, 51);
         assert!(pool.is_over());
@@ -99,11 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_everything_may_have_more_than_the_bound() {
+    fn who_is_stuck_alone_may_have_more_than_the_bound() {
         let mut pool = Pool::new(100, 10);
-        assert!(pool.has_room(0, 1_000));
+        assert!(pool.has_room(0, 1_000, true));
         pool.change(0, 60);
-        assert!(pool.has_room(60, 1_000));
-        assert!(!pool.has_room(0, 1_000), "another one may not");
+        assert!(pool.has_room(60, 1_000, true));
+        assert!(!pool.has_room(60, 1_000, false), "its own will make room");
+        assert!(!pool.has_room(0, 1_000, true), "another one may not");
     }
 }

@@ -13,7 +13,7 @@
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
 //! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
 //! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`] |
-//! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_readers` (output), `watches` |
+//! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_reader` (output), `watches` |
 //!
 //! How a driver uses it: [`Shard::accept`]; it reads at most [`Shard::may_read`] bytes and gives
 //! them to [`Shard::receive_within`]; connections of [`Shard::poll_ready`] go to the end of its
@@ -120,6 +120,8 @@ impl Shard {
     /// A connection that can go on: its budget was spent, an outcome came, a credit, memory or room
     /// in the output became free, the replica reached a state, or bytes may be read again. Each is
     /// given once until something new happens to it; the driver puts it at the end of its queue.
+    /// After [`Shard::receive_within`] and [`Shard::advance`] the driver looks at
+    /// [`Shard::may_read`] by itself.
     pub fn poll_ready(&mut self) -> Option<ConnId> {
         while let Some(conn) = self.core.ready.pop_front() {
             if let Some(c) = self.conns.get_mut(conn) {
@@ -206,8 +208,7 @@ impl Shard {
         let mut idle = Vec::new();
         for c in self.conns.iter_mut() {
             self.core.housekeep(c, now);
-            // The first round may have begun just after the last progress.
-            if c.undrained_rounds > 1 && c.backlog() > self.core.config.connection_share {
+            if self.core.is_idle_reader(c) {
                 idle.push((c.undrained_rounds, c.id));
             }
         }
@@ -223,7 +224,7 @@ impl Shard {
     }
 
     /// The socket is closed. What the connection has sent and has been handed up is still executed,
-    /// its replies are lost (client.md §5.3).
+    /// its replies are lost (docs/protocol.md §5.3).
     pub fn closed(&mut self, conn: ConnId, _now: Now) {
         if let Some(c) = self.conns.get_mut(conn) {
             self.core.end(c, Ending::Discard);
@@ -234,7 +235,7 @@ impl Shard {
 
     /// A transaction that the driver has just applied to `tree`, and nothing after it.
     ///
-    /// The order of the steps is the promise of client.md §4.5: events before replies, replies and
+    /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     pub fn committed(&mut self, tree: &Tree, txn: &Committed, applied: &Applied, now: Now) {
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
@@ -378,6 +379,11 @@ impl Shard {
         &self.core.stages
     }
 
+    /// Requests executed since the last reset for connections that had no write under way.
+    pub fn served_others(&self) -> u64 {
+        self.core.totals.others
+    }
+
     /// Whether [`Shard::poll_request`] has one.
     pub fn has_requests(&self) -> bool {
         !self.core.up.is_empty()
@@ -397,7 +403,7 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (client.md §4.4).
+    /// the node (docs/protocol.md §4.4).
     fn deliver_events(&mut self, applied: &Applied) {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
@@ -467,6 +473,7 @@ impl Shard {
             self.core.execute_between_writes(c, tree, now);
             self.core.wake(c);
             self.core.settle(c);
+            self.core.note_reading(c);
         }
     }
 
@@ -543,6 +550,7 @@ impl Shard {
         }
         self.core.output_left(c, was_full);
         self.core.settle(c);
+        self.core.note_reading(c);
         if c.told_to_close && c.backlog() == 0 {
             self.conns.remove(conn);
         }
@@ -551,7 +559,7 @@ impl Shard {
     /// Gives what has become free to those who wait for it, in order; and ends those who hold
     /// output that others need.
     fn distribute(&mut self) {
-        self.end_idle_readers();
+        while self.core.outputs.is_over() && self.end_idle_reader() {}
         while let Some(conn) = self.core.credits.next() {
             if let Some(c) = self.conns.get_mut(conn) {
                 self.core.credits.give(c);
@@ -572,7 +580,11 @@ impl Shard {
             if let Some(c) = self.conns.get_mut(conn)
                 && let Some(bytes) = c.waits_for_output
             {
-                if !self.core.outputs.has_room(c.counted.1, c.backlog() + bytes) {
+                let held = c.backlog();
+                if !self.core.outputs.has_room(held, held + bytes, held == 0) {
+                    if self.end_idle_reader() {
+                        continue;
+                    }
                     break;
                 }
                 c.waits_for_output = None;
@@ -584,19 +596,18 @@ impl Shard {
         }
     }
 
-    /// While more output is held than the bound: ends the connection that has made no progress for
-    /// the longest, for at least one round, and holds more than its share.
-    fn end_idle_readers(&mut self) {
-        while self.core.outputs.is_over()
-            && let Some(conn) = self.core.idle_readers.pop_front()
-        {
+    /// Ends the connection that holds more than its share of output and whose kernel has taken
+    /// nothing of it for the longest, for at least one round. False if there is none.
+    fn end_idle_reader(&mut self) -> bool {
+        while let Some(conn) = self.core.idle_readers.pop_front() {
             if let Some(c) = self.conns.get_mut(conn)
-                && c.undrained_rounds > 1
-                && c.backlog() > self.core.config.connection_share
+                && self.core.is_idle_reader(c)
             {
                 self.core.end(c, Ending::Discard);
+                return true;
             }
         }
+        false
     }
 }
 

@@ -1,5 +1,5 @@
 //! Reads of one connection on one replica, and the watches that they leave. A watch is registered
-//! in the step in which its read executes, so that no change falls between (client.md §4.5).
+//! in the step in which its read executes, so that no change falls between (docs/protocol.md §4.5).
 
 use super::watches::{Kind, Watches, WatchesFull};
 use crate::constants::READ_STEPS_MAX;
@@ -147,7 +147,7 @@ fn put_found(
     }
 }
 
-/// Type of a successful result of multiRead (client.md §1.6).
+/// Type of a successful result of multiRead (docs/protocol.md §1.6).
 fn multi_read_type(op: &ReadRequest) -> OpCode {
     match op {
         ReadRequest::GetData { .. } => OpCode::GET_DATA,
@@ -194,7 +194,7 @@ impl Reader<'_> {
         Ok(error)
     }
 
-    /// `exists` on an absent node is the only failed read that leaves a watch (client.md §2.5).
+    /// `exists` on an absent node is the only failed read that leaves a watch (docs/protocol.md §2.5).
     fn leave_watch(&mut self, read: &ReadRequest, error: ErrorCode) -> Result<(), WatchesFull> {
         let (kind, path) = match (read, error) {
             (ReadRequest::Exists { path, watch: true }, ErrorCode::OK | ErrorCode::NO_NODE)
@@ -211,7 +211,7 @@ impl Reader<'_> {
         self.watches.add(kind, path, self.conn)
     }
 
-    /// Each operation stands for itself; watch flags inside are ignored (client.md §3.8). When
+    /// Each operation stands for itself; watch flags inside are ignored (docs/protocol.md §3.8). When
     /// there is more than a reply may hold, or more than a request may ask for, all of it fails.
     fn multi_read(&mut self, ops: &[ReadRequest], unsupported: bool) -> ErrorCode {
         let error = match unsupported {
@@ -244,7 +244,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Catches up with what the client missed, and watches the rest (client.md §4.6). The events
+    /// Catches up with what the client missed, and watches the rest (docs/protocol.md §4.6). The events
     /// are not filtered by ACL.
     fn set_watches(
         &mut self,

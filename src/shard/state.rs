@@ -28,6 +28,8 @@ pub(super) struct Totals {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) latency: Latency,
+    /// Requests executed for connections without a write under way.
+    pub(super) others: u64,
 }
 
 /// Everything of a shard but its connections.
@@ -155,6 +157,12 @@ impl ShardState {
     /// Whether a connection's reads wait because the kernel does not take its output.
     pub(super) fn is_full(&self, c: &Connection) -> bool {
         c.backlog() > self.config.output_max
+    }
+
+    /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
+    /// for at least one round: the first one counted may have begun just after the last byte.
+    pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
+        c.undrained_rounds > 1 && c.backlog() > self.config.connection_share
     }
 
     /// The next connection that waited for a state that the replica has reached.

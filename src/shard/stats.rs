@@ -1,5 +1,5 @@
 //! What `cons`, `stat`, `srvr` and `mntr` show of connections; plain values, text is made by the
-//! server (client.md §8.2).
+//! server (docs/protocol.md §8.2).
 
 use super::watches::WatchCounts;
 use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid};
@@ -7,7 +7,7 @@ use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid}
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// Textual address as the `ip` scheme shows it: IPv6 in eight groups (client.md §6.3).
+    /// Textual address as the `ip` scheme shows it: IPv6 in eight groups (docs/protocol.md §6.3).
     pub address: String,
     /// Port.
     pub port: u16,
@@ -191,7 +191,7 @@ impl Counters {
     }
 }
 
-/// `lop` of a reply (client.md §1.5).
+/// `lop` of a reply (docs/protocol.md §1.5).
 pub(super) fn op_name(op: OpCode, error: ErrorCode, write: bool) -> &'static str {
     if write && error != ErrorCode::OK {
         return "NA";

@@ -1,4 +1,4 @@
-//! Who watches what (client.md §4).
+//! Who watches what (docs/protocol.md §4).
 //!
 //! Two tables, data and child, keyed by path; in each, a connection has a set of modes per path.
 //! Only standard (one-shot) watches can be set so far; the set leaves room for the others.
@@ -231,7 +231,7 @@ impl Watches {
         self.data.bytes + self.child.bytes
     }
 
-    /// Fires what one change of one node triggers (client.md §4.3): the data table for the node,
+    /// Fires what one change of one node triggers (docs/protocol.md §4.3): the data table for the node,
     /// on a delete the child table for it, with those already told left out, then the child table
     /// for the parent. Connections that have ended may be told too, until they are reaped.
     pub(super) fn trigger<'a>(

@@ -1,4 +1,4 @@
-//! Who may do what (client.md §6).
+//! Who may do what (docs/protocol.md §6).
 
 use crate::txn::{Acl, AuthId, RawAcl};
 use crate::types::DetHashSet;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// maintains, and few enough that a check of each of them is short.
 pub const ACL_ENTRIES_MAX: usize = 4096;
 
-/// Whether a list grants at least one bit of `perm` to one of the identities (client.md §6.2).
+/// Whether a list grants at least one bit of `perm` to one of the identities (docs/protocol.md §6.2).
 ///
 /// Steps: at most twice the entries, plus the identities when there are many.
 pub fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
@@ -82,7 +82,7 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The identity that auth(`digest`, `user:password`) gives (client.md §6.3): the user, and the
+/// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
 /// Base64 of the SHA-1 over the whole. Without a colon the text is its own user.
 pub fn digest_id(auth: &[u8]) -> String {
     let text = String::from_utf8_lossy(auth);
@@ -126,7 +126,7 @@ fn is_valid_id(scheme: &str, id: &str) -> bool {
 }
 
 /// Normalises a list of at most `entries_max` entries, as sent and as it results
-/// (client.md §6.4). `None`: −114.
+/// (docs/protocol.md §6.4). `None`: −114.
 ///
 /// Steps: at most the entries sent, plus the identities once for each different set of permissions
 /// that `auth` entries have, and never more than a small multiple of `entries_max`.
@@ -178,7 +178,7 @@ impl Distinct {
     }
 }
 
-/// What a caller without ADMIN sees of a list (client.md §6.6).
+/// What a caller without ADMIN sees of a list (docs/protocol.md §6.6).
 pub(super) fn mask(acl: &[Acl]) -> Vec<Acl> {
     let masked = |entry: &Acl| match &*entry.scheme {
         "digest" => {

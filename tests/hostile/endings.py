@@ -1,10 +1,12 @@
 """Connections that end in every way (finding 1): each gives back task, descriptor, counts, credits and memory."""
 
 import contextlib
+import os
+import pathlib
 import struct
 import time
 
-from harness import PATIENCE_S, PING, Flow, Place, alive, check, client, closing, end, finish, holds, make_big, wait_until, zk
+from harness import PATIENCE_S, PING, Failure, Flow, Place, alive, check, client, closing, end, finish, holds, make_big, wait_until, zk
 
 TIMES = 1_000
 # First a few, to name every way that leaves something; then some, until memory is what it stays.
@@ -290,13 +292,23 @@ def connections_end_in_every_way_and_leave_nothing(place: Place):
         return f"{len(WAYS)} ways, {TIMES} times each: descriptors, threads, counts equal, memory {grown >> 10} KiB"
 
 
+def sockets(server):
+    """How many the process holds: the kernel answers even if the server refuses."""
+    directory = pathlib.Path(f"/proc/{server.process.pid}/fd")
+    return sum(os.readlink(entry).startswith("socket:") for entry in directory.iterdir())
+
+
 @holds("1")
 def discarded_handshakes_lock_nobody_out(place: Place):
     """As many as an address may have connections, by default 60, and more."""
     with place.server(maxClientCnxns=60) as server:
         for data in (framed(zk.Raw.connect_payload(seen=1 << 60)), bytes(4), framed(b"junk of a port scanner")):
-            for _ in range(40):
-                raws = dials(server, 1, source="127.0.0.1")
+            for n in range(40):
+                try:
+                    raws = dials(server, 1, source="127.0.0.1")
+                except ConnectionResetError as e:
+                    raise Failure(f"connection {n + 1} with the first frame {data[:12].hex()}… was refused although all before it are closed, "
+                                  f"and so is everybody of this address; the process holds {sockets(server)} sockets") from e
                 raws[0].sock.sendall(data)
                 until_closed(server, raws, "a handshake that makes no sense is not closed")
         alive(server, "a good client of the same address")

@@ -206,7 +206,7 @@ class Loop:
         guard = time.monotonic() + PATIENCE_S
         while not condition():
             left = guard - time.monotonic()
-            check(left > 0, why)
+            check(left > 0, why() if callable(why) else why)
             self.step(min(left, 1))
 
 
@@ -245,12 +245,17 @@ def pinged(witnesses):
 
 
 def until_answered(server, due, crowd):
-    """Waits until the flows in `due` have so many frames; counts for `crowd` meanwhile."""
+    """Waits until the flows in `due` have so many frames, then counts what `crowd` has got. The server stands
+    still for the count: a slow reader would see what was answered later, too."""
     def answered():
         check(not any(flow.closed for flow in due), f"the connection of one who pings was closed; {server.ended() or ''}")
         return all(flow.frames >= frames for flow, frames in due.items())
 
-    Loop(*crowd, *due).until(answered, "one who pings is not served at all")
+    Loop(*due).until(answered, "one who pings is not served at all")
+    with standing_still(server):
+        arrived = Loop(*crowd)
+        for _ in range(20):
+            arrived.step(0.005)
 
 
 def finish(server, flows, done, why="the burst is never answered"):

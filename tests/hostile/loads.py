@@ -92,7 +92,7 @@ class Others:
         self.process.join(1)
         self.process.kill()
 
-    def said(self, place, stops_allowed):
+    def said(self, place, stops_allowed=0, crowd_may_expire=False):
         """Figures; fails where the promise is broken. A stop: pings above the limit, one after another."""
         self.going.value = 0
         seen = self.results.get(timeout=60)
@@ -111,7 +111,7 @@ class Others:
             expired = f"mntr is not answered ({e}), unknown"
         text = (f"others' pings p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.0f} ms, {stops} stops; memory at most "
                 f"{self.most >> 20} MiB; {expired} sessions expired")
-        check(expired == 0, f"sessions expired: {text}")
+        check(expired == 0 or crowd_may_expire, f"sessions expired: {text}")
         check(self.most <= MEMORY_BOUND, f"memory above {MEMORY_BOUND >> 20} MiB: {text}")
         check(p99 <= P99_MS or not place.shards and stops <= stops_allowed, f"others' p99 above {P99_MS} ms: {text}")
         return text
@@ -246,7 +246,7 @@ def two_thousand_slow_readers_of_large_nodes(place: Place):
                         except OSError:
                             ended.add(sock)
                 time.sleep(0.8)
-            text = others.said(place, stops_allowed=0)
+            text = others.said(place)
         alive(server)
         return f"{got >> 20} MiB read, {len(ended)} of {readers} slow readers were cut; {text}"
 
@@ -265,20 +265,21 @@ def ten_thousand_connects_in_one_second(place: Place):
                 sock.send(hello)
                 socks.append(sock)
             dialled = time.monotonic() - began
-            waiting, refused = set(socks), 0
+            waiting, refused = len(socks), 0
+            selector = selectors.DefaultSelector()
+            for sock in socks:
+                selector.register(sock, selectors.EVENT_READ)
             while waiting and time.monotonic() < began + 30:
-                for sock in list(waiting):
+                for key, _ in selector.select(1):
                     try:
-                        refused += not sock.recv(100)
-                    except BlockingIOError:
-                        continue
+                        refused += not key.fileobj.recv(100)
                     except OSError:
                         refused += 1
-                    waiting.discard(sock)
-                time.sleep(0.01)
+                    selector.unregister(key.fileobj)
+                    waiting -= 1
             served = time.monotonic() - began
-            text = others.said(place, stops_allowed=0)
-        check(not waiting and not refused, f"{len(waiting)} handshakes were not answered, {refused} refused; {text}")
+            text = others.said(place)
+        check(not waiting and not refused, f"{waiting} handshakes were not answered, {refused} refused; {text}")
         alive(server)
         return f"dialled in {dialled:.1f} s, all sessions open after {served:.1f} s; {text}"
 
@@ -309,7 +310,7 @@ def the_limit_of_open_files_halved(place: Place):
                 except (zk.Closed, OSError) as e:
                     err = repr(e)
                 check(err == 0, f"write {n} with {open_} slow readers: {err}; {server.ended() or 'the server runs'}")
-            text = others.said(place, stops_allowed=0)
+            text = others.said(place, crowd_may_expire=True)
         closing(flows)
         alive(server)
         check(refused, "nobody was refused: the limit was not reached")

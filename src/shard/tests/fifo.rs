@@ -621,3 +621,27 @@ proptest! {
         prop_assert_eq!(replied, asked);
     }
 }
+
+#[test]
+fn the_replies_owed_for_writes_fit_the_output() {
+    let mut world = World::with(|config| config.output_max = 8 << 10);
+    let conn = world.client();
+    world.prompt = false;
+    // Each may be answered with some 2,600 bytes.
+    let multi = |xid| {
+        request(xid, 14, |out| {
+            for n in 0..20 {
+                put_multi_delete(out, &format!("/absent{n}"));
+            }
+            put_multi_end(out);
+        })
+    };
+    let requests: Vec<u8> = (1..=10).flat_map(multi).collect();
+    world.send(conn, &requests);
+    assert_eq!(world.shard.stats().in_flight, 3);
+    for n in 1..=10 {
+        world.commit(1);
+        assert_eq!(replies(&mut world, conn).len(), 1, "the outcome of {n}");
+    }
+    assert_eq!(world.shard.stats().in_flight, 0);
+}

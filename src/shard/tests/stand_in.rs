@@ -152,8 +152,17 @@ impl World {
         }
     }
 
-    /// The next `n` of what is logged become committed.
+    /// The next `n` of what is logged become committed, and everything moves that can.
     pub(super) fn commit(&mut self, n: usize) {
+        self.apply(n);
+        self.advance();
+        while let Some(up) = self.shard.poll_request(self.now) {
+            self.request(up);
+        }
+    }
+
+    /// The next `n` of what is logged become committed; nobody's turn comes.
+    pub(super) fn apply(&mut self, n: usize) {
         for _ in 0..n {
             match self.logged.pop_front() {
                 Some(ToShards::Txn(txn)) => {
@@ -166,10 +175,6 @@ impl World {
                 }
                 None => return,
             }
-        }
-        self.advance();
-        while let Some(up) = self.shard.poll_request(self.now) {
-            self.request(up);
         }
     }
 
@@ -379,6 +384,20 @@ pub(super) fn delete(xid: i32, path: &str) -> Vec<u8> {
 }
 
 /// exists 3, getData 4, getChildren 8, getChildren2 12.
+pub(super) fn put_multi_delete(out: &mut Vec<u8>, path: &str) {
+    out.put_i32(2);
+    out.put_bool(false);
+    out.put_i32(-1);
+    out.put_str(path);
+    out.put_i32(-1);
+}
+
+pub(super) fn put_multi_end(out: &mut Vec<u8>) {
+    out.put_i32(-1);
+    out.put_bool(true);
+    out.put_i32(-1);
+}
+
 pub(super) fn read(xid: i32, op: i32, path: &str, watch: bool) -> Vec<u8> {
     request(xid, op, |out| {
         out.put_str(path);

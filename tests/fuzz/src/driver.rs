@@ -19,12 +19,21 @@ pub const CLIENTS: usize = 4;
 const FRAME_MAX: usize = 32 << 10;
 const OUTPUT_MAX: usize = 64 << 10;
 const OUTSTANDING_MAX: usize = 16;
+/// What may be taken of one connection at once, bytes. The inputs are 8 KiB at most, nodes 16 KiB, and
+/// there is room for hundreds of full outputs above the bounds: only what grows with the product of
+/// two things that a client chooses gets here.
+const TAKEN_MAX: usize = 8 << 20;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Operations that a request's first byte chooses: all that clients know, and some that nobody does.
 const OPERATIONS: [i32; 32] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 100, 101, 102, 103, 104, 105, 106, 107, -11, 0, -1,
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 100, 101, 102, 103,
+    104, 105, 106, 107, -11, 0, -1,
 ];
+
+const SET_DATA: i32 = 5;
+const MULTI: i32 = 14;
+const MULTI_READ: i32 = 22;
 
 #[derive(Default)]
 struct Client {
@@ -107,14 +116,22 @@ impl Driver {
     pub fn receive(&mut self, client: usize, bytes: &[u8]) {
         let conn = self.conn(client);
         if self.member.shard.wants_input(conn) {
-            self.member.shard.receive(&self.member.commit.tree, conn, bytes, self.now);
+            self.member
+                .shard
+                .receive(&self.member.commit.tree, conn, bytes, self.now);
         }
         self.turn();
     }
 
     /// A handshake that goes on with the session that `of` has heard of, or opens one.
     pub fn connect(&mut self, client: usize, of: usize) {
-        let mut frame = [0i32.to_be_bytes(), 0i32.to_be_bytes(), 0i32.to_be_bytes(), 10_000i32.to_be_bytes()].concat();
+        let mut frame = [
+            0i32.to_be_bytes(),
+            0i32.to_be_bytes(),
+            0i32.to_be_bytes(),
+            10_000i32.to_be_bytes(),
+        ]
+        .concat();
         match &self.clients[of].session[..] {
             [] => frame.extend([0; 8].iter().chain(&16i32.to_be_bytes()).chain(&[0; 16])),
             session => frame.extend(session),
@@ -146,6 +163,36 @@ impl Driver {
         }
         let times = (FRAME_MAX - 16) / body.len();
         self.request(client, &[&[*which][..], &body.repeat(times)].concat());
+    }
+
+    /// A multi, or a multiRead, of the same operation many times; the first bytes choose which, how
+    /// often, and the operation.
+    pub fn multiple(&mut self, client: usize, bytes: &[u8]) {
+        let [which, times, operation, body @ ..] = bytes else {
+            return;
+        };
+        let operation = OPERATIONS[usize::from(*operation) % OPERATIONS.len()];
+        let header =
+            |operation: i32, done: u8| [&operation.to_be_bytes()[..], &[done], &[0xff; 4]].concat();
+        let entry = [&header(operation, 0)[..], body].concat();
+        let times = (usize::from(*times) * 8).min((FRAME_MAX - 32) / entry.len());
+        let multi = if which % 2 == 0 { MULTI } else { MULTI_READ };
+        let which = OPERATIONS.iter().position(|known| *known == multi).unwrap() as u8;
+        self.request(
+            client,
+            &[&[which][..], &entry.repeat(times), &header(-1, 1)].concat(),
+        );
+    }
+
+    /// Data of half a frame, for a node that was created.
+    pub fn fill(&mut self, client: usize, path: &[u8]) {
+        let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+        let body = [string(path), string(&[b'x'; FRAME_MAX / 2]), vec![0xff; 4]].concat();
+        let which = OPERATIONS
+            .iter()
+            .position(|known| *known == SET_DATA)
+            .unwrap() as u8;
+        self.request(client, &[&[which][..], &body].concat());
     }
 
     fn send(&mut self, client: usize, payload: &[u8]) {
@@ -180,11 +227,17 @@ impl Driver {
     pub fn synchronise(&mut self) {
         if let Some(ticket) = self.member.commit.poll_sync() {
             let outcome = ticket.done(Ok(()));
-            self.member.commit.synced(outcome, self.now).expect("a disk without faults");
+            self.member
+                .commit
+                .synced(outcome, self.now)
+                .expect("a disk without faults");
         }
         while let Some(order) = self.member.commit.poll_spare() {
             let made = order.fulfil(&self.log);
-            self.member.commit.spare_made(made, self.now).expect("a disk without faults");
+            self.member
+                .commit
+                .spare_made(made, self.now)
+                .expect("a disk without faults");
         }
         self.turn();
     }
@@ -199,7 +252,9 @@ impl Driver {
 
     fn turn(&mut self) {
         self.now.micros += 10;
-        self.member.turn(self.now, &mut |_| {}).expect("a disk without faults");
+        self.member
+            .turn(self.now, &mut |_| {})
+            .expect("a disk without faults");
         self.outputs();
     }
 
@@ -215,12 +270,20 @@ impl Driver {
                 client.dirty = true;
             }
         }
-        for client in clients.iter_mut().filter(|client| client.dirty && !client.stalls) {
+        for client in clients
+            .iter_mut()
+            .filter(|client| client.dirty && !client.stalls)
+        {
             let Some(conn) = client.conn else {
                 continue;
             };
             client.dirty = false;
             let output = member.shard.take_output(&member.commit.tree, conn, *now);
+            assert!(
+                output.bytes.len() <= TAKEN_MAX,
+                "{} bytes for one connection",
+                output.bytes.len()
+            );
             // A ConnectResponse: protocol, timeout, session, password, the read-only byte.
             if let [0, 0, 0, 36 | 37, 0, 0, 0, 0, _, _, _, _, rest @ ..] = &output.bytes[..] {
                 client.session = rest[..28].to_vec();
@@ -254,17 +317,29 @@ impl Storage for Memory {
     }
 
     fn open(&self, name: &str) -> io::Result<Bytes> {
-        self.0.borrow().get(name).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.0
+            .borrow()
+            .get(name)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let file = self.0.borrow_mut().remove(from).ok_or(io::ErrorKind::NotFound)?;
+        let file = self
+            .0
+            .borrow_mut()
+            .remove(from)
+            .ok_or(io::ErrorKind::NotFound)?;
         self.0.borrow_mut().insert(to.to_owned(), file);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.borrow_mut().remove(name).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.0
+            .borrow_mut()
+            .remove(name)
+            .map(drop)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self) -> io::Result<()> {

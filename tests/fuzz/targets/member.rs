@@ -34,9 +34,14 @@ fuzz_target!(|input: &[u8]| {
         match what & 0xf {
             0 => driver.receive(client, bytes),
             1 => driver.receive(client, &framed(bytes)),
-            2..=7 => driver.request(client, bytes),
+            2..=5 => driver.request(client, bytes),
+            6 => driver.multiple(client, bytes),
+            7 => driver.fill(client, bytes),
             8 => driver.connect(client, client),
-            9 => driver.connect(client, bytes.first().map_or(0, |b| usize::from(*b) % CLIENTS)),
+            9 => driver.connect(
+                client,
+                bytes.first().map_or(0, |b| usize::from(*b) % CLIENTS),
+            ),
             10 => driver.hang_up(client),
             11 => driver.pass(u64::from(bytes.first().copied().unwrap_or(1)) * 100),
             12 => driver.synchronise(),
