@@ -25,7 +25,6 @@ pub mod rt;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod server;
 pub mod shard;
-#[cfg(any())]
 pub mod sim;
 pub mod snapshot;
 pub mod stages;

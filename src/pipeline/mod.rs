@@ -236,7 +236,8 @@ impl<S: Storage> Pipeline<S> {
             } => {
                 // The clocks of two cores are read at different moments.
                 let watermark = watermark.min(now.tick);
-                self.owners.touched(shard, watermark, &sessions);
+                let now = now.tick;
+                self.owners.touched(shard, watermark, &sessions, now);
                 Ok(())
             }
             // Never behind waiting requests: those of the attachment that ended came before its

@@ -338,11 +338,18 @@ impl Owners {
         }
     }
 
-    /// A batch of touches. They came at `watermark` at the latest, so a deadline counted from
-    /// there is never early.
-    pub(super) fn touched(&mut self, shard: ShardId, watermark: Tick, sessions: &[SessionId]) {
+    /// A batch of touches, `now`; everything that lay in the shard's sockets at `watermark` is
+    /// among them, and some of what came later. A deadline counted from now is never early; after
+    /// a pause the watermark may lie far back.
+    pub(super) fn touched(
+        &mut self,
+        shard: ShardId,
+        watermark: Tick,
+        sessions: &[SessionId],
+        now: Tick,
+    ) {
         for &session in sessions {
-            self.heard(session, watermark);
+            self.heard(session, now);
         }
         self.arrivals.reported(shard, watermark);
     }

@@ -525,6 +525,10 @@ impl Shard {
         }
         (c.quiet_rounds, c.stuck_rounds) = (0, 0);
         c.received_at = now.micros;
+        // A request that takes long to come is no silence.
+        if let Phase::Attached(attachment) = c.phase {
+            self.core.liveness.touch(c, attachment.session);
+        }
         c.input.push(bytes);
         self.core.advance(c, tree, budget, now);
     }

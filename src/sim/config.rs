@@ -1,0 +1,92 @@
+//! How a member of the simulator is set up: every bound is drawn, small ones too, and what has a
+//! unit of work in it from one on.
+
+use super::base::{Base, TICK_MS};
+use super::machine::MachineConfig;
+use crate::budget::Budget;
+use crate::log::LogConfig;
+use crate::member::MemberConfig;
+use crate::pipeline::PipelineConfig;
+use crate::placement::{Budgets, RingLimits};
+use crate::shard::ShardConfig;
+use crate::tree::Rules;
+use crate::types::ShardId;
+
+pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
+pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
+/// Size of a segment of the log, bytes.
+pub(super) const SEGMENT: u64 = 64 << 10;
+
+/// Between 1 and `max`, each magnitude as likely as the others.
+pub(super) fn magnitude(rng: &mut fastrand::Rng, max: u32) -> u32 {
+    let top = 1 << rng.u32(0..=max.ilog2());
+    rng.u32(1..=top)
+}
+
+/// The same for bytes and other sizes.
+pub(super) fn size(rng: &mut fastrand::Rng, max: u32) -> usize {
+    magnitude(rng, max) as usize
+}
+
+fn budget(rng: &mut fastrand::Rng, like: (u32, u32, u32)) -> Budget {
+    let (requests, bytes, steps) = like;
+    Budget::new(
+        magnitude(rng, requests),
+        magnitude(rng, bytes),
+        magnitude(rng, steps),
+    )
+}
+
+fn budgets(rng: &mut fastrand::Rng) -> Budgets {
+    if rng.bool() {
+        return Budgets::DEFAULT;
+    }
+    Budgets {
+        turn: budget(rng, (1024, 1 << 20, 1 << 16)),
+        slice: budget(rng, (128, 64 << 10, 1 << 13)),
+        read_max: size(rng, 64 << 10),
+        accepts: size(rng, 64),
+        reap: budget(rng, (1024, 1 << 20, 1 << 12)),
+        batches: size(rng, 16),
+        requests: size(rng, 1024),
+    }
+}
+
+pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
+    let rng = &mut base.rng;
+    let shards = base.options.shards;
+    let pipeline = PipelineConfig {
+        tick_time_ms: TICK_MS,
+        shards: shards.max(1),
+        ..PipelineConfig::new(Rules::default())
+    };
+    let shard = ShardConfig {
+        tick_time_ms: TICK_MS,
+        session_timeout_min_ms: TIMEOUT_MIN_MS,
+        session_timeout_max_ms: TIMEOUT_MAX_MS,
+        in_flight_max: rng.usize(2..60),
+        ..ShardConfig::new(ShardId(0))
+    };
+    let member = MemberConfig {
+        pipeline,
+        log: LogConfig {
+            segment_bytes: SEGMENT,
+        },
+        snapshot_records: rng.u64(30..400),
+        snapshots_kept: Some(3),
+    };
+    let limits = RingLimits {
+        entries: rng.u64(4..80),
+        bytes: rng.u64(10_000..100_000),
+        catch_up_bytes: 20_000,
+    };
+    MachineConfig {
+        member,
+        shard,
+        shards,
+        limits,
+        budgets: budgets(rng),
+        slots: (size(rng, limits.slots() as u32), size(rng, 64)),
+        closing_ms: rng.u64(100..2_000),
+    }
+}
