@@ -11,7 +11,7 @@ import threading
 import time
 
 from hang import Hanging
-from harness import MEGABYTE, Flow, Place, alive, check, client, closing, holds, make_big, standing_still, zk
+from harness import MEGABYTE, Flow, Place, alive, check, client, closing, holds, make_big, zk
 
 # What the process may hold for requests and outputs of all clients, with the tree and the code, bytes: the
 # sum of the rows of ARCHITECTURE.md's table of bounds.
