@@ -31,5 +31,5 @@ pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
 pub use inline::Inline;
 pub use orderer::Orderer;
-pub use progress::Progress;
+pub use progress::{Progress, Taken};
 pub use replica::Replica;

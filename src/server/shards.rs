@@ -412,7 +412,7 @@ pub fn run(
     });
     let mut ends = Vec::new();
     for (n, inbox) in (0..placement.shards).zip(inboxes) {
-        let (batches, take_batches) = rtrb::RingBuffer::new(RingLimits::DEFAULT.entries as usize);
+        let (batches, take_batches) = rtrb::RingBuffer::new(RingLimits::DEFAULT.slots());
         let (requests, take_requests) = rtrb::RingBuffer::new(REQUESTS_MAX);
         ends.push(End {
             batches,
