@@ -566,6 +566,7 @@ impl World {
         let pipeline = PipelineConfig {
             tick_time_ms: TICK_MS,
             shards: self.options.shards.max(1),
+            close_paths_max: 3,
             ..PipelineConfig::new(Rules::default())
         };
         let shard = ShardConfig {
@@ -1000,7 +1001,7 @@ impl World {
         }
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             self.counters.expiries += 1;
-            self.check_expiry(session, txn.stamps.prepared)?;
+            self.check_expiry(session, txn.stamps.ordered)?;
         }
         Ok(())
     }
