@@ -58,6 +58,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: TICK_MS,
         shards: shards.max(1),
+        close_paths_max: 3,
         ..PipelineConfig::new(Rules::default())
     };
     let shard = ShardConfig {
