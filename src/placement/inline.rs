@@ -65,14 +65,4 @@ impl<S: Storage> Inline<S> {
             }
         }
     }
-
-    /// Timers of both machines. Whoever calls this has accepted, and read, all that had arrived.
-    ///
-    /// # Errors
-    /// As [`Inline::turn`].
-    pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
-        self.shard.tick(&self.member.tree, now);
-        self.member.pipeline.accepted_until(now.tick, now.tick);
-        self.member.tick(now)
-    }
 }
