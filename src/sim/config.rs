@@ -17,6 +17,9 @@ pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
 /// Size of a segment of the log, bytes.
 pub(super) const SEGMENT: u64 = 64 << 10;
 
+/// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
+const FRAME_MAX: usize = 64 << 10;
+
 /// Between 1 and `max`, each magnitude as likely as the others.
 pub(super) fn magnitude(rng: &mut fastrand::Rng, max: u32) -> u32 {
     let top = 1 << rng.u32(0..=max.ilog2());
@@ -52,6 +55,29 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
     }
 }
 
+/// The bounds of a shard, in the proportions that the server keeps to: the longest frame, and one
+/// output that is full, have room beside those of another connection.
+fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
+    if rng.bool() {
+        return shard;
+    }
+    let output_max = FRAME_MAX + size(rng, 4 * FRAME_MAX as u32);
+    ShardConfig {
+        frame_max: FRAME_MAX,
+        reply_bytes_max: ShardConfig::reply_bytes_for(FRAME_MAX),
+        fifo_max: size(rng, 1000),
+        output_max,
+        output_excess_max: 4 * output_max,
+        connection_share: size(rng, FRAME_MAX as u32),
+        // With shards each has a part.
+        request_bytes_max: FRAME_MAX / 2 + size(rng, 4 * FRAME_MAX as u32),
+        output_bytes_max: output_max / 2 + size(rng, 4 * FRAME_MAX as u32),
+        watch_bytes_max: 1000 + size(rng, FRAME_MAX as u32),
+        identities_max: size(rng, 1000),
+        ..shard
+    }
+}
+
 pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let rng = &mut base.rng;
     let shards = base.options.shards;
@@ -65,9 +91,10 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         tick_time_ms: TICK_MS,
         session_timeout_min_ms: TIMEOUT_MIN_MS,
         session_timeout_max_ms: TIMEOUT_MAX_MS,
-        in_flight_max: rng.usize(2..60),
+        in_flight_max: rng.usize(1..60),
         ..ShardConfig::new(ShardId(0))
     };
+    let shard = bounded(shard, rng);
     let member = MemberConfig {
         pipeline,
         log: LogConfig {
