@@ -5,6 +5,7 @@
 //! and jobs that block for long (`jobs`).
 
 mod jobs;
+mod schedule;
 
 #[cfg(test)]
 mod tests;

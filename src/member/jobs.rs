@@ -15,14 +15,12 @@
 //! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
 //! later are newer than those that are removed, and a crash in between must not leave a gap.
 
-use super::Member;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::{SpareJob, SpareResult};
-use crate::pipeline::Fatal;
 use crate::snapshot::{self, ReadLogError, SnapError};
 use crate::txn::Entry;
-use crate::types::{Now, ShardId, Zxid};
+use crate::types::{ShardId, Zxid};
 use std::io;
 use std::sync::Arc;
 
@@ -177,29 +175,29 @@ fn remove_all<S: Storage>(log: &S, names: &[String]) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     /// On [`JobQueue::Spares`].
-    spares: bool,
+    pub(super) spares: bool,
     /// On [`JobQueue::Snapshots`].
-    snapshots: bool,
+    pub(super) snapshots: bool,
     /// On [`JobQueue::Reads`].
-    reads: bool,
+    pub(super) reads: bool,
     /// The one on [`JobQueue::Spares`] takes segments away.
-    taking: bool,
+    pub(super) taking: bool,
     /// Segments to remove, oldest first.
-    remove: Vec<String>,
+    pub(super) remove: Vec<String>,
     /// What follows this is needed, though no snapshot needs it.
-    keep_after: Option<Zxid>,
+    pub(super) keep_after: Option<Zxid>,
 }
 
 impl Jobs {
-    fn may_read(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         !self.taking && self.remove.is_empty()
     }
 
-    fn is_read(&self) -> bool {
+    pub(super) fn is_read(&self) -> bool {
         self.snapshots || self.reads
     }
 
-    fn under_way(&mut self, queue: JobQueue) -> &mut bool {
+    pub(super) fn under_way(&mut self, queue: JobQueue) -> &mut bool {
         match queue {
             JobQueue::Spares => &mut self.spares,
             JobQueue::Snapshots => &mut self.snapshots,
@@ -207,104 +205,10 @@ impl Jobs {
         }
     }
 
-    fn begin(&mut self, job: Job) -> Job {
+    pub(super) fn begin(&mut self, job: Job) -> Job {
         let before = std::mem::replace(self.under_way(job.queue()), true);
         assert!(!before, "one job of a queue at a time");
         self.taking |= job.takes_segments();
         job
-    }
-}
-
-impl<S: Storage> Member<S> {
-    /// The next job, if one is due.
-    pub fn poll_job(&mut self) -> Option<Job> {
-        let job = self.poll_files().or_else(|| {
-            let free = !self.jobs.snapshots && self.jobs.may_read();
-            let zxid = if free { self.poll_snapshot() } else { None }?;
-            let purge = self.snapshots_kept;
-            Some(Job::Snapshot { zxid, purge })
-        })?;
-        Some(self.jobs.begin(job))
-    }
-
-    fn poll_files(&mut self) -> Option<Job> {
-        if self.jobs.spares {
-            return None;
-        }
-        if !self.jobs.remove.is_empty() && !self.jobs.is_read() {
-            return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
-        }
-        let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
-        let log = self.pipeline.log_mut();
-        let order = match may_recycle {
-            true => log.poll_spare(),
-            false => log.poll_new_spare(),
-        };
-        order.map(Job::Spare)
-    }
-
-    /// Whether [`Member::begin_read`] may be called.
-    pub fn may_read(&self) -> bool {
-        !self.jobs.reads && self.jobs.may_read()
-    }
-
-    /// The job that reads a part of the log for a replica.
-    pub fn begin_read(&mut self, order: CatchUp) -> Job {
-        assert!(self.may_read(), "nobody takes segments away meanwhile");
-        self.jobs.begin(Job::ReadLog(order))
-    }
-
-    /// From now on segments are kept that hold transactions behind `zxid`; `None`: those that
-    /// snapshots need.
-    pub fn keep_log_after(&mut self, zxid: Option<Zxid>) {
-        self.jobs.keep_after = zxid;
-    }
-
-    /// A job was run.
-    ///
-    /// # Errors
-    /// As [`Member::request`].
-    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
-        match done {
-            Done::Spare(result) => {
-                self.jobs.spares = false;
-                self.jobs.taking = false;
-                self.spare_made(result, now)?;
-                Ok(JobNews::None)
-            }
-            Done::Removed(result) => {
-                self.jobs.spares = false;
-                self.jobs.taking = false;
-                result?;
-                Ok(JobNews::None)
-            }
-            Done::Snapshot { zxid, made } => {
-                self.jobs.snapshots = false;
-                Ok(self.snapshot_ended(zxid, made))
-            }
-            Done::LogRead(read) => {
-                self.jobs.reads = false;
-                Ok(JobNews::LogRead(read))
-            }
-        }
-    }
-
-    fn snapshot_ended(
-        &mut self,
-        zxid: Zxid,
-        made: Result<(Written, Option<Zxid>), SnapError>,
-    ) -> JobNews {
-        match made {
-            Ok((written, unneeded)) => {
-                let keep_after = self.jobs.keep_after;
-                let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
-                self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
-                JobNews::SnapshotMade { zxid, written }
-            }
-            Err(reason) => {
-                self.snapshot_made(None, None);
-                JobNews::SnapshotFailed { zxid, reason }
-            }
-        }
     }
 }

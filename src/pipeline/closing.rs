@@ -14,6 +14,7 @@
 //! was not heard of.
 
 use super::size::ListSize;
+use super::slow_close::SlowClose;
 use super::*;
 
 /// Sessions that expire in one tick at most: a step on a data core stays short.
@@ -27,23 +28,6 @@ const DELETE_BYTES_PER_TXN: usize = 256 << 10;
 pub(super) const DELETES_IN_FLIGHT_MAX: usize = 4;
 /// Steps of slow closes that one event makes at most.
 const STEPS_PER_EVENT: usize = 4;
-
-/// A closeSession that waits for its list to become short enough.
-#[derive(Debug)]
-pub(super) struct SlowClose {
-    pub(super) session: SessionId,
-    xid: Xid,
-    origin: Option<Origin>,
-    stamps: Stamps,
-    /// Only when this is applied does the tree know the session's ephemerals.
-    after: Zxid,
-    /// Upper bound of the list that is left; known once `after` is applied.
-    left: Option<ListSize>,
-    /// Deletes were ordered up to this path.
-    deleted_to: Option<Arc<str>>,
-    /// What came for the session meanwhile; it follows the closeSession.
-    pub(super) behind: VecDeque<ShardRequest>,
-}
 
 /// What became of a look at a slow close.
 enum CloseStep {

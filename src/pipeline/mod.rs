@@ -31,6 +31,7 @@ mod ids;
 mod owners;
 mod ring;
 mod size;
+mod slow_close;
 
 #[cfg(test)]
 mod tests;
@@ -46,10 +47,10 @@ use crate::stages::{Stage, Stages};
 use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest, record};
 use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, Xid, Zxid};
-use closing::SlowClose;
 use ids::SessionIds;
 use owners::{Owners, Said, Standing};
 use ring::{Ring, Slot};
+use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
 

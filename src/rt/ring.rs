@@ -11,6 +11,7 @@
 use super::bell::Bell;
 use super::net::{Listener, Socket};
 use super::storage::FsFile;
+pub use super::watches::Key;
 use super::watches::{Owner, State, Ticket, Watches};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
@@ -54,10 +55,6 @@ pub enum Mode {
     /// At once, by interrupting the thread.
     Plain,
 }
-
-/// Names a watched socket; chosen by who watches, below 2^56.
-#[derive(Copy, Clone, Eq, PartialEq, Debug, Hash, Ord, PartialOrd)]
-pub struct Key(pub u64);
 
 /// What has happened. Readiness is an edge: true means "try until `WouldBlock`, or until a call has
 /// moved less than it was asked to", and it is said again only after that. It may be said once too

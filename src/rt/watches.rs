@@ -4,9 +4,12 @@
 //! request. Every completion names the slot and its generation, so that one which arrives after
 //! its slot was given away again is told apart and dropped.
 
-use super::ring::Key;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+
+/// Names a watched socket; chosen by who watches, below 2^56.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Hash, Ord, PartialOrd)]
+pub struct Key(pub u64);
 
 /// Bits of a generation: a slot has to be given away 2^24 times while one completion is under way
 /// before that completion could be taken for another's.
