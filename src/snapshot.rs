@@ -8,9 +8,9 @@ use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
 use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan};
-use crate::tree::{BodyError, BodyReader, Tree};
+use crate::tree::{BodyError, BodyReader, DigestMismatch, Tree};
+use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
-use crate::txn::{Entry, TxnDigest};
 use crate::types::Zxid;
 use std::io;
 use std::sync::Arc;
@@ -52,18 +52,8 @@ pub enum SnapError {
         log: Zxid,
     },
     /// Replay made another tree than there was.
-    #[error(
-        "the tree's digest after {zxid} is {found:#x}, the log says {expected:#x}: keep the data \
-         directory, report this, and restore a backup"
-    )]
-    Digest {
-        /// The transaction.
-        zxid: Zxid,
-        /// In the log.
-        expected: u64,
-        /// Computed.
-        found: u64,
-    },
+    #[error("{0}: keep the data directory, report this, and restore a backup")]
+    Digest(#[from] DigestMismatch),
     /// The log does not reach the zxid that a snapshot was asked for.
     #[error("the log ends at {0}, before the snapshot that was asked for")]
     Short(Zxid),
@@ -202,18 +192,7 @@ fn replay<S: Storage>(
         let unreadable = |source| SnapError::Record { zxid, source };
         let entry = decode(&found).map_err(unreadable)?;
         tree.apply(&entry);
-        if let Some(TxnDigest {
-            version: TxnDigest::VERSION,
-            tree: expected,
-        }) = entry.digest
-            && expected != tree.digest()
-        {
-            return Err(SnapError::Digest {
-                zxid,
-                expected,
-                found: tree.digest(),
-            });
-        }
+        tree.verify(&entry)?;
         observe(&entry);
         replayed += 1;
     }

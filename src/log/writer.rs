@@ -221,7 +221,7 @@ pub struct LogCounters {
     pub rolls: u64,
 }
 
-/// See the module.
+/// The end of a log at which records are appended.
 pub struct Log<S: Storage> {
     storage: S,
     config: LogConfig,

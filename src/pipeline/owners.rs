@@ -1,5 +1,5 @@
 //! The owner table: which shard serves a session, under which attachment, and until when it
-//! lives without being heard of (design.md §2, client.md §5.2–5.4).
+//! lives without being heard of (docs/protocol.md §5.2–5.4).
 //!
 //! A session's attachment, and what moves it:
 //!
@@ -16,6 +16,7 @@
 //! the old connection sent is accepted, whether its shard answers or not.
 
 use super::arrivals::Arrivals;
+use super::size::ListSize;
 use crate::messages::{Notice, Origin};
 use crate::types::{DetHashMap, Generation, SessionId, ShardId, Tick, Zxid};
 use std::collections::BTreeSet;
@@ -68,8 +69,8 @@ struct Owner {
     closing: bool,
     /// The createSession's zxid: before it is committed nobody else may know the session.
     opened: Zxid,
-    /// Upper bound of what the closeSession's list needs for creates in flight, bytes.
-    in_flight_list_bytes: usize,
+    /// Upper bound of what creates in flight add to the closeSession's list.
+    list_in_flight: ListSize,
 }
 
 /// Whose watermark decides over a session's expiry; `None`: nobody serves it, and all decide.
@@ -112,7 +113,7 @@ impl Owners {
         }
     }
 
-    /// A session found at start-up: it gets its full timeout (client.md §5.2).
+    /// A session found at start-up: it gets its full timeout (docs/protocol.md §5.2).
     pub(super) fn restore(&mut self, session: SessionId, timeout_ms: i32, now: Tick) {
         self.insert(
             session,
@@ -157,7 +158,7 @@ impl Owners {
             deadline: self.deadline(now, timeout_ms),
             closing: false,
             opened,
-            in_flight_list_bytes: 0,
+            list_in_flight: ListSize::default(),
         };
         self.deadlines
             .insert((owner.holder(), owner.deadline, session));
@@ -267,14 +268,12 @@ impl Owners {
             return;
         }
         if let Some(waiter) = waiter {
-            self.give_ups.remove(&(waiter.give_up, session));
             if owner.closing {
-                // The closeSession that is on its way answers for the session.
-                owner.attachment = Attachment::Nobody;
-                say.push((waiter.origin.shard, Notice::Dead(waiter.origin)));
-            } else {
-                self.attach(waiter, session, now, say);
+                // The closeSession is not prepared yet: when it is, `dead` answers the waiter.
+                return;
             }
+            self.give_ups.remove(&(waiter.give_up, session));
+            self.attach(waiter, session, now, say);
         } else {
             // What the shard heard and has not reported any more counts as heard now.
             self.change(session, |owner| owner.attachment = Attachment::Nobody);
@@ -439,19 +438,25 @@ impl Owners {
         }
     }
 
-    /// Adds to, or takes from, what a closeSession's list may need beyond the applied ephemerals.
-    pub(super) fn list_in_flight(&mut self, session: SessionId, add: usize, take: usize) {
+    /// A transaction that is prepared adds ephemerals to the closeSession's list.
+    pub(super) fn list_grows(&mut self, session: SessionId, by: ListSize) {
         if let Some(owner) = self.table.get_mut(&session) {
-            let bytes = owner.in_flight_list_bytes + add;
-            owner.in_flight_list_bytes = bytes.checked_sub(take).expect("taken once");
+            owner.list_in_flight = owner.list_in_flight.plus(by);
         }
     }
 
-    /// See [`Owners::list_in_flight`], bytes.
-    pub(super) fn in_flight_list_bytes(&self, session: SessionId) -> usize {
-        self.table
-            .get(&session)
-            .map_or(0, |owner| owner.in_flight_list_bytes)
+    /// That transaction is applied: the tree knows its ephemerals.
+    pub(super) fn list_is_applied(&mut self, session: SessionId, of: ListSize) {
+        if let Some(owner) = self.table.get_mut(&session) {
+            let left = owner.list_in_flight.minus(of);
+            owner.list_in_flight = left.expect("what was added is taken once");
+        }
+    }
+
+    /// Upper bound of what transactions in flight add to the closeSession's list.
+    pub(super) fn list_in_flight(&self, session: SessionId) -> ListSize {
+        let owner = self.table.get(&session);
+        owner.map_or(ListSize::default(), |owner| owner.list_in_flight)
     }
 
     /// Number of sessions, closing ones included.

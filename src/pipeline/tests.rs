@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::{LogConfig, Scan};
 use crate::sim::disk::SimStorage;
+use crate::tree::DigestMismatch;
 use crate::txn::CreateRequest;
 use crate::txn::RawAcl;
 use crate::types::{ConnId, Tick, WallMs};
@@ -349,8 +350,10 @@ fn a_tree_that_differs_from_what_was_prepared_is_fatal() {
     };
     // The tree "forgets" to apply it.
     let fatal = w.pipeline.applied(&w.tree, &txn, w.now).unwrap_err();
-    assert!(matches!(fatal, Fatal::DigestMismatch { zxid: Zxid(2), .. }));
-    assert!(matches!(fatal, Fatal::DigestMismatch { .. }));
+    assert!(matches!(
+        fatal,
+        Fatal::DigestMismatch(DigestMismatch { zxid: Zxid(2), .. })
+    ));
 }
 
 #[test]
@@ -783,6 +786,207 @@ fn a_close_with_too_long_a_list_is_preceded_by_deletes() {
     assert_eq!(w.tree.ephemeral_count(), 1);
     assert!(w.pipeline.is_idle());
     assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+/// Pipelines the creation of ephemerals `/<name>0000` and on, and applies them.
+fn ephemerals(w: &mut World, slot: u32, session: SessionId, name: &str, n: usize) {
+    for i in 0..n {
+        w.write(slot, session, create(&format!("/{name}{i:05}"), true, 0));
+        if i % 100 == 0 {
+            w.settle();
+        }
+    }
+    w.settle();
+    w.take();
+}
+
+#[test]
+fn more_paths_than_one_step_may_take_are_deleted_ahead_several_transactions_in_flight() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    ephemerals(&mut w, 1, s, "e", 5000);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.tick(1);
+    let mut syncs = 0;
+    while w.pipeline.session_count() > 0 {
+        let before = w.tree.ephemeral_count();
+        w.spare();
+        w.sync();
+        syncs += 1;
+        let deleted = before - w.tree.ephemeral_count();
+        // Four transactions, and the closeSession.
+        assert!(deleted <= 1024 + 1000, "{deleted} with one sync");
+    }
+    let words = w.take();
+    let multis = words.iter().filter(|w| w.contains("multi to nobody"));
+    // 4,000 ahead, 256 in each; the last 1,000 at most with the session.
+    assert_eq!(multis.count(), 16);
+    assert!(words.last().unwrap().contains("closeSession to 1."));
+    assert_eq!(w.pipeline.counters().deletes_ahead, 16);
+    assert!(syncs <= 7, "{syncs} syncs for 17 transactions");
+    assert!(w.pipeline.is_idle());
+}
+
+#[test]
+fn deletes_ahead_of_a_close_never_exceed_what_may_be_in_flight() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    ephemerals(&mut w, 1, s, "e", 4000);
+    w.write(1, s, WriteRequest::CloseSession);
+    for tick in 1..50 {
+        w.tick(tick);
+    }
+    let cursors = w.pipeline.cursors();
+    let in_flight = cursors.prepared.0 - cursors.applied.0;
+    assert_eq!(in_flight, closing::DELETES_IN_FLIGHT_MAX as i64);
+}
+
+#[test]
+fn long_closes_of_several_sessions_progress_in_turn() {
+    let config = PipelineConfig {
+        close_paths_max: 10,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let sessions: Vec<_> = (1..=3).map(|slot| w.session(slot, 60_000)).collect();
+    for (slot, session) in (1..).zip(&sessions) {
+        let name = ["a", "b", "c"][slot as usize - 1];
+        // The last one is short.
+        ephemerals(
+            &mut w,
+            slot,
+            *session,
+            name,
+            if slot == 3 { 300 } else { 2000 },
+        );
+    }
+    for (slot, session) in (1..).zip(&sessions) {
+        w.write(slot, *session, WriteRequest::CloseSession);
+    }
+    let mut closed_at = None;
+    for round in 0..100 {
+        w.tick(w.now.tick.0 + 1);
+        w.spare();
+        w.sync();
+        let words = w.take();
+        if words.iter().any(|w| w.contains("closeSession to 3.")) {
+            closed_at = Some((round, w.tree.ephemeral_count()));
+            break;
+        }
+    }
+    let (_, left) = closed_at.expect("the short one is closed");
+    assert!(left > 1000, "before the long ones: {left} are left of them");
+    for _ in 0..20 {
+        w.tick(w.now.tick.0 + 1);
+        w.settle();
+    }
+    assert_eq!(
+        (w.tree.ephemeral_count(), w.pipeline.session_count()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn deletes_ahead_spare_a_node_that_somebody_else_has_created_anew() {
+    let config = PipelineConfig {
+        close_paths_max: 1,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let s = w.session(1, 60_000);
+    let other = w.session(2, 60_000);
+    ephemerals(&mut w, 1, s, "e", 5);
+    w.write(1, s, WriteRequest::CloseSession);
+    // Ordered, and not applied when the deletes are.
+    let path = "/e00002";
+    w.write(
+        2,
+        other,
+        WriteRequest::Delete {
+            path: path.into(),
+            version: -1,
+        },
+    );
+    w.write(2, other, create(path, true, 0));
+    for tick in 1..5 {
+        w.tick(tick);
+        w.settle();
+    }
+    assert_eq!(w.tree.ephemerals(other).count(), 1);
+    assert_eq!(w.tree.ephemeral_count(), 1);
+    assert_eq!(w.pipeline.session_count(), 1);
+}
+
+#[test]
+fn who_waits_for_a_session_that_closes_slowly_is_told_dead_behind_its_close_session() {
+    let config = PipelineConfig {
+        close_paths_max: 1,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    // Shorter than a tickTime, so that it can expire while somebody waits for the old shard.
+    let s = w.session(1, 100);
+    ephemerals(&mut w, 1, s, "e", 3);
+    w.tick(10);
+    w.write(1, s, create("/in-flight", false, 0));
+    w.reattach(S1, 2, s, 100);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 1);
+    w.take();
+    w.released(S0, s, 1);
+    let early = w.take();
+    assert!(early.is_empty(), "{early:?}");
+    for tick in 1002..1010 {
+        w.tick(tick);
+        w.settle();
+    }
+    let words = w.take();
+    let at = |what: &str| words.iter().position(|w| w.contains(what)).unwrap();
+    assert!(at("closeSession to nobody") < at("s1: dead 2"), "{words:?}");
+    assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn load_holds_up_no_expiry() {
+    let mut w = World::new();
+    let silent = w.session(1, 100);
+    let busy = w.session(2, 60_000);
+    for i in 0..3000 {
+        w.write(2, busy, create(&format!("/n{i}"), false, 0));
+        w.spare();
+    }
+    assert!(w.pipeline.cursors().prepared.0 - w.pipeline.cursors().committed.0 >= 3000);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 1, "{silent}");
+    // Not beside requests that wait for room: one of them may be the session's.
+    let other = w.session(3, 100);
+    while w.pipeline.waiting() == 0 {
+        w.write(2, busy, create(&format!("/m{}", w.sequence), false, 8000));
+    }
+    w.reattach(S0, 4, other, 100);
+    w.tick(9000);
+    w.touched(S0, 9000, &[]);
+    w.tick(9001);
+    assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
+fn the_expiries_of_one_tick_are_bounded() {
+    let mut w = World::new();
+    for slot in 0..100 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 64);
+    w.tick(1002);
+    assert_eq!(w.pipeline.counters().expired, 100);
 }
 
 #[test]

@@ -270,7 +270,8 @@ mod tests {
         let stall = [1000, 100, 100, 100, 100, 100, 100, 100, 100];
         // What the last syncs took; how long ago others were served; whether input waits; µs since
         // the last sync; where it runs if the core serves sockets, and if it does not.
-        let rows: [(&[u64], Option<u64>, bool, u64, SyncPlace, SyncPlace); 14] = [
+        type Row<'a> = (&'a [u64], Option<u64>, bool, u64, SyncPlace, SyncPlace);
+        let rows: [Row<'_>; 14] = [
             (&[], None, false, 0, Here, Here),
             (&fast, None, false, 0, Here, Here),
             (&fast, None, true, 0, Beside, Here),

@@ -44,7 +44,7 @@ pub use intake::Budgets;
 pub use orderer::Orderer;
 pub use ordering::OrderingCore;
 pub use port::{OrderingRings, ReplicaPort, ReplicaRings, rings};
-pub use progress::Progress;
+pub use progress::{Progress, Taken};
 pub use replica::Replica;
 pub use served::Served;
 pub use serving::{ServingCore, Turned};

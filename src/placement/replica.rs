@@ -3,7 +3,7 @@
 use super::feed::Batch;
 use super::progress::Progress;
 use crate::messages::{ShardRequest, ToShards};
-use crate::pipeline::{Fatal, check_digest};
+use crate::pipeline::Fatal;
 use crate::shard::{Shard, ShardConfig};
 use crate::tree::Tree;
 use crate::types::{Now, ShardId};
@@ -44,7 +44,7 @@ impl Replica {
                         "no transaction is missing"
                     );
                     let applied = self.tree.apply(&txn.entry);
-                    check_digest(&self.tree, &txn.entry)?;
+                    self.tree.verify(&txn.entry)?;
                     self.shard.committed(&self.tree, txn, &applied, now);
                 }
                 ToShards::Notice(shard, notice) if *shard == self.id => {

@@ -139,6 +139,7 @@ impl World {
                 segment_bytes: 8 << 20,
             },
             snapshot_records: u64::MAX / 4,
+            snapshots_kept: None,
         };
         let mut identity = 1;
         let identities = Box::new(move || {

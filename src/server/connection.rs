@@ -195,7 +195,7 @@ impl Sockets for ClientSockets {
         let fd = transport.into_socket().into_fd();
         let task = move || async move {
             words::serve(fd, word, peer, &process, &mailboxes).await;
-            process.leave(peer.ip());
+            process.leave_process();
         };
         if self.words.spawn(0, task).is_err() {
             // Too many words at once: this one closes without an answer.

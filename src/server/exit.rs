@@ -192,7 +192,7 @@ impl From<&Fatal> for Exit {
         match error {
             Fatal::Log(_) => Exit::LogFailed,
             Fatal::Shard(_) => Exit::Unexpected,
-            Fatal::DigestMismatch { .. } => Exit::Digest,
+            Fatal::DigestMismatch(_) => Exit::Digest,
         }
     }
 }

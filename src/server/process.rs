@@ -99,17 +99,27 @@ impl Process {
 
     /// A counted connection has ended.
     pub fn leave(&self, ip: IpAddr) {
+        self.leave_address(ip);
+        self.leave_process();
+    }
+
+    /// A counted connection counts for its address no more; [`Process::leave_process`] follows.
+    pub fn leave_address(&self, ip: IpAddr) {
         let mut open = self
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.connections.fetch_sub(1, Relaxed);
         if let Some(count) = open.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
                 open.remove(&ip);
             }
         }
+    }
+
+    /// The descriptor of a counted connection is closed.
+    pub fn leave_process(&self) {
+        self.connections.fetch_sub(1, Relaxed);
     }
 
     /// Connections, four-letter words included.

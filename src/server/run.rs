@@ -308,7 +308,6 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
 fn member_config(config: &Config, shards: u16) -> MemberConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
-        outstanding_max: config.outstanding_max,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         shards: shards.max(1),

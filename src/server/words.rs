@@ -49,7 +49,10 @@ pub async fn serve(
     mailboxes: &Mailboxes,
 ) {
     let mut stream = Stream::adopt(fd);
-    let Some(text) = answer(word, asking, process, mailboxes).await else {
+    let text = answer(word, asking, process, mailboxes).await;
+    // Whoever reads the answer may connect anew at once, though this connection lingers.
+    process.leave_address(asking.ip());
+    let Some(text) = text else {
         return;
     };
     let written = background::within(PATIENCE, stream.write_all(text.as_bytes())).await;

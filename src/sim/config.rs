@@ -20,6 +20,9 @@ pub(super) const SEGMENT: u64 = 64 << 10;
 /// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
 const FRAME_MAX: usize = 64 << 10;
 
+/// A connection with such a share of the memory waits for nobody's, bytes.
+pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
+
 /// Between 1 and `max`, each magnitude as likely as the others.
 pub(super) fn magnitude(rng: &mut fastrand::Rng, max: u32) -> u32 {
     let top = 1 << rng.u32(0..=max.ilog2());
@@ -84,7 +87,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: TICK_MS,
         shards: shards.max(1),
-        outstanding_max: rng.usize(1..1000),
+        close_paths_max: 3,
         ..PipelineConfig::new(Rules::default())
     };
     let shard = ShardConfig {

@@ -5,7 +5,7 @@
 
 use super::base::{Base, Event, WALL};
 use super::checks::{self, Checks};
-use super::config::machine_config;
+use super::config::{SHARE_ENOUGH, machine_config};
 use super::disk::SimStorage;
 use super::machine::Machine;
 use super::network::{Edge, Network};
@@ -122,6 +122,7 @@ impl Host {
     ) -> Result<(), String> {
         let now = base.now();
         let config = machine_config(base);
+        checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
         let mut replayed = Vec::new();
         let started = Machine::start(

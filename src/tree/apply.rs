@@ -192,7 +192,7 @@ impl Tree {
             };
             if let Some(paths) = ephemerals.get_mut(&owner) {
                 paths.remove(&node.path);
-                if paths.is_empty() {
+                if paths.paths.is_empty() {
                     ephemerals.remove(&owner);
                 }
             }

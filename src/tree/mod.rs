@@ -11,6 +11,7 @@ mod path;
 mod prepare;
 mod read;
 mod snapshot_body;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use access::{ACL_ENTRIES_MAX, allow, digest_id};
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
 pub use read::Size;
 pub use snapshot_body::{BodyError, BodyReader};
+pub use verify::DigestMismatch;
 
 pub use crate::txn::Stat;
 
@@ -26,6 +28,7 @@ use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use node::{NodeStat, Nodes, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Outcome of one operation, for its reply.
@@ -99,12 +102,35 @@ pub struct Applied {
     pub changes: Vec<Change>,
 }
 
+/// Ephemerals of one session.
+#[derive(Clone, Debug, Default)]
+struct Ephemerals {
+    paths: BTreeSet<Arc<str>>,
+    /// Of all paths together.
+    bytes: usize,
+}
+
+impl Ephemerals {
+    fn insert(&mut self, path: Arc<str>) {
+        let bytes = path.len();
+        if self.paths.insert(path) {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove(&mut self, path: &str) {
+        if self.paths.remove(path) {
+            self.bytes -= path.len();
+        }
+    }
+}
+
 /// A replica of the whole state. A clone shares payloads, paths and ACL lists.
 #[derive(Clone, Debug)]
 pub struct Tree {
     nodes: Nodes,
     /// Ephemerals of each session that has any, sorted.
-    ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
+    ephemerals: BTreeMap<SessionId, Ephemerals>,
     /// Live sessions with the timeout of their createSession, ms.
     sessions: BTreeMap<SessionId, i32>,
     /// The largest session id ever created: part of the state, so that no id comes twice.
@@ -170,7 +196,7 @@ impl Tree {
 
     /// Ephemeral nodes.
     pub fn ephemeral_count(&self) -> usize {
-        self.ephemerals.values().map(BTreeSet::len).sum()
+        self.ephemerals.values().map(|own| own.paths.len()).sum()
     }
 
     /// Path and data bytes of all nodes.
@@ -197,6 +223,24 @@ impl Tree {
 
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = &Arc<str>> {
-        self.ephemerals.get(&id).into_iter().flatten()
+        self.ephemerals_after(id, None)
+    }
+
+    /// Those of [`Tree::ephemerals`] behind a path.
+    pub fn ephemerals_after<'a>(
+        &'a self,
+        id: SessionId,
+        path: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let from = path.map_or(Bound::Unbounded, Bound::Excluded);
+        let own = self.ephemerals.get(&id);
+        let behind = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
+        behind.into_iter().flatten()
+    }
+
+    /// How many ephemerals a session has, and the bytes of their paths together.
+    pub fn ephemeral_size(&self, id: SessionId) -> (usize, usize) {
+        let own = self.ephemerals.get(&id);
+        own.map_or((0, 0), |own| (own.paths.len(), own.bytes))
     }
 }

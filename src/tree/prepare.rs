@@ -1,5 +1,5 @@
 //! Validation of a request against the tree overlaid with what is ordered and not yet applied, and
-//! the making of its transaction (client.md §2.5, peer.md §3.3).
+//! the making of its transaction (docs/protocol.md §2.5, docs/peer-protocol.md §3.3).
 //!
 //! The order of the checks is part of the protocol: each function below reads like its row there.
 
@@ -114,6 +114,17 @@ impl Overlay {
         self.pending.is_empty()
     }
 
+    /// Whether an ephemeral that a session has in the tree is still its own after everything
+    /// ordered so far: nobody has deleted it, or deleted it and created another one.
+    pub fn is_still_owned(&self, path: &str, session: SessionId) -> bool {
+        match self.pending.get(path) {
+            Some((_, shadow)) => shadow
+                .as_ref()
+                .is_some_and(|shadow| shadow.stored.owner == session.0),
+            None => true,
+        }
+    }
+
     /// The tree has applied everything up to `upto`.
     pub fn forget(&mut self, upto: Zxid) {
         while let Some((zxid, path)) = self.touched.front()
@@ -176,7 +187,7 @@ impl Overlay {
         }
     }
 
-    /// Each operation sees those before it; when one fails, none has happened (client.md §3.7).
+    /// Each operation sees those before it; when one fails, none has happened (docs/protocol.md §3.7).
     fn multi(
         &mut self,
         tree: &Tree,
@@ -283,8 +294,12 @@ impl Overlay {
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
 
-        parent.stored.cversion = parent.stored.cversion.wrapping_add(1);
-        parent.stored.pzxid = context.zxid;
+        // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
+        let cversion = parent.stored.cversion.saturating_add(1);
+        if cversion > parent.stored.cversion {
+            parent.stored.cversion = cversion;
+            parent.stored.pzxid = context.zxid;
+        }
         parent.children += 1;
         let txn = CreateTxn {
             path: path.clone(),
@@ -506,7 +521,7 @@ struct Mode {
     sequential: bool,
 }
 
-/// Rows 1 to 3 of create, and the mismatch table of client.md §1.5: the type of the transaction
+/// Rows 1 to 3 of create, and the mismatch table of docs/protocol.md §1.5: the type of the transaction
 /// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused.
 fn create_mode(request: &CreateRequest, rules: &Rules) -> Checked<(OpCode, Mode)> {
     let flags = request.flags;

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 from harness import PATIENCE_S, Flow, Loop, Place, check, client, has, holds, wait_until, zk
 

@@ -131,10 +131,13 @@ class Hanging:
         return self
 
     def __exit__(self, *_):
-        self.go_on()
+        self.close()
         for words in (("umount", self.directory), ("losetup", "-d", self.loop), ("umount", self.fuse)):
             if None not in words:
                 subprocess.run([str(word) for word in words], capture_output=True, check=False)
+
+    def close(self):
+        """The device fails: who waits for it, or still has much to write, gets an error at once."""
         self.process.kill()
         self.process.wait()
 

@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import multiprocessing.sharedctypes
 import selectors
-import struct
 import time
 
 from harness import Failure, Flow, Place, alive, check, client, closing, holds, standing_still, wait_until, zk

@@ -205,7 +205,7 @@ def dial(server):
 
 @holds("20")
 def connections_that_come_at_once_hold_up_nobody(place: Place):
-    count, bound = 2_000, 500
+    count, bound = 2_000, 1_000
     with place.server(clientPortListenBacklog=4096) as server:
         witnesses = [busy(server) for _ in range(WITNESSES)]
         # A handshake for a session that never was: answered without a write.

@@ -104,7 +104,7 @@ impl Checks {
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             counters.expiries += 1;
             self.expiry
-                .observe(entry.header.session, txn.stamps.prepared)?;
+                .observe(entry.header.session, txn.stamps.ordered)?;
         }
         Ok(())
     }
