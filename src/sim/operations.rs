@@ -78,7 +78,7 @@ impl Operations {
             expiry.asked(session, timeout_ms, now_us);
             if !stalled {
                 expiry.heard(session, timeout_ms, now_us);
-                expiry.waits(connection, session, now_us);
+                expiry.waits_to_attach(connection, session, now_us);
             }
         }
         let counts = of.answered && !client.is_closing();
