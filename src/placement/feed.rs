@@ -1,4 +1,4 @@
-//! The commit core's end of what goes down to one replica.
+//! The ordering core's end of what goes down to one replica.
 //!
 //! | State | Entered when | What a new batch does |
 //! |---|---|---|
@@ -48,7 +48,7 @@ impl RingLimits {
 const _: () = assert!(RingLimits::DEFAULT.slots() > RingLimits::DEFAULT.entries as usize);
 const _: () = assert!(RingLimits::DEFAULT.catch_up_bytes <= RingLimits::DEFAULT.bytes);
 
-/// What the commit core said in one turn, shared by all replicas.
+/// What the ordering core said in one turn, shared by all replicas.
 #[derive(Debug)]
 pub struct Batch {
     /// In order; notices also of other shards.

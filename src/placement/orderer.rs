@@ -1,4 +1,4 @@
-//! The commit core and its feeds to the replicas.
+//! The ordering core and its feeds to the replicas.
 
 use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
 use super::progress::Progress;
@@ -11,7 +11,8 @@ use crate::txn::Entry;
 use crate::types::{Now, ShardId, Zxid};
 use std::sync::Arc;
 
-/// See the module.
+/// The ordering core's state: the member, and one feed for each replica. Each turn makes one batch of
+/// all that was committed, and gives it to every replica that is not too far behind.
 pub struct Orderer<S: Storage> {
     /// Order, log, the tree that transactions are validated against.
     pub member: Member<S>,

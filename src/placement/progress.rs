@@ -54,7 +54,7 @@ impl Progress {
         Zxid(self.committed.0.load(SeqCst))
     }
 
-    /// Said by the commit core before any replica can know of it.
+    /// Said by the ordering core before any replica can know of it.
     pub fn raise_committed(&self, zxid: Zxid) {
         self.committed.0.store(zxid.0, SeqCst);
     }

@@ -19,7 +19,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// `tree` is where the commit core began.
+    /// `tree` is where the ordering core began.
     pub fn new(config: ShardConfig, tree: Tree, progress: Arc<Progress>) -> Replica {
         Replica {
             id: config.id,
@@ -67,7 +67,7 @@ impl Replica {
         self.tree.last_zxid() >= answered
     }
 
-    /// The next request for the commit core.
+    /// The next request for the ordering core.
     pub fn poll_request(&mut self, now: Now) -> Option<ShardRequest> {
         self.shard.poll_request(now)
     }

@@ -456,3 +456,39 @@ fn accepting_stops_at_its_budget_and_goes_on_after_exhaustion() {
     world.settle();
     assert_eq!(world.core.sockets(), 8);
 }
+
+#[test]
+fn a_request_that_finds_the_ring_full_waits_in_its_shard_and_none_is_lost() {
+    let now = Now {
+        tick: Tick(1000),
+        micros: 1_000_000,
+        wall: WallMs(1_700_000_000_000),
+    };
+    let tree = crate::tree::Tree::new();
+    let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+    let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
+    let (mut ordering, own) = rings(1, 2);
+    let served: Served<SimStorage> = Served::Replica(Box::new(ReplicaPort::new(replica, own)));
+    let mut core = ServingCore::new(served, Budgets::DEFAULT, 5000, now);
+    let mut net = Net::default();
+    for _ in 0..5 {
+        let id = core.adopt(address(), now);
+        net.insert(id);
+        let kernel = net.open.get_mut(&id).expect("open");
+        kernel.inbound.extend(connect_request(0));
+    }
+    let mut given = Vec::new();
+    for due in [2, 2, 1] {
+        let turned = core
+            .turn(false, now, &mut net, &mut |_| {})
+            .expect("no fault");
+        assert!(turned.wake_ordering);
+        let before = given.len();
+        given.extend(std::iter::from_fn(|| ordering.requests.pop().ok()));
+        assert_eq!(given.len() - before, due);
+    }
+    core.stop();
+    core.turn(false, now, &mut net, &mut |_| {})
+        .expect("no fault");
+    assert!(core.has_handed_up());
+}

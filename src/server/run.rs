@@ -1,6 +1,6 @@
 //! From a checked machine to a served port, and back.
 //!
-//! The order of start-up, and why (design.md §2): the directories are locked before anything in
+//! The order of start-up, and why: the directories are locked before anything in
 //! them is read; the state is recovered and the log begun before the port is listened on, so that
 //! nobody meets a server that does not serve; sessions get their full timeouts at that moment.
 
@@ -326,9 +326,10 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
     }
 }
 
-/// One executor up to 2 cores; from 3 on the core that orders has one of its own, and up to 4 serve
-/// (design.md §2). Cores are pinned where only a part of the machine may be used, or if the operator
-/// says so.
+/// One core does everything on a machine of up to 2 cores. From 3 cores on, one core orders writes and
+/// min(cores − 1, 4) cores serve: each of them repeats the work of applying, so more of them make
+/// writes dearer. Cores are pinned if the process may use only a part of the machine, or if the
+/// operator says so.
 fn place(config: &Config) -> Placement {
     let cpus = probe::affinity();
     let cores = cpus.len().min(probe::cpu_quota().unwrap_or(usize::MAX));

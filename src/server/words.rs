@@ -1,4 +1,4 @@
-//! Four-letter words (client.md §8.1, §8.2): operators' scripts parse these texts byte by byte. They
+//! Four-letter words (docs/protocol.md §8.1, §8.2): operators' scripts parse these texts byte by byte. They
 //! are made on an executor of their own from what the data cores report; no data core ever waits for
 //! one.
 
@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Words of Apache's server (client.md §8.2).
+/// Words of Apache's server (docs/protocol.md §8.2).
 const KNOWN: [&str; 19] = [
     "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "envi", "dirs", "crst", "srst",
     "wchs", "wchc", "wchp", "gtmk", "stmk", "hash", "lead",

@@ -49,11 +49,7 @@ impl ShardState {
             parsed = true;
         }
         self.settle(c);
-        if self.has_budgets {
-            c.reading = self.may_read(c) > 0;
-        } else {
-            self.note_reading(c);
-        }
+        c.reading = self.may_read(c) > 0;
     }
 
     /// Works off the FIFO from its head, in order.

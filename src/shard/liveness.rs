@@ -27,8 +27,6 @@ pub(super) struct Liveness {
     /// Counts the reports.
     batch: u64,
     next_round: Tick,
-    last_tick: Tick,
-    put_off: bool,
 }
 
 impl Liveness {
@@ -44,8 +42,6 @@ impl Liveness {
             touched: Vec::new(),
             batch: 1,
             next_round: Tick(0),
-            last_tick: Tick(0),
-            put_off: false,
         }
     }
 
@@ -60,19 +56,6 @@ impl Liveness {
     /// Whether a round is due.
     pub(super) fn is_due(&self, now: Now) -> bool {
         now.tick >= self.next_round
-    }
-
-    /// Until the drivers read every socket before a report: whether a round is due, and put off
-    /// once after a pause of the whole process, when the pings of all clients are still in their
-    /// sockets.
-    pub(super) fn is_due_after_pauses(&mut self, now: Now) -> bool {
-        let paused = now.tick.0 - self.last_tick.0 > self.half;
-        self.last_tick = now.tick;
-        if !self.is_due(now) {
-            return false;
-        }
-        self.put_off = paused && !self.put_off;
-        !self.put_off
     }
 
     /// A round begins.

@@ -105,14 +105,12 @@ impl Shard {
         budget: &mut Budget,
         now: Now,
     ) {
-        self.core.has_budgets = true;
         self.take_in(tree, conn, bytes, budget, now);
         self.distribute();
     }
 
     /// Goes on with a connection that had more to do ([`Shard::poll_ready`]), within `budget`.
     pub fn advance(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
-        self.core.has_budgets = true;
         self.go_on(tree, conn, budget, now);
         self.distribute();
     }
@@ -253,7 +251,6 @@ impl Shard {
         }
         self.wake_waiters(tree);
         self.distribute();
-        self.execute_at_once(tree, now);
     }
 
     /// What the pipeline says outside the transactions.
@@ -307,7 +304,6 @@ impl Shard {
             }
         }
         self.distribute();
-        self.execute_at_once(tree, now);
     }
 
     /// The newest transaction that is committed, in case the replica is behind it. Handshakes and
@@ -602,54 +598,5 @@ impl Shard {
             }
         }
         false
-    }
-}
-
-/// What the drivers that know no budgets still call.
-impl Shard {
-    /// Until the drivers work within budgets: bytes from the client; executes every whole frame
-    /// that may run.
-    pub fn receive(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], now: Now) {
-        self.take_in(tree, conn, bytes, &mut Budget::UNLIMITED.clone(), now);
-        self.distribute();
-        self.execute_at_once(tree, now);
-    }
-
-    /// Until the drivers tell what the kernel has taken: takes what a connection has for its
-    /// driver, as if the kernel had taken it, and goes on with what had to wait for room.
-    pub fn take_output(&mut self, tree: &Tree, conn: ConnId, now: Now) -> Output {
-        let output = self.fetch_output(conn, now);
-        self.take_sent(conn, output.bytes.len());
-        if output.close {
-            self.closed(conn, now);
-        }
-        self.distribute();
-        self.execute_at_once(tree, now);
-        output
-    }
-
-    /// Until the drivers ask for a number of bytes: whether the driver should read.
-    pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.may_read(conn) > 0
-    }
-
-    /// Until the drivers read every socket before a report: timers. Call at least every half
-    /// tickTime, before client intake.
-    pub fn tick(&mut self, tree: &Tree, now: Now) {
-        if self.core.liveness.is_due_after_pauses(now) {
-            self.report(tree, now.tick, now);
-        }
-        self.reap(&mut Budget::UNLIMITED.clone());
-        self.execute_at_once(tree, now);
-    }
-
-    /// Until the drivers work within budgets: executes everything that can go on.
-    fn execute_at_once(&mut self, tree: &Tree, now: Now) {
-        while !self.core.has_budgets
-            && let Some(conn) = self.poll_ready()
-        {
-            self.go_on(tree, conn, &mut Budget::UNLIMITED.clone(), now);
-            self.distribute();
-        }
     }
 }

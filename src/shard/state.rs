@@ -64,8 +64,6 @@ pub(super) struct ShardState {
     pub(super) waiters: BTreeSet<(Zxid, ConnId)>,
     /// The newest transaction that is committed.
     pub(super) committed: Zxid,
-    /// Until the drivers work within budgets: false, and what is ready executes at once.
-    pub(super) has_budgets: bool,
 }
 
 impl ShardState {
@@ -91,7 +89,6 @@ impl ShardState {
             stages: Stages::default(),
             waiters: BTreeSet::new(),
             committed: Zxid::ZERO,
-            has_budgets: false,
             config,
         }
     }
@@ -293,11 +290,7 @@ impl ShardState {
     pub(super) fn note_reading(&mut self, c: &mut Connection) {
         let reading = self.may_read(c) > 0;
         if reading && !c.reading {
-            if self.has_budgets {
-                self.mark_ready(c);
-            } else {
-                self.mark_dirty(c);
-            }
+            self.mark_ready(c);
         }
         c.reading = reading;
     }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 pub enum OpResult {
     /// The create family.
     Create {
-        /// Type of the transaction: decides whether the Stat is sent (client.md §1.6).
+        /// Type of the transaction: decides whether the Stat is sent (docs/protocol.md §1.6).
         op: OpCode,
         /// Final path.
         path: Arc<str>,
@@ -65,7 +65,7 @@ pub enum OpResult {
     Error(ErrorCode),
 }
 
-/// One change of one node, for the watches (client.md §4.3).
+/// One change of one node, for the watches (docs/protocol.md §4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What happened to the node.
@@ -145,7 +145,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (client.md §2.3).
+    /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (docs/protocol.md §2.3).
     pub fn new() -> Tree {
         let mut nodes = Nodes::new();
         let empty = || Some(Arc::from([]));
@@ -184,12 +184,12 @@ impl Tree {
         self.last_zxid
     }
 
-    /// Digest over all nodes (peer.md §3.5).
+    /// Digest over all nodes (docs/peer-protocol.md §3.5).
     pub fn digest(&self) -> u64 {
         self.nodes.digest
     }
 
-    /// Nodes as Apache counts them: the root twice (client.md §2.3).
+    /// Nodes as Apache counts them: the root twice (docs/protocol.md §2.3).
     pub fn node_count(&self) -> usize {
         self.nodes.len() + 1
     }

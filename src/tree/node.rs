@@ -11,9 +11,9 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Owner value of a container (client.md §3.5).
+/// Owner value of a container (docs/protocol.md §3.5).
 pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
-/// Top byte of a TTL node's owner (client.md §3.6).
+/// Top byte of a TTL node's owner (docs/protocol.md §3.6).
 pub(super) const TTL_OWNER: i64 = 0xff << 56;
 
 /// Whether a stored owner is a session, rather than nobody, a container or a TTL.
@@ -29,7 +29,7 @@ pub(super) fn parent_path(path: &str) -> Option<&str> {
     }
 }
 
-/// What is stored of a node beside data, ACL and children (peer.md §0.3).
+/// What is stored of a node beside data, ACL and children (docs/peer-protocol.md §0.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeStat {
     pub czxid: Zxid,
@@ -45,7 +45,7 @@ pub(crate) struct NodeStat {
 }
 
 impl NodeStat {
-    /// Reported to clients (client.md §3.1).
+    /// Reported to clients (docs/protocol.md §3.1).
     pub(super) fn reported(&self, children: i32, data: &Data) -> Stat {
         Stat {
             czxid: self.czxid,
@@ -66,7 +66,7 @@ impl NodeStat {
         }
     }
 
-    /// The node's digest (peer.md §3.5), continued from the crc over path and data.
+    /// The node's digest (docs/peer-protocol.md §3.5), continued from the crc over path and data.
     pub(super) fn digest(&self, prefix_crc: u32) -> u64 {
         let mut bytes = [0u8; 60];
         let longs = [
@@ -296,7 +296,7 @@ impl Nodes {
     }
 
     /// Removes a node and, which only the replay of a fuzzy snapshot can meet, what is below it
-    /// (the log then creates again what is to stay: peer.md §3.6).
+    /// (the log then creates again what is to stay: docs/peer-protocol.md §3.6).
     pub(super) fn remove(&mut self, id: NodeId, removed: &mut impl FnMut(&Node)) {
         assert_ne!(id, ROOT, "the root stays");
         while let Some(&child) = self.node(id).children.last() {

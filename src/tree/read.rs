@@ -1,4 +1,4 @@
-//! Reads, with their checks in the order of client.md §2.5. The empty string addresses the root.
+//! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
 use super::access::{allow, compared, mask};
 use super::node::Node;

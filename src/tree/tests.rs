@@ -175,7 +175,7 @@ fn a_fresh_tree_is_what_the_reference_shows() {
     assert_eq!(tree.stat(""), tree.stat("/"));
 }
 
-/// Each row of client.md §2.5 with two faults at once: the earlier one is answered.
+/// Each row of docs/protocol.md §2.5 with two faults at once: the earlier one is answered.
 #[test]
 fn the_first_failing_check_wins() {
     let mut m = Machine::new();
