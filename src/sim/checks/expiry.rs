@@ -41,8 +41,13 @@ impl Expiry {
         &mut self,
         connection: usize,
         session: SessionId,
+        timeout_ms: i32,
         now_us: u64,
     ) {
+        // Until it is granted, the session keeps the timeout that it has.
+        let last = self.heard_at.get(&session).and_then(VecDeque::back);
+        let known = last.map_or(i32::MAX, |&(_, timeout_ms)| timeout_ms);
+        self.heard(session, timeout_ms.min(known), now_us);
         self.waits(connection, session, now_us);
         self.attaching.insert(connection);
     }
