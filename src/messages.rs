@@ -86,6 +86,8 @@ pub enum ShardRequest {
         shard: ShardId,
         /// No session of this shard expires before its deadline is at or below this.
         watermark: Tick,
+        /// When the report was made: all of them were heard of by then.
+        made: Tick,
         /// Without duplicates.
         sessions: Vec<SessionId>,
     },

@@ -237,12 +237,12 @@ impl<S: Storage> Pipeline<S> {
             ShardRequest::Touched {
                 shard,
                 watermark,
+                made,
                 sessions,
             } => {
                 // The clocks of two cores are read at different moments.
-                let watermark = watermark.min(now.tick);
-                let now = now.tick;
-                self.owners.touched(shard, watermark, &sessions, now);
+                let (watermark, made) = (watermark.min(now.tick), made.min(now.tick));
+                self.owners.touched(shard, watermark, made, &sessions);
                 Ok(())
             }
             // Never behind waiting requests: those of the attachment that ended came before its

@@ -337,18 +337,18 @@ impl Owners {
         }
     }
 
-    /// A batch of touches, `now`; everything that lay in the shard's sockets at `watermark` is
-    /// among them, and some of what came later. A deadline counted from now is never early; after
-    /// a pause the watermark may lie far back.
+    /// A batch of touches; everything that lay in the shard's sockets at `watermark` is among them,
+    /// and what came until the report was `made`. A deadline counted from then is never early;
+    /// after a pause the watermark may lie far back.
     pub(super) fn touched(
         &mut self,
         shard: ShardId,
         watermark: Tick,
+        made: Tick,
         sessions: &[SessionId],
-        now: Tick,
     ) {
         for &session in sessions {
-            self.heard(session, now);
+            self.heard(session, made);
         }
         self.arrivals.reported(shard, watermark);
     }

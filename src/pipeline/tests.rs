@@ -186,6 +186,7 @@ impl World {
         self.up(ShardRequest::Touched {
             shard,
             watermark: Tick(watermark),
+            made: Tick(watermark),
             sessions: sessions.to_vec(),
         });
     }
@@ -1220,6 +1221,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 let touched = ShardRequest::Touched {
                     shard: ShardId(shard),
                     watermark: w.now.tick,
+                    made: w.now.tick,
                     sessions: sessions.clone(),
                 };
                 w.pipeline.request(&w.tree, touched, w.now).unwrap();

@@ -216,6 +216,7 @@ impl Shard {
         self.core.up.push_back(ShardRequest::Touched {
             shard: self.core.config.id,
             watermark,
+            made: now.tick,
             sessions,
         });
         self.distribute();
@@ -515,12 +516,14 @@ impl Shard {
         }
         (c.quiet_rounds, c.stuck_rounds) = (0, 0);
         c.received_at = now.micros;
-        // A request that takes long to come is no silence.
-        if let Phase::Attached(attachment) = c.phase {
-            self.core.liveness.touch(c, attachment.session);
-        }
         c.input.push(bytes);
         self.core.advance(c, tree, budget, now);
+        // A request that takes long to come is no silence.
+        if let Phase::Attached(attachment) = c.phase
+            && c.input.len() > 0
+        {
+            self.core.liveness.touch(c, attachment.session);
+        }
     }
 
     fn go_on(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {

@@ -20,6 +20,12 @@ pub(super) const SEGMENT: u64 = 64 << 10;
 /// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
 const FRAME_MAX: usize = 64 << 10;
 
+/// A connection with such a share of the memory waits for nobody's, bytes.
+pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
+
+/// What may be read of a connection before it has said what it is, bytes.
+const FIRST_READ: usize = 512;
+
 /// Between 1 and `max`, each magnitude as likely as the others.
 pub(super) fn magnitude(rng: &mut fastrand::Rng, max: u32) -> u32 {
     let top = 1 << rng.u32(0..=max.ilog2());
@@ -68,7 +74,8 @@ fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
         fifo_max: size(rng, 1000),
         output_max,
         output_excess_max: 4 * output_max,
-        connection_share: size(rng, FRAME_MAX as u32),
+        // What a connection says first is read before the shard knows of it.
+        connection_share: FIRST_READ + size(rng, FRAME_MAX as u32),
         // With shards each has a part.
         request_bytes_max: FRAME_MAX / 2 + size(rng, 4 * FRAME_MAX as u32),
         output_bytes_max: output_max / 2 + size(rng, 4 * FRAME_MAX as u32),

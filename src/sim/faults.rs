@@ -23,6 +23,7 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
     if base.options.shards > 0 && base.rng.bool() {
         base.counters.stalls += 1;
         let core = base.rng.usize(0..usize::from(base.options.shards));
+        checks.expiry.stalled();
         host.stall(core, base.now_us + base.rng.u64(1_000..1_500_000));
     }
     if base.rng.u32(0..4) == 0 {

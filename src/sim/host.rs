@@ -5,22 +5,21 @@
 
 use super::base::{Base, Event, WALL};
 use super::checks::{self, Checks};
-use super::config::machine_config;
-use super::disk::SimStorage;
+use super::config::{SHARE_ENOUGH, machine_config};
+use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::machine::Machine;
-use super::network::{Edge, Network};
-use super::sockets::{KernelSockets, address};
+use super::network::Network;
+use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::{RecoveryError, Scan, SyncOutcome};
-use crate::member::{Done, Job, Member, StartError};
+use crate::log::{RecoveryError, Scan};
+use crate::member::{Done, Job, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
-use crate::placement::{Served, ServingCore, Turned};
+use crate::placement::Turned;
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ErrorCode, Now, OpCode, Position, SessionId, Tick, WallMs, Zxid};
-use std::collections::VecDeque;
+use crate::types::{ErrorCode, OpCode, Position, SessionId, Tick, WallMs, Zxid};
 use std::io;
 use std::sync::Arc;
 
@@ -28,36 +27,6 @@ use std::sync::Arc;
 const TICK_US: u64 = 10_000;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
-
-/// What a core finds at its next look besides its kernel.
-enum Letter {
-    /// A connection that somebody else has accepted.
-    Connection(usize),
-    Synced {
-        outcome: SyncOutcome,
-        here: bool,
-    },
-    Done(Done<SimStorage>),
-}
-
-/// What the driver of one core keeps.
-#[derive(Default)]
-struct Core {
-    /// When the next turn comes, µs.
-    due_at: Option<u64>,
-    /// Until when it is held still, µs.
-    held_until: u64,
-    /// A sync runs on it.
-    is_syncing: bool,
-    letters: VecDeque<Letter>,
-    /// When the turn before began, µs.
-    last_turn: u64,
-    next_tick: u64,
-    /// No descriptor was left: the core tries again at its next tick.
-    exhausted: bool,
-    /// At the ordering core: the listening socket may have connections.
-    listener_ready: bool,
-}
 
 /// The member, if it runs, and what its cores have before them. Cores that serve come first; with
 /// shards the last one orders.
@@ -122,6 +91,7 @@ impl Host {
     ) -> Result<(), String> {
         let now = base.now();
         let config = machine_config(base);
+        checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
         let mut replayed = Vec::new();
         let started = Machine::start(
@@ -614,83 +584,6 @@ impl Host {
             };
             base.at(takes, Event::Job(job));
         }
-    }
-}
-
-/// Whether a core learns of something: always of what came before its last turn began, mostly of
-/// what came since.
-fn is_reported(at_us: &mut Option<u64>, last_turn: u64, base: &mut Base) -> bool {
-    let reported = at_us.is_some_and(|at| at <= last_turn || base.rng.u32(0..4) > 0);
-    if reported {
-        *at_us = None;
-    }
-    reported
-}
-
-/// A core that serves learns what its kernel has for it.
-fn look(
-    core: u16,
-    own: &mut Core,
-    tick: bool,
-    serving: &mut ServingCore<SimStorage>,
-    base: &mut Base,
-    network: &mut Network,
-    checks: &mut Checks,
-) {
-    let kernel = &mut network.kernels[usize::from(core)];
-    if is_reported(&mut kernel.listener, own.last_turn, base)
-        || tick && std::mem::take(&mut own.exhausted)
-    {
-        serving.listener_ready();
-    }
-    let mut later = Vec::new();
-    for edge in std::mem::take(&mut kernel.edges) {
-        // A newer edge of a socket does not come before an older one.
-        let behind = later.iter().any(|of: &Edge| of.socket == edge.socket);
-        if behind || !is_reported(&mut Some(edge.at_us), own.last_turn, base) {
-            later.push(edge);
-            continue;
-        }
-        serving.socket_event(edge.socket, edge.readable, edge.writable, edge.ended);
-        let of = &network.connections[edge.connection];
-        if edge.readable && of.lone && of.has_request() && of.is_idle() {
-            checks.turns.waits(core, edge.connection);
-        }
-    }
-    network.kernels[usize::from(core)].edges = later;
-}
-
-/// A letter at a core that serves.
-fn read_letter(
-    letter: Letter,
-    serving: &mut ServingCore<SimStorage>,
-    sockets: &mut KernelSockets<'_>,
-    observe: &mut impl FnMut(&ToShards),
-    now: Now,
-) -> Result<(), Fatal> {
-    match letter {
-        Letter::Connection(connection) => {
-            let id = serving.adopt(address(connection), now);
-            let now_us = sockets.base.now_us;
-            sockets.network.open(connection, sockets.core, id, now_us);
-        }
-        Letter::Synced { outcome, here } => {
-            inline(serving).synced(outcome, now)?;
-            if here {
-                serving.answer(now, sockets, observe)?;
-            }
-        }
-        Letter::Done(done) => {
-            inline(serving).job_done(done, now)?;
-        }
-    }
-    Ok(())
-}
-
-fn inline(core: &mut ServingCore<SimStorage>) -> &mut Member<SimStorage> {
-    match &mut core.served {
-        Served::Inline(inline) => &mut inline.member,
-        Served::Replica(_) => unreachable!("a replica orders nothing"),
     }
 }
 

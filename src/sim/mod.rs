@@ -15,6 +15,7 @@
 //! | `machine` | a member in either placement |
 //! | `network` | connections, bytes on their way, the server's kernel |
 //! | `sockets` | what a core that serves sees of it |
+//! | `cores` | what one core learns before its turn |
 //! | `host` | starts, turns, background jobs and deaths of the process |
 //! | `operations` | what the clients do |
 //! | `faults` | what goes wrong, and when |
@@ -25,6 +26,7 @@ mod base;
 mod checks;
 pub mod client;
 mod config;
+mod cores;
 pub mod disk;
 mod faults;
 mod host;

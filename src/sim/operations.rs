@@ -77,8 +77,7 @@ impl Operations {
         if let Some((session, timeout_ms)) = of.asks.take() {
             expiry.asked(session, timeout_ms, now_us);
             if !stalled {
-                expiry.heard(session, timeout_ms, now_us);
-                expiry.waits(connection, session, now_us);
+                expiry.waits_to_attach(connection, session, timeout_ms, now_us);
             }
         }
         let counts = of.answered && !client.is_closing();

@@ -2,11 +2,11 @@
 
 use super::super::base::TICK_MS;
 use crate::types::SessionId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long a re-attachment may wait in a shard that is held still, µs.
 const ASKED_FOR_US: u64 = 4_000_000;
-/// Times that are remembered for each session.
+/// Times that are remembered for each session, beside the newest.
 const HEARD_MAX: usize = 64;
 
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(in crate::sim) struct Expiry {
     asked: BTreeMap<SessionId, Vec<(u64, i32)>>,
     /// Requests that wait in the kernel, by connection: whose they are, and since when, µs.
     waiting: BTreeMap<usize, (SessionId, u64)>,
+    /// Those of them that wait for a session.
+    attaching: BTreeSet<usize>,
 }
 
 impl Expiry {
@@ -26,6 +28,7 @@ impl Expiry {
     pub(super) fn recovered(&mut self) {
         self.heard_at.clear();
         self.waiting.clear();
+        self.attaching.clear();
     }
 
     /// A request has reached the kernel, where it waits.
@@ -33,9 +36,33 @@ impl Expiry {
         self.waiting.entry(connection).or_insert((session, now_us));
     }
 
+    /// A ConnectRequest that presents the session has reached the kernel, where it waits.
+    pub(in crate::sim) fn waits_to_attach(
+        &mut self,
+        connection: usize,
+        session: SessionId,
+        timeout_ms: i32,
+        now_us: u64,
+    ) {
+        // Until it is granted, the session keeps the timeout that it has.
+        let last = self.heard_at.get(&session).and_then(VecDeque::back);
+        let known = last.map_or(i32::MAX, |&(_, timeout_ms)| timeout_ms);
+        self.heard(session, timeout_ms.min(known), now_us);
+        self.waits(connection, session, now_us);
+        self.attaching.insert(connection);
+    }
+
+    /// A shard is held still, and must not keep sessions alive that it does not serve.
+    pub(in crate::sim) fn stalled(&mut self) {
+        for connection in std::mem::take(&mut self.attaching) {
+            self.waiting.remove(&connection);
+        }
+    }
+
     /// Every request on a connection was read: its silence counts from when the last one came.
     pub(in crate::sim) fn nothing_waits(&mut self, connection: usize) {
         self.waiting.remove(&connection);
+        self.attaching.remove(&connection);
     }
 
     /// What waits on a connection counts no more: its client has left it, or has reset it.
@@ -52,7 +79,8 @@ impl Expiry {
     pub(in crate::sim) fn heard(&mut self, session: SessionId, timeout_ms: i32, now_us: u64) {
         let times = self.heard_at.entry(session).or_default();
         times.push_back((now_us, timeout_ms));
-        if times.len() > HEARD_MAX {
+        let long_past = |at: u64| at + 3 * TICK_MS * 1000 < now_us;
+        while times.len() > HEARD_MAX && long_past(times[1].0) {
             times.pop_front();
         }
     }
@@ -86,9 +114,7 @@ impl Expiry {
         });
         match times.last() {
             Some((at, timeout_ms)) if !silent => Err(format!(
-                "{heard:?} decided {decided} since {since} waiting {:?} asked {:?} session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
-                self.waiting,
-                self.asked.get(&session),
+                "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
                 (decided - at) / 1000
             )),
             _ => Ok(()),

@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 /// How often every other connection of a core was read since one was reported to be readable.
 #[derive(Default)]
-pub(in crate::sim) struct Turns(BTreeMap<(u16, usize), BTreeMap<usize, u32>>);
+pub(in crate::sim) struct Turns {
+    waiting: BTreeMap<(u16, usize), BTreeMap<usize, u32>>,
+    /// Connections may wait for memory of the shard, which is given out in an order of its own.
+    pub(in crate::sim) waits_for_memory: bool,
+}
 
 impl Turns {
     /// A core was told that bytes of a connection wait, of which nothing else is under way.
     pub(in crate::sim) fn waits(&mut self, core: u16, connection: usize) {
-        self.0.entry((core, connection)).or_default();
+        if !self.waits_for_memory {
+            self.waiting.entry((core, connection)).or_default();
+        }
     }
 
     /// A core has read so many bytes.
@@ -19,11 +25,11 @@ impl Turns {
         connection: usize,
         bytes: usize,
     ) -> Result<(), String> {
-        self.0.remove(&(core, connection));
+        self.waiting.remove(&(core, connection));
         if bytes == 0 {
             return Ok(());
         }
-        for (&(_, waits), others) in self.0.range_mut((core, 0)..=(core, usize::MAX)) {
+        for (&(_, waits), others) in self.waiting.range_mut((core, 0)..=(core, usize::MAX)) {
             let reads = others.entry(connection).or_default();
             *reads += 1;
             if *reads > 1 {
@@ -37,11 +43,11 @@ impl Turns {
 
     /// A connection has ended, or is in no state to be read for reasons of its own.
     pub(in crate::sim) fn gone(&mut self, core: u16, connection: usize) {
-        self.0.remove(&(core, connection));
+        self.waiting.remove(&(core, connection));
     }
 
     /// The process is gone.
     pub(super) fn recovered(&mut self) {
-        self.0.clear();
+        self.waiting.clear();
     }
 }
