@@ -478,7 +478,8 @@ fn a_request_that_finds_the_ring_full_waits_in_its_shard_and_none_is_lost() {
         kernel.inbound.extend(connect_request(0));
     }
     let mut given = Vec::new();
-    for due in [2, 2, 1] {
+    // Five handshakes, and the report of who was heard of.
+    for due in [2, 2, 2] {
         let turned = core
             .turn(false, now, &mut net, &mut |_| {})
             .expect("no fault");

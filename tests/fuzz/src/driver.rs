@@ -1,15 +1,17 @@
 //! Drives a member as the server does, and owns all that the fuzzer knows of its interface.
 
-use ringkeeper::commit::{Commit, CommitConfig};
-use ringkeeper::inline::Inline;
 use ringkeeper::log::LogConfig;
 use ringkeeper::log::storage::{File, Storage};
+use ringkeeper::member::{Member, MemberConfig};
 use ringkeeper::pipeline::PipelineConfig;
-use ringkeeper::shard::{Peer, ShardConfig};
+use ringkeeper::placement::{
+    Accepted, Budgets, Inline, Read, Served, ServingCore, SocketId, Sockets, Wrote,
+};
+use ringkeeper::shard::{ClientAddress, ShardConfig};
 use ringkeeper::tree::Rules;
-use ringkeeper::types::{ConnId, Now, ShardId, Tick, WallMs};
+use ringkeeper::types::{Now, ShardId, Tick, WallMs};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
@@ -37,22 +39,85 @@ const MULTI_READ: i32 = 22;
 
 #[derive(Default)]
 struct Client {
-    conn: Option<ConnId>,
+    socket: Option<SocketId>,
     xid: i32,
     /// From the last ConnectResponse: session and password.
     session: Vec<u8>,
-    /// Its output is left in the member.
+    /// It reads nothing.
     stalls: bool,
-    /// There was output meanwhile.
-    dirty: bool,
+}
+
+/// The kernel's end of a socket.
+#[derive(Default)]
+struct Kernel {
+    inbound: VecDeque<u8>,
+    ended: bool,
+    outbound: Vec<u8>,
+    /// It takes nothing from the server.
+    stalls: bool,
+}
+
+#[derive(Default)]
+struct Net(BTreeMap<SocketId, Kernel>);
+
+impl Sockets for Net {
+    fn accept(&mut self, _: SocketId) -> Accepted {
+        Accepted::Nobody
+    }
+
+    fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
+        let kernel = self.0.get_mut(&id).expect("nobody reads a closed socket");
+        let n = buffer.len().min(kernel.inbound.len());
+        for (to, from) in buffer.iter_mut().zip(kernel.inbound.drain(..n)) {
+            *to = from;
+        }
+        match n {
+            0 if kernel.ended => Read::End,
+            0 => Read::Nothing,
+            n if n == buffer.len() => Read::More(n),
+            n => Read::All(n),
+        }
+    }
+
+    fn write(&mut self, id: SocketId, bytes: &[u8]) -> Wrote {
+        let kernel = self
+            .0
+            .get_mut(&id)
+            .expect("nobody writes to a closed socket");
+        if kernel.stalls {
+            return Wrote::Nothing;
+        }
+        assert!(
+            bytes.len() <= TAKEN_MAX,
+            "{} bytes for one connection",
+            bytes.len()
+        );
+        kernel.outbound.extend_from_slice(bytes);
+        Wrote::Bytes(bytes.len())
+    }
+
+    fn close(&mut self, id: SocketId) {
+        assert!(self.0.remove(&id).is_some(), "a socket is closed once");
+    }
+
+    fn word(&mut self, id: SocketId, _: [u8; 4]) {
+        assert!(self.0.remove(&id).is_some(), "an open socket");
+    }
 }
 
 /// A member and its clients.
 pub struct Driver {
-    member: Inline<Memory>,
+    core: ServingCore<Memory>,
+    net: Net,
     clients: [Client; CLIENTS],
     log: Memory,
     now: Now,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Driver {
@@ -63,9 +128,8 @@ impl Driver {
             micros: 0,
             wall: WallMs(1_700_000_000_000),
         };
-        let config = CommitConfig {
+        let config = MemberConfig {
             pipeline: PipelineConfig {
-                outstanding_max: OUTSTANDING_MAX,
                 close_bytes_max: FRAME_MAX,
                 ..PipelineConfig::new(Rules::default())
             },
@@ -73,6 +137,7 @@ impl Driver {
                 segment_bytes: SEGMENT_BYTES,
             },
             snapshot_records: u64::MAX / 4,
+            snapshots_kept: None,
         };
         let shard = ShardConfig {
             frame_max: FRAME_MAX,
@@ -88,38 +153,46 @@ impl Driver {
             identity
         });
         let (data, log) = (Memory::default(), Memory::default());
-        let started = Commit::start(config, &data, &log, identities, now, &mut |_| {});
-        let (mut commit, _) = started.expect("an empty disk in memory");
-        commit.pipeline.begin_serving(now);
+        let started = Member::start(config, &data, &log, identities, now, &mut |_| {});
+        let (mut member, _) = started.expect("an empty disk in memory");
+        member.pipeline.begin_serving(now);
+        let served = Served::Inline(Box::new(Inline::new(member, shard)));
         Self {
-            member: Inline::new(commit, shard),
+            core: ServingCore::new(served, Budgets::DEFAULT, 5000, now),
+            net: Net::default(),
             clients: Default::default(),
             log,
             now,
         }
     }
 
-    fn conn(&mut self, client: usize) -> ConnId {
-        let now = self.now;
+    fn member(&mut self) -> &mut Member<Memory> {
+        match &mut self.core.served {
+            Served::Inline(inline) => &mut inline.member,
+            Served::Replica(_) => unreachable!("the driver is inline"),
+        }
+    }
+
+    fn socket(&mut self, client: usize) -> SocketId {
         let one = &mut self.clients[client];
-        *one.conn.get_or_insert_with(|| {
-            (one.stalls, one.dirty) = (false, false);
-            let peer = Peer {
-                address: "127.0.0.1".to_owned(),
-                port: client as u16,
-            };
-            self.member.shard.accept(peer, now)
-        })
+        if let Some(id) = one.socket.filter(|id| self.net.0.contains_key(id)) {
+            return id;
+        }
+        let address = ClientAddress {
+            address: "127.0.0.1".to_owned(),
+            port: client as u16,
+        };
+        let id = self.core.adopt(address, self.now);
+        self.net.0.insert(id, Kernel::default());
+        (one.socket, one.stalls) = (Some(id), false);
+        id
     }
 
     /// Bytes as they are.
     pub fn receive(&mut self, client: usize, bytes: &[u8]) {
-        let conn = self.conn(client);
-        if self.member.shard.wants_input(conn) {
-            self.member
-                .shard
-                .receive(&self.member.commit.tree, conn, bytes, self.now);
-        }
+        let id = self.socket(client);
+        self.net.0.get_mut(&id).expect("open").inbound.extend(bytes);
+        self.core.socket_event(id, true, false, false);
         self.turn();
     }
 
@@ -202,16 +275,26 @@ impl Driver {
 
     /// The socket ends.
     pub fn hang_up(&mut self, client: usize) {
-        if let Some(conn) = self.clients[client].conn.take() {
-            self.member.shard.closed(conn, self.now);
+        if let Some(id) = self.clients[client].socket.take()
+            && let Some(kernel) = self.net.0.get_mut(&id)
+        {
+            kernel.ended = true;
+            self.core.socket_event(id, true, false, true);
         }
         self.turn();
     }
 
     /// The client reads no more, or reads again.
     pub fn stall(&mut self, client: usize) {
-        self.clients[client].stalls ^= true;
-        self.outputs();
+        let one = &mut self.clients[client];
+        one.stalls ^= true;
+        if let Some(id) = one.socket
+            && let Some(kernel) = self.net.0.get_mut(&id)
+        {
+            kernel.stalls = one.stalls;
+            self.core.socket_event(id, false, !one.stalls, false);
+        }
+        self.turn();
     }
 
     /// Time goes on.
@@ -219,25 +302,23 @@ impl Driver {
         self.now.tick.0 += ms;
         self.now.micros += ms * 1000;
         self.now.wall.0 += ms as i64;
-        self.member.tick(self.now).expect("a disk without faults");
+        let ticked = self.core.turn(true, self.now, &mut self.net, &mut |_| {});
+        ticked.expect("a disk without faults");
         self.turn();
     }
 
-    /// One sync, if one is due.
+    /// One sync, if one is due, and the background work that is.
     pub fn synchronise(&mut self) {
-        if let Some(ticket) = self.member.commit.poll_sync() {
+        let now = self.now;
+        let log = self.log.clone();
+        let member = self.member();
+        if let Some(ticket) = member.poll_sync() {
             let outcome = ticket.done(Ok(()));
-            self.member
-                .commit
-                .synced(outcome, self.now)
-                .expect("a disk without faults");
+            member.synced(outcome, now).expect("a disk without faults");
         }
-        while let Some(order) = self.member.commit.poll_spare() {
-            let made = order.fulfil(&self.log);
-            self.member
-                .commit
-                .spare_made(made, self.now)
-                .expect("a disk without faults");
+        while let Some(job) = member.poll_job() {
+            let done = job.run(&log, &log);
+            member.job_done(done, now).expect("a disk without faults");
         }
         self.turn();
     }
@@ -245,51 +326,32 @@ impl Driver {
     /// Until no write waits for the disk.
     pub fn settle(&mut self) {
         self.turn();
-        while self.member.commit.is_sync_due() {
+        while self.member().is_sync_due() {
             self.synchronise();
         }
     }
 
+    /// Turns until nothing moves without the disk.
     fn turn(&mut self) {
-        self.now.micros += 10;
-        self.member
-            .turn(self.now, &mut |_| {})
-            .expect("a disk without faults");
-        self.outputs();
-    }
-
-    fn outputs(&mut self) {
-        let Self {
-            member,
-            clients,
-            now,
-            ..
-        } = self;
-        while let Some(conn) = member.shard.poll_dirty() {
-            if let Some(client) = clients.iter_mut().find(|client| client.conn == Some(conn)) {
-                client.dirty = true;
+        loop {
+            self.now.micros += 10;
+            let turned = self.core.turn(false, self.now, &mut self.net, &mut |_| {});
+            if !turned.expect("a disk without faults").again {
+                break;
             }
         }
-        for client in clients
-            .iter_mut()
-            .filter(|client| client.dirty && !client.stalls)
-        {
-            let Some(conn) = client.conn else {
+        self.read_replies();
+    }
+
+    fn read_replies(&mut self) {
+        for client in &mut self.clients {
+            let Some(kernel) = client.socket.and_then(|id| self.net.0.get_mut(&id)) else {
                 continue;
             };
-            client.dirty = false;
-            let output = member.shard.take_output(&member.commit.tree, conn, *now);
-            assert!(
-                output.bytes.len() <= TAKEN_MAX,
-                "{} bytes for one connection",
-                output.bytes.len()
-            );
+            let bytes = std::mem::take(&mut kernel.outbound);
             // A ConnectResponse: protocol, timeout, session, password, the read-only byte.
-            if let [0, 0, 0, 36 | 37, 0, 0, 0, 0, _, _, _, _, rest @ ..] = &output.bytes[..] {
+            if let [0, 0, 0, 36 | 37, 0, 0, 0, 0, _, _, _, _, rest @ ..] = &bytes[..] {
                 client.session = rest[..28].to_vec();
-            }
-            if output.close {
-                client.conn = None;
             }
         }
     }

@@ -12,12 +12,11 @@ fuzz_target!(|input: &[u8]| {
     let Some((&which, rest)) = input.split_first() else {
         return;
     };
-    match which % 6 {
+    match which % 5 {
         0 => drop(ConnectRequest::decode(rest)),
         1 => drop(Request::decode(rest)),
         2 => drop(Entry::decode(rest)),
         3 => frames(rest),
-        4 => drop(config::parse_properties(&String::from_utf8_lossy(rest))),
         _ => {
             let text = format!("dataDir=/data\n{}", String::from_utf8_lossy(rest));
             drop(config::from_file(&text, &[]));
