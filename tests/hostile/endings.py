@@ -277,6 +277,8 @@ def connections_end_in_every_way_and_leave_nothing(place: Place):
         check(maker.call(zk.CREATE, zk.create_body("/target", b""))[1] == 0, "a node is made")
         end(maker)
         wait_until(lambda: settled(server)["global_sessions"] == 0, "sessions stay")
+        # The log keeps the files of two spare segments open, made ahead in the background.
+        wait_until(lambda: server.spares() == 2, "spare segments are not made")
         look_for_leaks(server)
         calm = calm_state(server, **NOBODY)
         for times in (WARM, TIMES):

@@ -255,7 +255,7 @@ def until_answered(server, due, crowd):
     with standing_still(server):
         arrived = Loop(*crowd)
         for _ in range(20):
-            arrived.step(0.005)
+            arrived.step(0)
 
 
 def finish(server, flows, done, why="the burst is never answered"):

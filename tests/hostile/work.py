@@ -117,7 +117,7 @@ def reads_of_a_node_with_a_long_acl_hold_up_nobody(place: Place):
 
 @holds("4", plain=True)
 def a_burst_of_pings_is_not_served_before_everybody_else(place: Place):
-    count, bound = 10_000, 5_000
+    count, bound = 100_000, 50_000
     with place.server() as server:
         crowd, witnesses = busy(server), [busy(server) for _ in range(WITNESSES)]
 

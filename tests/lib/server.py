@@ -111,6 +111,10 @@ class Server:
         pairs = (line.removeprefix("zk_").split("\t") for line in four_letter(self.port, "mntr").splitlines())
         return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in pairs}
 
+    def spares(self):
+        """Segments of the log that are made ahead."""
+        return len(list((pathlib.Path(self.data) / "ringkeeper-1").glob("spare.*")))
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
