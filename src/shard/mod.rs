@@ -520,7 +520,7 @@ impl Shard {
         self.core.advance(c, tree, budget, now);
         // A request that takes long to come is no silence.
         if let Phase::Attached(attachment) = c.phase
-            && c.input.len() > 0
+            && !c.input.is_empty()
         {
             self.core.liveness.touch(c, attachment.session);
         }
