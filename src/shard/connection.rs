@@ -240,8 +240,11 @@ pub(super) struct Connection {
     pub(super) grant: Option<Grant>,
     /// In the shard's list of connections that wait for memory for their input.
     pub(super) waits_for_memory: bool,
-    /// Housekeeping rounds without a byte for the grant, while others waited for memory.
+    /// Housekeeping rounds in which less than a share came for the grant, while others waited for
+    /// memory.
     pub(super) stuck_rounds: u64,
+    /// Bytes received since that counter was set back.
+    pub(super) filled: usize,
     pub(super) unsent: Vec<Timing>,
     /// In the shard's list of connections that the driver must look at.
     pub(super) dirty: bool,
@@ -299,6 +302,7 @@ impl Connection {
             grant: None,
             waits_for_memory: false,
             stuck_rounds: 0,
+            filled: 0,
             unsent: Vec::new(),
             dirty: false,
             ready: false,

@@ -514,7 +514,12 @@ impl Shard {
         if c.ended() || c.deaf {
             return;
         }
-        (c.quiet_rounds, c.stuck_rounds) = (0, 0);
+        c.quiet_rounds = 0;
+        c.filled += bytes.len();
+        if c.filled >= self.core.config.connection_share {
+            // Fewer bytes at a time are no progress: whoever waits for the memory would wait for ever.
+            (c.filled, c.stuck_rounds) = (0, 0);
+        }
         c.received_at = now.micros;
         c.input.push(bytes);
         self.core.advance(c, tree, budget, now);

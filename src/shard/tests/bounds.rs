@@ -91,13 +91,17 @@ fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wai
     assert!(!world.take(slow).1, "nobody waits");
     let left = send_what_may_be_read(&mut world, next, &write);
     assert!(!left.is_empty());
-    // Each byte is progress.
-    for n in 0..5 {
-        world.send(slow, &write[1_000 + n..1_001 + n]);
+    // A share of bytes in time is progress, a byte now and then is none.
+    let share = 1_000;
+    let pieces: Vec<&[u8]> = write[1_000..1_000 + 4 * share].chunks(share).collect();
+    for piece in pieces {
+        world.send(slow, piece);
         world.advance_ms(1000);
     }
     assert!(!world.take(slow).1);
-    for _ in 0..2 {
+    for n in 0..2 {
+        let at = 1_000 + 4 * share + n;
+        world.send(slow, &write[at..at + 1]);
         assert_eq!(world.shard.may_read(next), 0);
         world.advance_ms(1000);
     }
