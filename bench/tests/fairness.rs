@@ -1,5 +1,7 @@
 //! The measurement of fairness is held against servers whose behaviour is known.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use rkbench::bystander::{Bystanders, Fate, Survival};
 use rkbench::hostile::{self, Attack};
 use rkbench::stub::Stub;
