@@ -426,6 +426,52 @@ fn no_comment_cites_a_file_that_is_not_in_the_repository() {
     shrinks("CITES_OUTSIDE", CITES_OUTSIDE, &found);
 }
 
+// The table of bounds in ARCHITECTURE.md.
+
+/// Rows of the table: what, bound, at the bound, test.
+fn bounds() -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(repo().join("ARCHITECTURE.md")).unwrap();
+    let (_, behind) = text.split_once("## Bounds").expect("the section");
+    let (section, _) = behind.split_once("\n## ").expect("it ends");
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    rows.skip(1)
+        .map(|row| {
+            let cells = row.trim_matches('|').split(" | ");
+            cells.map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect()
+}
+
+/// What stands in back quotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_bound_has_its_constant_or_key_and_its_test() {
+    let rust: String = texts("src").into_values().collect();
+    let kazoo: String = ["test_bounds.py", "test_wire.py"]
+        .map(|file| std::fs::read_to_string(repo().join("tests/kazoo").join(file)).unwrap())
+        .concat();
+    let rows = bounds();
+    assert!(rows.len() > 25, "{} rows", rows.len());
+    for row in rows {
+        let [what, bound, _, test] = &row[..] else {
+            panic!("four cells: {row:?}");
+        };
+        for name in quoted(bound) {
+            let name = name.split("::").next().unwrap();
+            assert!(rust.contains(name), "{what}: nothing is called {name}");
+        }
+        let [test] = quoted(test)[..] else {
+            panic!("{what}: one test");
+        };
+        let function = format!("fn {test}(");
+        let known = rust.contains(&function) || kazoo.contains(&format!("def {test}("));
+        assert!(known, "{what}: there is no test {test}");
+    }
+}
+
 // The gate itself: what it must see, planted.
 
 #[test]

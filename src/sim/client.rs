@@ -66,7 +66,7 @@ pub struct Client {
     closing: bool,
 }
 
-/// Bytes of a request, built field by field (client.md §1.2).
+/// Bytes of a request, built field by field (docs/protocol.md §1.2).
 #[derive(Default)]
 pub(super) struct Wire(Vec<u8>);
 
@@ -379,7 +379,7 @@ impl Client {
         Ok(())
     }
 
-    /// Events that were due up to `zxid` must have come before this reply (client.md §4.5).
+    /// Events that were due up to `zxid` must have come before this reply (docs/protocol.md §4.5).
     fn watches_before(&self, zxid: Zxid, truth: &Truth) -> Result<(), String> {
         for ((path, kind), since) in &self.watches {
             if let Some((at, event)) = truth.first_trigger(path, *kind, *since)

@@ -330,7 +330,7 @@ impl Truth {
     }
 
     /// The outcome that a create, delete or setData of a client with open ACLs must have had, in
-    /// the state before `zxid` (client.md §2.5). `None`: not predicted.
+    /// the state before `zxid` (docs/protocol.md §2.5). `None`: not predicted.
     pub fn expected_error(&self, zxid: Zxid, op: &Op) -> Option<Option<ErrorCode>> {
         let before = Zxid(zxid.0 - 1);
         let at = |path: &str| self.node_at(path, before);
