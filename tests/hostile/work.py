@@ -232,7 +232,7 @@ def connections_that_come_at_once_hold_up_nobody(place: Place):
 
 @holds("21")
 def four_letter_words_hold_up_nobody(place: Place):
-    idle, words, bound = 1_000, 60, 30
+    idle, words, bound = 1_000, 60, 55
     with place.server() as server:
         others = [dial(server) for _ in range(idle)]
         witnesses = [busy(server) for _ in range(WITNESSES)]
