@@ -1,14 +1,16 @@
-//! Lets `rt::ring_flags` stand in front of liburing's set-up call (see there for the reason), and
-//! tells the binary which commit it is.
+//! Tells the binary which commit it is.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=.git/HEAD");
-    println!("cargo::rerun-if-changed=.git/refs/heads");
-    if std::env::var_os("CARGO_FEATURE_SERVER").is_some() {
-        println!("cargo::rustc-link-arg=-Wl,--wrap=io_uring_queue_init_params");
+    // Every commit and checkout is logged there, also in a worktree, where .git is no folder. What is
+    // absent would make cargo build the library anew each time.
+    let log = output("git", &["rev-parse", "--git-path", "logs/HEAD"]);
+    if let Some(log) = log.filter(|log| std::path::Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
     }
     let commit = output("git", &["rev-parse", "HEAD"]).filter(|hash| hash.len() == 40);
     let date = output(

@@ -2,7 +2,15 @@
 //! have one; the shards are what differs.
 //!
 //! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
-//! files to prepare, snapshots to write.
+//! and jobs that block for long (`jobs`).
+
+mod jobs;
+mod schedule;
+
+#[cfg(test)]
+mod tests;
+
+pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
@@ -13,6 +21,7 @@ use crate::snapshot::{self, Recovered, Schedule, SnapError};
 use crate::tree::{Applied, Tree};
 use crate::txn::Entry;
 use crate::types::{Now, Zxid};
+use jobs::Jobs;
 use std::io;
 
 /// What the operator may choose.
@@ -24,6 +33,8 @@ pub struct MemberConfig {
     pub log: LogConfig,
     /// `snapCount`: transactions between snapshots, at least.
     pub snapshot_records: u64,
+    /// How many snapshots are kept; `None`: all of them, and the whole log.
+    pub snapshots_kept: Option<usize>,
 }
 
 /// What start-up found, for its summary.
@@ -62,6 +73,8 @@ pub struct Member<S: Storage> {
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
     snapshot_records: u64,
+    snapshots_kept: Option<usize>,
+    jobs: Jobs,
 }
 
 impl<S: Storage> Member<S> {
@@ -96,6 +109,8 @@ impl<S: Storage> Member<S> {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(config.snapshot_records, last_bytes, replayed),
             snapshot_records: config.snapshot_records,
+            snapshots_kept: config.snapshots_kept,
+            jobs: Jobs::default(),
             tree,
         };
         Ok((commit, summary))

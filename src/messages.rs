@@ -1,4 +1,4 @@
-//! What passes between shards and the pipeline (design.md §2, "Between cores").
+//! What passes between shards and the pipeline.
 //!
 //! Requests go up, committed transactions and notices come down. Placement decides how (inline:
 //! two queues in one thread; with shards: a ring each way), this module decides only what.
@@ -19,17 +19,13 @@ pub struct Origin {
     pub sequence: u64,
 }
 
-/// Microseconds at which a write passed each stage; 0 = not yet (design.md §6).
+/// Microseconds at which a write passed each stage; 0 = not yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamps {
     /// Bytes taken from the socket.
     pub received: u64,
-    /// Handed to the pipeline.
-    pub queued: u64,
-    /// Validated and ordered.
-    pub prepared: u64,
-    /// In the log's buffer or page cache.
-    pub appended: u64,
+    /// Validated, and in the log's buffer: it has its place in the order.
+    pub ordered: u64,
     /// Covered by a local sync.
     pub synced: u64,
     /// Committed.
@@ -90,6 +86,8 @@ pub enum ShardRequest {
         shard: ShardId,
         /// No session of this shard expires before its deadline is at or below this.
         watermark: Tick,
+        /// When the report was made: all of them were heard of by then.
+        made: Tick,
         /// Without duplicates.
         sessions: Vec<SessionId>,
     },

@@ -8,9 +8,9 @@ use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
 use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan};
-use crate::tree::{BodyError, BodyReader, Tree};
+use crate::tree::{BodyError, BodyReader, DigestMismatch, Tree};
+use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
-use crate::txn::{Entry, TxnDigest};
 use crate::types::Zxid;
 use std::io;
 use std::sync::Arc;
@@ -52,21 +52,43 @@ pub enum SnapError {
         log: Zxid,
     },
     /// Replay made another tree than there was.
-    #[error(
-        "the tree's digest after {zxid} is {found:#x}, the log says {expected:#x}: keep the data \
-         directory, report this, and restore a backup"
-    )]
-    Digest {
-        /// The transaction.
-        zxid: Zxid,
-        /// In the log.
-        expected: u64,
-        /// Computed.
-        found: u64,
-    },
+    #[error("{0}: keep the data directory, report this, and restore a backup")]
+    Digest(#[from] DigestMismatch),
     /// The log does not reach the zxid that a snapshot was asked for.
     #[error("the log ends at {0}, before the snapshot that was asked for")]
     Short(Zxid),
+}
+
+/// Why a part of the log of a running server can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadLogError {
+    /// A file of the log is damaged, or can't be read.
+    #[error(transparent)]
+    Log(#[from] RecoveryError),
+    /// A record passes its checksum and is none.
+    #[error("the log's record of {zxid} can't be read: {source}")]
+    Record {
+        /// The transaction.
+        zxid: Zxid,
+        /// Why.
+        source: RecordError,
+    },
+    /// The segment with the next transaction is not there any more.
+    #[error("the transactions between {after} and {found} are not in the log any more")]
+    Gap {
+        /// The last transaction read, or the one before the first.
+        after: Zxid,
+        /// The next one that the log holds.
+        found: Zxid,
+    },
+    /// What was known to be durable is not in the log.
+    #[error("the log ends at {last}, {upto} was durable")]
+    Short {
+        /// The last transaction in the log, or the one before the part that was asked for.
+        last: Zxid,
+        /// What was asked for.
+        upto: Zxid,
+    },
 }
 
 /// What start-up found.
@@ -167,34 +189,18 @@ fn replay<S: Storage>(
                 log: zxid,
             });
         }
-        let entry = decode(&found)?;
+        let unreadable = |source| SnapError::Record { zxid, source };
+        let entry = decode(&found).map_err(unreadable)?;
         tree.apply(&entry);
-        if let Some(TxnDigest {
-            version: TxnDigest::VERSION,
-            tree: expected,
-        }) = entry.digest
-            && expected != tree.digest()
-        {
-            return Err(SnapError::Digest {
-                zxid,
-                expected,
-                found: tree.digest(),
-            });
-        }
+        tree.verify(&entry)?;
         observe(&entry);
         replayed += 1;
     }
     Ok(replayed)
 }
 
-fn decode(found: &Record<'_>) -> Result<Entry, SnapError> {
-    let unreadable = |source| SnapError::Record {
-        zxid: found.zxid,
-        source,
-    };
-    record::access(found.payload)
-        .and_then(|record| record.decode())
-        .map_err(unreadable)
+fn decode(found: &Record<'_>) -> Result<Entry, RecordError> {
+    record::access(found.payload).and_then(|record| record.decode())
 }
 
 /// Makes the snapshot of `zxid`, up to which everything in the log is durable. Blocks for long.
@@ -221,13 +227,13 @@ pub fn make<S: Storage>(data: &S, log: &S, zxid: Zxid) -> Result<Written, SnapEr
 /// than `bytes_max`. Reads a log that somebody else is writing. Blocks.
 ///
 /// # Errors
-/// [`SnapError`]; [`SnapError::Gap`] if the log does not reach back that far.
+/// [`ReadLogError`]; [`ReadLogError::Gap`] if the log does not reach back that far.
 pub fn read_log<S: Storage>(
     log: &S,
     after: Zxid,
     upto: Zxid,
     bytes_max: u64,
-) -> Result<Vec<Arc<Entry>>, SnapError> {
+) -> Result<Vec<Arc<Entry>>, ReadLogError> {
     let part = Part {
         after,
         upto,
@@ -242,17 +248,18 @@ pub fn read_log<S: Storage>(
             break;
         }
         if zxid != last.next() {
-            return Err(SnapError::Gap {
-                snapshot: last,
-                log: zxid,
+            return Err(ReadLogError::Gap {
+                after: last,
+                found: zxid,
             });
         }
-        let entry = decode(&found)?;
+        let unreadable = |source| ReadLogError::Record { zxid, source };
+        let entry = decode(&found).map_err(unreadable)?;
         entries.push(Arc::new(entry));
         last = zxid;
     }
     if entries.is_empty() && after < upto {
-        return Err(SnapError::Short(last));
+        return Err(ReadLogError::Short { last, upto });
     }
     Ok(entries)
 }

@@ -1,11 +1,15 @@
-//! Where the time of a request goes: one HdrHistogram per stage, microseconds (design.md §6).
+//! Where the time of a request goes: one HdrHistogram per stage, microseconds.
 //!
 //! The stages of a write follow each other without a gap, so they sum to its total:
 //!
 //! ```text
-//!  received ─queue─► queued ─prepare─► prepared ─append─► appended ─sync─► synced
-//!                                          ─commit─► committed ─apply─► applied ─reply─► replied
+//!  received ─queue─► ordered ─sync─► synced ─commit─► committed ─apply─► applied ─reply─► replied
 //! ```
+//!
+//! Every moment is the clock reading of the turn in which it came to pass. Taking a request over,
+//! validating it and putting it into the log's buffer happen within one turn, so they have no stages
+//! of their own: the differences would always be 0. What a request can wait for before it is ordered
+//! (its shard's turn, the ring to the core that orders, room in the log) is all in `queue`.
 //!
 //! Each core records into its own; a reader merges.
 
@@ -18,12 +22,8 @@ const MAX_US: u64 = 60_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Stage {
-    /// From the socket to the pipeline.
+    /// From the socket until it has its place in the log's buffer.
     Queue,
-    /// Validated and ordered.
-    Prepare,
-    /// Put into the log.
-    Append,
     /// Waited for the local sync.
     Sync,
     /// Waited for the quorum.
@@ -40,10 +40,8 @@ pub enum Stage {
 
 impl Stage {
     /// All, in order.
-    pub const ALL: [Stage; 9] = [
+    pub const ALL: [Stage; 7] = [
         Stage::Queue,
-        Stage::Prepare,
-        Stage::Append,
         Stage::Sync,
         Stage::Commit,
         Stage::Apply,
@@ -56,8 +54,6 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Queue => "queue",
-            Stage::Prepare => "prepare",
-            Stage::Append => "append",
             Stage::Sync => "sync",
             Stage::Commit => "commit",
             Stage::Apply => "apply",
@@ -185,12 +181,12 @@ mod tests {
     #[test]
     fn cores_are_merged_and_the_stages_sum_to_the_total() {
         let (mut one, mut other) = (Stages::default(), Stages::default());
-        let stamps = [10, 20, 25, 27, 127, 127, 130, 140];
+        let stamps = [10, 27, 127, 127, 130, 140];
         for (stage, span) in Stage::ALL.iter().zip(stamps.windows(2)) {
             one.record(*stage, span[0], span[1]);
         }
         one.record(Stage::Write, 10, 140);
-        let spans = Stage::ALL[..7]
+        let spans = Stage::ALL[..5]
             .iter()
             .map(|s| one.summary(*s).max)
             .sum::<u64>();

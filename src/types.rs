@@ -1,12 +1,55 @@
 //! The newtypes that cross module borders. No bare integer does.
 
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
 use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
-/// A hash map whose hasher is the same in every process, so that a simulation replays.
-/// Iteration order is not part of any output all the same: sort what becomes visible.
-pub type DetHashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
+/// A hash map whose hasher is the same for the whole process: fixed unless [`set_hash_seed`] was
+/// called, so that a simulation replays. Iteration order is not part of any output all the same:
+/// sort what becomes visible.
+pub type DetHashMap<K, V> = hashbrown::HashMap<K, V, HashState>;
 /// The set that goes with [`DetHashMap`].
-pub type DetHashSet<K> = hashbrown::HashSet<K, foldhash::fast::FixedState>;
+pub type DetHashSet<K> = hashbrown::HashSet<K, HashState>;
+
+/// The seed of every hasher of the process.
+static HASH_SEED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
+
+/// Chooses the seed of all hash maps of this process. A server calls it with random bits before
+/// anything else, so that no client can compute names that collide; a simulation never calls it.
+///
+/// Gives false, and changes nothing, when a hash map was made already or a seed was chosen before.
+pub fn set_hash_seed(seed: u64) -> bool {
+    HASH_SEED.set(seeds(seed)).is_ok()
+}
+
+fn seeds(seed: u64) -> (u64, SharedSeed) {
+    (!seed.rotate_left(32), SharedSeed::from_u64(seed))
+}
+
+/// Builds the hashers of [`DetHashMap`]; all of one process agree.
+#[derive(Clone, Debug)]
+pub struct HashState {
+    own: u64,
+    shared: &'static SharedSeed,
+}
+
+impl Default for HashState {
+    fn default() -> HashState {
+        let (own, shared) = HASH_SEED.get_or_init(|| seeds(0));
+        HashState { own: *own, shared }
+    }
+}
+
+impl BuildHasher for HashState {
+    type Hasher = FoldHasher<'static>;
+
+    #[inline]
+    fn build_hasher(&self) -> FoldHasher<'static> {
+        FoldHasher::with_seed(self.own, self.shared)
+    }
+}
 
 macro_rules! newtype {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -22,14 +65,14 @@ macro_rules! newtype {
     };
 }
 
-/// Transaction id: epoch in the high 32 bits, counter in the low 32 (peer.md §0.2).
+/// Transaction id: epoch in the high 32 bits, counter in the low 32.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zxid(pub i64);
 
 impl Zxid {
     /// Before any transaction.
     pub const ZERO: Zxid = Zxid(0);
-    /// The last counter value in use; the next zxid opens the next epoch (design.md §2).
+    /// The last counter value in use; the next zxid opens the next epoch.
     pub const COUNTER_MAX: u32 = 0xffff_fffe;
 
     /// Joins an epoch and a counter.
@@ -69,7 +112,7 @@ impl fmt::Display for Zxid {
     }
 }
 
-/// Session id (client.md §5.1). Never 0 and never `i64::MIN` for a live session.
+/// Session id (docs/protocol.md §5.1). Never 0 and never `i64::MIN` for a live session.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub i64);
 
@@ -91,7 +134,7 @@ impl fmt::Display for SessionId {
 }
 
 newtype! {
-    /// A client's request id, echoed in the reply (client.md §1.4).
+    /// A client's request id, echoed in the reply (docs/protocol.md §1.4).
     Xid(i32)
 }
 newtype! {
@@ -103,7 +146,7 @@ newtype! {
     WallMs(i64)
 }
 newtype! {
-    /// Logical offset in the log, bytes; only grows, and is not a file offset (design.md §4).
+    /// Logical offset in the log, bytes; only grows, and is not a file offset.
     Position(u64)
 }
 newtype! {
@@ -111,7 +154,7 @@ newtype! {
     ShardId(u16)
 }
 newtype! {
-    /// Counts the attachments of one session; each re-attach adds one (design.md §2).
+    /// Counts the attachments of one session; each re-attach adds one.
     Generation(u64)
 }
 
@@ -156,7 +199,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Error code of a reply (client.md §2.1). Only codes listed there are ever sent.
+    /// Error code of a reply (docs/protocol.md §2.1). Only codes listed there are ever sent.
     ErrorCode {
         /// Success.
         OK = 0, "OK";
@@ -192,7 +235,7 @@ codes! {
 }
 
 codes! {
-    /// Operation code of a request and type of a transaction (client.md §1.5, peer.md §0.4).
+    /// Operation code of a request and type of a transaction (docs/protocol.md §1.5).
     OpCode {
         /// create, answers the path.
         CREATE = 1, "create";
@@ -271,6 +314,26 @@ pub struct ConnId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_changes_every_hash_and_is_chosen_before_the_first_map_only() {
+        let state = |seed| -> HashState {
+            let (own, shared): &'static (u64, SharedSeed) = Box::leak(Box::new(seeds(seed)));
+            HashState { own: *own, shared }
+        };
+        for text in [
+            "",
+            "/a",
+            "/zookeeper/quota",
+            "a path of more than sixteen bytes",
+        ] {
+            assert_eq!(state(1).hash_one(text), state(1).hash_one(text));
+            assert_ne!(state(1).hash_one(text), state(2).hash_one(text), "{text}");
+        }
+        let before = HashState::default().hash_one("/a");
+        assert!(!set_hash_seed(7), "a map is there");
+        assert_eq!(HashState::default().hash_one("/a"), before);
+    }
 
     #[test]
     fn zxid_rolls_over_into_the_next_epoch() {

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{self, NODES_MAX, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::run;
-use crate::{compare, floor, stub};
+use crate::{compare, fairness, floor, stub};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,9 @@ Examples:
   rkbench run set -c 64 --rate 2000             open loop: latency from when a request was due
   rkbench run watch -c 10000                    fan-out to 10,000 watchers
   rkbench floor --dir /var/tmp                  what this machine allows at best
-  rkbench compare --against apache --ours target/release/ringkeeper
+  rkbench compare --against apache --ours target/release/ringkeeper --parent OLD_BINARY
+  rkbench compare --ours target/release/ringkeeper --resume bench/runs/INTERRUPTED
+  rkbench fairness --against apache --ours target/release/ringkeeper --shards 0,2
 
 Exit codes: 0 everything was done, 1 something failed or was missing, 2 wrong arguments.";
 
@@ -36,6 +38,8 @@ enum Command {
     Floor(floor::FloorArgs),
     /// Runs ours and Apache's server in turn and prints the ratios.
     Compare(compare::CompareArgs),
+    /// Measures what hostile clients can do to others, on ours and on Apache's server.
+    Fairness(fairness::FairnessArgs),
     /// The server that does nothing, in the foreground.
     Stub(stub::StubArgs),
 }
@@ -68,11 +72,11 @@ struct RunArgs {
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// What is measured, s.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, default_value = "5", value_parser = plan::seconds)]
+    seconds: Duration,
     /// What goes before it, s.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
+    #[arg(long, default_value = "1", value_parser = plan::seconds)]
+    warmup: Duration,
     /// Threads that generate load.
     #[arg(long, default_value_t = 1, value_name = "N")]
     threads: usize,
@@ -93,12 +97,6 @@ struct RunArgs {
     /// One line of JSON in place of the table.
     #[arg(long)]
     json: bool,
-}
-
-/// A number of seconds from the command line.
-pub fn seconds(value: f64, name: &str) -> Result<Duration, Failure> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Failure::Usage(format!("{name} is a number of seconds")))
 }
 
 impl RunArgs {
@@ -123,8 +121,8 @@ impl RunArgs {
             pace,
             data_bytes: self.size,
             nodes: self.nodes.unwrap_or(self.connections.min(NODES_MAX)),
-            measured: seconds(self.seconds, "--seconds")?,
-            warmup: seconds(self.warmup, "--warmup")?,
+            measured: self.seconds,
+            warmup: self.warmup,
             threads: self.threads,
             pin: self.pin,
             pids: self.pid.clone(),
@@ -154,6 +152,7 @@ pub fn main(cli: Cli) -> ExitCode {
         }),
         Command::Floor(args) => floor::main(&args),
         Command::Compare(args) => compare::main(&args),
+        Command::Fairness(args) => fairness::main(&args),
         Command::Stub(args) => stub::main(&args).map(|()| true),
     };
     match done {

@@ -1,28 +1,26 @@
-//! Apache's server and ours on the same machine in the same run: for every pair both start in fresh
-//! directories, are warmed up, and take each row in turn, A B A B.
+//! Apache's server and ours on the same machine in the same run, beside the parent commit's, the stubs
+//! and the floors: for every pair all start in fresh directories, are warmed up, and take each row in
+//! turn.
+//!
+//! Every turn is appended to a journal as it ends; a comparison that was interrupted goes on with the
+//! first row of the first pair that not everybody has taken.
 
-use crate::cli::seconds;
 use crate::failure::{Context, Failure};
-use crate::floor::{self, Floor};
-use crate::machine;
-use crate::outcome::Warning;
-use crate::plan::{OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
-use crate::procfs;
-use crate::ratios::{self, PAIRS_MIN, Row, Run};
-use crate::run;
-use crate::servers::{JVM_FLAGS, Kind, Server};
+use crate::floor::{self, Floor, PAGE_BYTES};
+use crate::goals::{self, FLOOR_ECHO, FLOOR_SYNC, FLOORS, Reference};
+use crate::journal::{Journal, Note, Record, Records};
+use crate::outcome::{OTHERS_MAX, Warning, figure};
+use crate::progress::Progress;
+use crate::ratios::{self, Metric, PAIRS_MIN, Spread};
+use crate::rows::{self, Task};
+use crate::servers::{self, JVM_FLAGS, Server};
+use crate::{machine, plan, procfs, repository, run};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// The script that fetches Apache's jars, below the repository.
-const FETCH: &str = "bench/fetch-apache";
-/// Where it puts them.
-const APACHE_HOME: &str = "tests/.work/apache-3.9.5";
+use std::time::Duration;
 
 /// Whom we are held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +38,12 @@ pub struct CompareArgs {
     /// Our server's binary.
     #[arg(long, value_name = "PATH", default_value = "target/release/ringkeeper")]
     ours: PathBuf,
+    /// The binary of the parent commit, to be no worse than.
+    #[arg(long, value_name = "PATH")]
+    parent: Option<PathBuf>,
+    /// Shards of ours and the parent (as they choose).
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
     /// How often each server takes each row.
     #[arg(long, default_value_t = PAIRS_MIN, value_name = "N")]
     pairs: usize,
@@ -47,14 +51,14 @@ pub struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = "all")]
     rows: Vec<String>,
     /// What is measured of each row, s.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, default_value = "5", value_parser = plan::seconds)]
+    seconds: Duration,
     /// What goes before it, s.
-    #[arg(long, default_value_t = 1.0)]
-    warmup: f64,
+    #[arg(long, default_value = "1", value_parser = plan::seconds)]
+    warmup: Duration,
     /// How long each server is warmed up at its start, s: a JVM compiles as it goes.
-    #[arg(long, default_value_t = 15.0)]
-    prewarm: f64,
+    #[arg(long, default_value = "15", value_parser = plan::seconds)]
+    prewarm: Duration,
     /// Where the servers' directories are made (tests/.work/bench of the repository).
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -64,119 +68,57 @@ pub struct CompareArgs {
     /// The Java that runs Apache's server.
     #[arg(long, default_value = "java", value_name = "PATH")]
     java: PathBuf,
-    /// Where results go (bench/runs of the repository).
+    /// Where results go, in a directory of their own (bench/runs of the repository).
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// The directory of an interrupted comparison, to go on with it.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
     /// Leave the generator free instead of keeping it on the last CPU.
     #[arg(long)]
     unpinned: bool,
-    /// Results as one line of JSON in place of the table.
+    /// Results as one line of JSON in place of the tables.
     #[arg(long)]
     json: bool,
-}
-
-/// A row of the comparison.
-struct Task {
-    name: &'static str,
-    workload: Workload,
-    connections: usize,
-    pace: Pace,
-}
-
-const fn closed(name: &'static str, workload: Workload, connections: usize, window: usize) -> Task {
-    Task {
-        name,
-        workload,
-        connections,
-        pace: Pace::Closed { window },
-    }
-}
-
-/// All rows.
-const TASKS: [Task; 14] = [
-    closed("set-1x1", Workload::Set, 1, 1),
-    closed("get-1x1", Workload::Get, 1, 1),
-    closed("set-8x1", Workload::Set, 8, 1),
-    closed("set-64x1", Workload::Set, 64, 1),
-    closed("set-256x1", Workload::Set, 256, 1),
-    closed("get-64x1", Workload::Get, 64, 1),
-    closed("get-256x1", Workload::Get, 256, 1),
-    closed("mix-64x1", Workload::Mix, 64, 1),
-    closed("get-16x64", Workload::Get, 16, 64),
-    closed("set-16x64", Workload::Set, 16, 64),
-    Task {
-        name: "set-64-open-2000",
-        workload: Workload::Set,
-        connections: 64,
-        pace: Pace::Open {
-            rate: 2000.0,
-            outstanding_max: OPEN_OUTSTANDING_MAX,
-        },
-    },
-    closed("connect-16", Workload::Connect, 16, 1),
-    closed("watch-1000", Workload::Watch, 1_000, 1),
-    closed("watch-10000", Workload::Watch, 10_000, 1),
-];
-
-/// What a server sees before anything is measured, and each one's share of that time.
-const PREWARM: [(Workload, usize, usize, f64); 4] = [
-    (Workload::Mix, 16, 64, 0.4),
-    (Workload::Set, 64, 1, 0.3),
-    (Workload::Get, 64, 1, 0.2),
-    (Workload::Connect, 16, 1, 0.1),
-];
-
-impl Task {
-    fn writes(&self) -> bool {
-        self.workload.writes() || self.workload == Workload::Connect
-    }
 }
 
 /// Arguments, resolved.
 struct Comparison<'a> {
     args: &'a CompareArgs,
     tasks: Vec<&'static Task>,
-    measured: Duration,
-    warmup: Duration,
-    prewarm: Duration,
     pin: Option<usize>,
     home: PathBuf,
     dir: PathBuf,
-    out: PathBuf,
+}
+
+/// The servers of a pair.
+struct Field {
+    servers: Vec<Server>,
+    scratch: PathBuf,
 }
 
 /// Compares, prints, and writes everything to a directory of its own.
 pub fn main(args: &CompareArgs) -> Result<bool, Failure> {
     let comparison = Comparison::prepare(args)?;
-    let mut facts = comparison.facts()?;
-    let brief = Duration::from_secs(2);
-    let sync = floor::syncing(&comparison.dir, 4096, brief)?;
-    let echo = floor::echoing(brief, comparison.pin)?;
-    facts["sync_4096"] = sync.json();
-    facts["echo"] = echo.json();
-    let mut rows: Vec<Row> = comparison
-        .tasks
-        .iter()
-        .map(|task| Row {
-            name: task.name.to_owned(),
-            pairs: Vec::new(),
-            stub: None,
-            failures: Vec::new(),
-        })
-        .collect();
+    let facts = comparison.facts()?;
+    let mut journal = match &args.resume {
+        Some(dir) => Journal::resume(dir, &facts)?,
+        None => Journal::create(&repository::fresh_results(args.out.as_deref(), "")?, facts)?,
+    };
+    eprintln!("results: {}", journal.dir.display());
+    let mut progress = Progress::new(comparison.turns(&journal));
     for pair in 1..=args.pairs {
-        comparison.pair(pair, &mut rows)?;
-        // After each pair, so that an interrupted comparison is not lost.
-        comparison.write(&facts, &rows, (&sync, &echo))?;
+        comparison.pair(pair, &mut journal, &mut progress)?;
+        comparison.report(&journal)?;
     }
-    let warnings = comparison.warnings(&rows);
+    let report = Report::of(&comparison, &journal);
     if args.json {
-        println!("{}", document(&facts, &rows, &warnings));
+        println!("{}", report.json());
     } else {
-        print!("{}", report(&rows, &warnings, (&sync, &echo)));
-        println!("\nraw results: {}", comparison.out.display());
+        print!("{}", report.text());
+        println!("\nraw results: {}", journal.dir.display());
     }
-    Ok(rows.iter().all(|row| row.failures.is_empty()))
+    Ok(report.failures.is_empty())
 }
 
 impl<'a> Comparison<'a> {
@@ -185,143 +127,151 @@ impl<'a> Comparison<'a> {
         if args.pairs == 0 {
             return Err(Failure::Usage("--pairs is at least 1".into()));
         }
-        if !args.ours.is_file() {
-            return Err(Failure::Usage(format!(
-                "{} is no file; build it with `cargo build --release --bin ringkeeper`, or name \
-                 another with --ours",
-                args.ours.display()
-            )));
-        }
-        let tasks = chosen(&args.rows)?;
-        let root = repository();
-        let below = |given: &Option<PathBuf>, path: &str, flag: &str| {
-            given
-                .clone()
-                .or_else(|| root.as_ref().map(|root| root.join(path)))
-                .ok_or_else(|| {
-                    Failure::Usage(format!(
-                        "not called from within the repository: give {flag}"
-                    ))
-                })
-        };
-        let home = match &args.apache_home {
-            Some(home) => home.clone(),
-            None => fetch(root.as_deref())?,
-        };
-        let dir = below(&args.dir, "tests/.work/bench", "--dir")?;
-        fs::create_dir_all(&dir).context(|| format!("making {}", dir.display()))?;
-        let runs = below(&args.out, "bench/runs", "--out")?;
         Ok(Comparison {
             args,
-            tasks,
-            measured: seconds(args.seconds, "--seconds")?,
-            warmup: seconds(args.warmup, "--warmup")?,
-            prewarm: seconds(args.prewarm, "--prewarm")?,
-            pin: if args.unpinned {
-                None
-            } else {
-                machine::default_pin()
-            },
-            home,
-            dir,
-            out: fresh(&runs),
+            tasks: rows::chosen(&args.rows)?,
+            pin: machine::default_pin().filter(|_| !args.unpinned),
+            home: repository::apache_home(args.apache_home.as_deref())?,
+            dir: repository::scratch(args.dir.as_deref())?,
         })
     }
 
     /// What the figures rest on.
     fn facts(&self) -> Result<Value, Failure> {
-        let version = |program: &Path, flag: &str| {
-            let output = Command::new(program)
-                .arg(flag)
-                .output()
-                .context(|| format!("starting {}", program.display()))?;
-            let text = [output.stdout, output.stderr].concat();
-            let text = String::from_utf8_lossy(&text);
-            Ok(text.lines().next().unwrap_or_default().to_owned())
-        };
+        let args = self.args;
+        let parent = args.parent.as_deref().map(servers::identity).transpose()?;
         Ok(json!({
-            "date": today(),
+            "date": repository::today(),
             "rkbench": env!("CARGO_PKG_VERSION"),
-            "ours": version(&self.args.ours, "--version")?,
+            "ours": servers::identity(&args.ours)?,
+            "parent": parent,
+            "shards": args.shards,
             "apache": "3.9.5",
-            "java": version(&self.args.java, "-version")?,
+            "java": servers::version(&args.java, "-version")?,
             "jvm_flags": JVM_FLAGS,
-            "zoo_cfg": crate::servers::zoo_cfg(Path::new("DATA"), 2181),
+            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
             "machine": machine::facts(&self.dir),
-            "pairs": self.args.pairs,
-            "seconds": self.args.seconds,
-            "warmup": self.args.warmup,
-            "prewarm": self.args.prewarm,
+            "seconds": args.seconds.as_secs_f64(),
+            "warmup": args.warmup.as_secs_f64(),
+            "prewarm": args.prewarm.as_secs_f64(),
             "pinned": self.pin.is_some(),
         }))
     }
 
-    /// One pair: both servers from their start to their end.
-    fn pair(&self, pair: usize, rows: &mut [Row]) -> Result<(), Failure> {
-        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
-        let at = |name: &str| scratch.join(name);
-        eprintln!("pair {pair}: starting both servers");
-        let apache = Server::apache(&self.args.java, &self.home, &at("apache"))?;
-        let ours = Server::ours(&self.args.ours, &at("ours"))?;
-        let stub = (pair == 1).then(|| Server::stub(100)).transpose()?;
-        for server in [&apache, &ours] {
-            self.warm_up(server)?;
+    /// Who takes a row in a pair. The stubs set a ceiling for every row in the first pair; rows with a goal
+    /// that names one of them need it in every pair.
+    fn takers(&self, task: &Task, pair: usize) -> Vec<&'static str> {
+        let stub = |reference| pair == 1 || goals::needs(task.name, reference);
+        let mut takers = vec!["apache", "ours"];
+        if self.args.parent.is_some() {
+            takers.push("parent");
         }
-        for (task, row) in self.tasks.iter().zip(rows) {
-            let mut turn = |server: &Server| {
-                eprint!("pair {pair} {} {}: ", task.name, server.kind.name());
-                match self.take(task, server) {
-                    Ok(run) => {
-                        eprintln!(
-                            "{:.0} op/s, p99 {:.0} µs",
-                            run.outcome.rate, run.outcome.latency.p99
-                        );
-                        if !run.outcome.is_success() {
-                            row.failures.extend(shortcomings(pair, server.kind, &run));
-                        }
-                        Some(run)
-                    }
-                    Err(e) => {
-                        eprintln!("{e}");
-                        row.failures
-                            .push(format!("pair {pair}, {}: {e}", server.kind.name()));
-                        None
-                    }
-                }
-            };
-            let (theirs, own) = (turn(&apache), turn(&ours));
-            let ceiling = stub.as_ref().and_then(&mut turn);
-            row.pairs.extend(Option::zip(theirs, own));
-            row.stub = row.stub.take().or(ceiling);
+        if stub(Reference::Stub) {
+            takers.push("stub");
         }
-        eprintln!("pair {pair}: stopping");
-        drop((apache, ours, stub));
-        // After a failure they stay: the servers' output tells why.
-        fs::remove_dir_all(&scratch).context(|| format!("removing {}", scratch.display()))
+        if task.writes() && stub(Reference::StubSync) {
+            takers.push("stub-sync");
+        }
+        // Whoever comes behind a heavy turn may inherit something of it: not always the same one.
+        if pair.is_multiple_of(2) {
+            takers.reverse();
+        }
+        takers
     }
 
-    fn warm_up(&self, server: &Server) -> Result<(), Failure> {
-        if self.prewarm.is_zero() {
+    /// Rows of a pair that not everybody has taken yet.
+    fn open(&self, journal: &Journal, pair: usize) -> Vec<&'static Task> {
+        let open = |task: &&&Task| !journal.has(pair, task.name, &self.takers(task, pair));
+        self.tasks.iter().filter(open).copied().collect()
+    }
+
+    /// How many turns are left, the floors' among them.
+    fn turns(&self, journal: &Journal) -> usize {
+        let of_pair = |pair| {
+            let open = self.open(journal, pair);
+            let servers: usize = open.iter().map(|task| self.takers(task, pair).len()).sum();
+            servers + if open.is_empty() { 0 } else { 2 }
+        };
+        (1..=self.args.pairs).map(of_pair).sum()
+    }
+
+    /// One pair: all servers from their start to their end.
+    fn pair(
+        &self,
+        pair: usize,
+        journal: &mut Journal,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let open = self.open(journal, pair);
+        if open.is_empty() {
             return Ok(());
         }
-        eprintln!("{}: warming up", server.kind.name());
-        for (workload, connections, window, share) in PREWARM {
-            let mut plan = Plan::new(workload, server.address, connections, window);
-            plan.warmup = Duration::ZERO;
-            plan.measured = self.prewarm.mul_f64(share);
-            plan.pin = self.pin;
-            run::run(&plan)?;
+        let field = self.start(pair)?;
+        self.floors(pair, journal, progress)?;
+        for task in open {
+            for name in self.takers(task, pair) {
+                let Some(server) = field.servers.iter().find(|server| server.name == name) else {
+                    continue;
+                };
+                progress.begin(&format!("pair {pair} {} {name}", task.name));
+                let record = match self.take(pair, task, server) {
+                    Ok(record) => record,
+                    Err(e) => Record::failed(pair, task.name, name, e.to_string()),
+                };
+                progress.end(&told(&record));
+                journal.append(record)?;
+            }
         }
-        Ok(())
+        eprintln!("pair {pair}: stopping");
+        drop(field.servers);
+        // After a failure they stay: the servers' output tells why.
+        fs::remove_dir_all(&field.scratch)
+            .context(|| format!("removing {}", field.scratch.display()))
     }
 
-    fn take(&self, task: &Task, server: &Server) -> Result<Run, Failure> {
-        let mut plan = Plan::new(task.workload, server.address, task.connections, 1);
-        plan.pace = task.pace;
-        plan.measured = self.measured;
-        plan.warmup = self.warmup;
+    fn start(&self, pair: usize) -> Result<Field, Failure> {
+        let args = self.args;
+        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
+        let at = |name: &str| scratch.join(name);
+        eprintln!("pair {pair}: starting the servers");
+        let mut servers = vec![
+            Server::apache(&args.java, &self.home, &at("apache"))?,
+            Server::ours("ours", &args.ours, args.shards, &at("ours"))?,
+        ];
+        if let Some(parent) = &args.parent {
+            servers.push(Server::ours("parent", parent, args.shards, &at("parent"))?);
+        }
+        for server in &servers {
+            rows::warm_up(server, args.prewarm, self.pin)?;
+        }
+        servers.push(Server::stub(100, None)?);
+        servers.push(Server::stub(100, Some(&at("stub-sync")))?);
+        Ok(Field { servers, scratch })
+    }
+
+    fn floors(
+        &self,
+        pair: usize,
+        journal: &mut Journal,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let measured = self.args.seconds;
+        let mut keep = |name, floor: Floor, progress: &mut Progress| {
+            progress.end(&floor.text());
+            journal.append(floor_record(pair, name, &floor))
+        };
+        progress.begin(&format!("pair {pair} write {PAGE_BYTES} B + fdatasync"));
+        let sync = floor::syncing(&self.dir, PAGE_BYTES, measured)?;
+        keep(FLOOR_SYNC, sync, progress)?;
+        progress.begin(&format!("pair {pair} echo on loopback"));
+        keep(FLOOR_ECHO, floor::echoing(measured, self.pin)?, progress)
+    }
+
+    fn take(&self, pair: usize, task: &Task, server: &Server) -> Result<Record, Failure> {
+        let mut plan = task.plan(server);
+        plan.measured = self.args.seconds;
+        plan.warmup = self.args.warmup;
         plan.pin = self.pin;
-        plan.pids = vec![server.pid()];
         procfs::forget_peak(server.pid());
         let counts = || (server.syncs(), procfs::device_flushes(&self.dir));
         let before = counts();
@@ -333,236 +283,234 @@ impl<'a> Comparison<'a> {
             Some(count / outcome.transactions.max(1) as f64)
         };
         let has_log = before.0.is_some();
-        Ok(Run {
-            syncs_per_transaction: per_transaction(before.0, after.0),
-            flushes_per_transaction: per_transaction(before.1, after.1).filter(|_| has_log),
-            outcome,
-        })
+        let syncs = per_transaction(before.0, after.0);
+        let flushes = per_transaction(before.1, after.1).filter(|_| has_log);
+        let figures = Metric::figures(&outcome, syncs, flushes);
+        let place = (pair, task.name, server.name.as_str());
+        Ok(Record::of(place, &outcome, figures))
     }
 
-    /// What applies to the whole of it, each kind once.
-    fn warnings(&self, rows: &[Row]) -> Vec<String> {
+    /// Whether a path says that what it leads to was built for debugging.
+    fn debugs(&self) -> bool {
+        let mut parts = self.args.ours.components();
+        parts.any(|part| part.as_os_str() == "debug")
+    }
+
+    /// Writes what is known so far.
+    fn report(&self, journal: &Journal) -> Result<(), Failure> {
+        let report = Report::of(self, journal);
+        journal.report("compare", &report.text(), &report.json())
+    }
+}
+
+/// A turn in a few words.
+fn told(record: &Record) -> String {
+    let of = |metric: Metric| {
+        let value = record.figures.get(metric.key());
+        value.map_or("—".into(), |value| figure(*value))
+    };
+    match record.failures.first() {
+        Some(failure) => failure.clone(),
+        None => format!(
+            "{} op/s, p50 {} µs, p99 {} µs, {} µs CPU/op",
+            of(Metric::Rate),
+            of(Metric::P50),
+            of(Metric::P99),
+            of(Metric::Cpu)
+        ),
+    }
+}
+
+fn floor_record(pair: usize, name: &str, floor: &Floor) -> Record {
+    let figures = [
+        (Metric::Rate, floor.rate),
+        (Metric::P50, floor.latency.p50),
+        (Metric::P99, floor.latency.p99),
+        (Metric::P999, floor.latency.p999),
+    ];
+    let figures = figures.map(|(metric, value)| (metric.key().to_owned(), value));
+    let noise = (floor.others > OTHERS_MAX).then_some(Warning::NoisyNeighbour(floor.others));
+    Record {
+        figures: BTreeMap::from(figures),
+        notes: noise.iter().filter_map(Note::of).collect(),
+        failures: Vec::new(),
+        raw: floor.json(),
+        ..Record::failed(pair, FLOORS, name, String::new())
+    }
+}
+
+/// Everything that is told of a comparison.
+struct Report<'a> {
+    journal: &'a Journal,
+    rows: Vec<&'a str>,
+    has_parent: bool,
+    failures: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    fn of(comparison: &Comparison, journal: &'a Journal) -> Report<'a> {
+        let records = &journal.records;
+        let rows: Vec<&str> = records
+            .rows()
+            .into_iter()
+            .filter(|row| *row != FLOORS)
+            .collect();
+        let told = |row: &&str| {
+            let failures = records.failures(row).into_iter();
+            failures
+                .map(|why| format!("{row}, {why}"))
+                .collect::<Vec<_>>()
+        };
         let mut warnings = Vec::new();
-        if self
-            .args
-            .ours
-            .components()
-            .any(|c| c.as_os_str() == "debug")
-        {
+        if comparison.debugs() {
             warnings.push(
                 "our server looks like a debug build: build it with --release and compare again"
                     .to_owned(),
             );
         }
-        if self.args.pairs < PAIRS_MIN {
+        if records.pairs() < PAIRS_MIN {
             warnings.push(format!(
                 "{} pairs show little of the spread: take at least {PAIRS_MIN} with --pairs before \
                  a ratio is claimed",
-                self.args.pairs
+                records.pairs()
             ));
         }
-        let mut total = 0;
-        // The worst of each kind that is about the machine or the generator, with its number.
-        let mut kinds: BTreeMap<&'static str, (usize, f64, &Warning)> = BTreeMap::new();
-        for run in rows
-            .iter()
-            .flat_map(|row| &row.pairs)
-            .flat_map(|(a, b)| [a, b])
-        {
-            total += 1;
-            for warning in &run.outcome.warnings {
-                let (kind, badness) = match warning {
-                    Warning::DebugBuild => ("debug", 1.0),
-                    Warning::ClientSaturated(share) => ("client", *share),
-                    Warning::LateSends(us) => ("late", *us),
-                    Warning::NoisyNeighbour(share) => ("noise", *share),
-                    Warning::Stolen(share) => ("stolen", *share),
-                    Warning::ShortTail(count) => ("tail", -(*count as f64)),
-                    _ => continue,
-                };
-                let worst = kinds.entry(kind).or_insert((0, badness, warning));
-                worst.0 += 1;
-                if badness > worst.1 {
-                    (worst.1, worst.2) = (badness, warning);
-                }
-            }
+        warnings.extend(records.warnings());
+        Report {
+            journal,
+            failures: rows.iter().flat_map(told).collect(),
+            rows,
+            has_parent: comparison.args.parent.is_some(),
+            warnings,
         }
-        for (count, _, warning) in kinds.into_values() {
-            warnings.push(format!("in {count} of {total} runs, at worst: {warning}"));
+    }
+
+    fn text(&self) -> String {
+        let (records, rows) = (&self.journal.records, self.rows.as_slice());
+        let mut text = String::from("## Goals\n\n");
+        text += &goals::table(&goals::judge(records, rows));
+        if self.has_parent {
+            text += "\n## Beside the parent commit\n\n";
+            text += &match ratios::behind(records, rows, "parent").as_slice() {
+                [] if records.pairs() < PAIRS_MIN => "No verdict: too few pairs.\n".to_owned(),
+                [] => "No row is worse than the parent's beyond the spread.\n".to_owned(),
+                worse => format!("WORSE in every pair:\n\n- {}\n", worse.join("\n- ")),
+            };
+            text += &format!("\n{}", ratios::table(records, rows, "parent"));
         }
-        warnings
+        text += "\n## Beside Apache's server\n\n";
+        text += &ratios::table(records, rows, "apache");
+        text += &format!("\n## Floors\n\n{}", floors(records));
+        for failure in &self.failures {
+            text += &format!("\nfailed: {failure}\n");
+        }
+        for warning in &self.warnings {
+            text += &format!("\nwarning: {warning}\n");
+        }
+        text
     }
 
-    fn write(&self, facts: &Value, rows: &[Row], floors: (&Floor, &Floor)) -> Result<(), Failure> {
-        let warnings = self.warnings(rows);
-        let what = || format!("writing to {}", self.out.display());
-        fs::create_dir_all(&self.out).context(what)?;
-        let text = serde_json::to_string_pretty(&document(facts, rows, &warnings))
-            .map_err(std::io::Error::from)
-            .context(what)?;
-        fs::write(self.out.join("compare.json"), text + "\n").context(what)?;
-        fs::write(self.out.join("compare.md"), report(rows, &warnings, floors)).context(what)
+    fn json(&self) -> Value {
+        let (records, rows) = (&self.journal.records, self.rows.as_slice());
+        let parent = self.has_parent.then(|| {
+            json!({
+                "behind": ratios::behind(records, rows, "parent"),
+                "rows": ratios::json(records, rows, "parent"),
+            })
+        });
+        json!({
+            "facts": self.journal.facts,
+            "pairs": records.pairs(),
+            "goals": goals::json(&goals::judge(records, rows)),
+            "parent": parent,
+            "rows": ratios::json(records, rows, "apache"),
+            "failures": self.failures,
+            "warnings": self.warnings,
+        })
     }
 }
 
-fn document(facts: &Value, rows: &[Row], warnings: &[String]) -> Value {
-    let rows: Vec<Value> = rows.iter().map(Row::json).collect();
-    json!({"facts": facts, "rows": rows, "warnings": warnings})
-}
-
-fn report(rows: &[Row], warnings: &[String], (sync, echo): (&Floor, &Floor)) -> String {
-    let mut text = ratios::table(rows);
-    text += &format!("\nwrite 4096 B + fdatasync: {}\n", sync.text());
-    text += &format!("echo 100 B on loopback: {}\n", echo.text());
-    for warning in warnings {
-        text += &format!("warning: {warning}\n");
-    }
-    text
-}
-
-/// A run that went through, but not all of it.
-fn shortcomings(pair: usize, kind: Kind, run: &Run) -> Vec<String> {
-    run.outcome
-        .warnings
-        .iter()
-        .filter(|warning| warning.is_failure())
-        .map(|warning| format!("pair {pair}, {}: {warning}", kind.name()))
-        .collect()
-}
-
-/// The rows that were asked for, in our order.
-fn chosen(names: &[String]) -> Result<Vec<&'static Task>, Failure> {
-    let known = || TASKS.iter().map(|task| task.name);
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| *name != "all" && !known().any(|known| known == *name))
-    {
-        let known: Vec<&str> = known().collect();
-        return Err(Failure::Usage(format!(
-            "there is no row {unknown}; --rows takes all or some of {}",
-            known.join(",")
-        )));
-    }
-    let wanted = |task: &&Task| names.iter().any(|name| name == "all" || name == task.name);
-    Ok(TASKS.iter().filter(wanted).collect())
-}
-
-/// The repository that we are in, or that this program was built in.
-fn repository() -> Option<PathBuf> {
-    let upwards = |from: PathBuf| {
-        from.ancestors()
-            .find(|dir| dir.join(FETCH).is_file())
-            .map(Path::to_owned)
+/// The floors over all pairs.
+fn floors(records: &Records) -> String {
+    let line = |what: &str, server| {
+        let spread = |metric: Metric| {
+            let values = records.values(FLOORS, server, metric.key());
+            Spread::of(values).map_or("—".into(), Spread::text)
+        };
+        let (p50, p99) = (spread(Metric::P50), spread(Metric::P99));
+        format!("- {what}: p50 {p50} µs, p99 {p99} µs\n")
     };
-    [std::env::current_dir(), std::env::current_exe()]
-        .into_iter()
-        .filter_map(Result::ok)
-        .find_map(upwards)
-}
-
-/// Lets the script fetch Apache's jars, or see that they are there.
-fn fetch(root: Option<&Path>) -> Result<PathBuf, Failure> {
-    let root = root.ok_or_else(|| {
-        Failure::Usage("not called from within the repository: give --apache-home".into())
-    })?;
-    let home = root.join(APACHE_HOME);
-    let status = Command::new("python3")
-        .arg(root.join(FETCH))
-        .arg(&home)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .context(|| format!("starting {FETCH}"))?;
-    match status.success() {
-        true => Ok(home),
-        false => Err(Failure::Usage(format!(
-            "{FETCH} has failed, as it says above; or give --apache-home"
-        ))),
-    }
-}
-
-/// A directory for results that does not exist yet: the day, and a name that says nothing of whose
-/// machine it is.
-fn fresh(runs: &Path) -> PathBuf {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = machine::cpus().len();
-    let name = format!("{}-{cpus}cpu-linux{}", today(), machine::version(&release));
-    let mut dir = runs.join(&name);
-    let mut number = 1;
-    while dir.exists() {
-        number += 1;
-        dir = runs.join(format!("{name}-{number}"));
-    }
-    dir
-}
-
-/// The day in UTC, as 2026-01-31.
-fn today() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let (year, month, day) = civil(since.map_or(0, |since| since.as_secs() / 86_400));
-    format!("{year}-{month:02}-{day:02}")
-}
-
-/// The date that lies so many days behind 1970-01-01.
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    let leap =
-        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    (year, month as u64 + 1, days + 1)
+    let sync = format!("write {PAGE_BYTES} B + fdatasync");
+    line(&sync, FLOOR_SYNC) + &line("echo 100 B on loopback", FLOOR_ECHO)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        compare: CompareArgs,
+    }
+
+    fn comparison(args: &CompareArgs) -> Comparison<'_> {
+        Comparison {
+            args,
+            tasks: rows::chosen(&args.rows).unwrap(),
+            pin: None,
+            home: PathBuf::new(),
+            dir: PathBuf::new(),
+        }
+    }
 
     #[test]
-    fn rows_are_chosen_by_name() {
-        let names = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
-        assert_eq!(chosen(&names("all")).unwrap().len(), TASKS.len());
-        let two = chosen(&names("connect-16,set-1x1")).unwrap();
+    fn pairs_alternate_and_references_are_taken_where_goals_need_them() {
+        let line = Line::parse_from(["compare", "--parent", "old"]);
+        let comparison = comparison(&line.compare);
+        let takers = |name: &str, pair| {
+            let names = [name.to_owned()];
+            comparison.takers(rows::chosen(&names).unwrap()[0], pair)
+        };
+        let (first, second) = (takers("set-8x1", 1), takers("set-8x1", 2));
+        assert_eq!(first, ["apache", "ours", "parent", "stub", "stub-sync"]);
+        assert_eq!(second, ["parent", "ours", "apache"]);
+        assert_eq!(takers("get-256x1", 3), ["apache", "ours", "parent", "stub"]);
         assert_eq!(
-            two.iter().map(|t| t.name).collect::<Vec<_>>(),
-            ["set-1x1", "connect-16"]
+            takers("mix-64x1", 2),
+            ["stub-sync", "parent", "ours", "apache"]
         );
-        assert!(chosen(&names("set-2x2")).is_err());
     }
 
     #[test]
-    fn days_are_dates() {
-        let rows = [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (20_453, (2025, 12, 31)),
-        ];
-        for (days, date) in rows {
-            assert_eq!(civil(days), date, "{days}");
+    fn a_resumed_comparison_takes_only_what_is_missing() {
+        let line = Line::parse_from(["compare", "--pairs", "2", "--rows", "get-1x1,get-64x1"]);
+        let comparison = comparison(&line.compare);
+        let dir = std::env::temp_dir().join(format!("rkbench-compare-{}", std::process::id()));
+        let mut journal = Journal::create(&dir, json!({})).unwrap();
+        // Two rows: three turns each in the first pair, two in the second; the floors twice a pair.
+        assert_eq!(comparison.turns(&journal), 6 + 2 + 4 + 2);
+        let mut take = |pair, row: &str, server: &str| {
+            let record = Record::failed(pair, row, server, String::new());
+            journal.append(record).unwrap();
+        };
+        for (row, server) in [
+            ("get-1x1", "apache"),
+            ("get-1x1", "ours"),
+            ("get-1x1", "stub"),
+        ] {
+            take(1, row, server);
         }
-    }
-
-    #[test]
-    fn every_row_is_a_plan_that_makes_sense() {
-        for task in &TASKS {
-            let mut plan = Plan::new(
-                task.workload,
-                "127.0.0.1:1".parse().unwrap(),
-                task.connections,
-                1,
-            );
-            plan.pace = task.pace;
-            plan.check().unwrap();
-        }
-        let shares: f64 = PREWARM.iter().map(|row| row.3).sum();
-        assert!((shares - 1.0).abs() < 1e-9);
+        take(1, "get-64x1", "apache");
+        let open: Vec<&str> = comparison
+            .open(&journal, 1)
+            .iter()
+            .map(|t| t.name)
+            .collect();
+        assert_eq!(open, ["get-64x1"], "the row that not everybody has taken");
+        assert_eq!(comparison.turns(&journal), 3 + 2 + 4 + 2);
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

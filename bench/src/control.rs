@@ -73,6 +73,26 @@ pub fn open(targets: &[SocketAddr], count: usize) -> Result<Vec<TcpStream>, Fail
     Ok(streams)
 }
 
+/// Opens one connection with a session of its own timeout; it blocks.
+pub fn session(address: SocketAddr, timeout_ms: i32) -> Result<(TcpStream, Session), Failure> {
+    let mut hello = Vec::new();
+    wire::connect(&mut hello, timeout_ms);
+    let mut stream = dial(address)?;
+    stream.write_all(&hello).map_err(no_answer)?;
+    let session = Session::parse(&read_frame(&mut stream)?)?;
+    Ok((stream, session))
+}
+
+/// Whether a session still lives: a new connection asks for it, and takes it over if it does.
+pub fn lives(address: SocketAddr, session: &Session) -> Result<bool, Failure> {
+    let mut hello = Vec::new();
+    wire::reconnect(&mut hello, session);
+    let mut stream = dial(address)?;
+    stream.write_all(&hello).map_err(no_answer)?;
+    let answer = read_frame(&mut stream)?;
+    Ok(Session::parse(&answer).is_ok_and(|found| found.id == session.id))
+}
+
 /// Ends the sessions and closes. Best effort: some of them may be broken.
 pub fn close(mut streams: Vec<TcpStream>) {
     let mut farewell = Vec::new();

@@ -1,21 +1,19 @@
 //! What the machine allows: the stub behind the same generator, the device's sync, an echo.
 
-use crate::cli::seconds;
 use crate::failure::{Context, Failure};
 use crate::machine;
 use crate::outcome::{Latency, OTHERS_MAX, Outcome, figure};
-use crate::plan::{Plan, Workload};
+use crate::plan::{self, Plan, Workload};
 use crate::procfs;
 use crate::run;
+use crate::segment::{SEGMENT_BYTES, Segment};
 use crate::servers::Server;
 use crate::sys;
 use crate::tally::{Clock, histogram};
 use clap::Args;
 use serde_json::{Value, json};
-use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -27,10 +25,10 @@ pub struct FloorArgs {
     #[arg(long, default_value = ".", value_name = "DIR")]
     dir: PathBuf,
     /// How long each row is measured, s.
-    #[arg(long, default_value_t = 3.0)]
-    seconds: f64,
+    #[arg(long, default_value = "3", value_parser = plan::seconds)]
+    seconds: Duration,
     /// Bytes of each write that is synced.
-    #[arg(long, default_value_t = 4096, value_name = "N")]
+    #[arg(long, default_value_t = PAGE_BYTES, value_name = "N")]
     bytes: usize,
     /// Leave the generator free instead of keeping it on the last CPU.
     #[arg(long)]
@@ -52,10 +50,10 @@ const ROWS: [(Workload, usize, usize); 9] = [
     (Workload::Get, 16, 64),
     (Workload::Connect, 16, 1),
 ];
-/// The file that is written round and round, bytes.
-const SEGMENT_BYTES: usize = 64 << 20;
 /// What an echo carries, bytes.
 const ECHO_BYTES: usize = 100;
+/// Bytes of each write of the floor that servers are held against: one page.
+pub const PAGE_BYTES: usize = 4096;
 
 /// Latencies of a thing done one at a time.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +103,7 @@ impl Floor {
 
 /// Measures and prints all three.
 pub fn main(args: &FloorArgs) -> Result<bool, Failure> {
-    let measured = seconds(args.seconds, "--seconds")?;
+    let measured = args.seconds;
     if !(1..=SEGMENT_BYTES).contains(&args.bytes) {
         return Err(Failure::Usage(format!("--bytes is 1 to {SEGMENT_BYTES}")));
     }
@@ -114,7 +112,9 @@ pub fn main(args: &FloorArgs) -> Result<bool, Failure> {
     } else {
         machine::default_pin()
     };
+    eprintln!("sync: {} B at a time", args.bytes);
     let sync = syncing(&args.dir, args.bytes, measured)?;
+    eprintln!("echo: {ECHO_BYTES} B at a time");
     let echo = echoing(measured, pin)?;
     let rows = stub_rows(measured, pin)?;
     if args.json {
@@ -151,7 +151,7 @@ pub fn main(args: &FloorArgs) -> Result<bool, Failure> {
 }
 
 fn stub_rows(measured: Duration, pin: Option<usize>) -> Result<Vec<Outcome>, Failure> {
-    let stub = Server::stub(100)?;
+    let stub = Server::stub(100, None)?;
     let run = |&(workload, connections, window): &(Workload, usize, usize)| {
         let mut plan = Plan::new(workload, stub.address, connections, window);
         plan.measured = measured;
@@ -164,44 +164,18 @@ fn stub_rows(measured: Duration, pin: Option<usize>) -> Result<Vec<Outcome>, Fai
     ROWS.iter().map(run).collect()
 }
 
-/// Removes a file when it is done with.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Writes and syncs, one at a time, into a file whose blocks are all there and have been written
-/// before, so that a sync has only the data to wait for.
+/// Writes and syncs so many bytes, one write at a time, into a file whose blocks are all there.
 pub fn syncing(dir: &Path, bytes: usize, measured: Duration) -> Result<Floor, Failure> {
-    let path = dir.join(format!("rkbench-floor-{}", std::process::id()));
-    let what = || format!("writing and syncing {}", path.display());
-    let file = File::create_new(&path).context(what)?;
-    let _scratch = Scratch(path.clone());
-    eprintln!("sync: {bytes} B at a time");
-    let zeros = vec![0; 1 << 20];
-    for at in (0..SEGMENT_BYTES).step_by(zeros.len()) {
-        file.write_all_at(&zeros, at as u64).context(what)?;
-    }
-    file.sync_all().context(what)?;
-
+    let mut segment = Segment::create(dir)?;
     let data = vec![0xa5; bytes];
     let clock = Clock::start();
     let begin = procfs::sample(clock.ns(), &[]);
     let mut latencies = histogram();
-    let (mut at, end_ns) = (0, measured.as_nanos() as u64);
+    let end_ns = measured.as_nanos() as u64;
     while clock.ns() < end_ns {
         let start_ns = clock.ns();
-        file.write_all_at(&data, at as u64)
-            .and_then(|()| file.sync_data())
-            .context(what)?;
+        segment.write_and_sync(&data)?;
         latencies.saturating_record(clock.ns() - start_ns);
-        at += bytes;
-        if at + bytes > SEGMENT_BYTES {
-            at = 0;
-        }
     }
     Ok(Floor {
         latency: Latency::of(&latencies),
@@ -216,7 +190,6 @@ pub fn echoing(measured: Duration, pin: Option<usize>) -> Result<Floor, Failure>
     let what = || "echoing on loopback".to_owned();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context(what)?;
     let address = listener.local_addr().context(what)?;
-    eprintln!("echo: {ECHO_BYTES} B at a time");
     let clock = Clock::start();
     let begin = procfs::sample(clock.ns(), &[]);
     thread::scope(|scope| {
@@ -265,6 +238,7 @@ pub fn echoing(measured: Duration, pin: Option<usize>) -> Result<Floor, Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn floors_are_measured_and_leave_nothing_behind() {

@@ -3,26 +3,38 @@
 //!
 //! A run is planned ([`plan`]), prepared over a blocking connection ([`control`]), driven by worker
 //! threads that own their connections ([`load`], [`storm`], [`watch`] over [`conn`] and [`wire`]),
-//! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs.
+//! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs; [`fairness`] sets [`hostile`]
+//! clients beside a [`bystander`]. What takes long keeps its figures in a [`journal`], from which
+//! [`ratios`] and [`goals`] are told.
 //!
 //! Nothing of the server is used here, its encoder least of all: a mistake in it must not be
 //! mirrored by the instrument that measures it.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #![deny(missing_docs, unsafe_code)]
 
+pub mod bystander;
 pub mod cli;
 pub mod compare;
 pub mod conn;
 pub mod control;
 pub mod failure;
+pub mod fairness;
 pub mod floor;
+pub mod goals;
+pub mod hostile;
+pub mod journal;
 pub mod load;
 pub mod machine;
 pub mod outcome;
 pub mod plan;
 pub mod procfs;
+pub mod progress;
 pub mod ratios;
+pub mod repository;
+pub mod rows;
 pub mod run;
+pub mod segment;
 pub mod servers;
 pub mod storm;
 pub mod stub;
@@ -30,3 +42,4 @@ pub mod sys;
 pub mod tally;
 pub mod watch;
 pub mod wire;
+pub mod workers;

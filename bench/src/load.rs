@@ -56,6 +56,8 @@ struct Pending {
     kind: Kind,
     /// When it was handed to the connection; in an open loop when it should have been.
     start_ns: u64,
+    /// How late the generator itself was with it.
+    lag_ns: u64,
 }
 
 /// A connection and what is outstanding on it.
@@ -147,6 +149,7 @@ impl Requests {
             xid: self.xid,
             kind,
             start_ns,
+            lag_ns: 0,
         }
     }
 
@@ -200,6 +203,10 @@ pub struct Worker {
     schedule: Option<Schedule>,
     /// Where the open loop goes on.
     cursor: usize,
+    /// Every window of the open loop is full: what is late now is late because of the server.
+    full: bool,
+    /// When an answer has made room again.
+    freed_ns: u64,
     tally: Tally,
     /// Of the servers; only the first worker looks at them.
     sampling: Option<Vec<u32>>,
@@ -263,6 +270,8 @@ impl Worker {
             depth,
             schedule,
             cursor: 0,
+            full: false,
+            freed_ns: 0,
             tally: Tally::default(),
             sampling: (number == 0).then(|| plan.pids.clone()),
             heard_ns: start_ns,
@@ -301,6 +310,8 @@ impl Worker {
                 let pids = self.sampling.as_deref();
                 self.tally.close_window(begin, pids, self.clock);
             }
+            // Before the end is looked for: a worker that slept through it owes requests that were due.
+            let due_ns = self.send_due(now);
             if self.over && (self.outstanding == 0 || now > self.window.end_ns + DRAIN_NS) {
                 break;
             }
@@ -315,7 +326,6 @@ impl Worker {
                 self.ping_idle(now);
                 ping_ns = now + IDLE_NS / 2;
             }
-            let due_ns = self.send_due(now);
             let boundary_ns = match (self.measuring, self.over) {
                 (_, true) => u64::MAX,
                 (true, _) => self.window.end_ns,
@@ -352,20 +362,20 @@ impl Worker {
         for at in 0..self.lanes.len() {
             let now = self.clock.ns();
             for _ in 0..self.depth {
-                self.issue(at, now);
+                self.issue(at, now, 0);
             }
             self.flush(at);
         }
     }
 
-    fn issue(&mut self, at: usize, start_ns: u64) {
+    fn issue(&mut self, at: usize, start_ns: u64, lag_ns: u64) {
         if self.outstanding == 0 {
             // Silence begins with a question.
             self.heard_ns = self.clock.ns();
         }
         let lane = &mut self.lanes[at];
         let pending = lane.requests.next(&mut lane.outbound.buffer, start_ns);
-        lane.pending.push_back(pending);
+        lane.pending.push_back(Pending { lag_ns, ..pending });
         self.outstanding += 1;
     }
 
@@ -381,15 +391,17 @@ impl Worker {
             }
             // With every window full it waits for an answer, and its waiting counts.
             let Some(at) = self.free_lane() else {
+                self.full = true;
                 break u64::MAX;
             };
-            self.issue(at, intended);
+            let lag_ns = own_lag_ns(now, intended, self.freed_ns);
+            self.issue(at, intended, lag_ns);
             touched.push(at);
             if let Some(schedule) = &mut self.schedule {
                 schedule.sent += 1;
             }
             if self.window.contains(intended) {
-                self.tally.lag.saturating_record((now - intended).max(1));
+                self.tally.lag.saturating_record(lag_ns.max(1));
             }
         };
         touched.sort_unstable();
@@ -452,6 +464,9 @@ impl Worker {
         };
         let now = self.clock.ns();
         self.heard_ns = now;
+        if std::mem::take(&mut self.full) {
+            self.freed_ns = now;
+        }
         let again = self.schedule.is_none() && !self.over;
         let (tally, outstanding) = (&mut self.tally, &mut self.outstanding);
         let (pending, requests) = (&mut lane.pending, &mut lane.requests);
@@ -476,7 +491,12 @@ impl Worker {
                         Kind::Read => &mut tally.reads,
                         Kind::Write => &mut tally.writes,
                     };
-                    latencies.saturating_record((now - done.start_ns).max(1));
+                    let latency_ns = now - done.start_ns;
+                    latencies.saturating_record(latency_ns.max(1));
+                    if open {
+                        let served_ns = latency_ns.saturating_sub(done.lag_ns);
+                        tally.less_lag.saturating_record(served_ns.max(1));
+                    }
                 }
             }
             if again {
@@ -512,7 +532,10 @@ impl Worker {
                     Kind::Read => &mut self.tally.reads,
                     Kind::Write => &mut self.tally.writes,
                 };
-                latencies.saturating_record((now - pending.start_ns).max(1));
+                let latency_ns = now - pending.start_ns;
+                latencies.saturating_record(latency_ns.max(1));
+                let served_ns = latency_ns.saturating_sub(pending.lag_ns);
+                self.tally.less_lag.saturating_record(served_ns.max(1));
             }
         }
         while let Some(schedule) = &mut self.schedule
@@ -526,9 +549,18 @@ impl Worker {
                     Kind::Write => &mut self.tally.writes,
                 };
                 latencies.saturating_record((now - intended).max(1));
+                self.tally
+                    .less_lag
+                    .saturating_record((now - intended).max(1));
             }
         }
     }
+}
+
+/// How much later a request leaves than it could have: it was due at `intended`, and there was room for
+/// it from `freed_ns` on. Waiting for room is the server's doing.
+fn own_lag_ns(now: u64, intended: u64, freed_ns: u64) -> u64 {
+    now.saturating_sub(intended.max(freed_ns))
 }
 
 /// The request that an answer belongs to. Answers come in order, and whole.
@@ -603,6 +635,13 @@ mod tests {
             })
             .count();
         assert!((900..1_100).contains(&writes), "{writes}");
+    }
+
+    #[test]
+    fn waiting_for_room_is_not_the_generators_lag() {
+        assert_eq!(own_lag_ns(100, 70, 0), 30, "there was room all the time");
+        assert_eq!(own_lag_ns(100, 70, 90), 10, "full until 90");
+        assert_eq!(own_lag_ns(100, 100, 90), 0, "on time");
     }
 
     #[test]

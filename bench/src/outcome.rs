@@ -13,7 +13,7 @@ const SATURATED: f64 = 0.9;
 /// What others may take of the machine.
 pub const OTHERS_MAX: f64 = 0.04;
 /// How late requests of an open loop may leave, µs.
-const LAG_US_MAX: f64 = 1_000.0;
+pub const LAG_US_MAX: f64 = 1_000.0;
 /// Values beyond a percentile, below which it means little.
 const TAIL_MIN: u64 = 10;
 
@@ -48,7 +48,8 @@ impl Latency {
         }
     }
 
-    fn json(&self) -> Value {
+    /// For files.
+    pub fn json(&self) -> Value {
         json!({
             "count": self.count, "p50": tenth(self.p50), "p90": tenth(self.p90),
             "p99": tenth(self.p99), "p99.9": tenth(self.p999), "max": tenth(self.max),
@@ -118,7 +119,7 @@ impl fmt::Display for Warning {
             Warning::LateSends(us) => write!(
                 f,
                 "requests left up to {us:.0} µs (p99) after they were due, which is part of the \
-                 latencies: lower --rate, or add --threads"
+                 latencies but for those less the generator's lag: lower --rate, or add --threads"
             ),
             Warning::NoisyNeighbour(share) => write!(
                 f,
@@ -160,6 +161,24 @@ impl fmt::Display for Warning {
     }
 }
 
+/// What belongs to the generator in the latencies of an open loop.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenLoop {
+    /// How late requests left for want of the generator's attention.
+    pub lag: Latency,
+    /// Of all operations, each less its own lag.
+    pub less_lag: Latency,
+}
+
+impl OpenLoop {
+    fn of(tally: &Tally) -> Option<OpenLoop> {
+        (!tally.less_lag.is_empty()).then(|| OpenLoop {
+            lag: Latency::of(&tally.lag),
+            less_lag: Latency::of(&tally.less_lag),
+        })
+    }
+}
+
 /// The servers' side, if their processes are known.
 #[derive(Clone, Copy, Debug)]
 pub struct Servers {
@@ -185,6 +204,8 @@ pub struct Outcome {
     pub latency: Latency,
     /// Of reads and writes, where there are both.
     by_kind: Option<(Latency, Latency)>,
+    /// Of an open loop.
+    pub open: Option<OpenLoop>,
     /// Failed operations by code.
     pub errors: Vec<(i32, u64)>,
     /// Acknowledged transactions from the first connection to the last, whatever the window.
@@ -217,41 +238,7 @@ impl Outcome {
         let mut all = tally.reads.clone();
         all.add(&tally.writes).expect("the same bounds");
         let latency = Latency::of(&all);
-        let lag = Latency::of(&tally.lag);
-
-        let mut warnings = Vec::new();
-        let mut warn = |when: bool, warning: Warning| {
-            if when {
-                warnings.push(warning);
-            }
-        };
-        let failed = tally.errors.values().sum();
-        let stolen_us = end.stolen_us.saturating_sub(begin.stolen_us);
-        let stolen = procfs::share(&begin, &end, stolen_us);
-        warn(failed > 0, Warning::Failed(failed));
-        warn(
-            tally.lost_connections > 0,
-            Warning::Lost(tally.lost_connections),
-        );
-        warn(tally.unfinished > 0, Warning::Unfinished(tally.unfinished));
-        warn(tally.missing > 0, Warning::Missing(tally.missing));
-        warn(tally.surplus > 0, Warning::Surplus(tally.surplus));
-        warn(cfg!(debug_assertions), Warning::DebugBuild);
-        warn(
-            tally.busiest > SATURATED,
-            Warning::ClientSaturated(tally.busiest),
-        );
-        warn(lag.p99 > LAG_US_MAX, Warning::LateSends(lag.p99));
-        warn(
-            others.is_some_and(|share| share > OTHERS_MAX),
-            Warning::NoisyNeighbour(others.unwrap_or_default()),
-        );
-        warn(stolen > OTHERS_MAX, Warning::Stolen(stolen));
-        warn(
-            latency.count / 1000 < TAIL_MIN,
-            Warning::ShortTail(latency.count),
-        );
-
+        let warnings = warnings(tally, others, &latency);
         Outcome {
             label: plan.to_string(),
             plan: describe(plan),
@@ -261,6 +248,7 @@ impl Outcome {
             latency,
             by_kind: (!tally.reads.is_empty() && !tally.writes.is_empty())
                 .then(|| (Latency::of(&tally.reads), Latency::of(&tally.writes))),
+            open: OpenLoop::of(tally),
             errors: tally.errors.iter().map(|(&code, &n)| (code, n)).collect(),
             transactions: transactions + tally.transactions,
             servers: Option::zip(servers_us, memory).map(|(us, memory)| Servers {
@@ -309,6 +297,8 @@ impl Outcome {
             "latency_us": self.latency.json(),
             "latency_us_reads": self.by_kind.map(|(reads, _)| reads.json()),
             "latency_us_writes": self.by_kind.map(|(_, writes)| writes.json()),
+            "send_lag_us": self.open.map(|open| open.lag.json()),
+            "latency_us_less_send_lag": self.open.map(|open| open.less_lag.json()),
             "errors": errors,
             "transactions": self.transactions,
             "server_cpu_us_per_op": self.servers.map(|s| thousandth(s.cpu_us_per_op)),
@@ -361,18 +351,24 @@ impl Outcome {
     /// Table, errors and warnings.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n", Outcome::HEAD, self.row());
+        let mut part = |name: &str, l: &Latency| {
+            text += &format!(
+                "{name:<27} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}\n",
+                figure(l.count as f64 / self.seconds.max(1e-9)),
+                figure(l.p50),
+                figure(l.p90),
+                figure(l.p99),
+                figure(l.p999),
+                figure(l.max),
+            );
+        };
         if let Some((reads, writes)) = &self.by_kind {
-            for (name, l) in [("  reads", reads), ("  writes", writes)] {
-                text += &format!(
-                    "{name:<27} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}\n",
-                    figure(l.count as f64 / self.seconds.max(1e-9)),
-                    figure(l.p50),
-                    figure(l.p90),
-                    figure(l.p99),
-                    figure(l.p999),
-                    figure(l.max),
-                );
-            }
+            part("  reads", reads);
+            part("  writes", writes);
+        }
+        if let Some(open) = &self.open {
+            part("  less the generator's lag", &open.less_lag);
+            part("  the generator's lag", &open.lag);
         }
         for &(code, count) in &self.errors {
             text += &format!("error {code} ({}): {count}\n", wire::code_name(code));
@@ -382,6 +378,39 @@ impl Outcome {
         }
         text
     }
+}
+
+/// What should be known of a run; in the order of their weight.
+fn warnings(tally: &Tally, others: Option<f64>, latency: &Latency) -> Vec<Warning> {
+    let (begin, end) = tally.samples.unwrap_or_default();
+    let failed = tally.errors.values().sum();
+    let stolen = procfs::share(&begin, &end, end.stolen_us.saturating_sub(begin.stolen_us));
+    let lag_us = Latency::of(&tally.lag).p99;
+    let others = others.unwrap_or_default();
+    let rows = [
+        (failed > 0, Warning::Failed(failed)),
+        (
+            tally.lost_connections > 0,
+            Warning::Lost(tally.lost_connections),
+        ),
+        (tally.unfinished > 0, Warning::Unfinished(tally.unfinished)),
+        (tally.missing > 0, Warning::Missing(tally.missing)),
+        (tally.surplus > 0, Warning::Surplus(tally.surplus)),
+        (cfg!(debug_assertions), Warning::DebugBuild),
+        (
+            tally.busiest > SATURATED,
+            Warning::ClientSaturated(tally.busiest),
+        ),
+        (lag_us > LAG_US_MAX, Warning::LateSends(lag_us)),
+        (others > OTHERS_MAX, Warning::NoisyNeighbour(others)),
+        (stolen > OTHERS_MAX, Warning::Stolen(stolen)),
+        (
+            latency.count / 1000 < TAIL_MIN,
+            Warning::ShortTail(latency.count),
+        ),
+    ];
+    let told = rows.into_iter().filter(|(is, _)| *is);
+    told.map(|(_, warning)| warning).collect()
 }
 
 /// Three digits or more, thousands apart.

@@ -161,6 +161,14 @@ impl Plan {
     }
 }
 
+/// A number of seconds as the command line gives it.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or_else(|| format!("{text} is no number of seconds"))
+}
+
 /// Nodes that are made unless told.
 pub const NODES_MAX: usize = 1024;
 
@@ -189,6 +197,14 @@ pub fn resolve(text: &str) -> Result<SocketAddr, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_may_have_a_fraction_and_no_sign() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1_500)));
+        for text in ["-1", "nan", "inf", "one", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn what_makes_no_sense_together_is_said_so() {

@@ -1,10 +1,12 @@
 //! Paired figures of two servers become ratios with their spread, and a table.
 
+use crate::journal::{Record, Records};
 use crate::outcome::{Outcome, figure};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Fewer pairs than this show no spread.
-pub const PAIRS_MIN: usize = 5;
+pub const PAIRS_MIN: usize = 7;
 /// Less than this from 1 is no difference.
 const DIFFERENCE_MIN: f64 = 0.02;
 
@@ -13,12 +15,20 @@ const DIFFERENCE_MIN: f64 = 0.02;
 pub enum Metric {
     /// Operations per second.
     Rate,
-    /// Latency.
+    /// Latency; in an open loop each less the generator's own lag. So are the next two.
     P50,
     /// Latency.
     P99,
     /// Latency.
     P999,
+    /// Latency of an open loop from when requests were due, with the generator's lag in it.
+    DueP50,
+    /// The same.
+    DueP99,
+    /// How late the generator was.
+    LagP50,
+    /// The same.
+    LagP99,
     /// The server's CPU per operation.
     Cpu,
     /// Most memory during the row.
@@ -31,11 +41,15 @@ pub enum Metric {
 
 impl Metric {
     /// In the order of the table.
-    pub const ALL: [Metric; 8] = [
+    pub const ALL: [Metric; 12] = [
         Metric::Rate,
         Metric::P50,
         Metric::P99,
         Metric::P999,
+        Metric::DueP50,
+        Metric::DueP99,
+        Metric::LagP50,
+        Metric::LagP99,
         Metric::Cpu,
         Metric::Memory,
         Metric::Syncs,
@@ -49,6 +63,10 @@ impl Metric {
             Metric::P50 => "p50 µs",
             Metric::P99 => "p99 µs",
             Metric::P999 => "p99.9 µs",
+            Metric::DueP50 => "p50 µs with the generator's lag",
+            Metric::DueP99 => "p99 µs with the generator's lag",
+            Metric::LagP50 => "the generator's lag, p50 µs",
+            Metric::LagP99 => "the generator's lag, p99 µs",
             Metric::Cpu => "server CPU µs/op",
             Metric::Memory => "peak RSS MiB",
             Metric::Syncs => "syncs/transaction",
@@ -56,52 +74,70 @@ impl Metric {
         }
     }
 
+    /// Its name in records.
+    pub fn key(self) -> &'static str {
+        match self {
+            Metric::Rate => "ops_per_s",
+            Metric::P50 => "p50_us",
+            Metric::P99 => "p99_us",
+            Metric::P999 => "p99.9_us",
+            Metric::DueP50 => "p50_us_from_due",
+            Metric::DueP99 => "p99_us_from_due",
+            Metric::LagP50 => "send_lag_p50_us",
+            Metric::LagP99 => "send_lag_p99_us",
+            Metric::Cpu => "server_cpu_us_per_op",
+            Metric::Memory => "server_peak_rss_mib",
+            Metric::Syncs => "syncs_per_transaction",
+            Metric::Flushes => "flushes_per_transaction",
+        }
+    }
+
     fn more_is_better(self) -> bool {
         self == Metric::Rate
     }
 
-    /// Whether the load generator's own limit shows in it.
-    fn depends_on_client(self) -> bool {
-        matches!(
-            self,
-            Metric::Rate | Metric::P50 | Metric::P99 | Metric::P999
-        )
+    /// Whether it says something about the generator only.
+    fn is_generators(self) -> bool {
+        matches!(self, Metric::LagP50 | Metric::LagP99)
     }
-}
 
-/// One run of one server in one row.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// What came of it.
-    pub outcome: Outcome,
-    /// Where the server tells and the row writes.
-    pub syncs_per_transaction: Option<f64>,
-    /// Where the device tells and the row writes.
-    pub flushes_per_transaction: Option<f64>,
-}
-
-impl Run {
-    fn value(&self, metric: Metric) -> Option<f64> {
-        let o = &self.outcome;
-        match metric {
-            Metric::Rate => Some(o.rate),
-            Metric::P50 => Some(o.latency.p50),
-            Metric::P99 => Some(o.latency.p99),
-            Metric::P999 => Some(o.latency.p999),
-            Metric::Cpu => o.servers.map(|s| s.cpu_us_per_op),
-            Metric::Memory => o.servers.map(|s| s.memory.peak_kib as f64 / 1024.0),
-            Metric::Syncs => self.syncs_per_transaction,
-            Metric::Flushes => self.flushes_per_transaction,
+    /// Whether the load generator was the limit of this figure in a run.
+    pub fn is_limited_in(self, record: &Record) -> bool {
+        use Metric::{DueP50, DueP99, P50, P99, P999, Rate};
+        match self {
+            DueP50 | DueP99 => record.has_note("client") || record.has_note("late"),
+            Rate | P50 | P99 | P999 => record.has_note("client"),
+            _ => false,
         }
     }
 
-    /// For files.
-    pub fn json(&self) -> Value {
-        json!({
-            "outcome": self.outcome.json(),
-            "syncs_per_transaction": self.syncs_per_transaction,
-            "flushes_per_transaction": self.flushes_per_transaction,
-        })
+    /// All figures of a run; those of the log are known to the caller, as far as the server and the device
+    /// tell.
+    pub fn figures(
+        outcome: &Outcome,
+        syncs: Option<f64>,
+        flushes: Option<f64>,
+    ) -> BTreeMap<String, f64> {
+        let (open, due) = (outcome.open, outcome.latency);
+        let latency = open.map_or(due, |open| open.less_lag);
+        let figures = Metric::ALL.into_iter().filter_map(|metric| {
+            let value = match metric {
+                Metric::Rate => Some(outcome.rate),
+                Metric::P50 => Some(latency.p50),
+                Metric::P99 => Some(latency.p99),
+                Metric::P999 => Some(latency.p999),
+                Metric::DueP50 => open.map(|_| due.p50),
+                Metric::DueP99 => open.map(|_| due.p99),
+                Metric::LagP50 => open.map(|open| open.lag.p50),
+                Metric::LagP99 => open.map(|open| open.lag.p99),
+                Metric::Cpu => outcome.servers.map(|s| s.cpu_us_per_op),
+                Metric::Memory => outcome.servers.map(|s| s.memory.peak_kib as f64 / 1024.0),
+                Metric::Syncs => syncs,
+                Metric::Flushes => flushes,
+            };
+            Some((metric.key().to_owned(), value?))
+        });
+        figures.collect()
     }
 }
 
@@ -130,13 +166,19 @@ impl Spread {
         Some(Spread { median, low, high })
     }
 
-    fn text(self) -> String {
+    /// For people.
+    pub fn text(self) -> String {
         format!(
             "{} ({}–{})",
             figure(self.median),
             figure(self.low),
             figure(self.high)
         )
+    }
+
+    /// For files.
+    pub fn json(self) -> Value {
+        json!({"median": self.median, "low": self.low, "high": self.high})
     }
 }
 
@@ -153,11 +195,16 @@ pub enum Verdict {
     TooFewPairs,
     /// The load generator was the limit.
     ClientLimited,
+    /// It is no figure of the servers.
+    NoComparison,
 }
 
 impl Verdict {
     fn of(metric: Metric, ratio: Spread, pairs: usize, client_limited: bool) -> Verdict {
-        if client_limited && metric.depends_on_client() {
+        if metric.is_generators() {
+            return Verdict::NoComparison;
+        }
+        if client_limited {
             return Verdict::ClientLimited;
         }
         if pairs < PAIRS_MIN {
@@ -184,114 +231,121 @@ impl Verdict {
             Verdict::Level => "level",
             Verdict::TooFewPairs => "none: too few pairs",
             Verdict::ClientLimited => "none: the client was the limit",
+            Verdict::NoComparison => "—",
         }
     }
 }
 
-/// A row's runs: `pairs` in their order, Apache's first.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// What was run.
-    pub name: String,
-    /// Apache's run and ours.
-    pub pairs: Vec<(Run, Run)>,
-    /// The stub's, once.
-    pub stub: Option<Run>,
-    /// Runs that ended without figures, in sentences.
-    pub failures: Vec<String>,
+/// A metric of a row, ours beside the other's.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared {
+    /// Which.
+    pub metric: Metric,
+    /// Of ours.
+    pub ours: Spread,
+    /// Of the other.
+    pub other: Spread,
+    /// Ours by the other's, pair by pair.
+    pub ratio: Spread,
+    /// What that says.
+    pub verdict: Verdict,
 }
 
-impl Row {
-    /// Metric by metric: the other's values, ours, ratio of each pair, and what that says.
-    fn compared(&self) -> Vec<(Metric, Spread, Spread, Spread, Verdict)> {
-        let limited = self
-            .pairs
-            .iter()
-            .any(|(_, ours)| ours.outcome.client_saturated());
-        Metric::ALL
-            .into_iter()
-            .filter_map(|metric| {
-                let values: Vec<(f64, f64)> = self
-                    .pairs
-                    .iter()
-                    .filter_map(|(apache, ours)| {
-                        Option::zip(apache.value(metric), ours.value(metric))
-                    })
-                    .collect();
-                let apache = Spread::of(values.iter().map(|v| v.0))?;
-                let ours = Spread::of(values.iter().map(|v| v.1))?;
-                let ratio = Spread::of(values.iter().map(|v| v.1 / v.0))?;
-                let verdict = Verdict::of(metric, ratio, values.len(), limited);
-                Some((metric, apache, ours, ratio, verdict))
+impl Compared {
+    /// All metrics that both have in a row.
+    pub fn all(records: &Records, row: &str, other: &str) -> Vec<Compared> {
+        let limited = |metric: Metric| {
+            let mut ours = records.of(row, "ours");
+            ours.any(|record| metric.is_limited_in(record))
+        };
+        let compared = Metric::ALL.into_iter().filter_map(|metric| {
+            let values = records.paired(row, ("ours", other), metric.key());
+            let ratio = Spread::of(values.iter().map(|(ours, other)| ours / other))?;
+            Some(Compared {
+                metric,
+                ours: Spread::of(values.iter().map(|(ours, _)| *ours))?,
+                other: Spread::of(values.iter().map(|(_, other)| *other))?,
+                ratio,
+                verdict: Verdict::of(metric, ratio, values.len(), limited(metric)),
             })
-            .collect()
+        });
+        compared.collect()
     }
 
-    /// How many of the runs shared the machine with somebody else.
-    fn noisy_runs(&self) -> usize {
-        let runs = self.pairs.iter().flat_map(|(apache, ours)| [apache, ours]);
-        runs.filter(|run| run.outcome.is_noisy()).count()
-    }
-
-    /// For files.
-    pub fn json(&self) -> Value {
-        let pairs: Vec<Value> = self
-            .pairs
-            .iter()
-            .map(|(apache, ours)| json!({"apache": apache.json(), "ours": ours.json()}))
-            .collect();
-        let ratios: serde_json::Map<String, Value> = self
-            .compared()
-            .into_iter()
-            .map(|(metric, _, _, ratio, verdict)| {
-                let value = json!({
-                    "median": ratio.median, "low": ratio.low, "high": ratio.high,
-                    "verdict": verdict.name(),
-                });
-                (metric.name().to_owned(), value)
-            })
-            .collect();
+    fn json(&self) -> Value {
         json!({
-            "row": self.name, "ratios": ratios, "noisy_runs": self.noisy_runs(), "pairs": pairs,
-            "stub": self.stub.as_ref().map(Run::json), "failures": self.failures,
+            "ours": self.ours.json(), "other": self.other.json(), "ratio": self.ratio.json(),
+            "verdict": self.verdict.name(),
         })
     }
 }
 
-/// The table in Markdown; rows in the order in which they were run, won or lost.
-pub fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| row | figure | ours | Apache | ours / Apache: median (lowest–highest) | stub | verdict |\n\
-         |---|---|---|---|---|---|---|\n",
+/// How many of the runs of ours and another shared the machine with somebody else, as a remark.
+fn noise(records: &Records, row: &str, other: &str) -> String {
+    let runs = || records.of(row, "ours").chain(records.of(row, other));
+    match runs().filter(|run| run.is_noisy()).count() {
+        0 => String::new(),
+        count => format!(", {count} of {} runs noisy", runs().count()),
+    }
+}
+
+/// The table in Markdown; rows in the order in which they were run, won or lost. The stubs have a column
+/// each, with the median of what was measured of them.
+pub fn table(records: &Records, rows: &[&str], other: &str) -> String {
+    let mut text = format!(
+        "| row | figure | ours | {other} | ours / {other}: median (lowest–highest) | stub | \
+         stub with sync | verdict |\n|---|---|---|---|---|---|---|---|\n"
     );
     for row in rows {
-        let noisy = match row.noisy_runs() {
-            0 => String::new(),
-            count => format!(", {count} of {} runs noisy", 2 * row.pairs.len()),
-        };
-        for (metric, apache, ours, ratio, verdict) in row.compared() {
-            let stub = row.stub.as_ref().and_then(|run| run.value(metric));
+        let noisy = noise(records, row, other);
+        for compared in Compared::all(records, row, other) {
+            let stub = |server| {
+                let values = records.values(row, server, compared.metric.key());
+                Spread::of(values).map_or("—".into(), |spread| figure(spread.median))
+            };
             text += &format!(
-                "| {} | {} | {} | {} | {} | {} | {}{noisy} |\n",
-                row.name,
-                metric.name(),
-                figure(ours.median),
-                figure(apache.median),
-                ratio.text(),
-                stub.map_or("—".into(), figure),
-                verdict.name(),
+                "| {row} | {} | {} | {} | {} | {} | {} | {}{noisy} |\n",
+                compared.metric.name(),
+                figure(compared.ours.median),
+                figure(compared.other.median),
+                compared.ratio.text(),
+                stub("stub"),
+                stub("stub-sync"),
+                compared.verdict.name(),
             );
-        }
-        for failure in &row.failures {
-            text += &format!("| {} | {failure} | | | | | |\n", row.name);
         }
     }
     text
 }
 
+/// The table for files.
+pub fn json(records: &Records, rows: &[&str], other: &str) -> Value {
+    let rows = rows.iter().map(|row| {
+        let compared = Compared::all(records, row, other);
+        let metrics = compared
+            .iter()
+            .map(|compared| (compared.metric.key().to_owned(), compared.json()));
+        let metrics: serde_json::Map<String, Value> = metrics.collect();
+        json!({"row": row, "against": other, "metrics": metrics})
+    });
+    rows.collect()
+}
+
+/// What is worse than the other's beyond the spread: every pair says so.
+pub fn behind(records: &Records, rows: &[&str], other: &str) -> Vec<String> {
+    let of_row = |row: &&str| {
+        let compared = Compared::all(records, row, other).into_iter();
+        let behind = compared.filter(|compared| compared.verdict == Verdict::Behind);
+        let told = |c: Compared| format!("{row}, {}: {}", c.metric.name(), c.ratio.text());
+        behind.map(told).collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(of_row).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Note;
 
     #[test]
     fn spreads_have_a_middle() {
@@ -309,32 +363,64 @@ mod tests {
             low,
             high,
         };
+        use Metric::{Cpu, LagP99, P99, Rate};
+        use Verdict::{Ahead, Behind, ClientLimited, Level, NoComparison, TooFewPairs};
         let rows = [
-            (Metric::Rate, ratio(1.1, 1.2), 5, false, Verdict::Ahead),
-            (Metric::Rate, ratio(0.8, 0.9), 5, false, Verdict::Behind),
-            (Metric::Rate, ratio(0.9, 1.2), 5, false, Verdict::Level),
-            (Metric::Rate, ratio(1.001, 1.01), 5, false, Verdict::Level),
-            (
-                Metric::Rate,
-                ratio(1.1, 1.2),
-                4,
-                false,
-                Verdict::TooFewPairs,
-            ),
-            (Metric::P99, ratio(0.8, 0.9), 5, false, Verdict::Ahead),
-            (Metric::P99, ratio(1.1, 1.2), 5, false, Verdict::Behind),
-            (
-                Metric::P99,
-                ratio(0.8, 0.9),
-                5,
-                true,
-                Verdict::ClientLimited,
-            ),
-            (Metric::Cpu, ratio(0.8, 0.9), 5, true, Verdict::Ahead),
+            (Rate, ratio(1.1, 1.2), 7, false, Ahead),
+            (Rate, ratio(0.8, 0.9), 7, false, Behind),
+            (Rate, ratio(0.9, 1.2), 7, false, Level),
+            (Rate, ratio(1.001, 1.01), 7, false, Level),
+            (Rate, ratio(1.1, 1.2), 6, false, TooFewPairs),
+            (P99, ratio(0.8, 0.9), 7, false, Ahead),
+            (P99, ratio(1.1, 1.2), 7, false, Behind),
+            (P99, ratio(0.8, 0.9), 7, true, ClientLimited),
+            (Cpu, ratio(0.8, 0.9), 7, false, Ahead),
+            (LagP99, ratio(0.1, 0.2), 7, false, NoComparison),
         ];
         for (metric, ratio, pairs, limited, verdict) in rows {
             let found = Verdict::of(metric, ratio, pairs, limited);
             assert_eq!(found, verdict, "{metric:?} {ratio:?}");
         }
+    }
+
+    /// Seven pairs of a row in which ours takes `ours` and the parent `parent` times the pair's own p99.
+    fn pairs(row: &str, ours: f64, parent: f64) -> Vec<Record> {
+        let record = |pair: usize, server: &str, factor: f64| Record {
+            figures: BTreeMap::from([("p99_us".to_owned(), factor * (pair as f64 + 5.0))]),
+            failures: Vec::new(),
+            ..Record::failed(pair, row, server, String::new())
+        };
+        (1..=7)
+            .flat_map(|pair| [record(pair, "ours", ours), record(pair, "parent", parent)])
+            .collect()
+    }
+
+    #[test]
+    fn a_row_is_worse_than_the_parents_only_if_every_pair_is() {
+        let mut records = Records([pairs("a", 1.1, 1.0), pairs("b", 1.01, 1.0)].concat());
+        let rows = ["a", "b"];
+        let worse = behind(&records, &rows, "parent");
+        assert_eq!(worse, ["a, p99 µs: 1.10 (1.10–1.10)"]);
+        assert!(table(&records, &rows, "parent").contains("| a | p99 µs | 9.90 | 9.00 |"));
+        let lucky = records.0.iter_mut().find(|record| record.server == "ours");
+        lucky.unwrap().figures.insert("p99_us".into(), 1.0);
+        assert_eq!(behind(&records, &rows, "parent"), [""; 0]);
+    }
+
+    #[test]
+    fn the_generators_limits_void_what_depends_on_them() {
+        let noted = |kind: &str| Record {
+            notes: vec![Note {
+                kind: kind.into(),
+                badness: 1.0,
+                text: String::new(),
+            }],
+            ..Record::failed(1, "a", "ours", String::new())
+        };
+        let (busy, late) = (noted("client"), noted("late"));
+        assert!(Metric::P99.is_limited_in(&busy) && Metric::DueP99.is_limited_in(&busy));
+        assert!(!Metric::Cpu.is_limited_in(&busy));
+        assert!(!Metric::P99.is_limited_in(&late), "the lag is subtracted");
+        assert!(Metric::DueP99.is_limited_in(&late));
     }
 }

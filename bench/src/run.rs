@@ -2,16 +2,15 @@
 
 use crate::control::{self, Control};
 use crate::failure::{Context, Failure};
-use crate::load::{Done, Places, Worker};
+use crate::load::{Places, Worker};
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Workload};
 use crate::procfs;
 use crate::storm;
 use crate::tally::{Clock, Tally, Window};
 use crate::watch;
-use crate::{machine, sys};
+use crate::{sys, workers};
 use std::net::TcpStream;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs a plan. Nodes are left behind only if the server is gone.
@@ -89,29 +88,14 @@ fn drive(plan: &Plan, places: &Places) -> Result<(Tally, Vec<u64>), Failure> {
     let clock = Clock::start();
     let window = Window::after(clock.ns(), plan.warmup, plan.measured);
     plan.say("warming up and measuring");
-    let results: Vec<Result<Done, Failure>> = thread::scope(|scope| {
-        let workers: Vec<_> = shares
-            .into_iter()
-            .enumerate()
-            .map(|(number, share)| {
-                scope.spawn(move || {
-                    machine::pin(plan.pin.map(|cpu| cpu + number))?;
-                    let place = (number, plan.threads);
-                    Worker::new(plan, places, share, (clock, window), place)?.run()
-                })
-            })
-            .collect();
-        let lost = || Failure::Protocol("a worker thread panicked".into());
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(lost())))
-            .collect()
-    });
+    let results = workers::each_on_a_thread(plan, shares, |number, share| {
+        let place = (number, plan.threads);
+        Worker::new(plan, places, share, (clock, window), place)?.run()
+    })?;
     let mut tally = Tally::default();
     let mut created = vec![0; plan.connections];
     let mut all = Vec::with_capacity(plan.connections);
-    for (number, result) in results.into_iter().enumerate() {
-        let done = result?;
+    for (number, done) in results.into_iter().enumerate() {
         tally.merge(done.tally);
         for (at, (stream, count)) in done.streams.into_iter().enumerate() {
             if plan.workload == Workload::Create {

@@ -1,10 +1,11 @@
-//! Servers that are started here: Apache's, ours, the stub. Each ends with its owner, and with this
+//! Servers that are started here: Apache's, ours, the stubs. Each ends with its owner, and with this
 //! process at the latest.
 
 use crate::control::{self, Control};
 use crate::failure::{Context, Failure};
 use crate::sys;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ const LOGBACK: &str = r#"<configuration>
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+enum Kind {
     /// Apache ZooKeeper.
     Apache,
     /// Ringkeeper.
@@ -44,15 +45,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As tables call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Apache => "apache",
-            Kind::Ours => "ours",
-            Kind::Stub => "stub",
-        }
-    }
-
     /// The key of `mntr` that counts how often the log was synced.
     fn syncs_key(self) -> Option<&'static str> {
         match self {
@@ -65,8 +57,9 @@ impl Kind {
 
 /// A running server.
 pub struct Server {
-    /// Which.
-    pub kind: Kind,
+    /// As tables call it.
+    pub name: String,
+    kind: Kind,
     /// Where clients connect.
     pub address: SocketAddr,
     child: Child,
@@ -102,25 +95,41 @@ impl Server {
             .arg(classes.join(":"))
             .arg(APACHE_MAIN)
             .arg(config);
-        Server::start(Kind::Apache, command, dir, port)
+        Server::start("apache", Kind::Apache, command, dir, port)
     }
 
-    /// Ours, in a directory that does not exist yet.
-    pub fn ours(binary: &Path, dir: &Path) -> Result<Server, Failure> {
+    /// A binary of ours under a name, in a directory that does not exist yet; on so many shards, or on as
+    /// many as it chooses.
+    pub fn ours(
+        name: &str,
+        binary: &Path,
+        shards: Option<usize>,
+        dir: &Path,
+    ) -> Result<Server, Failure> {
         let (config, port) = prepare(dir)?;
+        if let Some(shards) = shards {
+            let text = fs::read_to_string(&config).unwrap_or_default();
+            fs::write(&config, format!("{text}shards={shards}\n"))
+                .context(|| format!("writing {}", config.display()))?;
+        }
         let mut command = Command::new(binary);
         command.arg(config);
-        Server::start(Kind::Ours, command, dir, port)
+        Server::start(name, Kind::Ours, command, dir, port)
     }
 
-    /// The stub: this program once more.
-    pub fn stub(data_bytes: usize) -> Result<Server, Failure> {
+    /// The stub: this program once more. It answers getData with so many bytes, and syncs writes in the
+    /// directory, if one is given.
+    pub fn stub(data_bytes: usize, sync_dir: Option<&Path>) -> Result<Server, Failure> {
         let own = std::env::current_exe().context(|| "looking for this program".into())?;
         let mut command = Command::new(own);
         command
             .args(["stub", "--size", &data_bytes.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let Some(dir) = sync_dir {
+            fs::create_dir_all(dir).context(|| format!("making {}", dir.display()))?;
+            command.arg("--sync-dir").arg(dir);
+        }
         let mut child = sys::ends_with_us(&mut command)
             .spawn()
             .context(|| "starting the stub".into())?;
@@ -134,14 +143,22 @@ impl Server {
             .trim()
             .parse()
             .map_err(|_| Failure::Protocol("the stub did not print its port".into()))?;
+        let name = sync_dir.map_or("stub", |_| "stub-sync");
         Ok(Server {
+            name: name.to_owned(),
             kind: Kind::Stub,
             address: (Ipv4Addr::LOCALHOST, port).into(),
             child,
         })
     }
 
-    fn start(kind: Kind, mut command: Command, dir: &Path, port: u16) -> Result<Server, Failure> {
+    fn start(
+        name: &str,
+        kind: Kind,
+        mut command: Command,
+        dir: &Path,
+        port: u16,
+    ) -> Result<Server, Failure> {
         let log = dir.join("output.log");
         let file = File::create(&log).context(|| format!("writing {}", log.display()))?;
         let errors = file
@@ -153,6 +170,7 @@ impl Server {
             .spawn()
             .context(|| format!("starting {what}"))?;
         let mut server = Server {
+            name: name.to_owned(),
             kind,
             address: (Ipv4Addr::LOCALHOST, port).into(),
             child,
@@ -180,6 +198,31 @@ impl Server {
         let text = control::word(self.address, "mntr").ok()?;
         number(&text, key)
     }
+}
+
+/// The first line that a program says about its version.
+pub fn version(program: &Path, flag: &str) -> Result<String, Failure> {
+    let output = Command::new(program)
+        .arg(flag)
+        .output()
+        .context(|| format!("starting {}", program.display()))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// What tells a binary of ours from another one: its version, and a hash of its content.
+pub fn identity(binary: &Path) -> Result<String, Failure> {
+    let content = fs::read(binary).map_err(|_| {
+        Failure::Usage(format!(
+            "{} is no file; build it with `cargo build --release --bin ringkeeper`, or name another",
+            binary.display()
+        ))
+    })?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&content);
+    let version = version(binary, "--version")?;
+    Ok(format!("{version}, content {:016x}", hasher.finish()))
 }
 
 /// A row of `mntr`. A metric that has never been touched is not there in Apache's.

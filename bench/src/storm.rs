@@ -3,11 +3,11 @@
 use crate::conn::{self, Got, Inbound};
 use crate::control::SESSION_TIMEOUT_MS;
 use crate::failure::{Context, Failure};
-use crate::machine;
 use crate::plan::Plan;
 use crate::sys::{self, Poller, Ready};
 use crate::tally::{Clock, Opening, Tally, Window};
 use crate::wire::{self, Reply, Session, code};
+use crate::workers;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -64,25 +64,14 @@ pub fn run(plan: &Plan) -> Result<Tally, Failure> {
     let clock = Clock::start();
     let window = Window::after(clock.ns(), plan.warmup, plan.measured);
     plan.say("warming up and measuring");
-    let results: Vec<Result<Tally, Failure>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..plan.threads)
-            .map(|number| {
-                scope.spawn(move || {
-                    machine::pin(plan.pin.map(|cpu| cpu + number))?;
-                    let slots = (plan.connections + plan.threads - 1 - number) / plan.threads;
-                    Worker::new(plan, clock, window, slots, number)?.run(number == 0)
-                })
-            })
-            .collect();
-        let lost = || Failure::Protocol("a worker thread panicked".into());
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(lost())))
-            .collect()
-    });
+    let shares = (0..plan.threads)
+        .map(|number| (plan.connections + plan.threads - 1 - number) / plan.threads);
+    let results = workers::each_on_a_thread(plan, shares, |number, slots| {
+        Worker::new(plan, clock, window, slots, number)?.run(number == 0)
+    })?;
     let mut tally = Tally::default();
     for result in results {
-        tally.merge(result?);
+        tally.merge(result);
     }
     Ok(tally)
 }

@@ -1,14 +1,20 @@
-//! A server that does nothing: parses each request and answers at once, in one thread. No server
-//! can be faster on this machine with this generator.
+//! A server that does nothing: parses each request and answers at once, in one thread behind epoll. No
+//! server can be faster on this machine with this generator.
+//!
+//! With a directory to sync in, the stub stands for a server that does nothing but its duty: all writes
+//! that one wait of epoll has brought are a batch, for which as many bytes as a log would need are written
+//! and synced before any of them is answered. Reads of other connections are answered first.
 
 use crate::conn::{self, Got, Inbound, Outbound, SCRATCH_BYTES};
 use crate::failure::{Context, Failure};
+use crate::segment::{SEGMENT_BYTES, Segment};
 use crate::sys::{self, Poller, Ready};
 use crate::wire::{Reader, answer, code, op};
 use clap::Args;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 
 /// The stub's arguments.
 #[derive(Args)]
@@ -19,7 +25,13 @@ pub struct StubArgs {
     /// Bytes that getData returns.
     #[arg(long, default_value_t = 100)]
     size: usize,
+    /// Write and sync in this directory before writes are answered.
+    #[arg(long, value_name = "DIR")]
+    sync_dir: Option<PathBuf>,
 }
+
+/// What a write takes in the stub's log, bytes: a setData of 100 B takes as many in ours.
+const RECORD_BYTES: usize = 304;
 
 /// The listener's token; connections have their index.
 const LISTENER: u64 = u64::MAX;
@@ -33,11 +45,12 @@ pub fn main(args: &StubArgs) -> Result<(), Failure> {
         .local_addr()
         .context(|| "asking for the port".into())?
         .port();
+    let segment = args.sync_dir.as_deref().map(Segment::create).transpose()?;
     println!("{port}");
     std::io::stdout()
         .flush()
         .context(|| "printing the port".into())?;
-    Stub::new(listener, args.size)?.serve()
+    Stub::new(listener, args.size, segment)?.serve()
 }
 
 struct Peer {
@@ -49,6 +62,8 @@ struct Peer {
     greeted: bool,
     /// Something waits to be written.
     dirty: bool,
+    /// What waits answers a write, or tells of one.
+    wrote: bool,
     /// Closes when everything is written.
     closing: bool,
 }
@@ -65,6 +80,12 @@ pub struct Stub {
     /// By path, in the order of arming: connection and its generation.
     watches: HashMap<Vec<u8>, Vec<(usize, u64)>>,
     dirty: Vec<usize>,
+    /// Where writes are synced, if they are.
+    segment: Option<Segment>,
+    /// Writes since the last sync.
+    batched: usize,
+    /// As many zeroes as the largest batch needed.
+    records: Vec<u8>,
 }
 
 /// What a request asks for besides its answer.
@@ -76,8 +97,13 @@ enum Effect {
 }
 
 impl Stub {
-    /// Serves what the listener takes; getData returns so many bytes.
-    pub fn new(listener: TcpListener, data_bytes: usize) -> Result<Stub, Failure> {
+    /// Serves what the listener takes; getData returns so many bytes. Writes are synced to the segment,
+    /// if there is one.
+    pub fn new(
+        listener: TcpListener,
+        data_bytes: usize,
+        segment: Option<Segment>,
+    ) -> Result<Stub, Failure> {
         let poller = Poller::new().context(|| "making an epoll".into())?;
         listener
             .set_nonblocking(true)
@@ -93,6 +119,9 @@ impl Stub {
             zxid: 1,
             watches: HashMap::new(),
             dirty: Vec::new(),
+            segment,
+            batched: 0,
+            records: Vec::new(),
         })
     }
 
@@ -118,8 +147,28 @@ impl Stub {
                     }
                 }
             }
-            self.flush();
+            let dirty = std::mem::take(&mut self.dirty);
+            if self.batched > 0 {
+                let wrote = |at: &usize| self.peers[*at].as_ref().is_some_and(|p| p.wrote);
+                let (writers, readers): (Vec<_>, Vec<_>) = dirty.into_iter().partition(wrote);
+                self.flush(readers);
+                self.sync()?;
+                self.flush(writers);
+            } else {
+                self.flush(dirty);
+            }
         }
+    }
+
+    /// Makes the batch durable.
+    fn sync(&mut self) -> Result<(), Failure> {
+        let batched = std::mem::take(&mut self.batched);
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let bytes = (batched * RECORD_BYTES).min(SEGMENT_BYTES);
+        self.records.resize(bytes.max(self.records.len()), 0xa5);
+        segment.write_and_sync(&self.records[..bytes])
     }
 
     fn accept(&mut self) -> Result<(), Failure> {
@@ -147,6 +196,7 @@ impl Stub {
                 generation: self.accepted,
                 greeted: false,
                 dirty: false,
+                wrote: false,
                 closing: false,
             });
         }
@@ -177,14 +227,20 @@ impl Stub {
         );
         let (generation, zxid, data) = (peer.generation, &mut self.zxid, &self.data);
         let (watches, mut changed, mut closing) = (&mut self.watches, Vec::new(), false);
+        let mut writes = 0;
         let fed = inbound.feed(&scratch[..n], |payload| {
             if !*greeted {
                 *greeted = true;
-                let timeout_ms = greet(payload)?;
-                answer::session(out, timeout_ms, generation as i64, payload.len() == 45);
+                writes += 1;
+                let (timeout_ms, known) = greet(payload)?;
+                let id = if known == 0 { generation as i64 } else { known };
+                answer::session(out, timeout_ms, id, payload.len() == 45);
                 return Ok(());
             }
-            match serve(payload, out, zxid, data)? {
+            let zxid_before = *zxid;
+            let effect = serve(payload, out, zxid, data)?;
+            writes += usize::from(*zxid > zxid_before);
+            match effect {
                 Effect::None => {}
                 Effect::Watch(path) => watches.entry(path).or_default().push((at, generation)),
                 // A watcher hears of a change before its answer; here they are others.
@@ -197,6 +253,10 @@ impl Stub {
             return self.drop_peer(at);
         }
         peer.closing |= closing;
+        if self.segment.is_some() && writes > 0 {
+            peer.wrote = true;
+            self.batched += writes;
+        }
         self.touch(at);
         for (path, watchers) in changed {
             self.notify(&path, &watchers);
@@ -211,17 +271,18 @@ impl Stub {
                 && peer.generation == generation
             {
                 peer.outbound.buffer.extend_from_slice(&event);
+                peer.wrote = self.segment.is_some();
                 self.touch(at);
             }
         }
     }
 
-    fn flush(&mut self) {
-        for at in std::mem::take(&mut self.dirty) {
+    fn flush(&mut self, dirty: Vec<usize>) {
+        for at in dirty {
             let Some(peer) = &mut self.peers[at] else {
                 continue;
             };
-            peer.dirty = false;
+            (peer.dirty, peer.wrote) = (false, false);
             let written = peer
                 .outbound
                 .flush(&mut peer.stream, &self.poller, at as u64);
@@ -242,14 +303,15 @@ fn malformed() -> Failure {
     Failure::Protocol("a request that is none".into())
 }
 
-/// The timeout of a handshake.
-fn greet(payload: &[u8]) -> Result<i32, Failure> {
+/// The timeout of a handshake, and the session that it comes back to; 0 = a new one. The stub forgets
+/// none.
+fn greet(payload: &[u8]) -> Result<(i32, i64), Failure> {
     let parse = |mut r: Reader| {
         r.take(12)?;
         let timeout_ms = r.i32()?;
-        r.i64()?;
+        let id = r.i64()?;
         r.bytes()?;
-        Some(timeout_ms.clamp(4_000, 40_000))
+        Some((timeout_ms.clamp(4_000, 40_000), id))
     };
     parse(Reader(payload)).ok_or_else(malformed)
 }

@@ -79,8 +79,10 @@ pub struct Tally {
     pub reads: Histogram<u64>,
     /// Of sets, creates, new sessions.
     pub writes: Histogram<u64>,
-    /// Open loop: how much later than intended requests were handed to the system.
+    /// Open loop: how much later than they could have been requests were handed to the system.
     pub lag: Histogram<u64>,
+    /// Open loop: latencies of all operations, each less its own lag.
+    pub less_lag: Histogram<u64>,
     /// Operations that ended well within the window.
     pub completed: u64,
     /// Failed operations by code, whole run.
@@ -109,6 +111,7 @@ impl Default for Tally {
             reads: histogram(),
             writes: histogram(),
             lag: histogram(),
+            less_lag: histogram(),
             completed: 0,
             errors: BTreeMap::new(),
             transactions: 0,
@@ -147,6 +150,7 @@ impl Tally {
             (&mut self.reads, &other.reads),
             (&mut self.writes, &other.writes),
             (&mut self.lag, &other.lag),
+            (&mut self.less_lag, &other.less_lag),
         ] {
             ours.add(theirs)
                 .expect("all histograms have the same bounds");

@@ -15,6 +15,7 @@ pub mod op {
     pub const GET_DATA: i32 = 4;
     pub const SET_DATA: i32 = 5;
     pub const PING: i32 = 11;
+    pub const MULTI: i32 = 14;
     pub const CLOSE: i32 = -11;
 }
 
@@ -93,12 +94,22 @@ fn request(out: &mut Vec<u8>, xid: i32, op: i32, write: impl FnOnce(&mut Vec<u8>
 
 /// A new session with the given timeout, with the read-only byte.
 pub fn connect(out: &mut Vec<u8>, timeout_ms: i32) {
+    let none = Session {
+        timeout_ms,
+        id: 0,
+        password: [0; 16],
+    };
+    reconnect(out, &none);
+}
+
+/// A session that had another connection.
+pub fn reconnect(out: &mut Vec<u8>, session: &Session) {
     framed(out, |out| {
         put_i32(out, 0); // version
         put_i64(out, 0); // last zxid seen
-        put_i32(out, timeout_ms);
-        put_i64(out, 0); // session
-        put_bytes(out, &[0; 16]);
+        put_i32(out, session.timeout_ms);
+        put_i64(out, session.id);
+        put_bytes(out, &session.password);
         out.push(0); // read-only
     });
 }
@@ -117,6 +128,24 @@ pub fn set_data(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
         put_bytes(out, path.as_bytes());
         put_bytes(out, data);
         put_i32(out, -1);
+    });
+}
+
+/// `multi` of the same `setData`, so many times.
+pub fn multi_of_sets(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8], count: usize) {
+    let header = |out: &mut Vec<u8>, op: i32, done: bool| {
+        put_i32(out, op);
+        out.push(done.into());
+        put_i32(out, -1); // error
+    };
+    request(out, xid, op::MULTI, |out| {
+        for _ in 0..count {
+            header(out, op::SET_DATA, false);
+            put_bytes(out, path.as_bytes());
+            put_bytes(out, data);
+            put_i32(out, -1);
+        }
+        header(out, -1, true);
     });
 }
 
@@ -259,6 +288,8 @@ pub struct Session {
     pub timeout_ms: i32,
     /// 0 = none.
     pub id: i64,
+    /// Lets a client come back to it on another connection.
+    pub password: [u8; 16],
 }
 
 impl Session {
@@ -269,8 +300,8 @@ impl Session {
             let session = Session {
                 timeout_ms: r.i32()?,
                 id: r.i64()?,
+                password: r.bytes()?.try_into().ok()?,
             };
-            r.bytes()?;
             Some(session)
         };
         parse(Reader(payload))
@@ -402,6 +433,14 @@ mod tests {
                 "delete, any version",
                 built(|out| delete(out, 5, "/w")),
                 "00000012 00000005 00000002 00000002 2f77 ffffffff",
+            ),
+            (
+                "multi of two setData",
+                built(|out| multi_of_sets(out, 6, "/w", b"v", 2)),
+                "00000041 00000006 0000000e
+                 00000005 00 ffffffff 00000002 2f77 00000001 76 ffffffff
+                 00000005 00 ffffffff 00000002 2f77 00000001 76 ffffffff
+                 ffffffff 01 ffffffff",
             ),
             ("ping", built(ping), "00000008 fffffffe 0000000b"),
             (

@@ -1,12 +1,17 @@
 //! The instrument is held against servers whose behaviour is known. Bounds are wide: the machine may
 //! be busy, and lateness only adds.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use rkbench::outcome::Outcome;
 use rkbench::plan::{Pace, Plan, Workload};
 use rkbench::run;
+use rkbench::segment::Segment;
 use rkbench::stub::Stub;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -181,12 +186,17 @@ fn failures_are_counted_by_code_and_kept_out_of_percentiles() {
     assert!(outcome.latency.p50 < 40.0 * MS, "{:?}", outcome.latency);
 }
 
-/// The stub in a thread; it ends with the test.
-fn stub() -> SocketAddr {
+/// The stub in a thread; it ends with the test. With a directory it syncs there.
+fn stub_that_syncs(dir: Option<&Path>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    thread::spawn(move || Stub::new(listener, DATA.len()).unwrap().serve());
+    let segment = dir.map(|dir| Segment::create(dir).unwrap());
+    thread::spawn(move || Stub::new(listener, DATA.len(), segment).unwrap().serve());
     address
+}
+
+fn stub() -> SocketAddr {
+    stub_that_syncs(None)
 }
 
 #[test]
@@ -209,6 +219,51 @@ fn every_workload_runs_against_the_stub() {
         );
         assert!(outcome.servers.is_some(), "{}", outcome.text());
     }
+}
+
+#[test]
+fn the_stub_that_syncs_has_written_every_write_that_it_answered() {
+    let dir = std::env::temp_dir().join(format!("rkbench-stub-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let target = stub_that_syncs(Some(&dir));
+    let segment = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    // It is written from the beginning, and full of zeroes behind.
+    let written = || {
+        fs::read(&segment)
+            .unwrap()
+            .partition_point(|&byte| byte != 0)
+    };
+    let before = written();
+    let outcome = ran(&plan(Workload::Set, target, 4));
+    // The stub's record is 304 B, and the segment has room for all of this test's.
+    assert!(
+        written() - before >= 304 * outcome.transactions as usize,
+        "{} transactions",
+        outcome.transactions
+    );
+    let before = written();
+    let reads = ran(&plan(Workload::Get, target, 4));
+    // Only the sessions and the nodes that a run makes for itself are written.
+    assert!(reads.ops > 100 && written() - before < 304 * 100);
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn an_open_loop_tells_its_own_lag_apart_from_the_servers() {
+    // Longer than the gap between requests: most of them wait for the one before.
+    let target = fake(|_| (Duration::from_millis(8), 0));
+    let mut open = plan(Workload::Get, target, 1);
+    open.pace = Pace::Open {
+        rate: 200.0,
+        outstanding_max: 1,
+    };
+    let outcome = ran(&open);
+    let told = outcome.open.unwrap();
+    assert_eq!(told.less_lag.count, outcome.latency.count);
+    assert!(told.less_lag.p50 <= outcome.latency.p50, "{told:?}");
+    // That windows were full is the server's doing and stays in the latencies.
+    assert!(told.less_lag.max >= 100.0 * MS, "{told:?}");
+    assert!(ran(&plan(Workload::Get, target, 1)).open.is_none());
 }
 
 #[test]

@@ -20,7 +20,7 @@
 //! | L lost end | D lies behind the last segment | a file was removed | refuse |
 //!
 //! Nothing is acknowledged behind a bad record at or above D but what a flipped bit hit within the
-//! seal's delay (design.md §4): in that window the two can't be told apart.
+//! seal's delay: in that window the two can't be told apart.
 //!
 //! Zeroing is synced, and torn segments are gone, *before* the first new record: a record of the
 //! torn batch that survived must never come back behind new ones.
@@ -408,6 +408,7 @@ impl<S: Storage> Scan<S> {
         identities: Identities,
         applied: Zxid,
     ) -> io::Result<Log<S>> {
+        let config = config.in_whole_pages();
         let end = self.resume_at();
         self.clear_tail(end.position)?;
         let mut closed = std::collections::VecDeque::new();

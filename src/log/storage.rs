@@ -58,6 +58,6 @@ pub trait File: Clone + 'static {
     fn view(&self) -> io::Result<Self::View>;
 
     /// Makes every byte written so far durable (fdatasync), blocking. After an error nothing is
-    /// known about the file any more: the caller stops the process (design.md §4).
+    /// known about the file any more: the caller stops the process.
     fn sync(&self) -> io::Result<()>;
 }

@@ -194,6 +194,98 @@ fn case_d_stale_bytes_of_a_recycled_segment_are_no_records() {
     assert_eq!(zxids(&disk).last(), Some(&(zxid + 1)));
 }
 
+/// A log that writes to a recycled segment, and the last zxid.
+fn in_a_recycled_segment() -> (SimStorage, Log<SimStorage>, i64) {
+    let (disk, mut log) = fresh();
+    let mut zxid = 0;
+    while log.counters().rolls < 8 {
+        zxid += 1;
+        append(&mut log, &disk, zxid, 3000);
+        sync(&mut log);
+        for name in log.retire(Zxid(zxid - 1)) {
+            disk.remove(&name).unwrap();
+        }
+    }
+    (disk, log, zxid)
+}
+
+#[test]
+fn a_batch_is_padded_to_the_end_of_its_page_and_the_next_one_begins_right_behind_it() {
+    let (disk, mut log, mut zxid) = in_a_recycled_segment();
+    let name = segments(&disk).pop().unwrap();
+    let base = segment::parse_name(&name).unwrap();
+    for len in [10, 5000, 1, 4096 - 2 * 48, 4096 - 48, 0, 9000] {
+        zxid += 1;
+        let before = log.end().position;
+        append(&mut log, &disk, zxid, len);
+        let end = sync(&mut log).position();
+        assert_eq!(end, before.plus(record::size(len) as u64));
+        let end = HEADER_BLOCK + (end.0 - base.0) as usize;
+        let page = end.next_multiple_of(4096);
+        let bytes = disk.open(&name).unwrap().view().unwrap();
+        assert!(bytes[end..page].iter().all(|&b| b == 0), "{len}");
+        assert!(bytes[page..].iter().any(|&b| b != 0), "stale bytes follow");
+    }
+    drop(log);
+    assert_eq!(zxids(&disk).last(), Some(&zxid));
+}
+
+#[test]
+fn a_torn_batch_and_its_padding_cost_no_durable_record_in_a_recycled_segment() {
+    let mut outcomes = [0; 4];
+    for seed in 0..300 {
+        let (disk, mut log, last) = in_a_recycled_segment();
+        append(&mut log, &disk, last + 1, 700);
+        sync(&mut log);
+        // Begins within the page of durable records, and ends in another one.
+        for zxid in last + 2..=last + 4 {
+            append(&mut log, &disk, zxid, 2000);
+        }
+        drop(log.begin_sync().unwrap());
+        drop(log);
+        disk.restart(&mut fastrand::Rng::with_seed(seed), true);
+        let found = zxids(&disk);
+        let kept = found.last().unwrap() - (last + 1);
+        assert!((0..=3).contains(&kept), "seed {seed}: {found:?}");
+        assert!(found.windows(2).all(|w| w[1] == w[0] + 1), "seed {seed}");
+        outcomes[kept as usize] += 1;
+    }
+    assert!(outcomes.iter().all(|&n| n > 0), "{outcomes:?}");
+}
+
+#[test]
+fn segments_are_whole_pages_whatever_size_was_asked_for() {
+    let disk = SimStorage::new(64 << 20);
+    let config = LogConfig {
+        segment_bytes: SEGMENT + 1000,
+    };
+    let scan = Scan::new(&disk).unwrap();
+    drop(scan.open(config, identities(1), Zxid::ZERO).unwrap());
+    let file = disk.open(&segments(&disk)[0]).unwrap();
+    assert_eq!(file.len().unwrap(), SEGMENT + 4096);
+}
+
+#[test]
+fn two_spares_are_kept_ahead_and_survive_a_restart() {
+    let spares = |disk: &SimStorage| {
+        let names = disk.list().unwrap();
+        names.iter().filter(|n| n.starts_with("spare.")).count()
+    };
+    let (disk, mut log) = fresh();
+    for made in 0..2 {
+        assert_eq!(spares(&disk), made);
+        let order = log.poll_spare().unwrap();
+        assert!(log.poll_spare().is_none(), "one is made at a time");
+        log.spare_made(order.fulfil(&disk)).unwrap();
+    }
+    assert!(log.poll_spare().is_none(), "two are enough");
+    drop(log);
+    let (mut log, _) = open(&disk, 50).unwrap();
+    assert_eq!(spares(&disk), 1, "the other one is the fresh segment");
+    assert!(log.poll_spare().is_some());
+    assert!(log.poll_spare().is_none());
+}
+
 #[test]
 fn case_e_a_bad_record_below_d_is_corruption() {
     let (disk, ends) = sealed(4);
@@ -282,8 +374,21 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert!(log.poll_spare().is_none(), "not before the retry is due");
     log.tick(Tick(1000)).unwrap();
     let order = log.poll_spare().unwrap();
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Full, "not yet");
     log.spare_made(order.fulfil(&disk)).unwrap();
     assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    // A second spare that finds no room does not matter while one is ready.
+    disk.set_capacity(disk.used());
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(!log.is_full());
+    let whole = SEGMENT as usize - 8192;
+    assert_eq!(log.room_for(Need::Growing, whole), Room::Yes);
+    log.append(Zxid(1), &vec![1; whole]).unwrap();
+    log.append(Zxid(2), &vec![1; 10_000]).unwrap();
+    assert!(log.is_full());
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
+    assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
 }
 
 #[test]

@@ -3,6 +3,13 @@
 //! Records are gathered in a buffer; when a sync begins the buffer is written with one call, and
 //! while that sync is in flight the next batch gathers. There is no timer on this path.
 //!
+//! **Whole pages.** Zeroes behind a batch reach to the end of its last 4 KiB page; the next batch
+//! begins right behind the last record and overwrites them. So a page is entered with a write that
+//! covers all of it, and the kernel need not read it from the device first, inside the write, when
+//! it is not in the page cache any more. Positions do not change. Nothing that is durable is written
+//! again: what the zeroes replace are zeroes, or records of another identity, and a torn page of
+//! them reads like a torn batch.
+//!
 //! **Roll.** A record that does not fit any more (room for three seals is kept: one for the batch
 //! before, one for the last, one that closes) ends the segment:
 //! what is gathered and a seal are written to it, the spare gets its header, is synced, gets its
@@ -13,18 +20,21 @@
 //! been covered by a later record for [`SEAL_DELAY_MS`], on roll, and on close. The sync of a seal
 //! exposes nothing new, so a seal never arms another.
 //!
-//! **Spares and the full disk.** One segment is kept ready ahead.
+//! **Spares and the full disk.** Up to [`SPARES_AHEAD`] segments are kept ready ahead, made one
+//! after the other.
 //!
-//! | Spare | growing write | reserve (sessions, deletes, errors) |
-//! |---|---|---|
-//! | ready, or being made, and the record fits the segment | yes | yes |
-//! | ready, does not fit | yes, after a roll | yes, after a roll |
-//! | being made, does not fit | wait | wait |
-//! | can't be made, fits | **full** | yes: what is left of the segment is the reserve |
-//! | can't be made, does not fit | full | full |
+//! | Spares | Record | growing write | reserve (sessions, deletes, errors) |
+//! |---|---|---|---|
+//! | one ready or more | fits the segment | yes | yes |
+//! | one ready or more | does not fit | yes, after a roll | yes, after a roll |
+//! | none ready, one being made | fits | yes | yes |
+//! | none ready, one being made | does not fit | wait | wait |
+//! | none ready, the last try met a full disk | fits | **full** | yes: what is left of the segment is the reserve |
+//! | none ready, the last try met a full disk | does not fit | full | full |
 //!
-//! The next spare is ordered at a roll, so the reserve is nearly a whole segment; making it is
-//! tried again every [`RETRY_MS`], and service resumes by itself.
+//! Spares are ordered at a roll, so the reserve is nearly a whole segment. A try that met a full
+//! disk is made again after [`RETRY_MS`], and the disk counts as full until a spare was made: growing
+//! writes do not use up the reserve between two tries. Service resumes by itself.
 
 use super::durable::{Durable, LogEnd};
 use super::record::{Identity, Kind, Record, size};
@@ -39,18 +49,31 @@ use std::io;
 pub const RETRY_MS: u64 = 1000;
 /// Retired segments that wait to be used again; more are removed.
 const RECYCLE_MAX: usize = 2;
+/// Spares that are kept ready.
+const SPARES_AHEAD: usize = 2;
+/// Of the page cache, bytes.
+const PAGE: u64 = 4096;
 const SEAL: u64 = size(0) as u64;
 /// What an archive may add to the entry that `room_for` is told of, bytes.
 const ARCHIVE_SLACK: usize = 160;
 
 /// Gives 128 random bits for each new segment.
-pub type Identities = Box<dyn FnMut() -> u128>;
+pub type Identities = Box<dyn FnMut() -> u128 + Send>;
 
 /// What the operator may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct LogConfig {
-    /// Preallocated size of a segment; at least twice the largest record.
+    /// Preallocated size of a segment, rounded up to whole pages of 4 KiB; at least twice the
+    /// largest record.
     pub segment_bytes: u64,
+}
+
+impl LogConfig {
+    pub(super) fn in_whole_pages(self) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.segment_bytes.next_multiple_of(PAGE),
+        }
+    }
 }
 
 /// How a record counts when the disk is full.
@@ -76,7 +99,9 @@ pub enum Room {
 /// Files to sync, in order; one ticket is out at a time.
 #[derive(Debug)]
 pub struct SyncTicket<F> {
-    files: Vec<F>,
+    /// Closed segments; nearly always none, and then nothing is allocated.
+    closed: Vec<F>,
+    current: F,
     end: LogEnd,
     /// Writing what was gathered failed already.
     failed: Option<io::Error>,
@@ -91,8 +116,8 @@ pub struct SyncOutcome {
 
 impl<F: File> SyncTicket<F> {
     /// What to sync, in this order, all of them.
-    pub fn files(&self) -> &[F] {
-        &self.files
+    pub fn files(&self) -> impl Iterator<Item = &F> {
+        self.closed.iter().chain([&self.current])
     }
 
     /// The syncs have ended. Whoever calls this vouches that a success means fdatasync of every
@@ -106,7 +131,7 @@ impl<F: File> SyncTicket<F> {
 
     /// Makes the syncs here and now, blocking.
     pub fn run(self) -> SyncOutcome {
-        let result = self.files.iter().try_for_each(File::sync);
+        let result = self.files().try_for_each(File::sync);
         self.done(result)
     }
 }
@@ -128,6 +153,11 @@ pub struct SpareResult<S: Storage> {
 }
 
 impl SpareJob {
+    /// Whether a retired segment is used again.
+    pub fn recycles(&self) -> bool {
+        self.recycle.is_some()
+    }
+
     /// Makes the file durable under its name. Slow: zeroes a whole segment.
     pub fn fulfil<S: Storage>(self, storage: &S) -> SpareResult<S> {
         let make = || {
@@ -150,18 +180,20 @@ impl SpareJob {
     }
 }
 
+/// A file that can become a segment.
 #[derive(Debug)]
-enum Spare<F> {
-    Ready {
-        name: String,
-        file: F,
-    },
-    Wanted,
-    Making,
-    /// No room; ask again at the tick.
-    Failed {
-        retry_at: Option<Tick>,
-    },
+pub(super) struct Spare<F> {
+    pub(super) name: String,
+    pub(super) file: F,
+}
+
+/// Whether a spare is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Making {
+    No,
+    UnderWay,
+    /// The last try met a full disk; it is made again at this tick, `None`: the next tick says when.
+    Later(Option<Tick>),
 }
 
 /// A segment that is not written any more.
@@ -189,7 +221,7 @@ pub struct LogCounters {
     pub rolls: u64,
 }
 
-/// See the module.
+/// The end of a log at which records are appended.
 pub struct Log<S: Storage> {
     storage: S,
     config: LogConfig,
@@ -215,7 +247,11 @@ pub struct Log<S: Storage> {
     /// `durable_to` of the last record appended.
     recorded: Position,
     exposed_since: Option<Tick>,
-    spare: Spare<S::File>,
+    /// Oldest first.
+    ready: VecDeque<Spare<S::File>>,
+    making: Making,
+    /// The last try to make a spare met a full disk.
+    disk_full: bool,
     next_spare: u64,
     counters: LogCounters,
     poisoned: bool,
@@ -249,21 +285,21 @@ impl<S: Storage> Log<S> {
             .filter_map(|n| segment::parse_spare(n))
             .max()
             .map_or(0, |n| n + 1);
-        let mut fresh = None;
+        let mut ready = VecDeque::new();
         for name in spares {
             let file = storage.open(&name)?;
-            if fresh.is_none() && file.len()? == config.segment_bytes {
-                fresh = Some((name, file));
+            if ready.len() <= SPARES_AHEAD && file.len()? == config.segment_bytes {
+                ready.push_back(Spare { name, file });
             } else {
                 storage.remove(&name)?;
             }
         }
-        let (name, file) = match fresh {
-            Some(fresh) => fresh,
+        let Spare { name, file } = match ready.pop_front() {
+            Some(spare) => spare,
             None => {
                 let name = segment::spare_name(next_spare);
                 let file = storage.create(&name, config.segment_bytes)?;
-                (name, file)
+                Spare { name, file }
             }
         };
         let header = SegmentHeader {
@@ -289,7 +325,9 @@ impl<S: Storage> Log<S> {
             exposed: end.position,
             recorded: Position(0),
             exposed_since: None,
-            spare: Spare::Wanted,
+            ready,
+            making: Making::No,
+            disk_full: false,
             next_spare: next_spare + 1,
             counters: LogCounters::default(),
             poisoned: false,
@@ -306,17 +344,14 @@ impl<S: Storage> Log<S> {
 
     /// Whether a record with `payload` bytes of entry can be appended.
     pub fn room_for(&self, need: Need, payload: usize) -> Room {
-        let failed = matches!(self.spare, Spare::Failed { .. });
-        if failed && need == Need::Growing {
-            return Room::Full;
-        }
-        if self.fits(payload + ARCHIVE_SLACK) {
+        if !self.ready.is_empty() {
             return Room::Yes;
         }
-        match self.spare {
-            Spare::Ready { .. } => Room::Yes,
-            Spare::Wanted | Spare::Making => Room::Wait,
-            Spare::Failed { .. } => Room::Full,
+        match (self.fits(payload + ARCHIVE_SLACK), self.disk_full) {
+            (true, false) => Room::Yes,
+            (true, true) if need == Need::Reserve => Room::Yes,
+            (false, false) => Room::Wait,
+            (_, true) => Room::Full,
         }
     }
 
@@ -348,10 +383,9 @@ impl<S: Storage> Log<S> {
         }
         self.in_flight = true;
         let failed = self.write_gathered().err();
-        let mut files = std::mem::take(&mut self.unsynced);
-        files.push(self.file.clone());
         Some(SyncTicket {
-            files,
+            closed: std::mem::take(&mut self.unsynced),
+            current: self.file.clone(),
             end: self.end,
             failed,
         })
@@ -385,10 +419,10 @@ impl<S: Storage> Log<S> {
     /// None today; the signature leaves room for a roll.
     pub fn tick(&mut self, now: Tick) -> io::Result<()> {
         self.check_alive()?;
-        if let Spare::Failed { retry_at } = &mut self.spare {
+        if let Making::Later(retry_at) = &mut self.making {
             let at = *retry_at.get_or_insert(now.after(RETRY_MS));
             if now >= at {
-                self.spare = Spare::Wanted;
+                self.making = Making::No;
             }
         }
         if self.exposed <= self.recorded {
@@ -402,17 +436,26 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// An order for the next spare, if one is due.
+    /// An order for the next spare, if one is due: a retired segment is used again if there is one.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
-        if !matches!(self.spare, Spare::Wanted) {
+        let order = self.poll_new_spare()?;
+        Some(SpareJob {
+            recycle: self.recycle(),
+            ..order
+        })
+    }
+
+    /// As [`Log::poll_spare`], for a time at which somebody reads the log: retired segments stay.
+    pub fn poll_new_spare(&mut self) -> Option<SpareJob> {
+        if self.making != Making::No || self.ready.len() >= SPARES_AHEAD {
             return None;
         }
-        self.spare = Spare::Making;
+        self.making = Making::UnderWay;
         self.next_spare += 1;
         Some(SpareJob {
             name: segment::spare_name(self.next_spare - 1),
             bytes: self.config.segment_bytes,
-            recycle: self.recycle(),
+            recycle: None,
         })
     }
 
@@ -423,13 +466,14 @@ impl<S: Storage> Log<S> {
     pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
         match result.file {
             Ok(file) => {
-                self.spare = Spare::Ready {
-                    name: result.name,
-                    file,
-                }
+                let name = result.name;
+                self.ready.push_back(Spare { name, file });
+                self.making = Making::No;
+                self.disk_full = false;
             }
             Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                self.spare = Spare::Failed { retry_at: None };
+                self.making = Making::Later(None);
+                self.disk_full = true;
             }
             Err(e) => {
                 self.poisoned = true;
@@ -439,9 +483,9 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Whether the disk has no room for another segment.
+    /// Whether growing writes are refused: no spare is ready, and the disk has no room for one.
     pub fn is_full(&self) -> bool {
-        matches!(self.spare, Spare::Failed { .. })
+        self.disk_full && self.ready.is_empty()
     }
 
     /// Closed segments whose transactions are all at or below `zxid` are not needed any more: a few
@@ -550,8 +594,11 @@ impl<S: Storage> Log<S> {
 
     fn write_gathered(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
-            self.file
-                .write_at(self.header.offset(self.written), &self.buffer)?;
+            let from = self.header.offset(self.written);
+            let end = from + self.buffer.len() as u64;
+            let padded = end.next_multiple_of(PAGE).min(self.header.bytes);
+            self.buffer.resize((padded - from) as usize, 0);
+            self.file.write_at(from, &self.buffer)?;
             self.buffer.clear();
         }
         self.written = self.end.position;
@@ -569,7 +616,7 @@ impl<S: Storage> Log<S> {
     fn roll(&mut self) -> io::Result<()> {
         self.append_seal();
         self.write_gathered()?;
-        let Spare::Ready { name, file } = std::mem::replace(&mut self.spare, Spare::Wanted) else {
+        let Some(Spare { name, file }) = self.ready.pop_front() else {
             panic!("append without asking for room");
         };
         let Log {

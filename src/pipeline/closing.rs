@@ -1,16 +1,20 @@
 //! How sessions end: closeSession asked for by a client, expiry, and what precedes a closeSession
 //! whose list of ephemerals would be too long.
 //!
-//! The list of a closeSession must stay below `jute.maxbuffer` (peer.md I-22). If it might not,
-//! the session is marked closing at once, so that it can't grow any more; when everything that
-//! was prepared before is applied, the list is known, and as long as it is too long, bounded
-//! multis delete ephemerals from its front, one at a time. They belong to the server: session 0,
-//! xid 0, no origin, the rights of a super user (closeSession does not ask the ACLs either), and
-//! draw on the reserve. A multi fails if somebody else deletes one of its nodes in the same
-//! moment; that delete was ordered before, so the next list does not hold the node any more.
-//! After a crash in between, the session lives on, with fewer ephemerals, until it is closed or
-//! expires again: its client had asked for the end, or was not heard of.
+//! The list of a closeSession must stay below `jute.maxbuffer` (who replays the log reads no longer ones), and applying it is
+//! one step of every core, so it has a bound in paths too. If the list might pass one of them, the
+//! session is marked closing at once, so that it can't grow any more; when everything that was
+//! prepared before is applied, the tree knows the list, and as long as what is left of it is too
+//! long, bounded multis delete ephemerals from its front. They belong to the server: session 0, xid
+//! 0, no origin, the rights of a super user (closeSession does not ask the ACLs either), and draw on
+//! the reserve. Several are in flight at once, [`DELETES_IN_FLIGHT_MAX`] of all sessions together,
+//! and sessions take turns. What somebody else has deleted meanwhile, or deleted and created anew, is
+//! left out, whether that is applied or only ordered. After a crash in between, the session lives on,
+//! with fewer ephemerals, until it is closed or expires again: its client had asked for the end, or
+//! was not heard of.
 
+use super::size::ListSize;
+use super::slow_close::SlowClose;
 use super::*;
 
 /// Sessions that expire in one tick at most: a step on a data core stays short.
@@ -19,34 +23,46 @@ const EXPIRIES_PER_TICK: usize = 64;
 const DELETES_PER_TXN: usize = 256;
 /// Bytes of their paths, so that the transaction fits a record.
 const DELETE_BYTES_PER_TXN: usize = 256 << 10;
+/// Transactions with such deletes that are not applied, all sessions together: with one sync they
+/// are about as much work as one long closeSession.
+pub(super) const DELETES_IN_FLIGHT_MAX: usize = 4;
+/// Steps of slow closes that one event makes at most.
+const STEPS_PER_EVENT: usize = 4;
 
-/// A closeSession that waits for its list to become short enough.
-#[derive(Debug)]
-pub(super) struct SlowClose {
-    pub(super) session: SessionId,
-    xid: Xid,
-    origin: Option<Origin>,
-    stamps: Stamps,
-    /// Only when this is applied does the tree know the session's ephemerals.
-    after: Zxid,
-    /// What came for the session meanwhile; it follows the closeSession.
-    pub(super) behind: VecDeque<ShardRequest>,
+/// What became of a look at a slow close.
+enum CloseStep {
+    /// Something was ordered, or it waits for an apply: the others' turn.
+    Taken,
+    /// It waits for room in the log, or for deletes in flight: it goes on as the first.
+    NoRoom,
+    /// Its closeSession is ordered.
+    Closed,
+}
+
+/// A stretch of a list, for one transaction.
+#[derive(Default)]
+struct Deletes {
+    /// What is to be deleted.
+    paths: Vec<WriteRequest>,
+    /// The whole stretch, what others have deleted included.
+    passed: ListSize,
+    /// Its last path; `None`: the list has ended.
+    last: Option<Arc<str>>,
 }
 
 impl<S: Storage> Pipeline<S> {
-    /// Expires sessions that are due, if there is room for it. While requests wait, nothing is
-    /// prepared: one of them may be the session's.
+    /// Expires sessions that are due, if there is room in the log, however many transactions are in
+    /// flight: load holds up no expiry, and a session expires once. While requests wait for a spare
+    /// segment, nothing is prepared: one of them may be the session's, a re-attach for instance.
     pub(super) fn expire(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
         for _ in 0..EXPIRIES_PER_TICK {
-            if !self.intake.is_empty() || self.ring.uncommitted() > self.config.outstanding_max {
+            if !self.intake.is_empty() {
                 break;
             }
             let Some(session) = self.owners.due(now.tick) else {
                 break;
             };
-            let bytes = self
-                .close_bytes(tree, session)
-                .min(self.config.close_bytes_max);
+            let bytes = self.close_bytes(tree, session);
             if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
             }
@@ -56,13 +72,23 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    /// Upper bound of the entry of a closeSession prepared now, bytes.
+    /// Upper bound of the list of a closeSession prepared now.
+    fn close_list(&self, tree: &Tree, session: SessionId) -> ListSize {
+        let (paths, bytes) = tree.ephemeral_size(session);
+        ListSize::of(paths, bytes).plus(self.owners.list_in_flight(session))
+    }
+
+    /// Whether a closeSession may carry such a list.
+    fn is_short(&self, list: ListSize) -> bool {
+        list.paths <= self.config.close_paths_max
+            && size::ENTRY_FIXED + list.bytes <= self.config.close_bytes_max
+    }
+
+    /// What the log must have room for when a session closes, bytes: its closeSession, or the first
+    /// of the transactions before that.
     pub(super) fn close_bytes(&self, tree: &Tree, session: SessionId) -> usize {
-        let applied: usize = tree
-            .ephemerals(session)
-            .map(|path| size::path_bytes(path))
-            .sum();
-        size::ENTRY_FIXED + applied + self.owners.in_flight_list_bytes(session)
+        let bytes = size::ENTRY_FIXED + self.close_list(tree, session).bytes;
+        bytes.min(self.config.close_bytes_max)
     }
 
     /// Marks a session closing, and orders its closeSession, now or after deletes. There is room.
@@ -82,9 +108,11 @@ impl<S: Storage> Pipeline<S> {
             origin,
             stamps,
             after: self.ring.cursors().prepared,
+            left: None,
+            deleted_to: None,
             behind: VecDeque::new(),
         };
-        if self.close_bytes(tree, session) > self.config.close_bytes_max {
+        if !self.is_short(self.close_list(tree, session)) {
             self.slow_closes.push_back(close);
             return Ok(());
         }
@@ -110,39 +138,98 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    /// The next step of the oldest slow close, if it need not wait for an apply or for room.
+    /// The next steps of slow closes that need not wait for an apply or for room.
     pub(super) fn work_on_slow_closes(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
-        while let Some(close) = self.slow_closes.front() {
-            let session = close.session;
-            if close.after > self.ring.cursors().applied || !self.intake.is_empty() {
-                return Ok(());
-            }
-            let bytes = self.close_bytes(tree, session);
-            let fits = bytes <= self.config.close_bytes_max;
-            let request = if fits {
-                WriteRequest::CloseSession
-            } else {
-                deletes(tree, session)
+        let applied = self.ring.cursors().applied;
+        while self
+            .deletes_in_flight
+            .front()
+            .is_some_and(|&z| z <= applied)
+        {
+            self.deletes_in_flight.pop_front();
+        }
+        for _ in 0..STEPS_PER_EVENT {
+            let Some(mut close) = self.slow_closes.pop_front() else {
+                break;
             };
-            let bytes = if fits {
-                bytes
-            } else {
-                size::entry_bytes_max(&request, &[])
-            };
-            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
-                return Ok(());
-            }
-            if fits {
-                let close = self.slow_closes.pop_front().expect("just seen");
-                self.order_close(tree, &close, now)?;
-                self.intake.extend(close.behind);
-                self.drain(tree, now)?;
-            } else {
-                let after = self.order_deletes(tree, &request, now)?;
-                self.slow_closes.front_mut().expect("just seen").after = after;
+            match self.step(tree, &mut close, now)? {
+                CloseStep::Taken => self.slow_closes.push_back(close),
+                CloseStep::NoRoom => {
+                    self.slow_closes.push_front(close);
+                    break;
+                }
+                CloseStep::Closed => {
+                    self.intake.extend(close.behind);
+                    self.drain(tree, now)?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn step(&mut self, tree: &Tree, close: &mut SlowClose, now: Now) -> Result<CloseStep, Fatal> {
+        if !self.intake.is_empty() {
+            return Ok(CloseStep::NoRoom);
+        }
+        if close.after > self.ring.cursors().applied {
+            return Ok(CloseStep::Taken);
+        }
+        let left = *close.left.get_or_insert_with(|| {
+            let (paths, bytes) = tree.ephemeral_size(close.session);
+            ListSize::of(paths, bytes)
+        });
+        if self.is_short(left) {
+            let bytes = size::ENTRY_FIXED + left.bytes;
+            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
+                return Ok(CloseStep::NoRoom);
+            }
+            self.order_close(tree, close, now)?;
+            return Ok(CloseStep::Closed);
+        }
+        let Deletes {
+            paths,
+            passed,
+            last,
+        } = self.deletes(tree, close);
+        if !paths.is_empty() {
+            let request = WriteRequest::Multi(paths);
+            let bytes = size::entry_bytes_max(&request, &[]);
+            if self.deletes_in_flight.len() >= DELETES_IN_FLIGHT_MAX
+                || self.log.room_for(Need::Reserve, bytes) != Room::Yes
+            {
+                return Ok(CloseStep::NoRoom);
+            }
+            let zxid = self.order_deletes(tree, &request, now)?;
+            self.deletes_in_flight.push_back(zxid);
+        }
+        // Nothing passed: the list has ended, whatever was counted for what others have deleted.
+        close.left = Some(match last {
+            Some(_) => left.minus(passed).unwrap_or_default(),
+            None => ListSize::default(),
+        });
+        close.deleted_to = last.or(close.deleted_to.take());
+        Ok(CloseStep::Taken)
+    }
+
+    /// The next ephemerals to delete, from where the last deletes ended.
+    fn deletes(&self, tree: &Tree, close: &SlowClose) -> Deletes {
+        let mut next = Deletes::default();
+        for path in tree.ephemerals_after(close.session, close.deleted_to.as_deref()) {
+            let passed = next.passed.plus(ListSize::of(1, path.len()));
+            // The first one always: its record fits, as its create's did.
+            let fits = passed.paths <= DELETES_PER_TXN && passed.bytes <= DELETE_BYTES_PER_TXN;
+            if !fits && next.last.is_some() {
+                break;
+            }
+            (next.passed, next.last) = (passed, Some(path.clone()));
+            if self.overlay.is_still_owned(path, close.session) {
+                next.paths.push(WriteRequest::Delete {
+                    path: path.clone(),
+                    version: -1,
+                });
+            }
+        }
+        next
     }
 
     fn order_deletes(
@@ -168,25 +255,4 @@ impl<S: Storage> Pipeline<S> {
         };
         self.order(tree, asked, now)
     }
-}
-
-fn deletes(tree: &Tree, session: SessionId) -> WriteRequest {
-    let mut bytes = 0;
-    let paths = tree
-        .ephemerals(session)
-        .take(DELETES_PER_TXN)
-        .take_while(|path| {
-            // The first one always: its record fits, as its create's did.
-            let first = bytes == 0;
-            bytes += size::path_bytes(path);
-            first || bytes <= DELETE_BYTES_PER_TXN
-        });
-    WriteRequest::Multi(
-        paths
-            .map(|path| WriteRequest::Delete {
-                path: Arc::from(&**path),
-                version: -1,
-            })
-            .collect(),
-    )
 }

@@ -1,6 +1,6 @@
-//! What stops the whole process (design.md §4, §2 "Digest?").
+//! What stops the whole process.
 
-use crate::types::Zxid;
+use crate::tree::DigestMismatch;
 use std::io;
 
 /// The process ends at once; nothing may be sent any more. What is in the log decides at the next
@@ -17,16 +17,6 @@ pub enum Fatal {
     #[error("a serving shard can't go on: {0}; start again, and report this if it comes back")]
     Shard(String),
     /// Applying made another tree than preparing had promised.
-    #[error(
-        "the tree's digest after zxid {zxid} is {found:#x}, the transaction says {expected:#x}: \
-         memory or program fault; keep the data directory and report this"
-    )]
-    DigestMismatch {
-        /// The transaction.
-        zxid: Zxid,
-        /// Computed when it was prepared.
-        expected: u64,
-        /// Computed when it was applied.
-        found: u64,
-    },
+    #[error("{0}: memory or program fault; keep the data directory and report this")]
+    DigestMismatch(#[from] DigestMismatch),
 }

@@ -1,4 +1,4 @@
-//! Session ids that never repeat (client.md §5.1, design.md §2).
+//! Session ids that never repeat (docs/protocol.md §5.1).
 
 use crate::types::{SessionId, WallMs};
 

@@ -24,12 +24,14 @@
 //! client reads everything that its old connection wrote, a Detach is behind the Attached that it
 //! takes back, and nobody is told "dead" before the closeSession is durable.
 
+mod arrivals;
 mod closing;
 mod fatal;
 mod ids;
 mod owners;
 mod ring;
 mod size;
+mod slow_close;
 
 #[cfg(test)]
 mod tests;
@@ -37,18 +39,18 @@ mod tests;
 pub use fatal::Fatal;
 pub use ring::Cursors;
 
-use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER, OUTSTANDING_MAX};
+use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
 use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
-use crate::txn::{AuthId, Entry, Txn, TxnDigest, TxnHeader, WriteRequest, record};
+use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest, record};
 use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, Xid, Zxid};
-use closing::SlowClose;
 use ids::SessionIds;
 use owners::{Owners, Said, Standing};
 use ring::{Ring, Slot};
+use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -57,20 +59,24 @@ use std::sync::Arc;
 /// come and go while the disk hangs could bring handshakes without end.
 const PENDING_MAX: usize = 65_536;
 
+/// Paths in the list of one closeSession.
+const CLOSE_PATHS_MAX: usize = 1000;
+
 /// What the operator may choose.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
     /// tickTime, ms: the width of an expiry bucket, and how long a re-attach waits for the old
     /// shard.
     pub tick_time_ms: u64,
-    /// `globalOutstandingLimit`: the server's own transactions (expiry) begin only while fewer are
-    /// in flight.
-    pub outstanding_max: usize,
     /// A closeSession whose list would make its entry longer than this is preceded by deletes
     /// (`jute.maxbuffer`).
     pub close_bytes_max: usize,
+    /// So is one whose list would have more paths than this: applying it is one step of every core.
+    pub close_paths_max: usize,
     /// Largest serialised entry; the log's segments hold two of them at least.
     pub entry_bytes_max: usize,
+    /// Serving shards; 1 in the inline placement.
+    pub shards: u16,
     /// For `prepare`.
     pub rules: Rules,
 }
@@ -80,9 +86,10 @@ impl PipelineConfig {
     pub fn new(rules: Rules) -> PipelineConfig {
         PipelineConfig {
             tick_time_ms: 2000,
-            outstanding_max: OUTSTANDING_MAX,
             close_bytes_max: JUTE_MAXBUFFER,
+            close_paths_max: CLOSE_PATHS_MAX,
             entry_bytes_max: ENTRY_MAX,
+            shards: 1,
             rules,
         }
     }
@@ -116,7 +123,7 @@ enum Admitted {
     Wait(ShardRequest),
 }
 
-/// See the module.
+/// Orders requests: validates them, gives each its place in the log, and says what is committed.
 pub struct Pipeline<S: Storage> {
     config: PipelineConfig,
     log: Log<S>,
@@ -126,9 +133,10 @@ pub struct Pipeline<S: Storage> {
     ids: SessionIds,
     /// Requests that wait for room, oldest first. Bounded by what the shards may have under way.
     intake: VecDeque<ShardRequest>,
-    /// closeSessions that wait until their list is short enough, oldest first; one is worked on
-    /// at a time.
+    /// closeSessions that wait until their list is short enough; they are worked on in turn.
     slow_closes: VecDeque<SlowClose>,
+    /// Transactions that delete ephemerals ahead of a closeSession and are not applied.
+    deletes_in_flight: VecDeque<Zxid>,
     /// In order of `after`.
     held: VecDeque<Held>,
     /// Committed, or said, and not fetched yet.
@@ -176,7 +184,7 @@ impl<S: Storage> Pipeline<S> {
             tree.last_zxid(),
             "recovery has applied the whole log"
         );
-        let mut owners = Owners::new(config.tick_time_ms);
+        let mut owners = Owners::new(config.tick_time_ms, config.shards);
         for (session, timeout_ms) in tree.sessions() {
             owners.restore(session, timeout_ms, now.tick);
         }
@@ -187,6 +195,7 @@ impl<S: Storage> Pipeline<S> {
             ids: SessionIds::new(),
             intake: VecDeque::new(),
             slow_closes: VecDeque::new(),
+            deletes_in_flight: VecDeque::new(),
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
@@ -199,9 +208,23 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Clients can connect from now on: every session's timeout begins here, however long the start
-    /// has taken (client.md §5.2).
+    /// has taken (docs/protocol.md §5.2).
     pub fn begin_serving(&mut self, now: Now) {
+        self.see_clock(now);
         self.owners.hear_all(now.tick);
+    }
+
+    /// Every connection that waited in a listening socket at `until` has been handed to a shard; it
+    /// is `now`, a clock reading taken after the last hand-over. A session that nobody serves
+    /// expires only when its deadline is at or below such an `until`, and every shard has raised
+    /// its watermark after `now`. Whoever accepts calls this at every tick.
+    pub fn accepted_until(&mut self, until: Tick, now: Tick) {
+        self.owners.accepted(until, now);
+    }
+
+    fn see_clock(&mut self, now: Now) {
+        self.clock = now.tick;
+        self.owners.see_clock(now.tick);
     }
 
     /// Takes what a shard sends.
@@ -209,16 +232,17 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn request(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         match up {
             ShardRequest::Touched {
                 shard,
                 watermark,
+                made,
                 sessions,
             } => {
                 // The clocks of two cores are read at different moments.
-                let watermark = watermark.min(now.tick);
-                self.owners.touched(shard, watermark, &sessions);
+                let (watermark, made) = (watermark.min(now.tick), made.min(now.tick));
+                self.owners.touched(shard, watermark, made, &sessions);
                 Ok(())
             }
             // Never behind waiting requests: those of the attachment that ended came before its
@@ -242,12 +266,7 @@ impl<S: Storage> Pipeline<S> {
                 self.say(vec![(origin.shard, Notice::Close(origin.conn))]);
                 Ok(())
             }
-            mut up => {
-                if let ShardRequest::Write { stamps, .. }
-                | ShardRequest::NewSession { stamps, .. } = &mut up
-                {
-                    stamps.queued = now.micros;
-                }
+            up => {
                 self.outstanding += 1;
                 self.intake.push_back(up);
                 self.drain(tree, now)
@@ -260,7 +279,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn tick(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         self.log.tick(now.tick)?;
         let mut said = Vec::new();
         self.owners.give_up(now.tick, &mut said);
@@ -276,7 +295,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
-        self.clock = now.tick;
+        self.see_clock(now);
         let durable = self.log.synced(outcome)?;
         while let Some(slot) = self.ring.commit(&durable, now.micros) {
             let zxid = slot.zxid();
@@ -313,11 +332,11 @@ impl<S: Storage> Pipeline<S> {
     pub fn applied(&mut self, tree: &Tree, txn: &Committed, now: Now) -> Result<(), Fatal> {
         let slot = self.ring.applied(txn.entry.header.zxid);
         let header = slot.entry.header;
-        check_digest(tree, &slot.entry)?;
+        tree.verify(&slot.entry)?;
         self.overlay.forget(header.zxid);
-        let list = size::list_bytes(&slot.entry.txn);
-        if list > 0 {
-            self.owners.list_in_flight(header.session, 0, list);
+        let list = size::list_size(&slot.entry.txn);
+        if list.paths > 0 {
+            self.owners.list_is_applied(header.session, list);
         }
         match slot.entry.txn {
             // The client begins to count when it gets the answer.
@@ -490,9 +509,7 @@ impl<S: Storage> Pipeline<S> {
             _ => None,
         };
         if is_close && failed.is_none() {
-            bytes = self
-                .close_bytes(tree, session)
-                .min(self.config.close_bytes_max);
+            bytes = self.close_bytes(tree, session);
         }
         let need = match state {
             SessionState::Live if !request.uses_reserve() => Need::Growing,
@@ -570,9 +587,9 @@ impl<S: Storage> Pipeline<S> {
         };
         let Prepared { entry, error } = self.overlay.prepare(tree, &context, asked.request);
         self.counters.errors += u64::from(error.is_some());
-        let list = size::list_bytes(&entry.txn);
-        if list > 0 {
-            self.owners.list_in_flight(asked.session, list, 0);
+        let list = size::list_size(&entry.txn);
+        if list.paths > 0 {
+            self.owners.list_grows(asked.session, list);
         }
         self.append(entry, &asked, now)
     }
@@ -598,10 +615,9 @@ impl<S: Storage> Pipeline<S> {
     fn append(&mut self, entry: Entry, asked: &Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
         let zxid = entry.header.zxid;
         let mut stamps = asked.stamps;
-        stamps.prepared = now.micros;
+        stamps.ordered = now.micros;
         let payload = record::encode(&entry);
         let end = self.log.append(zxid, &payload)?;
-        stamps.appended = now.micros;
         self.ring.push(Slot {
             end,
             entry: Arc::new(entry),
@@ -654,10 +670,8 @@ impl<S: Storage> Pipeline<S> {
             return;
         }
         let spans = [
-            (Stage::Queue, stamps.received, stamps.queued),
-            (Stage::Prepare, stamps.queued, stamps.prepared),
-            (Stage::Append, stamps.prepared, stamps.appended),
-            (Stage::Sync, stamps.appended, stamps.synced),
+            (Stage::Queue, stamps.received, stamps.ordered),
+            (Stage::Sync, stamps.ordered, stamps.synced),
             (Stage::Commit, stamps.synced, stamps.committed),
             (Stage::Apply, stamps.committed, now.micros),
         ];
@@ -672,23 +686,5 @@ fn is_outcome(notice: &Notice) -> bool {
     match notice {
         Notice::Refused(_) | Notice::Attached { .. } | Notice::Dead(_) | Notice::Close(_) => true,
         Notice::Detach { .. } => false,
-    }
-}
-
-/// What `prepare` promised must be what `apply` made. The transaction carries the digest after
-/// it, over everything prepared before it, so it holds exactly when nothing later is applied.
-pub(crate) fn check_digest(tree: &Tree, entry: &Entry) -> Result<(), Fatal> {
-    match entry.digest {
-        Some(TxnDigest {
-            version,
-            tree: expected,
-        }) if version == TxnDigest::VERSION && expected != tree.digest() => {
-            Err(Fatal::DigestMismatch {
-                zxid: entry.header.zxid,
-                expected,
-                found: tree.digest(),
-            })
-        }
-        _ => Ok(()),
     }
 }

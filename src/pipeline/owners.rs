@@ -1,5 +1,5 @@
 //! The owner table: which shard serves a session, under which attachment, and until when it
-//! lives without being heard of (design.md §2, client.md §5.2–5.4).
+//! lives without being heard of (docs/protocol.md §5.2–5.4).
 //!
 //! A session's attachment, and what moves it:
 //!
@@ -15,9 +15,11 @@
 //! The generation goes up when an attachment is taken away, so from that moment on nothing that
 //! the old connection sent is accepted, whether its shard answers or not.
 
+use super::arrivals::Arrivals;
+use super::size::ListSize;
 use crate::messages::{Notice, Origin};
 use crate::types::{DetHashMap, Generation, SessionId, ShardId, Tick, Zxid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A notice and the shard that it is for.
 pub(super) type Said = (ShardId, Notice);
@@ -67,11 +69,11 @@ struct Owner {
     closing: bool,
     /// The createSession's zxid: before it is committed nobody else may know the session.
     opened: Zxid,
-    /// Upper bound of what the closeSession's list needs for creates in flight, bytes.
-    in_flight_list_bytes: usize,
+    /// Upper bound of what creates in flight add to the closeSession's list.
+    list_in_flight: ListSize,
 }
 
-/// Whose watermark decides over a session's expiry; `None`: nobody serves it.
+/// Whose watermark decides over a session's expiry; `None`: nobody serves it, and all decide.
 type Holder = Option<ShardId>;
 
 impl Owner {
@@ -90,27 +92,28 @@ pub(super) struct Owners {
     table: DetHashMap<SessionId, Owner>,
     /// Sessions that are not closing, by what decides over their expiry.
     deadlines: BTreeSet<(Holder, Tick, SessionId)>,
-    /// Everything that a shard received up to here is reported.
-    watermarks: BTreeMap<ShardId, Tick>,
+    /// How far what arrived is known.
+    arrivals: Arrivals,
     /// When a waiter's patience ends.
     give_ups: BTreeSet<(Tick, SessionId)>,
     tick_time_ms: u64,
 }
 
 impl Owners {
-    /// An empty table. `tick_time_ms` is the width of an expiry bucket and a waiter's patience.
-    pub(super) fn new(tick_time_ms: u64) -> Owners {
+    /// An empty table. `tick_time_ms` is the width of an expiry bucket and a waiter's patience;
+    /// `shards` is how many report.
+    pub(super) fn new(tick_time_ms: u64, shards: u16) -> Owners {
         assert!(tick_time_ms > 0, "tickTime is positive");
         Owners {
             table: DetHashMap::default(),
             deadlines: BTreeSet::new(),
-            watermarks: BTreeMap::new(),
+            arrivals: Arrivals::new(shards, tick_time_ms),
             give_ups: BTreeSet::new(),
             tick_time_ms,
         }
     }
 
-    /// A session found at start-up: it gets its full timeout (client.md §5.2).
+    /// A session found at start-up: it gets its full timeout (docs/protocol.md §5.2).
     pub(super) fn restore(&mut self, session: SessionId, timeout_ms: i32, now: Tick) {
         self.insert(
             session,
@@ -155,7 +158,7 @@ impl Owners {
             deadline: self.deadline(now, timeout_ms),
             closing: false,
             opened,
-            in_flight_list_bytes: 0,
+            list_in_flight: ListSize::default(),
         };
         self.deadlines
             .insert((owner.holder(), owner.deadline, session));
@@ -265,14 +268,12 @@ impl Owners {
             return;
         }
         if let Some(waiter) = waiter {
-            self.give_ups.remove(&(waiter.give_up, session));
             if owner.closing {
-                // The closeSession that is on its way answers for the session.
-                owner.attachment = Attachment::Nobody;
-                say.push((waiter.origin.shard, Notice::Dead(waiter.origin)));
-            } else {
-                self.attach(waiter, session, now, say);
+                // The closeSession is not prepared yet: when it is, `dead` answers the waiter.
+                return;
             }
+            self.give_ups.remove(&(waiter.give_up, session));
+            self.attach(waiter, session, now, say);
         } else {
             // What the shard heard and has not reported any more counts as heard now.
             self.change(session, |owner| owner.attachment = Attachment::Nobody);
@@ -336,14 +337,31 @@ impl Owners {
         }
     }
 
-    /// A batch of touches. They came at `watermark` at the latest, so a deadline counted from
-    /// there is never early.
-    pub(super) fn touched(&mut self, shard: ShardId, watermark: Tick, sessions: &[SessionId]) {
+    /// A batch of touches; everything that lay in the shard's sockets at `watermark` is among them,
+    /// and what came until the report was `made`. A deadline counted from then is never early;
+    /// after a pause the watermark may lie far back.
+    pub(super) fn touched(
+        &mut self,
+        shard: ShardId,
+        watermark: Tick,
+        made: Tick,
+        sessions: &[SessionId],
+    ) {
         for &session in sessions {
-            self.heard(session, watermark);
+            self.heard(session, made);
         }
-        let known = self.watermarks.entry(shard).or_default();
-        *known = watermark.max(*known);
+        self.arrivals.reported(shard, watermark);
+    }
+
+    /// Every connection that waited to be accepted at `until` has been handed to a shard; it is
+    /// `now`.
+    pub(super) fn accepted(&mut self, until: Tick, now: Tick) {
+        self.arrivals.accepted(until, now);
+    }
+
+    /// Something happens at `now`.
+    pub(super) fn see_clock(&mut self, now: Tick) {
+        self.arrivals.see_clock(now);
     }
 
     /// As if every session had just been heard of.
@@ -376,15 +394,17 @@ impl Owners {
         result
     }
 
-    /// A session that has to expire. A session is due when the clock *and* what its shard has
-    /// reported have passed its deadline: until then a touch may be on its way. The shard that
-    /// has never reported has watermark 0.
-    pub(super) fn due(&self, now: Tick) -> Option<SessionId> {
-        let nobody = std::iter::once((None, now));
-        let shards = self.watermarks.iter().map(|(&s, &w)| (Some(s), w.min(now)));
+    /// A session that has to expire: the clock has passed its deadline, and so has what is known
+    /// of the bytes that arrived, until where a touch may be on its way (`arrivals` says where).
+    pub(super) fn due(&mut self, now: Tick) -> Option<SessionId> {
+        if self.arrivals.is_resuming(now) {
+            return None;
+        }
+        let nobody = std::iter::once((None, self.arrivals.everywhere()));
+        let shards = self.arrivals.at_shards().map(|(s, w)| (Some(s), w));
         nobody.chain(shards).find_map(|(holder, passed)| {
             let from = (holder, Tick(0), SessionId(i64::MIN));
-            let to = (holder, passed, SessionId(i64::MAX));
+            let to = (holder, passed.min(now), SessionId(i64::MAX));
             self.deadlines
                 .range(from..=to)
                 .next()
@@ -418,19 +438,25 @@ impl Owners {
         }
     }
 
-    /// Adds to, or takes from, what a closeSession's list may need beyond the applied ephemerals.
-    pub(super) fn list_in_flight(&mut self, session: SessionId, add: usize, take: usize) {
+    /// A transaction that is prepared adds ephemerals to the closeSession's list.
+    pub(super) fn list_grows(&mut self, session: SessionId, by: ListSize) {
         if let Some(owner) = self.table.get_mut(&session) {
-            let bytes = owner.in_flight_list_bytes + add;
-            owner.in_flight_list_bytes = bytes.checked_sub(take).expect("taken once");
+            owner.list_in_flight = owner.list_in_flight.plus(by);
         }
     }
 
-    /// See [`Owners::list_in_flight`], bytes.
-    pub(super) fn in_flight_list_bytes(&self, session: SessionId) -> usize {
-        self.table
-            .get(&session)
-            .map_or(0, |owner| owner.in_flight_list_bytes)
+    /// That transaction is applied: the tree knows its ephemerals.
+    pub(super) fn list_is_applied(&mut self, session: SessionId, of: ListSize) {
+        if let Some(owner) = self.table.get_mut(&session) {
+            let left = owner.list_in_flight.minus(of);
+            owner.list_in_flight = left.expect("what was added is taken once");
+        }
+    }
+
+    /// Upper bound of what transactions in flight add to the closeSession's list.
+    pub(super) fn list_in_flight(&self, session: SessionId) -> ListSize {
+        let owner = self.table.get(&session);
+        owner.map_or(ListSize::default(), |owner| owner.list_in_flight)
     }
 
     /// Number of sessions, closing ones included.

@@ -1,4 +1,4 @@
-//! The transactions in flight and the cursors over them (design.md §2).
+//! The transactions in flight and the cursors over them.
 //!
 //! ```text
 //!   applied  ≤  committed            acked ≤ durable  ≤  logged  ≤  prepared
@@ -63,7 +63,7 @@ impl Cursors {
     }
 }
 
-/// See the module.
+/// Transactions between prepare and apply, and how far each stage has come.
 #[derive(Debug)]
 pub(super) struct Ring {
     /// Not applied yet, in order of zxid and of position.

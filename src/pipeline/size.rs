@@ -4,7 +4,7 @@
 use crate::txn::{AuthId, CreateRequest, RawAcl, Txn, WriteRequest};
 use std::sync::Arc;
 
-/// Header, digest and the fixed parts of any body (peer.md §3.1).
+/// Header, digest and the fixed parts of any body (docs/peer-protocol.md §3.1).
 pub(super) const ENTRY_FIXED: usize = 32 + 12 + 64;
 /// Type and length of one operation inside a multi, and the fixed parts of its body.
 const OP_FIXED: usize = 8 + 40;
@@ -30,7 +30,7 @@ fn body(request: &WriteRequest, who: &[AuthId]) -> usize {
     }
 }
 
-/// Characters above U+FFFF take 4 bytes here and 6 on the wire (client.md §1.2).
+/// Characters above U+FFFF take 4 bytes here and 6 on the wire (docs/protocol.md §1.2).
 fn text(s: &str) -> usize {
     4 + s.len() + s.len() / 2
 }
@@ -56,18 +56,49 @@ fn list(acl: Option<&[RawAcl]>, who: &[AuthId]) -> usize {
     4 + acl.unwrap_or(&[]).iter().map(entry).sum::<usize>()
 }
 
-/// What the ephemerals that a transaction creates add to the list of a later closeSession, bytes.
-pub(super) fn list_bytes(txn: &Txn) -> usize {
-    match txn {
-        Txn::Create(create) if create.ephemeral => path_bytes(&create.path),
-        Txn::Multi(ops) => ops.iter().map(|(_, op)| list_bytes(op)).sum(),
-        _ => 0,
+/// Length of the list of paths in a closeSession.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ListSize {
+    pub(super) paths: usize,
+    /// Serialised.
+    pub(super) bytes: usize,
+}
+
+impl ListSize {
+    /// Of `paths` paths of so many bytes together.
+    pub(super) fn of(paths: usize, path_bytes: usize) -> ListSize {
+        ListSize {
+            paths,
+            bytes: 4 * paths + path_bytes,
+        }
+    }
+
+    pub(super) fn plus(self, other: ListSize) -> ListSize {
+        ListSize {
+            paths: self.paths + other.paths,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// `None` if the other one is longer.
+    pub(super) fn minus(self, other: ListSize) -> Option<ListSize> {
+        Some(ListSize {
+            paths: self.paths.checked_sub(other.paths)?,
+            bytes: self.bytes.checked_sub(other.bytes)?,
+        })
     }
 }
 
-/// One path in the list of a closeSession, bytes.
-pub(super) fn path_bytes(path: &str) -> usize {
-    4 + path.len()
+/// What the ephemerals that a transaction creates add to the list of a later closeSession.
+pub(super) fn list_size(txn: &Txn) -> ListSize {
+    match txn {
+        Txn::Create(create) if create.ephemeral => ListSize::of(1, create.path.len()),
+        Txn::Multi(ops) => ops
+            .iter()
+            .map(|(_, op)| list_size(op))
+            .fold(ListSize::default(), ListSize::plus),
+        _ => ListSize::default(),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::log::{LogConfig, Scan};
 use crate::sim::disk::SimStorage;
+use crate::tree::DigestMismatch;
 use crate::txn::CreateRequest;
 use crate::txn::RawAcl;
 use crate::types::{ConnId, Tick, WallMs};
@@ -185,16 +186,30 @@ impl World {
         self.up(ShardRequest::Touched {
             shard,
             watermark: Tick(watermark),
+            made: Tick(watermark),
             sessions: sessions.to_vec(),
         });
     }
 
-    /// The clock goes on to `tick`, with one look at the timers.
+    /// The clock goes on to `tick`, with looks at the timers, close enough for no pause.
     fn tick(&mut self, tick: u64) {
+        while self.now.tick.0 + TICK_TIME / 2 < tick {
+            self.pause_until(self.now.tick.0 + TICK_TIME / 2);
+        }
+        self.pause_until(tick);
+    }
+
+    /// The clock goes on to `tick`, and only then the process: one look at the timers.
+    fn pause_until(&mut self, tick: u64) {
         self.now.tick = Tick(tick);
         self.now.micros = tick * 1000;
         self.pipeline.tick(&self.tree, self.now).unwrap();
         self.pump();
+    }
+
+    /// All connections that waited up to now were handed to the shards.
+    fn accepted(&mut self) {
+        self.pipeline.accepted_until(self.now.tick, self.now.tick);
     }
 
     /// Applies what is committed.
@@ -336,8 +351,10 @@ fn a_tree_that_differs_from_what_was_prepared_is_fatal() {
     };
     // The tree "forgets" to apply it.
     let fatal = w.pipeline.applied(&w.tree, &txn, w.now).unwrap_err();
-    assert!(matches!(fatal, Fatal::DigestMismatch { zxid: Zxid(2), .. }));
-    assert!(matches!(fatal, Fatal::DigestMismatch { .. }));
+    assert!(matches!(
+        fatal,
+        Fatal::DigestMismatch(DigestMismatch { zxid: Zxid(2), .. })
+    ));
 }
 
 #[test]
@@ -442,7 +459,7 @@ fn of_two_reattaches_the_newest_wins() {
 #[test]
 fn an_unknown_closing_or_uncommitted_session_is_dead() {
     let mut w = World::new();
-    w.connect(S0, 1, 5000);
+    w.connect(S0, 1, 100);
     let session = SessionId((1 << 56) | (1_000_000 << 16));
     w.reattach(S1, 2, session, 5000);
     w.reattach(S1, 3, SessionId(99), 5000);
@@ -450,12 +467,11 @@ fn an_unknown_closing_or_uncommitted_session_is_dead() {
     assert_eq!(w.sessions, [session]);
     assert_eq!(w.take()[1..], ["s1: dead 2", "s1: dead 3"]);
     // Nobody is told "dead" before that is durable; who waits already learns it too.
-    w.reattach(S1, 4, session, 5000);
     w.tick(10);
-    w.touched(S0, 10, &[]);
-    w.now.tick = Tick(9000);
-    w.touched(S0, 9000, &[]);
-    w.pipeline.expire(&w.tree, w.now).unwrap();
+    w.reattach(S1, 4, session, 100);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
     w.reattach(S1, 5, session, 5000);
     assert_eq!(w.take(), ["s0: detach 1"]);
     w.settle();
@@ -468,7 +484,7 @@ fn no_expiry_before_the_deadline_nor_before_the_watermark() {
     let mut w = World::new();
     let a = w.session(1, 2500);
     // Buckets of 1000: heard of at 0, due at 3000.
-    w.now.tick = Tick(2999);
+    w.tick(2999);
     w.touched(S0, 2999, &[]);
     w.tick(2999);
     assert_eq!(w.pipeline.counters().expired, 0);
@@ -494,7 +510,7 @@ fn a_reattach_changes_the_timeout() {
     w.reattach(S0, 2, s, 2000);
     w.released(S0, s, 1);
     w.tick(1);
-    w.now.tick = Tick(3000);
+    w.tick(3000);
     w.touched(S0, 3000, &[]);
     w.tick(3000);
     w.settle();
@@ -505,12 +521,12 @@ fn a_reattach_changes_the_timeout() {
 fn a_late_report_of_another_shard_brings_no_deadline_forward() {
     let mut w = World::new();
     let s = w.session(1, 2500);
-    w.now.tick = Tick(2500);
+    w.tick(2500);
     w.reattach(S1, 2, s, 2500);
     w.released(S0, s, 1);
     // Attached at 2500: due at 6000. The old shard's last batch is from before that.
     w.touched(S0, 2400, &[s]);
-    w.now.tick = Tick(5999);
+    w.tick(5999);
     w.touched(S1, 5999, &[]);
     w.tick(5999);
     assert_eq!(w.pipeline.counters().expired, 0);
@@ -530,15 +546,82 @@ fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
         wall: WallMs(5),
     };
     w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
-    w.session(3, 2500);
+    w.session(3, 60_000);
     let ids = w.sessions.clone();
     assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
-    // Nobody holds the first session, so no watermark is waited for.
+    // Nobody serves the first session: it expires when no socket can hold its client's handshake.
     w.tick(2999);
     assert_eq!(w.pipeline.counters().expired, 0);
     w.tick(3000);
+    w.accepted();
+    w.tick(3001);
+    w.touched(S0, 3001, &[]);
+    w.tick(3002);
     w.settle();
     assert_eq!(w.take(), ["0x5 closeSession to nobody"]);
+}
+
+#[test]
+fn a_restored_session_waits_for_the_listening_socket_and_for_every_shard() {
+    let two = PipelineConfig {
+        shards: 2,
+        ..config()
+    };
+    let mut w = World::with(two.clone(), Zxid::ZERO);
+    w.session(1, 2500);
+    let log = recover(&w.disk, &w.tree);
+    w.pipeline = Pipeline::new(two, log, &w.tree, w.now);
+    let expired = |w: &mut World| {
+        w.tick(w.now.tick.0 + 1);
+        w.pipeline.counters().expired
+    };
+    w.tick(9000);
+    w.touched(S0, 9000, &[]);
+    w.touched(S1, 9000, &[]);
+    assert_eq!(expired(&mut w), 0, "its connection may not be accepted yet");
+    w.accepted();
+    assert_eq!(expired(&mut w), 0, "its handshake may wait in either shard");
+    w.touched(S0, 9002, &[]);
+    assert_eq!(
+        expired(&mut w),
+        0,
+        "its handshake may wait in the other shard"
+    );
+    w.touched(S1, 9003, &[]);
+    assert_eq!(expired(&mut w), 1);
+}
+
+#[test]
+fn a_handshake_that_waited_through_a_pause_finds_its_session() {
+    for restored in [false, true] {
+        let mut w = World::new();
+        let s = w.session(1, 2500);
+        if restored {
+            let log = recover(&w.disk, &w.tree);
+            w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
+        }
+        w.accepted();
+        w.touched(S0, 0, &[]);
+        w.tick(100);
+        // The process stands still; the client connects anew, which nobody sees yet.
+        w.pause_until(9000);
+        w.touched(S0, 9000, &[]);
+        w.tick(9001);
+        assert_eq!(w.pipeline.counters().expired, 0, "restored: {restored}");
+        w.reattach(S0, 2, s, 2500);
+        w.released(S0, s, 1);
+        w.accepted();
+        w.tick(9100);
+        w.touched(S0, 9100, &[]);
+        w.tick(9101);
+        let attached = w.take().iter().any(|words| words.contains("attached 2"));
+        assert!(attached, "restored: {restored}");
+        // And when it falls silent, it expires as any other.
+        w.tick(13_000);
+        w.touched(S0, 13_000, &[]);
+        w.tick(13_001);
+        assert_eq!(w.pipeline.counters().expired, 1, "restored: {restored}");
+    }
 }
 
 #[test]
@@ -704,6 +787,207 @@ fn a_close_with_too_long_a_list_is_preceded_by_deletes() {
     assert_eq!(w.tree.ephemeral_count(), 1);
     assert!(w.pipeline.is_idle());
     assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+/// Pipelines the creation of ephemerals `/<name>0000` and on, and applies them.
+fn ephemerals(w: &mut World, slot: u32, session: SessionId, name: &str, n: usize) {
+    for i in 0..n {
+        w.write(slot, session, create(&format!("/{name}{i:05}"), true, 0));
+        if i % 100 == 0 {
+            w.settle();
+        }
+    }
+    w.settle();
+    w.take();
+}
+
+#[test]
+fn more_paths_than_one_step_may_take_are_deleted_ahead_several_transactions_in_flight() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    ephemerals(&mut w, 1, s, "e", 5000);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.tick(1);
+    let mut syncs = 0;
+    while w.pipeline.session_count() > 0 {
+        let before = w.tree.ephemeral_count();
+        w.spare();
+        w.sync();
+        syncs += 1;
+        let deleted = before - w.tree.ephemeral_count();
+        // Four transactions, and the closeSession.
+        assert!(deleted <= 1024 + 1000, "{deleted} with one sync");
+    }
+    let words = w.take();
+    let multis = words.iter().filter(|w| w.contains("multi to nobody"));
+    // 4,000 ahead, 256 in each; the last 1,000 at most with the session.
+    assert_eq!(multis.count(), 16);
+    assert!(words.last().unwrap().contains("closeSession to 1."));
+    assert_eq!(w.pipeline.counters().deletes_ahead, 16);
+    assert!(syncs <= 7, "{syncs} syncs for 17 transactions");
+    assert!(w.pipeline.is_idle());
+}
+
+#[test]
+fn deletes_ahead_of_a_close_never_exceed_what_may_be_in_flight() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    ephemerals(&mut w, 1, s, "e", 4000);
+    w.write(1, s, WriteRequest::CloseSession);
+    for tick in 1..50 {
+        w.tick(tick);
+    }
+    let cursors = w.pipeline.cursors();
+    let in_flight = cursors.prepared.0 - cursors.applied.0;
+    assert_eq!(in_flight, closing::DELETES_IN_FLIGHT_MAX as i64);
+}
+
+#[test]
+fn long_closes_of_several_sessions_progress_in_turn() {
+    let config = PipelineConfig {
+        close_paths_max: 10,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let sessions: Vec<_> = (1..=3).map(|slot| w.session(slot, 60_000)).collect();
+    for (slot, session) in (1..).zip(&sessions) {
+        let name = ["a", "b", "c"][slot as usize - 1];
+        // The last one is short.
+        ephemerals(
+            &mut w,
+            slot,
+            *session,
+            name,
+            if slot == 3 { 300 } else { 2000 },
+        );
+    }
+    for (slot, session) in (1..).zip(&sessions) {
+        w.write(slot, *session, WriteRequest::CloseSession);
+    }
+    let mut closed_at = None;
+    for round in 0..100 {
+        w.tick(w.now.tick.0 + 1);
+        w.spare();
+        w.sync();
+        let words = w.take();
+        if words.iter().any(|w| w.contains("closeSession to 3.")) {
+            closed_at = Some((round, w.tree.ephemeral_count()));
+            break;
+        }
+    }
+    let (_, left) = closed_at.expect("the short one is closed");
+    assert!(left > 1000, "before the long ones: {left} are left of them");
+    for _ in 0..20 {
+        w.tick(w.now.tick.0 + 1);
+        w.settle();
+    }
+    assert_eq!(
+        (w.tree.ephemeral_count(), w.pipeline.session_count()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn deletes_ahead_spare_a_node_that_somebody_else_has_created_anew() {
+    let config = PipelineConfig {
+        close_paths_max: 1,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    let s = w.session(1, 60_000);
+    let other = w.session(2, 60_000);
+    ephemerals(&mut w, 1, s, "e", 5);
+    w.write(1, s, WriteRequest::CloseSession);
+    // Ordered, and not applied when the deletes are.
+    let path = "/e00002";
+    w.write(
+        2,
+        other,
+        WriteRequest::Delete {
+            path: path.into(),
+            version: -1,
+        },
+    );
+    w.write(2, other, create(path, true, 0));
+    for tick in 1..5 {
+        w.tick(tick);
+        w.settle();
+    }
+    assert_eq!(w.tree.ephemerals(other).count(), 1);
+    assert_eq!(w.tree.ephemeral_count(), 1);
+    assert_eq!(w.pipeline.session_count(), 1);
+}
+
+#[test]
+fn who_waits_for_a_session_that_closes_slowly_is_told_dead_behind_its_close_session() {
+    let config = PipelineConfig {
+        close_paths_max: 1,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    // Shorter than a tickTime, so that it can expire while somebody waits for the old shard.
+    let s = w.session(1, 100);
+    ephemerals(&mut w, 1, s, "e", 3);
+    w.tick(10);
+    w.write(1, s, create("/in-flight", false, 0));
+    w.reattach(S1, 2, s, 100);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 1);
+    w.take();
+    w.released(S0, s, 1);
+    let early = w.take();
+    assert!(early.is_empty(), "{early:?}");
+    for tick in 1002..1010 {
+        w.tick(tick);
+        w.settle();
+    }
+    let words = w.take();
+    let at = |what: &str| words.iter().position(|w| w.contains(what)).unwrap();
+    assert!(at("closeSession to nobody") < at("s1: dead 2"), "{words:?}");
+    assert_eq!(w.pipeline.outstanding(), 0);
+}
+
+#[test]
+fn load_holds_up_no_expiry() {
+    let mut w = World::new();
+    let silent = w.session(1, 100);
+    let busy = w.session(2, 60_000);
+    for i in 0..3000 {
+        w.write(2, busy, create(&format!("/n{i}"), false, 0));
+        w.spare();
+    }
+    assert!(w.pipeline.cursors().prepared.0 - w.pipeline.cursors().committed.0 >= 3000);
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 1, "{silent}");
+    // Not beside requests that wait for room: one of them may be the session's.
+    let other = w.session(3, 100);
+    while w.pipeline.waiting() == 0 {
+        w.write(2, busy, create(&format!("/m{}", w.sequence), false, 8000));
+    }
+    w.reattach(S0, 4, other, 100);
+    w.tick(9000);
+    w.touched(S0, 9000, &[]);
+    w.tick(9001);
+    assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
+fn the_expiries_of_one_tick_are_bounded() {
+    let mut w = World::new();
+    for slot in 0..100 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.tick(1001);
+    assert_eq!(w.pipeline.counters().expired, 64);
+    w.tick(1002);
+    assert_eq!(w.pipeline.counters().expired, 100);
 }
 
 #[test]
@@ -937,6 +1221,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 let touched = ShardRequest::Touched {
                     shard: ShardId(shard),
                     watermark: w.now.tick,
+                    made: w.now.tick,
                     sessions: sessions.clone(),
                 };
                 w.pipeline.request(&w.tree, touched, w.now).unwrap();

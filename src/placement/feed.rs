@@ -1,4 +1,4 @@
-//! The commit core's end of what goes down to one replica.
+//! The ordering core's end of what goes down to one replica.
 //!
 //! | State | Entered when | What a new batch does |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! replica's credits, its connections and its sessions. Memory is bounded by the limits, twice: once
 //! for what the replica has before it, once for the tail.
 
+use super::progress::Taken;
 use crate::messages::{Committed, Notice, Origin, Stamps, ToShards};
 use crate::txn::{Entry, Txn};
 use crate::types::{Generation, ShardId, Zxid};
@@ -23,17 +24,31 @@ pub struct RingLimits {
     pub entries: u64,
     /// Their bytes in memory, roughly.
     pub bytes: u64,
+    /// Bytes of the log that are read at once for a replica that was detached.
+    pub catch_up_bytes: u64,
 }
 
 impl RingLimits {
-    /// design.md §10.
+    /// Of the server.
     pub const DEFAULT: RingLimits = RingLimits {
         entries: 65_536,
         bytes: 16 << 20,
+        catch_up_bytes: 8 << 20,
     };
+
+    /// Batches that a replica can have before it at once, so the slots that its ring needs: each
+    /// holds one entry at least, or is the only one; behind a run of the log comes a tail of as
+    /// many.
+    pub const fn slots(&self) -> usize {
+        let batches = if self.entries == 0 { 1 } else { self.entries };
+        batches as usize + 1
+    }
 }
 
-/// What the commit core said in one turn, shared by all replicas.
+const _: () = assert!(RingLimits::DEFAULT.slots() > RingLimits::DEFAULT.entries as usize);
+const _: () = assert!(RingLimits::DEFAULT.catch_up_bytes <= RingLimits::DEFAULT.bytes);
+
+/// What the ordering core said in one turn, shared by all replicas.
 #[derive(Debug)]
 pub struct Batch {
     /// In order; notices also of other shards.
@@ -98,6 +113,13 @@ impl Private {
     }
 }
 
+/// What came while the log is read.
+#[derive(Debug, Default)]
+struct Tail {
+    batches: Vec<Arc<Batch>>,
+    size: Taken,
+}
+
 #[derive(Debug)]
 enum State {
     Attached,
@@ -106,9 +128,8 @@ enum State {
         upto: Zxid,
         /// How many of `private` came before the tail began.
         before_tail: usize,
-        tail: Vec<Arc<Batch>>,
-        entries: u64,
-        bytes: u64,
+        /// `None`: it got too long, and will be read from the log.
+        tail: Option<Tail>,
     },
 }
 
@@ -121,7 +142,7 @@ pub struct FeedCounters {
     pub rejoined: u64,
 }
 
-/// See the module.
+/// What is given to one replica, and what is kept for it while it is detached.
 #[derive(Debug)]
 pub(super) struct ReplicaFeed {
     shard: ShardId,
@@ -130,7 +151,7 @@ pub(super) struct ReplicaFeed {
     /// Ready to be handed over.
     out: VecDeque<Arc<Batch>>,
     /// Since the start.
-    given: (u64, u64),
+    given: Taken,
     /// The last transaction given.
     given_to: Zxid,
     private: VecDeque<Private>,
@@ -145,7 +166,7 @@ impl ReplicaFeed {
             limits,
             state: State::Attached,
             out: VecDeque::new(),
-            given: (0, 0),
+            given: Taken::default(),
             given_to: zxid,
             private: VecDeque::new(),
             counters: FeedCounters::default(),
@@ -167,15 +188,15 @@ impl ReplicaFeed {
 
     /// A batch for every replica; `before` is the last transaction before it. `taken`: what this
     /// replica has taken since the start.
-    pub(super) fn offer(&mut self, batch: &Arc<Batch>, before: Zxid, taken: (u64, u64)) {
+    pub(super) fn offer(&mut self, batch: &Arc<Batch>, before: Zxid, taken: Taken) {
         let n = batch.entries.len() as u64;
         match &mut self.state {
             State::Attached => {
-                let entries = self.given.0 - taken.0 + n;
-                let bytes = self.given.1 - taken.1 + batch.bytes;
+                let entries = self.given.entries - taken.entries + n;
+                let bytes = self.given.bytes - taken.bytes + batch.bytes;
                 // A replica that has nothing before it takes a batch of any size.
                 let fits = entries <= self.limits.entries && bytes <= self.limits.bytes;
-                if fits || self.given.0 == taken.0 {
+                if fits || self.given.entries == taken.entries {
                     self.give(batch.clone());
                 } else {
                     self.state = State::Detached;
@@ -184,19 +205,15 @@ impl ReplicaFeed {
                 }
             }
             State::Detached => self.keep_private(batch, before),
-            State::CatchingUp {
-                tail,
-                entries,
-                bytes,
-                ..
-            } => {
-                *entries += n;
-                *bytes += batch.bytes;
-                tail.push(batch.clone());
-                if *entries > self.limits.entries || *bytes > self.limits.bytes {
-                    tail.clear();
-                    (*entries, *bytes) = (u64::MAX / 2, 0);
-                }
+            State::CatchingUp { tail, .. } => {
+                let RingLimits { entries, bytes, .. } = self.limits;
+                *tail = tail.take().and_then(|mut tail| {
+                    tail.size.entries += n;
+                    tail.size.bytes += batch.bytes;
+                    tail.batches.push(batch.clone());
+                    let fits = tail.size.entries <= entries && tail.size.bytes <= bytes;
+                    fits.then_some(tail)
+                });
                 self.keep_private(batch, before);
             }
         }
@@ -207,18 +224,20 @@ impl ReplicaFeed {
         self.out.pop_front()
     }
 
+    pub(super) fn has_batch(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// Whether the log should be read for this replica now: it is detached, and has taken
     /// everything that it was given. Everything up to `upto` was offered.
-    pub(super) fn begin_catch_up(&mut self, upto: Zxid, taken: (u64, u64)) -> Option<(Zxid, Zxid)> {
-        if !matches!(self.state, State::Detached) || taken.0 != self.given.0 {
+    pub(super) fn begin_catch_up(&mut self, upto: Zxid, taken: Taken) -> Option<(Zxid, Zxid)> {
+        if !matches!(self.state, State::Detached) || taken.entries != self.given.entries {
             return None;
         }
         self.state = State::CatchingUp {
             upto,
             before_tail: self.private.len(),
-            tail: Vec::new(),
-            entries: 0,
-            bytes: 0,
+            tail: Some(Tail::default()),
         };
         Some((self.given_to, upto))
     }
@@ -229,28 +248,25 @@ impl ReplicaFeed {
             upto,
             before_tail,
             tail,
-            entries,
-            ..
         } = std::mem::replace(&mut self.state, State::Detached)
         else {
             panic!("a run of the log that nobody asked for");
         };
         let reached = log.last().map_or(self.given_to, |e| e.header.zxid);
-        let whole = reached == upto && entries <= self.limits.entries;
-        let known = if whole {
-            before_tail
-        } else {
-            self.private.len()
+        let tail = tail.filter(|_| reached == upto);
+        let known = match tail {
+            Some(_) => before_tail,
+            None => self.private.len(),
         };
-        let batch = self.with_private(log, known, whole);
+        let batch = self.with_private(log, known, tail.is_some());
         if !batch.is_empty() {
             self.give(Batch::new(batch));
         }
-        if whole {
+        if let Some(tail) = tail {
             self.private.clear();
             self.state = State::Attached;
             self.counters.rejoined += 1;
-            for batch in tail {
+            for batch in tail.batches {
                 self.give(batch);
             }
         }
@@ -303,8 +319,8 @@ impl ReplicaFeed {
     }
 
     fn give(&mut self, batch: Arc<Batch>) {
-        self.given.0 += batch.entries.len() as u64;
-        self.given.1 += batch.bytes;
+        self.given.entries += batch.entries.len() as u64;
+        self.given.bytes += batch.bytes;
         let last = batch.entries.iter().rev().find_map(|down| match down {
             ToShards::Txn(txn) => Some(txn.entry.header.zxid),
             ToShards::Notice(..) => None,
@@ -350,6 +366,7 @@ mod tests {
     const LIMITS: RingLimits = RingLimits {
         entries: 4,
         bytes: 1 << 20,
+        catch_up_bytes: 1 << 20,
     };
 
     fn entry(zxid: i64) -> Arc<Entry> {
@@ -366,6 +383,10 @@ mod tests {
             txn: Txn::Error { code },
             digest: None,
         })
+    }
+
+    fn taken(entries: u64) -> Taken {
+        Taken { entries, bytes: 0 }
     }
 
     fn conn(slot: u32) -> ConnId {
@@ -418,10 +439,10 @@ mod tests {
     fn detached() -> ReplicaFeed {
         let mut feed = ReplicaFeed::new(SHARD, LIMITS, Zxid(0));
         for zxid in 1..=4 {
-            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (0, 0));
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), taken(0));
         }
         let batch = vec![close(1), txn(5), close(2), txn(6), txn(7), close(3)];
-        feed.offer(&Batch::new(batch), Zxid(4), (0, 0));
+        feed.offer(&Batch::new(batch), Zxid(4), taken(0));
         assert!(!feed.is_attached());
         assert_eq!(words(&mut feed), ["1!", "2", "3!", "4"]);
         feed
@@ -430,17 +451,21 @@ mod tests {
     #[test]
     fn nothing_is_read_before_everything_given_is_taken() {
         let mut feed = detached();
-        assert_eq!(feed.begin_catch_up(Zxid(7), (3, 0)), None);
-        let asked = feed.begin_catch_up(Zxid(7), (4, 0));
+        assert_eq!(feed.begin_catch_up(Zxid(7), taken(3)), None);
+        let asked = feed.begin_catch_up(Zxid(7), taken(4));
         assert_eq!(asked, Some((Zxid(4), Zxid(7))));
-        assert_eq!(feed.begin_catch_up(Zxid(7), (4, 0)), None, "once");
+        assert_eq!(feed.begin_catch_up(Zxid(7), taken(4)), None, "once");
     }
 
     #[test]
     fn the_log_what_is_private_and_the_tail_come_in_order_and_once() {
         let mut feed = detached();
-        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
-        feed.offer(&Batch::new(vec![close(4), txn(8), txn(9)]), Zxid(7), (4, 0));
+        feed.begin_catch_up(Zxid(7), taken(4)).unwrap();
+        feed.offer(
+            &Batch::new(vec![close(4), txn(8), txn(9)]),
+            Zxid(7),
+            taken(4),
+        );
         feed.caught_up(log(5..=7));
         assert!(feed.is_attached());
         let expected = [
@@ -453,12 +478,12 @@ mod tests {
     #[test]
     fn a_part_of_the_log_leaves_it_detached_and_the_rest_comes_later() {
         let mut feed = detached();
-        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        feed.begin_catch_up(Zxid(7), taken(4)).unwrap();
         feed.caught_up(log(5..=5));
         assert!(!feed.is_attached());
         assert_eq!(words(&mut feed), ["close 1", "5!"]);
         assert_eq!(
-            feed.begin_catch_up(Zxid(7), (6, 0)),
+            feed.begin_catch_up(Zxid(7), taken(6)),
             Some((Zxid(5), Zxid(7)))
         );
         feed.caught_up(log(6..=7));
@@ -469,15 +494,15 @@ mod tests {
     #[test]
     fn a_tail_that_gets_too_long_is_read_from_the_log_too() {
         let mut feed = detached();
-        feed.begin_catch_up(Zxid(7), (4, 0)).unwrap();
+        feed.begin_catch_up(Zxid(7), taken(4)).unwrap();
         for zxid in 8..=13 {
-            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), (4, 0));
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), taken(4));
         }
         feed.caught_up(log(5..=7));
         assert!(!feed.is_attached());
         assert_eq!(words(&mut feed), ["close 1", "5!", "close 2", "6", "7!"]);
         assert_eq!(
-            feed.begin_catch_up(Zxid(13), (9, 0)),
+            feed.begin_catch_up(Zxid(13), taken(9)),
             Some((Zxid(7), Zxid(13)))
         );
         feed.caught_up(log(8..=13));
@@ -490,5 +515,28 @@ mod tests {
             rejoined: 1,
         };
         assert_eq!(feed.counters(), counters);
+    }
+
+    /// The most batches that a ring of these limits has to hold, with the longest tail behind a run
+    /// of the log, and with batches of one entry.
+    #[test]
+    fn a_ring_has_a_slot_for_every_batch_that_is_not_taken() {
+        let slots = LIMITS.slots();
+        let mut feed = ReplicaFeed::new(SHARD, LIMITS, Zxid(0));
+        for zxid in 1..=20 {
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), taken(0));
+        }
+        let mut most = std::iter::from_fn(|| feed.poll()).count();
+        feed.begin_catch_up(Zxid(20), taken(4)).unwrap();
+        for zxid in 21..=24 {
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), taken(4));
+        }
+        feed.caught_up(log(5..=20));
+        assert!(feed.is_attached());
+        // One more: the replica has too much before it.
+        feed.offer(&Batch::new(vec![txn(25)]), Zxid(24), taken(4));
+        assert!(!feed.is_attached());
+        most = most.max(std::iter::from_fn(|| feed.poll()).count());
+        assert_eq!((most, slots), (5, 5));
     }
 }

@@ -1,17 +1,12 @@
 //! The inline placement: one shard over the pipeline's own tree, as one pure object.
 //!
-//! The server drives it from an executor, the simulator from its event queue; neither decides
-//! anything. What goes in: bytes, ticks, completions. What comes out, by the `poll_` methods: syncs
-//! to make, files to prepare, snapshots to write, bytes to hand over.
-//!
-//! The order inside a turn is what keeps the promises of design.md §2:
+//! The order inside a turn keeps the promises of order to clients (docs/protocol.md §4.5, §5.5) and never
+//! lets a reply overtake its sync:
 //!
 //! 1. committed transactions are applied one by one: tree, pipeline (digest, overlay), then shard
 //!    (events, the origin's reply, the reads that it frees);
 //! 2. what the shard asks for goes to the pipeline, which appends it to the log;
 //! 3. only then a sync begins, for everything appended so far.
-//!
-//! Completions and ticks are fed before client bytes by the drivers.
 
 use crate::log::storage::Storage;
 use crate::member::Member;
@@ -64,14 +59,5 @@ impl<S: Storage> Inline<S> {
                 return Ok(());
             }
         }
-    }
-
-    /// Timers of both machines.
-    ///
-    /// # Errors
-    /// As [`Inline::turn`].
-    pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
-        self.shard.tick(&self.member.tree, now);
-        self.member.tick(now)
     }
 }

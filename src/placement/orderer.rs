@@ -1,32 +1,23 @@
-//! The commit core and its feeds to the replicas.
+//! The ordering core and its feeds to the replicas.
 
 use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
 use super::progress::Progress;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
-use crate::member::Member;
+use crate::member::{CatchUp, Done, Job, JobNews, LogRead, Member};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
 use crate::txn::Entry;
 use crate::types::{Now, ShardId, Zxid};
 use std::sync::Arc;
 
-/// A part of the log to read, on a thread that may block, with `snapshot::read_log`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CatchUp {
-    /// For whom.
-    pub shard: ShardId,
-    /// What the replica has.
-    pub after: Zxid,
-    /// The last transaction to read; everything up to it is durable.
-    pub upto: Zxid,
-}
-
-/// See the module.
+/// The ordering core's state: the member, and one feed for each replica. Each turn makes one batch of
+/// all that was committed, and gives it to every replica that is not too far behind.
 pub struct Orderer<S: Storage> {
     /// Order, log, the tree that transactions are validated against.
     pub member: Member<S>,
     feeds: Vec<ReplicaFeed>,
+    catch_up_bytes: u64,
     progress: Arc<Progress>,
     /// One catch-up at a time.
     catching_up: bool,
@@ -44,6 +35,7 @@ impl<S: Storage> Orderer<S> {
         let feed = |n| ReplicaFeed::new(ShardId(n), limits, zxid);
         Orderer {
             feeds: (0..shards).map(feed).collect(),
+            catch_up_bytes: limits.catch_up_bytes,
             member,
             progress,
             catching_up: false,
@@ -86,6 +78,11 @@ impl<S: Storage> Orderer<S> {
         self.feeds[usize::from(shard.0)].poll()
     }
 
+    /// Whether [`Orderer::poll_batch`] has one.
+    pub fn has_batch(&self, shard: ShardId) -> bool {
+        self.feeds[usize::from(shard.0)].has_batch()
+    }
+
     /// A part of the log that a detached replica needs, one at a time.
     pub fn poll_catch_up(&mut self) -> Option<CatchUp> {
         if self.catching_up {
@@ -95,7 +92,12 @@ impl<S: Storage> Orderer<S> {
         for (shard, feed) in (0..).map(ShardId).zip(&mut self.feeds) {
             if let Some((after, upto)) = feed.begin_catch_up(upto, self.progress.taken(shard)) {
                 self.catching_up = true;
-                return Some(CatchUp { shard, after, upto });
+                return Some(CatchUp {
+                    shard,
+                    after,
+                    upto,
+                    bytes_max: self.catch_up_bytes,
+                });
             }
         }
         None
@@ -109,10 +111,43 @@ impl<S: Storage> Orderer<S> {
 
     /// As [`Member::snapshot_made`]; the log behind what a detached replica has is kept.
     pub fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        let detached = self.feeds.iter().filter(|feed| !feed.is_attached());
-        let floor = detached.map(ReplicaFeed::given_to).min();
+        let floor = self.needed_after();
         let unneeded = unneeded.map(|zxid| floor.map_or(zxid, |floor| floor.min(zxid)));
         self.member.snapshot_made(made, unneeded)
+    }
+
+    /// What a detached replica has: it needs the log behind that.
+    fn needed_after(&self) -> Option<Zxid> {
+        let detached = self.feeds.iter().filter(|feed| !feed.is_attached());
+        detached.map(ReplicaFeed::given_to).min()
+    }
+
+    /// As [`Member::poll_job`], and what detached replicas need.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        self.member.poll_job().or_else(|| self.poll_read())
+    }
+
+    fn poll_read(&mut self) -> Option<Job> {
+        let may_read = self.member.may_read();
+        let order = if may_read { self.poll_catch_up() } else { None }?;
+        Some(self.member.begin_read(order))
+    }
+
+    /// As [`Member::job_done`]; the log behind what a detached replica has is kept.
+    ///
+    /// # Errors
+    /// As [`Orderer::turn`].
+    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+        self.member.keep_log_after(self.needed_after());
+        match self.member.job_done(done, now)? {
+            JobNews::LogRead(LogRead { order, entries }) => {
+                let CatchUp { shard, after, .. } = order;
+                let text = |e| format!("shard {shard} reads the log behind {after}: {e}");
+                self.caught_up(order, entries.map_err(|e| Fatal::Shard(text(e)))?);
+                Ok(JobNews::None)
+            }
+            news => Ok(news),
+        }
     }
 
     /// What each replica has applied, and how often it was detached and came back.

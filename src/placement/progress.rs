@@ -17,6 +17,15 @@ struct ReplicaProgress {
     bytes: AtomicU64,
 }
 
+/// What a replica has taken since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Transactions and notices.
+    pub entries: u64,
+    /// Their bytes in memory, roughly.
+    pub bytes: u64,
+}
+
 /// Numbers that only ever grow. Nothing else is shared and changes.
 #[derive(Debug)]
 pub struct Progress {
@@ -45,7 +54,7 @@ impl Progress {
         Zxid(self.committed.0.load(SeqCst))
     }
 
-    /// Said by the commit core before any replica can know of it.
+    /// Said by the ordering core before any replica can know of it.
     pub fn raise_committed(&self, zxid: Zxid) {
         self.committed.0.store(zxid.0, SeqCst);
     }
@@ -77,9 +86,12 @@ impl Progress {
         Zxid(self.shards[usize::from(shard.0)].0.seen.load(SeqCst))
     }
 
-    /// Entries, and their bytes, that a replica has taken since the start.
-    pub fn taken(&self, shard: ShardId) -> (u64, u64) {
+    /// What a replica has taken.
+    pub fn taken(&self, shard: ShardId) -> Taken {
         let CacheLine(progress) = &self.shards[usize::from(shard.0)];
-        (progress.entries.load(SeqCst), progress.bytes.load(SeqCst))
+        Taken {
+            entries: progress.entries.load(SeqCst),
+            bytes: progress.bytes.load(SeqCst),
+        }
     }
 }

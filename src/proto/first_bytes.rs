@@ -1,4 +1,4 @@
-//! What the first bytes of a connection say, before any of them reaches a shard (client.md §8.1).
+//! What the first bytes of a connection say, before any of them reaches a shard (docs/protocol.md §8.1).
 
 /// Outcome of [`first_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

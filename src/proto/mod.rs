@@ -1,5 +1,5 @@
 //! The client protocol on the wire: framing, handshake, requests, replies, events
-//! (client.md §1). Bytes in, values out, and back; no state.
+//! (docs/protocol.md §1). Bytes in, values out, and back; no state.
 
 pub mod first_bytes;
 pub mod reply;
@@ -15,7 +15,7 @@ use crate::constants::JUTE_MAXBUFFER;
 pub enum Frame<'a> {
     /// More bytes are needed.
     Partial,
-    /// A length outside `0..=max`: close (client.md §1.1).
+    /// A length outside `0..=max`: close (docs/protocol.md §1.1).
     Oversized,
     /// One payload, and how many bytes of input it took.
     Whole(&'a [u8], usize),

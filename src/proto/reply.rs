@@ -5,16 +5,33 @@ use crate::txn::jute::Put;
 use crate::txn::{Acl, Stat};
 use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
 
+/// A reply whose length no frame can have. Nothing was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a reply is longer than a frame can be")]
+pub struct ReplyTooLong;
+
 /// Appends one frame; `body` writes its payload.
-fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), ReplyTooLong> {
     let start = out.len();
     out.put_i32(0);
     body(out);
-    let len = i32::try_from(out.len() - start - 4).expect("a reply is shorter than 2 GiB");
+    let Ok(len) = i32::try_from(out.len() - start - 4) else {
+        out.truncate(start);
+        return Err(ReplyTooLong);
+    };
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+    Ok(())
 }
 
-/// Header of every reply (client.md §1.4).
+/// Appends one frame of a payload whose length is given.
+fn fixed_frame(out: &mut Vec<u8>, len: i32, body: impl FnOnce(&mut Vec<u8>)) {
+    out.put_i32(len);
+    let start = out.len();
+    body(out);
+    debug_assert_eq!(out.len() - start, len as usize);
+}
+
+/// Header of every reply (docs/protocol.md §1.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyHeader {
     /// The request's.
@@ -50,7 +67,7 @@ fn connect_response(
     password: &[u8; 16],
     read_only_byte: bool,
 ) {
-    frame(out, |out| {
+    fixed_frame(out, 36 + i32::from(read_only_byte), |out| {
         out.put_i32(0);
         out.put_i32(timeout_ms);
         out.put_i64(session.0);
@@ -63,21 +80,45 @@ fn connect_response(
 
 /// A reply without a body: errors, ping, auth, delete, setWatches, closeSession.
 pub fn header_only(out: &mut Vec<u8>, header: ReplyHeader) {
-    frame(out, |out| header.put(out));
+    fixed_frame(out, 16, |out| header.put(out));
 }
 
 /// A reply whose body `body` writes.
-pub fn with_body(out: &mut Vec<u8>, header: ReplyHeader, body: impl FnOnce(&mut Vec<u8>)) {
+///
+/// # Errors
+/// The body is too long for a frame: answer an error instead.
+pub fn with_body(
+    out: &mut Vec<u8>,
+    header: ReplyHeader,
+    body: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), ReplyTooLong> {
     frame(out, |out| {
         header.put(out);
         body(out);
-    });
+    })
 }
 
-/// A list of names.
-pub fn put_names<'a>(out: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a str>) {
+/// A list of names, as long as it ends before `out` has more than `len_max` bytes.
+///
+/// # Errors
+/// It does not; what was written until then is to be taken off again.
+pub fn put_names<'a>(
+    out: &mut Vec<u8>,
+    names: impl ExactSizeIterator<Item = &'a str>,
+    len_max: usize,
+) -> Result<(), ReplyTooLong> {
+    let least = out.len().saturating_add(names.len().saturating_mul(4));
+    if least > len_max {
+        return Err(ReplyTooLong);
+    }
     out.put_len(names.len());
-    names.for_each(|name| out.put_str(name));
+    for name in names {
+        out.put_str(name);
+        if out.len() > len_max {
+            return Err(ReplyTooLong);
+        }
+    }
+    Ok(())
 }
 
 /// Body of getACL.
@@ -86,7 +127,7 @@ pub fn put_acl(out: &mut Vec<u8>, acl: &[Acl], stat: &Stat) {
     stat.encode_into(out);
 }
 
-/// Header of one result of a multi (client.md §1.6).
+/// Header of one result of a multi (docs/protocol.md §1.6).
 pub fn put_multi_result(out: &mut Vec<u8>, op: OpCode) {
     out.put_i32(op.0);
     out.put_bool(false);
@@ -108,7 +149,7 @@ pub fn put_multi_end(out: &mut Vec<u8>) {
     out.put_i32(-1);
 }
 
-/// Type of a watch event (client.md §4.2).
+/// Type of a watch event (docs/protocol.md §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum EventType {
@@ -125,10 +166,10 @@ pub enum EventType {
 /// The zxid of an event that setWatches catches up with.
 pub const CATCH_UP: Zxid = Zxid(-1);
 
-/// A watch event.
+/// A watch event. Nothing for a path of 2 GiB, which no request can name.
 pub fn event(out: &mut Vec<u8>, event: EventType, zxid: Zxid, path: &str) {
     const SYNC_CONNECTED: i32 = 3;
-    frame(out, |out| {
+    let _ = frame(out, |out| {
         ReplyHeader {
             xid: Xid(-1),
             zxid,
@@ -177,7 +218,7 @@ mod tests {
     #[test]
     fn golden_replies_and_events() {
         let mut out = Vec::new();
-        with_body(&mut out, header(1, 0x20, 0), |out| out.put_str("/t"));
+        with_body(&mut out, header(1, 0x20, 0), |out| out.put_str("/t")).unwrap();
         header_only(&mut out, header(3, 0x20, -101));
         event(&mut out, EventType::DataChanged, Zxid(0x119), "/w");
         event(&mut out, EventType::DataChanged, CATCH_UP, "/w");
@@ -200,7 +241,8 @@ mod tests {
                 put_multi_error(out, ErrorCode(code));
             }
             put_multi_end(out);
-        });
+        })
+        .unwrap();
         assert_eq!(
             out[4..],
             hex("0000000c 00000000000000f6 00000000
@@ -227,5 +269,19 @@ mod tests {
                  00000000 ffffffff 00000000 0000000000000000 00000000 00000001 0000000000000000"
             )
         );
+    }
+
+    #[test]
+    fn names_end_where_there_is_no_room() {
+        let names = ["one", "two"];
+        let put = |len_max| {
+            let mut out = vec![0; 10];
+            let fits = put_names(&mut out, names.into_iter(), len_max);
+            (fits, out.len())
+        };
+        assert_eq!(put(28), (Ok(()), 28));
+        assert_eq!(put(27), (Err(ReplyTooLong), 28));
+        assert_eq!(put(20), (Err(ReplyTooLong), 21), "after the first");
+        assert_eq!(put(17), (Err(ReplyTooLong), 10), "nothing was written");
     }
 }

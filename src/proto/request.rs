@@ -5,7 +5,7 @@ use crate::txn::{CreateRequest, WriteRequest};
 use crate::types::{OpCode, SessionId, Xid, Zxid};
 use std::sync::Arc;
 
-/// First frame of a connection (client.md §1.3).
+/// First frame of a connection (docs/protocol.md §1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
     /// Highest zxid the client saw.
@@ -120,7 +120,7 @@ pub struct RequestHeader {
 }
 
 impl Request {
-    /// Reads one frame's payload. `None`: shorter than a header, close (client.md §1.1).
+    /// Reads one frame's payload. `None`: shorter than a header, close (docs/protocol.md §1.1).
     pub fn decode(payload: &[u8]) -> Option<(RequestHeader, Request)> {
         let mut r = Reader::new(payload);
         let header = RequestHeader {
@@ -197,7 +197,7 @@ fn multi_header(r: &mut Reader<'_>) -> Decoded<Option<OpCode>> {
     Ok((!done).then_some(op))
 }
 
-/// multi (client.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
+/// multi (docs/protocol.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
 /// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector.
 fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     let mut ops = Vec::new();
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(unknown, Request::Unknown);
     }
 
-    /// client.md §1.2, "null where a value is required"; client.md §1.5 for what is unknown here.
+    /// docs/protocol.md §1.2, "null where a value is required"; docs/protocol.md §1.5 for what is unknown here.
     #[test]
     fn nulls_and_unknown_operations() {
         let ask = |op: i32, body: &str| {

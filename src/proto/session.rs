@@ -1,5 +1,5 @@
 //! The session password: a pure function of the id, so that every server can check it
-//! (client.md §5.1). It is not a secret.
+//! (docs/protocol.md §5.1). It is not a secret.
 
 use crate::types::SessionId;
 

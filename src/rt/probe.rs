@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::zeroed;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Whether io_uring can be used.
@@ -229,4 +230,81 @@ pub fn durability(directory: &Path) -> io::Result<Durability> {
         sync_p99_us: quantile(syncs, 99),
         append_p99_us: quantile(appends, 99),
     })
+}
+
+/// Whether a file system writes a file's inode, for its time stamps alone, inside fdatasync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InodeWrites {
+    /// It does: ext2, ext3 or ext4 without a journal and without `lazytime`. A sync that falls into
+    /// a new tick of the clock costs a second write.
+    InFdatasync,
+    /// It does not.
+    Elsewhere,
+    /// Not known.
+    Unknown,
+}
+
+/// Looks at the file system below a path.
+pub fn inode_writes_in_fdatasync(path: &Path) -> InodeWrites {
+    match filesystem(path) {
+        Ok((Filesystem::Disk("ext4"), _)) => {}
+        Ok((Filesystem::Disk("xfs"), _)) => return InodeWrites::Elsewhere,
+        _ => return InodeWrites::Unknown,
+    }
+    let Ok(device) = std::fs::metadata(path).map(|found| found.dev()) else {
+        return InodeWrites::Unknown;
+    };
+    let device = format!("{}:{}", libc::major(device), libc::minor(device));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    if is_lazytime(&mounts, &device) {
+        return InodeWrites::Elsewhere;
+    }
+    let options = std::fs::read_link(Path::new("/sys/dev/block").join(&device))
+        .ok()
+        .and_then(|link| Some(Path::new("/proc/fs/ext4").join(link.file_name()?)))
+        .and_then(|folder| std::fs::read_to_string(folder.join("options")).ok());
+    match options {
+        Some(options) if has_journal(&options) => InodeWrites::Elsewhere,
+        Some(_) => InodeWrites::InFdatasync,
+        None => InodeWrites::Unknown,
+    }
+}
+
+/// Whether the file system of a device (as in `8:1`) is mounted with `lazytime`.
+fn is_lazytime(mounts: &str, device: &str) -> bool {
+    mounts.lines().any(|line| {
+        let (mount, filesystem) = line.split_once(" - ").unwrap_or((line, ""));
+        let options = filesystem.rsplit(' ').next().unwrap_or_default();
+        mount.split(' ').nth(2) == Some(device) && options.split(',').any(|o| o == "lazytime")
+    })
+}
+
+/// Whether the options that ext4 has in force name a mode of its journal, which they do if and only
+/// if there is a journal, be it on a device of its own.
+fn has_journal(options: &str) -> bool {
+    options.lines().any(|option| option.starts_with("data="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_and_lazy_times_are_recognised() {
+        assert!(has_journal("rw\nbarrier\ndata=ordered\ncommit=5\n"));
+        assert!(!has_journal("rw\nbarrier\nnodelalloc\ncommit=5\n"));
+        let mounts = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
+            31 27 8:1 / /log rw,relatime shared:4 - ext4 /dev/sda1 rw,lazytime,stripe=8\n";
+        assert!(is_lazytime(mounts, "8:1"));
+        assert!(!is_lazytime(mounts, "254:0"));
+        assert!(!is_lazytime(mounts, "8:17"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let writes = inode_writes_in_fdatasync(Path::new("/proc"));
+        assert_eq!(writes, InodeWrites::Unknown);
+        let writes = inode_writes_in_fdatasync(Path::new("/not there"));
+        assert_eq!(writes, InodeWrites::Unknown);
+    }
 }

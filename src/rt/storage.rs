@@ -3,15 +3,13 @@
 //! Stores into a mapped page stall behind every sync, so nothing is ever written through a map.
 
 use crate::log::storage::{File, Storage};
-use glommio::io::BufferedFile;
 use memmap2::Mmap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeroes are written in pieces of this size, so that the log's syncs get their turn.
 const ZERO_PIECE: usize = 1 << 20;
@@ -28,7 +26,6 @@ pub struct FsStorage {
 #[derive(Clone, Debug)]
 pub struct FsFile {
     file: Arc<fs::File>,
-    id: u64,
 }
 
 impl FsStorage {
@@ -62,12 +59,8 @@ impl FsStorage {
     }
 
     fn file(&self, name: &str, options: &fs::OpenOptions) -> io::Result<FsFile> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let file = Arc::new(options.open(self.path.join(name))?);
-        Ok(FsFile {
-            file,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-        })
+        Ok(FsFile { file })
     }
 }
 
@@ -129,11 +122,19 @@ fn quota_is_full(error: io::Error) -> io::Error {
 impl FsFile {
     /// Hands dirty pages to the device without waiting for it. Only the sync that follows says how
     /// it went.
-    fn begin_writeback(&self) {
+    pub(super) fn begin_writeback(&self) {
         // SAFETY: the call takes no pointer; the descriptor is open.
         unsafe {
             libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
         }
+    }
+
+    /// Makes what was written durable, on the calling thread (fdatasync).
+    ///
+    /// # Errors
+    /// Nothing is known about the file's content any more.
+    pub fn sync_now(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     /// Reserves the blocks, then writes real zeroes: unwritten extents make every later sync pay.
@@ -157,6 +158,12 @@ impl FsFile {
     }
 }
 
+impl AsRawFd for FsFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
 impl File for FsFile {
     type View = Mmap;
 
@@ -177,37 +184,7 @@ impl File for FsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
-/// Makes files durable without blocking the executor; keeps the last file's handle, because the
-/// log syncs one file thousands of times.
-#[derive(Default)]
-pub struct Syncer {
-    open: Option<(u64, BufferedFile)>,
-}
-
-impl Syncer {
-    /// fdatasync through io_uring. The device gets the pages at once, before the kernel's worker
-    /// thread, whose wake-up takes as long as the write, asks for the flush.
-    ///
-    /// # Errors
-    /// Nothing is known about the file's content any more.
-    pub async fn sync(&mut self, file: &FsFile) -> io::Result<()> {
-        file.begin_writeback();
-        if self.open.as_ref().is_none_or(|(id, _)| *id != file.id) {
-            if let Some((_, old)) = self.open.take() {
-                let _ = old.close().await; // a duplicate: closing it says nothing about the data
-            }
-            let own = file.file.try_clone()?.into_raw_fd();
-            // SAFETY: the descriptor was just duplicated and is handed over.
-            self.open = Some((file.id, unsafe { BufferedFile::from_raw_fd(own) }));
-        }
-        let (_, open) = self.open.as_ref().expect("opened above");
-        open.fdatasync()
-            .await
-            .map_err(|e| io::Error::other(e.to_string()))
+        self.sync_now()
     }
 }
 
@@ -225,13 +202,6 @@ mod tests {
         storage.rename("a", "b").unwrap();
         storage.sync_dir().unwrap();
         assert_eq!(storage.list().unwrap(), ["b"]);
-        crate::rt::run(None, async move {
-            let mut syncer = Syncer::default();
-            syncer.sync(&file).await.unwrap();
-            syncer.sync(&file).await.unwrap();
-            let other = storage.create("c", 10).unwrap();
-            syncer.sync(&other).await.unwrap();
-        })
-        .unwrap();
+        file.sync_now().unwrap();
     }
 }

@@ -4,7 +4,7 @@
 use super::exit::Exit;
 use super::preflight::{self, Status};
 use super::run::run;
-use crate::config::{self, ConfigError, Resolved};
+use crate::config::{self, Reading, Resolved};
 use crate::rt::{probe, signals};
 use clap::Parser;
 use std::path::PathBuf;
@@ -62,27 +62,28 @@ fn state_directory() -> Option<PathBuf> {
     absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
 }
 
-fn resolve(rest: &[String], properties: &[(String, String)]) -> Result<Resolved, (Exit, String)> {
-    let wrong = |e: ConfigError| (Exit::from(&e), e.to_string());
+/// Reads the configuration that the arguments name.
+fn read(rest: &[String], properties: &[(String, String)]) -> Result<Reading, String> {
     match rest {
         [] => {
-            let state = state_directory().ok_or((
-                Exit::Config,
-                "neither XDG_STATE_HOME nor HOME is set: name a configuration file".to_owned(),
-            ))?;
-            config::embedded(&state, properties).map_err(wrong)
+            let unset = "neither XDG_STATE_HOME nor HOME is set: name a configuration file";
+            let state = state_directory().ok_or(unset)?;
+            Ok(config::embedded(&state, properties))
         }
         [file] => {
-            let text = std::fs::read_to_string(file).map_err(|e| {
-                (
-                    Exit::Config,
-                    format!("{file} can't be read ({e}): name a configuration file"),
-                )
-            })?;
-            config::from_file(&text, properties)
-                .map_err(|e| (Exit::from(&e), format!("{file}: {e}")))
+            let unreadable = |e| format!("{file} can't be read ({e}): name a configuration file");
+            let text = std::fs::read_to_string(file).map_err(unreadable)?;
+            Ok(config::from_file(&text, properties))
         }
-        positions => config::from_positions(positions, properties).map_err(wrong),
+        positions => Ok(config::from_positions(positions, properties)),
+    }
+}
+
+/// A sentence about the configuration, behind the name of the file if there is one.
+fn named(rest: &[String], sentence: impl std::fmt::Display) -> String {
+    match rest {
+        [file] => format!("{file}: {sentence}"),
+        _ => sentence.to_string(),
     }
 }
 
@@ -106,40 +107,77 @@ pub fn main() -> Exit {
         Some((word, rest)) if word == "serve" => (false, rest),
         _ => (false, &cli.rest[..]),
     };
-    match resolve(rest, &properties) {
-        Err((exit, sentence)) => {
+    let reading = match read(rest, &properties) {
+        Ok(reading) => reading,
+        Err(sentence) => {
             eprintln!("{sentence}");
-            exit
+            return Exit::Config;
         }
-        Ok(resolved) if check => print_checks(&resolved),
+    };
+    if check {
+        return print_checks(&reading, rest);
+    }
+    match reading.accepted() {
         Ok(resolved) => serve(resolved, rest.is_empty()),
+        Err(e) => {
+            eprintln!("{}", named(rest, &e));
+            Exit::from(&e)
+        }
     }
 }
 
-fn print_checks(resolved: &Resolved) -> Exit {
+fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
+    println!("{status:5} {name:16} {text}");
+}
+
+/// Prints what is wrong with the configuration, every promise of security that can't be kept
+/// included, and with the machine; the exit code is the first failure's.
+fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
+    let mut first = Exit::Ok;
+    for refusal in reading.refusals() {
+        print_row("FAIL", "security", named(rest, refusal));
+        first = Exit::Insecure;
+    }
+    match reading.outcome() {
+        Ok(resolved) => print_machine(resolved, first),
+        Err(e) => {
+            print_row("FAIL", "configuration", named(rest, e));
+            first.or(e.into())
+        }
+    }
+}
+
+fn print_machine(resolved: &Resolved, mut first: Exit) -> Exit {
     for warning in &resolved.warnings {
-        println!("warn  configuration    {warning}");
+        print_row("warn", "configuration", warning);
     }
     let (rows, ready) = preflight::look(&resolved.config, true);
-    let mut first = Exit::Ok;
     for row in &rows {
         let status = match row.status {
             Status::Good => "ok",
             Status::Warn => "warn",
             Status::Fail(_) => "FAIL",
         };
-        println!("{status:5} {:16} {}", row.name, row.text);
-        if let (Exit::Ok, Status::Fail(exit)) = (first, row.status) {
-            first = exit;
+        print_row(status, row.name, &row.text);
+        if let Status::Fail(exit) = row.status {
+            first = first.or(exit);
         }
     }
     if let Some(ready) = ready {
         match probe::durability(ready.log.path()) {
-            Ok(d) => println!(
-                "ok    durability       sync p50 {} µs, p99 {} µs; append during a sync p99 {} µs",
-                d.sync_p50_us, d.sync_p99_us, d.append_p99_us
+            Ok(d) => print_row(
+                "ok",
+                "durability",
+                format_args!(
+                    "sync p50 {} µs, p99 {} µs; append during a sync p99 {} µs",
+                    d.sync_p50_us, d.sync_p99_us, d.append_p99_us
+                ),
             ),
-            Err(e) => println!("warn  durability       could not be measured: {e}"),
+            Err(e) => print_row(
+                "warn",
+                "durability",
+                format_args!("could not be measured: {e}"),
+            ),
         }
     }
     first

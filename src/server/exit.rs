@@ -1,11 +1,9 @@
 //! Exit codes: the one table. Apache's 0 to 14 keep their meaning, ours begin at 20; a unit test
 //! compares the table in `docs/exit-codes.md` with this one.
 
-use super::run::RunError;
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
-use crate::member::StartError;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::tree::BodyError;
@@ -53,11 +51,13 @@ pub enum Exit {
     Ensemble = 34,
     /// The client address can't be listened on.
     CannotListen = 35,
+    /// The configuration promises security that is not there.
+    Insecure = 36,
 }
 
 impl Exit {
     /// All, in order of their numbers.
-    pub const ALL: [Exit; 19] = [
+    pub const ALL: [Exit; 20] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Config,
@@ -77,7 +77,16 @@ impl Exit {
         Exit::MappedFile,
         Exit::Ensemble,
         Exit::CannotListen,
+        Exit::Insecure,
     ];
+
+    /// The first of two failures: `self`, or `next` if `self` is none.
+    pub fn or(self, next: Exit) -> Exit {
+        match self {
+            Exit::Ok => next,
+            failed => failed,
+        }
+    }
 
     /// For the operating system.
     pub const fn code(self) -> i32 {
@@ -160,6 +169,10 @@ impl Exit {
                 "the client address can't be listened on",
                 "correct clientPortAddress, or take a port above 1023",
             ),
+            Exit::Insecure => (
+                "the configuration promises security that this version does not have",
+                "remove the key that the message names if the server may run without, or keep Apache ZooKeeper; `ringkeeper check` lists every such key",
+            ),
         }
     }
 }
@@ -168,6 +181,7 @@ impl From<&ConfigError> for Exit {
     fn from(error: &ConfigError) -> Exit {
         match error {
             ConfigError::Ensemble(_) => Exit::Ensemble,
+            ConfigError::Insecure(_) => Exit::Insecure,
             _ => Exit::Config,
         }
     }
@@ -178,24 +192,12 @@ impl From<&Fatal> for Exit {
         match error {
             Fatal::Log(_) => Exit::LogFailed,
             Fatal::Shard(_) => Exit::Unexpected,
-            Fatal::DigestMismatch { .. } => Exit::Digest,
+            Fatal::DigestMismatch(_) => Exit::Digest,
         }
     }
 }
 
-impl From<&RunError> for Exit {
-    fn from(error: &RunError) -> Exit {
-        match error {
-            RunError::Start(StartError::Unreadable(e)) => of_snap(e),
-            RunError::Start(StartError::Io(e)) => of_io(e),
-            RunError::Runtime(_) => Exit::Unexpected,
-            RunError::PortInUse(_) => Exit::PortInUse,
-            RunError::Seal(_) => Exit::LogFailed,
-        }
-    }
-}
-
-fn of_snap(error: &SnapError) -> Exit {
+pub(super) fn of_snap(error: &SnapError) -> Exit {
     match error {
         SnapError::Log(RecoveryError::Newer { .. })
         | SnapError::File(SnapshotError::Newer { .. })
@@ -208,7 +210,7 @@ fn of_snap(error: &SnapError) -> Exit {
     }
 }
 
-fn of_io(error: &io::Error) -> Exit {
+pub(super) fn of_io(error: &io::Error) -> Exit {
     match error.kind() {
         io::ErrorKind::StorageFull => Exit::DiskFull,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NotWritable,

@@ -1,15 +1,22 @@
-//! The server: command line, start-up checks, the executor, the edge, four-letter words.
+//! The server: command line, start-up checks, data cores, background work, four-letter words.
 
+mod address;
+mod background;
 mod cli;
-mod edge;
+mod connection;
+mod disk;
+mod drain;
 pub mod exit;
-pub mod fourletter;
-mod front;
-mod jobs;
+mod mailbox;
+mod order;
 pub mod preflight;
 mod process;
+mod report;
 mod run;
-mod shards;
+mod serve;
+mod transport;
+mod words;
 
 pub use cli::main;
-pub use run::{Ready, RunError, run};
+pub use preflight::Ready;
+pub use run::{RunError, run};

@@ -3,23 +3,20 @@
 use crate::config::Config;
 use crate::member::Summary;
 use crate::pipeline::Fatal;
-use crate::rt::Ticker;
 use crate::rt::clock::Clock;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use crate::types::Now;
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
 const DESCRIPTORS_KEPT: u64 = 64;
 
-/// See the module.
+/// The configuration, the directories, the clock and the counts that all cores of the process share.
 pub struct Process {
     /// What the operator chose.
     pub config: Config,
@@ -71,13 +68,9 @@ impl Process {
         self.clock.now()
     }
 
-    /// Ticks for the timers of one core; called inside its executor.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn ticker(&self) -> io::Result<Ticker> {
-        let every = (self.config.tick_time_ms / 4).clamp(5, 50);
-        Ticker::new(Duration::from_millis(every))
+    /// Time between two looks at the timers of a data core.
+    pub fn tick_ms(&self) -> u64 {
+        (self.config.tick_time_ms / 4).clamp(5, 50)
     }
 
     /// Ends the process if there is an error.
@@ -106,17 +99,27 @@ impl Process {
 
     /// A counted connection has ended.
     pub fn leave(&self, ip: IpAddr) {
+        self.leave_address(ip);
+        self.leave_process();
+    }
+
+    /// A counted connection counts for its address no more; [`Process::leave_process`] follows.
+    pub fn leave_address(&self, ip: IpAddr) {
         let mut open = self
             .per_address
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.connections.fetch_sub(1, Relaxed);
         if let Some(count) = open.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
                 open.remove(&ip);
             }
         }
+    }
+
+    /// The descriptor of a counted connection is closed.
+    pub fn leave_process(&self) {
+        self.connections.fetch_sub(1, Relaxed);
     }
 
     /// Connections, four-letter words included.

@@ -1,49 +1,45 @@
 //! From a checked machine to a served port, and back.
 //!
-//! The order of start-up, and why (design.md §2): the directories are locked before anything in
+//! The order of start-up, and why: the directories are locked before anything in
 //! them is read; the state is recovered and the log begun before the port is listened on, so that
 //! nobody meets a server that does not serve; sessions get their full timeouts at that moment.
 
-use super::edge;
-use super::front::{Front, Side};
-use super::jobs::Jobs;
+use super::background::Background;
+use super::connection::ClientSockets;
+use super::disk::Disk;
+use super::drain::Drain;
+use super::exit::{self, Exit};
+use super::mailbox::{Mailbox, Mailboxes};
+use super::order::OrderingLoop;
+use super::preflight::Ready;
 use super::process::Process;
-use super::shards::{self, Placement};
-use crate::config::{Config, Resolved};
+use super::serve::ServingLoop;
+use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
-use crate::placement::Inline;
-use crate::rt::bell::{Bell, Ear};
+use crate::placement::{
+    Budgets, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
+    RingLimits, Served, ServingCore, SyncPolicy, rings,
+};
 use crate::rt::clock::{self, Clock};
-use crate::rt::listener::Bound;
-use crate::rt::lock::DirectoryLock;
+use crate::rt::net::{Bound, Listener};
+use crate::rt::ring::{Features, Ring};
 use crate::rt::signals::{self, Stop};
 use crate::rt::storage::FsStorage;
-use crate::rt::{self, probe};
+use crate::rt::{probe, threads};
 use crate::shard::ShardConfig;
 use crate::tree::Rules;
 use crate::types::ShardId;
 use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// How long a stop waits for what is under way, ms.
 const DRAIN_MS: u64 = 5000;
 
-/// What the preflight hands over.
-pub struct Ready {
-    /// Held as long as the server runs.
-    pub locks: Vec<DirectoryLock>,
-    /// Native files of `dataDir`.
-    pub data: FsStorage,
-    /// Native files of `dataLogDir`.
-    pub log: FsStorage,
-    /// The client port.
-    pub bound: Bound,
-    /// What the operator should know.
-    pub warnings: Vec<String>,
-}
+/// Requests between a shard and the core that orders. What does not fit waits in the shard, where
+/// it is bounded by credits.
+const REQUESTS_MAX: usize = 1024;
 
 /// Why the server stopped, if nobody asked it to.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +56,18 @@ pub enum RunError {
     /// The log could not be sealed at the end.
     #[error("the log could not be sealed at the end: {0}; the next start recovers it")]
     Seal(io::Error),
+}
+
+impl From<&RunError> for Exit {
+    fn from(error: &RunError) -> Exit {
+        match error {
+            RunError::Start(StartError::Unreadable(e)) => exit::of_snap(e),
+            RunError::Start(StartError::Io(e)) => exit::of_io(e),
+            RunError::Runtime(_) => Exit::Unexpected,
+            RunError::PortInUse(_) => Exit::PortInUse,
+            RunError::Seal(_) => Exit::LogFailed,
+        }
+    }
 }
 
 /// Serves until a signal asks to stop; a second signal ends the process at once. `on_fatal` ends
@@ -81,46 +89,29 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         ..
     } = ready;
     let config = resolved.config;
+    let placement = place(&config);
     let (member, summary) = Member::start(
-        commit_config(&config),
+        member_config(&config, placement.shards),
         &data,
         &log,
         Box::new(clock::random),
         clock.now(),
         &mut |_| {},
     )?;
-    let shard = shard_config(&config);
-    let placement = place(&config);
-    let process = Process::new(config, summary, (data, log), clock, on_fatal);
-    let process = Arc::new(process);
-    let bell = Bell::new().map_err(runtime)?;
-    let stop = signals::watch(bell.clone()).map_err(runtime)?;
-    let outcome = if placement.shards == 0 {
-        rt::run(None, inline(process, member, shard, bound, bell, stop))
-            .map_err(|e| RunError::Runtime(e.to_string()))?
-    } else {
-        let summary = process.clone();
-        let told = placement.clone();
-        let serving = move |bound: &Bound| say_what_started(&summary, &told, bound);
-        let stopped = async move {
-            if let Ok(mut ear) = Ear::new(bell) {
-                ear.wait(|| stop.is_asked()).await;
-            }
-            tracing::info!("stopping: no more input, waiting for what is under way");
-        };
-        shards::run(
-            process,
-            member,
-            (&placement, &shard),
-            bound,
-            serving,
-            stopped,
-            DRAIN_MS,
-        )
-        .map_err(listening)
+    let process = Arc::new(Process::new(config, summary, (data, log), clock, on_fatal));
+    let mailboxes = Arc::new(Mailboxes::new(placement.shards).map_err(runtime)?);
+    let stop = signals::watch(mailboxes.ordering.bell.clone()).map_err(runtime)?;
+    let background = Background::start().map_err(runtime)?;
+    say_what_started(&process, &placement, &bound);
+    let cores = Cores {
+        process,
+        mailboxes,
+        background: Arc::new(background),
+        placement,
     };
+    let listener = bound.listen().map_err(listening)?;
+    cores.run(member, listener, &stop)?;
     drop(locks);
-    outcome?;
     tracing::info!("stopped, the log is sealed");
     Ok(())
 }
@@ -132,68 +123,198 @@ fn listening(error: io::Error) -> RunError {
     }
 }
 
-/// The placement on one executor.
-async fn inline(
+/// Which cores there are, and on which CPUs.
+struct Placement {
+    /// Shards on cores of their own; 0: one core serves and orders.
+    shards: u16,
+    /// CPUs of the core that orders, then of the shards; `None`: not pinned.
+    cpus: Option<Vec<usize>>,
+}
+
+impl Placement {
+    fn cpu(&self, core: usize) -> Option<usize> {
+        self.cpus.as_ref().map(|cpus| cpus[core])
+    }
+
+    /// For the start-up summary.
+    fn text(&self) -> String {
+        let pinned = match &self.cpus {
+            Some(cpus) => format!(", on CPUs {:?}", &cpus[..=usize::from(self.shards)]),
+            None => ", not pinned".to_owned(),
+        };
+        match self.shards {
+            0 => format!("inline{pinned},"),
+            n => format!("one core that orders and {n} that serve{pinned},"),
+        }
+    }
+}
+
+/// What the threads of the data cores share.
+struct Cores {
     process: Arc<Process>,
-    member: Member<FsStorage>,
-    shard: ShardConfig,
-    bound: Bound,
-    bell: Arc<Bell>,
-    stop: Arc<Stop>,
-) -> Result<(), RunError> {
-    let runtime = |e: io::Error| RunError::Runtime(e.to_string());
-    let jobs = Jobs::new(process.clone()).map_err(runtime)?;
-    let side = Side::Inline(Box::new(Inline::new(member, shard)));
-    let front = Front::new(process.clone(), side, Some(jobs));
-    let placement = Placement {
-        shards: 0,
-        cpus: None,
-    };
-    say_what_started(&process, &placement, &bound);
-    front.begin_serving();
-    rt::spawn(front.clone().turns());
-    rt::spawn(front.clone().ticks(process.ticker().map_err(runtime)?));
-    let listener = bound.listen().map_err(listening)?;
-    rt::spawn(edge::accept(front.clone(), listener));
-    let mut ear = Ear::new(bell).map_err(runtime)?;
-    ear.wait(|| stop.is_asked()).await;
-    tracing::info!("stopping: no more input, waiting for what is under way");
-    drain(&front).await.map_err(RunError::Seal)
+    mailboxes: Arc<Mailboxes>,
+    background: Arc<Background>,
+    placement: Placement,
 }
 
-/// Takes no more input, waits until what was taken is answered, and seals the log.
-async fn drain(front: &Rc<Front>) -> io::Result<()> {
-    let process = &front.process;
-    process.begin_stopping();
-    let until = process.now().tick.after(DRAIN_MS);
-    while front.is_busy() && process.now().tick < until {
-        front.due_now();
-        rt::sleep(std::time::Duration::from_millis(1)).await;
+impl Cores {
+    /// Starts the data cores, serves, drains.
+    fn run(
+        self,
+        mut member: Member<FsStorage>,
+        listener: Listener,
+        stop: &Arc<Stop>,
+    ) -> Result<(), RunError> {
+        let failed = |e: io::Error| RunError::Runtime(e.to_string());
+        let drain = Arc::new(Drain::new(self.placement.shards));
+        let own = Arc::new(self);
+        let (rings, shards) = own.start_shards(&member, &drain).map_err(failed)?;
+        let (cores, stop) = (own.clone(), stop.clone());
+        let order = move || -> Result<(), RunError> {
+            let mailbox = cores.mailboxes.ordering.clone();
+            let sockets = cores
+                .sockets(&mailbox, Some(listener), None)
+                .map_err(failed)?;
+            let policy = match cores.process.config.inline_sync {
+                InlineSync::Auto => SyncPolicy::Auto,
+                InlineSync::Always => SyncPolicy::Always,
+                InlineSync::Never => SyncPolicy::Never,
+            };
+            let disk = Disk::new(policy, rings.is_none());
+            member.pipeline.begin_serving(cores.process.now());
+            let background = &cores.background;
+            let sealed = match rings {
+                None => {
+                    let shard = shard_config(&cores.process.config, ShardId(0), 1);
+                    let served = Served::Inline(Box::new(Inline::new(member, shard)));
+                    let core = cores.serving_core(served);
+                    let serving = ServingLoop::new(core, sockets, mailbox, cores.process.clone());
+                    serving.run_inline(disk, background, &stop, DRAIN_MS)
+                }
+                Some((rings, progress)) => {
+                    let shards = cores.placement.shards;
+                    let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, shards);
+                    let core = OrderingCore::new(orderer, rings, Budgets::DEFAULT.requests);
+                    let (mailboxes, process) = (cores.mailboxes.clone(), cores.process.clone());
+                    let ordering = OrderingLoop::new(core, sockets, mailboxes, process, disk);
+                    ordering.run(background, &drain, &stop, DRAIN_MS)
+                }
+            };
+            sealed.map_err(RunError::Seal)
+        };
+        let ordering = threads::data_core("order", own.placement.cpu(0), order).map_err(failed)?;
+        let outcome = ordering.join().expect("a panic ends the process");
+        if outcome.is_ok() {
+            // A shard that is held still does not keep the process from ending.
+            shards
+                .into_iter()
+                .filter(|shard| shard.is_finished())
+                .for_each(|shard| {
+                    let _ = shard.join();
+                });
+        }
+        outcome
     }
-    front.turn();
-    front.syncs_ended().await;
-    match front.take() {
-        Some(Side::Inline(inline)) => inline.member.close(),
-        _ => Ok(()),
+
+    /// Starts the shards; the ordering core's ends of their rings.
+    #[allow(clippy::type_complexity)]
+    fn start_shards(
+        self: &Arc<Cores>,
+        member: &Member<FsStorage>,
+        drain: &Arc<Drain>,
+    ) -> io::Result<(
+        Option<(Vec<crate::placement::OrderingRings>, Arc<Progress>)>,
+        Vec<std::thread::JoinHandle<()>>,
+    )> {
+        let shards = self.placement.shards;
+        if shards == 0 {
+            return Ok((None, Vec::new()));
+        }
+        let progress = Progress::new(usize::from(shards), member.tree.last_zxid());
+        let progress = Arc::new(progress);
+        let (mut ends, mut threads) = (Vec::new(), Vec::new());
+        for n in 0..shards {
+            let (end, rings) = rings(RingLimits::DEFAULT.slots(), REQUESTS_MAX);
+            ends.push(end);
+            let config = shard_config(&self.process.config, ShardId(n), shards);
+            let replica = Replica::new(config, member.tree.clone(), progress.clone());
+            let (cores, drain) = (self.clone(), drain.clone());
+            let serve = move || cores.serve_shard(replica, rings, &drain);
+            let cpu = self.placement.cpu(usize::from(n) + 1);
+            threads.push(threads::data_core(&format!("shard-{n}"), cpu, serve)?);
+        }
+        Ok((Some((ends, progress)), threads))
+    }
+
+    /// The life of a shard's thread.
+    fn serve_shard(&self, replica: Replica, rings: ReplicaRings, drain: &Drain) {
+        let shard = replica.id();
+        let mailbox = self.mailboxes.shards[usize::from(shard.0)].clone();
+        let sockets = self.sockets(&mailbox, None, Some(mailbox.clone()));
+        let sockets = sockets.map_err(|e| Fatal::Shard(format!("shard {shard}: {e}")));
+        let sockets = self.process.check(sockets);
+        let served = Served::Replica(Box::new(ReplicaPort::new(replica, rings)));
+        let core = self.serving_core(served);
+        let serving = ServingLoop::new(core, sockets, mailbox, self.process.clone());
+        serving.run_replica(&self.mailboxes, drain);
+    }
+
+    fn serving_core(&self, served: Served<FsStorage>) -> ServingCore<FsStorage> {
+        let closing_ms = self.process.config.session_timeout_max_ms.max(0) as u64;
+        ServingCore::new(served, Budgets::DEFAULT, closing_ms, self.process.now())
+    }
+
+    /// The ring and the sockets of the calling thread's core.
+    fn sockets(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        listener: Option<Listener>,
+        own: Option<Arc<Mailbox>>,
+    ) -> io::Result<ClientSockets> {
+        let features = match self.process.config.ring {
+            RingFeatures::Auto => Features::Auto,
+            RingFeatures::Plain => Features::Plain,
+        };
+        let ring = Ring::new(features, mailbox.bell.clone()).map_err(io::Error::other)?;
+        Ok(ClientSockets::new(
+            ring,
+            listener,
+            self.process.clone(),
+            self.background.words.clone(),
+            self.mailboxes.clone(),
+            own,
+        ))
     }
 }
 
-fn shard_config(config: &Config) -> ShardConfig {
+/// A shard's part of what the process may use.
+fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
+    let part = |whole: usize| whole / usize::from(shards);
     ShardConfig {
+        in_flight_max: part(config.outstanding_max).max(1),
+        request_bytes_max: part(config.request_bytes_max),
+        output_bytes_max: part(config.output_bytes_max),
+        watch_bytes_max: part(config.watch_bytes_max),
+        identities_max: config.identities_max,
+        reply_bytes_max: ShardConfig::reply_bytes_for(config.jute_maxbuffer),
         tick_time_ms: config.tick_time_ms,
         session_timeout_min_ms: config.session_timeout_min_ms,
         session_timeout_max_ms: config.session_timeout_max_ms,
         frame_max: config.jute_maxbuffer,
-        ..ShardConfig::new(ShardId(0))
+        ..ShardConfig::new(id)
     }
 }
 
-fn commit_config(config: &Config) -> MemberConfig {
+fn member_config(config: &Config, shards: u16) -> MemberConfig {
     let pipeline = PipelineConfig {
         tick_time_ms: config.tick_time_ms,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
-        ..PipelineConfig::new(Rules::default())
+        shards: shards.max(1),
+        ..PipelineConfig::new(Rules {
+            acl_entries_max: config.acl_entries_max,
+            ..Rules::default()
+        })
     };
     MemberConfig {
         pipeline,
@@ -201,12 +322,14 @@ fn commit_config(config: &Config) -> MemberConfig {
             segment_bytes: config.segment_bytes,
         },
         snapshot_records: config.snap_count,
+        snapshots_kept: config.purge.then_some(config.snap_retain),
     }
 }
 
-/// One executor up to 2 cores; from 3 on the core that orders has one of its own, and up to 4 serve
-/// (design.md §2). Cores are pinned where only a part of the machine may be used, or if the operator
-/// says so.
+/// One core does everything on a machine of up to 2 cores. From 3 cores on, one core orders writes and
+/// min(cores − 1, 4) cores serve: each of them repeats the work of applying, so more of them make
+/// writes dearer. Cores are pinned if the process may use only a part of the machine, or if the
+/// operator says so.
 fn place(config: &Config) -> Placement {
     let cpus = probe::affinity();
     let cores = cpus.len().min(probe::cpu_quota().unwrap_or(usize::MAX));

@@ -1,9 +1,10 @@
-//! The auth operation (client.md §6.3, §6.5): which identity a scheme's data gives.
+//! The auth operation (docs/protocol.md §6.3, §6.5): which identity a scheme's data gives.
 
 use crate::tree;
 use crate::txn::{AuthId, Credentials};
 
-/// The provider refuses, or there is none: −115, then close.
+/// The provider refuses, or there is none, or there are too many identities (Apache has no bound):
+/// −115, then close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AuthFailed;
 
@@ -12,12 +13,16 @@ pub(super) fn initial(address: &str) -> Credentials {
     vec![ip(address)].into()
 }
 
-/// The credentials after one auth request. Identities are a set: adding one twice is no change.
+/// The credentials after one auth request, at most `identities_max`. Identities are a set: adding
+/// one twice is no change.
+///
+/// Steps: the identities there are.
 pub(super) fn add(
     credentials: &Credentials,
     address: &str,
     scheme: Option<&str>,
     data: Option<&[u8]>,
+    identities_max: usize,
 ) -> Result<Credentials, AuthFailed> {
     let id = match (scheme, data) {
         (Some("digest"), Some(data)) => digest(data),
@@ -26,6 +31,9 @@ pub(super) fn add(
     };
     if credentials.contains(&id) {
         return Ok(credentials.clone());
+    }
+    if credentials.len() >= identities_max {
+        return Err(AuthFailed);
     }
     Ok(credentials.iter().cloned().chain([id]).collect())
 }
@@ -57,14 +65,14 @@ mod tests {
     #[test]
     fn identities_are_a_set_in_order() {
         let first = initial("10.0.0.1");
-        let second = add(&first, "10.0.0.1", Some("digest"), Some(b"bob:pw")).unwrap();
+        let second = add(&first, "10.0.0.1", Some("digest"), Some(b"bob:pw"), 3).unwrap();
         assert_eq!(second.len(), 2);
         assert_eq!(
-            add(&second, "10.0.0.1", Some("digest"), Some(b"bob:pw")),
+            add(&second, "10.0.0.1", Some("digest"), Some(b"bob:pw"), 3),
             Ok(second.clone())
         );
         assert_eq!(
-            add(&second, "10.0.0.1", Some("ip"), None),
+            add(&second, "10.0.0.1", Some("ip"), None, 3),
             Ok(second.clone())
         );
         for (scheme, data) in [
@@ -73,7 +81,19 @@ mod tests {
             (Some("sasl"), Some(b"x")),
             (Some("digest"), None),
         ] {
-            assert_eq!(add(&second, "10.0.0.1", scheme, data), Err(AuthFailed));
+            assert_eq!(add(&second, "10.0.0.1", scheme, data, 3), Err(AuthFailed));
         }
+    }
+
+    #[test]
+    fn identities_have_a_bound() {
+        let mut ids = initial("10.0.0.1");
+        for user in [&b"a:x"[..], b"b:x"] {
+            ids = add(&ids, "10.0.0.1", Some("digest"), Some(user), 3).unwrap();
+        }
+        let again = add(&ids, "10.0.0.1", Some("digest"), Some(b"a:x"), 3);
+        assert_eq!(again, Ok(ids.clone()));
+        let more = add(&ids, "10.0.0.1", Some("digest"), Some(b"c:x"), 3);
+        assert_eq!(more, Err(AuthFailed));
     }
 }

@@ -1,7 +1,7 @@
 //! One connection: unparsed input, the FIFO of requests, unsent output, and what it counts.
 //! Decides nothing about other connections; [`super::Shard`] does.
 
-use super::stats::{ClientAddress, Counters};
+use super::stats::{ClientAddress, ConnStats, Counters, SessionStats};
 use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
 use crate::txn::Credentials;
@@ -55,8 +55,10 @@ pub(super) struct Pending {
     pub(super) op: OpCode,
     /// When its bytes came, µs.
     pub(super) received: u64,
-    /// As of its place in the stream (client.md §6.2).
-    pub(super) credentials: Credentials,
+    /// Bytes in memory, roughly: this entry, and the request wherever it is.
+    pub(super) weight: usize,
+    /// What its execution was expected to cost when it was parsed behind another request.
+    pub(super) ahead: usize,
     pub(super) step: Step,
 }
 
@@ -98,6 +100,19 @@ pub(super) enum Timing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadLength;
 
+/// What stands at the beginning of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next<'a> {
+    /// Nothing.
+    Empty,
+    /// Less than a frame, whose whole length is this if it is known, bytes.
+    Partial(Option<usize>),
+    /// A frame with this payload.
+    Whole(&'a [u8]),
+    /// A length that is refused.
+    Bad,
+}
+
 /// Received bytes that are not parsed yet. Grows with what arrives, never by an announced length.
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -122,6 +137,30 @@ impl Input {
         *self = Input::default();
     }
 
+    /// Bytes that are not parsed.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// The bytes that are not parsed.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// What stands at the beginning.
+    pub(super) fn peek(&self, frame_max: usize) -> Next<'_> {
+        let bytes = self.bytes();
+        match split_frame(bytes, frame_max) {
+            _ if bytes.is_empty() => Next::Empty,
+            Frame::Whole(payload, _) => Next::Whole(payload),
+            Frame::Oversized => Next::Bad,
+            Frame::Partial => {
+                let length = bytes.first_chunk().map(|head| u32::from_be_bytes(*head));
+                Next::Partial(length.map(|length| 4 + length as usize))
+            }
+        }
+    }
+
     /// Takes the next whole frame's payload.
     pub(super) fn next(&mut self, frame_max: usize) -> Result<Option<&[u8]>, BadLength> {
         const RETAINED: usize = 64 << 10;
@@ -142,7 +181,16 @@ impl Input {
     }
 }
 
-/// See the module.
+/// What the input may hold beyond the connection's share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// Bytes that the input may hold.
+    pub(super) input_max: usize,
+    /// Bytes set aside: what the request may weigh when it is decoded.
+    pub(super) weight: usize,
+}
+
+/// One connection, from the first byte until its socket is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnId,
@@ -158,21 +206,55 @@ pub(super) struct Connection {
     pub(super) fifo: VecDeque<Pending>,
     /// Sequence of the FIFO's head. Sequence 0 is the handshake.
     pub(super) first_sequence: u64,
+    /// Sum of the weights in the FIFO, bytes.
+    pub(super) fifo_weight: usize,
+    /// FIFO entries that are no writes.
+    pub(super) reads: usize,
+    /// Sum of what their execution is expected to cost.
+    pub(super) ahead: usize,
+    /// The largest of the frames of its writes under way, bytes: how large the data of a node may
+    /// have become when a read behind them executes.
+    pub(super) largest_write: usize,
     /// FIFO entries whose outcome the pipeline owes.
     pub(super) unanswered_writes: usize,
     /// sync requests in the FIFO.
     pub(super) syncs: usize,
     pub(super) output: Vec<u8>,
+    /// Bytes that the driver has fetched and the kernel has not taken.
+    pub(super) fetched: usize,
+    /// The driver has been told to close the socket.
+    pub(super) told_to_close: bool,
+    /// The driver was offered more output than the bound, and has not fetched it.
+    pub(super) offered_full: bool,
     /// Length of the output when it was looked at last.
     accounted: usize,
-    /// Bytes appended while the output was full already.
+    /// Bytes appended to a full output that the driver had been offered.
     pub(super) excess: usize,
+    /// What the shard's pools count for this connection: bytes of requests, bytes of output.
+    pub(super) counted: (usize, usize),
+    /// Room of the shard's output set aside for the read at the head, bytes.
+    pub(super) promised: usize,
+    /// Its reply at the head waits for room in the shard's output; how many bytes.
+    pub(super) waits_for_output: Option<usize>,
+    /// What the input may hold beyond the share.
+    pub(super) grant: Option<Grant>,
+    /// In the shard's list of connections that wait for memory for their input.
+    pub(super) waits_for_memory: bool,
+    /// Housekeeping rounds in which less than a share came for the grant, while others waited for
+    /// memory.
+    pub(super) stuck_rounds: u64,
+    /// Bytes received since that counter was set back.
+    pub(super) filled: usize,
     pub(super) unsent: Vec<Timing>,
     /// In the shard's list of connections that the driver must look at.
     pub(super) dirty: bool,
+    /// In the shard's list of connections that can go on.
+    pub(super) ready: bool,
     /// In the shard's list of connections that wait for credits.
     pub(super) stalled: bool,
-    /// What `wants_input` said last.
+    /// Has waited for a credit, and has one that it has not used.
+    pub(super) has_credit: bool,
+    /// Whether the driver might read when this was looked at last.
     pub(super) reading: bool,
     /// The batch in which its session was touched last.
     pub(super) touched_batch: u64,
@@ -180,7 +262,7 @@ pub(super) struct Connection {
     pub(super) accepted: Tick,
     /// Housekeeping rounds since bytes moved in either direction.
     pub(super) quiet_rounds: u64,
-    /// Housekeeping rounds since the driver took output, while there was some.
+    /// Housekeeping rounds since the kernel took a byte of the output, while there was some.
     pub(super) undrained_rounds: u64,
     pub(super) counters: Counters,
 }
@@ -202,14 +284,30 @@ impl Connection {
             credentials,
             fifo: VecDeque::new(),
             first_sequence: 1,
+            fifo_weight: 0,
+            reads: 0,
+            ahead: 0,
+            largest_write: 0,
             unanswered_writes: 0,
             syncs: 0,
             output: Vec::new(),
+            fetched: 0,
+            told_to_close: false,
+            offered_full: false,
             accounted: 0,
             excess: 0,
+            counted: (0, 0),
+            promised: 0,
+            waits_for_output: None,
+            grant: None,
+            waits_for_memory: false,
+            stuck_rounds: 0,
+            filled: 0,
             unsent: Vec::new(),
             dirty: false,
+            ready: false,
             stalled: false,
+            has_credit: false,
             reading: true,
             touched_batch: 0,
             accepted: now.tick,
@@ -236,27 +334,107 @@ impl Connection {
         self.first_sequence + self.fifo.len() as u64
     }
 
-    /// Counts what has just been appended. A single reply may be of any size: only what comes on
-    /// top of a full output is in excess.
-    pub(super) fn account_output(&mut self, output_max: usize) {
-        if self.accounted > output_max {
+    /// Output that the kernel has not taken, bytes.
+    pub(super) fn backlog(&self) -> usize {
+        self.output.len() + self.fetched
+    }
+
+    /// Received and not answered, bytes in memory.
+    pub(super) fn request_bytes(&self) -> usize {
+        let reserved = self.grant.map_or(0, |grant| grant.weight);
+        self.fifo_weight + self.input.len().max(reserved)
+    }
+
+    /// Whether there is anything that an advance could execute.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.fifo.is_empty() || !self.input.is_empty()
+    }
+
+    /// Counts what has just been appended. Only what comes on top of a full output that the driver
+    /// was offered, and has not fetched, is in excess.
+    pub(super) fn account_output(&mut self) {
+        if self.offered_full {
             self.excess += self.output.len() - self.accounted;
         }
         self.accounted = self.output.len();
     }
 
+    /// The driver is told to look at this connection.
+    pub(super) fn offer(&mut self, output_max: usize) {
+        self.dirty = false;
+        self.offered_full = self.output.len() > output_max;
+    }
+
     /// Empties the output.
     pub(super) fn take_output(&mut self) -> Vec<u8> {
-        (self.accounted, self.excess) = (0, 0);
+        (self.accounted, self.excess, self.offered_full) = (0, 0, false);
         std::mem::take(&mut self.output)
+    }
+
+    /// Puts a request at the end of the FIFO.
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.fifo_weight += pending.weight;
+        self.ahead += pending.ahead;
+        match pending.step {
+            Step::Write => {
+                self.unanswered_writes += 1;
+                self.largest_write = self.largest_write.max(pending.weight);
+            }
+            Step::Sync { .. } => {
+                self.syncs += 1;
+                self.reads += 1;
+            }
+            _ => self.reads += 1,
+        }
+        self.fifo.push_back(pending);
     }
 
     /// Takes the head of the FIFO.
     pub(super) fn pop(&mut self) -> Option<Pending> {
         let pending = self.fifo.pop_front()?;
         self.first_sequence += 1;
+        self.fifo_weight -= pending.weight;
+        self.ahead -= pending.ahead;
+        self.reads -= usize::from(!matches!(pending.step, Step::Write));
         self.syncs -= usize::from(matches!(pending.step, Step::Sync { .. }));
         Some(pending)
+    }
+
+    /// Drops all requests that are not answered; gives the weight of the writes under way, bytes.
+    pub(super) fn drop_requests(&mut self) -> usize {
+        let writes = self.fifo.iter().filter(|p| matches!(p.step, Step::Write));
+        let weight = writes.map(|write| write.weight).sum();
+        self.fifo = VecDeque::new();
+        (self.fifo_weight, self.reads, self.ahead, self.syncs) = (0, 0, 0, 0);
+        self.unanswered_writes = 0;
+        self.input.clear();
+        self.grant = None;
+        weight
+    }
+
+    /// What the four-letter words show of this connection.
+    pub(super) fn stats(&self, reading: bool) -> ConnStats {
+        let counters = &self.counters;
+        ConnStats {
+            conn: self.id,
+            peer: self.peer.clone(),
+            reading,
+            writing: self.backlog() > 0,
+            queued: self.fifo.len(),
+            received: counters.received,
+            sent: counters.sent,
+            session: self.attachment().map(|attachment| SessionStats {
+                session: attachment.session,
+                timeout_ms: attachment.timeout_ms,
+            }),
+            last_op: counters.last_op,
+            established: counters.established,
+            last_xid: counters.last_xid,
+            last_zxid: counters.last_zxid,
+            last_response_ms: counters.last_response_ms,
+            last_latency_ms: counters.last_latency_ms,
+            latency: counters.latency,
+        }
     }
 }
 

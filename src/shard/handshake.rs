@@ -1,8 +1,13 @@
-//! The decisions of the connect handshake (client.md §1.3).
+//! The connect handshake (docs/protocol.md §1.3): its decisions, and its steps.
 
-use crate::proto::ConnectRequest;
+use super::connection::{Attachment, Connecting, Connection, Phase, Timing};
+use super::state::{Ending, ShardState};
+use super::stats::op_name;
+use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::session::is_password;
-use crate::types::{SessionId, Zxid};
+use crate::proto::{ConnectRequest, reply};
+use crate::tree::Tree;
+use crate::types::{ErrorCode, Now, OpCode, SessionId, Xid, Zxid};
 
 /// What a ConnectRequest leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,119 @@ pub(super) fn judge(request: &ConnectRequest, committed: Zxid) -> Verdict {
         Verdict::Dead
     } else {
         Verdict::Reattach
+    }
+}
+
+impl ShardState {
+    /// The first frame of a connection.
+    pub(super) fn connect(&mut self, c: &mut Connection, request: ConnectRequest, tree: &Tree) {
+        let connecting = Connecting {
+            timeout_ms: request.timeout_ms.clamp(
+                self.config.session_timeout_min_ms,
+                self.config.session_timeout_max_ms,
+            ),
+            with_read_only: request.read_only.is_some(),
+            received: c.received_at,
+            granted: None,
+        };
+        c.phase = Phase::Connecting(connecting);
+        let origin = Origin {
+            shard: self.config.id,
+            conn: c.id,
+            sequence: 0,
+        };
+        match judge(&request, self.committed.max(tree.last_zxid())) {
+            Verdict::CloseSilently => self.end(c, Ending::Discard),
+            Verdict::Dead => self.answer_dead(c),
+            Verdict::Open => self.up.push_back(ShardRequest::NewSession {
+                origin,
+                timeout_ms: connecting.timeout_ms,
+                stamps: Stamps {
+                    received: c.received_at,
+                    ..Stamps::default()
+                },
+            }),
+            Verdict::Reattach => self.up.push_back(ShardRequest::Reattach {
+                origin,
+                session: request.session,
+                timeout_ms: connecting.timeout_ms,
+            }),
+        }
+    }
+
+    /// The session of a connecting client does not exist.
+    pub(super) fn answer_dead(&mut self, c: &mut Connection) {
+        let Phase::Connecting(connecting) = c.phase else {
+            return;
+        };
+        reply::dead_session(&mut c.output, connecting.with_read_only);
+        self.appended(c, None, 1);
+        self.end(c, Ending::Flush);
+    }
+
+    /// The createSession of a connecting client has been applied.
+    pub(super) fn open(
+        &mut self,
+        c: &mut Connection,
+        attachment: Attachment,
+        zxid: Zxid,
+        timing: Timing,
+        tree: &Tree,
+        now: Now,
+    ) {
+        let Phase::Connecting(connecting) = c.phase else {
+            return;
+        };
+        c.unsent.push(timing);
+        let op = op_name(OpCode::CREATE_SESSION, ErrorCode::OK, true);
+        let ms = c
+            .counters
+            .replied(op, Xid(0), zxid, connecting.received, now);
+        self.totals.latency.add(ms);
+        self.grant(c, attachment, zxid, tree);
+    }
+
+    /// The session is this connection's. The response leaves when the replica has reached
+    /// `committed`.
+    pub(super) fn grant(
+        &mut self,
+        c: &mut Connection,
+        attachment: Attachment,
+        committed: Zxid,
+        tree: &Tree,
+    ) {
+        let Phase::Connecting(mut connecting) = c.phase else {
+            return;
+        };
+        self.attachments.insert(attachment, c.id);
+        connecting.granted = Some(attachment);
+        c.phase = Phase::Connecting(connecting);
+        if committed > tree.last_zxid() {
+            self.waiters.insert((committed, c.id));
+        } else {
+            self.establish(c);
+        }
+    }
+
+    /// Sends the response of a connection that has been granted its session, if that is what it
+    /// waited for.
+    pub(super) fn establish(&mut self, c: &mut Connection) {
+        let Phase::Connecting(connecting) = c.phase else {
+            return;
+        };
+        let Some(attachment) = connecting.granted else {
+            return;
+        };
+        reply::connected(
+            &mut c.output,
+            attachment.session,
+            attachment.timeout_ms,
+            connecting.with_read_only,
+        );
+        self.appended(c, None, 1);
+        c.phase = Phase::Attached(attachment);
+        // The client begins to count now, however long this shard was behind.
+        self.liveness.touch(c, attachment.session);
     }
 }
 

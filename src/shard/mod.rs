@@ -1,27 +1,38 @@
 //! Connections, their sessions and their watches, over one replica of the tree.
 //!
-//! Bytes, committed transactions, notices and ticks in; bytes and requests for the pipeline out.
+//! Bytes, committed transactions, notices and rounds in; bytes and requests for the pipeline out.
 //! No clock, no sockets; the tree is an argument. What this module promises, and where:
 //!
-//! | Promise (design.md §2, client.md) | Decided in |
+//! | Promise | Decided in |
 //! |---|---|
-//! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::drain`] |
-//! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::drain`] |
+//! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::advance`] |
+//! | a read does not see the session's own later writes | `keeps_order`, `execute_between_writes` |
+//! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::advance`] |
 //! | an event leaves before any reply that reflects its transaction | [`Shard::committed`] |
 //! | no change falls between a read and its watch | `reads` |
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
-//! | frames behind the ConnectRequest are kept, and executed after the response | [`ShardState::may_parse`] |
-//! | memory is bounded | [`ShardState::may_parse`] (input, FIFO, credits), [`ShardState::drain`] (output) |
+//! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
+//! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`] |
+//! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_reader` (output), `watches` |
 //!
-//! How a driver uses it: `accept`, then `receive` whatever was read while [`Shard::wants_input`];
-//! after each turn, for every [`Shard::poll_dirty`], [`Shard::take_output`], write it, and look at
-//! `wants_input` again. While a write is under way it leaves the output in the shard, and takes it
-//! afterwards: that is what bounds it. When the output says so the socket is closed; when the peer
-//! or the socket ended the connection, [`Shard::closed`].
+//! How a driver uses it: [`Shard::accept`]; it reads at most [`Shard::may_read`] bytes and gives
+//! them to [`Shard::receive_within`]; connections of [`Shard::poll_ready`] go to the end of its
+//! queue, and when their turn comes [`Shard::advance`] goes on with them. For every
+//! [`Shard::poll_dirty`] whose last output the kernel has taken whole, [`Shard::fetch_output`];
+//! [`Shard::sent`] for every number of bytes that the kernel takes. When the output says so the
+//! socket is closed; when the peer or the socket ended the connection, [`Shard::closed`]. Once a
+//! turn [`Shard::reap`], and [`Shard::report`] when [`Shard::round_is_due`].
 
+mod attachments;
 mod auth;
+mod config;
 mod connection;
+mod credits;
+mod execute;
 mod handshake;
+mod intake;
+mod liveness;
+mod memory;
 mod reads;
 mod replies;
 mod slab;
@@ -32,79 +43,34 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
+pub use config::ShardConfig;
 pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
 pub use watches::WatchCounts;
 
 use self::state::{Ending, ShardState};
-use crate::constants;
+use crate::budget::Budget;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{self, Applied, OpResult, Tree};
 use crate::txn::Acl;
-use crate::types::{ConnId, Now, SessionId, ShardId, Zxid};
+use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Timing};
 use slab::Slab;
-
-/// What the operator may choose, and what follows from it.
-#[derive(Clone, Debug)]
-pub struct ShardConfig {
-    /// Which shard this is.
-    pub id: ShardId,
-    /// tickTime, ms: touches are reported, and timeouts looked at, every half of it.
-    pub tick_time_ms: u64,
-    /// Lower bound of negotiated timeouts, ms.
-    pub session_timeout_min_ms: i32,
-    /// Upper bound of negotiated timeouts, ms.
-    pub session_timeout_max_ms: i32,
-    /// `jute.maxbuffer`, bytes; the bound itself is accepted.
-    pub frame_max: usize,
-    /// Writes of this shard without an outcome: this shard's part of `globalOutstandingLimit`.
-    /// Beyond it a connection that has none of them may still hand up one.
-    pub in_flight_max: usize,
-    /// Unanswered requests of one connection.
-    pub fifo_max: usize,
-    /// Unsent output above which a connection is not read and its reads wait, bytes.
-    pub output_max: usize,
-    /// What may be appended to a full output before the connection is closed, bytes. Only what
-    /// can't wait is: events, outcomes, and reads that were sent between two writes that are
-    /// already under way, because a read must not see its session's later write.
-    pub output_excess_max: usize,
-    /// How long a handshake may take, ms.
-    pub handshake_timeout_ms: u64,
-}
-
-impl ShardConfig {
-    /// Apache's defaults.
-    pub fn new(id: ShardId) -> ShardConfig {
-        ShardConfig {
-            id,
-            tick_time_ms: 2000,
-            session_timeout_min_ms: 4000,
-            session_timeout_max_ms: 40_000,
-            frame_max: constants::JUTE_MAXBUFFER,
-            in_flight_max: constants::OUTSTANDING_MAX,
-            fifo_max: constants::OUTSTANDING_MAX,
-            output_max: constants::OUTPUT_MAX,
-            output_excess_max: 4 * constants::OUTPUT_MAX,
-            handshake_timeout_ms: constants::HANDSHAKE_TIMEOUT_MS,
-        }
-    }
-}
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// Whole frames, in order.
     pub bytes: Vec<u8>,
-    /// Close the socket when everything that was ever taken is written. The shard has forgotten
-    /// the connection.
+    /// Close the socket when everything that was ever fetched is written. Nothing more comes.
     pub close: bool,
-    /// With `close`: do not wait for what was taken and is not written.
+    /// With `close`: do not wait for what was fetched and is not written. The shard has forgotten
+    /// the connection.
     pub reset: bool,
 }
 
-/// See the module.
+/// The connections of one core, with their sessions and watches.
 #[derive(Debug)]
 pub struct Shard {
     conns: Slab,
@@ -129,32 +95,146 @@ impl Shard {
             .insert(|id| Connection::new(id, peer, credentials, now))
     }
 
-    /// Bytes from the client. Keeps the part of a frame; executes every whole one that may run.
-    pub fn receive(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], now: Now) {
+    /// Appends bytes to the connection's input and executes what may run within `budget`. What is
+    /// left over is given by [`Shard::poll_ready`].
+    pub fn receive_within(
+        &mut self,
+        tree: &Tree,
+        conn: ConnId,
+        bytes: &[u8],
+        budget: &mut Budget,
+        now: Now,
+    ) {
+        self.take_in(tree, conn, bytes, budget, now);
+        self.distribute();
+    }
+
+    /// Goes on with a connection that had more to do ([`Shard::poll_ready`]), within `budget`.
+    pub fn advance(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
+        self.go_on(tree, conn, budget, now);
+        self.distribute();
+    }
+
+    /// A connection that can go on: its budget was spent, an outcome came, a credit, memory or room
+    /// in the output became free, the replica reached a state, or bytes may be read again. Each is
+    /// given once until something new happens to it; the driver puts it at the end of its queue.
+    /// After [`Shard::receive_within`] and [`Shard::advance`] the driver looks at
+    /// [`Shard::may_read`] by itself.
+    pub fn poll_ready(&mut self) -> Option<ConnId> {
+        while let Some(conn) = self.core.ready.pop_front() {
+            if let Some(c) = self.conns.get_mut(conn) {
+                c.ready = false;
+                if !c.ended() {
+                    return Some(conn);
+                }
+            }
+        }
+        None
+    }
+
+    /// How many bytes of the connection the driver may read from the socket now; 0: leave them in
+    /// the kernel.
+    pub fn may_read(&self, conn: ConnId) -> usize {
+        self.conns.get(conn).map_or(0, |c| self.core.may_read(c))
+    }
+
+    /// Bytes of the connection wait in the kernel and are not read because [`Shard::may_read`] is 0:
+    /// its session is alive all the same.
+    pub fn heard(&mut self, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else {
             return;
         };
-        if c.ended() || c.deaf {
-            return;
-        }
         c.quiet_rounds = 0;
-        c.received_at = now.micros;
-        c.input.push(bytes);
-        self.core.advance(c, tree, now);
+        if let Phase::Attached(attachment) = c.phase {
+            self.core.liveness.touch(c, attachment.session);
+        }
     }
 
-    /// The socket is closed. What the connection has sent is still executed, its replies are lost
-    /// (client.md §5.3).
+    /// Output of a connection for its driver: here the time of a reply ends. Called only when the
+    /// kernel has taken everything of the last one, or when [`Shard::is_discarded`]. Executes
+    /// nothing. Nothing when the connection is gone.
+    pub fn fetch_output(&mut self, conn: ConnId, now: Now) -> Output {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return Output::default();
+        };
+        for timing in c.unsent.drain(..) {
+            self.core.record(timing, now);
+        }
+        let output = Output {
+            bytes: c.take_output(),
+            close: c.ended(),
+            reset: c.phase == Phase::Ended { discard: true },
+        };
+        c.fetched += output.bytes.len();
+        c.told_to_close = output.close;
+        if output.close && c.fetched == 0 {
+            self.conns.remove(conn);
+        }
+        output
+    }
+
+    /// The kernel has taken `bytes` of what was fetched. With the last of them, a connection that
+    /// is to be closed is forgotten.
+    pub fn sent(&mut self, conn: ConnId, bytes: usize) {
+        self.take_sent(conn, bytes);
+        self.distribute();
+    }
+
+    /// Work that belongs to nobody's turn any more (watches of ended connections), within
+    /// `budget`; true if there is more.
+    pub fn reap(&mut self, budget: &mut Budget) -> bool {
+        while !budget.is_spent() {
+            budget.spend_steps(1);
+            if !self.core.watches.reap() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a round over all connections (timeouts, report of touched sessions) is due. The
+    /// driver first makes sure that everything which lay in any socket at the watermark was read
+    /// once (or [`Shard::heard`]), then calls [`Shard::report`].
+    pub fn round_is_due(&self, now: Now) -> bool {
+        self.core.liveness.is_due(now)
+    }
+
+    /// The round over all connections: timeouts, then a report of the sessions heard of, also when
+    /// there are none, because the watermark must move.
+    pub fn report(&mut self, _tree: &Tree, watermark: Tick, now: Now) {
+        self.core.liveness.begin_round(now);
+        let mut idle = Vec::new();
+        for c in self.conns.iter_mut() {
+            self.core.housekeep(c, now);
+            if self.core.is_idle_reader(c) {
+                idle.push((c.undrained_rounds, c.id));
+            }
+        }
+        idle.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        self.core.idle_readers = idle.into_iter().map(|(_, conn)| conn).collect();
+        let sessions = self.core.liveness.take_touched();
+        self.core.up.push_back(ShardRequest::Touched {
+            shard: self.core.config.id,
+            watermark,
+            made: now.tick,
+            sessions,
+        });
+        self.distribute();
+    }
+
+    /// The socket is closed. What the connection has sent and has been handed up is still executed,
+    /// its replies are lost (docs/protocol.md §5.3).
     pub fn closed(&mut self, conn: ConnId, _now: Now) {
         if let Some(c) = self.conns.get_mut(conn) {
             self.core.end(c, Ending::Discard);
             self.conns.remove(conn);
+            self.distribute();
         }
     }
 
     /// A transaction that the driver has just applied to `tree`, and nothing after it.
     ///
-    /// The order of the steps is the promise of client.md §4.5: events before replies, replies and
+    /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     pub fn committed(&mut self, tree: &Tree, txn: &Committed, applied: &Applied, now: Now) {
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
@@ -170,8 +250,8 @@ impl Shard {
         if ends_session {
             self.end_attachment(applied.session);
         }
-        self.run_waiters(tree, now);
-        self.resume_stalled(tree, now);
+        self.wake_waiters(tree);
+        self.distribute();
     }
 
     /// What the pipeline says outside the transactions.
@@ -191,7 +271,9 @@ impl Shard {
                     timeout_ms,
                 };
                 if let Some(c) = self.conns.get_mut(origin.conn) {
-                    self.core.grant(c, attachment, committed, tree, now);
+                    self.core.grant(c, attachment, committed, tree);
+                    self.core.wake(c);
+                    self.core.note_reading(c);
                 }
             }
             Notice::Dead(origin) => {
@@ -212,7 +294,7 @@ impl Shard {
             } => {
                 // First the connection ends, with all that it has not executed; then the pipeline
                 // may let the new one in.
-                if let Some(old) = self.core.attached_until(session, generation) {
+                if let Some(old) = self.core.attachments.until(session, generation) {
                     let c = self
                         .conns
                         .get_mut(old)
@@ -222,7 +304,7 @@ impl Shard {
                 self.core.released(session, generation);
             }
         }
-        self.resume_stalled(tree, now);
+        self.distribute();
     }
 
     /// The newest transaction that is committed, in case the replica is behind it. Handshakes and
@@ -231,61 +313,21 @@ impl Shard {
         self.core.raise_committed(committed);
     }
 
-    /// Timers. Call at least every half tickTime, before client intake.
-    pub fn tick(&mut self, _tree: &Tree, now: Now) {
-        if self.core.round_is_due(now) {
-            for c in self.conns.iter_mut() {
-                self.core.housekeep(c, now);
-            }
-            self.core.report_touched(now);
-        }
-    }
-
     /// The next request for the pipeline.
-    pub fn poll_request(&mut self, now: Now) -> Option<ShardRequest> {
-        let mut up = self.core.up.pop_front()?;
-        if let ShardRequest::Write { stamps, .. } | ShardRequest::NewSession { stamps, .. } =
-            &mut up
-        {
-            stamps.queued = now.micros;
-        }
-        Some(up)
+    pub fn poll_request(&mut self, _now: Now) -> Option<ShardRequest> {
+        self.core.up.pop_front()
     }
 
-    /// A connection that has output, or has to be closed, or may be read again. Each is given once
-    /// until something new happens to it.
+    /// A connection that has output, or has to be closed. Each is given once until something new
+    /// happens to it.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         while let Some(conn) = self.core.dirty.pop_front() {
             if let Some(c) = self.conns.get_mut(conn) {
-                c.dirty = false;
+                c.offer(self.core.config.output_max);
                 return Some(conn);
             }
         }
         None
-    }
-
-    /// Takes what a connection has for its driver: here the time of a reply ends. Goes on with
-    /// what had to wait for room in the output. Nothing when the connection is gone.
-    pub fn take_output(&mut self, tree: &Tree, conn: ConnId, now: Now) -> Output {
-        let Some(c) = self.conns.get_mut(conn) else {
-            return Output::default();
-        };
-        for timing in c.unsent.drain(..) {
-            self.core.record(timing, now);
-        }
-        let output = Output {
-            bytes: c.take_output(),
-            close: c.ended(),
-            reset: c.phase == Phase::Ended { discard: true },
-        };
-        if output.close {
-            self.conns.remove(conn);
-        } else if !output.bytes.is_empty() {
-            c.quiet_rounds = 0;
-            c.undrained_rounds = 0;
-            self.core.advance(c, tree, now);
-        }
-        output
     }
 
     /// Whether a connection has ended and nothing more is to be written: the driver need not wait
@@ -295,20 +337,12 @@ impl Shard {
         self.conns.get(conn).is_some_and(|c| c.phase == discarded)
     }
 
-    /// Whether the driver should read. False while frames wait for the handshake, for credits or
-    /// for room in the output, and when the connection is about to close.
-    pub fn wants_input(&self, conn: ConnId) -> bool {
-        self.conns
-            .get(conn)
-            .is_some_and(|c| self.core.wants_input(c))
-    }
-
     /// One entry per connection that is not closing, in order of slot.
     pub fn connections(&self) -> impl Iterator<Item = ConnStats> {
         self.conns
             .iter()
             .filter(|c| !c.ended())
-            .map(|c| stats::of(c, self.core.wants_input(c)))
+            .map(|c| c.stats(self.core.may_read(c) > 0))
     }
 
     /// Sums over the shard.
@@ -321,9 +355,12 @@ impl Shard {
             sent: self.core.totals.sent,
             latency: self.core.totals.latency,
             outstanding,
-            in_flight: self.core.in_flight,
+            in_flight: self.core.credits.in_flight(),
             connections,
             watches: self.core.watches.counts(),
+            request_bytes: self.core.requests.held(),
+            output_bytes: self.core.outputs.held(),
+            watch_bytes: self.core.watches.bytes(),
         }
     }
 
@@ -331,6 +368,16 @@ impl Shard {
     /// rest is the pipeline's.
     pub fn stages(&self) -> &Stages {
         &self.core.stages
+    }
+
+    /// Requests executed since the last reset for connections that had no write under way.
+    pub fn served_others(&self) -> u64 {
+        self.core.totals.others
+    }
+
+    /// Whether [`Shard::poll_request`] has one.
+    pub fn has_requests(&self) -> bool {
+        !self.core.up.is_empty()
     }
 
     /// `srst`.
@@ -347,39 +394,34 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (client.md §4.4).
+    /// the node (docs/protocol.md §4.4).
     fn deliver_events(&mut self, applied: &Applied) {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
-        let mut overfull = Vec::new();
+        let mut told = Vec::new();
         for change in &applied.changes {
-            core.watches.trigger(change, |conn, event| {
-                let c = conns.get_mut(conn).expect("who watches is there");
-                let readable = event
-                    .acl
-                    .is_none_or(|acl| tree::allow(acl, Acl::READ, &c.credentials));
-                if !readable {
-                    return;
-                }
-                if encoded_for != Some((event.kind, event.path)) {
-                    encoded_for = Some((event.kind, event.path));
-                    encoded.clear();
-                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
-                }
-                c.output.extend_from_slice(&encoded);
-                c.counters.sent += 1;
-                core.totals.sent += 1;
-                state::mark_dirty(&mut core.dirty, c);
-                c.account_output(core.config.output_max);
-                if c.excess > core.config.output_excess_max {
-                    overfull.push(conn);
-                }
-            });
+            core.watches
+                .trigger(change, |conn, event| told.push((conn, event)));
         }
-        for conn in overfull {
-            let c = conns.get_mut(conn).expect("nothing ends meanwhile");
-            core.end(c, Ending::Discard);
+        for (conn, event) in told {
+            // Watches of a connection that has ended are freed later.
+            let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
+                continue;
+            };
+            let readable = event
+                .acl
+                .is_none_or(|acl| tree::allow(acl, Acl::READ, &c.credentials));
+            if !readable {
+                continue;
+            }
+            if encoded_for != Some((event.kind, event.path)) {
+                encoded_for = Some((event.kind, event.path));
+                encoded.clear();
+                reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+            }
+            c.output.extend_from_slice(&encoded);
+            core.appended(c, None, 1);
         }
     }
 
@@ -402,6 +444,8 @@ impl Shard {
             if let Some(c) = self.conns.get_mut(origin.conn) {
                 self.core
                     .open(c, attachment, applied.zxid, timing, tree, now);
+                self.core.wake(c);
+                self.core.note_reading(c);
             }
             return;
         }
@@ -409,7 +453,18 @@ impl Shard {
             .outcome(self.conns.get_mut(origin.conn), origin.conn);
         if let Some(c) = self.conns.get_mut(origin.conn).filter(|c| !c.ended()) {
             self.core.answer_write(c, origin, applied, timing, now);
-            self.core.advance(c, tree, now);
+            self.after_outcome(tree, origin.conn, now);
+        }
+    }
+
+    /// A write of a connection has been answered: what must not see its next write executes, the
+    /// rest is ready.
+    fn after_outcome(&mut self, tree: &Tree, conn: ConnId, now: Now) {
+        if let Some(c) = self.conns.get_mut(conn) {
+            self.core.execute_between_writes(c, tree, now);
+            self.core.wake(c);
+            self.core.settle(c);
+            self.core.note_reading(c);
         }
     }
 
@@ -426,13 +481,13 @@ impl Shard {
             self.core.end(c, Ending::Flush);
         } else {
             self.core.answer_refused(c, origin, tree, now);
-            self.core.advance(c, tree, now);
+            self.after_outcome(tree, origin.conn, now);
         }
     }
 
     /// Closes the connection of a session that exists no more, without a further byte.
     fn end_attachment(&mut self, session: SessionId) {
-        if let Some(conn) = self.core.attached(session) {
+        if let Some(conn) = self.core.attachments.get(session) {
             let c = self
                 .conns
                 .get_mut(conn)
@@ -441,26 +496,115 @@ impl Shard {
         }
     }
 
-    /// Goes on with connections that waited for the replica to reach a state.
-    fn run_waiters(&mut self, tree: &Tree, now: Now) {
+    /// Connections that waited for the replica to reach a state can go on.
+    fn wake_waiters(&mut self, tree: &Tree) {
         while let Some(conn) = self.core.next_waiter(tree.last_zxid()) {
             if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.ended()) {
-                self.core.resume(c, tree, now);
+                self.core.establish(c);
+                self.core.wake(c);
+                self.core.note_reading(c);
             }
         }
     }
 
-    /// Goes on with connections that waited for credits, each once, the longest waiting first.
-    fn resume_stalled(&mut self, tree: &Tree, now: Now) {
-        for _ in 0..self.core.stalled.len() {
-            if self.core.in_flight >= self.core.config.in_flight_max {
-                return;
-            }
-            let conn = self.core.stalled.pop_front().expect("counted");
+    fn take_in(&mut self, tree: &Tree, conn: ConnId, bytes: &[u8], budget: &mut Budget, now: Now) {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if c.ended() || c.deaf {
+            return;
+        }
+        c.quiet_rounds = 0;
+        c.filled += bytes.len();
+        if c.filled >= self.core.config.connection_share {
+            // Fewer bytes at a time are no progress: whoever waits for the memory would wait for ever.
+            (c.filled, c.stuck_rounds) = (0, 0);
+        }
+        c.received_at = now.micros;
+        c.input.push(bytes);
+        self.core.advance(c, tree, budget, now);
+        // A request that takes long to come is no silence.
+        if let Phase::Attached(attachment) = c.phase
+            && !c.input.is_empty()
+        {
+            self.core.liveness.touch(c, attachment.session);
+        }
+    }
+
+    fn go_on(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
+        if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.ended()) {
+            self.core.advance(c, tree, budget, now);
+        }
+    }
+
+    fn take_sent(&mut self, conn: ConnId, bytes: usize) {
+        let Some(c) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let was_full = self.core.is_full(c);
+        c.fetched = c.fetched.saturating_sub(bytes);
+        if bytes > 0 {
+            (c.quiet_rounds, c.undrained_rounds) = (0, 0);
+        }
+        self.core.output_left(c, was_full);
+        self.core.settle(c);
+        self.core.note_reading(c);
+        if c.told_to_close && c.backlog() == 0 {
+            self.conns.remove(conn);
+        }
+    }
+
+    /// Gives what has become free to those who wait for it, in order; and ends those who hold
+    /// output that others need.
+    fn distribute(&mut self) {
+        while self.core.outputs.is_over() && self.end_idle_reader() {}
+        while let Some(conn) = self.core.credits.next() {
             if let Some(c) = self.conns.get_mut(conn) {
-                c.stalled = false;
-                self.core.advance(c, tree, now);
+                self.core.credits.give(c);
+                self.core.mark_ready(c);
             }
         }
+        while let Some(&conn) = self.core.memory_queue.front() {
+            if let Some(c) = self.conns.get_mut(conn) {
+                if !self.core.grant_memory(c) {
+                    break;
+                }
+                c.waits_for_memory = false;
+                self.core.note_reading(c);
+            }
+            self.core.memory_queue.pop_front();
+        }
+        while let Some(&conn) = self.core.output_queue.front() {
+            if let Some(c) = self.conns.get_mut(conn)
+                && let Some(bytes) = c.waits_for_output
+            {
+                let held = c.backlog();
+                if !self.core.outputs.has_room(held, held + bytes, held == 0) {
+                    if self.end_idle_reader() {
+                        continue;
+                    }
+                    break;
+                }
+                c.waits_for_output = None;
+                c.promised = bytes.max(1);
+                self.core.outputs.promise(c.promised);
+                self.core.wake(c);
+            }
+            self.core.output_queue.pop_front();
+        }
+    }
+
+    /// Ends the connection that holds more than its share of output and whose kernel has taken
+    /// nothing of it for the longest, for at least one round. False if there is none.
+    fn end_idle_reader(&mut self) -> bool {
+        while let Some(conn) = self.core.idle_readers.pop_front() {
+            if let Some(c) = self.conns.get_mut(conn)
+                && self.core.is_idle_reader(c)
+            {
+                self.core.end(c, Ending::Discard);
+                return true;
+            }
+        }
+        false
     }
 }

@@ -1,12 +1,12 @@
 //! Replies to writes: from what the tree did to the body that the client gets
-//! (client.md §1.5, §1.6).
+//! (docs/protocol.md §1.5, §1.6).
 
 use crate::proto::reply;
 use crate::tree::OpResult;
 use crate::txn::jute::Put;
 use crate::types::{ErrorCode, OpCode};
 
-/// The error in the header: a failed multi's is 0 (client.md §3.7).
+/// The error in the header: a failed multi's is 0 (docs/protocol.md §3.7).
 pub(super) fn header_error(result: &OpResult) -> ErrorCode {
     match result {
         OpResult::Error(code) => *code,

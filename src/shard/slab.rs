@@ -9,7 +9,7 @@ struct Slot {
     conn: Option<Box<Connection>>,
 }
 
-/// See the module.
+/// Connections by slot; an id of an earlier connection of a slot finds nothing.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
     slots: Vec<Slot>,

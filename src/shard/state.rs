@@ -1,23 +1,16 @@
-//! What the connections of a shard share, and every step that concerns one connection at a time.
+//! What the connections of a shard share, and how a connection ends.
 
-use super::connection::{Attachment, Connecting, Connection, Pending, Phase, Step, Timing};
-use super::handshake::{self, Verdict};
-use super::reads::Reader;
-use super::replies;
-use super::stats::{Latency, op_name};
+use super::attachments::Attachments;
+use super::config::ShardConfig;
+use super::connection::{Connection, Next, Phase, Timing};
+use super::credits::Credits;
+use super::liveness::{Fate, Liveness};
+use super::memory::Pool;
+use super::stats::Latency;
 use super::watches::Watches;
-use super::{ShardConfig, auth};
-use crate::messages::{Origin, ShardRequest, Stamps};
-use crate::proto::reply::{self, ReplyHeader};
-use crate::proto::request::RequestHeader;
-use crate::proto::{ConnectRequest, Request};
+use crate::messages::{ShardRequest, Stamps};
 use crate::stages::{Stage, Stages};
-use crate::tree::{Applied, Tree};
-use crate::txn::WriteRequest;
-use crate::txn::jute::Put;
-use crate::types::{
-    ConnId, DetHashMap, ErrorCode, Generation, Now, OpCode, SessionId, Tick, Xid, Zxid,
-};
+use crate::types::{ConnId, Generation, Now, SessionId, Zxid};
 use std::collections::{BTreeSet, VecDeque};
 
 /// How a connection ends.
@@ -35,514 +28,138 @@ pub(super) struct Totals {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) latency: Latency,
+    /// Requests executed for connections without a write under way.
+    pub(super) others: u64,
 }
 
-/// See the module.
+/// Everything of a shard but its connections.
 #[derive(Debug)]
 pub(super) struct ShardState {
     pub(super) config: ShardConfig,
     pub(super) watches: Watches,
     /// For the pipeline. Bounded by the credits, plus one per connection.
     pub(super) up: VecDeque<ShardRequest>,
-    /// Connections that the driver must look at, each once.
+    /// Connections whose output the driver must look at, each once.
     pub(super) dirty: VecDeque<ConnId>,
-    /// Connections whose next frame waits for credits, each once.
-    pub(super) stalled: VecDeque<ConnId>,
-    /// Writes without an outcome, also those of connections that are gone.
-    pub(super) in_flight: usize,
+    /// Connections that can go on, each once.
+    pub(super) ready: VecDeque<ConnId>,
+    pub(super) credits: Credits,
+    pub(super) attachments: Attachments,
+    pub(super) liveness: Liveness,
+    /// Bytes received and not answered.
+    pub(super) requests: Pool,
+    /// Connections whose input waits for memory, each once, the longest waiting first.
+    pub(super) memory_queue: VecDeque<ConnId>,
+    /// Bytes of output that no kernel has taken.
+    pub(super) outputs: Pool,
+    /// Connections whose next reply waits for room in the output, each once, the longest waiting
+    /// first.
+    pub(super) output_queue: VecDeque<ConnId>,
+    /// Connections with unsent output that made no progress in the last round, the longest first.
+    pub(super) idle_readers: VecDeque<ConnId>,
     pub(super) totals: Totals,
     /// Replies and totals; the pipeline has what is before.
     pub(super) stages: Stages,
-    /// Which connection serves a session, from the grant on.
-    attachments: DetHashMap<SessionId, (Generation, ConnId)>,
-    /// Writes without an outcome of connections that are gone.
-    orphans: DetHashMap<ConnId, usize>,
     /// Connections that wait until the replica has reached a state.
-    waiters: BTreeSet<(Zxid, ConnId)>,
-    committed: Zxid,
-    /// Sessions heard of since the last batch, each once.
-    touched: Vec<SessionId>,
-    batch: u64,
-    next_round: Tick,
-    last_tick: Tick,
-    /// The last round was put off.
-    put_off: bool,
-}
-
-/// Tells the driver to look at a connection.
-pub(super) fn mark_dirty(dirty: &mut VecDeque<ConnId>, c: &mut Connection) {
-    if !c.dirty {
-        c.dirty = true;
-        dirty.push_back(c.id);
-    }
+    pub(super) waiters: BTreeSet<(Zxid, ConnId)>,
+    /// The newest transaction that is committed.
+    pub(super) committed: Zxid,
 }
 
 impl ShardState {
     pub(super) fn new(config: ShardConfig) -> ShardState {
         ShardState {
-            config,
-            watches: Watches::default(),
+            watches: Watches::new(config.watch_bytes_max),
             up: VecDeque::new(),
             dirty: VecDeque::new(),
-            stalled: VecDeque::new(),
-            in_flight: 0,
+            ready: VecDeque::new(),
+            credits: Credits::new(config.in_flight_max),
+            attachments: Attachments::default(),
+            liveness: Liveness::new(
+                config.tick_time_ms,
+                config.handshake_timeout_ms,
+                config.session_timeout_max_ms,
+            ),
+            requests: Pool::new(config.request_bytes_max, config.connection_share),
+            memory_queue: VecDeque::new(),
+            outputs: Pool::new(config.output_bytes_max, config.connection_share),
+            output_queue: VecDeque::new(),
+            idle_readers: VecDeque::new(),
             totals: Totals::default(),
             stages: Stages::default(),
-            attachments: DetHashMap::default(),
-            orphans: DetHashMap::default(),
             waiters: BTreeSet::new(),
             committed: Zxid::ZERO,
-            touched: Vec::new(),
-            batch: 1,
-            next_round: Tick(0),
-            last_tick: Tick(0),
-            put_off: false,
+            config,
         }
     }
 
-    /// Executes and answers what is ready at the head of the FIFO, parses what may be parsed, and
-    /// so on until nothing moves.
-    pub(super) fn advance(&mut self, c: &mut Connection, tree: &Tree, now: Now) {
-        self.drain(c, tree, now);
-        while self.may_parse(c) {
-            let Ok(frame) = c.input.next(self.config.frame_max) else {
-                self.end(c, Ending::Flush);
-                break;
-            };
-            let Some(frame) = frame else { break };
-            c.counters.received += 1;
-            self.totals.received += 1;
-            match c.phase {
-                Phase::Fresh => match ConnectRequest::decode(frame) {
-                    Some(request) => self.connect(c, request, tree),
-                    None => self.end(c, Ending::Discard),
-                },
-                Phase::Attached(attachment) => match Request::decode(frame) {
-                    Some((header, request)) => self.enqueue(c, attachment, header, request),
-                    None => self.end(c, Ending::Flush),
-                },
-                Phase::Connecting(_) | Phase::Ended { .. } => unreachable!("not parsed now"),
-            }
-            self.drain(c, tree, now);
-        }
-        self.note_reading(c);
-    }
-
-    /// Whether the next frame may be taken from the input. The only place that holds a connection
-    /// back; whatever it waits for calls [`ShardState::advance`] when it comes.
-    fn may_parse(&mut self, c: &mut Connection) -> bool {
-        if c.deaf || c.input.is_empty() || !self.has_room(c) {
-            return false;
-        }
-        // Everybody may have one request under way, so that no connection starves.
-        let credit = self.in_flight < self.config.in_flight_max || c.fifo.is_empty();
-        if !credit && !c.stalled {
-            c.stalled = true;
-            self.stalled.push_back(c.id);
-        }
-        credit
-    }
-
-    fn has_room(&self, c: &Connection) -> bool {
-        match c.phase {
-            Phase::Connecting(_) | Phase::Ended { .. } => false,
-            // A sync that waits for the replica must not be overtaken by a write of its own
-            // session, or a read between the two would see that write.
-            Phase::Fresh | Phase::Attached(_) => {
-                c.output.len() <= self.config.output_max
-                    && c.fifo.len() < self.config.fifo_max
-                    && c.syncs == 0
-            }
+    /// Tells the driver to look at a connection's output.
+    pub(super) fn mark_dirty(&mut self, c: &mut Connection) {
+        if !c.dirty {
+            c.dirty = true;
+            self.dirty.push_back(c.id);
         }
     }
 
-    /// What is left over in the input waits for us, not for the client.
-    pub(super) fn wants_input(&self, c: &Connection) -> bool {
-        let credit = self.in_flight < self.config.in_flight_max || c.fifo.is_empty();
-        let moving = self.has_room(c) && credit;
-        let full = c.output.len() > self.config.output_max;
-        !c.ended() && !c.deaf && !full && (moving || c.input.is_empty())
-    }
-
-    /// The driver looks again at a connection that it may read again.
-    fn note_reading(&mut self, c: &mut Connection) {
-        let reading = self.wants_input(c);
-        if reading && !c.reading {
-            mark_dirty(&mut self.dirty, c);
-        }
-        c.reading = reading;
-    }
-
-    /// Works off the FIFO from its head, in order.
-    ///
-    /// A write at the head waits for its outcome: what is behind it, reads included, was sent
-    /// after it and must see it. A read that gets to the head executes at once, whatever writes
-    /// of other sessions are under way. When the output is full it waits, unless a later write of
-    /// this session is under way: it must not see that one.
-    fn drain(&mut self, c: &mut Connection, tree: &Tree, now: Now) {
-        while let Some(head) = c.fifo.front_mut() {
-            match &mut head.step {
-                Step::Write => return,
-                Step::Sync { target, .. } => {
-                    let target = *target.get_or_insert(self.committed.max(tree.last_zxid()));
-                    if tree.last_zxid() < target {
-                        self.waiters.insert((target, c.id));
-                        return;
-                    }
-                }
-                Step::Read(_) | Step::Ping | Step::Answer { .. } => {}
-            }
-            if c.output.len() > self.config.output_max && c.unanswered_writes == 0 {
-                return;
-            }
-            let pending = c.pop().expect("there is a head");
-            self.answer(c, pending, tree, now);
+    /// Tells the driver that a connection can go on.
+    pub(super) fn mark_ready(&mut self, c: &mut Connection) {
+        if !c.ready && !c.ended() {
+            c.ready = true;
+            self.ready.push_back(c.id);
         }
     }
 
-    /// A parsed request takes its place in the FIFO.
-    fn enqueue(
-        &mut self,
-        c: &mut Connection,
-        attachment: Attachment,
-        header: RequestHeader,
-        request: Request,
-    ) {
-        let RequestHeader { xid, op } = header;
-        if !matches!(request, Request::Auth { .. }) {
-            self.touch(c, attachment.session);
-        }
-        let step = match request {
-            Request::Write(request) => self.hand_up(c, attachment, xid, request),
-            Request::Read(read) => Step::Read(read),
-            Request::Ping => Step::Ping,
-            Request::Sync(path) => {
-                c.syncs += 1;
-                Step::Sync { path, target: None }
-            }
-            Request::Auth { scheme, auth } => self.authenticate(c, scheme.as_deref(), auth),
-            Request::Malformed => Step::Answer {
-                error: ErrorCode::MARSHALLING,
-                zxid: None,
-                close: false,
-            },
-            Request::Unknown => {
-                c.deaf = true;
-                Step::Answer {
-                    error: ErrorCode::UNIMPLEMENTED,
-                    zxid: Some(Zxid(-1)),
-                    close: true,
-                }
-            }
-        };
-        c.fifo.push_back(Pending {
-            xid,
-            op,
-            received: c.received_at,
-            credentials: c.credentials.clone(),
-            step,
-        });
-    }
-
-    fn hand_up(
-        &mut self,
-        c: &mut Connection,
-        attachment: Attachment,
-        xid: Xid,
-        request: WriteRequest,
-    ) -> Step {
-        if request == WriteRequest::CloseSession {
-            c.deaf = true;
-        }
-        c.unanswered_writes += 1;
-        self.in_flight += 1;
-        self.up.push_back(ShardRequest::Write {
-            origin: Origin {
-                shard: self.config.id,
-                conn: c.id,
-                sequence: c.next_sequence(),
-            },
-            session: attachment.session,
-            generation: attachment.generation,
-            xid,
-            request,
-            credentials: c.credentials.clone(),
-            stamps: Stamps {
-                received: c.received_at,
-                ..Stamps::default()
-            },
-        });
-        Step::Write
-    }
-
-    /// The credentials change here, in stream order; the reply waits for its turn.
-    fn authenticate(
-        &mut self,
-        c: &mut Connection,
-        scheme: Option<&str>,
-        data: Option<Vec<u8>>,
-    ) -> Step {
-        let added = auth::add(&c.credentials, &c.peer.address, scheme, data.as_deref());
-        let error = match added {
-            Ok(credentials) => {
-                c.credentials = credentials;
-                ErrorCode::OK
-            }
-            Err(auth::AuthFailed) => {
-                c.deaf = true;
-                ErrorCode::AUTH_FAILED
-            }
-        };
-        Step::Answer {
-            error,
-            zxid: Some(Zxid::ZERO),
-            close: error != ErrorCode::OK,
+    /// Something that a connection may have waited for has come.
+    pub(super) fn wake(&mut self, c: &mut Connection) {
+        if c.has_requests() {
+            self.mark_ready(c);
         }
     }
 
-    /// Answers a request that is at the head and is no write.
-    fn answer(&mut self, c: &mut Connection, pending: Pending, tree: &Tree, now: Now) {
-        let mut header = ReplyHeader {
-            xid: pending.xid,
-            zxid: tree.last_zxid(),
-            err: ErrorCode::OK,
-        };
-        let mut events = 0;
-        let mut then_close = false;
-        match &pending.step {
-            Step::Write => unreachable!("answered by its outcome"),
-            Step::Read(read) => {
-                let mut reader = Reader {
-                    tree,
-                    watches: &mut self.watches,
-                    conn: c.id,
-                    credentials: &pending.credentials,
-                    xid: pending.xid,
-                    out: &mut c.output,
-                };
-                (header.err, events) = reader.execute(read);
-            }
-            Step::Ping => {
-                header.xid = Xid(-2);
-                reply::header_only(&mut c.output, header);
-            }
-            Step::Sync { path, .. } => {
-                reply::with_body(&mut c.output, header, |out| {
-                    out.put_buf(path.as_deref().map(str::as_bytes));
-                });
-            }
-            Step::Answer { error, zxid, close } => {
-                header.err = *error;
-                header.zxid = zxid.unwrap_or(header.zxid);
-                then_close = *close;
-                reply::header_only(&mut c.output, header);
-            }
-        }
-        let read = matches!(pending.step, Step::Read(_));
-        let timing = read.then_some(Timing::Read(pending.received));
-        self.replied(c, &pending, header, timing, 1 + events, now);
-        if then_close {
-            self.end(c, Ending::Flush);
-        }
-    }
-
-    /// Answers the write at the head with its outcome.
-    pub(super) fn answer_write(
-        &mut self,
-        c: &mut Connection,
-        origin: Origin,
-        applied: &Applied,
-        timing: Timing,
-        now: Now,
-    ) {
-        let pending = take_write(c, origin);
-        let header = ReplyHeader {
-            xid: pending.xid,
-            zxid: applied.zxid,
-            err: replies::header_error(&applied.result),
-        };
-        reply::with_body(&mut c.output, header, |out| {
-            replies::put_outcome(out, &applied.result);
-        });
-        self.replied(c, &pending, header, Some(timing), 1, now);
-        if pending.op == OpCode::CLOSE_SESSION {
-            self.end(c, Ending::Flush);
-        }
-    }
-
-    /// Answers the write at the head that took no zxid (client.md §2.1).
-    pub(super) fn answer_refused(
-        &mut self,
-        c: &mut Connection,
-        origin: Origin,
-        tree: &Tree,
-        now: Now,
-    ) {
-        let pending = take_write(c, origin);
-        let header = ReplyHeader {
-            xid: pending.xid,
-            zxid: tree.last_zxid(),
-            err: ErrorCode::SYSTEM_ERROR,
-        };
-        reply::header_only(&mut c.output, header);
-        self.replied(c, &pending, header, None, 1, now);
-        if pending.op == OpCode::CLOSE_SESSION {
-            self.end(c, Ending::Flush);
-        }
-    }
-
-    /// Counts a reply whose bytes are in the output, and ends a connection that does not take
-    /// them.
-    fn replied(
-        &mut self,
-        c: &mut Connection,
-        pending: &Pending,
-        header: ReplyHeader,
-        timing: Option<Timing>,
-        frames: u64,
-        now: Now,
-    ) {
-        if pending.op != OpCode::AUTH {
-            let write = matches!(pending.step, Step::Write);
-            let op = op_name(pending.op, header.err, write);
-            let ms = c
-                .counters
-                .replied(op, pending.xid, header.zxid, pending.received, now);
-            self.totals.latency.add(ms);
-        }
-        self.sent(c, timing, frames);
+    /// Counts frames that have been appended to the output.
+    pub(super) fn appended(&mut self, c: &mut Connection, timing: Option<Timing>, frames: u64) {
+        c.counters.sent += frames;
+        self.totals.sent += frames;
+        c.unsent.extend(timing);
+        c.account_output();
+        self.count_output(c);
+        self.mark_dirty(c);
         if c.excess > self.config.output_excess_max {
             self.end(c, Ending::Discard);
         }
     }
 
-    fn sent(&mut self, c: &mut Connection, timing: Option<Timing>, frames: u64) {
-        c.counters.sent += frames;
-        self.totals.sent += frames;
-        c.unsent.extend(timing);
-        c.account_output(self.config.output_max);
-        mark_dirty(&mut self.dirty, c);
+    /// Brings the pool of outputs up to date.
+    pub(super) fn count_output(&mut self, c: &mut Connection) {
+        let bytes = c.backlog();
+        self.outputs.change(c.counted.1, bytes);
+        c.counted.1 = bytes;
     }
 
-    fn connect(&mut self, c: &mut Connection, request: ConnectRequest, tree: &Tree) {
-        let connecting = Connecting {
-            timeout_ms: request.timeout_ms.clamp(
-                self.config.session_timeout_min_ms,
-                self.config.session_timeout_max_ms,
-            ),
-            with_read_only: request.read_only.is_some(),
-            received: c.received_at,
-            granted: None,
-        };
-        c.phase = Phase::Connecting(connecting);
-        let origin = Origin {
-            shard: self.config.id,
-            conn: c.id,
-            sequence: 0,
-        };
-        match handshake::judge(&request, self.committed.max(tree.last_zxid())) {
-            Verdict::CloseSilently => self.end(c, Ending::Discard),
-            Verdict::Dead => self.answer_dead(c),
-            Verdict::Open => self.up.push_back(ShardRequest::NewSession {
-                origin,
-                timeout_ms: connecting.timeout_ms,
-                stamps: Stamps {
-                    received: c.received_at,
-                    ..Stamps::default()
-                },
-            }),
-            Verdict::Reattach => self.up.push_back(ShardRequest::Reattach {
-                origin,
-                session: request.session,
-                timeout_ms: connecting.timeout_ms,
-            }),
+    /// Brings the pool of requests up to date.
+    pub(super) fn count_requests(&mut self, c: &mut Connection) {
+        let bytes = c.request_bytes();
+        self.requests.change(c.counted.0, bytes);
+        c.counted.0 = bytes;
+    }
+
+    /// What a connection's output holds has left it: its requests may go on if it was full.
+    pub(super) fn output_left(&mut self, c: &mut Connection, was_full: bool) {
+        self.count_output(c);
+        if was_full && !self.is_full(c) {
+            self.wake(c);
         }
     }
 
-    /// The session of a connecting client does not exist.
-    pub(super) fn answer_dead(&mut self, c: &mut Connection) {
-        let Phase::Connecting(connecting) = c.phase else {
-            return;
-        };
-        reply::dead_session(&mut c.output, connecting.with_read_only);
-        self.sent(c, None, 1);
-        self.end(c, Ending::Flush);
+    /// Whether a connection's reads wait because the kernel does not take its output.
+    pub(super) fn is_full(&self, c: &Connection) -> bool {
+        c.backlog() > self.config.output_max
     }
 
-    /// The createSession of a connecting client has been applied.
-    pub(super) fn open(
-        &mut self,
-        c: &mut Connection,
-        attachment: Attachment,
-        zxid: Zxid,
-        timing: Timing,
-        tree: &Tree,
-        now: Now,
-    ) {
-        let Phase::Connecting(connecting) = c.phase else {
-            return;
-        };
-        c.unsent.push(timing);
-        let op = op_name(OpCode::CREATE_SESSION, ErrorCode::OK, true);
-        let ms = c
-            .counters
-            .replied(op, Xid(0), zxid, connecting.received, now);
-        self.totals.latency.add(ms);
-        self.grant(c, attachment, zxid, tree, now);
-    }
-
-    /// The session is this connection's. The response leaves when the replica has reached
-    /// `committed`.
-    pub(super) fn grant(
-        &mut self,
-        c: &mut Connection,
-        attachment: Attachment,
-        committed: Zxid,
-        tree: &Tree,
-        now: Now,
-    ) {
-        let Phase::Connecting(mut connecting) = c.phase else {
-            return;
-        };
-        let serves = (attachment.generation, c.id);
-        let before = self.attachments.insert(attachment.session, serves);
-        assert!(before.is_none(), "the old connection was detached first");
-        if committed > tree.last_zxid() {
-            connecting.granted = Some(attachment);
-            c.phase = Phase::Connecting(connecting);
-            self.waiters.insert((committed, c.id));
-        } else {
-            self.establish(c, connecting, attachment);
-            self.advance(c, tree, now);
-        }
-    }
-
-    fn establish(&mut self, c: &mut Connection, connecting: Connecting, attachment: Attachment) {
-        let Attachment {
-            session,
-            timeout_ms,
-            ..
-        } = attachment;
-        reply::connected(
-            &mut c.output,
-            session,
-            timeout_ms,
-            connecting.with_read_only,
-        );
-        self.sent(c, None, 1);
-        c.phase = Phase::Attached(attachment);
-        // The client begins to count now, however long this shard was behind.
-        self.touch(c, session);
-    }
-
-    /// Goes on with a connection that waited for the replica.
-    pub(super) fn resume(&mut self, c: &mut Connection, tree: &Tree, now: Now) {
-        if let Phase::Connecting(connecting) = c.phase
-            && let Some(attachment) = connecting.granted
-        {
-            self.establish(c, connecting, attachment);
-        }
-        self.advance(c, tree, now);
+    /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
+    /// for at least one round: the first one counted may have begun just after the last byte.
+    pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
+        c.undrained_rounds > 1 && c.backlog() > self.config.connection_share
     }
 
     /// The next connection that waited for a state that the replica has reached.
@@ -559,21 +176,6 @@ impl ShardState {
         self.committed = self.committed.max(committed);
     }
 
-    /// The connection that serves a session.
-    pub(super) fn attached(&self, session: SessionId) -> Option<ConnId> {
-        self.attachments.get(&session).map(|&(_, conn)| conn)
-    }
-
-    /// The same, if its attachment is not newer than `generation`.
-    pub(super) fn attached_until(
-        &self,
-        session: SessionId,
-        generation: Generation,
-    ) -> Option<ConnId> {
-        let &(current, conn) = self.attachments.get(&session)?;
-        (current <= generation).then_some(conn)
-    }
-
     /// Confirms a Detach, also of an attachment that was gone.
     pub(super) fn released(&mut self, session: SessionId, generation: Generation) {
         self.up.push_back(ShardRequest::Released {
@@ -585,17 +187,13 @@ impl ShardState {
 
     /// A write has its outcome, and gives its credit back.
     pub(super) fn outcome(&mut self, c: Option<&mut Connection>, conn: ConnId) {
-        let owed = match c.filter(|c| !c.ended()) {
-            Some(c) => Some(&mut c.unanswered_writes),
-            None => self.orphans.get_mut(&conn),
-        };
-        let Some(owed) = owed.filter(|owed| **owed > 0) else {
-            return;
-        };
-        *owed -= 1;
-        self.in_flight -= 1;
-        if self.orphans.get(&conn) == Some(&0) {
-            self.orphans.remove(&conn);
+        match c.filter(|c| !c.ended()) {
+            Some(c) => self.credits.outcome(c),
+            None => {
+                if let Some(bytes) = self.credits.orphan_outcome(conn) {
+                    self.requests.change(bytes, 0);
+                }
+            }
         }
     }
 
@@ -603,10 +201,13 @@ impl ShardState {
     /// session lives on until it expires or is closed.
     pub(super) fn end(&mut self, c: &mut Connection, ending: Ending) {
         let discard = ending == Ending::Discard;
-        mark_dirty(&mut self.dirty, c);
+        self.mark_dirty(c);
         if discard {
             c.take_output();
             c.unsent = Vec::new();
+            // The driver drops what it has fetched.
+            c.fetched = 0;
+            self.count_output(c);
         }
         if c.ended() {
             if discard {
@@ -614,101 +215,84 @@ impl ShardState {
             }
             return;
         }
-        self.forget_attachment(c);
-        self.watches.forget(c.id);
-        if c.unanswered_writes > 0 {
-            self.orphans.insert(c.id, c.unanswered_writes);
-            c.unanswered_writes = 0;
-        }
-        c.fifo = VecDeque::new();
-        c.syncs = 0;
-        c.input.clear();
+        self.attachments.forget(c);
+        self.watches.abandon(c.id);
+        self.credits.give_back(c);
+        self.drop_promise(c);
+        self.disown_requests(c);
         c.undrained_rounds = 0;
         c.phase = Phase::Ended { discard };
     }
 
-    fn forget_attachment(&mut self, c: &Connection) {
-        let attachment = match c.phase {
-            Phase::Attached(attachment) => Some(attachment),
-            Phase::Connecting(connecting) => connecting.granted,
-            Phase::Fresh | Phase::Ended { .. } => None,
-        };
-        if let Some(Attachment { session, .. }) = attachment
-            && self.attached(session) == Some(c.id)
-        {
-            self.attachments.remove(&session);
+    /// The requests of a connection are dropped, but for the writes under way.
+    fn disown_requests(&mut self, c: &mut Connection) {
+        let writes = c.unanswered_writes;
+        let bytes = c.drop_requests();
+        self.count_requests(c);
+        if writes > 0 {
+            self.requests.change(0, bytes);
+            self.credits.orphan(c.id, writes, bytes);
         }
     }
 
-    fn touch(&mut self, c: &mut Connection, session: SessionId) {
-        if c.touched_batch != self.batch {
-            c.touched_batch = self.batch;
-            self.touched.push(session);
-        }
-    }
-
-    /// Whether timeouts are to be looked at and touches to be reported.
-    ///
-    /// After a pause of the whole process the pings of all clients are still in their sockets:
-    /// a watermark now would expire everybody. So the round waits for one intake, but not longer.
-    pub(super) fn round_is_due(&mut self, now: Now) -> bool {
-        let half = (self.config.tick_time_ms / 2).max(1);
-        let paused = now.tick.0 - self.last_tick.0 > half;
-        self.last_tick = now.tick;
-        if now.tick < self.next_round {
-            return false;
-        }
-        if paused && !self.put_off {
-            self.put_off = true;
-            return false;
-        }
-        self.put_off = false;
-        self.next_round = now.tick.after(half);
-        true
+    /// Room that was set aside for a reply is not needed any more.
+    pub(super) fn drop_promise(&mut self, c: &mut Connection) {
+        self.outputs.keep_promise(std::mem::take(&mut c.promised));
+        c.waits_for_output = None;
     }
 
     /// One round over one connection.
     pub(super) fn housekeep(&mut self, c: &mut Connection, now: Now) {
-        let half = (self.config.tick_time_ms / 2).max(1);
-        let patience = |timeout_ms: i32| u64::try_from(timeout_ms).unwrap_or(0) / half + 1;
-        let waited = now.tick.0 - c.accepted.0;
-        let handshake_over = waited > self.config.handshake_timeout_ms;
-        c.quiet_rounds += 1;
-        c.undrained_rounds = if c.output.is_empty() {
-            0
-        } else {
-            c.undrained_rounds + 1
+        let held_back = !c.input.is_empty() && self.may_read(c) == 0;
+        match self.liveness.round(c, held_back, now) {
+            Fate::Stays => {}
+            Fate::IsHeldBack(session) => self.liveness.touch(c, session),
+            Fate::Ends => self.end(c, Ending::Discard),
+        }
+        self.take_back_grant(c);
+    }
+
+    /// Memory that was set aside for a frame which does not come is for those who wait.
+    fn take_back_grant(&mut self, c: &mut Connection) {
+        const PATIENCE: u64 = 2;
+        let fills = c.grant.is_some() && self.may_read(c) > 0;
+        c.stuck_rounds = match fills && !self.memory_queue.is_empty() {
+            true => c.stuck_rounds + 1,
+            false => 0,
         };
-        match c.phase {
-            Phase::Fresh | Phase::Connecting(_) if handshake_over => self.end(c, Ending::Discard),
-            Phase::Fresh | Phase::Connecting(_) => {}
-            Phase::Attached(attachment) => {
-                // Whole requests wait in the input because we hold it back: that is no silence.
-                if !c.input.is_empty() && !self.wants_input(c) {
-                    self.touch(c, attachment.session);
-                }
-                let limit = patience(attachment.timeout_ms);
-                let idle = c.fifo.is_empty() && c.quiet_rounds > limit;
-                if idle || c.undrained_rounds > limit {
-                    self.end(c, Ending::Discard);
-                }
-            }
-            Phase::Ended { .. } => {
-                if c.undrained_rounds > patience(self.config.session_timeout_max_ms) {
-                    self.end(c, Ending::Discard);
-                }
+        if c.stuck_rounds > PATIENCE {
+            self.end(c, Ending::Discard);
+        }
+    }
+
+    /// How many bytes of a connection may be read.
+    pub(super) fn may_read(&self, c: &Connection) -> usize {
+        if c.ended() || c.deaf || self.is_full(c) {
+            return 0;
+        }
+        match c.input.peek(self.config.frame_max) {
+            Next::Whole(_) | Next::Bad => 0,
+            Next::Empty | Next::Partial(_) => {
+                let granted = c.grant.map_or(0, |grant| grant.input_max);
+                let granted = granted.saturating_sub(c.input.len());
+                self.room_in_share(c).max(granted)
             }
         }
     }
 
-    /// Hands the touched sessions up, also when there are none: the watermark must move.
-    pub(super) fn report_touched(&mut self, now: Now) {
-        self.batch += 1;
-        self.up.push_back(ShardRequest::Touched {
-            shard: self.config.id,
-            watermark: now.tick,
-            sessions: std::mem::take(&mut self.touched),
-        });
+    /// How many bytes the input may take within the connection's share.
+    pub(super) fn room_in_share(&self, c: &Connection) -> usize {
+        let used = c.fifo_weight + c.input.len();
+        self.config.connection_share.saturating_sub(used)
+    }
+
+    /// The driver looks again at a connection that it may read again.
+    pub(super) fn note_reading(&mut self, c: &mut Connection) {
+        let reading = self.may_read(c) > 0;
+        if reading && !c.reading {
+            self.mark_ready(c);
+        }
+        c.reading = reading;
     }
 
     /// A reply has been taken by the driver. The stages up to applied are the pipeline's.
@@ -721,19 +305,4 @@ impl ShardState {
             }
         }
     }
-}
-
-/// Outcomes come in the order of the requests, and everything before a write has been answered
-/// when its outcome comes: so it is for the head.
-fn take_write(c: &mut Connection, origin: Origin) -> Pending {
-    assert_eq!(
-        c.first_sequence, origin.sequence,
-        "an outcome that is not for the head"
-    );
-    let pending = c.pop().expect("the head is there");
-    assert!(
-        matches!(pending.step, Step::Write),
-        "an outcome for what is no write"
-    );
-    pending
 }

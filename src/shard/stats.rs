@@ -1,14 +1,13 @@
 //! What `cons`, `stat`, `srvr` and `mntr` show of connections; plain values, text is made by the
-//! server (client.md §8.2).
+//! server (docs/protocol.md §8.2).
 
-use super::connection::Connection;
 use super::watches::WatchCounts;
 use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAddress {
-    /// Textual address as the `ip` scheme shows it: IPv6 in eight groups (client.md §6.3).
+    /// Textual address as the `ip` scheme shows it: IPv6 in eight groups (docs/protocol.md §6.3).
     pub address: String,
     /// Port.
     pub port: u16,
@@ -125,6 +124,12 @@ pub struct ShardStats {
     pub connections: usize,
     /// Watches.
     pub watches: WatchCounts,
+    /// Requests received and not answered, bytes in memory.
+    pub request_bytes: usize,
+    /// Output that no kernel has taken, bytes.
+    pub output_bytes: usize,
+    /// Watches, bytes as estimated.
+    pub watch_bytes: usize,
 }
 
 /// What one connection counts.
@@ -186,32 +191,7 @@ impl Counters {
     }
 }
 
-/// The line of one connection.
-pub(super) fn of(c: &Connection, reading: bool) -> ConnStats {
-    let counters = &c.counters;
-    ConnStats {
-        conn: c.id,
-        peer: c.peer.clone(),
-        reading,
-        writing: !c.output.is_empty(),
-        queued: c.fifo.len(),
-        received: counters.received,
-        sent: counters.sent,
-        session: c.attachment().map(|attachment| SessionStats {
-            session: attachment.session,
-            timeout_ms: attachment.timeout_ms,
-        }),
-        last_op: counters.last_op,
-        established: counters.established,
-        last_xid: counters.last_xid,
-        last_zxid: counters.last_zxid,
-        last_response_ms: counters.last_response_ms,
-        last_latency_ms: counters.last_latency_ms,
-        latency: counters.latency,
-    }
-}
-
-/// `lop` of a reply (client.md §1.5).
+/// `lop` of a reply (docs/protocol.md §1.5).
 pub(super) fn op_name(op: OpCode, error: ErrorCode, write: bool) -> &'static str {
     if write && error != ErrorCode::OK {
         return "NA";

@@ -1,4 +1,4 @@
-//! Who watches what (client.md §4).
+//! Who watches what (docs/protocol.md §4).
 //!
 //! Two tables, data and child, keyed by path; in each, a connection has a set of modes per path.
 //! Only standard (one-shot) watches can be set so far; the set leaves room for the others.
@@ -7,7 +7,7 @@ use crate::proto::reply::EventType;
 use crate::tree::{Change, ChangeKind};
 use crate::txn::Acl;
 use crate::types::{ConnId, DetHashMap, DetHashSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Which table a watch is in.
@@ -40,15 +40,33 @@ impl Modes {
     }
 }
 
-/// One table. The two maps hold the same pairs: by path to fire, by connection to forget.
+/// One table. The two maps hold the same pairs: by path to fire, by connection to forget. What a
+/// connection that has ended watched is in `by_path` and in `ended` until it is reaped.
 #[derive(Debug, Default)]
 struct Table {
     by_path: DetHashMap<Arc<str>, BTreeMap<ConnId, Modes>>,
     by_conn: DetHashMap<ConnId, DetHashSet<Arc<str>>>,
+    /// Watches of connections that have not ended.
     pairs: usize,
+    /// Bytes of all watches, also of those that are not reaped.
+    bytes: usize,
+    /// Watches of connections that have ended, and which of them are reaped next.
+    ended: VecDeque<(ConnId, hashbrown::hash_set::IntoIter<Arc<str>>)>,
+}
+
+/// What a watch takes in memory, bytes, roughly: an entry in each map, and the path.
+fn weight(path: &str) -> usize {
+    const FIXED: usize = 200;
+    FIXED + path.len()
 }
 
 impl Table {
+    /// Whether a connection has a watch on a path.
+    fn has(&self, path: &str, conn: ConnId) -> bool {
+        let paths = self.by_conn.get(&conn);
+        paths.is_some_and(|paths| paths.contains(path))
+    }
+
     fn add(&mut self, path: &Arc<str>, conn: ConnId, mode: Modes) {
         let modes = self
             .by_path
@@ -60,11 +78,13 @@ impl Table {
             let paths = self.by_conn.entry(conn).or_default();
             assert!(paths.insert(Arc::clone(path)), "the maps differ");
             self.pairs += 1;
+            self.bytes += weight(path);
         }
         modes.add(mode);
     }
 
     /// Takes the standard watches off a path; says who had one, in order of connection.
+    /// Connections that have ended may be among them.
     fn fire(&mut self, path: &str) -> Vec<ConnId> {
         let Some(conns) = self.by_path.get_mut(path) else {
             return Vec::new();
@@ -73,8 +93,10 @@ impl Table {
         conns.retain(|conn, modes| {
             modes.remove(Modes::STANDARD);
             if modes.is_empty() {
-                forget_path(&mut self.by_conn, *conn, path);
-                self.pairs -= 1;
+                self.bytes -= weight(path);
+                if forget_path(&mut self.by_conn, *conn, path) {
+                    self.pairs -= 1;
+                }
             }
             !modes.is_empty()
         });
@@ -84,24 +106,50 @@ impl Table {
         fired
     }
 
-    fn forget(&mut self, conn: ConnId) {
-        for path in self.by_conn.remove(&conn).unwrap_or_default() {
-            let conns = self.by_path.get_mut(&path).expect("the maps differ");
-            assert!(conns.remove(&conn).is_some(), "the maps differ");
+    /// A connection ends: its watches count no more, and are freed by [`Table::reap`].
+    fn abandon(&mut self, conn: ConnId) {
+        if let Some(paths) = self.by_conn.remove(&conn) {
+            self.pairs -= paths.len();
+            self.ended.push_back((conn, paths.into_iter()));
+        }
+    }
+
+    /// Frees the next watch of a connection that has ended. False if there is none.
+    fn reap(&mut self) -> bool {
+        let Some((conn, paths)) = self.ended.front_mut() else {
+            return false;
+        };
+        let Some(path) = paths.next() else {
+            self.ended.pop_front();
+            return true;
+        };
+        // A watch that has fired meanwhile is gone already.
+        if let Some(conns) = self.by_path.get_mut(&path)
+            && conns.remove(conn).is_some()
+        {
+            self.bytes -= weight(&path);
             if conns.is_empty() {
                 self.by_path.remove(&path);
             }
-            self.pairs -= 1;
         }
+        true
     }
 }
 
-fn forget_path(by_conn: &mut DetHashMap<ConnId, DetHashSet<Arc<str>>>, conn: ConnId, path: &str) {
-    let paths = by_conn.get_mut(&conn).expect("the maps differ");
+/// Whether the connection had the path, and has not ended.
+fn forget_path(
+    by_conn: &mut DetHashMap<ConnId, DetHashSet<Arc<str>>>,
+    conn: ConnId,
+    path: &str,
+) -> bool {
+    let Some(paths) = by_conn.get_mut(&conn) else {
+        return false;
+    };
     assert!(paths.remove(path), "the maps differ");
     if paths.is_empty() {
         by_conn.remove(&conn);
     }
+    true
 }
 
 /// What `wchs` and `mntr` show.
@@ -125,31 +173,67 @@ pub(super) struct Event<'a> {
     pub(super) acl: Option<&'a Arc<[Acl]>>,
 }
 
+/// There is no memory for a further watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WatchesFull;
+
 /// All watches of a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watches {
+    bytes_max: usize,
     data: Table,
     child: Table,
 }
 
 impl Watches {
-    /// Leaves a one-shot watch. Setting it twice is one watch.
-    pub(super) fn add(&mut self, kind: Kind, path: &Arc<str>, conn: ConnId) {
-        match kind {
-            Kind::Data => self.data.add(path, conn, Modes::STANDARD),
-            Kind::Child => self.child.add(path, conn, Modes::STANDARD),
+    /// Watches of at most `bytes_max`, as estimated.
+    pub(super) fn new(bytes_max: usize) -> Watches {
+        Watches {
+            bytes_max,
+            data: Table::default(),
+            child: Table::default(),
         }
     }
 
-    /// Takes away everything that a connection watches.
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.data.forget(conn);
-        self.child.forget(conn);
+    /// Leaves a one-shot watch. Setting it twice is one watch.
+    pub(super) fn add(
+        &mut self,
+        kind: Kind,
+        path: &Arc<str>,
+        conn: ConnId,
+    ) -> Result<(), WatchesFull> {
+        let full = self.bytes() + weight(path) > self.bytes_max;
+        let table = match kind {
+            Kind::Data => &mut self.data,
+            Kind::Child => &mut self.child,
+        };
+        if full && !table.has(path, conn) {
+            return Err(WatchesFull);
+        }
+        table.add(path, conn, Modes::STANDARD);
+        Ok(())
     }
 
-    /// Fires what one change of one node triggers (client.md §4.3): the data table for the node,
+    /// A connection has ended. What it watches fires for nobody, counts no more except in
+    /// [`Watches::bytes`], and is freed by [`Watches::reap`].
+    pub(super) fn abandon(&mut self, conn: ConnId) {
+        self.data.abandon(conn);
+        self.child.abandon(conn);
+    }
+
+    /// Frees the next watch of a connection that has ended. False if there is none.
+    pub(super) fn reap(&mut self) -> bool {
+        self.data.reap() || self.child.reap()
+    }
+
+    /// Memory, as estimated, also of what is not reaped.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.bytes + self.child.bytes
+    }
+
+    /// Fires what one change of one node triggers (docs/protocol.md §4.3): the data table for the node,
     /// on a delete the child table for it, with those already told left out, then the child table
-    /// for the parent.
+    /// for the parent. Connections that have ended may be told too, until they are reaped.
     pub(super) fn trigger<'a>(
         &mut self,
         change: &'a Change,
@@ -242,9 +326,9 @@ mod tests {
 
     /// One connection watches `watched` in the given tables; what does the change send it?
     fn row(watched: &[(Kind, &str)], kind: ChangeKind) -> (Vec<(EventType, String)>, usize) {
-        let mut watches = Watches::default();
+        let mut watches = Watches::new(1 << 20);
         for (table, path) in watched {
-            watches.add(*table, &Arc::from(*path), conn(3));
+            watches.add(*table, &Arc::from(*path), conn(3)).unwrap();
         }
         let mut events = Vec::new();
         watches.trigger(&change(kind, "/p/n"), |to, event| {
@@ -306,14 +390,14 @@ mod tests {
 
     #[test]
     fn a_watch_set_twice_is_one_and_a_forgotten_connection_leaves_nothing() {
-        let mut watches = Watches::default();
+        let mut watches = Watches::new(1 << 20);
         let path: Arc<str> = "/a".into();
         for _ in 0..2 {
-            watches.add(Kind::Data, &path, conn(1));
+            watches.add(Kind::Data, &path, conn(1)).unwrap();
         }
-        watches.add(Kind::Data, &path, conn(2));
-        watches.add(Kind::Data, &Arc::from("/b"), conn(2));
-        watches.add(Kind::Child, &path, conn(1));
+        watches.add(Kind::Data, &path, conn(2)).unwrap();
+        watches.add(Kind::Data, &Arc::from("/b"), conn(2)).unwrap();
+        watches.add(Kind::Child, &path, conn(1)).unwrap();
         let counts = WatchCounts {
             connections: 2,
             paths: 2,
@@ -321,7 +405,8 @@ mod tests {
             total: 4,
         };
         assert_eq!(watches.counts(), counts);
-        watches.forget(conn(1));
+        watches.abandon(conn(1));
+        while watches.reap() {}
         let counts = WatchCounts {
             connections: 1,
             paths: 2,
@@ -329,8 +414,45 @@ mod tests {
             total: 2,
         };
         assert_eq!(watches.counts(), counts);
-        watches.forget(conn(2));
-        assert_eq!(watches.counts(), WatchCounts::default());
+        watches.abandon(conn(2));
+        while watches.reap() {}
+        assert_eq!(
+            (watches.counts(), watches.bytes()),
+            (WatchCounts::default(), 0)
+        );
         assert!(watches.data.by_path.is_empty() && watches.child.by_path.is_empty());
+    }
+
+    #[test]
+    fn the_bound_counts_each_watch_once_and_frees_what_is_reaped() {
+        let mut watches = Watches::new(3 * weight("/a"));
+        let path = |text: &str| Arc::<str>::from(text);
+        for name in ["/a", "/b", "/c", "/a"] {
+            assert_eq!(
+                watches.add(Kind::Data, &path(name), conn(1)),
+                Ok(()),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            watches.add(Kind::Data, &path("/d"), conn(1)),
+            Err(WatchesFull)
+        );
+        assert_eq!(
+            watches.add(Kind::Child, &path("/a"), conn(1)),
+            Err(WatchesFull)
+        );
+        // One fires after its connection has ended, the others are reaped one at a time.
+        watches.abandon(conn(1));
+        assert_eq!(watches.counts().total, 0);
+        assert_eq!(
+            watches.add(Kind::Data, &path("/d"), conn(2)),
+            Err(WatchesFull)
+        );
+        assert_eq!(watches.data.fire("/a"), [conn(1)]);
+        assert_eq!(watches.add(Kind::Data, &path("/d"), conn(2)), Ok(()));
+        assert_eq!(watches.bytes(), 3 * weight("/a"));
+        while watches.reap() {}
+        assert_eq!((watches.bytes(), watches.counts().total), (weight("/d"), 1));
     }
 }

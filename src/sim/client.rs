@@ -1,67 +1,11 @@
 //! A simulated client: sends a seeded mix of requests, reads the replies, and checks what only a
 //! client can see (order of replies, own writes, watches before newer data).
 
+use super::op::Op;
 use super::truth::{Truth, WatchKind, parent};
-use crate::txn::Data;
-use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use crate::types::{ErrorCode, SessionId, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// What a client may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// create.
-    Create {
-        /// Path; a prefix if sequential.
-        path: Arc<str>,
-        /// Payload.
-        data: Data,
-        /// Flag 1.
-        ephemeral: bool,
-        /// Flag 2.
-        sequential: bool,
-    },
-    /// delete.
-    Delete {
-        /// Path.
-        path: Arc<str>,
-        /// Expected version.
-        version: i32,
-    },
-    /// setData.
-    SetData {
-        /// Path.
-        path: Arc<str>,
-        /// Payload.
-        data: Data,
-        /// Expected version.
-        version: i32,
-    },
-    /// multi of the three above.
-    Multi(Vec<Op>),
-    /// getData, or exists.
-    Read {
-        /// Path.
-        path: Arc<str>,
-        /// exists instead of getData.
-        exists: bool,
-        /// Leave a watch.
-        watch: bool,
-    },
-    /// getChildren2.
-    Children {
-        /// Path.
-        path: Arc<str>,
-        /// Leave a watch.
-        watch: bool,
-    },
-    /// sync.
-    Sync,
-    /// ping.
-    Ping,
-    /// closeSession.
-    Close,
-}
 
 struct Pending {
     xid: i32,
@@ -122,7 +66,7 @@ pub struct Client {
     closing: bool,
 }
 
-/// Bytes of a request, built field by field (client.md §1.2).
+/// Bytes of a request, built field by field (docs/protocol.md §1.2).
 #[derive(Default)]
 pub(super) struct Wire(Vec<u8>);
 
@@ -271,30 +215,6 @@ impl Seen {
 
 fn check(what: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if what { Ok(()) } else { Err(why()) }
-}
-
-impl Op {
-    fn code(&self) -> OpCode {
-        match self {
-            Op::Create { .. } => OpCode::CREATE,
-            Op::Delete { .. } => OpCode::DELETE,
-            Op::SetData { .. } => OpCode::SET_DATA,
-            Op::Multi(_) => OpCode::MULTI,
-            Op::Read { exists: true, .. } => OpCode::EXISTS,
-            Op::Read { exists: false, .. } => OpCode::GET_DATA,
-            Op::Children { .. } => OpCode::GET_CHILDREN2,
-            Op::Sync => OpCode::SYNC,
-            Op::Ping => OpCode::PING,
-            Op::Close => OpCode::CLOSE_SESSION,
-        }
-    }
-
-    fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Op::Create { .. } | Op::Delete { .. } | Op::SetData { .. } | Op::Multi(_) | Op::Close
-        )
-    }
 }
 
 impl Client {
@@ -459,7 +379,7 @@ impl Client {
         Ok(())
     }
 
-    /// Events that were due up to `zxid` must have come before this reply (client.md §4.5).
+    /// Events that were due up to `zxid` must have come before this reply (docs/protocol.md §4.5).
     fn watches_before(&self, zxid: Zxid, truth: &Truth) -> Result<(), String> {
         for ((path, kind), since) in &self.watches {
             if let Some((at, event)) = truth.first_trigger(path, *kind, *since)
@@ -669,94 +589,5 @@ impl Client {
                 .or_insert(zxid);
         }
         Ok(())
-    }
-}
-
-/// A seeded request of client `id` in a world of few paths, so that clients meet.
-pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
-    match rng.u32(0..100) {
-        0..55 => random_write(rng, id),
-        55..62 => Op::Multi(
-            (0..rng.usize(0..5))
-                .map(|_| random_write(rng, id))
-                .collect(),
-        ),
-        62..80 => Op::Read {
-            path: random_path(rng),
-            exists: rng.bool(),
-            watch: rng.bool(),
-        },
-        80..94 => Op::Children {
-            path: random_parent(rng),
-            watch: rng.bool(),
-        },
-        94..97 => Op::Sync,
-        _ => Op::Ping,
-    }
-}
-
-fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..6) {
-        0 => "/".into(),
-        n => format!("/n{}", n % 4).into(),
-    }
-}
-
-fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..3) {
-        0 => format!("/n{}", rng.u32(0..4)).into(),
-        _ => format!("/n{}/c{}", rng.u32(0..4), rng.u32(0..3)).into(),
-    }
-}
-
-fn random_data(rng: &mut fastrand::Rng) -> Data {
-    match rng.u32(0..12) {
-        0 => None,
-        1 => Some(Arc::from([])),
-        2 => Some(vec![rng.u8(..); rng.usize(1000..6000)].into()),
-        _ => Some((0..rng.usize(1..40)).map(|_| rng.u8(..)).collect()),
-    }
-}
-
-fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
-    let version = if rng.u32(0..4) == 0 {
-        rng.i32(0..3)
-    } else {
-        -1
-    };
-    match rng.u32(0..10) {
-        0..3 => Op::Create {
-            path: random_path(rng),
-            data: random_data(rng),
-            ephemeral: false,
-            sequential: false,
-        },
-        3 => {
-            let path = format!("/n{}/e{id}", rng.u32(0..4)).into();
-            Op::Create {
-                path,
-                data: random_data(rng),
-                ephemeral: true,
-                sequential: rng.bool(),
-            }
-        }
-        4 => {
-            let path = format!("/n{}/s-", rng.u32(0..4)).into();
-            Op::Create {
-                path,
-                data: random_data(rng),
-                ephemeral: rng.bool(),
-                sequential: true,
-            }
-        }
-        5..8 => Op::SetData {
-            path: random_path(rng),
-            data: random_data(rng),
-            version,
-        },
-        _ => Op::Delete {
-            path: random_path(rng),
-            version,
-        },
     }
 }

@@ -1,8 +1,8 @@
 //! A member without faults that does a fixed amount of work: what an operation costs in user space,
 //! to be counted by callgrind (`bench/instructions`).
 //!
-//! It has what the server does for an operation except the kernel and the executor: frames, shard,
-//! pipeline, log, tree, rings, replicas.
+//! It has what the server does for an operation except the kernel: the turn, frames, shard, pipeline,
+//! log, tree, rings, replicas.
 
 use super::client::Wire;
 use super::disk::SimStorage;
@@ -10,10 +10,11 @@ use super::machine::{Machine, MachineConfig};
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::{Fatal, PipelineConfig};
-use crate::placement::RingLimits;
+use crate::placement::{Accepted, Budgets, Read, RingLimits, SocketId, Sockets, Wrote};
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::tree::Rules;
-use crate::types::{ConnId, Now, OpCode, ShardId, Tick, WallMs};
+use crate::types::{Now, OpCode, ShardId, Tick, WallMs};
+use std::collections::VecDeque;
 use std::io;
 
 const CONNECTIONS: usize = 16;
@@ -29,13 +30,50 @@ pub enum Kind {
     Set,
 }
 
-struct Member {
-    machine: Machine,
-    conns: Vec<(u16, ConnId)>,
-    shards: u16,
-    now: Now,
+/// The sockets of one core: what was sent is there at once, and what is written is gone at once.
+#[derive(Default)]
+struct Pipes {
+    received: Vec<VecDeque<u8>>,
     /// Bytes of replies.
     answered: usize,
+}
+
+impl Sockets for Pipes {
+    fn accept(&mut self, _id: SocketId) -> Accepted {
+        Accepted::Nobody
+    }
+
+    fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
+        let received = &mut self.received[id.slot as usize];
+        let n = buffer.len().min(received.len());
+        let (front, back) = received.as_slices();
+        let first = front.len().min(n);
+        buffer[..first].copy_from_slice(&front[..first]);
+        buffer[first..n].copy_from_slice(&back[..n - first]);
+        drop(received.drain(..n));
+        match n {
+            0 => Read::Nothing,
+            n if n == buffer.len() => Read::More(n),
+            n => Read::All(n),
+        }
+    }
+
+    fn write(&mut self, _id: SocketId, bytes: &[u8]) -> Wrote {
+        self.answered += bytes.len();
+        Wrote::Bytes(bytes.len())
+    }
+
+    fn close(&mut self, _id: SocketId) {}
+
+    fn word(&mut self, _id: SocketId, _word: [u8; 4]) {}
+}
+
+struct Member {
+    machine: Machine,
+    pipes: Vec<Pipes>,
+    /// Core and socket of each connection.
+    conns: Vec<(usize, SocketId)>,
+    now: Now,
 }
 
 /// Does at least `operations`, 16 at a time on each of 16 connections that are spread over the
@@ -54,14 +92,14 @@ pub fn work(shards: u16, kind: Kind, operations: usize) -> Result<usize, Fatal> 
     let requests: Vec<Vec<u8>> = (0..CONNECTIONS)
         .map(|at| request(kind, at).repeat(WINDOW))
         .collect();
-    member.answered = 0;
+    let greeted = member.answered();
     for _ in 0..operations.div_ceil(CONNECTIONS * WINDOW) {
         for (at, bytes) in requests.iter().enumerate() {
             member.receive(at, bytes);
         }
         member.settle()?;
     }
-    Ok(member.answered)
+    Ok(member.answered() - greeted)
 }
 
 impl Member {
@@ -74,15 +112,22 @@ impl Member {
         };
         let config = MachineConfig {
             member: MemberConfig {
-                pipeline: PipelineConfig::new(Rules::default()),
+                pipeline: PipelineConfig {
+                    shards: shards.max(1),
+                    ..PipelineConfig::new(Rules::default())
+                },
                 log: LogConfig {
                     segment_bytes: 64 << 20,
                 },
                 snapshot_records: u64::MAX / 4,
+                snapshots_kept: None,
             },
             shard: ShardConfig::new(ShardId(0)),
             shards,
             limits: RingLimits::DEFAULT,
+            budgets: Budgets::DEFAULT,
+            slots: (RingLimits::DEFAULT.slots(), 1024),
+            closing_ms: 1000,
         };
         let mut identity = 1;
         let identities = Box::new(move || {
@@ -91,22 +136,23 @@ impl Member {
         });
         let started = Machine::start(config, &disk, &disk, identities, now, &mut |_| {});
         let mut machine = started.map_err(|e| Fatal::from(io::Error::other(e.to_string())))?;
-        machine.member_mut().pipeline.begin_serving(now);
+        let mut pipes: Vec<Pipes> = Vec::new();
+        pipes.resize_with(machine.serving.len(), Pipes::default);
         let mut conns = Vec::new();
-        for at in 0..CONNECTIONS as u16 {
-            let shard = at % shards.max(1);
-            let peer = ClientAddress {
+        for at in 0..CONNECTIONS {
+            let core = at % machine.serving.len();
+            let address = ClientAddress {
                 address: "127.0.0.1".to_owned(),
-                port: at,
+                port: at as u16,
             };
-            conns.push((shard, machine.accept(shard, peer, now)));
+            conns.push((core, machine.serving[core].adopt(address, now)));
+            pipes[core].received.push(VecDeque::new());
         }
         let mut member = Member {
             machine,
+            pipes,
             conns,
-            shards,
             now,
-            answered: 0,
         };
         member.settle()?;
         Ok(member)
@@ -118,28 +164,31 @@ impl Member {
     }
 
     fn receive(&mut self, at: usize, bytes: &[u8]) {
-        let (shard, conn) = self.conns[at];
-        self.machine.receive(shard, conn, bytes, self.now);
+        let (core, socket) = self.conns[at];
+        self.pipes[core].received[socket.slot as usize].extend(bytes);
+        self.machine.serving[core].socket_event(socket, true, false, false);
+    }
+
+    /// Bytes of all replies.
+    fn answered(&self) -> usize {
+        self.pipes.iter().map(|pipes| pipes.answered).sum()
     }
 
     /// Turns until nothing moves; every sync succeeds at once.
     fn settle(&mut self) -> Result<(), Fatal> {
         loop {
             self.now.micros += 10;
-            for shard in 0..self.shards {
-                self.machine.shard_batches(shard, self.now)?;
-                self.machine.shard_turn(shard, self.now);
+            let mut again = false;
+            for (core, pipes) in self.machine.serving.iter_mut().zip(&mut self.pipes) {
+                again |= core.turn(false, self.now, pipes, &mut |_| {})?.again;
             }
-            self.machine.turn(self.now, &mut |_| {})?;
-            for shard in 0..self.shards.max(1) {
-                while let Some((_, output)) = self.machine.poll_output(shard, self.now) {
-                    self.answered += output.bytes.len();
-                }
+            if let Some(ordering) = &mut self.machine.ordering {
+                again |= ordering.turn(self.now, &mut |_| {}, &mut |_| {})?;
             }
             let member = self.machine.member_mut();
             if let Some(ticket) = member.poll_sync() {
-                member.synced(ticket.done(Ok(())), self.now)?;
-            } else if !(0..self.shards).any(|shard| self.machine.has_mail(shard)) {
+                member.synced(ticket.run(), self.now)?;
+            } else if !again && !self.machine.serving.iter().any(|core| core.has_mail()) {
                 return Ok(());
             }
         }

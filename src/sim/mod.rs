@@ -3,17 +3,43 @@
 //!
 //! | File | What |
 //! |---|---|
+//! | `outcome` | what is to be run, and what came of it |
+//! | `base` | random numbers, virtual time, events |
+//! | `transcript` | hash of the event log |
 //! | `disk` | the medium and its fault model |
-//! | `client` | workload, and what a client can check by itself |
+//! | `op` | requests, and how they are drawn |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
+//! | `client` | one client: what it has asked, and what it can check by itself |
+//! | `checks` | the promises that are checked |
+//! | `config` | how a member is set up, with small bounds |
+//! | `machine` | a member in either placement |
+//! | `network` | connections, bytes on their way, the server's kernel |
+//! | `sockets` | what a core that serves sees of it |
+//! | `cores` | what one core learns before its turn |
+//! | `host` | starts, turns, background jobs and deaths of the process |
+//! | `operations` | what the clients do |
+//! | `faults` | what goes wrong, and when |
+//! | `world` | whose event it is, the life of a run |
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
-//! | `world` | events, faults, the promises that are checked |
 
+mod base;
+mod checks;
 pub mod client;
+mod config;
+mod cores;
 pub mod disk;
+mod faults;
+mod host;
 pub mod instructions;
 mod machine;
+mod network;
+pub mod op;
+mod operations;
+mod outcome;
+mod sockets;
+mod transcript;
 pub mod truth;
-pub mod world;
+mod world;
 
-pub use world::{Counters, Options, Outcome, run};
+pub use outcome::{Counters, Options, Outcome};
+pub use world::run;

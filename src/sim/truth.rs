@@ -4,8 +4,9 @@
 //! The model shares no code with `tree`. It is fed by the transactions that the member applies
 //! (or replays after a crash) and checks each of them against its own idea of the state before.
 
+use super::op::Op;
 use crate::txn::{CreateTxn, Data, Entry, Txn};
-use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use crate::types::{ErrorCode, SessionId, Zxid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -202,19 +203,13 @@ impl Truth {
         }
         self.last = zxid;
         self.entries.insert(zxid, entry.clone());
-        self.step(zxid, entry.header.session, entry.header.op, &entry.txn)
+        self.step(zxid, entry.header.session, &entry.txn)
             .map_err(|e| format!("{zxid} {:?}: {e}", entry.txn))
     }
 
-    fn step(
-        &mut self,
-        zxid: Zxid,
-        session: SessionId,
-        op: OpCode,
-        txn: &Txn,
-    ) -> Result<(), String> {
+    fn step(&mut self, zxid: Zxid, session: SessionId, txn: &Txn) -> Result<(), String> {
         match txn {
-            Txn::Create(create) => self.create(zxid, session, op, create),
+            Txn::Create(create) => self.create(zxid, session, create),
             Txn::Delete { path } => self.delete(zxid, path),
             Txn::SetData {
                 path,
@@ -247,17 +242,11 @@ impl Truth {
             Txn::Multi(ops) if ops.iter().any(|(_, t)| matches!(t, Txn::Error { .. })) => Ok(()),
             Txn::Multi(ops) => ops
                 .iter()
-                .try_for_each(|(op, txn)| self.step(zxid, session, *op, txn)),
+                .try_for_each(|(_, txn)| self.step(zxid, session, txn)),
         }
     }
 
-    fn create(
-        &mut self,
-        zxid: Zxid,
-        session: SessionId,
-        _op: OpCode,
-        txn: &CreateTxn,
-    ) -> Result<(), String> {
+    fn create(&mut self, zxid: Zxid, session: SessionId, txn: &CreateTxn) -> Result<(), String> {
         if self.now(&txn.path).is_some() {
             return Err("create of an existing node".into());
         }
@@ -341,9 +330,8 @@ impl Truth {
     }
 
     /// The outcome that a create, delete or setData of a client with open ACLs must have had, in
-    /// the state before `zxid` (client.md §2.5). `None`: not predicted.
-    pub fn expected_error(&self, zxid: Zxid, op: &super::client::Op) -> Option<Option<ErrorCode>> {
-        use super::client::Op;
+    /// the state before `zxid` (docs/protocol.md §2.5). `None`: not predicted.
+    pub fn expected_error(&self, zxid: Zxid, op: &Op) -> Option<Option<ErrorCode>> {
         let before = Zxid(zxid.0 - 1);
         let at = |path: &str| self.node_at(path, before);
         Some(match op {

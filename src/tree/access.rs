@@ -1,35 +1,88 @@
-//! Who may do what (client.md §6).
+//! Who may do what (docs/protocol.md §6).
 
 use crate::txn::{Acl, AuthId, RawAcl};
+use crate::types::DetHashSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use core::cell::OnceCell;
 use core::net::IpAddr;
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 
-/// Whether a list grants at least one bit of `perm` to one of the identities (client.md §6.2).
-pub fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
-    acl.is_empty()
-        || who.iter().any(|id| &*id.scheme == "super")
-        || acl
-            .iter()
-            .filter(|entry| entry.perms & perm != 0)
-            .any(|entry| matches(entry, who))
-}
+/// Default of the entries of one access control list. Far more than fit a list that somebody
+/// maintains, and few enough that a check of each of them is short.
+pub const ACL_ENTRIES_MAX: usize = 4096;
 
-fn matches(entry: &Acl, who: &[AuthId]) -> bool {
-    if &*entry.scheme == "world" && &*entry.id == "anyone" {
+/// Whether a list grants at least one bit of `perm` to one of the identities (docs/protocol.md §6.2).
+///
+/// Steps: at most twice the entries, plus the identities when there are many.
+pub fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
+    let granting = || acl.iter().filter(|entry| entry.perms & perm != 0);
+    if acl.is_empty() || granting().any(is_anyone) || who.iter().any(|id| &*id.scheme == "super") {
         return true;
     }
-    who.iter()
-        .filter(|id| id.scheme == entry.scheme)
-        .any(|id| match &*entry.scheme {
-            "ip" => ip_matches(&id.id, &entry.id),
-            _ => id.id == entry.id,
-        })
+    let who = Identities::new(who);
+    granting().any(|entry| who.match_entry(entry))
 }
 
-/// The identity that auth(`digest`, `user:password`) gives (client.md §6.3): the user, and the
+/// How many entries of a list a check may have to compare.
+pub(super) fn compared(acl: &[Acl]) -> usize {
+    match acl.first() {
+        None => 0,
+        Some(first) if is_anyone(first) && first.perms & Acl::READ != 0 => 1,
+        Some(_) => acl.len(),
+    }
+}
+
+fn is_anyone(entry: &Acl) -> bool {
+    &*entry.scheme == "world" && &*entry.id == "anyone"
+}
+
+/// The identities of one check: found without comparing each with each entry, and addresses
+/// parsed once.
+struct Identities<'a> {
+    ids: &'a [AuthId],
+    /// Only when there are many.
+    set: Option<DetHashSet<(&'a str, &'a str)>>,
+    addresses: OnceCell<Vec<IpAddr>>,
+}
+
+impl<'a> Identities<'a> {
+    fn new(ids: &'a [AuthId]) -> Identities<'a> {
+        const MANY: usize = 8;
+        let set = (ids.len() > MANY).then(|| ids.iter().map(|id| (&*id.scheme, &*id.id)).collect());
+        Identities {
+            ids,
+            set,
+            addresses: OnceCell::new(),
+        }
+    }
+
+    fn addresses(&self) -> &[IpAddr] {
+        self.addresses.get_or_init(|| {
+            let of_scheme = self.ids.iter().filter(|id| &*id.scheme == "ip");
+            of_scheme.filter_map(|id| id.id.parse().ok()).collect()
+        })
+    }
+
+    fn match_entry(&self, entry: &Acl) -> bool {
+        if &*entry.scheme == "ip" {
+            let addresses = self.addresses();
+            return !addresses.is_empty()
+                && ip_range(&entry.id)
+                    .is_some_and(|range| addresses.iter().any(|a| is_within(*a, range)));
+        }
+        match &self.set {
+            Some(set) => set.contains(&(&*entry.scheme, &*entry.id)),
+            None => {
+                let same = |id: &&AuthId| id.scheme == entry.scheme && id.id == entry.id;
+                self.ids.iter().any(|id| same(&id))
+            }
+        }
+    }
+}
+
+/// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
 /// Base64 of the SHA-1 over the whole. Without a colon the text is its own user.
 pub fn digest_id(auth: &[u8]) -> String {
     let text = String::from_utf8_lossy(auth);
@@ -49,10 +102,8 @@ fn ip_range(text: &str) -> Option<(IpAddr, u32)> {
     (bits <= width).then_some((address, bits))
 }
 
-fn ip_matches(client: &str, range: &str) -> bool {
-    let (Ok(client), Some((address, bits))) = (client.parse::<IpAddr>(), ip_range(range)) else {
-        return false;
-    };
+/// Whether an address is of the range's family and shares its leading bits.
+fn is_within(client: IpAddr, (address, bits): (IpAddr, u32)) -> bool {
     let same = |a: u128, b: u128, width: u32| bits == 0 || (a ^ b) >> (width - bits) == 0;
     match (client, address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
@@ -74,40 +125,60 @@ fn is_valid_id(scheme: &str, id: &str) -> bool {
     }
 }
 
-/// Normalises a list (client.md §6.4). `None`: −114.
-pub(super) fn normalise(acl: Option<&[RawAcl]>, who: &[AuthId]) -> Option<Arc<[Acl]>> {
-    let mut list: Vec<Acl> = Vec::new();
-    let mut push = |entry: Acl| {
-        if !list.contains(&entry) {
-            list.push(entry);
-        }
-    };
-    for raw in acl.filter(|acl| !acl.is_empty())? {
+/// Normalises a list of at most `entries_max` entries, as sent and as it results
+/// (docs/protocol.md §6.4). `None`: −114.
+///
+/// Steps: at most the entries sent, plus the identities once for each different set of permissions
+/// that `auth` entries have, and never more than a small multiple of `entries_max`.
+pub(super) fn normalise(
+    acl: Option<&[RawAcl]>,
+    who: &[AuthId],
+    entries_max: usize,
+) -> Option<Arc<[Acl]>> {
+    let acl = acl.filter(|acl| !acl.is_empty() && acl.len() <= entries_max)?;
+    let mut list = Distinct::default();
+    let mut expanded = DetHashSet::default();
+    for raw in acl {
         let scheme = raw.scheme.as_ref()?;
-        if &**scheme == "auth" {
+        if &**scheme != "auth" {
+            let id = raw.id.as_ref().filter(|id| is_valid_id(scheme, id))?;
+            list.push(raw.perms, scheme, id);
+        } else if expanded.insert(raw.perms) {
             // The automatic ip identity and super do not count as authenticated.
             let mut ids = who.iter().filter(|id| &*id.scheme == "digest").peekable();
             ids.peek()?;
-            for id in ids {
-                push(Acl {
-                    perms: raw.perms,
-                    scheme: id.scheme.clone(),
-                    id: id.id.clone(),
-                });
+            for id in ids.take(entries_max + 1) {
+                list.push(raw.perms, &id.scheme, &id.id);
             }
-            continue;
         }
-        let id = raw.id.as_ref().filter(|id| is_valid_id(scheme, id))?;
-        push(Acl {
-            perms: raw.perms,
-            scheme: scheme.clone(),
-            id: id.clone(),
-        });
+        if list.entries.len() > entries_max {
+            return None;
+        }
     }
-    Some(list.into())
+    Some(list.entries.into())
 }
 
-/// What a caller without ADMIN sees of a list (client.md §6.6).
+/// Entries in the order in which they came, each once.
+#[derive(Default)]
+struct Distinct {
+    entries: Vec<Acl>,
+    seen: DetHashSet<Acl>,
+}
+
+impl Distinct {
+    fn push(&mut self, perms: i32, scheme: &Arc<str>, id: &Arc<str>) {
+        let entry = Acl {
+            perms,
+            scheme: scheme.clone(),
+            id: id.clone(),
+        };
+        if self.seen.insert(entry.clone()) {
+            self.entries.push(entry);
+        }
+    }
+}
+
+/// What a caller without ADMIN sees of a list (docs/protocol.md §6.6).
 pub(super) fn mask(acl: &[Acl]) -> Vec<Acl> {
     let masked = |entry: &Acl| match &*entry.scheme {
         "digest" => {
@@ -158,23 +229,33 @@ mod tests {
             ("::1", "0.0.0.1", false),
             ("fe80::1", "fe80::/10", true),
         ] {
-            assert_eq!(ip_matches(client, range), due, "{client} {range}");
+            let list = [Acl {
+                perms: Acl::READ,
+                scheme: "ip".into(),
+                id: range.into(),
+            }];
+            let granted = allow(&list, Acl::READ, &[id("ip", client)]);
+            assert_eq!(granted, due, "{client} {range}");
         }
         assert!(!is_valid_id("ip", "1.2.3.4/33") && !is_valid_id("ip", "host"));
+    }
+
+    fn normal(acl: Option<&[RawAcl]>, who: &[AuthId]) -> Option<Arc<[Acl]>> {
+        normalise(acl, who, ACL_ENTRIES_MAX)
     }
 
     #[test]
     fn lists_are_normalised() {
         let who = [id("ip", "127.0.0.1"), id("digest", "u:h")];
-        assert_eq!(normalise(None, &who), None);
-        assert_eq!(normalise(Some(&[]), &who), None);
-        let twice = normalise(
+        assert_eq!(normal(None, &who), None);
+        assert_eq!(normal(Some(&[]), &who), None);
+        let twice = normal(
             Some(&[raw("world", "anyone"), raw("world", "anyone")]),
             &who,
         )
         .unwrap();
         assert_eq!(twice.len(), 1);
-        let auth = normalise(Some(&[raw("auth", "ignored")]), &who).unwrap();
+        let auth = normal(Some(&[raw("auth", "ignored")]), &who).unwrap();
         assert_eq!(
             &*auth,
             &[Acl {
@@ -183,7 +264,7 @@ mod tests {
                 id: "u:h".into()
             }]
         );
-        assert_eq!(normalise(Some(&[raw("auth", "")]), &who[..1]), None);
+        assert_eq!(normal(Some(&[raw("auth", "")]), &who[..1]), None);
         for (scheme, bad) in [
             ("world", "x"),
             ("digest", "ab"),
@@ -193,18 +274,58 @@ mod tests {
             ("super", ""),
         ] {
             assert_eq!(
-                normalise(Some(&[raw(scheme, bad)]), &who),
+                normal(Some(&[raw(scheme, bad)]), &who),
                 None,
                 "{scheme}:{bad}"
             );
         }
-        assert!(normalise(Some(&[raw("digest", ":b")]), &who).is_some());
+        assert!(normal(Some(&[raw("digest", ":b")]), &who).is_some());
         let null = RawAcl {
             perms: 31,
             scheme: Some("world".into()),
             id: None,
         };
-        assert_eq!(normalise(Some(&[null]), &who), None);
+        assert_eq!(normal(Some(&[null]), &who), None);
+    }
+
+    #[test]
+    fn a_list_has_a_bound_as_sent_and_as_it_results() {
+        let digests = |n: usize| -> Vec<RawAcl> {
+            (0..n).map(|i| raw("digest", &format!("u:{i}"))).collect()
+        };
+        let len = |acl: &[RawAcl], who: &[AuthId]| normalise(Some(acl), who, 100).map(|l| l.len());
+        assert_eq!(len(&digests(100), &[]), Some(100));
+        assert_eq!(len(&digests(101), &[]), None);
+        assert_eq!(len(&vec![raw("world", "anyone"); 101], &[]), None);
+        // auth stands for each identity: 60 of them twice are beyond the bound.
+        let who: Vec<AuthId> = (0..60).map(|i| id("digest", &format!("v:{i}"))).collect();
+        let auth = |perms: i32| RawAcl {
+            perms,
+            ..raw("auth", "")
+        };
+        assert_eq!(len(&[auth(31)], &who), Some(60));
+        assert_eq!(len(&vec![auth(31); 100], &who), Some(60));
+        assert_eq!(len(&[auth(31), auth(1)], &who), None);
+    }
+
+    #[test]
+    fn few_and_many_identities_are_matched_alike() {
+        let list: Vec<Acl> = (0..50)
+            .map(|i| Acl {
+                perms: Acl::READ,
+                scheme: "digest".into(),
+                id: format!("u:{i}").into(),
+            })
+            .collect();
+        for many in [1, 8, 9, 1000] {
+            let mut who: Vec<AuthId> = (0..many - 1)
+                .map(|i| id("digest", &format!("v:{i}")))
+                .collect();
+            assert!(!allow(&list, Acl::READ, &who), "{many}");
+            who.push(id("digest", "u:49"));
+            assert!(allow(&list, Acl::READ, &who), "{many}");
+            assert!(!allow(&list, Acl::WRITE, &who), "{many}");
+        }
     }
 
     #[test]

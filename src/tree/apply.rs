@@ -1,4 +1,4 @@
-//! Applying a transaction: total and idempotent (peer.md §3.4, §3.6). What fails leaves nothing
+//! Applying a transaction: total and idempotent (docs/peer-protocol.md §3.4, §3.6). What fails leaves nothing
 //! and is only reported to the requester.
 
 use super::node::{CONTAINER_OWNER, NodeId, NodeStat, TTL_OWNER, owner_session, parent_path};
@@ -192,7 +192,7 @@ impl Tree {
             };
             if let Some(paths) = ephemerals.get_mut(&owner) {
                 paths.remove(&node.path);
-                if paths.is_empty() {
+                if paths.paths.is_empty() {
                     ephemerals.remove(&owner);
                 }
             }

@@ -11,13 +11,16 @@ mod path;
 mod prepare;
 mod read;
 mod snapshot_body;
+mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::{allow, digest_id};
+pub use access::{ACL_ENTRIES_MAX, allow, digest_id};
 pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
+pub use read::Size;
 pub use snapshot_body::{BodyError, BodyReader};
+pub use verify::DigestMismatch;
 
 pub use crate::txn::Stat;
 
@@ -25,6 +28,7 @@ use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use node::{NodeStat, Nodes, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Outcome of one operation, for its reply.
@@ -32,7 +36,7 @@ use std::sync::Arc;
 pub enum OpResult {
     /// The create family.
     Create {
-        /// Type of the transaction: decides whether the Stat is sent (client.md §1.6).
+        /// Type of the transaction: decides whether the Stat is sent (docs/protocol.md §1.6).
         op: OpCode,
         /// Final path.
         path: Arc<str>,
@@ -61,7 +65,7 @@ pub enum OpResult {
     Error(ErrorCode),
 }
 
-/// One change of one node, for the watches (client.md §4.3).
+/// One change of one node, for the watches (docs/protocol.md §4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What happened to the node.
@@ -98,12 +102,35 @@ pub struct Applied {
     pub changes: Vec<Change>,
 }
 
+/// Ephemerals of one session.
+#[derive(Clone, Debug, Default)]
+struct Ephemerals {
+    paths: BTreeSet<Arc<str>>,
+    /// Of all paths together.
+    bytes: usize,
+}
+
+impl Ephemerals {
+    fn insert(&mut self, path: Arc<str>) {
+        let bytes = path.len();
+        if self.paths.insert(path) {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove(&mut self, path: &str) {
+        if self.paths.remove(path) {
+            self.bytes -= path.len();
+        }
+    }
+}
+
 /// A replica of the whole state. A clone shares payloads, paths and ACL lists.
 #[derive(Clone, Debug)]
 pub struct Tree {
     nodes: Nodes,
     /// Ephemerals of each session that has any, sorted.
-    ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
+    ephemerals: BTreeMap<SessionId, Ephemerals>,
     /// Live sessions with the timeout of their createSession, ms.
     sessions: BTreeMap<SessionId, i32>,
     /// The largest session id ever created: part of the state, so that no id comes twice.
@@ -118,7 +145,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (client.md §2.3).
+    /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (docs/protocol.md §2.3).
     pub fn new() -> Tree {
         let mut nodes = Nodes::new();
         let empty = || Some(Arc::from([]));
@@ -157,19 +184,19 @@ impl Tree {
         self.last_zxid
     }
 
-    /// Digest over all nodes (peer.md §3.5).
+    /// Digest over all nodes (docs/peer-protocol.md §3.5).
     pub fn digest(&self) -> u64 {
         self.nodes.digest
     }
 
-    /// Nodes as Apache counts them: the root twice (client.md §2.3).
+    /// Nodes as Apache counts them: the root twice (docs/protocol.md §2.3).
     pub fn node_count(&self) -> usize {
         self.nodes.len() + 1
     }
 
     /// Ephemeral nodes.
     pub fn ephemeral_count(&self) -> usize {
-        self.ephemerals.values().map(BTreeSet::len).sum()
+        self.ephemerals.values().map(|own| own.paths.len()).sum()
     }
 
     /// Path and data bytes of all nodes.
@@ -196,6 +223,24 @@ impl Tree {
 
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = &Arc<str>> {
-        self.ephemerals.get(&id).into_iter().flatten()
+        self.ephemerals_after(id, None)
+    }
+
+    /// Those of [`Tree::ephemerals`] behind a path.
+    pub fn ephemerals_after<'a>(
+        &'a self,
+        id: SessionId,
+        path: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let from = path.map_or(Bound::Unbounded, Bound::Excluded);
+        let own = self.ephemerals.get(&id);
+        let behind = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
+        behind.into_iter().flatten()
+    }
+
+    /// How many ephemerals a session has, and the bytes of their paths together.
+    pub fn ephemeral_size(&self, id: SessionId) -> (usize, usize) {
+        let own = self.ephemerals.get(&id);
+        own.map_or((0, 0), |own| (own.paths.len(), own.bytes))
     }
 }

@@ -6,15 +6,14 @@
 //! `prefix_crc`, continued over the 60 bytes of its stat: changing a stat never reads the data.
 
 use crate::txn::{Acl, Data, Stat};
-use crate::types::{DetHashMap, SessionId, Zxid};
-use foldhash::fast::FixedState;
+use crate::types::{DetHashMap, HashState, SessionId, Zxid};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Owner value of a container (client.md §3.5).
+/// Owner value of a container (docs/protocol.md §3.5).
 pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
-/// Top byte of a TTL node's owner (client.md §3.6).
+/// Top byte of a TTL node's owner (docs/protocol.md §3.6).
 pub(super) const TTL_OWNER: i64 = 0xff << 56;
 
 /// Whether a stored owner is a session, rather than nobody, a container or a TTL.
@@ -30,7 +29,7 @@ pub(super) fn parent_path(path: &str) -> Option<&str> {
     }
 }
 
-/// What is stored of a node beside data, ACL and children (peer.md §0.3).
+/// What is stored of a node beside data, ACL and children (docs/peer-protocol.md §0.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeStat {
     pub czxid: Zxid,
@@ -46,7 +45,7 @@ pub(crate) struct NodeStat {
 }
 
 impl NodeStat {
-    /// Reported to clients (client.md §3.1).
+    /// Reported to clients (docs/protocol.md §3.1).
     pub(super) fn reported(&self, children: i32, data: &Data) -> Stat {
         Stat {
             czxid: self.czxid,
@@ -67,7 +66,7 @@ impl NodeStat {
         }
     }
 
-    /// The node's digest (peer.md §3.5), continued from the crc over path and data.
+    /// The node's digest (docs/peer-protocol.md §3.5), continued from the crc over path and data.
     pub(super) fn digest(&self, prefix_crc: u32) -> u64 {
         let mut bytes = [0u8; 60];
         let longs = [
@@ -182,7 +181,7 @@ pub(super) struct Nodes {
     slab: Vec<Option<Node>>,
     free: Vec<NodeId>,
     index: HashTable<NodeId>,
-    hasher: FixedState,
+    hasher: HashState,
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
     pub(super) digest: u64,
@@ -197,7 +196,7 @@ impl Nodes {
             slab: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: FixedState::default(),
+            hasher: HashState::default(),
             acls: Acls::default(),
             digest: 0,
             bytes: 0,
@@ -297,7 +296,7 @@ impl Nodes {
     }
 
     /// Removes a node and, which only the replay of a fuzzy snapshot can meet, what is below it
-    /// (the log then creates again what is to stay: peer.md §3.6).
+    /// (the log then creates again what is to stay: docs/peer-protocol.md §3.6).
     pub(super) fn remove(&mut self, id: NodeId, removed: &mut impl FnMut(&Node)) {
         assert_ne!(id, ROOT, "the root stays");
         while let Some(&child) = self.node(id).children.last() {

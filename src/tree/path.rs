@@ -1,4 +1,4 @@
-//! Path rules (client.md §2.2), evaluated on UTF-16 code units as the reference does.
+//! Path rules (docs/protocol.md §2.2), evaluated on UTF-16 code units as the reference does.
 
 /// The light check that create and delete make first: a slash somewhere, no NUL.
 pub(super) fn has_shape(path: &str) -> bool {
@@ -22,7 +22,7 @@ fn is_illegal(c: char) -> bool {
     matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
 }
 
-/// The four nodes that can't be deleted (client.md §2.3).
+/// The four nodes that can't be deleted (docs/protocol.md §2.3).
 pub(super) fn is_protected(path: &str) -> bool {
     matches!(
         path,

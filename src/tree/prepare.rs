@@ -1,10 +1,10 @@
 //! Validation of a request against the tree overlaid with what is ordered and not yet applied, and
-//! the making of its transaction (client.md §2.5, peer.md §3.3).
+//! the making of its transaction (docs/protocol.md §2.5, docs/peer-protocol.md §3.3).
 //!
 //! The order of the checks is part of the protocol: each function below reads like its row there.
 
 use super::Tree;
-use super::access::{allow, normalise};
+use super::access::{ACL_ENTRIES_MAX, allow, normalise};
 use super::apply::new_node;
 use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
@@ -17,10 +17,21 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Switches that the operator sets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// `extendedTypesEnabled`: TTL nodes; off answers −6.
     pub extended_types: bool,
+    /// Entries of an access control list, as sent and as stored; more answer −114.
+    pub acl_entries_max: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            extended_types: false,
+            acl_entries_max: ACL_ENTRIES_MAX,
+        }
+    }
 }
 
 /// Whether the requester's session may write.
@@ -103,6 +114,17 @@ impl Overlay {
         self.pending.is_empty()
     }
 
+    /// Whether an ephemeral that a session has in the tree is still its own after everything
+    /// ordered so far: nobody has deleted it, or deleted it and created another one.
+    pub fn is_still_owned(&self, path: &str, session: SessionId) -> bool {
+        match self.pending.get(path) {
+            Some((_, shadow)) => shadow
+                .as_ref()
+                .is_some_and(|shadow| shadow.stored.owner == session.0),
+            None => true,
+        }
+    }
+
     /// The tree has applied everything up to `upto`.
     pub fn forget(&mut self, upto: Zxid) {
         while let Some((zxid, path)) = self.touched.front()
@@ -165,7 +187,7 @@ impl Overlay {
         }
     }
 
-    /// Each operation sees those before it; when one fails, none has happened (client.md §3.7).
+    /// Each operation sees those before it; when one fails, none has happened (docs/protocol.md §3.7).
     fn multi(
         &mut self,
         tree: &Tree,
@@ -252,7 +274,8 @@ impl Overlay {
         live(context)?;
         let asked = &request.path;
         require(has_shape(asked), ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(request.acl.as_deref(), context.credentials);
+        let (acl, rules) = (request.acl.as_deref(), context.rules);
+        let acl = normalise(acl, context.credentials, rules.acl_entries_max);
         let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
         let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
         let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
@@ -271,8 +294,12 @@ impl Overlay {
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
 
-        parent.stored.cversion = parent.stored.cversion.wrapping_add(1);
-        parent.stored.pzxid = context.zxid;
+        // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
+        let cversion = parent.stored.cversion.saturating_add(1);
+        if cversion > parent.stored.cversion {
+            parent.stored.cversion = cversion;
+            parent.stored.pzxid = context.zxid;
+        }
         parent.children += 1;
         let txn = CreateTxn {
             path: path.clone(),
@@ -375,7 +402,8 @@ impl Overlay {
         let path = path
             .filter(|p| is_valid(p))
             .ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(acl, context.credentials).ok_or(ErrorCode::INVALID_ACL)?;
+        let acl = normalise(acl, context.credentials, context.rules.acl_entries_max)
+            .ok_or(ErrorCode::INVALID_ACL)?;
         let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
         require(
             allow(&node.acl, Acl::ADMIN, context.credentials),
@@ -493,7 +521,7 @@ struct Mode {
     sequential: bool,
 }
 
-/// Rows 1 to 3 of create, and the mismatch table of client.md §1.5: the type of the transaction
+/// Rows 1 to 3 of create, and the mismatch table of docs/protocol.md §1.5: the type of the transaction
 /// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused.
 fn create_mode(request: &CreateRequest, rules: &Rules) -> Checked<(OpCode, Mode)> {
     let flags = request.flags;

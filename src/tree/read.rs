@@ -1,12 +1,36 @@
-//! Reads, with their checks in the order of client.md §2.5. The empty string addresses the root.
+//! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
-use super::access::{allow, mask};
+use super::access::{allow, compared, mask};
 use super::node::Node;
 use super::{Stat, Tree};
 use crate::txn::{Acl, AuthId, Data};
 use crate::types::ErrorCode;
 
+/// How much there is to read of a node, so that a reader knows what a reply will cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes of data.
+    pub data: usize,
+    /// Children.
+    pub children: usize,
+    /// Entries of the access control list that a check may have to compare; 1 if the first one
+    /// lets everybody in.
+    pub acl: usize,
+}
+
 impl Tree {
+    /// How much there is to read of a node; nothing if it does not exist.
+    pub fn size(&self, path: &str) -> Size {
+        let Some(node) = self.lookup(path) else {
+            return Size::default();
+        };
+        Size {
+            data: node.data.as_ref().map_or(0, |data| data.len()),
+            children: node.child_count() as usize,
+            acl: compared(self.nodes.acl(node)),
+        }
+    }
+
     fn lookup(&self, path: &str) -> Option<&Node> {
         self.nodes.get(if path.is_empty() { "/" } else { path })
     }

@@ -1,5 +1,6 @@
-//! The snapshot_body form of a tree: the body of a snapshot, identical bytes for equal state however
-//! the state was reached (design.md §4, Snapshots).
+//! The body of a snapshot, identical bytes for equal state however
+//! the state was reached, so two servers, or a server and its restored backup, are compared by
+//! comparing snapshots.
 //!
 //! ```text
 //! body    = version i32 (1) ‖ lastZxid i64 ‖ sessionHighWater i64

@@ -175,7 +175,7 @@ fn a_fresh_tree_is_what_the_reference_shows() {
     assert_eq!(tree.stat(""), tree.stat("/"));
 }
 
-/// Each row of client.md §2.5 with two faults at once: the earlier one is answered.
+/// Each row of docs/protocol.md §2.5 with two faults at once: the earlier one is answered.
 #[test]
 fn the_first_failing_check_wins() {
     let mut m = Machine::new();
@@ -284,6 +284,46 @@ fn sequence_numbers_count_every_create_and_never_go_back() {
         })
         .collect();
     assert_eq!(names, ["/s-0000000003", "/s-0000000004"]);
+}
+
+/// Apache's tree takes a parent's counter from a transaction only if it is greater than its own, so
+/// at 2^31 − 1 the counter, and pzxid with it, stay as they are; plain creates still succeed, and a
+/// sequential one gets the last number until its name is taken.
+#[test]
+fn the_creation_counter_sticks_at_its_end() {
+    for pipelined in [false, true] {
+        let mut m = Machine::new();
+        m.run(&create("/p", 0, anyone())).unwrap();
+        let mut last = m.prepare_as(1, &create("/p/last", 0, anyone())).entry;
+        let Txn::Create(txn) = &mut last.txn else {
+            panic!("a create");
+        };
+        txn.parent_cversion = i32::MAX;
+        m.tree.apply(&last);
+        m.waiting.clear();
+        m.overlay = Overlay::new(&m.tree);
+        let before = m.tree.stat("/p").unwrap();
+        let counter = |m: &Machine| m.tree.nodes.get("/p").unwrap().stored.cversion;
+        assert_eq!(counter(&m), i32::MAX);
+        for (request, due) in [
+            (create("/p/next", 0, anyone()), 0),
+            (create("/p/s-", 2, anyone()), 0),
+            (create("/p/s-", 2, anyone()), -110),
+            (delete("/p/last", -1), 0),
+            (create("/p/last", 0, anyone()), 0),
+        ] {
+            let error = m.prepare_as(1, &request).error;
+            assert_eq!(error.map_or(0, |code| code.0), due, "{request:?}");
+            if !pipelined {
+                m.apply_all(); // compares the digests
+            }
+        }
+        m.apply_all();
+        let after = m.tree.stat("/p").unwrap();
+        assert_eq!((counter(&m), after.num_children), (i32::MAX, 3));
+        assert!(after.pzxid > before.pzxid, "by the delete");
+        assert!(m.tree.stat("/p/s-2147483647").is_some());
+    }
 }
 
 #[test]

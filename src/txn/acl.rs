@@ -1,4 +1,4 @@
-//! Access control entries and the identities that they are checked against (client.md §6).
+//! Access control entries and the identities that they are checked against (docs/protocol.md §6).
 
 use std::sync::Arc;
 
@@ -46,6 +46,7 @@ pub struct AuthId {
     pub id: Arc<str>,
 }
 
-/// The identities of a connection between two auth requests: immutable, counted, shared by all
-/// its requests (design.md §2). In the order in which they were added, without duplicates.
+/// The identities of a connection, in the order in which they were added, without duplicates.
+/// Immutable and counted: each request carries the list as it was at the request's place in the stream
+/// (docs/protocol.md §6.2), at the price of a pointer.
 pub type Credentials = Arc<[AuthId]>;

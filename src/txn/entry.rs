@@ -1,4 +1,4 @@
-//! One transaction as Apache serialises it (peer.md §3.1–3.2):
+//! One transaction as Apache serialises it (docs/peer-protocol.md §3.1–3.2):
 //!
 //! ```text
 //! entry     = TxnHeader ‖ body ‖ [ TxnDigest ]
@@ -80,7 +80,7 @@ pub enum Txn {
     Multi(Vec<(OpCode, Txn)>),
 }
 
-/// Body of the create family. The owner of the node follows from here (peer.md §3.2).
+/// Body of the create family. The owner of the node follows from here (docs/peer-protocol.md §3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateTxn {
     /// Final path, sequence suffix included.
@@ -97,7 +97,7 @@ pub struct CreateTxn {
     pub ttl_ms: i64,
 }
 
-/// Digest of the whole tree after a transaction (peer.md §3.5).
+/// Digest of the whole tree after a transaction (docs/peer-protocol.md §3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxnDigest {
     /// 2 today; compared only when equal.
@@ -123,7 +123,7 @@ pub enum EntryError {
     /// The bytes do not follow the record's layout.
     #[error("transaction entry: {0}")]
     Jute(#[from] JuteError),
-    /// A type outside peer.md §0.4 at this place.
+    /// A type outside docs/peer-protocol.md §0.4 at this place.
     #[error("transaction entry of unknown type {0:?}")]
     Type(OpCode),
 }
@@ -290,7 +290,7 @@ impl Txn {
     }
 }
 
-/// The reader's rule of peer.md §3.2 for what follows the header of a closeSession: nothing is no
+/// The reader's rule of docs/peer-protocol.md §3.2 for what follows the header of a closeSession: nothing is no
 /// list; 12 bytes that begin with 2 are a digest alone; else a list.
 fn close_session_paths(r: &mut Reader<'_>) -> Result<Option<Vec<Arc<str>>>, EntryError> {
     let rest = r.rest();
@@ -409,7 +409,7 @@ mod tests {
         );
     }
 
-    /// The three cases of peer.md §3.2, and very old creates.
+    /// The three cases of docs/peer-protocol.md §3.2, and very old creates.
     #[test]
     fn old_servers_entries_are_read() {
         let close = hex("01000010e2f300000000000e0000000100000012000001a1f878e84bfffffff5");

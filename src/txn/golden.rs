@@ -1,4 +1,4 @@
-//! The transactions of peer.md §9.2, typed from the specification; shared by the tests of this
+//! The transactions of docs/peer-protocol.md §9.2, typed from the specification; shared by the tests of this
 //! crate's modules.
 
 /// Bytes of a hexadecimal text, white space ignored.

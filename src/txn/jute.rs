@@ -1,4 +1,4 @@
-//! Jute encoding (client.md §1.2): big-endian integers, length-prefixed buffers and strings, −1 for
+//! Jute encoding (docs/protocol.md §1.2): big-endian integers, length-prefixed buffers and strings, −1 for
 //! null. Lengths are checked against what is there before anything is allocated.
 
 use super::{Acl, Data, RawAcl};

@@ -1,4 +1,4 @@
-//! Transactions: header and bodies, Apache's serialised entry (peer.md §3.1–3.2), and the
+//! Transactions: header and bodies, Apache's serialised entry (docs/peer-protocol.md §3.1–3.2), and the
 //! requests that `tree::prepare` turns into them.
 
 pub mod acl;
@@ -18,6 +18,6 @@ pub use stat::Stat;
 
 use std::sync::Arc;
 
-/// A znode's payload: `None` is null, which differs from empty (client.md §1.2). Immutable,
+/// A znode's payload: `None` is null, which differs from empty (docs/protocol.md §1.2). Immutable,
 /// counted, shared between trees, requests and transactions.
 pub type Data = Option<Arc<[u8]>>;

@@ -1,4 +1,4 @@
-//! The payload of a log record (design.md §4): an rkyv archive of a small index and Apache's entry
+//! The payload of a log record: an rkyv archive of a small index and Apache's entry
 //! bytes verbatim. The log treats it as opaque; proposals and diffs are sent from the entry slice.
 //!
 //! Archived types are one module per version and never edited once released: a newer layout is a

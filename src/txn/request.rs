@@ -1,5 +1,6 @@
 //! Write requests after decoding and before validation: what `tree::prepare` takes.
-//! Bodies that can't be decoded never get here (answered −5, no zxid: design.md §2).
+//! A request whose body can't be decoded is answered −5 by the shard and takes no zxid (docs/protocol.md
+//! §10.1).
 
 use super::Data;
 use crate::types::OpCode;
@@ -16,7 +17,7 @@ pub struct RawAcl {
     pub id: Option<Arc<str>>,
 }
 
-/// Any request of the create family (client.md §1.5).
+/// Any request of the create family (docs/protocol.md §1.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateRequest {
     /// CREATE, CREATE2, CREATE_CONTAINER or CREATE_TTL.
@@ -27,7 +28,7 @@ pub struct CreateRequest {
     pub data: Data,
     /// `None` is a null vector, which equals an empty one (−114).
     pub acl: Option<Vec<RawAcl>>,
-    /// Create mode (client.md §1.5).
+    /// Create mode (docs/protocol.md §1.5).
     pub flags: i32,
     /// CREATE_TTL only, ms.
     pub ttl_ms: i64,
@@ -82,8 +83,8 @@ pub enum WriteRequest {
 }
 
 impl WriteRequest {
-    /// Whether it draws on the reserve when the disk is full (design.md §4): what opens, closes
-    /// and expires sessions does; so does what can only shrink the tree.
+    /// Whether the request is still ordered when the disk is full, out of the reserve of the log: what
+    /// opens, closes or expires a session is, and what can only shrink the tree.
     pub fn uses_reserve(&self) -> bool {
         matches!(
             self,

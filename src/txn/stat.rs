@@ -3,7 +3,7 @@
 use super::jute::Put;
 use crate::types::Zxid;
 
-/// What clients see of a node, 68 bytes on the wire in this order (client.md §1.5, §3.1).
+/// What clients see of a node, 68 bytes on the wire in this order (docs/protocol.md §1.5, §3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Zxid of the create.

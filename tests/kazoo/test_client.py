@@ -1,8 +1,10 @@
 """What kazoo asks for directly: nodes, versions, ACLs, transactions, watches, sessions."""
 
+import struct
 import threading
 
 import pytest
+import rawzk
 from kazoo import security
 from kazoo.client import KazooState
 from kazoo.exceptions import (
@@ -71,12 +73,20 @@ def test_protected_nodes(connect):
         zk.set("/zookeeper/config", b"x")
 
 
-def test_null_and_empty_data_differ(zk):
+def test_null_and_empty_data_differ(zk, server):
+    """In the reply's own bytes, whatever kazoo makes of them: null has the length -1, empty has 0."""
     zk.create("/empty", b"")
     zk.create("/null", None)
-    assert zk.get("/empty")[0] == b""
-    assert zk.get("/null")[0] in (None, b"")
-    assert zk.exists("/null").dataLength == 0
+    wire = rawzk.Raw(server.port)
+    wire.connect()
+    for name, length in (("empty", 0), ("null", -1)):
+        path = rawzk.text(f"{zk.chroot}/{name}")
+        _, err, body = wire.call(rawzk.GET, path + b"\0")
+        assert err == 0 and body[:4] == struct.pack(">i", length), (name, body[:4])
+        assert rawzk.stat_at(body, 4)["dataLength"] == 0
+        assert len(body) == 4 + rawzk.STAT.size
+    wire.call(rawzk.CLOSE)
+    wire.close()
 
 
 def test_sequences(zk):

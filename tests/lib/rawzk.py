@@ -5,7 +5,7 @@ import struct
 
 CREATE, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC, PING, CHILDREN2, CHECK, MULTI, CREATE2 = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)
-AUTH, SET_WATCHES, CLOSE = 100, 101, -11
+MULTI_READ, AUTH, SET_WATCHES, CLOSE = 22, 100, 101, -11
 NO_NODE, BAD_VERSION, NODE_EXISTS, NOT_EMPTY = -101, -103, -110, -111
 STAT = struct.Struct(">qqqqiiiqiiq")
 
@@ -18,11 +18,31 @@ def text(s):
     return buf(s.encode())
 
 
-OPEN_ACL = struct.pack(">ii", 1, 31) + text("world") + text("anyone")
+def acl(*entries):
+    """An ACL of (permissions, scheme, id)."""
+    packed = (struct.pack(">i", permissions) + text(scheme) + text(who) for permissions, scheme, who in entries)
+    return struct.pack(">i", len(entries)) + b"".join(packed)
 
 
-def create_body(path, data, flags=0):
-    return text(path) + buf(data) + OPEN_ACL + struct.pack(">i", flags)
+OPEN_ACL = acl((31, "world", "anyone"))
+
+
+def create_body(path, data, flags=0, access=OPEN_ACL):
+    return text(path) + buf(data) + access + struct.pack(">i", flags)
+
+
+def path_body(path, watch=False):
+    """exists, getData, getChildren."""
+    return text(path) + (b"\1" if watch else b"\0")
+
+
+def auth_body(scheme, credential):
+    return struct.pack(">i", 0) + text(scheme) + buf(credential)
+
+
+def request(xid, op, body=b""):
+    """The frame of a request."""
+    return struct.pack(">iii", len(body) + 8, xid, op) + body
 
 
 def delete_body(path, version=-1):
@@ -79,8 +99,15 @@ class Closed(Exception):
 
 
 class Raw:
-    def __init__(self, port, timeout=30):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port, timeout=30, source=None, receive_buffer=None):
+        """`source`: the address to come from; `receive_buffer`: bytes, fixed before connecting."""
+        self.sock = socket.socket()
+        self.sock.settimeout(timeout)
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.sock.bind((source, 0))
+        self.sock.connect(("127.0.0.1", port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.input = b""
         self.xid = 0
@@ -138,5 +165,15 @@ class Raw:
         assert answer[0] == xid, (answer, xid)
         return answer[1:]
 
+    def ping(self):
+        """A ping and its reply."""
+        self.ask(PING, xid=-2)
+        return self.reply()
+
     def close(self):
+        self.sock.close()
+
+    def reset(self):
+        """Closes with RST: what was not sent or not read is thrown away."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()

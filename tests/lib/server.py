@@ -41,15 +41,27 @@ def four_letter(port, word, timeout=10):
             answer += more
 
 
-class Server:
-    """One server on a data directory that outlives its processes."""
+def numbers(path):
+    """Figures of a file in /proc: the first integer behind each name."""
+    with open(path) as file:
+        pairs = (line.split(":", 1) for line in file if ":" in line)
+        return {name: int(rest.split()[0]) for name, rest in pairs if rest.split() and rest.split()[0].isdigit()}
 
-    def __init__(self, **options):
+
+class Server:
+    """One server on a data directory that outlives its processes.
+
+    `properties` are passed as `-Dname=value`, `open_files` is the limit of the process, `parent` the
+    directory in which the data directory is made; everything else goes into zoo.cfg."""
+
+    def __init__(self, *, properties=None, open_files=None, parent=None, **options):
         self.port = free_port()
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="ringkeeper-test-"))
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="ringkeeper-test-", dir=parent))
         self.data = self.root / "data"
         self.log = self.root / "stderr"
         self.process = None
+        self.properties = dict(properties or {})
+        self.open_files = open_files
         self.options = {
             "tickTime": 500,
             "minSessionTimeout": 500,
@@ -65,8 +77,11 @@ class Server:
         config = self.root / "zoo.cfg"
         lines = {"dataDir": self.data, "clientPort": self.port, "clientPortAddress": "127.0.0.1", **self.options}
         config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
+        command = [BINARY, *(f"-D{name}={value}" for name, value in self.properties.items()), str(config)]
+        if self.open_files:
+            command = ["prlimit", f"--nofile={self.open_files}:{self.open_files}", *command]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([BINARY, str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.wait_until_serving()
         return self
 
@@ -81,6 +96,51 @@ class Server:
             except OSError:
                 time.sleep(0.005)
         raise RuntimeError(f"the server does not serve (exit code {self.process.poll()}):\n{self.log.read_text()[-3000:]}")
+
+    def ended(self):
+        """Why the process is gone; `None` while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        said = self.log.read_text().splitlines()
+        fault = next((n for n, line in enumerate(said) if "panicked" in line), max(0, len(said) - 1))
+        return f"the server has ended with {code}: {' '.join(line.strip() for line in said[fault:fault + 2])}"
+
+    def figures(self):
+        """`mntr`, without the prefix; values that are integers as such."""
+        pairs = (line.removeprefix("zk_").split("\t") for line in four_letter(self.port, "mntr").splitlines())
+        return {name: int(value) if value.lstrip("-").isdigit() else value for name, value in pairs}
+
+    def spares(self):
+        """Segments of the log that are made ahead."""
+        return len(list((pathlib.Path(self.data) / "ringkeeper-1").glob("spare.*")))
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def tasks(self):
+        """Threads, as the kernel's id: name. Without the kernel's own workers, which come and go."""
+        names = {}
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                names[int(task.name)] = (task / "comm").read_text().strip()
+            except FileNotFoundError:
+                continue
+        return {task: name for task, name in names.items() if not name.startswith("iou-")}
+
+    def memory(self, what="RssAnon"):
+        """Bytes: RssAnon without mapped files, VmRSS with them, VmHWM the most there ever was."""
+        return numbers(f"/proc/{self.process.pid}/status")[what] << 10
+
+    def pause(self):
+        """Every thread stops; what clients send lies in the kernel."""
+        self.process.send_signal(signal.SIGSTOP)
+        status = pathlib.Path(f"/proc/{self.process.pid}/status")
+        while "State:\tT" not in status.read_text():
+            time.sleep(0.001)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self):
         if self.process.poll() is not None:

@@ -1,5 +1,7 @@
 //! `rk`: the operator's tool: the simulator, and what an operation costs.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod instructions;
 mod sim;
 

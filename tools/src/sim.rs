@@ -85,7 +85,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 26] {
+fn named(c: &Counters) -> [(&'static str, u64); 33] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -99,6 +99,13 @@ fn named(c: &Counters) -> [(&'static str, u64); 26] {
         ("stalls", c.stalls),
         ("detached", c.detached),
         ("rejoined", c.rejoined),
+        ("pauses", c.pauses),
+        ("exhausted", c.exhausted),
+        ("writes_cut", c.writes_cut),
+        ("writes_refused", c.writes_refused),
+        ("resets", c.resets),
+        ("words", c.words),
+        ("syncs_here", c.syncs_here),
         ("expiries", c.expiries),
         ("stale_requests", c.stale_requests),
         ("rot_noticed", c.rot_noticed),

@@ -300,14 +300,14 @@ fn a_full_fifo_is_not_read_and_goes_on_when_there_is_room() {
         .collect();
     world.send(conn, &creates);
     assert_eq!(world.logged.len(), 3);
-    assert!(!world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) == 0);
     world.commit(1);
     assert_eq!(world.logged.len(), 3);
     for _ in 0..7 {
         world.commit(1);
     }
     assert_eq!(replies(&mut world, conn).len(), 8);
-    assert!(world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) > 0);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn credits_are_shared_and_come_back() {
     world.send(gone, &create(1, "/g"));
     world.send(greedy, &creates);
     assert_eq!(world.logged.len(), 4);
-    assert!(!world.shard.wants_input(greedy));
+    assert!(world.shard.may_read(greedy) == 0);
     // Who has nothing under way may always have one request under way.
     world.send(modest, &[create(1, "/m"), create(2, "/n")].concat());
     assert_eq!(world.logged.len(), 5);
@@ -337,7 +337,7 @@ fn credits_are_shared_and_come_back() {
     assert_eq!(world.shard.stats().in_flight, 0);
     assert_eq!(replies(&mut world, greedy).len(), 9);
     assert_eq!(replies(&mut world, modest).len(), 2);
-    assert!(world.shard.wants_input(greedy) && world.shard.wants_input(modest));
+    assert!(world.shard.may_read(greedy) > 0 && world.shard.may_read(modest) > 0);
 }
 
 #[test]
@@ -357,24 +357,34 @@ fn the_driver_hears_once_of_output_and_of_input_wanted_again() {
     assert_eq!(world.shard.poll_dirty(), None);
     world.commit(1);
     assert_eq!(world.shard.poll_dirty(), Some(conn));
-    assert!(world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) > 0);
 }
 
 #[test]
-fn a_connection_that_waited_for_credits_is_reported_when_it_may_be_read() {
+fn a_credit_goes_to_who_waits_before_who_has_just_used_one() {
     let mut world = World::with(|config| config.in_flight_max = 2);
-    let (first, second) = (world.client(), world.client());
+    let (greedy, modest) = (world.client(), world.client());
     world.prompt = false;
-    world.send(first, &create(1, "/a"));
-    // Half a frame behind it waits.
-    world.send(second, &[create(1, "/b"), vec![0, 0]].concat());
-    assert!(!world.shard.wants_input(second));
-    while world.shard.poll_dirty().is_some() {}
-    world.commit(1);
-    assert_eq!(world.shard.poll_dirty(), Some(first));
-    assert_eq!(world.shard.poll_dirty(), Some(second));
-    assert_eq!(world.shard.poll_dirty(), None);
-    assert!(world.shard.wants_input(second));
+    let creates = |name: char| -> Vec<u8> {
+        (1..=6)
+            .flat_map(|xid| create(xid, &format!("/{name}{xid}")))
+            .collect()
+    };
+    world.send(greedy, &creates('g'));
+    world.send(modest, &creates('m'));
+    assert_eq!(world.shard.may_read(modest), 0, "its second write waits");
+    let mut order = Vec::new();
+    while !world.logged.is_empty() {
+        world.commit(1);
+        for (name, conn) in [('g', greedy), ('m', modest)] {
+            order.extend(replies(&mut world, conn).iter().map(|_| name));
+        }
+    }
+    // In turns, although one of them was first with everything that it had.
+    let order: String = order.into_iter().collect();
+    assert_eq!(order, "ggmgmgmgmgmm");
+    assert_eq!(world.shard.stats().in_flight, 0);
+    assert!(world.shard.may_read(modest) > 0);
 }
 
 fn world_with_a_big_node() -> (World, ConnId) {
@@ -398,7 +408,7 @@ fn output_that_nobody_takes_stops_input_and_reads() {
         .flat_map(|xid| read(xid, 4, "/big", false))
         .collect();
     world.send(conn, &reads);
-    assert!(!world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) == 0);
     let mut got = Vec::new();
     while got.len() < 20 {
         let (bytes, closed) = world.take(conn);
@@ -407,47 +417,107 @@ fn output_that_nobody_takes_stops_input_and_reads() {
     }
     let expected: Vec<Said> = (2..=21).map(|xid| Said::Reply(xid, 2, 0)).collect();
     assert_eq!(got, expected);
-    assert!(world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) > 0);
 }
 
 #[test]
-fn a_read_between_own_writes_under_way_does_not_wait_for_room() {
+fn reads_between_two_own_writes_under_way_see_the_state_between_them() {
     let (mut world, conn) = world_with_a_big_node();
     world.prompt = false;
-    let mut stream = create(2, "/a");
-    for xid in 3..8 {
-        stream.extend(read(xid, 4, "/big", false));
-    }
-    stream.extend(set_data(8, "/big", b"later"));
-    world.send(conn, &stream);
+    let stream = [
+        create(2, "/a"),
+        read(3, 3, "/b", false),
+        read(4, 3, "/a", false),
+        create(5, "/b"),
+        read(6, 3, "/b", false),
+    ];
+    world.send(conn, &stream.concat());
+    assert_eq!(world.logged.len(), 2, "both are under way");
+    // The driver applies both before anybody's turn comes.
     world.commit(2);
-    let (bytes, _) = world.take(conn);
-    let frames = split(&bytes);
-    for frame in &frames[1..6] {
-        assert_eq!(
-            frame.len(),
-            16 + 4 + 4000 + 68,
-            "the data before the own later write"
-        );
-    }
-    assert_eq!(said(&frames).last(), Some(&Said::Reply(8, 4, 0)));
+    assert_eq!(
+        replies(&mut world, conn),
+        [
+            Said::Reply(2, 3, 0),
+            Said::Reply(3, 3, -101),
+            Said::Reply(4, 3, 0),
+            Said::Reply(5, 4, 0),
+            Said::Reply(6, 4, 0)
+        ]
+    );
 }
 
 #[test]
-fn output_beyond_the_limit_ends_the_connection() {
-    let (mut world, conn) = world_with_a_big_node();
+fn a_write_waits_for_large_reads_before_it_and_every_reply_comes() {
+    let mut world = World::new();
+    let conn = world.client();
+    let data = vec![7; 900_000];
+    let big = create_acl(1, "/big", &data, 0, &[("world", "anyone")]);
+    world.send(conn, &big);
+    world.frames(conn);
     world.prompt = false;
-    let mut stream = create(2, "/a");
-    for xid in 3..20 {
+    let mut stream = set_data(2, "/big", &data);
+    for xid in 3..28 {
         stream.extend(read(xid, 4, "/big", false));
     }
-    stream.extend(set_data(20, "/big", b"later"));
+    stream.extend(set_data(28, "/big", b"later"));
     world.send(conn, &stream);
-    world.commit(1);
-    let (bytes, closed) = world.take(conn);
-    assert_eq!((bytes.len(), closed), (0, true));
-    world.commit(1);
-    assert_eq!(world.shard.stats().in_flight, 0);
+    assert_eq!(world.logged.len(), 1, "the second write waits");
+    world.prompt = true;
+    let mut got = Vec::new();
+    for _ in 0..27 {
+        world.turn();
+        let (bytes, closed) = world.take(conn);
+        assert!(!closed && bytes.len() < 6 << 20, "{}", bytes.len());
+        got.extend(said(&split(&bytes)));
+    }
+    let mut expected: Vec<Said> = (2..28).map(|xid| Said::Reply(xid, 3, 0)).collect();
+    expected.push(Said::Reply(28, 4, 0));
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn a_write_waits_when_many_reads_are_before_it() {
+    use crate::constants::READS_AHEAD_MAX;
+    for (reads, handed_up) in [(READS_AHEAD_MAX, 2), (READS_AHEAD_MAX + 1, 1)] {
+        let mut world = World::new();
+        let conn = world.client();
+        world.prompt = false;
+        let mut stream = create(1, "/a");
+        for xid in 0..reads as i32 {
+            stream.extend(read(xid + 2, 3, "/a", false));
+        }
+        stream.extend(create(100, "/b"));
+        world.send(conn, &stream);
+        assert_eq!(world.logged.len(), handed_up, "{reads}");
+        world.prompt = true;
+        world.turn();
+        assert_eq!(replies(&mut world, conn).len(), reads + 2);
+    }
+}
+
+#[test]
+fn what_comes_on_top_of_a_full_output_that_was_offered_ends_the_connection() {
+    for offered in [false, true] {
+        let (mut world, conn) = world_with_a_big_node();
+        let other = world.client();
+        let path = |n: i32| format!("/{n}{}", "n".repeat(7000));
+        for n in 1..=7 {
+            world.send(conn, &read(n, 3, &path(n), true));
+        }
+        world.frames(conn);
+        // More than 10,000 bytes, and then events of 49,000 when 40,000 are allowed.
+        for xid in 11..=13 {
+            world.send(conn, &read(xid, 4, "/big", false));
+        }
+        while offered && world.shard.poll_dirty().is_some() {}
+        for n in 1..=7 {
+            world.send(other, &create(n, &path(n)));
+            world.frames(other);
+        }
+        assert_eq!(world.shard.is_discarded(conn), offered);
+        assert!(!world.shard.is_discarded(other));
+    }
 }
 
 #[test]
@@ -550,4 +620,28 @@ proptest! {
         let asked: Vec<i32> = requests.iter().map(|(xid, _)| *xid).collect();
         prop_assert_eq!(replied, asked);
     }
+}
+
+#[test]
+fn the_replies_owed_for_writes_fit_the_output() {
+    let mut world = World::with(|config| config.output_max = 8 << 10);
+    let conn = world.client();
+    world.prompt = false;
+    // Each is taken for up to 3,400 bytes of reply.
+    let multi = |xid| {
+        request(xid, 14, |out| {
+            for n in 0..20 {
+                put_multi_delete(out, &format!("/absent{n}"));
+            }
+            put_multi_end(out);
+        })
+    };
+    let requests: Vec<u8> = (1..=10).flat_map(multi).collect();
+    world.send(conn, &requests);
+    assert_eq!(world.shard.stats().in_flight, 2);
+    for n in 1..=10 {
+        world.commit(1);
+        assert_eq!(replies(&mut world, conn).len(), 1, "the outcome of {n}");
+    }
+    assert_eq!(world.shard.stats().in_flight, 0);
 }

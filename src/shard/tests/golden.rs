@@ -1,4 +1,4 @@
-//! The bytes of client.md Appendix A, typed from there. Session ids, zxids and times are chosen
+//! The bytes of docs/protocol.md Appendix A, typed from there. Session ids, zxids and times are chosen
 //! so that they come out as printed; `<68 bytes>` of a Stat are only counted.
 
 use super::stand_in::*;
@@ -253,7 +253,7 @@ fn golden_stat_of_the_root() {
     );
 }
 
-/// The layouts of client.md §1.6 and §3.8; Appendix A has no multiRead.
+/// The layouts of docs/protocol.md §1.6 and §3.8; Appendix A has no multiRead.
 #[test]
 fn multi_read_answers_each_operation_and_leaves_no_watch() {
     let mut world = World::new();

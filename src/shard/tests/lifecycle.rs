@@ -67,10 +67,13 @@ fn frames_behind_the_connect_request_are_executed_after_the_response() {
     .concat();
     let (head, tail) = stream.split_at(stream.len() - 3);
     world.send(conn, head);
-    assert!(!world.shard.wants_input(conn), "the handshake is under way");
+    assert!(
+        world.shard.may_read(conn) == 0,
+        "the handshake is under way"
+    );
     assert_eq!(world.take(conn), (vec![], false));
     world.commit(1);
-    assert!(world.shard.wants_input(conn));
+    assert!(world.shard.may_read(conn) > 0);
     world.prompt = true;
     world.send(conn, tail);
     let frames = world.frames(conn);
@@ -123,12 +126,8 @@ fn a_write_that_the_pipeline_has_not_seen_yet_is_stale_after_a_reattach() {
     let before = world.tree.last_zxid();
     // The re-attach reaches the pipeline first, then a write of the old connection, before the
     // shard has heard of the Detach.
-    world
-        .shard
-        .receive(&world.tree, new, &reattach(FIRST), world.now);
-    world
-        .shard
-        .receive(&world.tree, old, &create(1, "/stale"), world.now);
+    world.receive(new, &reattach(FIRST));
+    world.receive(old, &create(1, "/stale"));
     assert_eq!(world.shard.stats().in_flight, 1);
     world.turn();
     assert_eq!(world.take(old), (vec![], true));
@@ -170,9 +169,7 @@ fn a_grant_waits_until_the_replica_has_reached_its_state() {
     world.prompt = false;
     world.send(writer, &create(1, "/a"));
     // Granted by hand, on the state that the write makes.
-    world
-        .shard
-        .receive(&world.tree, conn, &reattach(SessionId(5)), world.now);
+    world.receive(conn, &reattach(SessionId(5)));
     assert!(world.shard.poll_request(world.now).is_some());
     let origin = Origin {
         shard: ShardId(0),
@@ -273,22 +270,6 @@ fn touches_are_reported_once_per_batch_and_the_watermark_always_moves() {
     world.advance_ms(500);
     assert_eq!(world.touched.len(), 1);
     assert_eq!(world.touched[0].1, []);
-}
-
-#[test]
-fn after_a_pause_the_sockets_are_read_before_a_watermark_goes_up() {
-    let mut world = World::new();
-    let conn = world.client();
-    world.advance_ms(1);
-    world.advance_ms(999);
-    world.advance_ms(1);
-    world.touched.clear();
-    world.advance_ms(60_000);
-    assert_eq!(world.touched, [], "nobody may expire yet");
-    world.send(conn, &ping());
-    world.advance_ms(1);
-    assert_eq!(world.touched, [(world.now.tick, vec![FIRST])]);
-    assert!(!world.take(conn).1, "nor is the connection idle");
 }
 
 #[test]

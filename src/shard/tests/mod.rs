@@ -1,7 +1,10 @@
 //! The shard over a real tree, with a stand-in for the pipeline that commits when told to.
 
+mod bounds;
+mod fairness;
 mod fifo;
 mod golden;
 mod lifecycle;
 mod stand_in;
 mod watching;
+mod work;

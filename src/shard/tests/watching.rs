@@ -1,4 +1,4 @@
-//! Watches from outside: who gets which event, and before what (client.md §4).
+//! Watches from outside: who gets which event, and before what (docs/protocol.md §4).
 
 use super::stand_in::*;
 use crate::types::Zxid;
@@ -16,7 +16,7 @@ struct Row {
 /// data or exists on the node, child on the node, child on the parent.
 const WATCHES: [(i32, i32, &str); 3] = [(4, 3, "/p/n"), (8, 8, "/p/n"), (8, 8, "/p")];
 
-/// The rows of client.md §4.3, standard watches.
+/// The rows of docs/protocol.md §4.3, standard watches.
 fn rows() -> [Row; 6] {
     [
         Row {

@@ -1,0 +1,667 @@
+//! `zoo.cfg` and the properties that go with it (`docs/protocol.md` §9): text in, resolved values
+//! out. What the environment says is an argument.
+//!
+//! `properties` splits the text, `values` is what comes out, `keys` is the table of every known key,
+//! and here the values that are set meet the table. A [`Reading`] keeps two answers apart: the keys
+//! that promise security that is not there, and the values. The server starts with
+//! [`Reading::accepted`] only, so that no promise can be passed over.
+
+mod keys;
+mod properties;
+mod values;
+
+pub use keys::{Effect, KEYS, Key, Promise, Refused};
+pub use values::{Config, InlineSync, RingFeatures, Whitelist};
+
+use crate::constants::{output_bytes_least, request_bytes_least};
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::path::Path;
+use values::{SNAPSHOTS_LEAST, apache_defaults};
+
+/// A configuration and what is to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The values.
+    pub config: Config,
+    /// Keys without effect and values that were changed, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A key that is set and promises security that is not there. Its text never holds the value, which
+/// may be a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The line of the file, or the property of the command line.
+    pub place: String,
+    /// The key as it was written, without `zookeeper.`.
+    pub key: String,
+    /// What it promises.
+    pub promise: &'static Promise,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal {
+            place,
+            key,
+            promise: Promise { what, instead },
+        } = self;
+        write!(
+            f,
+            "{place}: {key} promises {what}, a promise that this version can't keep: {instead}"
+        )
+    }
+}
+
+/// Why a configuration can't be used. The operator corrects it; the exit code is 2, 34 for
+/// [`ConfigError::Ensemble`], 36 for [`ConfigError::Insecure`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value is not of the form that its key needs.
+    #[error("{place}: {key}={value} is not {expected}; correct the value")]
+    Value {
+        /// The line of the file, or the property of the command line.
+        place: String,
+        /// Key.
+        key: String,
+        /// The value as it was given.
+        value: String,
+        /// What the value should be.
+        expected: &'static str,
+    },
+    /// A key that must be there is not.
+    #[error("{0} is not set; add it to the configuration")]
+    Missing(&'static str),
+    /// Keys contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+    /// Two or more voters.
+    #[error(
+        "the configuration names {0} servers, and this version runs one server alone: keep one \
+         server line, or use Apache ZooKeeper for the ensemble until ours can form one"
+    )]
+    Ensemble(usize),
+    /// Keys promise security that is not there: at least one.
+    #[error("{}", sentence(.0))]
+    Insecure(Vec<Refusal>),
+}
+
+/// The first refusal, and the names of the others.
+fn sentence(refusals: &[Refusal]) -> String {
+    let Some((first, more)) = refusals.split_first() else {
+        return String::new();
+    };
+    let named: Vec<String> = more
+        .iter()
+        .map(|refusal| format!("{} ({})", refusal.key, refusal.place))
+        .collect();
+    match named.is_empty() {
+        true => first.to_string(),
+        false => format!(
+            "{first}; the same holds for {}: `ringkeeper check` explains each",
+            named.join(", ")
+        ),
+    }
+}
+
+/// What a configuration says: the promises of security that can't be kept, and the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    refusals: Vec<Refusal>,
+    outcome: Result<Resolved, ConfigError>,
+}
+
+impl Reading {
+    /// Every key that promises security that is not there, by the order of the keys' names.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// The values as if there were no refusals: to look at, not to start with.
+    ///
+    /// # Errors
+    /// [`ConfigError`], but for [`ConfigError::Insecure`].
+    pub fn outcome(&self) -> Result<&Resolved, &ConfigError> {
+        self.outcome.as_ref()
+    }
+
+    /// What a server may start with.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; [`ConfigError::Insecure`] before all others.
+    pub fn accepted(self) -> Result<Resolved, ConfigError> {
+        match self.refusals.is_empty() {
+            true => self.outcome,
+            false => Err(ConfigError::Insecure(self.refusals)),
+        }
+    }
+}
+
+/// A key's value, and where it stands.
+#[derive(Clone, Debug)]
+struct Value {
+    text: String,
+    place: String,
+}
+
+/// What is set, by the keys' names without `zookeeper.`.
+type Values = BTreeMap<String, Value>;
+
+/// A configuration file, with `-D` properties that the file overrides.
+pub fn from_file(text: &str, properties: &[(String, String)]) -> Reading {
+    let mut values = from_properties(properties);
+    for (key, text, line) in properties::parse(text) {
+        let place = format!("line {line}");
+        values.insert(plain(&key).to_owned(), Value { text, place });
+    }
+    let complete = || {
+        let data_dir = values.get("dataDir");
+        let data_dir = data_dir.ok_or(ConfigError::Missing("dataDir"))?;
+        match (
+            values.contains_key("clientPort"),
+            values.contains_key("clientPortAddress"),
+        ) {
+            (true, _) => Ok(apache_defaults((&data_dir.text).into())),
+            (false, true) => Err(ConfigError::Contradiction(
+                "clientPortAddress is set and clientPort is not; set both".into(),
+            )),
+            (false, false) => Err(ConfigError::Missing("clientPort")),
+        }
+    };
+    read(&values, complete())
+}
+
+/// The form `<port> <dataDir> [tickTime] [maxClientCnxns]`; without the last there is no limit.
+pub fn from_positions(positions: &[String], properties: &[(String, String)]) -> Reading {
+    let mut values = from_properties(properties);
+    let named = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
+    for (key, text) in named.iter().zip(positions) {
+        let (text, place) = (text.clone(), "command line".to_owned());
+        values.insert((*key).to_owned(), Value { text, place });
+    }
+    let data_dir = positions.get(1).ok_or(ConfigError::Missing("dataDir"));
+    let defaults = data_dir.map(|data_dir| Config {
+        max_client_connections: 0,
+        ..apache_defaults(data_dir.into())
+    });
+    read(&values, defaults)
+}
+
+/// No configuration at all: a server to try things with.
+pub fn embedded(state_dir: &Path, properties: &[(String, String)]) -> Reading {
+    let defaults = Config {
+        client_address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 2181),
+        tick_time_ms: 2000,
+        max_client_connections: 0,
+        four_letter_words: Whitelist::All,
+        ..apache_defaults(state_dir.join("ringkeeper"))
+    };
+    read(&from_properties(properties), Ok(defaults))
+}
+
+fn from_properties(properties: &[(String, String)]) -> Values {
+    let named = |(key, text): &(String, String)| {
+        let (text, place) = (text.trim().to_owned(), format!("property -D{key}"));
+        (plain(key).to_owned(), Value { text, place })
+    };
+    properties.iter().map(named).collect()
+}
+
+/// A key's name: `zookeeper.snapCount` and `snapCount` are the same key.
+fn plain(key: &str) -> &str {
+    key.strip_prefix("zookeeper.").unwrap_or(key)
+}
+
+fn read(values: &Values, defaults: Result<Config, ConfigError>) -> Reading {
+    Reading {
+        refusals: refusals(values),
+        outcome: defaults.and_then(|config| resolve(values, config)),
+    }
+}
+
+/// The keys that promise what is not there, unless their value or their switch asks for nothing.
+fn refusals(values: &Values) -> Vec<Refusal> {
+    let refusal = |(name, value): (&String, &Value)| match keys::find(name)?.effect {
+        Effect::Refused(refused) if asks(&refused, value, values) => Some(Refusal {
+            place: value.place.clone(),
+            key: name.clone(),
+            promise: refused.promise,
+        }),
+        _ => None,
+    };
+    values.iter().filter_map(refusal).collect()
+}
+
+fn asks(refused: &Refused, value: &Value, values: &Values) -> bool {
+    let switch = refused.switch.and_then(|switch| values.get(switch));
+    !(refused.is_off)(&value.text) && !switch.is_some_and(|value| keys::is_false(&value.text))
+}
+
+/// Takes over every key that is honoured and set, then settles what belongs together.
+fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError> {
+    let mut warnings = Vec::new();
+    check_servers(values, &mut warnings)?;
+    for key in KEYS {
+        let (Effect::Honoured(set), Some(value)) = (key.effect, values.get(key.name)) else {
+            continue;
+        };
+        set(&mut config, &value.text).ok_or_else(|| ConfigError::Value {
+            place: value.place.clone(),
+            key: key.name.to_owned(),
+            value: value.text.clone(),
+            expected: key.form,
+        })?;
+    }
+    settle_session_timeouts(&mut config)?;
+    settle_sizes(values, &mut config, &mut warnings)?;
+    warn_about_the_rest(values, &mut warnings);
+    Ok(Resolved { config, warnings })
+}
+
+/// One server line is a standalone server, as with Apache; more are an ensemble.
+fn check_servers(values: &Values, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
+    let servers = values.keys().filter(|key| key.starts_with("server."));
+    match servers.count() {
+        0 => {}
+        1 => warnings.push("one server line: it is ignored, the server runs alone".into()),
+        n => return Err(ConfigError::Ensemble(n)),
+    }
+    Ok(())
+}
+
+/// Without a key, or with −1, the shortest timeout is 2 ticks and the longest 20.
+fn settle_session_timeouts(config: &mut Config) -> Result<(), ConfigError> {
+    let tick = config.tick_time_ms;
+    let ticks = |n: u64| i32::try_from(tick.saturating_mul(n)).unwrap_or(i32::MAX);
+    let (min, max) = (
+        &mut config.session_timeout_min_ms,
+        &mut config.session_timeout_max_ms,
+    );
+    if *min == -1 {
+        *min = ticks(2);
+    }
+    if *max == -1 {
+        *max = ticks(20);
+    }
+    match min <= max {
+        true => Ok(()),
+        false => Err(ConfigError::Contradiction(format!(
+            "minSessionTimeout ({min}) is above maxSessionTimeout ({max}); correct one of them"
+        ))),
+    }
+}
+
+/// Holds sizes against each other: a default follows `jute.maxbuffer`, a value that is set and too
+/// small is an error.
+fn settle_sizes(
+    values: &Values,
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    if config.snap_retain < SNAPSHOTS_LEAST {
+        let key = "autopurge.snapRetainCount";
+        warnings.push(format!(
+            "{key} is below {SNAPSHOTS_LEAST}, {SNAPSHOTS_LEAST} snapshots are kept"
+        ));
+        config.snap_retain = SNAPSHOTS_LEAST;
+    }
+    let frame = config.jute_maxbuffer;
+    config.segment_bytes = config.segment_bytes.max(segment_bytes_min(frame));
+    let bounds = [
+        (
+            "ringkeeper.requestBytesMax",
+            &mut config.request_bytes_max,
+            request_bytes_least(frame),
+        ),
+        (
+            "ringkeeper.outputBytesMax",
+            &mut config.output_bytes_max,
+            output_bytes_least(frame),
+        ),
+    ];
+    for (key, bound, least) in bounds {
+        match values.get(key) {
+            _ if *bound >= least => {}
+            Some(Value { place, .. }) => {
+                return Err(ConfigError::Contradiction(format!(
+                    "{place}: {key} ({bound} bytes) is below {least} bytes, the least beside \
+                     jute.maxbuffer={frame}; raise it, or lower jute.maxbuffer"
+                )));
+            }
+            None => {
+                warnings.push(format!(
+                    "{key} is raised to {least} bytes for jute.maxbuffer={frame}"
+                ));
+                *bound = least;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Twice the largest record that a client's frame can become, rounded up.
+fn segment_bytes_min(jute_maxbuffer: usize) -> u64 {
+    (4 * jute_maxbuffer as u64 + (64 << 10)).next_multiple_of(4096)
+}
+
+fn warn_about_the_rest(values: &Values, warnings: &mut Vec<String>) {
+    for (name, Value { place, .. }) in values {
+        let because = |why| format!("{place}: {name} is accepted and has no effect: {why}");
+        warnings.push(match keys::find(name).map(|key| key.effect) {
+            Some(Effect::Honoured(_) | Effect::Refused(_)) => continue,
+            Some(Effect::NoEffect(why)) => because(why),
+            None => match keys::nearest(name) {
+                Some(near) => format!("{place}: {name} is not known here; did you mean {near}?"),
+                None => format!("{place}: {name} is not known here and has no effect"),
+            },
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+
+    fn file(text: &str) -> Result<Resolved, ConfigError> {
+        from_file(text, &[]).accepted()
+    }
+
+    #[test]
+    fn a_sample_file_has_apaches_defaults() {
+        let text = "# The number of milliseconds of each tick\ntickTime=2000\ninitLimit=10\nsyncLimit=5\n\
+                    dataDir=/tmp/zookeeper\nclientPort=2181\n";
+        let Resolved { config, warnings } = file(text).unwrap();
+        assert_eq!(config.client_address.to_string(), "0.0.0.0:2181");
+        assert_eq!(
+            (config.session_timeout_min_ms, config.session_timeout_max_ms),
+            (4000, 40_000)
+        );
+        assert_eq!(
+            (
+                config.max_client_connections,
+                config.purge,
+                config.snap_retain
+            ),
+            (60, true, 3)
+        );
+        assert_eq!(config.data_log_dir, PathBuf::from("/tmp/zookeeper"));
+        assert!(
+            config.four_letter_words.allows("srvr") && !config.four_letter_words.allows("ruok")
+        );
+        assert_eq!(warnings.len(), 2);
+        assert!(warnings[0].starts_with("line 3: initLimit is accepted and has no effect"));
+    }
+
+    #[test]
+    fn every_honoured_key_is_read() {
+        let text = "dataDir: /d\ndataLogDir /l\nclientPort = 2182\nclientPortAddress=::1\ntickTime=100\n\
+                    minSessionTimeout=300\nmaxSessionTimeout=900\nmaxClientCnxns=7\nsnapCount=9\n\
+                    autopurge.snapRetainCount=5\nautopurge.purgeInterval=0\n\
+                    zookeeper.4lw.commands.whitelist=stat, ruok\\\n  , mntr\npreAllocSize=8192\n\
+                    clientPortListenBacklog=128\njute.maxbuffer=1048576\nringkeeper.allowVolatileLog=TRUE\nshards=3\npin=false\n\
+                    globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
+                    ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
+                    ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n";
+        for key in KEYS {
+            let is_there = text.contains(key.name);
+            assert!(
+                is_there || !matches!(key.effect, Effect::Honoured(_)),
+                "{}",
+                key.name
+            );
+        }
+        let Resolved { config, warnings } = file(text).unwrap();
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(config.client_address.to_string(), "[::1]:2182");
+        assert_eq!(
+            (config.data_dir.to_str(), config.data_log_dir.to_str()),
+            (Some("/d"), Some("/l"))
+        );
+        assert_eq!(
+            (config.session_timeout_min_ms, config.session_timeout_max_ms),
+            (300, 900)
+        );
+        assert_eq!(
+            (
+                config.max_client_connections,
+                config.snap_count,
+                config.snap_retain
+            ),
+            (7, 9, 5)
+        );
+        assert_eq!(
+            (config.purge, config.segment_bytes, config.backlog),
+            (false, 8 << 20, 128)
+        );
+        assert!(
+            config.four_letter_words.allows("mntr") && !config.four_letter_words.allows("cons")
+        );
+        assert!(config.allow_volatile_log);
+        assert_eq!((config.shards, config.pin), (Some(3), Some(false)));
+        assert_eq!(
+            (config.ring, config.inline_sync, config.outstanding_max),
+            (RingFeatures::Plain, InlineSync::Never, 77)
+        );
+        assert_eq!(
+            (
+                config.request_bytes_max,
+                config.output_bytes_max,
+                config.watch_bytes_max
+            ),
+            (64 << 20, 32 << 20, 1 << 30)
+        );
+        assert_eq!((config.identities_max, config.acl_entries_max), (5, 6));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_line() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        for (more, due) in [
+            (
+                "tickTime=0",
+                "line 3: tickTime=0 is not a number of milliseconds above 0",
+            ),
+            ("tickTime=x", "line 3: tickTime=x is not"),
+            ("clientPort=70000", "line 3: clientPort=70000 is not a port"),
+            ("clientPortAddress=nowhere", "is not an address"),
+            (
+                "minSessionTimeout=9\nmaxSessionTimeout=8",
+                "is above maxSessionTimeout",
+            ),
+            ("ringkeeper.allowVolatileLog=yes", "is not true or false"),
+            (
+                "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2",
+                "names 3 servers",
+            ),
+        ] {
+            let said = file(&format!("{base}{more}")).unwrap_err().to_string();
+            assert!(said.contains(due), "{more}: {said}");
+        }
+        assert_eq!(file("clientPort=1"), Err(ConfigError::Missing("dataDir")));
+        assert_eq!(file("dataDir=/d"), Err(ConfigError::Missing("clientPort")));
+        let near = file(&format!("{base}tickTme=5")).unwrap().warnings;
+        assert_eq!(
+            near,
+            ["line 3: tickTme is not known here; did you mean tickTime?"]
+        );
+        assert_eq!(
+            file(&format!("{base}server.1=a:1:2"))
+                .unwrap()
+                .warnings
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn properties_positions_and_the_embedded_default() {
+        let set = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        let file = from_file(
+            "dataDir=/d\nclientPort=1\nsnapCount=5",
+            &[set("zookeeper.snapCount", "7"), set("tickTime", "9")],
+        );
+        let config = file.accepted().unwrap().config;
+        assert_eq!(
+            (config.snap_count, config.tick_time_ms),
+            (5, 9),
+            "the file overrides"
+        );
+        let positions = ["2183", "/p", "1000"].map(String::from);
+        let config = from_positions(&positions, &[]).accepted().unwrap().config;
+        assert_eq!(
+            (config.client_address.port(), config.max_client_connections),
+            (2183, 0)
+        );
+        let config = embedded(Path::new("/state"), &[set("clientPort", "0")])
+            .accepted()
+            .unwrap()
+            .config;
+        assert_eq!(config.data_dir, Path::new("/state/ringkeeper"));
+        assert_eq!(config.client_address.to_string(), "127.0.0.1:0");
+        assert!(config.four_letter_words.allows("cons"));
+    }
+
+    #[test]
+    fn a_promise_of_security_is_refused_with_its_place() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let reading = from_file(
+            &format!("{base}tickTime=0\nssl.keyStore.password=swordfish\nzookeeper.sslQuorum=true"),
+            &[(
+                "zookeeper.sessionRequireClientSASLAuth".into(),
+                "true".into(),
+            )],
+        );
+        let places: Vec<(&str, &str)> = reading
+            .refusals()
+            .iter()
+            .map(|refusal| (refusal.key.as_str(), refusal.place.as_str()))
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (
+                    "sessionRequireClientSASLAuth",
+                    "property -Dzookeeper.sessionRequireClientSASLAuth"
+                ),
+                ("ssl.keyStore.password", "line 4"),
+                ("sslQuorum", "line 5"),
+            ]
+        );
+        assert!(matches!(reading.outcome(), Err(ConfigError::Value { .. })));
+        let said = reading.accepted().unwrap_err().to_string();
+        assert!(said.contains("promises that clients without authentication are turned away"));
+        assert!(said.contains("ssl.keyStore.password (line 4), sslQuorum (line 5)"));
+        assert!(
+            !said.contains("swordfish") && !said.contains('\n'),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_promise_is_kept_apart_from_what_switches_it_off() {
+        let refused = |text: &str| {
+            let reading = from_file(&format!("dataDir=/d\nclientPort=1\n{text}"), &[]);
+            let keys = reading.refusals().iter().map(|refusal| refusal.key.clone());
+            keys.collect::<Vec<String>>()
+        };
+        for (text, due) in [
+            ("enforce.auth.schemes=sasl", &["enforce.auth.schemes"][..]),
+            ("enforce.auth.schemes=sasl\nenforce.auth.enabled=False", &[]),
+            (
+                "quorum.auth.kerberos.servicePrincipal=a/b",
+                &["quorum.auth.kerberos.servicePrincipal"],
+            ),
+            (
+                "quorum.auth.kerberos.servicePrincipal=a/b\nquorum.auth.enableSasl=false",
+                &[],
+            ),
+            (
+                "ssl.quorum.keyStore.location=/k",
+                &["ssl.quorum.keyStore.location"],
+            ),
+            ("ssl.quorum.keyStore.location=/k\nsslQuorum=false", &[]),
+            // What belongs to clients is not switched off with the servers' part.
+            (
+                "ssl.keyStore.location=/k\nsslQuorum=false",
+                &["ssl.keyStore.location"],
+            ),
+            ("sslQuorum=true\nsslQuorum=false", &[]),
+            ("sslQuorum=no", &["sslQuorum"]),
+            ("SSLquorum=true", &["SSLquorum"]),
+            ("SSL.keystore.location=/k", &["SSL.keystore.location"]),
+            ("server.1=h:1:2;2181", &[]),
+            ("server.1=h:1:2;;2281", &["server.1"]),
+            ("skipACL=yes\nsuperUser=CN=root", &[]),
+        ] {
+            assert_eq!(refused(text), due, "{text}");
+        }
+        assert_eq!(refused("secureClientPort=2281\n").len(), 1);
+    }
+
+    #[test]
+    fn sizes_follow_the_largest_frame_or_are_refused() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let config = file(base).unwrap().config;
+        assert_eq!(
+            (
+                config.request_bytes_max,
+                config.output_bytes_max,
+                config.watch_bytes_max
+            ),
+            (128 << 20, 256 << 20, 512 << 20)
+        );
+        let Resolved { config, warnings } =
+            file(&format!("{base}jute.maxbuffer=0x10000000")).unwrap();
+        assert_eq!(
+            (
+                config.jute_maxbuffer,
+                config.request_bytes_max,
+                config.output_bytes_max
+            ),
+            (256 << 20, 512 << 20, 512 << 20)
+        );
+        assert!(config.segment_bytes >= 4 * (256 << 20));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        for (more, due) in [
+            (
+                "jute.maxbuffer=1m\nringkeeper.requestBytesMax=2097151",
+                "line 4: ringkeeper.requestBytesMax (2097151 bytes) is below 2097152 bytes, the \
+                 least beside jute.maxbuffer=1048576",
+            ),
+            (
+                "ringkeeper.outputBytesMax=8191k",
+                "ringkeeper.outputBytesMax (8387584 bytes) is below 8388608 bytes",
+            ),
+            (
+                "jute.maxbuffer=513m",
+                "is not a number of bytes from 1024 to 512m",
+            ),
+        ] {
+            let said = file(&format!("{base}{more}")).unwrap_err().to_string();
+            assert!(said.contains(due), "{more}: {said}");
+        }
+        let least =
+            "jute.maxbuffer=1m\nringkeeper.requestBytesMax=2M\nringkeeper.outputBytesMax=8m";
+        assert_eq!(
+            file(&format!("{base}{least}")).unwrap().warnings,
+            Vec::<String>::new()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(?s).*") {
+            let _ = file(&text);
+        }
+
+        #[test]
+        fn no_value_of_a_known_key_panics(at in 0..KEYS.len(), value in "[0-9a-zA-Zµ.:;-]{0,24}") {
+            let name = KEYS[at].name.replace('*', "1");
+            let _ = file(&format!("dataDir=/d\nclientPort=1\n{name}={value}"));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a configuration comes to, and what holds for a key that is not set.
+
+use crate::constants::{
+    ACL_ENTRIES_MAX, IDENTITIES_MAX, JUTE_MAXBUFFER, OUTPUT_BYTES_MAX, OUTSTANDING_MAX,
+    REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
+};
+use core::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Snapshots that a purge keeps at least, as with Apache.
+pub(super) const SNAPSHOTS_LEAST: usize = 3;
+
+/// What the server runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `dataDir`: the directory of snapshots.
+    pub data_dir: PathBuf,
+    /// `dataLogDir`: the directory of log segments.
+    pub data_log_dir: PathBuf,
+    /// `clientPort` and `clientPortAddress`: where clients connect.
+    pub client_address: SocketAddr,
+    /// `tickTime`: the unit of session timeouts, ms.
+    pub tick_time_ms: u64,
+    /// `minSessionTimeout`: the shortest timeout that a session gets, ms.
+    pub session_timeout_min_ms: i32,
+    /// `maxSessionTimeout`: the longest timeout that a session gets, ms.
+    pub session_timeout_max_ms: i32,
+    /// `maxClientCnxns`: connections per address; 0 = no limit.
+    pub max_client_connections: u32,
+    /// `clientPortListenBacklog`: connections that the kernel queues; −1 = the system's number.
+    pub backlog: i32,
+    /// `globalOutstandingLimit`: requests of all connections without an outcome.
+    pub outstanding_max: usize,
+    /// `snapCount`: transactions between snapshots.
+    pub snap_count: u64,
+    /// `autopurge.snapRetainCount`: snapshots that a purge keeps.
+    pub snap_retain: usize,
+    /// `autopurge.purgeInterval` above 0: older snapshots and log segments are removed.
+    pub purge: bool,
+    /// `preAllocSize`: preallocated size of a log segment, bytes (the key is in KiB).
+    pub segment_bytes: u64,
+    /// `jute.maxbuffer`: the largest frame, bytes.
+    pub jute_maxbuffer: usize,
+    /// `4lw.commands.whitelist`: which four-letter words are answered.
+    pub four_letter_words: Whitelist,
+    /// `shards`: serving cores; `None`: by the machine; 0 = one core does everything.
+    pub shards: Option<u16>,
+    /// `pin`: whether cores are pinned; `None`: only if this process may use a part of the machine.
+    pub pin: Option<bool>,
+    /// `ringkeeper.ring`: which features of io_uring are used.
+    pub ring: RingFeatures,
+    /// `ringkeeper.inlineSync`: whether the ordering core syncs the log itself.
+    pub inline_sync: InlineSync,
+    /// `ringkeeper.requestBytesMax`: requests of all connections received and not answered, bytes.
+    pub request_bytes_max: usize,
+    /// `ringkeeper.outputBytesMax`: replies and events of all connections not yet sent, bytes.
+    pub output_bytes_max: usize,
+    /// `ringkeeper.watchBytesMax`: memory of the watches of all connections, bytes.
+    pub watch_bytes_max: usize,
+    /// `ringkeeper.identitiesMax`: identities of one connection, its address among them.
+    pub identities_max: usize,
+    /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
+    pub acl_entries_max: usize,
+    /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
+    pub allow_volatile_log: bool,
+}
+
+/// `ringkeeper.ring`: which features of io_uring are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFeatures {
+    /// Those that the kernel is found to have.
+    Auto,
+    /// None that is newer than Linux 5.15.
+    Plain,
+}
+
+/// `ringkeeper.inlineSync`: whether the ordering core syncs the log itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InlineSync {
+    /// When nobody else would wait for the sync.
+    Auto,
+    /// Every sync.
+    Always,
+    /// No sync: each runs beside the core.
+    Never,
+}
+
+/// `4lw.commands.whitelist`: which four-letter words are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whitelist {
+    /// All (`*`).
+    All,
+    /// The words named, and `srvr` always.
+    Words(Vec<String>),
+}
+
+impl Whitelist {
+    /// Whether a word is answered.
+    pub fn allows(&self, word: &str) -> bool {
+        match self {
+            Whitelist::All => true,
+            Whitelist::Words(words) => word == "srvr" || words.iter().any(|w| w == word),
+        }
+    }
+}
+
+/// What Apache's server does without a key, in a file that names a data directory.
+pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
+    Config {
+        data_log_dir: data_dir.clone(),
+        data_dir,
+        client_address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 2181),
+        tick_time_ms: 3000,
+        session_timeout_min_ms: -1,
+        session_timeout_max_ms: -1,
+        max_client_connections: 60,
+        backlog: -1,
+        outstanding_max: OUTSTANDING_MAX,
+        snap_count: 100_000,
+        snap_retain: SNAPSHOTS_LEAST,
+        purge: true,
+        segment_bytes: SEGMENT_BYTES,
+        jute_maxbuffer: JUTE_MAXBUFFER,
+        four_letter_words: Whitelist::Words(Vec::new()),
+        shards: None,
+        pin: None,
+        ring: RingFeatures::Auto,
+        inline_sync: InlineSync::Auto,
+        request_bytes_max: REQUEST_BYTES_MAX,
+        output_bytes_max: OUTPUT_BYTES_MAX,
+        watch_bytes_max: WATCH_BYTES_MAX,
+        identities_max: IDENTITIES_MAX,
+        acl_entries_max: ACL_ENTRIES_MAX,
+        allow_volatile_log: false,
+    }
+}

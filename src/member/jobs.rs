@@ -1,0 +1,214 @@
+//! Work of a member that blocks for long, as a machine without I/O: what is due, in which order, and
+//! what follows from the outcome. A driver fetches jobs with [`Member::poll_job`], runs each where
+//! it may block ([`Job::run`]), and reports it with [`Member::job_done`].
+//!
+//! | Job | Due when | Queue | Not beside | Its outcome |
+//! |---|---|---|---|---|
+//! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | failed: fatal, a segment that stays where newer ones go would be a gap |
+//! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | full disk: tried again later; failed: fatal |
+//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again after as many transactions |
+//! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; failed: fatal |
+//!
+//! A queue has one job under way at most, and a queue never waits for another: a spare is made
+//! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
+//! one reads, spares are made of new files and `Remove` waits; while segments are taken away,
+//! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
+//! later are newer than those that are removed, and a crash in between must not leave a gap.
+
+use crate::log::snapshot_file::Written;
+use crate::log::storage::Storage;
+use crate::log::{SpareJob, SpareResult};
+use crate::snapshot::{self, ReadLogError, SnapError};
+use crate::txn::Entry;
+use crate::types::{ShardId, Zxid};
+use std::io;
+use std::sync::Arc;
+
+/// A part of the log that a replica needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchUp {
+    /// For whom.
+    pub shard: ShardId,
+    /// What the replica has.
+    pub after: Zxid,
+    /// The last transaction to read; everything up to it is durable.
+    pub upto: Zxid,
+    /// No more transactions once those read come to so many bytes.
+    pub bytes_max: u64,
+}
+
+/// Something to do where blocking is allowed.
+#[derive(Debug)]
+pub enum Job {
+    /// Make a spare segment.
+    Spare(SpareJob),
+    /// Make a snapshot.
+    Snapshot {
+        /// Of this state; everything up to it is applied and durable.
+        zxid: Zxid,
+        /// Afterwards remove all but so many snapshots.
+        purge: Option<usize>,
+    },
+    /// Remove these segments, oldest first.
+    Remove(Vec<String>),
+    /// Read a part of the log for a replica.
+    ReadLog(CatchUp),
+}
+
+/// Jobs of one queue run one after the other; queues run beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobQueue {
+    /// What writes wait for: never behind anything slow.
+    Spares,
+    /// May take minutes; to be run at a low priority.
+    Snapshots,
+    /// What a detached replica waits for.
+    Reads,
+}
+
+/// A job that was run.
+pub enum Done<S: Storage> {
+    /// Of [`Job::Spare`].
+    Spare(SpareResult<S>),
+    /// Of [`Job::Snapshot`].
+    Snapshot {
+        /// Of this state.
+        zxid: Zxid,
+        /// The snapshot, and up to where the log is not needed any more.
+        made: Result<(Written, Option<Zxid>), SnapError>,
+    },
+    /// Of [`Job::Remove`].
+    Removed(io::Result<()>),
+    /// Of [`Job::ReadLog`].
+    LogRead(LogRead),
+}
+
+/// What was read for a replica.
+#[derive(Debug)]
+pub struct LogRead {
+    /// What was asked for.
+    pub order: CatchUp,
+    /// From its beginning; it may end early.
+    pub entries: Result<Vec<Arc<Entry>>, ReadLogError>,
+}
+
+/// What a job's outcome leaves to do or to say.
+#[derive(Debug)]
+pub enum JobNews {
+    /// Nothing.
+    None,
+    /// For the operator.
+    SnapshotMade {
+        /// Of this state.
+        zxid: Zxid,
+        /// What was written.
+        written: Written,
+    },
+    /// For the operator; it is tried again.
+    SnapshotFailed {
+        /// Of this state.
+        zxid: Zxid,
+        /// Why.
+        reason: SnapError,
+    },
+    /// For the replica.
+    LogRead(LogRead),
+}
+
+impl Job {
+    /// Where it is run.
+    pub fn queue(&self) -> JobQueue {
+        match self {
+            Job::Spare(_) | Job::Remove(_) => JobQueue::Spares,
+            Job::Snapshot { .. } => JobQueue::Snapshots,
+            Job::ReadLog(_) => JobQueue::Reads,
+        }
+    }
+
+    /// Whether it takes segments away from the log.
+    fn takes_segments(&self) -> bool {
+        match self {
+            Job::Spare(order) => order.recycles(),
+            Job::Remove(_) => true,
+            Job::Snapshot { .. } | Job::ReadLog(_) => false,
+        }
+    }
+
+    /// Runs it: snapshots are in `data`, segments in `log`. Blocks.
+    pub fn run<S: Storage>(self, data: &S, log: &S) -> Done<S> {
+        match self {
+            Job::Spare(order) => Done::Spare(order.fulfil(log)),
+            Job::Snapshot { zxid, purge } => Done::Snapshot {
+                zxid,
+                made: make_snapshot(data, log, zxid, purge),
+            },
+            Job::Remove(names) => Done::Removed(remove_all(log, &names)),
+            Job::ReadLog(order) => Done::LogRead(LogRead {
+                entries: snapshot::read_log(log, order.after, order.upto, order.bytes_max),
+                order,
+            }),
+        }
+    }
+}
+
+fn make_snapshot<S: Storage>(
+    data: &S,
+    log: &S,
+    zxid: Zxid,
+    purge: Option<usize>,
+) -> Result<(Written, Option<Zxid>), SnapError> {
+    let made = snapshot::make(data, log, zxid)?;
+    let unneeded = match purge {
+        Some(retain) => snapshot::purge(data, retain)?,
+        None => None,
+    };
+    Ok((made, unneeded))
+}
+
+/// Oldest first: a crash in between must not leave a gap.
+fn remove_all<S: Storage>(log: &S, names: &[String]) -> io::Result<()> {
+    names.iter().try_for_each(|name| log.remove(name))?;
+    log.sync_dir()
+}
+
+/// What is under way, and what waits.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    /// On [`JobQueue::Spares`].
+    pub(super) spares: bool,
+    /// On [`JobQueue::Snapshots`].
+    pub(super) snapshots: bool,
+    /// On [`JobQueue::Reads`].
+    pub(super) reads: bool,
+    /// The one on [`JobQueue::Spares`] takes segments away.
+    pub(super) taking: bool,
+    /// Segments to remove, oldest first.
+    pub(super) remove: Vec<String>,
+    /// What follows this is needed, though no snapshot needs it.
+    pub(super) keep_after: Option<Zxid>,
+}
+
+impl Jobs {
+    pub(super) fn may_read(&self) -> bool {
+        !self.taking && self.remove.is_empty()
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        self.snapshots || self.reads
+    }
+
+    pub(super) fn under_way(&mut self, queue: JobQueue) -> &mut bool {
+        match queue {
+            JobQueue::Spares => &mut self.spares,
+            JobQueue::Snapshots => &mut self.snapshots,
+            JobQueue::Reads => &mut self.reads,
+        }
+    }
+
+    pub(super) fn begin(&mut self, job: Job) -> Job {
+        let before = std::mem::replace(self.under_way(job.queue()), true);
+        assert!(!before, "one job of a queue at a time");
+        self.taking |= job.takes_segments();
+        job
+    }
+}

@@ -1,0 +1,103 @@
+//! Which job of a member is due, and what follows from the outcome of one: the table of `jobs`.
+
+use super::Member;
+use super::jobs::{CatchUp, Done, Job, JobNews};
+use crate::log::snapshot_file::Written;
+use crate::log::storage::Storage;
+use crate::pipeline::Fatal;
+use crate::snapshot::SnapError;
+use crate::types::{Now, Zxid};
+
+impl<S: Storage> Member<S> {
+    /// The next job, if one is due.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        let job = self.poll_files().or_else(|| {
+            let free = !self.jobs.snapshots && self.jobs.may_read();
+            let zxid = if free { self.poll_snapshot() } else { None }?;
+            let purge = self.snapshots_kept;
+            Some(Job::Snapshot { zxid, purge })
+        })?;
+        Some(self.jobs.begin(job))
+    }
+
+    fn poll_files(&mut self) -> Option<Job> {
+        if self.jobs.spares {
+            return None;
+        }
+        if !self.jobs.remove.is_empty() && !self.jobs.is_read() {
+            return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
+        }
+        let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
+        let log = self.pipeline.log_mut();
+        let order = match may_recycle {
+            true => log.poll_spare(),
+            false => log.poll_new_spare(),
+        };
+        order.map(Job::Spare)
+    }
+
+    /// Whether [`Member::begin_read`] may be called.
+    pub fn may_read(&self) -> bool {
+        !self.jobs.reads && self.jobs.may_read()
+    }
+
+    /// The job that reads a part of the log for a replica.
+    pub fn begin_read(&mut self, order: CatchUp) -> Job {
+        assert!(self.may_read(), "nobody takes segments away meanwhile");
+        self.jobs.begin(Job::ReadLog(order))
+    }
+
+    /// From now on segments are kept that hold transactions behind `zxid`; `None`: those that
+    /// snapshots need.
+    pub fn keep_log_after(&mut self, zxid: Option<Zxid>) {
+        self.jobs.keep_after = zxid;
+    }
+
+    /// A job was run.
+    ///
+    /// # Errors
+    /// As [`Member::request`].
+    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+        match done {
+            Done::Spare(result) => {
+                self.jobs.spares = false;
+                self.jobs.taking = false;
+                self.spare_made(result, now)?;
+                Ok(JobNews::None)
+            }
+            Done::Removed(result) => {
+                self.jobs.spares = false;
+                self.jobs.taking = false;
+                result?;
+                Ok(JobNews::None)
+            }
+            Done::Snapshot { zxid, made } => {
+                self.jobs.snapshots = false;
+                Ok(self.snapshot_ended(zxid, made))
+            }
+            Done::LogRead(read) => {
+                self.jobs.reads = false;
+                Ok(JobNews::LogRead(read))
+            }
+        }
+    }
+
+    fn snapshot_ended(
+        &mut self,
+        zxid: Zxid,
+        made: Result<(Written, Option<Zxid>), SnapError>,
+    ) -> JobNews {
+        match made {
+            Ok((written, unneeded)) => {
+                let keep_after = self.jobs.keep_after;
+                let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
+                self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
+                JobNews::SnapshotMade { zxid, written }
+            }
+            Err(reason) => {
+                self.snapshot_made(None, None);
+                JobNews::SnapshotFailed { zxid, reason }
+            }
+        }
+    }
+}

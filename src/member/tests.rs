@@ -1,0 +1,273 @@
+//! The jobs of a member on the simulated disk: what runs beside what, and in which order.
+
+use super::*;
+use crate::sim::disk::SimStorage;
+use crate::tree::Rules;
+use crate::types::{ConnId, ShardId, Tick, WallMs};
+use crate::{messages::Origin, messages::Stamps, types::Generation, types::Xid};
+use std::sync::Arc;
+
+const SEGMENT: u64 = 64 << 10;
+
+struct World {
+    disk: SimStorage,
+    member: Member<SimStorage>,
+    now: Now,
+    session: crate::types::SessionId,
+    sequence: u64,
+}
+
+impl World {
+    /// A session is open; a snapshot is due after every `snapshot_records`, one is kept.
+    fn new(snapshot_records: u64) -> World {
+        let disk = SimStorage::new(64 << 20);
+        let mut identity = 0;
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        let now = Now {
+            tick: Tick(0),
+            micros: 0,
+            wall: WallMs(1_000_000),
+        };
+        let config = MemberConfig {
+            pipeline: PipelineConfig::new(Rules::default()),
+            log: LogConfig {
+                segment_bytes: SEGMENT,
+            },
+            snapshot_records,
+            snapshots_kept: Some(1),
+        };
+        let (member, _) =
+            Member::start(config, &disk, &disk, identities, now, &mut |_| {}).unwrap();
+        let mut world = World {
+            disk,
+            member,
+            now,
+            session: crate::types::SessionId::NONE,
+            sequence: 0,
+        };
+        let origin = world.origin();
+        let asked = ShardRequest::NewSession {
+            origin,
+            timeout_ms: 60_000,
+            stamps: Stamps::default(),
+        };
+        world.member.request(asked, now).unwrap();
+        world.sync();
+        let (session, _) = world.member.tree.sessions().next().unwrap();
+        world.session = session;
+        world
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            shard: ShardId(0),
+            conn: ConnId {
+                slot: 0,
+                generation: 0,
+            },
+            sequence: self.sequence,
+        }
+    }
+
+    fn sync(&mut self) {
+        while let Some(ticket) = self.member.poll_sync() {
+            self.member.synced(ticket.run(), self.now).unwrap();
+        }
+        while self.member.poll_message(self.now).unwrap().is_some() {}
+    }
+
+    /// Writes of 8,000 bytes, until as many segments were begun, or a write waits for a spare or is
+    /// refused.
+    fn fill_segments(&mut self, rolls: u64) {
+        let until = self.member.pipeline.log().counters().rolls + rolls;
+        while self.member.pipeline.log().counters().rolls < until
+            && self.member.pipeline.waiting() == 0
+            && self.member.pipeline.counters().refused == 0
+        {
+            self.sequence += 1;
+            let write = ShardRequest::Write {
+                origin: self.origin(),
+                session: self.session,
+                generation: Generation(1),
+                xid: Xid(1),
+                request: crate::txn::WriteRequest::SetData {
+                    path: Some("/zookeeper/quota".into()),
+                    data: Some(vec![7; 8000].into()),
+                    version: -1,
+                },
+                credentials: Arc::from([crate::txn::AuthId {
+                    scheme: "super".into(),
+                    id: "".into(),
+                }]),
+                stamps: Stamps::default(),
+            };
+            self.member.request(write, self.now).unwrap();
+            self.sync();
+        }
+    }
+
+    fn run(&mut self, job: Job) -> JobNews {
+        let done = job.run(&self.disk, &self.disk);
+        self.member.job_done(done, self.now).unwrap()
+    }
+
+    /// Runs what is due until there is nothing, and says what it was.
+    fn run_all(&mut self) -> Vec<&'static str> {
+        let mut words = Vec::new();
+        while let Some(job) = self.member.poll_job() {
+            words.push(word(&job));
+            self.run(job);
+        }
+        words
+    }
+
+    fn segments(&self) -> usize {
+        let names = crate::log::storage::Storage::list(&self.disk).unwrap();
+        names.iter().filter(|n| n.starts_with("log.")).count()
+    }
+}
+
+fn word(job: &Job) -> &'static str {
+    match job {
+        Job::Spare(order) if order.recycles() => "recycled spare",
+        Job::Spare(_) => "new spare",
+        Job::Snapshot { .. } => "snapshot",
+        Job::Remove(_) => "remove",
+        Job::ReadLog(_) => "read",
+    }
+}
+
+#[test]
+fn two_spares_are_made_ahead_one_after_the_other() {
+    let mut w = World::new(u64::MAX);
+    let first = w.member.poll_job().unwrap();
+    assert_eq!(
+        (word(&first), first.queue()),
+        ("new spare", JobQueue::Spares)
+    );
+    assert!(w.member.poll_job().is_none(), "one at a time");
+    w.run(first);
+    assert_eq!(w.run_all(), ["new spare"]);
+    // Two segments fill without waiting for anybody.
+    w.fill_segments(2);
+    assert_eq!(w.member.pipeline.waiting(), 0);
+    assert_eq!(w.run_all(), ["new spare", "new spare"]);
+}
+
+#[test]
+fn writes_go_on_while_a_snapshot_is_made() {
+    let mut w = World::new(10);
+    w.run_all();
+    w.fill_segments(2);
+    let mut jobs: Vec<Job> = std::iter::from_fn(|| w.member.poll_job()).collect();
+    let words: Vec<_> = jobs.iter().map(word).collect();
+    assert_eq!(words, ["new spare", "snapshot"], "beside each other");
+    let snapshot = jobs.pop().unwrap();
+    w.run(jobs.pop().unwrap());
+    for _ in 0..5 {
+        w.run_all();
+        w.fill_segments(2);
+        assert_eq!(w.member.pipeline.waiting(), 0);
+    }
+    assert!(matches!(w.run(snapshot), JobNews::SnapshotMade { .. }));
+}
+
+#[test]
+fn a_snapshot_is_followed_by_the_removal_of_segments_before_any_is_used_again() {
+    let mut w = World::new(20);
+    w.run_all();
+    // Until retired segments wait to be used again, and a snapshot is about to retire more.
+    let (mut recycled, mut rounds) = (0, 0);
+    let snapshot = loop {
+        rounds += 1;
+        assert!(rounds < 1000, "{recycled} recycled");
+        match w.member.poll_job() {
+            Some(job @ Job::Snapshot { .. }) if recycled > 2 => break job,
+            Some(job) => {
+                recycled += u32::from(word(&job) == "recycled spare");
+                w.run(job);
+            }
+            None => w.fill_segments(2),
+        }
+    };
+    // The snapshot may be reading what a spare would take.
+    for _ in 0..4 {
+        w.fill_segments(2);
+        let words = w.run_all();
+        assert!(!words.contains(&"recycled spare"), "{words:?}");
+    }
+    w.fill_segments(1);
+    let spare = w.member.poll_job().unwrap();
+    let before = w.segments();
+    w.run(snapshot);
+    assert!(w.member.poll_job().is_none(), "the queue is taken");
+    w.run(spare);
+    let words = w.run_all();
+    assert_eq!(words[0], "remove", "{words:?}");
+    assert!(w.segments() + 4 <= before, "{} of {before}", w.segments());
+    // What is left is a log without a gap.
+    let World { disk, member, .. } = w;
+    let zxid = member.tree.last_zxid();
+    member.close().unwrap();
+    let recovered = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    assert_eq!(recovered.tree.last_zxid(), zxid);
+}
+
+#[test]
+fn a_read_for_a_replica_and_the_taking_of_segments_wait_for_each_other() {
+    let mut w = World::new(20);
+    w.run_all();
+    w.fill_segments(2);
+    w.run_all();
+    let order = CatchUp {
+        shard: ShardId(0),
+        after: Zxid(1),
+        upto: w.member.tree.last_zxid(),
+        bytes_max: u64::MAX,
+    };
+    assert!(w.member.may_read());
+    w.member.keep_log_after(Some(order.after));
+    let read = w.member.begin_read(order);
+    assert_eq!(read.queue(), JobQueue::Reads);
+    assert!(!w.member.may_read(), "one at a time");
+    w.fill_segments(2);
+    w.fill_segments(2);
+    let words = w.run_all();
+    assert!(words.contains(&"snapshot"), "{words:?}");
+    assert!(!words.contains(&"remove") && !words.contains(&"recycled spare"));
+    let JobNews::LogRead(LogRead { entries, .. }) = w.run(read) else {
+        panic!("something else was read");
+    };
+    let entries = entries.unwrap();
+    assert_eq!(entries.last().unwrap().header.zxid, order.upto);
+    assert!(w.member.may_read());
+}
+
+#[test]
+fn a_snapshot_that_fails_is_tried_again_after_as_many_transactions() {
+    let mut w = World::new(5);
+    w.run_all();
+    w.fill_segments(1);
+    w.disk.set_capacity(w.disk.used());
+    let mut failed = 0;
+    while let Some(job) = w.member.poll_job() {
+        failed += u32::from(matches!(w.run(job), JobNews::SnapshotFailed { .. }));
+    }
+    assert_eq!(failed, 1);
+    w.disk.set_capacity(64 << 20);
+    assert!(w.member.poll_job().is_none(), "not at once");
+    w.fill_segments(1);
+    assert!(w.run_all().contains(&"snapshot"));
+}
+
+#[test]
+fn a_segment_that_can_not_be_removed_stops_the_process() {
+    let mut w = World::new(5);
+    w.run_all();
+    let gone = Job::Remove(vec!["log.0123456789abcdef".to_owned()]);
+    let done = gone.run(&w.disk, &w.disk);
+    assert!(matches!(w.member.job_done(done, w.now), Err(Fatal::Log(_))));
+}

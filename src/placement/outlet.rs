@@ -1,0 +1,201 @@
+//! What becomes of one connection's output between the shard that made it and the kernel.
+//!
+//! | State | `Offer` | `OfferLast` | `Wrote` all | `Wrote` a part, `Refused` | `Gone` | `Discard` | `Overdue` |
+//! |---|---|---|---|---|---|---|---|
+//! | idle | backlogged: write | closing: write | idle | idle | ended: close | ended: close | idle |
+//! | backlogged | – | – | idle: fetch | backlogged: wait | ended: close | ended: close | backlogged |
+//! | closing | – | – | ended: close | closing: wait | ended: close | ended: close | ended: close |
+//! | ended | ended | ended | ended | ended | ended | ended | ended |
+//!
+//! Output is taken from the shard only while the outlet is idle, so what the kernel has not taken is
+//! held once for each connection, and what stays in the shard counts there. A connection that
+//! backlogs for too long is the shard's to end; one that is closing has until a deadline.
+
+/// What happens to an outlet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutletEvent {
+    /// Bytes to hand to the kernel; only to an idle outlet.
+    Offer(Vec<u8>),
+    /// The last bytes of the connection, which closes behind them; only to an idle outlet.
+    OfferLast(Vec<u8>),
+    /// The kernel took this many bytes.
+    Wrote(usize),
+    /// The kernel takes nothing now.
+    Refused,
+    /// The kernel says that the connection is no more.
+    Gone,
+    /// The connection ends without a further byte.
+    Discard,
+    /// The deadline of a closing connection has passed.
+    Overdue,
+}
+
+/// What the driver does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutletAction {
+    /// Nothing.
+    Nothing,
+    /// Offer [`Outlet::rest`] to the kernel, and say what became of it.
+    Write,
+    /// Wait until the kernel can take more.
+    Wait,
+    /// Look whether the shard has more.
+    Fetch,
+    /// Close the socket; nothing follows.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    Backlogged,
+    Closing,
+    Ended,
+}
+
+/// The output of one connection that the shard has given away and the kernel has not taken.
+#[derive(Debug)]
+pub struct Outlet {
+    state: State,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Default for Outlet {
+    fn default() -> Outlet {
+        Outlet {
+            state: State::Idle,
+            bytes: Vec::new(),
+            written: 0,
+        }
+    }
+}
+
+impl Outlet {
+    /// Whether output may be offered.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Idle
+    }
+
+    /// What the kernel has not taken.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    /// One event; the table of the module.
+    pub fn step(&mut self, event: OutletEvent) -> OutletAction {
+        use OutletEvent::{Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote};
+        match (self.state, event) {
+            (State::Ended, _) => OutletAction::Nothing,
+            (_, Gone | Discard) | (State::Closing, Overdue) => self.end(),
+            (State::Idle, Offer(bytes)) => self.begin(State::Backlogged, bytes),
+            (State::Idle, OfferLast(bytes)) if bytes.is_empty() => self.end(),
+            (State::Idle, OfferLast(bytes)) => self.begin(State::Closing, bytes),
+            (State::Backlogged | State::Closing, Offer(_) | OfferLast(_)) => {
+                unreachable!("output is taken from the shard while the outlet is idle")
+            }
+            (State::Backlogged | State::Closing, Wrote(bytes)) => self.wrote(bytes),
+            (State::Backlogged | State::Closing, Refused) => OutletAction::Wait,
+            (State::Idle, Wrote(_) | Refused | Overdue) | (State::Backlogged, Overdue) => {
+                OutletAction::Nothing
+            }
+        }
+    }
+
+    fn begin(&mut self, state: State, bytes: Vec<u8>) -> OutletAction {
+        (self.state, self.bytes, self.written) = (state, bytes, 0);
+        OutletAction::Write
+    }
+
+    fn wrote(&mut self, bytes: usize) -> OutletAction {
+        self.written += bytes;
+        assert!(self.written <= self.bytes.len(), "more than was offered");
+        if self.written < self.bytes.len() {
+            return OutletAction::Wait;
+        }
+        if self.state == State::Closing {
+            return self.end();
+        }
+        *self = Outlet::default();
+        OutletAction::Fetch
+    }
+
+    fn end(&mut self) -> OutletAction {
+        *self = Outlet::default();
+        self.state = State::Ended;
+        OutletAction::Close
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OutletAction::{Close, Fetch, Nothing, Wait, Write};
+    use super::OutletEvent::{Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote};
+    use super::*;
+
+    fn outlet(state: State) -> Outlet {
+        let mut outlet = Outlet::default();
+        match state {
+            State::Idle => {}
+            State::Backlogged => drop(outlet.step(Offer(b"four".to_vec()))),
+            State::Closing => drop(outlet.step(OfferLast(b"four".to_vec()))),
+            State::Ended => drop(outlet.step(Discard)),
+        }
+        assert_eq!(outlet.state, state);
+        outlet
+    }
+
+    #[test]
+    fn every_state_meets_every_event() {
+        use State::{Backlogged, Closing, Ended, Idle};
+        let bytes = || b"more".to_vec();
+        let table = [
+            (Idle, Offer(bytes()), Backlogged, Write),
+            (Idle, OfferLast(bytes()), Closing, Write),
+            (Idle, OfferLast(Vec::new()), Ended, Close),
+            (Idle, Wrote(0), Idle, Nothing),
+            (Idle, Refused, Idle, Nothing),
+            (Idle, Gone, Ended, Close),
+            (Idle, Discard, Ended, Close),
+            (Idle, Overdue, Idle, Nothing),
+            (Backlogged, Wrote(4), Idle, Fetch),
+            (Backlogged, Wrote(1), Backlogged, Wait),
+            (Backlogged, Refused, Backlogged, Wait),
+            (Backlogged, Gone, Ended, Close),
+            (Backlogged, Discard, Ended, Close),
+            (Backlogged, Overdue, Backlogged, Nothing),
+            (Closing, Wrote(4), Ended, Close),
+            (Closing, Wrote(1), Closing, Wait),
+            (Closing, Refused, Closing, Wait),
+            (Closing, Gone, Ended, Close),
+            (Closing, Discard, Ended, Close),
+            (Closing, Overdue, Ended, Close),
+            (Ended, Offer(bytes()), Ended, Nothing),
+            (Ended, OfferLast(bytes()), Ended, Nothing),
+            (Ended, Wrote(4), Ended, Nothing),
+            (Ended, Refused, Ended, Nothing),
+            (Ended, Gone, Ended, Nothing),
+            (Ended, Discard, Ended, Nothing),
+            (Ended, Overdue, Ended, Nothing),
+        ];
+        for (state, event, then, action) in table {
+            let mut outlet = outlet(state);
+            assert_eq!(outlet.step(event.clone()), action, "{state:?} {event:?}");
+            assert_eq!(outlet.state, then, "{state:?} {event:?}");
+            assert_eq!(
+                outlet.state == Idle || outlet.state == Ended,
+                outlet.rest().is_empty()
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_that_was_taken_is_not_offered_again() {
+        let mut outlet = outlet(State::Backlogged);
+        for (n, rest) in [(1, &b"our"[..]), (2, b"r"), (1, b"")] {
+            outlet.step(Wrote(n));
+            assert_eq!(outlet.rest(), rest);
+        }
+        assert!(outlet.is_idle());
+    }
+}

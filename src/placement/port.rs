@@ -1,0 +1,105 @@
+//! The two ends of what passes between the ordering core and one shard: a bounded ring each way,
+//! written by one core and read by the other. The simulator uses the same rings, as small as one.
+
+use super::feed::Batch;
+use super::replica::Replica;
+use crate::messages::ShardRequest;
+use crate::pipeline::Fatal;
+use crate::types::Now;
+use std::sync::Arc;
+
+/// A shard's end.
+pub struct ReplicaPort {
+    /// The shard and its tree.
+    pub replica: Replica,
+    rings: ReplicaRings,
+    /// A request that found the ring full. The others wait in the shard, bounded by its credits,
+    /// connections and sessions.
+    unsent: Option<ShardRequest>,
+    /// The ring of batches was full and is not any more: the ordering core may have the next one.
+    freed: bool,
+}
+
+/// A shard's ends of its rings.
+pub struct ReplicaRings {
+    batches: rtrb::Consumer<Arc<Batch>>,
+    requests: rtrb::Producer<ShardRequest>,
+}
+
+/// The ordering core's ends of one shard's rings.
+pub struct OrderingRings {
+    pub(super) batches: rtrb::Producer<Arc<Batch>>,
+    pub(super) requests: rtrb::Consumer<ShardRequest>,
+}
+
+/// Rings for `batches` batches down and `requests` requests up.
+pub fn rings(batches: usize, requests: usize) -> (OrderingRings, ReplicaRings) {
+    let (give, batches) = rtrb::RingBuffer::new(batches);
+    let (ask, requests) = rtrb::RingBuffer::new(requests);
+    let ordering = OrderingRings {
+        batches: give,
+        requests,
+    };
+    let replica = ReplicaRings {
+        batches,
+        requests: ask,
+    };
+    (ordering, replica)
+}
+
+impl ReplicaPort {
+    /// Around a replica.
+    pub fn new(replica: Replica, rings: ReplicaRings) -> ReplicaPort {
+        ReplicaPort {
+            replica,
+            rings,
+            unsent: None,
+            freed: false,
+        }
+    }
+
+    /// Applies at most `max` batches. True if there are more.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the process must stop at once.
+    pub(super) fn take_batches(&mut self, max: usize, now: Now) -> Result<bool, Fatal> {
+        let batches = &self.rings.batches;
+        self.freed |= batches.slots() == batches.buffer().capacity();
+        for _ in 0..max {
+            let Ok(batch) = self.rings.batches.pop() else {
+                return Ok(false);
+            };
+            self.replica.take(&batch, now)?;
+        }
+        Ok(!self.rings.batches.is_empty())
+    }
+
+    /// Puts requests into the ring as long as there is room. True if the ordering core should look.
+    pub(super) fn send_requests(&mut self, now: Now) -> bool {
+        let mut any = std::mem::take(&mut self.freed);
+        while let Some(request) = self
+            .unsent
+            .take()
+            .or_else(|| self.replica.poll_request(now))
+        {
+            match self.rings.requests.push(request) {
+                Ok(()) => any = true,
+                Err(rtrb::PushError::Full(request)) => {
+                    self.unsent = Some(request);
+                    break;
+                }
+            }
+        }
+        any
+    }
+
+    /// Batches wait, or there is room again for a request that had none.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.rings.batches.is_empty() || (self.unsent.is_some() && !self.rings.requests.is_full())
+    }
+
+    /// Whether every request is in the ring.
+    pub(super) fn has_handed_up(&self) -> bool {
+        self.unsent.is_none() && !self.replica.shard().has_requests()
+    }
+}

@@ -1,0 +1,588 @@
+//! One core that serves clients: the turn that server and simulator both drive.
+//!
+//! A turn, in this order:
+//!
+//! 1. what is committed is applied (a replica: at most so many batches);
+//! 2. timers;
+//! 3. clients, each within its slice, all of them within the turn's budget ([`Budgets`]): new
+//!    connections, then whoever stands in the queue; who has more goes to its end;
+//! 4. what they asked for is handed to whoever orders;
+//! 5. output goes to the kernel, at most one piece for each connection.
+//!
+//! Completions of the disk and of background work come before a turn: the driver feeds them to the
+//! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has
+//! no room.
+//!
+//! A socket goes through these stages, and every way in which it can end passes
+//! [`ServingCore::release`]:
+//!
+//! | Stage | Entered | Ends with |
+//! |---|---|---|
+//! | first bytes | accepted | four bytes that say what it is; the deadline; the other end |
+//! | client | the bytes are a frame's length | the shard ends the connection; the other end closes; the kernel reports an error |
+//! | closing | the shard has ended the connection with bytes left | the kernel has taken them; the deadline; an error |
+//! | (handed over) | the bytes are a four-letter word | whoever answers it |
+
+use super::intake::{Budgets, Intake, Next};
+use super::outlet::{Outlet, OutletAction, OutletEvent};
+use super::served::Served;
+use super::sockets::{Accepted, Read, SocketId, Sockets, Wrote};
+use crate::budget::Budget;
+use crate::log::storage::Storage;
+use crate::messages::ToShards;
+use crate::pipeline::Fatal;
+use crate::proto::first_bytes::{FirstBytes, first_bytes};
+use crate::shard::ClientAddress;
+use crate::types::{ConnId, DetHashMap, Now, Tick};
+use std::collections::VecDeque;
+
+/// How long a connection may take to say what it wants, ms.
+const FIRST_BYTES_MS: u64 = 10_000;
+/// Generations fit 24 bits: a driver packs slot and generation into one word of the kernel interface.
+const GENERATION_MAX: u32 = 0xff_ffff;
+/// Bytes that are read from a connection before it has said what it is.
+const FIRST_READ: usize = 512;
+
+#[derive(Debug)]
+enum Stage {
+    /// Fewer than four bytes so far.
+    First(Vec<u8>, ClientAddress),
+    Client(ConnId),
+    Closing(ConnId),
+}
+
+impl Stage {
+    /// The shard's connection.
+    fn conn(&self) -> Option<ConnId> {
+        match *self {
+            Stage::First(..) => None,
+            Stage::Client(conn) | Stage::Closing(conn) => Some(conn),
+        }
+    }
+}
+
+/// One socket.
+#[derive(Debug)]
+struct Record {
+    stage: Stage,
+    outlet: Outlet,
+    /// The kernel may have bytes, or the end.
+    readable: bool,
+    /// The other end has closed its direction: after the bytes comes the end.
+    ended: bool,
+    /// Stands in the intake.
+    queued: bool,
+    /// The shard has more output than the outlet could take.
+    more_output: bool,
+}
+
+/// Slots of sockets.
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<(u32, Option<Record>)>,
+    free: Vec<u32>,
+}
+
+impl Table {
+    /// The id that the next socket gets.
+    fn next_id(&self) -> SocketId {
+        match self.free.last() {
+            Some(&slot) => SocketId {
+                slot,
+                generation: self.slots[slot as usize].0,
+            },
+            None => SocketId {
+                slot: self.slots.len() as u32,
+                generation: 0,
+            },
+        }
+    }
+
+    fn insert(&mut self, record: Record) -> SocketId {
+        let id = self.next_id();
+        match self.free.pop() {
+            Some(slot) => self.slots[slot as usize].1 = Some(record),
+            None => self.slots.push((0, Some(record))),
+        }
+        id
+    }
+
+    fn get_mut(&mut self, id: SocketId) -> Option<&mut Record> {
+        let (generation, record) = self.slots.get_mut(id.slot as usize)?;
+        record.as_mut().filter(|_| *generation == id.generation)
+    }
+
+    fn remove(&mut self, id: SocketId) -> Option<Record> {
+        let (generation, record) = self.slots.get_mut(id.slot as usize)?;
+        if *generation != id.generation {
+            return None;
+        }
+        let record = record.take()?;
+        *generation = (*generation + 1) & GENERATION_MAX;
+        self.free.push(id.slot);
+        Some(record)
+    }
+
+    fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+/// What a turn leaves to its driver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turned {
+    /// There is more to do at once: make another turn before waiting.
+    pub again: bool,
+    /// Something was executed for a client that waits for no write: it would wait for a sync.
+    pub served_others: bool,
+    /// Requests were handed up: the ordering core should look.
+    pub wake_ordering: bool,
+}
+
+/// A core that serves; see the table of the module for the life of its sockets.
+pub struct ServingCore<S: Storage> {
+    /// The shard and its tree.
+    pub served: Served<S>,
+    budgets: Budgets,
+    table: Table,
+    by_conn: DetHashMap<ConnId, SocketId>,
+    intake: Intake,
+    /// Sockets that can be written again, or whose shard had more output than they could take.
+    writable: VecDeque<SocketId>,
+    /// By when a socket must have said what it is.
+    first_bytes: VecDeque<(Tick, SocketId)>,
+    /// By when a closing socket must have taken the rest.
+    closings: VecDeque<(Tick, SocketId)>,
+    closing_ms: u64,
+    /// The listening socket may have connections.
+    listener_ready: bool,
+    /// When the turn before this one began: whatever came before is known to the kernel's report.
+    last_turn: Tick,
+    stopping: bool,
+    buffer: Vec<u8>,
+    /// Requests executed up to the last turn for clients that waited for no write.
+    others: u64,
+}
+
+impl<S: Storage> ServingCore<S> {
+    /// `closing_ms`: how long a connection that is closing may take for its last bytes.
+    pub fn new(served: Served<S>, budgets: Budgets, closing_ms: u64, now: Now) -> ServingCore<S> {
+        ServingCore {
+            served,
+            table: Table::default(),
+            by_conn: DetHashMap::default(),
+            intake: Intake::default(),
+            writable: VecDeque::new(),
+            first_bytes: VecDeque::new(),
+            closings: VecDeque::new(),
+            closing_ms,
+            listener_ready: false,
+            last_turn: now.tick,
+            stopping: false,
+            others: 0,
+            buffer: vec![0; budgets.read_max.max(FIRST_READ)],
+            budgets,
+        }
+    }
+
+    // ---- what the driver reports ----
+
+    /// The listening socket may have connections.
+    pub fn listener_ready(&mut self) {
+        self.listener_ready = true;
+    }
+
+    /// A connection that somebody else has accepted.
+    pub fn adopt(&mut self, address: ClientAddress, now: Now) -> SocketId {
+        let id = self.table.insert(Record {
+            stage: Stage::First(Vec::new(), address),
+            outlet: Outlet::default(),
+            readable: true,
+            ended: false,
+            queued: true,
+            more_output: false,
+        });
+        self.intake.push(id);
+        let until = now.tick.after(FIRST_BYTES_MS);
+        self.first_bytes.push_back((until, id));
+        id
+    }
+
+    /// What the kernel says of a socket; late news of one that is gone are nothing.
+    pub fn socket_event(&mut self, id: SocketId, readable: bool, writable: bool, ended: bool) {
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        record.ended |= ended;
+        if readable || ended {
+            record.readable = true;
+            if !std::mem::replace(&mut record.queued, true) {
+                self.intake.push(id);
+            }
+        }
+        if (writable || ended) && !record.outlet.is_idle() {
+            self.writable.push_back(id);
+        }
+    }
+
+    /// No more input is taken from now on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether every request that was taken has been handed to whoever orders.
+    pub fn has_handed_up(&self) -> bool {
+        self.stopping && self.served.has_handed_up()
+    }
+
+    /// Open sockets.
+    pub fn sockets(&self) -> usize {
+        self.table.len()
+    }
+
+    // ---- the turn ----
+
+    /// Whether a turn would do anything; if not, the driver may wait for the kernel.
+    pub fn has_work(&mut self) -> bool {
+        let clients = !self.intake.is_empty() || self.listener_ready;
+        self.served.has_mail()
+            || !self.writable.is_empty()
+            || (clients && !self.stopping && self.served.may_execute())
+    }
+
+    /// One turn. `tick`: timers are due. `observe` sees what is applied inline, in order.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the process must stop at once; no output may leave any more.
+    pub fn turn(
+        &mut self,
+        tick: bool,
+        now: Now,
+        sockets: &mut impl Sockets,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<Turned, Fatal> {
+        let mut turned = Turned {
+            again: self.served.apply(self.budgets.batches, now, observe)?,
+            ..Turned::default()
+        };
+        if tick {
+            self.served.tick(now)?;
+            self.enforce_deadlines(now, sockets);
+        }
+        if self.served.shard().round_is_due(now) {
+            self.intake.want_round(self.last_turn);
+        }
+        self.last_turn = now.tick;
+        self.clients(now, sockets);
+        turned.again |= self.served.reap(&mut self.budgets.reap.clone());
+        turned.wake_ordering = self.served.hand_up(now, observe)?;
+        self.outputs(now, sockets);
+        self.queue_ready();
+        turned.again |= self.has_work();
+        let others = self.served.shard().served_others();
+        turned.served_others = others != std::mem::replace(&mut self.others, others);
+        Ok(turned)
+    }
+
+    /// What a sync that ran on this core made durable is applied and answered, with no look at the
+    /// sockets in between.
+    ///
+    /// # Errors
+    /// As [`ServingCore::turn`].
+    pub fn answer(
+        &mut self,
+        now: Now,
+        sockets: &mut impl Sockets,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<(), Fatal> {
+        self.served.apply(self.budgets.batches, now, observe)?;
+        self.outputs(now, sockets);
+        self.queue_ready();
+        Ok(())
+    }
+
+    /// Something of another core waits for a turn.
+    pub fn has_mail(&self) -> bool {
+        self.served.has_mail()
+    }
+
+    /// Connections that can go on take their places.
+    fn queue_ready(&mut self) {
+        while let Some(conn) = self.served.poll_ready() {
+            if let Some(&id) = self.by_conn.get(&conn)
+                && let Some(record) = self.table.get_mut(id)
+                && !std::mem::replace(&mut record.queued, true)
+            {
+                self.intake.push(id);
+            }
+        }
+    }
+
+    fn clients(&mut self, now: Now, sockets: &mut impl Sockets) {
+        if self.stopping {
+            return;
+        }
+        self.accept(now, sockets);
+        self.queue_ready();
+        let mut turn = self.budgets.turn;
+        while !turn.is_spent() && self.served.may_execute() {
+            match self.intake.pop() {
+                None => break,
+                Some(Next::Round(watermark)) => self.served.report(watermark, now),
+                Some(Next::Socket(id)) => {
+                    let mut slice = self.budgets.slice;
+                    self.visit(id, &mut slice, now, sockets);
+                    // A look costs something too, whatever it brings.
+                    slice.spend_steps(1);
+                    turn.spend_part(self.budgets.slice, slice);
+                    self.queue_ready();
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Now, sockets: &mut impl Sockets) {
+        for _ in 0..self.budgets.accepts {
+            if !self.listener_ready {
+                break;
+            }
+            match sockets.accept(self.table.next_id()) {
+                Accepted::Connection(address) => drop(self.adopt(address, now)),
+                Accepted::Dropped => {}
+                Accepted::Nobody | Accepted::Exhausted => self.listener_ready = false,
+            }
+        }
+        if !self.listener_ready {
+            self.intake.listener_emptied();
+        }
+    }
+
+    /// One connection's slice: what it had left over, then one read.
+    fn visit(&mut self, id: SocketId, slice: &mut Budget, now: Now, sockets: &mut impl Sockets) {
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        record.queued = false;
+        match record.stage {
+            Stage::First(..) => self.read_first(id, slice, now, sockets),
+            Stage::Client(conn) => {
+                self.served.advance(conn, slice, now);
+                if !slice.is_spent() {
+                    self.read(id, conn, slice, now, sockets);
+                }
+                let Some(record) = self.table.get_mut(id) else {
+                    return;
+                };
+                let wanted = record.readable && self.served.shard().may_read(conn) > 0;
+                if wanted && !std::mem::replace(&mut record.queued, true) {
+                    self.intake.push(id);
+                }
+            }
+            // Only the last bytes matter; an error shows when they are written.
+            Stage::Closing(_) => {}
+        }
+    }
+
+    fn read(
+        &mut self,
+        id: SocketId,
+        conn: ConnId,
+        slice: &mut Budget,
+        now: Now,
+        sockets: &mut impl Sockets,
+    ) {
+        let Some(record) = self.table.get_mut(id).filter(|record| record.readable) else {
+            return;
+        };
+        let room = self.served.shard().may_read(conn);
+        if room == 0 {
+            self.served.heard(conn);
+            return;
+        }
+        let room = room.min(self.budgets.read_max);
+        let read = sockets.read(id, &mut self.buffer[..room]);
+        record.readable = match read {
+            Read::More(_) => true,
+            Read::All(_) | Read::Nothing => record.ended,
+            Read::End => false,
+        };
+        match read {
+            Read::More(n) | Read::All(n) => {
+                // Other cores may have shown something newer since the queue was looked at.
+                if self.served.may_execute() {
+                    self.served.receive(conn, &self.buffer[..n], slice, now);
+                } else {
+                    let mut nothing = Budget::new(0, 0, 0);
+                    self.served
+                        .receive(conn, &self.buffer[..n], &mut nothing, now);
+                }
+                slice.spend_bytes(n);
+            }
+            Read::Nothing if record.ended => self.release(id, now, sockets),
+            Read::Nothing => {}
+            Read::End => self.release(id, now, sockets),
+        }
+    }
+
+    fn read_first(
+        &mut self,
+        id: SocketId,
+        slice: &mut Budget,
+        now: Now,
+        sockets: &mut impl Sockets,
+    ) {
+        let read = sockets.read(id, &mut self.buffer[..FIRST_READ]);
+        let (Read::More(n) | Read::All(n)) = read else {
+            let record = self.table.get_mut(id).expect("just visited");
+            record.readable = false;
+            if read == Read::End || record.ended {
+                self.release(id, now, sockets);
+            }
+            return;
+        };
+        let record = self.table.get_mut(id).expect("just visited");
+        record.readable = record.ended || matches!(read, Read::More(_));
+        let Stage::First(bytes, address) = &mut record.stage else {
+            return;
+        };
+        bytes.extend_from_slice(&self.buffer[..n]);
+        match first_bytes(bytes) {
+            FirstBytes::NeedMore if record.readable => {
+                record.queued = true;
+                self.intake.push(id);
+            }
+            FirstBytes::NeedMore => {}
+            FirstBytes::Interrupt => self.release(id, now, sockets),
+            FirstBytes::FourLetter(word) => {
+                self.table.remove(id);
+                sockets.word(id, word);
+            }
+            FirstBytes::Frame => {
+                let bytes = std::mem::take(bytes);
+                let conn = self.served.accept(address.clone(), now);
+                record.stage = Stage::Client(conn);
+                if record.readable {
+                    record.queued = true;
+                    self.intake.push(id);
+                }
+                self.by_conn.insert(conn, id);
+                self.served.receive(conn, &bytes, slice, now);
+            }
+        }
+    }
+
+    /// The end of a socket, whatever the reason: the one place that gives back what it held.
+    fn release(&mut self, id: SocketId, now: Now, sockets: &mut impl Sockets) {
+        if let Some(record) = self.table.remove(id) {
+            if let Some(conn) = record.stage.conn() {
+                self.by_conn.remove(&conn);
+                self.served.closed(conn, now);
+            }
+            sockets.close(id);
+        }
+    }
+
+    fn enforce_deadlines(&mut self, now: Now, sockets: &mut impl Sockets) {
+        while let Some(&(until, id)) = self.first_bytes.front()
+            && until <= now.tick
+        {
+            self.first_bytes.pop_front();
+            let first = |record: &mut Record| matches!(record.stage, Stage::First(..));
+            if self.table.get_mut(id).is_some_and(first) {
+                self.table.remove(id);
+                sockets.close(id);
+            }
+        }
+        while let Some(&(until, id)) = self.closings.front()
+            && until <= now.tick
+        {
+            self.closings.pop_front();
+            self.drive(id, OutletEvent::Overdue, now, sockets);
+        }
+    }
+
+    // ---- output ----
+
+    fn outputs(&mut self, now: Now, sockets: &mut impl Sockets) {
+        for _ in 0..self.writable.len() {
+            let id = self.writable.pop_front().expect("counted");
+            let Some(record) = self.table.get_mut(id) else {
+                continue;
+            };
+            if record.outlet.is_idle() {
+                self.fetch(id, now, sockets);
+            } else {
+                self.write(id, now, sockets);
+            }
+        }
+        while let Some(conn) = self.served.poll_dirty() {
+            if let Some(&id) = self.by_conn.get(&conn) {
+                self.fetch(id, now, sockets);
+            }
+        }
+    }
+
+    /// Takes what the shard has for a connection, unless the kernel has not taken the last of it.
+    fn fetch(&mut self, id: SocketId, now: Now, sockets: &mut impl Sockets) {
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        let Some(conn) = record.stage.conn() else {
+            return;
+        };
+        record.more_output = false;
+        if self.served.shard().is_discarded(conn) {
+            self.drive(id, OutletEvent::Discard, now, sockets);
+            return;
+        }
+        if !record.outlet.is_idle() {
+            record.more_output = true;
+            return;
+        }
+        let output = self.served.fetch_output(conn, now);
+        if output.close {
+            record.stage = Stage::Closing(conn);
+            let until = now.tick.after(self.closing_ms);
+            self.drive(id, OutletEvent::OfferLast(output.bytes), now, sockets);
+            if self.table.get_mut(id).is_some() {
+                self.closings.push_back((until, id));
+            }
+        } else if !output.bytes.is_empty() {
+            self.drive(id, OutletEvent::Offer(output.bytes), now, sockets);
+        }
+    }
+
+    /// One event of an outlet, and what follows from it.
+    fn drive(&mut self, id: SocketId, event: OutletEvent, now: Now, sockets: &mut impl Sockets) {
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        match record.outlet.step(event) {
+            OutletAction::Nothing | OutletAction::Wait => {}
+            OutletAction::Write => self.write(id, now, sockets),
+            OutletAction::Fetch => {
+                if std::mem::take(&mut record.more_output) {
+                    self.writable.push_back(id);
+                }
+            }
+            OutletAction::Close => self.release(id, now, sockets),
+        }
+    }
+
+    fn write(&mut self, id: SocketId, now: Now, sockets: &mut impl Sockets) {
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        let event = match sockets.write(id, record.outlet.rest()) {
+            Wrote::Bytes(n) => {
+                if let Some(conn) = record.stage.conn() {
+                    self.served.sent(conn, n);
+                }
+                OutletEvent::Wrote(n)
+            }
+            Wrote::Nothing => OutletEvent::Refused,
+            Wrote::Gone => OutletEvent::Gone,
+        };
+        self.drive(id, event, now, sockets);
+    }
+}

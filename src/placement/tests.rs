@@ -1,0 +1,495 @@
+//! A serving core over queues: whose turn it is, what ends a connection, what is given back.
+
+use super::*;
+use crate::budget::Budget;
+use crate::log::LogConfig;
+use crate::member::{Member, MemberConfig};
+use crate::pipeline::PipelineConfig;
+use crate::shard::{ClientAddress, ShardConfig};
+use crate::sim::disk::SimStorage;
+use crate::tree::Rules;
+use crate::txn::jute::Put;
+use crate::types::{Now, ShardId, Tick, WallMs};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The kernel's end of one socket.
+#[derive(Debug, Default)]
+struct Kernel {
+    /// Bytes that the client has sent.
+    inbound: VecDeque<u8>,
+    /// The client has closed its direction.
+    ended: bool,
+    /// Bytes that the server has sent.
+    outbound: Vec<u8>,
+    /// How much more the kernel takes.
+    window: usize,
+    /// The connection is gone: every write fails.
+    gone: bool,
+}
+
+#[derive(Debug, Default)]
+struct Net {
+    open: BTreeMap<SocketId, Kernel>,
+    /// Connections that wait to be accepted.
+    backlog: usize,
+    closed: Vec<SocketId>,
+    words: Vec<[u8; 4]>,
+    /// Order in which sockets were read.
+    reads: Vec<SocketId>,
+    exhausted: bool,
+}
+
+impl Sockets for Net {
+    fn accept(&mut self, id: SocketId) -> Accepted {
+        if self.exhausted {
+            return Accepted::Exhausted;
+        }
+        if self.backlog == 0 {
+            return Accepted::Nobody;
+        }
+        self.backlog -= 1;
+        self.insert(id);
+        Accepted::Connection(address())
+    }
+
+    fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
+        self.reads.push(id);
+        let kernel = self
+            .open
+            .get_mut(&id)
+            .expect("nobody reads a closed socket");
+        let n = buffer.len().min(kernel.inbound.len());
+        for (to, from) in buffer.iter_mut().zip(kernel.inbound.drain(..n)) {
+            *to = from;
+        }
+        match n {
+            0 if kernel.ended => Read::End,
+            0 => Read::Nothing,
+            n if n == buffer.len() => Read::More(n),
+            n => Read::All(n),
+        }
+    }
+
+    fn write(&mut self, id: SocketId, bytes: &[u8]) -> Wrote {
+        let kernel = self
+            .open
+            .get_mut(&id)
+            .expect("nobody writes to a closed socket");
+        let n = bytes.len().min(kernel.window);
+        if kernel.gone {
+            return Wrote::Gone;
+        }
+        if n == 0 {
+            return Wrote::Nothing;
+        }
+        kernel.window -= n;
+        kernel.outbound.extend_from_slice(&bytes[..n]);
+        Wrote::Bytes(n)
+    }
+
+    fn close(&mut self, id: SocketId) {
+        assert!(self.open.remove(&id).is_some(), "a socket is closed once");
+        self.closed.push(id);
+    }
+
+    fn word(&mut self, id: SocketId, word: [u8; 4]) {
+        assert!(self.open.remove(&id).is_some(), "an open socket");
+        self.words.push(word);
+    }
+}
+
+impl Net {
+    fn insert(&mut self, id: SocketId) {
+        let kernel = Kernel {
+            window: usize::MAX,
+            ..Kernel::default()
+        };
+        assert!(self.open.insert(id, kernel).is_none(), "a fresh id");
+    }
+}
+
+fn address() -> ClientAddress {
+    ClientAddress {
+        address: "127.0.0.1".into(),
+        port: 50_000,
+    }
+}
+
+struct World {
+    core: ServingCore<SimStorage>,
+    net: Net,
+    now: Now,
+}
+
+impl World {
+    fn new() -> World {
+        World::with(Budgets::DEFAULT)
+    }
+
+    fn with(budgets: Budgets) -> World {
+        let disk = SimStorage::new(1 << 30);
+        let now = Now {
+            tick: Tick(1000),
+            micros: 1_000_000,
+            wall: WallMs(1_700_000_000_000),
+        };
+        let config = MemberConfig {
+            pipeline: PipelineConfig::new(Rules::default()),
+            log: LogConfig {
+                segment_bytes: 8 << 20,
+            },
+            snapshot_records: u64::MAX / 4,
+            snapshots_kept: None,
+        };
+        let mut identity = 1;
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        let started = Member::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let (mut member, _) = started.expect("an empty disk");
+        member.pipeline.begin_serving(now);
+        let shard = ShardConfig::new(ShardId(0));
+        let served = Served::Inline(Box::new(Inline::new(member, shard)));
+        World {
+            core: ServingCore::new(served, budgets, 5000, now),
+            net: Net::default(),
+            now,
+        }
+    }
+
+    fn connect(&mut self) -> SocketId {
+        let id = self.core.adopt(address(), self.now);
+        self.net.insert(id);
+        id
+    }
+
+    /// A connection with a session.
+    fn client(&mut self) -> SocketId {
+        let id = self.connect();
+        self.send(id, &connect_request(0));
+        self.settle();
+        assert!(self.replies(id) > 0, "a session");
+        id
+    }
+
+    fn send(&mut self, id: SocketId, bytes: &[u8]) {
+        let kernel = self.net.open.get_mut(&id).expect("open");
+        kernel.inbound.extend(bytes);
+        self.core.socket_event(id, true, false, false);
+    }
+
+    fn end(&mut self, id: SocketId) {
+        self.net.open.get_mut(&id).expect("open").ended = true;
+        self.core.socket_event(id, true, false, true);
+    }
+
+    /// Bytes that a client has received since this was last asked.
+    fn replies(&mut self, id: SocketId) -> usize {
+        let kernel = self.net.open.get_mut(&id).expect("open");
+        std::mem::take(&mut kernel.outbound).len()
+    }
+
+    fn turn(&mut self) -> Turned {
+        self.now.micros += 10;
+        let turned = self.core.turn(false, self.now, &mut self.net, &mut |_| {});
+        let Served::Inline(inline) = &mut self.core.served else {
+            unreachable!("inline");
+        };
+        let synced = inline.member.poll_sync().map(|ticket| ticket.run());
+        let mut turned = turned.expect("no fault");
+        if let Some(outcome) = synced {
+            inline.member.synced(outcome, self.now).expect("no fault");
+            turned.again = true;
+        }
+        turned
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.turn().again {
+                return;
+            }
+        }
+        panic!("it never rests");
+    }
+
+    /// Time passes, and a tick comes.
+    fn tick(&mut self, ms: u64) {
+        self.now.tick = self.now.tick.after(ms);
+        self.now.micros += ms * 1000;
+        let ticked = self.core.turn(true, self.now, &mut self.net, &mut |_| {});
+        ticked.expect("no fault");
+        self.settle();
+    }
+
+    /// Every socket and every connection that was ever there has been given back.
+    fn assert_empty(&self) {
+        assert!(self.net.open.is_empty(), "open: {:?}", self.net.open);
+        assert_eq!(self.core.sockets(), 0, "sockets of the core");
+        let stats = self.core.served.shard().stats();
+        assert_eq!((stats.connections, stats.in_flight), (0, 0));
+    }
+}
+
+fn frame(body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    body(&mut bytes);
+    let len = bytes.len() as i32 - 4;
+    bytes[..4].copy_from_slice(&len.to_be_bytes());
+    bytes
+}
+
+fn connect_request(last_zxid: i64) -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(0);
+        out.put_i64(last_zxid);
+        out.put_i32(10_000);
+        out.put_i64(0);
+        out.put_buf(Some(&[0; 16]));
+        out.put_bool(false);
+    })
+}
+
+fn ping() -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(-2);
+        out.put_i32(11);
+    })
+}
+
+fn close_session() -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(9);
+        out.put_i32(-11);
+    })
+}
+
+/// Of one ping.
+const PONG: usize = 20;
+
+#[test]
+fn every_way_in_which_a_connection_can_end_gives_back_what_it_had() {
+    type Way = (&'static str, fn(&mut World));
+    let ways: [Way; 12] = [
+        ("closed before a byte", |w| {
+            let id = w.connect();
+            w.end(id);
+        }),
+        ("closed after two bytes", |w| {
+            let id = w.connect();
+            w.send(id, &[0, 0]);
+            w.settle();
+            w.end(id);
+        }),
+        ("silent until the deadline", |w| {
+            w.connect();
+            w.tick(10_000);
+        }),
+        ("an interrupt", |w| {
+            let id = w.connect();
+            w.send(id, &[0xff, 0xf4, 0xff, 0xfd]);
+        }),
+        ("a first frame that is no ConnectRequest", |w| {
+            let id = w.connect();
+            w.send(id, &[0, 0, 0, 0]);
+        }),
+        ("a client that has seen a newer state", |w| {
+            let id = w.connect();
+            w.send(id, &connect_request(1 << 40));
+        }),
+        ("a frame that is too long", |w| {
+            let id = w.client();
+            w.send(id, &i32::MAX.to_be_bytes());
+        }),
+        ("the client closes", |w| {
+            let id = w.client();
+            w.end(id);
+        }),
+        ("the client closes behind requests", |w| {
+            let id = w.client();
+            w.send(id, &ping().repeat(1000));
+            w.end(id);
+        }),
+        ("closeSession", |w| {
+            let id = w.client();
+            w.send(id, &close_session());
+        }),
+        ("the kernel reports an error with output left", |w| {
+            let id = w.client();
+            w.net.open.get_mut(&id).expect("open").window = 5;
+            w.send(id, &ping().repeat(4));
+            w.settle();
+            w.net.open.get_mut(&id).expect("open").gone = true;
+            w.core.socket_event(id, true, true, true);
+        }),
+        ("the last bytes are never taken", |w| {
+            let id = w.client();
+            w.net.open.get_mut(&id).expect("open").window = 5;
+            w.send(id, &close_session());
+            w.settle();
+            assert_eq!(w.core.sockets(), 1);
+            w.tick(5000);
+        }),
+    ];
+    for (way, end) in ways {
+        let mut world = World::new();
+        for _ in 0..3 {
+            end(&mut world);
+            world.settle();
+        }
+        assert_eq!(world.net.closed.len(), 3, "{way}");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_four_letter_word_is_handed_over_once_and_its_slot_is_used_again() {
+    let mut world = World::new();
+    let id = world.connect();
+    world.send(id, b"ru");
+    world.settle();
+    world.send(id, b"ok\n");
+    world.settle();
+    assert_eq!(world.net.words, [*b"ruok"]);
+    world.assert_empty();
+    let next = world.connect();
+    assert_eq!(next.slot, id.slot);
+    assert_ne!(next.generation, id.generation);
+    // News of the old socket are nothing to the new one.
+    world.core.socket_event(id, true, true, true);
+    world.settle();
+    assert_eq!(world.core.sockets(), 1);
+}
+
+#[test]
+fn who_sends_as_fast_as_it_can_has_one_slice_between_two_looks_at_another() {
+    let budgets = Budgets {
+        slice: Budget::new(8, 1 << 20, 1 << 20),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let (hot, cool) = (world.client(), world.client());
+    world.send(hot, &ping().repeat(1000));
+    world.send(cool, &ping().repeat(2));
+    world.turn();
+    assert_eq!(world.replies(cool), 2 * PONG, "in the first turn");
+    world.settle();
+    assert_eq!(world.replies(hot), 1000 * PONG, "and nothing is lost");
+}
+
+#[test]
+fn a_turn_ends_when_its_budget_is_spent() {
+    let budgets = Budgets {
+        turn: Budget::new(10, 1 << 20, 1 << 20),
+        slice: Budget::new(4, 1 << 20, 1 << 20),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let clients: Vec<_> = (0..4).map(|_| world.client()).collect();
+    for &id in &clients {
+        world.send(id, &ping().repeat(8));
+    }
+    assert!(world.turn().again);
+    let answered: Vec<_> = clients.iter().map(|&id| world.replies(id) / PONG).collect();
+    assert!(answered.iter().sum::<usize>() <= 14, "{answered:?}");
+    assert!(answered.iter().all(|&n| n <= 4), "{answered:?}");
+    world.settle();
+}
+
+#[test]
+fn budgets_of_one_do_everything_in_the_end() {
+    let one = Budget::new(1, 1, 1);
+    let budgets = Budgets {
+        turn: one,
+        slice: one,
+        read_max: 1,
+        accepts: 1,
+        reap: one,
+        batches: 1,
+        requests: 1,
+    };
+    let mut world = World::with(budgets);
+    let clients: Vec<_> = (0..3).map(|_| world.client()).collect();
+    for &id in &clients {
+        world.send(id, &ping().repeat(5));
+    }
+    world.settle();
+    for id in clients {
+        assert_eq!(world.replies(id), 5 * PONG);
+        world.send(id, &close_session());
+    }
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn output_that_the_kernel_does_not_take_is_kept_and_goes_on_where_it_stopped() {
+    let mut world = World::new();
+    let id = world.client();
+    world.net.open.get_mut(&id).expect("open").window = 3 * PONG + 7;
+    world.send(id, &ping().repeat(10));
+    world.settle();
+    assert_eq!(world.replies(id), 3 * PONG + 7);
+    world.net.open.get_mut(&id).expect("open").window = usize::MAX;
+    world.core.socket_event(id, false, true, false);
+    world.settle();
+    assert_eq!(world.replies(id), 7 * PONG - 7);
+}
+
+#[test]
+fn accepting_stops_at_its_budget_and_goes_on_after_exhaustion() {
+    let budgets = Budgets {
+        accepts: 3,
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    world.net.backlog = 8;
+    world.core.listener_ready();
+    world.turn();
+    assert_eq!(world.core.sockets(), 3);
+    world.net.exhausted = true;
+    world.settle();
+    assert_eq!(world.core.sockets(), 3);
+    world.net.exhausted = false;
+    world.core.listener_ready();
+    world.settle();
+    assert_eq!(world.core.sockets(), 8);
+}
+
+#[test]
+fn a_request_that_finds_the_ring_full_waits_in_its_shard_and_none_is_lost() {
+    let now = Now {
+        tick: Tick(1000),
+        micros: 1_000_000,
+        wall: WallMs(1_700_000_000_000),
+    };
+    let tree = crate::tree::Tree::new();
+    let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+    let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
+    let (mut ordering, own) = rings(1, 2);
+    let served: Served<SimStorage> = Served::Replica(Box::new(ReplicaPort::new(replica, own)));
+    let mut core = ServingCore::new(served, Budgets::DEFAULT, 5000, now);
+    let mut net = Net::default();
+    for _ in 0..5 {
+        let id = core.adopt(address(), now);
+        net.insert(id);
+        let kernel = net.open.get_mut(&id).expect("open");
+        kernel.inbound.extend(connect_request(0));
+    }
+    let mut given = Vec::new();
+    // Five handshakes, and the report of who was heard of.
+    for due in [2, 2, 2] {
+        let turned = core
+            .turn(false, now, &mut net, &mut |_| {})
+            .expect("no fault");
+        assert!(turned.wake_ordering);
+        let before = given.len();
+        given.extend(std::iter::from_fn(|| ordering.requests.pop().ok()));
+        assert_eq!(given.len() - before, due);
+    }
+    core.stop();
+    core.turn(false, now, &mut net, &mut |_| {})
+        .expect("no fault");
+    assert!(core.has_handed_up());
+}

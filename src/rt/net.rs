@@ -1,0 +1,324 @@
+//! TCP sockets of a data core: every call returns at once, and the [`Ring`](super::ring::Ring) says
+//! when to try again.
+
+use socket2::{Domain, Protocol, SockAddr, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// A connection, or one that is being made. Dropping it closes it, unless a ring still watches it:
+/// forget it there first.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+/// A bound port. Nobody can connect yet.
+#[derive(Debug)]
+pub struct Bound {
+    socket: socket2::Socket,
+    backlog: i32,
+}
+
+/// A port being listened on.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// What an attempt to accept brought.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection and its peer.
+    Connection(Socket, SocketAddr),
+    /// No connection waits; the ring says when to try again.
+    Nobody,
+    /// The connection was gone again; another one may wait.
+    Gone,
+    /// No descriptor or memory is left: the connection still waits, and trying again at once would
+    /// fail again. The ring does not say when to try again.
+    Exhausted,
+}
+
+/// Binds. Connections are refused until [`Bound::listen`].
+///
+/// SO_REUSEPORT is not set: with it a second server on the same port would start silently.
+///
+/// # Errors
+/// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, as the operating system says.
+pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
+    let socket = stream_socket(address)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(Bound { socket, backlog })
+}
+
+/// Not blocking, closed in children, and sends small pieces at once. Accepted connections inherit
+/// the last of these from their listener, and get the others from accept4.
+fn stream_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+impl Bound {
+    /// The address, with the port that the kernel chose for 0.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        internet_address(&self.socket.local_addr()?)
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// `AddrInUse` if another process has begun to listen meanwhile.
+    pub fn listen(self) -> io::Result<Listener> {
+        self.socket.listen(self.backlog)?;
+        Ok(Listener(self.socket.into()))
+    }
+}
+
+fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::other("not an internet address"))
+}
+
+impl Listener {
+    /// The next connection that waits.
+    pub fn accept(&self) -> Accepted {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: socket2 passes storage for an address of any family and its size. The descriptor
+        // is fresh when the call has succeeded, and nobody else's.
+        let accepted = unsafe {
+            SockAddr::try_init(|storage, size| {
+                let fd = libc::accept4(self.0.as_raw_fd(), storage.cast(), size, flags);
+                match fd {
+                    0.. => Ok(OwnedFd::from_raw_fd(fd)),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            })
+        };
+        match accepted {
+            Ok((fd, peer)) => match peer.as_socket() {
+                Some(peer) => Accepted::Connection(Socket(fd), peer),
+                None => Accepted::Gone,
+            },
+            Err(error) => refusal(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// What an error of accept4 means. Errors of the connection itself are passed on by accept4; an
+/// error that is not known is not tried again at once.
+fn refusal(code: i32) -> Accepted {
+    match code {
+        libc::EAGAIN => Accepted::Nobody,
+        libc::ECONNABORTED | libc::ECONNRESET | libc::EINTR | libc::EPERM | libc::EPROTO => {
+            Accepted::Gone
+        }
+        libc::ENETDOWN
+        | libc::ENETUNREACH
+        | libc::EHOSTDOWN
+        | libc::EHOSTUNREACH
+        | libc::ENONET
+        | libc::ENOPROTOOPT
+        | libc::EOPNOTSUPP
+        | libc::ETIMEDOUT => Accepted::Gone,
+        _ => Accepted::Exhausted,
+    }
+}
+
+impl Socket {
+    /// Begins to connect. The ring says "writable" when that is decided, and
+    /// [`Socket::dial_outcome`] how.
+    ///
+    /// # Errors
+    /// The address can't be reached, or no descriptor is left.
+    pub fn dial(address: SocketAddr) -> io::Result<Socket> {
+        let socket = stream_socket(address)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(Socket(socket.into())),
+        }
+    }
+
+    /// How [`Socket::dial`] went.
+    ///
+    /// # Errors
+    /// `WouldBlock` while that is not decided; anything else: there is no connection.
+    pub fn dial_outcome(&self) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.0);
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        match socket.peer_addr() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            outcome => outcome.map(drop),
+        }
+    }
+
+    /// Receives what the kernel has, at most a buffer full. 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing; anything else: the connection is gone.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (at, len) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: `buffer` is writable for its length; the descriptor is open.
+        let n = unsafe { libc::recv(self.0.as_raw_fd(), at, len, libc::MSG_DONTWAIT) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Hands bytes to the kernel: as many as it takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes none. Anything else, also want of memory: the connection is to be
+    /// ended, because the stream must not go on behind a gap.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let (at, len) = (bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: `bytes` is readable for its length; the descriptor is open.
+        let n = unsafe { libc::send(self.0.as_raw_fd(), at, len, flags) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Ends both directions, after the bytes that were handed to the kernel.
+    pub fn shutdown(&self) {
+        let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Ends the sending direction, after the bytes that were handed to the kernel.
+    pub fn shutdown_write(&self) {
+        let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Makes the close a reset, which overtakes bytes that were not delivered yet.
+    pub fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The other end.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        internet_address(&socket2::SockRef::from(&self.0).peer_addr()?)
+    }
+
+    /// The descriptor, for another thread.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// For tests, and for a descriptor that was a [`Socket`] before.
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Socket {
+        Socket(fd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn anywhere() -> Bound {
+        bind("127.0.0.1:0".parse().unwrap(), 8).unwrap()
+    }
+
+    #[test]
+    fn a_port_is_bound_once_and_refuses_before_it_listens() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let refused = TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = bound.listen().unwrap();
+        let second = bind(address, 8).and_then(|bound| bound.listen());
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _client = TcpStream::connect(address).unwrap();
+        drop(listener);
+        bind(address, 8).unwrap().listen().unwrap();
+    }
+
+    #[test]
+    fn accepted_and_dialled_sockets_do_not_block_or_delay_and_are_closed_in_children() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let listener = bound.listen().unwrap();
+        let dialled = Socket::dial(address).unwrap();
+        let Accepted::Connection(accepted, peer) = listener.accept() else {
+            panic!("a connection waits");
+        };
+        assert_eq!(peer, accepted.peer().unwrap());
+        for socket in [&dialled, &accepted] {
+            let fd = socket.as_raw_fd();
+            // SAFETY: the calls take no pointer.
+            let (status, flags) = unsafe {
+                (
+                    libc::fcntl(fd, libc::F_GETFL),
+                    libc::fcntl(fd, libc::F_GETFD),
+                )
+            };
+            assert_ne!(status & libc::O_NONBLOCK, 0);
+            assert_ne!(flags & libc::FD_CLOEXEC, 0);
+            assert!(socket2::SockRef::from(&socket.0).tcp_nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_dial_to_nobody_is_undecided_then_refused() {
+        let bound = anywhere();
+        let address = bound.address().unwrap();
+        let outcome = Socket::dial(address).and_then(|socket| {
+            loop {
+                match socket.dial_outcome() {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                    outcome => return outcome,
+                }
+            }
+        });
+        assert_eq!(
+            outcome.unwrap_err().kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+    }
+
+    #[test]
+    fn refusals_say_whether_to_try_again() {
+        assert!(matches!(refusal(libc::EAGAIN), Accepted::Nobody));
+        for code in [
+            libc::ECONNABORTED,
+            libc::EINTR,
+            libc::EPERM,
+            libc::EHOSTUNREACH,
+        ] {
+            assert!(matches!(refusal(code), Accepted::Gone), "{code}");
+        }
+        for code in [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOBUFS,
+            libc::ENOMEM,
+            libc::EBADF,
+            0,
+        ] {
+            assert!(matches!(refusal(code), Accepted::Exhausted), "{code}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Where background work runs: executors of glommio's, one thread each, none of them a data core.
+//!
+//! | Executor | Work | Niceness |
+//! |---|---|---|
+//! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
+//! | `snapshots` | snapshots, and removing what they make unneeded | 10 |
+//! | `reads` | parts of the log for shards that catch up: clients wait for them | 0 |
+//! | `words` | four-letter words | 0 |
+
+use super::mailbox::{Letter, Mailbox};
+use super::process::Process;
+use crate::member::{Job, JobNews, JobQueue};
+use crate::rt::background::{Executor, Queue};
+use crate::rt::storage::FsStorage;
+use std::io;
+use std::sync::Arc;
+
+/// Says what came of a job, if an operator should know.
+pub fn tell(news: &JobNews) {
+    match news {
+        JobNews::None | JobNews::LogRead(_) => {}
+        JobNews::SnapshotMade { zxid, written } => {
+            tracing::info!("snapshot of {zxid} made: {} bytes", written.bytes);
+        }
+        JobNews::SnapshotFailed { zxid, reason } => {
+            tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
+        }
+    }
+}
+
+/// The executors.
+pub struct Background {
+    spares: Executor,
+    snapshots: Executor,
+    reads: Executor,
+    /// Where four-letter words are answered.
+    pub words: Arc<Executor>,
+}
+
+impl Background {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// No thread, no descriptor, or io_uring is refused.
+    pub fn start() -> io::Result<Background> {
+        let one = |name: &'static str, nice| {
+            let queue = Queue { name, shares: 1 };
+            Executor::start(name, nice, &[queue])
+        };
+        Ok(Background {
+            spares: one("spares", 0)?,
+            snapshots: one("snapshots", 10)?,
+            reads: one("reads", 0)?,
+            words: Arc::new(one("words", 0)?),
+        })
+    }
+
+    /// Runs a job; what came of it is left in the mailbox.
+    pub fn submit(&self, job: Job, process: &Arc<Process>, mailbox: &Arc<Mailbox>) {
+        let executor = match job.queue() {
+            JobQueue::Spares => &self.spares,
+            JobQueue::Snapshots => &self.snapshots,
+            JobQueue::Reads => &self.reads,
+        };
+        let (process, mailbox) = (process.clone(), mailbox.clone());
+        let run = move || {
+            let done = job.run::<FsStorage>(&process.data, &process.log);
+            mailbox.send(Letter::Done(done));
+        };
+        let taken = executor.run(0, run);
+        assert!(taken.is_ok(), "one job of a queue at a time");
+    }
+}

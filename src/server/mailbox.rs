@@ -1,0 +1,189 @@
+//! What reaches a data core from other threads, outside the order of transactions: sockets that were
+//! accepted for it, questions, background work that is done.
+//!
+//! | Letter | At most |
+//! |---|---|
+//! | socket | as many as the process may have connections |
+//! | question | as many as four-letter words are answered at once |
+//! | done | one for each queue of background work |
+
+use super::process::Process;
+use super::report::{OrderingReport, Report, ServingReport};
+use crate::member::Done;
+use crate::rt::background;
+use crate::rt::bell::Bell;
+use crate::rt::net::Socket;
+use crate::rt::storage::FsStorage;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a core may take to answer a question, ms: a core that was stopped must not hold up the
+/// words of the others.
+const ANSWER_MS: u64 = 1000;
+/// How often the one who asks looks whether everybody has answered.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// Something for a data core.
+pub enum Letter {
+    /// A connection to serve.
+    Socket(Socket, SocketAddr),
+    /// A question to answer.
+    Question(Arc<Question>),
+    /// Background work that is done.
+    Done(Done<FsStorage>),
+}
+
+/// Where threads leave letters for one data core.
+pub struct Mailbox {
+    letters: Mutex<VecDeque<Letter>>,
+    /// Letters in it, so that an empty mailbox costs a load.
+    count: AtomicUsize,
+    /// Wakes the core.
+    pub bell: Arc<Bell>,
+    /// Sockets that were handed to the core and are open.
+    pub sockets: AtomicUsize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A thread that panics ends the process, so nothing is ever left half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mailbox {
+    /// Empty.
+    ///
+    /// # Errors
+    /// No descriptor is left for the bell.
+    pub fn new() -> io::Result<Arc<Mailbox>> {
+        Ok(Arc::new(Mailbox {
+            letters: Mutex::default(),
+            count: AtomicUsize::new(0),
+            bell: Bell::new()?,
+            sockets: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Leaves a letter and wakes the core.
+    pub fn send(&self, letter: Letter) {
+        lock(&self.letters).push_back(letter);
+        self.count.fetch_add(1, Release);
+        self.bell.ring();
+    }
+
+    /// The next letter.
+    pub fn take(&self) -> Option<Letter> {
+        if self.is_empty() {
+            return None;
+        }
+        let letter = lock(&self.letters).pop_front()?;
+        self.count.fetch_sub(1, Relaxed);
+        Some(letter)
+    }
+
+    /// Whether there is no letter.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Acquire) == 0
+    }
+}
+
+/// What a question asks for beside the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// A line for each connection.
+    pub connections: bool,
+    /// Sessions and their ephemerals.
+    pub sessions: bool,
+}
+
+/// A question to every data core.
+#[derive(Default)]
+pub struct Question {
+    /// What is asked.
+    pub asked: Asked,
+    report: Mutex<Report>,
+    answers: AtomicUsize,
+}
+
+impl Question {
+    /// A serving core's answer.
+    pub fn answer_serving(&self, part: ServingReport) {
+        lock(&self.report).serving.push(part);
+    }
+
+    /// The ordering core's answer.
+    pub fn answer_ordering(&self, part: OrderingReport) {
+        lock(&self.report).ordering = Some(part);
+    }
+
+    /// A core has said all that it says.
+    pub fn answered(&self) {
+        self.answers.fetch_add(1, Release);
+    }
+}
+
+/// The mailboxes of all data cores.
+pub struct Mailboxes {
+    /// Of the core that orders; inline it serves too.
+    pub ordering: Arc<Mailbox>,
+    /// Of the shards, in their order.
+    pub shards: Vec<Arc<Mailbox>>,
+}
+
+impl Mailboxes {
+    /// For so many shards.
+    ///
+    /// # Errors
+    /// As [`Mailbox::new`].
+    pub fn new(shards: u16) -> io::Result<Mailboxes> {
+        Ok(Mailboxes {
+            ordering: Mailbox::new()?,
+            shards: (0..shards)
+                .map(|_| Mailbox::new())
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.shards.iter().chain([&self.ordering])
+    }
+
+    /// Wakes every core.
+    pub fn ring_all(&self) {
+        self.all().for_each(|mailbox| mailbox.bell.ring());
+    }
+
+    /// Gives a connection to the shard that has the fewest.
+    pub fn hand_over(&self, socket: Socket, peer: SocketAddr) {
+        let load = |mailbox: &&Arc<Mailbox>| mailbox.sockets.load(Relaxed);
+        let least = self
+            .shards
+            .iter()
+            .min_by_key(load)
+            .expect("there are shards");
+        least.sockets.fetch_add(1, Relaxed);
+        least.send(Letter::Socket(socket, peer));
+    }
+
+    /// Asks every core, and waits for the answers that come in time. Runs on an executor for what
+    /// may wait.
+    pub async fn ask(&self, asked: Asked, process: &Process) -> Report {
+        let question = Arc::new(Question {
+            asked,
+            ..Question::default()
+        });
+        let cores = self.all().count();
+        for mailbox in self.all() {
+            mailbox.send(Letter::Question(question.clone()));
+        }
+        let until = process.now().tick.after(ANSWER_MS);
+        while question.answers.load(Acquire) < cores && process.now().tick < until {
+            background::sleep(LOOK).await;
+        }
+        std::mem::take(&mut *lock(&question.report))
+    }
+}

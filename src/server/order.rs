@@ -1,0 +1,199 @@
+//! The loop of the core that orders for shards on other cores. It serves no client; it accepts
+//! connections and hands each to the shard that has the fewest.
+
+use super::background::{Background, tell};
+use super::connection::{Admitted, ClientSockets};
+use super::disk::{Disk, Driven};
+use super::drain::Drain;
+use super::mailbox::{Letter, Mailboxes};
+use super::process::Process;
+use super::report::OrderingReport;
+use crate::pipeline::Fatal;
+use crate::placement::OrderingCore;
+use crate::rt::ring::Happened;
+use crate::rt::signals::Stop;
+use crate::rt::storage::FsStorage;
+use crate::types::{Now, Tick};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// The data core that orders.
+pub struct OrderingLoop {
+    core: OrderingCore<FsStorage>,
+    /// Only its listening socket is used.
+    sockets: ClientSockets,
+    mailboxes: Arc<Mailboxes>,
+    process: Arc<Process>,
+    disk: Disk,
+    next_tick: Tick,
+    listener_ready: bool,
+    /// When the turn before this one began.
+    last_turn: Tick,
+    again: bool,
+}
+
+impl OrderingLoop {
+    /// Around the core.
+    pub fn new(
+        core: OrderingCore<FsStorage>,
+        sockets: ClientSockets,
+        mailboxes: Arc<Mailboxes>,
+        process: Arc<Process>,
+        disk: Disk,
+    ) -> OrderingLoop {
+        let tick = process.now().tick;
+        OrderingLoop {
+            core,
+            sockets,
+            mailboxes,
+            process,
+            disk,
+            next_tick: tick,
+            listener_ready: true,
+            last_turn: tick,
+            again: true,
+        }
+    }
+
+    /// Orders until a stop is asked for, then drains (the steps of [`Drain`]), each step for at most
+    /// `drain_ms`; seals the log.
+    ///
+    /// # Errors
+    /// The log can't be sealed.
+    pub fn run(
+        mut self,
+        background: &Background,
+        drain: &Drain,
+        stop: &Stop,
+        drain_ms: u64,
+    ) -> io::Result<()> {
+        while !stop.is_asked() {
+            self.step(background);
+        }
+        tracing::info!("stopping: no more input, waiting for what is under way");
+        self.process.begin_stopping();
+        self.sockets.stop_listening();
+        self.mailboxes.ring_all();
+        self.wait_until(background, drain_ms, |_| drain.all_handed_up());
+        self.wait_until(background, drain_ms, |own| {
+            own.core.orderer.member.pipeline.is_idle() && !own.core.has_mail() && !own.again
+        });
+        self.wait_until(background, u64::MAX, |own| !own.disk.is_syncing());
+        drain.decide();
+        self.mailboxes.ring_all();
+        self.wait_until(background, drain_ms, |_| drain.all_flushed());
+        self.core.orderer.member.close()
+    }
+
+    fn wait_until(
+        &mut self,
+        background: &Background,
+        patience_ms: u64,
+        done: impl Fn(&OrderingLoop) -> bool,
+    ) {
+        let began = self.process.now().tick.0;
+        while !done(self) && self.process.now().tick.0 - began < patience_ms {
+            self.step(background);
+        }
+    }
+
+    /// Looks at the kernel and makes a turn.
+    fn step(&mut self, background: &Background) {
+        let timeout = match self.again {
+            true => Duration::ZERO,
+            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.last_turn.0)),
+        };
+        let (mailbox, core) = (&self.mailboxes.ordering, &self.core);
+        self.sockets
+            .ring
+            .wait(Some(timeout), || mailbox.is_empty() && !core.has_mail());
+        let mut synced = None;
+        while let Some(happened) = self.sockets.ring.poll() {
+            match happened {
+                Happened::Listener => self.listener_ready = true,
+                Happened::Synced { result } => synced = Some(result),
+                Happened::Socket { .. } | Happened::Doorbell => {}
+            }
+        }
+        let now = self.process.now();
+        let outcome = self.turn(synced, now, background);
+        self.process.check(outcome);
+    }
+
+    fn turn(
+        &mut self,
+        synced: Option<io::Result<()>>,
+        now: Now,
+        background: &Background,
+    ) -> Result<(), Fatal> {
+        let orderer = &mut self.core.orderer;
+        if let Some(result) = synced {
+            let (member, ring) = (&mut orderer.member, &mut self.sockets.ring);
+            self.disk.synced(result, member, ring, now)?;
+        }
+        while let Some(letter) = self.mailboxes.ordering.take() {
+            match letter {
+                Letter::Done(done) => tell(&orderer.job_done(done, now)?),
+                Letter::Question(question) => {
+                    question.answer_ordering(OrderingReport::with_shards(orderer));
+                    question.answered();
+                }
+                Letter::Socket(..) => unreachable!("this core serves nobody"),
+            }
+        }
+        let tick = now.tick >= self.next_tick;
+        if tick {
+            self.next_tick = now.tick.after(self.process.tick_ms());
+            self.listener_ready |= std::mem::take(&mut self.sockets.exhausted);
+            orderer.member.tick(now)?;
+        }
+        self.accept();
+        if tick && !self.listener_ready && !self.sockets.exhausted {
+            // The clock is read again: what was handed over has come to the shards by then.
+            let handed_over = self.process.now().tick;
+            let pipeline = &mut self.core.orderer.member.pipeline;
+            pipeline.accepted_until(self.last_turn, handed_over);
+        }
+        self.last_turn = now.tick;
+        self.again = self.turn_of_shards(now)?;
+        let (member, ring) = (&mut self.core.orderer.member, &mut self.sockets.ring);
+        match self.disk.drive(member, ring, &self.process, false, now)? {
+            Driven::Nothing => {}
+            Driven::LookAgain => self.again = true,
+            Driven::Synced => {
+                let now = self.process.now();
+                self.again |= self.turn_of_shards(now)?;
+            }
+        }
+        while let Some(job) = self.core.orderer.poll_job() {
+            background.submit(job, &self.process, &self.mailboxes.ordering);
+        }
+        self.again |= self.listener_ready;
+        Ok(())
+    }
+
+    fn turn_of_shards(&mut self, now: Now) -> Result<bool, Fatal> {
+        let shards = &self.mailboxes.shards;
+        self.core.turn(now, &mut |_| {}, &mut |shard| {
+            shards[usize::from(shard.0)].bell.ring();
+        })
+    }
+
+    /// Hands who waits to the shards.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.listener_ready {
+                break;
+            }
+            match self.sockets.accept_admitted() {
+                Admitted::Connection(socket, peer) => self.mailboxes.hand_over(socket, peer),
+                Admitted::Dropped => {}
+                Admitted::Nobody | Admitted::Exhausted => self.listener_ready = false,
+            }
+        }
+    }
+}

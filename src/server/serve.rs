@@ -1,0 +1,289 @@
+//! The loop of a core that serves clients: look at the kernel, make a turn, wait.
+//!
+//! The order within a turn is [`ServingCore`]'s. Here is what surrounds it: completions of the disk
+//! and of background work are fed first, letters of other threads next; behind the turn come syncs,
+//! background work and a piece of whatever was asked by four-letter words.
+
+use super::background::{Background, tell};
+use super::connection::{ClientSockets, client_address, socket_id};
+use super::disk::{Disk, Driven};
+use super::drain::Drain;
+use super::mailbox::{Letter, Mailbox, Mailboxes, Question};
+use super::process::Process;
+use super::report::{OrderingReport, ServingReport, sessions_of};
+use crate::member::{Done, Member};
+use crate::pipeline::Fatal;
+use crate::placement::{Served, ServingCore};
+use crate::rt::ring::Happened;
+use crate::rt::signals::Stop;
+use crate::rt::storage::FsStorage;
+use crate::types::{Now, Tick};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Letters that are read in one turn.
+const LETTERS_PER_TURN: usize = 256;
+/// Connections that are described in one turn.
+const DESCRIBED_PER_TURN: usize = 256;
+
+/// A data core that serves.
+pub struct ServingLoop {
+    core: ServingCore<FsStorage>,
+    sockets: ClientSockets,
+    mailbox: Arc<Mailbox>,
+    process: Arc<Process>,
+    /// Questions of four-letter words, the first one half answered.
+    questions: VecDeque<(Arc<Question>, Option<ServingReport>)>,
+    next_tick: Tick,
+    /// When the last turn began; the only reading of the clock for it.
+    tick: Tick,
+    /// There is more to do at once.
+    again: bool,
+}
+
+/// What a look at the kernel and the mailbox brought for the core that orders.
+struct Looked {
+    now: Now,
+    tick: bool,
+    synced: Option<io::Result<()>>,
+    done: Vec<Done<FsStorage>>,
+}
+
+impl ServingLoop {
+    /// Around a core and its sockets.
+    pub fn new(
+        core: ServingCore<FsStorage>,
+        sockets: ClientSockets,
+        mailbox: Arc<Mailbox>,
+        process: Arc<Process>,
+    ) -> ServingLoop {
+        ServingLoop {
+            core,
+            sockets,
+            mailbox,
+            questions: VecDeque::new(),
+            next_tick: process.now().tick,
+            tick: process.now().tick,
+            process,
+            again: true,
+        }
+    }
+
+    /// Waits for the kernel, for another thread or for the next tick, if there is nothing to do;
+    /// takes what came.
+    fn look(&mut self) -> Looked {
+        let timeout = match self.again || !self.mailbox.is_empty() {
+            true => Duration::ZERO,
+            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.tick.0)),
+        };
+        let (mailbox, core) = (&self.mailbox, &self.core);
+        self.sockets
+            .ring
+            .wait(Some(timeout), || mailbox.is_empty() && !core.has_mail());
+        let mut synced = None;
+        while let Some(happened) = self.sockets.ring.poll() {
+            match happened {
+                Happened::Socket {
+                    key,
+                    readable,
+                    writable,
+                    ended,
+                } => self
+                    .core
+                    .socket_event(socket_id(key), readable, writable, ended),
+                Happened::Listener => self.core.listener_ready(),
+                Happened::Doorbell => {}
+                Happened::Synced { result } => synced = Some(result),
+            }
+        }
+        let now = self.process.now();
+        self.tick = now.tick;
+        let tick = now.tick >= self.next_tick;
+        if tick {
+            self.next_tick = now.tick.after(self.process.tick_ms());
+            if std::mem::take(&mut self.sockets.exhausted) {
+                self.core.listener_ready();
+            }
+        }
+        let done = self.read_letters(now);
+        Looked {
+            now,
+            tick,
+            synced,
+            done,
+        }
+    }
+
+    fn read_letters(&mut self, now: Now) -> Vec<Done<FsStorage>> {
+        let mut done = Vec::new();
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(letter) = self.mailbox.take() else {
+                break;
+            };
+            match letter {
+                Letter::Socket(socket, peer) => {
+                    let id = self.core.adopt(client_address(peer), now);
+                    self.sockets.insert(id, socket, peer);
+                }
+                Letter::Question(question) => self.questions.push_back((question, None)),
+                Letter::Done(work) => done.push(work),
+            }
+        }
+        done
+    }
+
+    /// Goes on with the oldest question: one piece in each turn. True if there is more.
+    fn answer_questions(&mut self) -> bool {
+        if self.questions.is_empty() || !self.core.served.may_show() {
+            return false;
+        }
+        let (question, report) = self.questions.front_mut().expect("just seen");
+        let (shard, tree) = (self.core.served.shard(), self.core.served.tree());
+        let report = report.get_or_insert_with(|| ServingReport::of(shard, tree));
+        if question.asked.connections {
+            let from = report.connections.len();
+            let piece = shard.connections().skip(from).take(DESCRIBED_PER_TURN);
+            report.connections.extend(piece);
+            if report.connections.len() == from + DESCRIBED_PER_TURN {
+                return true;
+            }
+        }
+        let (question, report) = self.questions.pop_front().expect("just seen");
+        let mut report = report.expect("just made");
+        if question.asked.sessions {
+            report.sessions = sessions_of(tree);
+        }
+        question.answer_serving(report);
+        if let Served::Inline(inline) = &self.core.served {
+            question.answer_ordering(OrderingReport::of(&inline.member));
+        }
+        question.answered();
+        !self.questions.is_empty()
+    }
+
+    // ---- a core that serves beside one that orders ----
+
+    /// Serves until everything is flushed after a stop was asked for.
+    pub fn run_replica(mut self, mailboxes: &Mailboxes, drain: &Drain) {
+        let mut handed_up = false;
+        loop {
+            let Looked { now, tick, .. } = self.look();
+            if self.process.is_stopping() {
+                self.core.stop();
+            }
+            let turned = self.core.turn(tick, now, &mut self.sockets, &mut |_| {});
+            let turned = self.process.check(turned);
+            if turned.wake_ordering {
+                mailboxes.ordering.bell.ring();
+            }
+            self.again = turned.again | self.answer_questions();
+            if !handed_up && self.core.has_handed_up() {
+                handed_up = true;
+                drain.shard_handed_up();
+                mailboxes.ordering.bell.ring();
+            }
+            if drain.is_decided() && !self.again && !self.core.has_mail() {
+                drain.shard_flushed();
+                mailboxes.ordering.bell.ring();
+                return;
+            }
+        }
+    }
+
+    // ---- a core that serves and orders ----
+
+    fn member(core: &mut ServingCore<FsStorage>) -> &mut Member<FsStorage> {
+        match &mut core.served {
+            Served::Inline(inline) => &mut inline.member,
+            Served::Replica(_) => unreachable!("a replica orders nothing"),
+        }
+    }
+
+    /// Serves until a stop is asked for, then until everything that was taken is answered, at most
+    /// `drain_ms`; seals the log.
+    ///
+    /// # Errors
+    /// The log can't be sealed.
+    pub fn run_inline(
+        mut self,
+        mut disk: Disk,
+        background: &Background,
+        stop: &Stop,
+        drain_ms: u64,
+    ) -> io::Result<()> {
+        let mut until = None;
+        loop {
+            let looked = self.look();
+            if until.is_none() && stop.is_asked() {
+                tracing::info!("stopping: no more input, waiting for what is under way");
+                self.process.begin_stopping();
+                self.core.stop();
+                self.sockets.stop_listening();
+                until = Some(looked.now.tick.after(drain_ms));
+            }
+            let now = looked.now;
+            let outcome = self.inline_turn(looked, &mut disk, background);
+            self.process.check(outcome);
+            let Some(until) = until else { continue };
+            let member = ServingLoop::member(&mut self.core);
+            let drained = member.pipeline.is_idle() && !disk.is_syncing() && !self.again;
+            if drained || now.tick >= until {
+                break;
+            }
+        }
+        while disk.is_syncing() {
+            // What is under way must end before the log is closed, however long it takes.
+            self.again = false;
+            let looked = self.look();
+            let outcome = self.inline_turn(looked, &mut disk, background);
+            self.process.check(outcome);
+        }
+        match self.core.served {
+            Served::Inline(inline) => inline.member.close(),
+            Served::Replica(_) => unreachable!("a replica orders nothing"),
+        }
+    }
+
+    fn inline_turn(
+        &mut self,
+        looked: Looked,
+        disk: &mut Disk,
+        background: &Background,
+    ) -> Result<(), Fatal> {
+        let now = looked.now;
+        let member = ServingLoop::member(&mut self.core);
+        if let Some(result) = looked.synced {
+            disk.synced(result, member, &mut self.sockets.ring, now)?;
+        }
+        for done in looked.done {
+            let news = member.job_done(done, now)?;
+            tell(&news);
+        }
+        let turned = self
+            .core
+            .turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;
+        if turned.served_others {
+            disk.group.served_others(now.micros);
+        }
+        let member = ServingLoop::member(&mut self.core);
+        let driven = disk.drive(
+            member,
+            &mut self.sockets.ring,
+            &self.process,
+            turned.again,
+            now,
+        )?;
+        while let Some(job) = member.poll_job() {
+            background.submit(job, &self.process, &self.mailbox);
+        }
+        if driven == Driven::Synced {
+            let now = self.process.now();
+            self.core.answer(now, &mut self.sockets, &mut |_| {})?;
+        }
+        self.again = turned.again | (driven == Driven::LookAgain) | self.answer_questions();
+        self.again |= self.core.has_work();
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Which sessions were heard of, and when the shard looks at all its connections.
+
+use super::connection::{Connection, Phase};
+use crate::types::{Now, SessionId, Tick};
+
+/// What a round over the connections decides about one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on.
+    Stays,
+    /// It goes on, and its session is alive although nothing was received: requests wait in the
+    /// input because the shard holds them back.
+    IsHeldBack(SessionId),
+    /// It has exceeded a timeout.
+    Ends,
+}
+
+/// Sessions heard of, and the rounds.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    /// Half a tickTime, ms.
+    half: u64,
+    handshake_timeout_ms: u64,
+    session_timeout_max_ms: i32,
+    /// Sessions heard of since the last report, each once.
+    touched: Vec<SessionId>,
+    /// Counts the reports.
+    batch: u64,
+    next_round: Tick,
+}
+
+impl Liveness {
+    pub(super) fn new(
+        tick_time_ms: u64,
+        handshake_timeout_ms: u64,
+        session_timeout_max_ms: i32,
+    ) -> Liveness {
+        Liveness {
+            half: (tick_time_ms / 2).max(1),
+            handshake_timeout_ms,
+            session_timeout_max_ms,
+            touched: Vec::new(),
+            batch: 1,
+            next_round: Tick(0),
+        }
+    }
+
+    /// A session was heard of.
+    pub(super) fn touch(&mut self, c: &mut Connection, session: SessionId) {
+        if c.touched_batch != self.batch {
+            c.touched_batch = self.batch;
+            self.touched.push(session);
+        }
+    }
+
+    /// Whether a round is due.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        now.tick >= self.next_round
+    }
+
+    /// A round begins.
+    pub(super) fn begin_round(&mut self, now: Now) {
+        self.next_round = now.tick.after(self.half);
+    }
+
+    /// The sessions heard of since the last report.
+    pub(super) fn take_touched(&mut self) -> Vec<SessionId> {
+        self.batch += 1;
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Rounds that fit a timeout.
+    fn patience(&self, timeout_ms: i32) -> u64 {
+        u64::try_from(timeout_ms).unwrap_or(0) / self.half + 1
+    }
+
+    /// Counts one round for a connection, and decides. `held_back`: it has requests that wait for
+    /// the shard.
+    pub(super) fn round(&self, c: &mut Connection, held_back: bool, now: Now) -> Fate {
+        let waited = now.tick.0 - c.accepted.0;
+        c.quiet_rounds += 1;
+        c.undrained_rounds = match c.backlog() {
+            0 => 0,
+            _ => c.undrained_rounds + 1,
+        };
+        match c.phase {
+            Phase::Fresh | Phase::Connecting(_) if waited > self.handshake_timeout_ms => Fate::Ends,
+            Phase::Fresh | Phase::Connecting(_) => Fate::Stays,
+            Phase::Attached(attachment) => {
+                let limit = self.patience(attachment.timeout_ms);
+                let idle = c.fifo.is_empty() && c.quiet_rounds > limit;
+                if idle || c.undrained_rounds > limit {
+                    Fate::Ends
+                } else if held_back {
+                    Fate::IsHeldBack(attachment.session)
+                } else {
+                    Fate::Stays
+                }
+            }
+            Phase::Ended { .. } => {
+                if c.undrained_rounds > self.patience(self.session_timeout_max_ms) {
+                    Fate::Ends
+                } else {
+                    Fate::Stays
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Memory: each bound, at the bound, and who waits or ends there.
+
+use super::stand_in::*;
+use crate::shard::ShardConfig;
+use crate::types::{ConnId, Zxid};
+
+const OPEN: &[(&str, &str)] = &[("world", "anyone")];
+
+/// Shares of 1,000 bytes, and pools of 100,000 beyond them.
+fn small(config: &mut ShardConfig) {
+    config.connection_share = 1_000;
+    config.request_bytes_max = 100_000;
+    config.output_bytes_max = 100_000;
+    config.reply_bytes_max = 50_000;
+}
+
+/// Sends as much as may be read of `bytes`; gives what is left.
+fn send_what_may_be_read<'a>(world: &mut World, conn: ConnId, mut bytes: &'a [u8]) -> &'a [u8] {
+    loop {
+        let n = world.shard.may_read(conn).min(bytes.len());
+        if n == 0 {
+            return bytes;
+        }
+        world.send(conn, &bytes[..n]);
+        bytes = &bytes[n..];
+    }
+}
+
+#[test]
+fn a_large_frame_is_read_when_memory_for_all_of_it_is_there() {
+    let mut world = World::with(small);
+    let (a, b, calm) = (world.client(), world.client(), world.client());
+    world.prompt = false;
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    // The first one is read, and its write is under way: 60,000 bytes.
+    assert!(send_what_may_be_read(&mut world, a, &write).is_empty());
+    assert_eq!(world.logged.len(), 1);
+    let left = send_what_may_be_read(&mut world, b, &write);
+    assert_eq!(left.len(), write.len() - 1_000, "its share is read");
+    // Small requests of others are not held up.
+    world.send(calm, &ping());
+    assert_eq!(world.frames(calm).len(), 1);
+    assert!(world.shard.stats().request_bytes < 100_000 + 3 * 1_000);
+    // The outcome makes room: the rest may be read, in one piece.
+    world.commit(1);
+    assert_eq!(world.shard.may_read(b), left.len());
+    assert!(send_what_may_be_read(&mut world, b, left).is_empty());
+    assert_eq!(world.logged.len(), 1);
+    world.commit(1);
+    assert_eq!(world.shard.stats().request_bytes, 0);
+}
+
+#[test]
+fn small_requests_beyond_the_share_wait_for_memory_too() {
+    let mut world = World::with(small);
+    world.prompt = false;
+    let conns: Vec<ConnId> = (0..5).map(|_| world.client()).collect();
+    world.prompt = false;
+    let stream: Vec<u8> = (1..=1000)
+        .flat_map(|xid| set_data(xid, "/zookeeper", b""))
+        .collect();
+    for &conn in &conns {
+        let left = send_what_may_be_read(&mut world, conn, &stream);
+        assert!(left.len() < stream.len(), "everybody has a share");
+    }
+    let bytes = world.shard.stats().request_bytes;
+    // Pool and shares; a frame of each may be decoded beyond them.
+    assert!((90_000..100_000 + 5 * 1_500).contains(&bytes), "{bytes}");
+    assert!(conns.iter().any(|conn| world.shard.may_read(*conn) == 0));
+    while !world.logged.is_empty() {
+        world.commit(1);
+    }
+    for &conn in &conns {
+        assert!(world.shard.may_read(conn) > 0);
+        assert!(!world.frames(conn).is_empty());
+    }
+    assert!(world.shard.stats().request_bytes < 5 * 1_000);
+}
+
+#[test]
+fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wait() {
+    let mut world = World::with(small);
+    let (slow, next) = (world.client(), world.client());
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    world.send(slow, &write[..1_000]);
+    assert_eq!(world.shard.may_read(slow), write.len() - 1_000);
+    for _ in 0..5 {
+        world.shard.heard(slow);
+        world.advance_ms(1000);
+    }
+    assert!(!world.take(slow).1, "nobody waits");
+    let left = send_what_may_be_read(&mut world, next, &write);
+    assert!(!left.is_empty());
+    // A share of bytes in time is progress, a byte now and then is none.
+    let share = 1_000;
+    let pieces: Vec<&[u8]> = write[1_000..1_000 + 4 * share].chunks(share).collect();
+    for piece in pieces {
+        world.send(slow, piece);
+        world.advance_ms(1000);
+    }
+    assert!(!world.take(slow).1);
+    for n in 0..2 {
+        let at = 1_000 + 4 * share + n;
+        world.send(slow, &write[at..at + 1]);
+        assert_eq!(world.shard.may_read(next), 0);
+        world.advance_ms(1000);
+    }
+    assert!(world.take(slow).1, "its memory goes to who waits");
+    assert_eq!(world.shard.may_read(next), left.len());
+}
+
+#[test]
+fn writes_of_connections_that_are_gone_hold_their_memory_until_their_outcome() {
+    let mut world = World::with(small);
+    let (gone, next) = (world.client(), world.client());
+    world.prompt = false;
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    send_what_may_be_read(&mut world, gone, &write);
+    world.shard.closed(gone, world.now);
+    assert!(world.shard.stats().request_bytes > 60_000);
+    assert!(!send_what_may_be_read(&mut world, next, &write).is_empty());
+    world.commit(1);
+    let bytes = world.shard.stats().request_bytes;
+    assert!((60_000..61_000).contains(&bytes), "set aside for the next");
+    world.shard.closed(next, world.now);
+    assert_eq!(world.shard.stats().request_bytes, 0);
+}
+
+#[test]
+fn a_frame_larger_than_the_bound_is_read_when_nobody_else_holds_anything() {
+    let mut world = World::with(small);
+    let conn = world.client();
+    let write = set_data(1, "/zookeeper", &[7; 300_000]);
+    assert!(send_what_may_be_read(&mut world, conn, &write).is_empty());
+    assert_eq!(world.frames(conn).len(), 1);
+}
+
+/// Clients that have asked for a node of 30,000 bytes, with what each has fetched.
+fn readers(world: &mut World, n: usize) -> Vec<(ConnId, usize)> {
+    let writer = world.client();
+    world.send(writer, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.frames(writer);
+    let conns: Vec<ConnId> = (0..n).map(|_| world.client()).collect();
+    let fetch = |conn| {
+        world.send(conn, &read(1, 4, "/big", false));
+        let output = world.shard.fetch_output(conn, world.now);
+        (conn, output.bytes.len())
+    };
+    conns.into_iter().map(fetch).collect()
+}
+
+#[test]
+fn large_replies_wait_for_room_while_everybody_makes_progress() {
+    let mut world = World::with(small);
+    let readers = readers(&mut world, 5);
+    let replied: Vec<bool> = readers.iter().map(|(_, bytes)| *bytes > 0).collect();
+    assert_eq!(replied, [true, true, true, false, false]);
+    assert!(world.shard.stats().output_bytes < 100_000);
+    for _ in 0..5 {
+        for (conn, bytes) in &readers {
+            world.shard.heard(*conn);
+            world.shard.sent(*conn, usize::from(*bytes > 0));
+        }
+        world.advance_ms(1000);
+    }
+    // Who waits is served in order when there is room.
+    let (first, bytes) = readers[0];
+    world.shard.sent(first, bytes);
+    world.turn();
+    assert_eq!(world.frames(readers[3].0).len(), 1);
+    assert_eq!(world.frames(readers[4].0).len(), 1);
+    // A small reply never waits.
+    world.send(first, &read(2, 3, "/big", false));
+    assert_eq!(world.frames(first).len(), 1);
+}
+
+#[test]
+fn at_the_bound_of_output_the_reader_without_progress_for_the_longest_ends() {
+    let mut world = World::with(small);
+    let readers = readers(&mut world, 4);
+    let conns: Vec<ConnId> = readers.iter().map(|(conn, _)| *conn).collect();
+    for round in 0..2 {
+        for &conn in &conns {
+            world.shard.heard(conn);
+        }
+        // The first one stops before the second one does; the third goes on.
+        world.shard.sent(conns[2], 1);
+        world.shard.sent(conns[1], usize::from(round == 0));
+        world.advance_ms(1000);
+    }
+    let ended: Vec<bool> = conns
+        .iter()
+        .map(|conn| world.shard.is_discarded(*conn))
+        .collect();
+    assert_eq!(ended, [true, false, false, false]);
+    world.turn();
+    assert_eq!(world.frames(conns[3]).len(), 1, "who waited has its reply");
+}
+
+#[test]
+fn who_sets_one_watch_too_many_ends_and_nobody_else() {
+    let mut world = World::with(|config| config.watch_bytes_max = 202 * 10);
+    let (greedy, modest) = (world.client(), world.client());
+    let watch = |world: &mut World, conn, name: char| {
+        world.send(conn, &read(1, 3, &format!("/{name}"), true));
+    };
+    watch(&mut world, modest, 'm');
+    for name in 'a'..='i' {
+        watch(&mut world, greedy, name);
+    }
+    assert_eq!(world.frames(greedy).len(), 9);
+    watch(&mut world, greedy, 'a');
+    assert_eq!(world.frames(greedy).len(), 1, "a watch that is there");
+    watch(&mut world, greedy, 'j');
+    assert!(world.take(greedy).1);
+    assert_eq!(world.frames(modest).len(), 1);
+    // setWatches stops at the bound, too.
+    let paths: Vec<String> = (0..100).map(|n| format!("/{n}")).collect();
+    let paths: Vec<&str> = paths.iter().map(|path| &**path).collect();
+    let other = world.client();
+    world.send(other, &set_watches(-8, Zxid(0), &[], &paths, &[]));
+    assert!(world.take(other).1);
+    assert!(world.shard.stats().watch_bytes <= 202 * 10);
+    assert_eq!(world.shard.stats().watches.total, 1);
+}
+
+#[test]
+fn one_identity_too_many_fails_and_ends_the_connection() {
+    let mut world = World::with(|config| config.identities_max = 10);
+    let conn = world.client();
+    let user = |n: i32| auth(n, "digest", format!("u{n}:p").as_bytes());
+    let stream: Vec<u8> = (1..=9).flat_map(user).collect();
+    world.send(conn, &[stream, user(9)].concat());
+    assert_eq!(world.frames(conn).len(), 10);
+    world.send(conn, &user(10));
+    let (bytes, closed) = world.take(conn);
+    assert_eq!(said(&split(&bytes)), [Said::Reply(10, 0, -115)]);
+    assert!(closed);
+}
+
+/// A multiRead of `n` times the data of a node, or its children.
+fn multi_read(xid: i32, op: i32, path: &str, n: usize) -> Vec<u8> {
+    use crate::txn::jute::Put;
+    request(xid, 22, |out| {
+        for _ in 0..n {
+            out.put_i32(op);
+            out.put_bool(false);
+            out.put_i32(-1);
+            out.put_str(path);
+            out.put_bool(false);
+        }
+        out.put_i32(-1);
+        out.put_bool(true);
+        out.put_i32(-1);
+    })
+}
+
+#[test]
+fn a_reply_that_is_too_long_becomes_an_error() {
+    let mut world = World::with(small);
+    let conn = world.client();
+    world.send(conn, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.send(conn, &create(2, "/all"));
+    for xid in 3..103 {
+        world.send(
+            conn,
+            &create(xid, &format!("/all/{}{xid}", "n".repeat(990))),
+        );
+    }
+    world.send(conn, &create_acl(103, "/whole", &[7; 60_000], 0, OPEN));
+    world.frames(conn);
+    for (bytes, error) in [
+        (multi_read(1, 4, "/big", 1), 0),
+        (multi_read(1, 4, "/big", 2), -5),
+        (multi_read(1, 8, "/all", 1), -5),
+        (read(1, 4, "/whole", true), -5),
+        (read(1, 8, "/all", true), -5),
+        (read(1, 12, "/all", false), -5),
+        (read(1, 12, "/", false), 0),
+    ] {
+        world.send(conn, &bytes);
+        let frames = world.frames(conn);
+        let Said::Reply(1, _, code) = said(&frames)[0] else {
+            panic!("{frames:?}")
+        };
+        assert_eq!(code, error);
+        assert!(error == 0 || frames[0].len() == 16);
+    }
+    assert_eq!(
+        world.shard.stats().watches.total,
+        0,
+        "a failed read leaves none"
+    );
+}
+
+#[test]
+fn a_multi_read_of_35_kilobytes_that_asks_for_two_gigabytes_is_an_error() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.send(conn, &create_acl(1, "/big", &[7; 1_000_000], 0, OPEN));
+    world.frames(conn);
+    world.send(conn, &multi_read(2, 4, "/big", 2_200));
+    assert_eq!(said(&world.frames(conn)), [Said::Reply(2, 2, -5)]);
+    world.send(conn, &multi_read(3, 4, "/big", 16));
+    assert_eq!(said(&world.frames(conn)), [Said::Reply(3, 2, 0)]);
+}
+
+#[test]
+fn auth_waits_until_everything_before_it_is_answered() {
+    // So one list of identities serves a connection, however many are in its stream.
+    let mut world = World::new();
+    let conn = world.client();
+    world.prompt = false;
+    let mine = [("digest", "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=")];
+    world.send(
+        conn,
+        &[
+            create_acl(1, "/mine", b"", 0, &mine),
+            auth(-4, "digest", b"bob:pw"),
+            read(2, 4, "/mine", false),
+        ]
+        .concat(),
+    );
+    assert_eq!(world.shard.stats().outstanding, 1);
+    world.commit(1);
+    let expected = [
+        Said::Reply(1, 2, 0),
+        Said::Reply(-4, 0, 0),
+        Said::Reply(2, 2, 0),
+    ];
+    assert_eq!(said(&world.frames(conn)), expected);
+}

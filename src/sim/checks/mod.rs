@@ -1,0 +1,111 @@
+//! The promises that are checked, each with its own memory of what it has seen.
+//!
+//! | File | Promise |
+//! |---|---|
+//! | `truth` | transactions follow one another without a gap, and what was shown is never lost |
+//! | `owner` | only the connection that holds a session writes for it |
+//! | `attachment` | a connection whose session has moved is neither answered nor obeyed |
+//! | `expiry` | nobody expires who is heard of |
+//! | `rot` | a rotten bit in a covered record stops the start |
+//! | `bodies` | snapshots of one zxid are equal |
+//! | `tree` | the member's tree is the model's |
+//! | `turns` | nobody is read twice while somebody else waits |
+
+mod attachment;
+mod bodies;
+mod expiry;
+mod owner;
+mod rot;
+mod tree;
+mod turns;
+
+pub(super) use rot::COVERED_AFTER_US;
+pub(super) use tree::compare;
+
+use super::outcome::Counters;
+use super::truth::Truth;
+use crate::messages::{Committed, ToShards};
+use crate::txn::Txn;
+use crate::types::Zxid;
+use attachment::Attachment;
+use bodies::Bodies;
+use expiry::Expiry;
+use owner::Owner;
+use rot::Rot;
+use turns::Turns;
+
+/// All of them.
+pub(super) struct Checks {
+    pub(super) truth: Truth,
+    owner: Owner,
+    pub(super) attachment: Attachment,
+    pub(super) expiry: Expiry,
+    pub(super) rot: Rot,
+    pub(super) bodies: Bodies,
+    pub(super) turns: Turns,
+    /// Wall clock at each createSession, ms.
+    pub(super) sessions_made: Vec<i64>,
+}
+
+impl Checks {
+    /// For a history that begins behind `start`.
+    pub(super) fn new(start: Zxid) -> Checks {
+        Checks {
+            truth: Truth::new(start),
+            owner: Owner::default(),
+            attachment: Attachment::default(),
+            expiry: Expiry::default(),
+            rot: Rot::default(),
+            bodies: Bodies::default(),
+            turns: Turns::default(),
+            sessions_made: Vec::new(),
+        }
+    }
+
+    /// The member came back with its last transaction at `recovered`.
+    pub(super) fn recovered(&mut self, recovered: Zxid) -> Result<(), String> {
+        self.rot.recovered(recovered);
+        self.truth.recovered(recovered)?;
+        self.bodies.recovered(recovered);
+        self.expiry.recovered();
+        self.owner.recovered();
+        self.turns.recovered();
+        Ok(())
+    }
+
+    /// What the core that orders has said, in its order.
+    pub(super) fn observe(
+        &mut self,
+        said: &ToShards,
+        now_us: u64,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        self.owner.observe(said)?;
+        match said {
+            ToShards::Txn(txn) => self.applied(txn, now_us, counters),
+            ToShards::Notice(..) => Ok(()),
+        }
+    }
+
+    fn applied(
+        &mut self,
+        txn: &Committed,
+        now_us: u64,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        let entry = &txn.entry;
+        counters.txns += 1;
+        self.truth.apply(entry)?;
+        self.rot.applied(entry.header.zxid, now_us);
+        self.attachment.observe(entry)?;
+        if matches!(entry.txn, Txn::CreateSession { .. }) {
+            self.sessions_made.push(entry.header.time.0);
+        }
+        if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
+            counters.expiries += 1;
+            self.expiry
+                .observe(entry.header.session, txn.stamps.ordered)?;
+        }
+        Ok(())
+    }
+}

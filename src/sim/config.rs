@@ -1,0 +1,127 @@
+//! How a member of the simulator is set up: every bound is drawn, small ones too, and what has a
+//! unit of work in it from one on.
+
+use super::base::{Base, TICK_MS};
+use super::machine::MachineConfig;
+use crate::budget::Budget;
+use crate::log::LogConfig;
+use crate::member::MemberConfig;
+use crate::pipeline::PipelineConfig;
+use crate::placement::{Budgets, RingLimits};
+use crate::shard::ShardConfig;
+use crate::tree::Rules;
+use crate::types::ShardId;
+
+pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
+pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
+/// Size of a segment of the log, bytes.
+pub(super) const SEGMENT: u64 = 64 << 10;
+
+/// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
+const FRAME_MAX: usize = 64 << 10;
+
+/// A connection with such a share of the memory waits for nobody's, bytes.
+pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
+
+/// What may be read of a connection before it has said what it is, bytes.
+const FIRST_READ: usize = 512;
+
+/// Between 1 and `max`, each magnitude as likely as the others.
+pub(super) fn magnitude(rng: &mut fastrand::Rng, max: u32) -> u32 {
+    let top = 1 << rng.u32(0..=max.ilog2());
+    rng.u32(1..=top)
+}
+
+/// The same for bytes and other sizes.
+pub(super) fn size(rng: &mut fastrand::Rng, max: u32) -> usize {
+    magnitude(rng, max) as usize
+}
+
+fn budget(rng: &mut fastrand::Rng, like: (u32, u32, u32)) -> Budget {
+    let (requests, bytes, steps) = like;
+    Budget::new(
+        magnitude(rng, requests),
+        magnitude(rng, bytes),
+        magnitude(rng, steps),
+    )
+}
+
+fn budgets(rng: &mut fastrand::Rng) -> Budgets {
+    if rng.bool() {
+        return Budgets::DEFAULT;
+    }
+    Budgets {
+        turn: budget(rng, (1024, 1 << 20, 1 << 16)),
+        slice: budget(rng, (128, 64 << 10, 1 << 13)),
+        read_max: size(rng, 64 << 10),
+        accepts: size(rng, 64),
+        reap: budget(rng, (1024, 1 << 20, 1 << 12)),
+        batches: size(rng, 16),
+        requests: size(rng, 1024),
+    }
+}
+
+/// The bounds of a shard, in the proportions that the server keeps to: the longest frame, and one
+/// output that is full, have room beside those of another connection.
+fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
+    if rng.bool() {
+        return shard;
+    }
+    let output_max = FRAME_MAX + size(rng, 4 * FRAME_MAX as u32);
+    ShardConfig {
+        frame_max: FRAME_MAX,
+        reply_bytes_max: ShardConfig::reply_bytes_for(FRAME_MAX),
+        fifo_max: size(rng, 1000),
+        output_max,
+        output_excess_max: 4 * output_max,
+        // What a connection says first is read before the shard knows of it.
+        connection_share: FIRST_READ + size(rng, FRAME_MAX as u32),
+        // With shards each has a part.
+        request_bytes_max: FRAME_MAX / 2 + size(rng, 4 * FRAME_MAX as u32),
+        output_bytes_max: output_max / 2 + size(rng, 4 * FRAME_MAX as u32),
+        watch_bytes_max: 1000 + size(rng, FRAME_MAX as u32),
+        identities_max: size(rng, 1000),
+        ..shard
+    }
+}
+
+pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
+    let rng = &mut base.rng;
+    let shards = base.options.shards;
+    let pipeline = PipelineConfig {
+        tick_time_ms: TICK_MS,
+        shards: shards.max(1),
+        close_paths_max: 3,
+        ..PipelineConfig::new(Rules::default())
+    };
+    let shard = ShardConfig {
+        tick_time_ms: TICK_MS,
+        session_timeout_min_ms: TIMEOUT_MIN_MS,
+        session_timeout_max_ms: TIMEOUT_MAX_MS,
+        in_flight_max: rng.usize(1..60),
+        ..ShardConfig::new(ShardId(0))
+    };
+    let shard = bounded(shard, rng);
+    let member = MemberConfig {
+        pipeline,
+        log: LogConfig {
+            segment_bytes: SEGMENT,
+        },
+        snapshot_records: rng.u64(30..400),
+        snapshots_kept: Some(3),
+    };
+    let limits = RingLimits {
+        entries: rng.u64(4..80),
+        bytes: rng.u64(10_000..100_000),
+        catch_up_bytes: 20_000,
+    };
+    MachineConfig {
+        member,
+        shard,
+        shards,
+        limits,
+        budgets: budgets(rng),
+        slots: (size(rng, limits.slots() as u32), size(rng, 64)),
+        closing_ms: rng.u64(100..2_000),
+    }
+}

@@ -1,0 +1,628 @@
+//! The machine that the member runs on: starts, turns of its cores, the helper thread, deaths.
+//!
+//! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
+//! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
+
+use super::base::{Base, Event, WALL};
+use super::checks::{self, Checks};
+use super::config::{SHARE_ENOUGH, machine_config};
+use super::cores::{Core, Letter, is_reported, look, read_letter};
+use super::machine::Machine;
+use super::network::Network;
+use super::sockets::KernelSockets;
+use crate::log::snapshot_file::SnapshotError;
+use crate::log::{RecoveryError, Scan};
+use crate::member::{Done, Job, StartError};
+use crate::messages::ToShards;
+use crate::pipeline::Fatal;
+use crate::placement::Turned;
+use crate::snapshot::{self, SnapError};
+use crate::tree::Tree;
+use crate::txn::{Entry, Txn, TxnHeader};
+use crate::types::{ErrorCode, OpCode, Position, SessionId, Tick, WallMs, Zxid};
+use std::io;
+use std::sync::Arc;
+
+/// How often a core that has nothing to do looks at its timers, µs.
+const TICK_US: u64 = 10_000;
+/// Connections that the ordering core accepts in one turn.
+const ACCEPTS: usize = 8;
+
+/// The member, if it runs, and what its cores have before them. Cores that serve come first; with
+/// shards the last one orders.
+pub(super) struct Host {
+    pub(super) member: Option<Machine>,
+    /// Where the history begins.
+    pub(super) start: Zxid,
+    cores: Vec<Core>,
+    /// A sync is under way.
+    is_syncing: bool,
+    /// A shard was held still while others went on, since the start.
+    pub(super) was_stalled: bool,
+}
+
+impl Host {
+    pub(super) fn new(shards: u16, start: Zxid) -> Host {
+        let cores = if shards == 0 { 1 } else { shards + 1 };
+        Host {
+            member: None,
+            start,
+            cores: (0..cores).map(|_| Core::default()).collect(),
+            is_syncing: false,
+            was_stalled: false,
+        }
+    }
+
+    /// The core that orders, which also accepts.
+    fn ordering(&self) -> u16 {
+        self.cores.len() as u16 - 1
+    }
+
+    // ---- starts and deaths ----
+
+    /// A disk as the operator finds it: empty, or with a snapshot shortly before a rollover.
+    pub(super) fn prepare_disk(&self, base: &Base) {
+        if self.start == Zxid::ZERO {
+            return;
+        }
+        let mut tree = Tree::new();
+        tree.apply(&Entry {
+            header: TxnHeader {
+                session: SessionId::NONE,
+                cxid: 0,
+                zxid: self.start,
+                time: WallMs(WALL),
+                op: OpCode::ERROR,
+            },
+            txn: Txn::Error {
+                code: ErrorCode::NO_NODE,
+            },
+            digest: None,
+        });
+        snapshot::write(&base.disk, &tree).expect("an empty disk takes a snapshot");
+    }
+
+    /// Starts the member; whoever must die or wait instead has been seen to.
+    pub(super) fn boot(
+        &mut self,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let now = base.now();
+        let config = machine_config(base);
+        checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
+        let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
+        let mut replayed = Vec::new();
+        let started = Machine::start(
+            config,
+            &base.disk,
+            &base.disk,
+            Box::new(move || identities.u128(..)),
+            now,
+            &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
+        );
+        match started {
+            Ok(member) => self.started(member, &replayed, base, checks),
+            Err(_) if base.disk.crashed() => {
+                base.counters.crashes_in_recovery += 1;
+                self.die(base, network, checks)
+            }
+            Err(_) if base.sync_has_failed() => self.die(base, network, checks),
+            Err(e) if base.was_full && is_full(&e) => {
+                base.at(100_000, Event::Restart);
+                Ok(())
+            }
+            Err(e) if is_corrupt(&e) && checks.rot.mend(&base.disk) => {
+                base.counters.rot_noticed += 1;
+                self.boot(base, network, checks)
+            }
+            Err(e) => Err(format!("refused to start: {e}")),
+        }
+    }
+
+    fn started(
+        &mut self,
+        member: Machine,
+        replayed: &[Arc<Entry>],
+        base: &mut Base,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        checks.rot.started()?;
+        let recovered = member.tree().last_zxid();
+        base.note(format!("boot {recovered}").as_bytes());
+        checks.recovered(recovered)?;
+        for entry in replayed {
+            checks.truth.apply(entry)?;
+        }
+        // Until it re-attaches a session has the timeout of its createSession (docs/protocol.md §5.2).
+        for (session, timeout_ms) in member.tree().sessions() {
+            checks.expiry.heard(session, timeout_ms, base.now_us);
+        }
+        let end = member.member().pipeline.log().end().position;
+        self.member = Some(member);
+        self.compare_tree(checks)?;
+        survives_a_power_cut(end, base)?;
+        for core in 0..self.cores.len() as u16 {
+            self.turn_soon(core, base);
+        }
+        Ok(())
+    }
+
+    /// The process is gone, from a crash of the machine or an error that it must not survive.
+    pub(super) fn die(
+        &mut self,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        self.count_feeds(base);
+        self.member = None;
+        base.incarnation += 1;
+        self.cores.fill_with(Core::default);
+        self.is_syncing = false;
+        self.was_stalled = false;
+        let power_cut = base.rng.u32(0..10) < 7;
+        base.counters.power_cuts += u64::from(power_cut);
+        base.counters.kills += u64::from(!power_cut);
+        base.note(if power_cut { b"power cut" } else { b"kill" });
+        base.disk.restart(&mut base.rng, power_cut);
+        checks.rot.died(base.now_us);
+        if !base.options.short && base.rng.u32(0..8) == 0 {
+            checks.rot.flip(&base.disk, &mut base.rng)?;
+        }
+        network.process_died(base);
+        if !base.options.short && !base.calm && base.rng.u32(0..5) == 0 {
+            // Once more, while it recovers.
+            let soon = base.disk.effects() + base.rng.u64(0..12);
+            base.disk.crash_at(Some(soon));
+        }
+        let delay = base.rng.u64(2_000..300_000);
+        base.at(delay, Event::Restart);
+        Ok(())
+    }
+
+    /// A clean stop, or, of an idle member, a power cut.
+    pub(super) fn stop(
+        &mut self,
+        idle: bool,
+        base: &mut Base,
+        network: &mut Network,
+    ) -> Result<(), String> {
+        self.count_feeds(base);
+        let member = self.member.take().ok_or("no member to stop")?;
+        if !(idle && base.rng.bool()) {
+            match member.close() {
+                Err(e) if !base.disk.crashed() => return Err(format!("clean stop failed: {e}")),
+                _ => {}
+            }
+        }
+        base.incarnation += 1;
+        self.cores.fill_with(Core::default);
+        network.process_died(base);
+        Ok(())
+    }
+
+    /// After every call into the member: is the machine still there, must the process stop?
+    pub(super) fn after_member(
+        &mut self,
+        outcome: Result<(), String>,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        if base.disk.crashed() {
+            return self.die(base, network, checks);
+        }
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(e) if base.sync_has_failed() => {
+                base.note(e.as_bytes());
+                self.die(base, network, checks)
+            }
+            Err(e) => Err(format!("the member stopped itself: {e}")),
+        }
+    }
+
+    /// Counts what the feeds of a member did, before it is gone.
+    fn count_feeds(&self, base: &mut Base) {
+        let Some(member) = &self.member else { return };
+        for feed in member.feed_counters() {
+            base.counters.detached += feed.detached;
+            base.counters.rejoined += feed.rejoined;
+        }
+    }
+
+    // ---- what is asked of it ----
+
+    pub(super) fn compare_tree(&self, checks: &mut Checks) -> Result<(), String> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        checks::compare(member.tree(), &checks.truth)?;
+        self.remember_body(checks)
+    }
+
+    fn remember_body(&self, checks: &mut Checks) -> Result<(), String> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        let root = snapshot::root(member.tree());
+        checks.bodies.observe(member.tree().last_zxid(), root)
+    }
+
+    /// A core is held still for a time, and the others are not.
+    pub(super) fn stall(&mut self, core: usize, until_us: u64) {
+        self.was_stalled = true;
+        self.hold(core, until_us);
+    }
+
+    fn hold(&mut self, core: usize, until_us: u64) {
+        let held = &mut self.cores[core].held_until;
+        *held = until_us.max(*held);
+    }
+
+    /// All cores are held still for a time, as when the process is stopped.
+    pub(super) fn pause(&mut self, until_us: u64) {
+        (0..self.cores.len()).for_each(|core| self.hold(core, until_us));
+    }
+
+    /// Nobody is held still any more.
+    pub(super) fn calm_down(&mut self, base: &mut Base) {
+        for core in 0..self.cores.len() as u16 {
+            let own = &mut self.cores[usize::from(core)];
+            own.held_until = 0;
+            own.due_at = None;
+            if self.member.is_some() {
+                self.turn_soon(core, base);
+            }
+        }
+    }
+
+    /// Sockets of every core, and writes that are under way: nothing is left when nobody is there.
+    pub(super) fn is_empty(&self, network: &Network) -> Result<(), String> {
+        let member = self.member.as_ref().ok_or("no member")?;
+        for (n, core) in (0..).zip(&member.serving) {
+            let (known, open) = (core.sockets(), network.sockets(n));
+            let connections = core.served.shard().stats().connections;
+            if (known, open, connections) != (0, 0, 0) {
+                return Err(format!(
+                    "nobody is connected, and core {n} has {known} sockets, its kernel {open}, \
+                     its shard {connections} connections"
+                ));
+            }
+        }
+        match member.in_flight() {
+            0 => Ok(()),
+            n => Err(format!(
+                "{n} credits were not given back: nothing is under way"
+            )),
+        }
+    }
+
+    // ---- when a core makes a turn ----
+
+    fn turn_soon(&mut self, core: u16, base: &mut Base) {
+        let delay = base.rng.u64(1..200);
+        self.turn_in(core, delay, base);
+    }
+
+    /// A turn in so many µs, unless one comes earlier.
+    fn turn_in(&mut self, core: u16, delay_us: u64, base: &mut Base) {
+        let own = &mut self.cores[usize::from(core)];
+        let at = (base.now_us + delay_us).max(own.held_until);
+        if own.due_at.is_none_or(|due| due > at) {
+            own.due_at = Some(at);
+            base.at_time(at, Event::Turn(core));
+        }
+    }
+
+    /// Cores to which the kernel has reported something make a turn.
+    pub(super) fn wake(&mut self, base: &mut Base, network: &mut Network) {
+        for core in 0..self.cores.len() as u16 {
+            if network.wakes(core) && self.member.is_some() {
+                self.turn_soon(core, base);
+            }
+        }
+    }
+
+    fn tell(&mut self, core: u16, letter: Letter, base: &mut Base) {
+        self.cores[usize::from(core)].letters.push_back(letter);
+        self.turn_soon(core, base);
+    }
+
+    // ---- what happens inside the process ----
+
+    pub(super) fn step(
+        &mut self,
+        event: Event,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let ordering = self.ordering();
+        match event {
+            Event::Turn(core) => return self.turn(core, base, network, checks),
+            Event::Sync { ticket, here } => {
+                let outcome = ticket.run();
+                base.note(b"synced");
+                self.is_syncing = false;
+                self.cores[usize::from(ordering)].is_syncing = false;
+                self.tell(ordering, Letter::Synced { outcome, here }, base);
+            }
+            Event::Job(job) => {
+                let done = job.run(&base.disk, &base.disk);
+                match &done {
+                    Done::Snapshot {
+                        zxid,
+                        made: Ok((written, _)),
+                    } => {
+                        base.counters.snapshots += 1;
+                        checks.bodies.observe(*zxid, written.root)?;
+                    }
+                    Done::Snapshot { made: Err(_), .. } if base.sync_has_failed() => {
+                        return self.die(base, network, checks);
+                    }
+                    Done::Snapshot { zxid, made: Err(e) }
+                        if !(base.disk.crashed() || base.was_full && snap_is_full(e)) =>
+                    {
+                        return Err(format!("no snapshot of {zxid}: {e}"));
+                    }
+                    _ => {}
+                }
+                self.tell(ordering, Letter::Done(done), base);
+            }
+            _ => unreachable!("an event of the process"),
+        }
+        self.after_member(Ok(()), base, network, checks)
+    }
+
+    fn turn(
+        &mut self,
+        core: u16,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let own = &mut self.cores[usize::from(core)];
+        if own.due_at != Some(base.now_us) {
+            return Ok(());
+        }
+        own.due_at = None;
+        if own.is_syncing {
+            return Ok(());
+        }
+        if own.held_until > base.now_us {
+            self.turn_in(core, 0, base);
+            return Ok(());
+        }
+        let tick = own.next_tick <= base.now_us;
+        if tick {
+            own.next_tick = base.now_us + TICK_US;
+        }
+        let mut said = Vec::new();
+        let (outcome, violation) = if base.options.shards > 0 && core == self.ordering() {
+            (self.order(tick, &mut said, base, network), Ok(()))
+        } else {
+            self.serve(core, tick, &mut said, base, network, checks)
+        };
+        self.cores[usize::from(core)].last_turn = base.now_us;
+        for down in &said {
+            checks.observe(down, base.now_us, &mut base.counters)?;
+        }
+        checks.attachment.turn_is_over();
+        violation?;
+        if outcome.is_err() || base.disk.crashed() {
+            let outcome = outcome.map(drop).map_err(|e| e.to_string());
+            return self.after_member(outcome, base, network, checks);
+        }
+        if outcome.unwrap_or(false) || !network.kernels[usize::from(core)].edges.is_empty() {
+            self.turn_soon(core, base);
+        }
+        let next_tick = self.cores[usize::from(core)].next_tick;
+        self.turn_in(core, next_tick.saturating_sub(base.now_us), base);
+        if core == self.ordering() {
+            self.begin_sync(base);
+            self.begin_jobs(base);
+            if base.rng.u32(0..50) == 0 {
+                self.remember_body(checks)?;
+            }
+        }
+        self.after_member(Ok(()), base, network, checks)
+    }
+
+    /// A core that serves; inline it orders too. True if there is more to do at once.
+    fn serve(
+        &mut self,
+        core: u16,
+        tick: bool,
+        said: &mut Vec<ToShards>,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> (Result<bool, Fatal>, Result<(), String>) {
+        let now = base.now();
+        let own = &mut self.cores[usize::from(core)];
+        let serving = &mut self.member.as_mut().expect("its own event").serving[usize::from(core)];
+        look(core, own, tick, serving, base, network, checks);
+        let mut sockets = KernelSockets {
+            core,
+            base,
+            network,
+            checks,
+            exhausted: false,
+            violation: Ok(()),
+        };
+        let mut observe = |down: &ToShards| said.push(down.clone());
+        let letters = std::mem::take(&mut own.letters);
+        let turn = || -> Result<Turned, Fatal> {
+            for letter in letters {
+                read_letter(letter, serving, &mut sockets, &mut observe, now)?;
+            }
+            serving.turn(tick, now, &mut sockets, &mut observe)
+        };
+        let turned = turn();
+        let (exhausted, violation) = (sockets.exhausted, sockets.violation);
+        own.exhausted |= exhausted;
+        if turned.as_ref().is_ok_and(|turned| turned.wake_ordering) {
+            self.turn_soon(self.ordering(), base);
+        }
+        (turned.map(|turned| turned.again), violation)
+    }
+
+    /// The core that orders for shards, and accepts for them. True if there is more to do at once.
+    fn order(
+        &mut self,
+        tick: bool,
+        said: &mut Vec<ToShards>,
+        base: &mut Base,
+        network: &mut Network,
+    ) -> Result<bool, Fatal> {
+        let mut woken = Vec::new();
+        let accepted = self.accept(tick, base, network);
+        let letters = std::mem::take(&mut self.cores.last_mut().expect("it orders").letters);
+        let member = self.member.as_mut().expect("its own event");
+        let core = member.ordering.as_mut().expect("with shards");
+        let now = base.now();
+        let turn = || -> Result<bool, Fatal> {
+            for letter in letters {
+                match letter {
+                    Letter::Synced { outcome, .. } => core.orderer.member.synced(outcome, now)?,
+                    Letter::Done(done) => drop(core.orderer.job_done(done, now)?),
+                    Letter::Connection(_) => unreachable!("this core serves nobody"),
+                }
+            }
+            if let Some(until) = accepted {
+                let pipeline = &mut core.orderer.member.pipeline;
+                pipeline.accepted_until(until, now.tick);
+            }
+            if tick {
+                core.orderer.member.tick(now)?;
+            }
+            let mut observe = |down: &ToShards| said.push(down.clone());
+            core.turn(now, &mut observe, &mut |shard| woken.push(shard.0))
+        };
+        let again = turn();
+        for shard in woken {
+            self.turn_soon(shard, base);
+        }
+        Ok(again? || self.cores.last().expect("it orders").listener_ready)
+    }
+
+    /// Hands who waits in the backlog to the shards. Once nobody does: whoever had come by the
+    /// returned moment was handed over.
+    fn accept(&mut self, tick: bool, base: &mut Base, network: &mut Network) -> Option<Tick> {
+        let ordering = self.ordering();
+        let own = &mut self.cores[usize::from(ordering)];
+        let kernel = &mut network.kernels[usize::from(ordering)];
+        own.listener_ready |= tick && std::mem::take(&mut own.exhausted);
+        own.listener_ready |= is_reported(&mut kernel.listener, own.last_turn, base);
+        let last_turn = own.last_turn;
+        for _ in 0..ACCEPTS {
+            let own = &mut self.cores[usize::from(ordering)];
+            if !own.listener_ready {
+                break;
+            }
+            if !base.calm && !network.backlog.is_empty() && base.rng.u32(0..60) == 0 {
+                base.counters.exhausted += 1;
+                (own.exhausted, own.listener_ready) = (true, false);
+                break;
+            }
+            match network.accept() {
+                None => own.listener_ready = false,
+                Some(Err(())) => {}
+                Some(Ok(connection)) => {
+                    let shard = base.rng.u16(0..ordering);
+                    self.tell(shard, Letter::Connection(connection), base);
+                }
+            }
+        }
+        let own = &self.cores[usize::from(ordering)];
+        (!own.listener_ready && !own.exhausted).then_some(Tick(last_turn / 1000))
+    }
+
+    // ---- the disk, and what runs beside the cores ----
+
+    /// Begins a sync if one is due, on the core that orders or beside it.
+    fn begin_sync(&mut self, base: &mut Base) {
+        let ordering = self.ordering();
+        let member = self.member.as_mut().expect("its own event").member_mut();
+        if self.is_syncing || !member.is_sync_due() {
+            return;
+        }
+        if base.rng.u32(0..6) == 0 {
+            self.turn_soon(ordering, base);
+            return;
+        }
+        let Some(ticket) = member.poll_sync() else {
+            return;
+        };
+        let takes = match base.rng.u32(0..40) {
+            0 => base.rng.u64(5_000..120_000),
+            _ => base.rng.u64(60..2_000),
+        };
+        let here = base.rng.bool();
+        base.counters.syncs_here += u64::from(here);
+        self.is_syncing = true;
+        self.cores[usize::from(ordering)].is_syncing = here;
+        base.at(takes, Event::Sync { ticket, here });
+    }
+
+    /// Begins what is due: of each queue one job at a time, as the member sees to.
+    fn begin_jobs(&mut self, base: &mut Base) {
+        let member = self.member.as_mut().expect("its own event");
+        loop {
+            let job = match &mut member.ordering {
+                Some(core) => core.orderer.poll_job(),
+                None => member.member_mut().poll_job(),
+            };
+            let Some(job) = job else { break };
+            let takes = match &job {
+                Job::Snapshot { .. } => base.rng.u64(1_000..50_000),
+                Job::Remove(_) => 100,
+                Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
+            };
+            base.at(takes, Event::Job(job));
+        }
+    }
+}
+
+/// What recovery read is durable and what it tore off is gone, before anything new is appended: a
+/// second recovery, after a power cut right now, finds a whole log with the same end.
+fn survives_a_power_cut(end: Position, base: &mut Base) -> Result<(), String> {
+    let copy = base.disk.after_power_cut(&mut base.rng.fork());
+    let scan = Scan::new(&copy).map_err(|e| format!("power cut after recovery: {e}"))?;
+    let found = scan.end().map(|end| end.position);
+    // Zeroes that a failed sync has lost can't be told from zeroes on the medium.
+    let torn = scan.is_torn() && base.disk.faults().sync_errors == 0;
+    if torn || found != Some(end) {
+        return Err(format!(
+            "power cut after recovery: the log ended at {end:?}, now at {found:?}, torn: {}",
+            scan.is_torn()
+        ));
+    }
+    Ok(())
+}
+
+fn is_full(error: &StartError) -> bool {
+    match error {
+        StartError::Io(e) => e.kind() == io::ErrorKind::StorageFull,
+        StartError::Unreadable(e) => snap_is_full(e),
+    }
+}
+
+fn is_corrupt(error: &StartError) -> bool {
+    matches!(
+        error,
+        StartError::Unreadable(SnapError::Log(RecoveryError::Corrupt { .. }))
+    )
+}
+
+fn snap_is_full(error: &SnapError) -> bool {
+    match error {
+        SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
+            e.kind() == io::ErrorKind::StorageFull
+        }
+        _ => false,
+    }
+}

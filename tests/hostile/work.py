@@ -1,0 +1,256 @@
+"""Requests that ask for much work (findings 2, 3, 4, 20, 21): nobody else waits for more than a slice of it."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.sharedctypes
+import socket
+import struct
+import threading
+
+from harness import (HEADER_REPLY, MEGABYTE, PING, Flow, Loop, Place, alive, busy, check, client, closing, end, finish, has, holds,
+                     make_big, median, mostly_within, pinged, served_before, standing_still, until_answered, wait_until, zk)
+
+# Sessions that wait while another is busy: enough that each shard serves some.
+WITNESSES = 4
+# Replies to a client that pings as fast as it can, between two answers to another: the median. A turn
+# gives one connection some hundred requests; the rest allows for the scheduler of a busy machine.
+FIREHOSE_BETWEEN_PINGS = 20_000
+FIREHOSE_BETWEEN_WRITES = 60_000
+# Growth of the process's memory for one connection's replies, bytes.
+MULTI_READ_MEMORY = 64 << 20
+
+
+@holds("2", plain=True)
+def a_multi_read_of_more_than_memory_holds_ends_at_a_bound(place: Place):
+    with place.server() as server:
+        make_big(server, size=MEGABYTE)
+        before = server.memory("VmHWM")
+        asking = client(server)
+        item = struct.pack(">ibi", zk.GET, 0, -1) + zk.path_body("/big0")
+        body = item * 2200 + struct.pack(">ibi", -1, 1, -1)
+        asking.ask(zk.MULTI_READ, body)
+        outcome = "an answer"
+        try:
+            err = asking.reply()[2]
+            outcome = f"error {err}" if err else outcome
+        except (zk.Closed, ConnectionError):
+            outcome = "the connection closed"
+        asking.close()
+        alive(server)
+        grown = server.memory("VmHWM") - before
+        check(grown <= MULTI_READ_MEMORY, f"a request of {len(body)} bytes took {grown >> 20} MiB of memory ({outcome})")
+        return f"{outcome}, {grown >> 20} MiB"
+
+
+@holds("3a", plain=True)
+def who_authenticates_20_000_times_holds_up_nobody(place: Place):
+    count, bound = 20_000, 3_000
+    with place.server() as server:
+        witnesses = [busy(server) for _ in range(WITNESSES)]
+        burst = b"".join(zk.request(-4, zk.AUTH, zk.auth_body("digest", b"u%d:p" % n)) for n in range(count))
+
+        def once():
+            crowd = busy(server)
+            before = served_before(server, [crowd], witnesses, burst)
+            if before <= bound:
+                finish(server, [crowd], has(count))
+            closing([crowd])
+            return before
+
+        seen = mostly_within(once, bound, f"{{}} of {count} auths were answered before a ping that was there when they came")
+        alive(server)
+        return f"{seen} auths before a waiting ping, of {count}"
+
+
+@holds("3b")
+def long_acls_hold_up_nobody_who_writes(place: Place):
+    count, entries, bound = 16, 45_000, 8
+    with place.server() as server:
+        # All different: 31 permissions, 10,000 addresses.
+        access = zk.acl(*((n % 31 + 1, "ip", ".".join(f"{n // 31:04}")) for n in range(entries)))
+        frame = zk.request(1, zk.CREATE, zk.create_body("/none/there", b"", access=access))
+        crowd, witness = busy(server), busy(server)
+        word = zk.request(7, zk.DELETE, zk.delete_body("/none-either"))
+        loop = Loop(crowd, witness)
+        crowd.send(frame * count)
+        gaps = []
+        while not has(count)(crowd):
+            due, before = witness.frames + 1, crowd.frames
+            witness.send(word)
+            loop.until(lambda: has(due)(witness), lambda: f"who writes is not answered at all while {crowd.frames - before} of {count} "
+                                                          f"creates with {entries} ACL entries are")
+            check(not witness.closed, f"who writes was closed; {server.ended() or ''}")
+            gaps.append(crowd.frames - before)
+        check(max(gaps) <= bound, f"{max(gaps)} of {count} creates with {entries} ACL entries were answered between two answers to "
+                                  f"another client, {bound} may be; that one got {len(gaps)} answers in all")
+        alive(server)
+        return f"another client got {len(gaps)} answers meanwhile, at most {max(gaps)} creates between two"
+
+
+@holds("3c")
+def reads_of_a_node_with_a_long_acl_hold_up_nobody(place: Place):
+    count, bound = 2_000, 1_000
+    with place.server() as server:
+        maker = client(server)
+        for entries in (35_000, 10_000, 4_000, 1_000, 250):
+            access = zk.acl(*((31, "ip", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(entries)))
+            if maker.call(zk.CREATE, zk.create_body("/guarded", b"", access=access))[1] == 0:
+                break
+        else:
+            check(False, "not even 250 entries are accepted")
+        end(maker)
+        witnesses = [busy(server) for _ in range(WITNESSES)]
+        burst = zk.request(3, zk.EXISTS, zk.path_body("/guarded")) * count
+
+        def once():
+            crowd = busy(server)
+            before = served_before(server, [crowd], witnesses, burst)
+            if before <= bound:
+                finish(server, [crowd], has(count))
+            closing([crowd])
+            return before
+
+        seen = mostly_within(once, bound, f"{{}} of {count} reads of a node with {entries} ACL entries were answered before a ping "
+                                          "that was there when they came")
+        return f"{entries} entries: {seen} reads before a waiting ping, of {count}"
+
+
+@holds("4", plain=True)
+def a_burst_of_pings_is_not_served_before_everybody_else(place: Place):
+    count, bound = 100_000, 50_000
+    with place.server() as server:
+        crowd, witnesses = busy(server), [busy(server) for _ in range(WITNESSES)]
+
+        def once():
+            due = crowd.frames + count
+            before = served_before(server, [crowd], witnesses, PING * count)
+            finish(server, [crowd], has(due))
+            return before
+
+        seen = mostly_within(once, bound, f"{{}} of {count} pings were answered before one that was there when they came", rounds=5)
+        return f"{seen} pings before a waiting one, of {count}"
+
+
+def firehose(port, counted, going):
+    """Pings as fast as one connection takes them, and counts the answers."""
+    raw = zk.Raw(port)
+    raw.connect(timeout=30000)
+
+    def send():
+        with contextlib.suppress(OSError):
+            while True:
+                raw.sock.sendall(PING * 4096)
+
+    threading.Thread(target=send, daemon=True).start()
+    received = 0
+    buffer = bytearray(1 << 18)
+    while going.value:
+        received += raw.sock.recv_into(buffer)
+        counted.value = received // HEADER_REPLY
+
+
+@contextlib.contextmanager
+def firehoses(server, count):
+    """So many processes that ping as fast as they can: their shared counters."""
+    context = multiprocessing.get_context("fork")
+    going = multiprocessing.sharedctypes.RawValue("i", 1)
+    counters = [multiprocessing.sharedctypes.RawValue("q", 0) for _ in range(count)]
+    processes = [context.Process(target=firehose, args=(server.port, counter, going), daemon=True) for counter in counters]
+    for process in processes:
+        process.start()
+    try:
+        yield counters
+    finally:
+        going.value = 0
+        for process in processes:
+            process.join(5)
+            process.kill()
+
+
+def between(counters, calls):
+    """The most that one of the firehoses got in each of the calls."""
+    gaps = []
+    for call in calls:
+        before = [counter.value for counter in counters]
+        call()
+        gaps.append(max(counter.value - was for counter, was in zip(counters, before)))
+    return gaps
+
+
+@holds("4")
+def one_who_pings_as_fast_as_it_can_holds_up_nobody(place: Place):
+    pings, writes = 60, 20
+    with place.server() as server:
+        witnesses = [client(server) for _ in range(WITNESSES)]
+        check(witnesses[0].call(zk.CREATE, zk.create_body("/w", b""))[1] == 0, "a node is made")
+        with firehoses(server, 1) as counters:
+            wait_until(lambda: counters[0].value > 10_000, "the firehose is not served")
+            write = zk.set_body("/w", b"x")
+            answered = [(between(counters, [witness.ping] * (pings // WITNESSES)),
+                         between(counters, [lambda: witness.call(zk.SET, write)] * (writes // WITNESSES))) for witness in witnesses]
+        of_pings, of_writes = (max(map(median, column)) for column in zip(*answered))
+        check(of_pings <= FIREHOSE_BETWEEN_PINGS,
+              f"{of_pings} replies to the firehose lie between two pings of another session, {FIREHOSE_BETWEEN_PINGS} may (medians)")
+        check(of_writes <= FIREHOSE_BETWEEN_WRITES,
+              f"{of_writes} replies to the firehose lie between two writes of another session, {FIREHOSE_BETWEEN_WRITES} may (medians)")
+        check(server.figures()["stale_sessions_expired"] == 0, "a session expired")
+        alive(server)
+        return f"replies to the firehose: {of_pings} between two pings, {of_writes} between two writes"
+
+
+def dial(server):
+    """A bare connection."""
+    return Flow(socket.create_connection(("127.0.0.1", server.port)))
+
+
+@holds("20")
+def connections_that_come_at_once_hold_up_nobody(place: Place):
+    count, bound = 2_000, 1_000
+    with place.server(clientPortListenBacklog=4096) as server:
+        witnesses = [busy(server) for _ in range(WITNESSES)]
+        # A handshake for a session that never was: answered without a write.
+        hello = zk.Raw.connect_payload(session=0x7777, password=b"p" * 16)
+
+        def once():
+            with standing_still(server):
+                crowd = [dial(server) for _ in range(count)]
+                for flow in crowd:
+                    flow.send(struct.pack(">i", len(hello)) + hello)
+                due = pinged(witnesses)
+            until_answered(server, due, crowd)
+            before = sum(flow.frames for flow in crowd)
+            finish(server, crowd, has(1), "a handshake is never answered")
+            answered = sum(flow.frames for flow in crowd)
+            closing(crowd)
+            check(answered == count, f"{answered} of {count} handshakes were answered")
+            return before
+
+        seen = mostly_within(once, bound, f"{{}} of {count} handshakes were answered before pings that came with them")
+        alive(server)
+        return f"{seen} handshakes before waiting pings, of {count}"
+
+
+@holds("21")
+def four_letter_words_hold_up_nobody(place: Place):
+    idle, words, bound = 1_000, 60, 55
+    with place.server() as server:
+        others = [dial(server) for _ in range(idle)]
+        witnesses = [busy(server) for _ in range(WITNESSES)]
+
+        def once():
+            crowd = [dial(server) for _ in range(words)]
+            wait_until(lambda: server.figures()["num_alive_connections"] > idle + words, "connections are not accepted")
+            with standing_still(server):
+                for n, flow in enumerate(crowd):
+                    flow.send((b"mntr", b"cons", b"conf", b"isro")[n % 4])
+                due = pinged(witnesses)
+            until_answered(server, due, crowd)
+            before = sum(flow.closed for flow in crowd)
+            finish(server, crowd, lambda flow: flow.closed, "a word is never answered")
+            check(all(flow.received for flow in crowd), "a word got no answer")
+            closing(crowd)
+            return before
+
+        seen = mostly_within(once, bound, f"{{}} of {words} four-letter words were answered before pings that came with them")
+        closing(others)
+        return f"{seen} words before waiting pings, of {words}"
