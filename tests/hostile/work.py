@@ -225,7 +225,7 @@ def connections_that_come_at_once_hold_up_nobody(place: Place):
             check(answered == count, f"{answered} of {count} handshakes were answered")
             return before
 
-        seen = mostly_within(once, bound, f"{{}} of {count} handshakes were answered before pings that came with them", rounds=5)
+        seen = mostly_within(once, bound, f"{{}} of {count} handshakes were answered before pings that came with them", rounds=9)
         alive(server)
         return f"{seen} handshakes before waiting pings, of {count}"
 
