@@ -14,7 +14,7 @@ pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
-use crate::log::{Identities, LogConfig, SpareJob, SpareResult, SyncOutcome, SyncTicket};
+use crate::log::{Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
 use crate::snapshot::{self, Recovered, Schedule, SnapError};
@@ -169,7 +169,8 @@ impl<S: Storage> Member<S> {
         self.pipeline.poll_sync()
     }
 
-    /// It has ended.
+    /// A sync that [`Member::poll_sync`] gave out has ended. If it succeeded, all transactions that it
+    /// covers are committed.
     ///
     /// # Errors
     /// As [`Member::request`].
@@ -177,21 +178,17 @@ impl<S: Storage> Member<S> {
         self.pipeline.synced(outcome, now)
     }
 
-    /// A segment to prepare, on a thread that may block.
-    pub fn poll_spare(&mut self) -> Option<SpareJob> {
-        self.pipeline.poll_spare()
-    }
-
-    /// It is there, or could not be made.
+    /// A spare segment is ready, or could not be made: requests that waited for room are ordered, or
+    /// refused.
     ///
     /// # Errors
     /// As [`Member::request`].
-    pub fn spare_made(&mut self, result: SpareResult<S>, now: Now) -> Result<(), Fatal> {
+    fn spare_made(&mut self, result: SpareResult<S>, now: Now) -> Result<(), Fatal> {
         self.pipeline.spare_made(&self.tree, result, now)
     }
 
     /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
-    pub fn poll_snapshot(&mut self) -> Option<Zxid> {
+    fn poll_snapshot(&mut self) -> Option<Zxid> {
         let counters = self.pipeline.log().counters();
         let zxid = self.pipeline.cursors().applied;
         self.snapshots
@@ -202,7 +199,7 @@ impl<S: Storage> Member<S> {
     /// The snapshot was made, and older ones were purged so that the log is not needed up to
     /// `unneeded`; or it could not be made, and is tried again later. The names of segments to
     /// remove, oldest first, on the thread that makes the spares.
-    pub fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
+    fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
         self.snapshots
             .made(self.snapshot_records, made.map(|written| written.bytes));
         unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))

@@ -2,7 +2,6 @@
 
 use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
 use super::progress::Progress;
-use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::member::{CatchUp, Done, Job, JobNews, LogRead, Member};
 use crate::messages::{ShardRequest, ToShards};
@@ -84,7 +83,7 @@ impl<S: Storage> Orderer<S> {
     }
 
     /// A part of the log that a detached replica needs, one at a time.
-    pub fn poll_catch_up(&mut self) -> Option<CatchUp> {
+    fn poll_catch_up(&mut self) -> Option<CatchUp> {
         if self.catching_up {
             return None;
         }
@@ -104,16 +103,9 @@ impl<S: Storage> Orderer<S> {
     }
 
     /// It was read, from its beginning; it may end early.
-    pub fn caught_up(&mut self, order: CatchUp, log: Vec<Arc<Entry>>) {
+    fn caught_up(&mut self, order: CatchUp, log: Vec<Arc<Entry>>) {
         self.catching_up = false;
         self.feeds[usize::from(order.shard.0)].caught_up(log);
-    }
-
-    /// As [`Member::snapshot_made`]; the log behind what a detached replica has is kept.
-    pub fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        let floor = self.needed_after();
-        let unneeded = unneeded.map(|zxid| floor.map_or(zxid, |floor| floor.min(zxid)));
-        self.member.snapshot_made(made, unneeded)
     }
 
     /// What a detached replica has: it needs the log behind that.
