@@ -1,8 +1,9 @@
 //! How much work one connection, or one phase of a turn, may do before somebody else's turn comes.
 //!
 //! A budget is counted in requests, bytes and steps, never in time, so that the simulator and the
-//! server stop at the same place. One request may overdraw it: a budget says when to stop, and a
-//! request is never cut in the middle.
+//! server stop at the same place. A request is never cut in the middle. Most budgets may be overdrawn
+//! by one request: they say when to stop. One that [`Budget::saves`] does not begin a request that costs
+//! more than is left; what is left is then kept for later.
 
 /// What is left of an allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,10 @@ pub struct Budget {
     requests: i64,
     bytes: i64,
     steps: i64,
+    /// Nothing is begun that costs more than is left.
+    saves: bool,
+    /// Something was not begun for that reason.
+    short: bool,
 }
 
 impl Budget {
@@ -18,7 +23,12 @@ impl Budget {
         requests: i64::MAX,
         bytes: i64::MAX,
         steps: i64::MAX,
+        saves: false,
+        short: false,
     };
+
+    /// Nothing is left, and nothing is owed.
+    pub const NOTHING: Budget = Budget::new(0, 0, 0);
 
     /// `requests` executed, `bytes` taken in or written out, `steps` of the work that a request causes
     /// beyond its bytes: nodes visited, entries of an ACL compared, watches registered.
@@ -27,6 +37,8 @@ impl Budget {
             requests: requests as i64,
             bytes: bytes as i64,
             steps: steps as i64,
+            saves: false,
+            short: false,
         }
     }
 
@@ -45,9 +57,57 @@ impl Budget {
         self.steps = self.steps.saturating_sub_unsigned(steps as u64);
     }
 
-    /// Whether any of the three is used up: stop before the next request.
+    /// Whether any of the three is used up, or too little for the next request: stop before it.
     pub fn is_spent(&self) -> bool {
-        self.requests <= 0 || self.bytes <= 0 || self.steps <= 0
+        self.short || self.requests <= 0 || self.bytes <= 0 || self.steps <= 0
+    }
+
+    /// Whether a request that costs more than is left must not begin.
+    pub fn saves(&self) -> bool {
+        self.saves
+    }
+
+    /// Whether a request that will cost this much may begin; if not, the budget is spent, and what is
+    /// left of it is kept for that request.
+    pub fn affords(&mut self, bytes: usize, steps: usize) -> bool {
+        let left = |of: i64| usize::try_from(of).unwrap_or(0);
+        self.short = self.saves && (bytes > left(self.bytes) || steps > left(self.steps));
+        !self.short
+    }
+
+    /// A slice for one connection, with what it has `kept` of those before: a budget that saves until it
+    /// is as large as so many slices.
+    pub fn with_kept(self, kept: Budget, slices_max: u32) -> Budget {
+        let most = |of: i64| of.saturating_mul(i64::from(slices_max));
+        let bytes = self.bytes.saturating_add(kept.bytes);
+        let steps = self.steps.saturating_add(kept.steps);
+        Budget {
+            requests: self.requests.saturating_add(kept.requests),
+            bytes,
+            steps,
+            saves: bytes < most(self.bytes) && steps < most(self.steps),
+            short: false,
+        }
+    }
+
+    /// What a connection keeps for its next slice: what it owes, at most so many slices; and if
+    /// it saves, what is left.
+    pub fn kept(self, slice: Budget, slices_max: u32) -> Budget {
+        let keep = |of: i64, slice: i64| {
+            let most = slice.saturating_mul(i64::from(slices_max));
+            of.clamp(-most, if self.short { most } else { 0 })
+        };
+        Budget {
+            requests: self.requests.min(0).max(-slice.requests),
+            bytes: keep(self.bytes, slice.bytes),
+            steps: keep(self.steps, slice.steps),
+            ..Budget::NOTHING
+        }
+    }
+
+    /// Whether something is owed.
+    pub fn owes(&self) -> bool {
+        self.requests < 0 || self.bytes < 0 || self.steps < 0
     }
 
     /// Takes the difference between what `part` was at first and what is left of it out of this
@@ -77,6 +137,45 @@ mod tests {
             spend(&mut budget);
             assert_eq!(budget.is_spent(), due);
         }
+    }
+
+    #[test]
+    fn who_saves_begins_nothing_that_costs_more_than_is_left_until_there_is_enough() {
+        let slice = Budget::new(1, 10, 10);
+        let mut kept = Budget::NOTHING;
+        for looks in 1.. {
+            let mut allowed = slice.with_kept(kept, 4);
+            if allowed.affords(25, 1) {
+                assert_eq!(looks, 3);
+                allowed.spend_bytes(25);
+                assert!(!allowed.kept(slice, 4).owes());
+                break;
+            }
+            assert!(allowed.is_spent());
+            kept = allowed.kept(slice, 4);
+        }
+    }
+
+    #[test]
+    fn what_costs_more_than_may_be_saved_begins_at_last_and_is_owed_up_to_a_bound() {
+        let slice = Budget::new(1, 10, 10);
+        let mut kept = Budget::NOTHING;
+        let looks = (1..).find(|_| {
+            let mut allowed = slice.with_kept(kept, 4);
+            let begins = allowed.affords(1000, 1);
+            if begins {
+                allowed.spend_bytes(1000);
+            }
+            kept = allowed.kept(slice, 4);
+            begins
+        });
+        assert_eq!(looks, Some(4));
+        let looks = (1..).find(|_| {
+            let allowed = slice.with_kept(kept, 4);
+            kept = allowed.kept(slice, 4);
+            !allowed.is_spent()
+        });
+        assert_eq!(looks, Some(5), "four slices are owed");
     }
 
     #[test]

@@ -1,9 +1,22 @@
 //! Whose turn it is: the order in which a serving core looks at its connections.
 //!
-//! One queue, in which every connection stands at most once. A connection that has more to do than
-//! its slice goes to the end. A *round* is a mark in that queue: when it comes to the front, every
-//! connection that had bytes in its socket when the round began has been read once, so its session
-//! has been heard of. That is what the watermark of a report means, whatever the load.
+//! Who asks for little does not wait for those who ask for much: deficit round robin with a queue of
+//! its own for the sparse (after RFC 8290 §4, with requests, bytes and steps for packets). Two queues,
+//! and every connection stands at most once in one of them:
+//!
+//! | Queue | Who stands there |
+//! |---|---|
+//! | sparse | who had nothing to do and owed nothing, and now has something to do |
+//! | busy | who had more to do than its slice allowed, or owes something |
+//!
+//! The sparse come first, and after [`SPARSE_RUN`] of them one of the busy, so nobody starves. Each
+//! look at a connection allows it one slice. For a request that costs more it saves several, up to
+//! [`SLICES_KEPT`]; what a request then costs beyond is owed, and its next slices pay: so a thousand
+//! readers of large nodes hold up the others for a thousand slices, not for a thousand large nodes.
+//!
+//! A *round* is a mark in both queues: when it has come to the front of both, every connection that had
+//! bytes in its socket when the round began has been read once, or is known to have something to do,
+//! so its session has been heard of. That is what the watermark of a report means, whatever the load.
 
 use super::sockets::SocketId;
 use crate::budget::Budget;
@@ -42,7 +55,7 @@ impl Budgets {
     };
 }
 
-/// An entry of the queue.
+/// An entry of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// This socket.
@@ -51,55 +64,159 @@ pub enum Next {
     Round(Tick),
 }
 
-/// The queue.
+/// Sparse connections looked at in a row while a busy one waits.
+const SPARSE_RUN: u32 = 16;
+/// Most slices that a connection saves for one request, or owes for one.
+const SLICES_KEPT: u32 = 16;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// In no queue.
+    #[default]
+    Out,
+    Sparse,
+    Busy,
+}
+
+/// Where one connection stands; kept beside its socket.
+#[derive(Debug)]
+pub struct Standing {
+    place: Place,
+    /// It has something to do.
+    asks: bool,
+    /// What it has saved for its next request, or owes for the last one.
+    kept: Budget,
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing {
+            place: Place::Out,
+            asks: false,
+            kept: Budget::NOTHING,
+        }
+    }
+}
+
+/// What a look at a connection is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is served, and may spend this.
+    Serve(Budget),
+    /// Its slice pays what it owes.
+    Pays,
+    /// It has nothing to do.
+    Rests,
+}
+
+impl Standing {
+    /// The connection was served; this is left of what it was allowed.
+    pub fn served(&mut self, left: Budget, slice: Budget) {
+        self.kept = left.kept(slice, SLICES_KEPT);
+    }
+}
+
+/// The two queues.
 #[derive(Debug, Default)]
 pub struct Intake {
-    queue: VecDeque<Next>,
+    sparse: VecDeque<Next>,
+    busy: VecDeque<Next>,
+    /// Sparse connections that came first since a busy one did.
+    run: u32,
     /// A round that waits until the listening socket has been emptied.
     wanted: Option<Tick>,
-    /// A round's mark is in the queue.
-    marked: bool,
+    /// Queues that hold the mark of a round.
+    marks: u32,
 }
 
 impl Intake {
-    /// Puts a socket at the end; the caller keeps it from standing there twice.
-    pub fn push(&mut self, id: SocketId) {
-        self.queue.push_back(Next::Socket(id));
+    /// A connection has something to do.
+    pub fn ask(&mut self, id: SocketId, standing: &mut Standing) {
+        standing.asks = true;
+        if standing.place == Place::Out {
+            standing.place = Place::Sparse;
+            self.sparse.push_back(Next::Socket(id));
+        }
     }
 
-    /// What comes next.
+    /// What comes next. A socket that is still open is looked at, and then given to [`Intake::looked`].
     pub fn pop(&mut self) -> Option<Next> {
-        let next = self.queue.pop_front()?;
-        self.marked &= !matches!(next, Next::Round(_));
-        Some(next)
+        loop {
+            let busy_first = self.run >= SPARSE_RUN;
+            let (first, second) = match busy_first {
+                true => (&mut self.busy, &mut self.sparse),
+                false => (&mut self.sparse, &mut self.busy),
+            };
+            let next = first.pop_front().or_else(|| second.pop_front())?;
+            if let Next::Round(_) = next {
+                self.marks -= 1;
+                if self.marks > 0 {
+                    continue;
+                }
+            }
+            return Some(next);
+        }
+    }
+
+    /// A look at the connection that came begins.
+    pub fn look(&mut self, standing: &mut Standing, slice: Budget) -> Look {
+        let allowed = slice.with_kept(standing.kept, SLICES_KEPT);
+        let look = match standing.asks {
+            true if allowed.is_spent() => Look::Pays,
+            true => Look::Serve(allowed),
+            false => Look::Rests,
+        };
+        match look {
+            Look::Serve(_) => standing.asks = false,
+            Look::Pays | Look::Rests => standing.kept = allowed.kept(slice, SLICES_KEPT),
+        }
+        // Who only pays there makes way for the next of the busy.
+        self.run = match (standing.place, look) {
+            (Place::Busy, Look::Serve(_)) => 0,
+            (Place::Busy, _) => self.run,
+            (Place::Sparse | Place::Out, _) => self.run.saturating_add(1),
+        };
+        look
+    }
+
+    /// A look at a connection is over.
+    pub fn looked(&mut self, id: SocketId, standing: &mut Standing) {
+        if standing.asks || standing.kept.owes() {
+            standing.place = Place::Busy;
+            self.busy.push_back(Next::Socket(id));
+        } else {
+            standing.place = Place::Out;
+        }
     }
 
     /// Begins a round for what lay in any socket, the listening one included, at `watermark`, unless
     /// one is under way.
     pub fn want_round(&mut self, watermark: Tick) {
-        if !self.marked && self.wanted.is_none() {
+        if self.marks == 0 && self.wanted.is_none() {
             self.wanted = Some(watermark);
         }
     }
 
     /// Whoever waited in the listening socket when the round began has been accepted, and stands in
-    /// the queue.
+    /// a queue.
     pub fn listener_emptied(&mut self) {
         if let Some(watermark) = self.wanted.take() {
-            self.marked = true;
-            self.queue.push_back(Next::Round(watermark));
+            self.marks = 2;
+            self.sparse.push_back(Next::Round(watermark));
+            self.busy.push_back(Next::Round(watermark));
         }
     }
 
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.sparse.is_empty() && self.busy.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn socket(slot: u32) -> SocketId {
         SocketId {
@@ -108,26 +225,133 @@ mod tests {
         }
     }
 
+    const SLICE: Budget = Budget::new(10, 1000, 100);
+
+    /// Connections by slot.
+    #[derive(Default)]
+    struct World {
+        intake: Intake,
+        standings: BTreeMap<u32, Standing>,
+    }
+
+    impl World {
+        fn ask(&mut self, slot: u32) {
+            let standing = self.standings.entry(slot).or_default();
+            self.intake.ask(socket(slot), standing);
+        }
+
+        /// Looks at who comes next; `serve`: what the connection spends, and whether it asks again.
+        fn look(&mut self, serve: &mut impl FnMut(u32, &mut Budget) -> bool) -> Option<Next> {
+            let next = self.intake.pop()?;
+            if let Next::Socket(id) = next {
+                let standing = self.standings.get_mut(&id.slot).expect("asked once");
+                if let Look::Serve(mut left) = self.intake.look(standing, SLICE) {
+                    let again = serve(id.slot, &mut left);
+                    standing.served(left, SLICE);
+                    if again {
+                        self.intake.ask(id, standing);
+                    }
+                }
+                self.intake.looked(id, standing);
+            }
+            Some(next)
+        }
+
+        /// The order in which the connections are served in so many looks; `cost` in bytes, of those
+        /// who always ask again.
+        fn served(&mut self, looks: usize, cost: impl Fn(u32) -> Option<usize>) -> Vec<u32> {
+            let mut order = Vec::new();
+            for _ in 0..looks {
+                let looked = self.look(&mut |slot, left| {
+                    order.push(slot);
+                    left.spend_bytes(cost(slot).unwrap_or(1));
+                    cost(slot).is_some()
+                });
+                if looked.is_none() {
+                    break;
+                }
+            }
+            order
+        }
+    }
+
     #[test]
-    fn a_round_ends_behind_everybody_who_stood_before_it() {
-        let mut intake = Intake::default();
-        intake.push(socket(1));
-        intake.want_round(Tick(5));
-        intake.push(socket(2));
-        intake.listener_emptied();
-        intake.push(socket(3));
-        intake.want_round(Tick(6));
-        intake.listener_emptied();
-        let order: Vec<Next> = std::iter::from_fn(|| intake.pop()).collect();
-        let expected = [
-            Next::Socket(socket(1)),
-            Next::Socket(socket(2)),
-            Next::Round(Tick(5)),
-            Next::Socket(socket(3)),
-        ];
-        assert_eq!(order, expected, "one round at a time");
-        intake.want_round(Tick(7));
-        intake.listener_emptied();
-        assert_eq!(intake.pop(), Some(Next::Round(Tick(7))));
+    fn who_asks_for_little_comes_before_all_who_ask_for_much() {
+        let mut world = World::default();
+        (1..=100).for_each(|slot| world.ask(slot));
+        let always = |slot| (slot <= 100).then_some(1000);
+        assert_eq!(world.served(150, always).len(), 150);
+        world.ask(101);
+        assert_eq!(world.served(1, always), [101]);
+    }
+
+    #[test]
+    fn nobody_starves_behind_those_who_ask_for_little_without_end() {
+        let mut world = World::default();
+        world.ask(0);
+        let mut order = world.served(2, |_| Some(1000));
+        for slot in 1..1000 {
+            // One asks again whenever it was served, the others are new.
+            for slot in [1, slot, slot + 10_000] {
+                world.ask(slot);
+            }
+            order.extend(world.served(1, |slot| (slot == 0).then_some(1000)));
+        }
+        let gaps = order.split(|&slot| slot == 0).map(<[u32]>::len);
+        assert_eq!(gaps.max(), Some(SPARSE_RUN as usize));
+    }
+
+    #[test]
+    fn large_requests_are_paid_with_later_slices() {
+        let mut world = World::default();
+        (1..=2).for_each(|slot| world.ask(slot));
+        // One request of the first costs ten slices.
+        let order = world.served(400, |slot| Some(if slot == 1 { 10_000 } else { 1000 }));
+        let first = order.iter().filter(|&&slot| slot == 1).count();
+        assert!((18..=22).contains(&first), "{first} of {}", order.len());
+    }
+
+    #[test]
+    fn a_debt_has_a_bound_and_is_paid_by_who_rests_too() {
+        let mut world = World::default();
+        (1..=2).for_each(|slot| world.ask(slot));
+        let once = world.served(2, |slot| (slot == 2).then_some(1_000_000));
+        assert_eq!(once, [1, 2]);
+        let looks = (1..100).take_while(|_| world.served(1, |_| Some(1)).is_empty());
+        assert_eq!(looks.count(), SLICES_KEPT as usize);
+        let mut world = World::default();
+        world.ask(1);
+        world.look(&mut |_, left| {
+            left.spend_bytes(3500);
+            false
+        });
+        let looks = std::iter::from_fn(|| world.look(&mut |_, _| panic!("it does not ask")));
+        assert_eq!(looks.count(), 3);
+        assert!(world.intake.is_empty());
+    }
+
+    #[test]
+    fn a_round_ends_behind_everybody_who_stood_in_either_queue() {
+        let mut world = World::default();
+        world.ask(1);
+        world.served(1, |_| Some(1000));
+        world.ask(2);
+        world.intake.want_round(Tick(5));
+        world.ask(3);
+        world.intake.listener_emptied();
+        world.ask(4);
+        world.intake.want_round(Tick(6));
+        world.intake.listener_emptied();
+        let looks = std::iter::from_fn(|| world.look(&mut |_, _| false));
+        let order: Vec<Next> = looks.collect();
+        let at = |next| order.iter().position(|&n| n == next).expect("it comes");
+        let round = at(Next::Round(Tick(5)));
+        for slot in 1..=3 {
+            assert!(at(Next::Socket(socket(slot))) < round, "{order:?}");
+        }
+        assert!(!order.contains(&Next::Round(Tick(6))), "one at a time");
+        world.intake.want_round(Tick(7));
+        world.intake.listener_emptied();
+        assert_eq!(world.intake.pop(), Some(Next::Round(Tick(7))));
     }
 }

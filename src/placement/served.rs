@@ -120,6 +120,11 @@ impl<S: Storage> Served<S> {
         self.parts().0.heard(conn);
     }
 
+    /// The other end takes what the kernel holds for it.
+    pub(super) fn progressed(&mut self, conn: ConnId) {
+        self.parts().0.progressed(conn);
+    }
+
     pub(super) fn sent(&mut self, conn: ConnId, bytes: usize) {
         self.parts().0.sent(conn, bytes);
     }

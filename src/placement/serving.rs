@@ -5,7 +5,7 @@
 //! 1. what is committed is applied (a replica: at most so many batches);
 //! 2. timers;
 //! 3. clients, each within its slice, all of them within the turn's budget ([`Budgets`]): new
-//!    connections, then whoever stands in the queue; who has more goes to its end;
+//!    connections, then whoever stands in the queues of `intake`;
 //! 4. what they asked for is handed to whoever orders;
 //! 5. output goes to the kernel, at most one piece for each connection.
 //!
@@ -23,7 +23,7 @@
 //! | closing | the shard has ended the connection with bytes left | the kernel has taken them; the deadline; an error |
 //! | (handed over) | the bytes are a four-letter word | whoever answers it |
 
-use super::intake::{Budgets, Intake, Next};
+use super::intake::{Budgets, Intake, Look, Next, Standing};
 use super::outlet::{Outlet, OutletAction, OutletEvent};
 use super::served::Served;
 use super::sockets::{Accepted, Read, SocketId, Sockets, Wrote};
@@ -40,6 +40,8 @@ use std::collections::VecDeque;
 const FIRST_BYTES_MS: u64 = 10_000;
 /// Generations fit 24 bits: a driver packs slot and generation into one word of the kernel interface.
 const GENERATION_MAX: u32 = 0xff_ffff;
+/// Slow readers that are asked for in one turn.
+const ASKS_PER_TURN: usize = 64;
 /// Bytes that are read from a connection before it has said what it is.
 const FIRST_READ: usize = 512;
 
@@ -70,10 +72,12 @@ struct Record {
     readable: bool,
     /// The other end has closed its direction: after the bytes comes the end.
     ended: bool,
-    /// Stands in the intake.
-    queued: bool,
+    /// Whose turn it is.
+    standing: Standing,
     /// The shard has more output than the outlet could take.
     more_output: bool,
+    /// In the list of those whose kernel holds all that it can.
+    slow: bool,
 }
 
 /// Slots of sockets.
@@ -149,6 +153,11 @@ pub struct ServingCore<S: Storage> {
     intake: Intake,
     /// Sockets that can be written again, or whose shard had more output than they could take.
     writable: VecDeque<SocketId>,
+    /// Sockets whose kernel did not take everything, each once, and what it held when it was last
+    /// asked, bytes.
+    slow: VecDeque<(SocketId, usize)>,
+    /// How many of them are to be asked in this round.
+    asks_due: usize,
     /// By when a socket must have said what it is.
     first_bytes: VecDeque<(Tick, SocketId)>,
     /// By when a closing socket must have taken the rest.
@@ -173,6 +182,8 @@ impl<S: Storage> ServingCore<S> {
             by_conn: DetHashMap::default(),
             intake: Intake::default(),
             writable: VecDeque::new(),
+            slow: VecDeque::new(),
+            asks_due: 0,
             first_bytes: VecDeque::new(),
             closings: VecDeque::new(),
             closing_ms,
@@ -199,10 +210,11 @@ impl<S: Storage> ServingCore<S> {
             outlet: Outlet::default(),
             readable: true,
             ended: false,
-            queued: true,
+            standing: Standing::default(),
             more_output: false,
+            slow: false,
         });
-        self.intake.push(id);
+        self.ask(id);
         let until = now.tick.after(FIRST_BYTES_MS);
         self.first_bytes.push_back((until, id));
         id
@@ -216,9 +228,7 @@ impl<S: Storage> ServingCore<S> {
         record.ended |= ended;
         if readable || ended {
             record.readable = true;
-            if !std::mem::replace(&mut record.queued, true) {
-                self.intake.push(id);
-            }
+            self.intake.ask(id, &mut record.standing);
         }
         if (writable || ended) && !record.outlet.is_idle() {
             self.writable.push_back(id);
@@ -274,6 +284,7 @@ impl<S: Storage> ServingCore<S> {
         }
         self.last_turn = now.tick;
         self.clients(now, sockets);
+        turned.again |= self.ask_slow_readers(sockets);
         turned.again |= self.served.reap(&mut self.budgets.reap.clone());
         turned.wake_ordering = self.served.hand_up(now, observe)?;
         self.outputs(now, sockets);
@@ -309,12 +320,16 @@ impl<S: Storage> ServingCore<S> {
     /// Connections that can go on take their places.
     fn queue_ready(&mut self) {
         while let Some(conn) = self.served.poll_ready() {
-            if let Some(&id) = self.by_conn.get(&conn)
-                && let Some(record) = self.table.get_mut(id)
-                && !std::mem::replace(&mut record.queued, true)
-            {
-                self.intake.push(id);
+            if let Some(&id) = self.by_conn.get(&conn) {
+                self.ask(id);
             }
+        }
+    }
+
+    /// A socket has something to do.
+    fn ask(&mut self, id: SocketId) {
+        if let Some(record) = self.table.get_mut(id) {
+            self.intake.ask(id, &mut record.standing);
         }
     }
 
@@ -328,16 +343,45 @@ impl<S: Storage> ServingCore<S> {
         while !turn.is_spent() && self.served.may_execute() {
             match self.intake.pop() {
                 None => break,
-                Some(Next::Round(watermark)) => self.served.report(watermark, now),
+                Some(Next::Round(watermark)) => {
+                    self.asks_due = self.slow.len();
+                    self.served.report(watermark, now);
+                }
                 Some(Next::Socket(id)) => {
-                    let mut slice = self.budgets.slice;
-                    self.visit(id, &mut slice, now, sockets);
                     // A look costs something too, whatever it brings.
-                    slice.spend_steps(1);
-                    turn.spend_part(self.budgets.slice, slice);
-                    self.queue_ready();
+                    turn.spend_steps(1);
+                    self.look(id, &mut turn, now, sockets);
                 }
             }
+        }
+    }
+
+    /// Looks at a connection whose turn it is.
+    fn look(&mut self, id: SocketId, turn: &mut Budget, now: Now, sockets: &mut impl Sockets) {
+        let slice = self.budgets.slice;
+        let Some(record) = self.table.get_mut(id) else {
+            return;
+        };
+        match self.intake.look(&mut record.standing, slice) {
+            Look::Serve(allowed) => {
+                let mut left = allowed;
+                self.visit(id, &mut left, now, sockets);
+                turn.spend_part(allowed, left);
+                self.queue_ready();
+                let Some(record) = self.table.get_mut(id) else {
+                    return;
+                };
+                record.standing.served(left, slice);
+            }
+            Look::Pays => {
+                if let (Stage::Client(conn), true) = (&record.stage, record.readable) {
+                    self.served.heard(*conn);
+                }
+            }
+            Look::Rests => {}
+        }
+        if let Some(record) = self.table.get_mut(id) {
+            self.intake.looked(id, &mut record.standing);
         }
     }
 
@@ -362,20 +406,21 @@ impl<S: Storage> ServingCore<S> {
         let Some(record) = self.table.get_mut(id) else {
             return;
         };
-        record.queued = false;
         match record.stage {
             Stage::First(..) => self.read_first(id, slice, now, sockets),
             Stage::Client(conn) => {
                 self.served.advance(conn, slice, now);
                 if !slice.is_spent() {
                     self.read(id, conn, slice, now, sockets);
+                } else if record.readable {
+                    self.served.heard(conn);
                 }
                 let Some(record) = self.table.get_mut(id) else {
                     return;
                 };
                 let wanted = record.readable && self.served.shard().may_read(conn) > 0;
-                if wanted && !std::mem::replace(&mut record.queued, true) {
-                    self.intake.push(id);
+                if wanted {
+                    self.intake.ask(id, &mut record.standing);
                 }
             }
             // Only the last bytes matter; an error shows when they are written.
@@ -447,10 +492,7 @@ impl<S: Storage> ServingCore<S> {
         };
         bytes.extend_from_slice(&self.buffer[..n]);
         match first_bytes(bytes) {
-            FirstBytes::NeedMore if record.readable => {
-                record.queued = true;
-                self.intake.push(id);
-            }
+            FirstBytes::NeedMore if record.readable => self.ask(id),
             FirstBytes::NeedMore => {}
             FirstBytes::Interrupt => self.release(id, now, sockets),
             FirstBytes::FourLetter(word) => {
@@ -462,8 +504,7 @@ impl<S: Storage> ServingCore<S> {
                 let conn = self.served.accept(address.clone(), now);
                 record.stage = Stage::Client(conn);
                 if record.readable {
-                    record.queued = true;
-                    self.intake.push(id);
+                    self.intake.ask(id, &mut record.standing);
                 }
                 self.by_conn.insert(conn, id);
                 self.served.receive(conn, &bytes, slice, now);
@@ -552,13 +593,43 @@ impl<S: Storage> ServingCore<S> {
         }
     }
 
+    /// Once in each round, whether those whose kernel can hold no more take anything of it: a kernel
+    /// with megabytes of room reports that it can take more only when a third of that has left. True
+    /// if more are to be asked.
+    fn ask_slow_readers(&mut self, sockets: &mut impl Sockets) -> bool {
+        for _ in 0..self.asks_due.min(ASKS_PER_TURN) {
+            self.asks_due -= 1;
+            let Some((id, before)) = self.slow.pop_front() else {
+                break;
+            };
+            let Some(record) = self.table.get_mut(id) else {
+                continue;
+            };
+            if record.outlet.is_idle() {
+                record.slow = false;
+                continue;
+            }
+            let held = sockets.unacknowledged(id);
+            if let (true, Some(conn)) = (held != before, record.stage.conn()) {
+                self.served.progressed(conn);
+            }
+            self.slow.push_back((id, held));
+        }
+        self.asks_due > 0
+    }
+
     /// One event of an outlet, and what follows from it.
     fn drive(&mut self, id: SocketId, event: OutletEvent, now: Now, sockets: &mut impl Sockets) {
         let Some(record) = self.table.get_mut(id) else {
             return;
         };
         match record.outlet.step(event) {
-            OutletAction::Nothing | OutletAction::Wait => {}
+            OutletAction::Nothing => {}
+            OutletAction::Wait => {
+                if !std::mem::replace(&mut record.slow, true) {
+                    self.slow.push_back((id, 0));
+                }
+            }
             OutletAction::Write => self.write(id, now, sockets),
             OutletAction::Fetch => {
                 if std::mem::take(&mut record.more_output) {

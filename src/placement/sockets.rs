@@ -57,6 +57,8 @@ pub trait Sockets {
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read;
     /// Hands bytes to the kernel.
     fn write(&mut self, id: SocketId, bytes: &[u8]) -> Wrote;
+    /// Bytes handed to the kernel that the other end has not acknowledged.
+    fn unacknowledged(&mut self, id: SocketId) -> usize;
     /// The connection is over: descriptor and counts are given back.
     fn close(&mut self, id: SocketId);
     /// The connection said a four-letter word: somebody else answers it, and gives it back.

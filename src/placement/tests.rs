@@ -25,6 +25,8 @@ struct Kernel {
     window: usize,
     /// The connection is gone: every write fails.
     gone: bool,
+    /// What the kernel still holds, as it says.
+    unacknowledged: usize,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,10 @@ impl Sockets for Net {
         kernel.window -= n;
         kernel.outbound.extend_from_slice(&bytes[..n]);
         Wrote::Bytes(n)
+    }
+
+    fn unacknowledged(&mut self, id: SocketId) -> usize {
+        self.open[&id].unacknowledged
     }
 
     fn close(&mut self, id: SocketId) {
@@ -421,6 +427,80 @@ fn budgets_of_one_do_everything_in_the_end() {
     }
     world.settle();
     world.assert_empty();
+}
+
+fn create(path: &str, data: &[u8]) -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(1);
+        out.put_i32(1);
+        out.put_buf(Some(path.as_bytes()));
+        out.put_buf(Some(data));
+        out.put_i32(1);
+        out.put_i32(31);
+        out.put_buf(Some(b"world"));
+        out.put_buf(Some(b"anyone"));
+        out.put_i32(0);
+    })
+}
+
+fn get_data(path: &str) -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(2);
+        out.put_i32(4);
+        out.put_buf(Some(path.as_bytes()));
+        out.put_bool(false);
+    })
+}
+
+#[test]
+fn large_reads_of_many_hold_up_nobody_who_asks_for_little() {
+    let budgets = Budgets {
+        turn: Budget::new(1024, 3000, 1 << 16),
+        slice: Budget::new(128, 1000, 1000),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let witness = world.client();
+    world.send(witness, &create("/big", &[7; 10_000]));
+    world.settle();
+    world.replies(witness);
+    let readers: Vec<_> = (0..40).map(|_| world.client()).collect();
+    for &id in &readers {
+        world.send(id, &get_data("/big").repeat(3));
+    }
+    let mut read = 0;
+    for _ in 0..30 {
+        world.send(witness, &ping());
+        let before = read;
+        while world.replies(witness) == 0 {
+            world.turn();
+            read += readers.iter().map(|&id| world.replies(id)).sum::<usize>();
+        }
+        assert!(read - before <= 2 * 10_100, "{before} {read}");
+    }
+    world.settle();
+    read += readers.iter().map(|&id| world.replies(id)).sum::<usize>();
+    assert!(read > 40 * 3 * 10_000);
+}
+
+#[test]
+fn who_takes_what_the_kernel_holds_is_no_silent_reader() {
+    for (takes, open) in [(true, 1), (false, 0)] {
+        let mut world = World::new();
+        let id = world.client();
+        world.send(id, &create("/big", &[7; 10_000]));
+        world.settle();
+        world.send(id, &get_data("/big"));
+        world.net.open.get_mut(&id).expect("open").window = 100;
+        for second in 0..60 {
+            if let Some(kernel) = world.net.open.get_mut(&id) {
+                kernel.unacknowledged = 1_000_000 - if takes { second } else { 0 };
+                world.send(id, &ping());
+            }
+            world.tick(1000);
+        }
+        assert_eq!(world.core.sockets(), open, "takes: {takes}");
+    }
 }
 
 #[test]

@@ -191,6 +191,18 @@ impl Socket {
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
 
+    /// Bytes in the kernel's send queue that the other end has not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: the kernel writes one int, to a place that outlives the call; the descriptor is open.
+        let done = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        match done {
+            0 => usize::try_from(bytes).unwrap_or(0),
+            // No stream: nothing is under way.
+            _ => 0,
+        }
+    }
+
     /// Ends both directions, after the bytes that were handed to the kernel.
     pub fn shutdown(&self) {
         let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Both);

@@ -179,6 +179,11 @@ impl Sockets for ClientSockets {
             .map_or(Wrote::Gone, |client| client.transport.write(bytes))
     }
 
+    fn unacknowledged(&mut self, id: SocketId) -> usize {
+        self.client(id)
+            .map_or(0, |client| client.transport.socket().unacknowledged())
+    }
+
     fn close(&mut self, id: SocketId) {
         if let Some(client) = self.take(id) {
             // The ring holds the kernel's file for a moment longer; the peer is told now.

@@ -222,6 +222,8 @@ pub(super) struct Connection {
     pub(super) output: Vec<u8>,
     /// Bytes that the driver has fetched and the kernel has not taken.
     pub(super) fetched: usize,
+    /// Bytes that the driver holds: a piece is given back when the kernel has taken all of it.
+    pub(super) lent: usize,
     /// The driver has been told to close the socket.
     pub(super) told_to_close: bool,
     /// The driver was offered more output than the bound, and has not fetched it.
@@ -292,6 +294,7 @@ impl Connection {
             syncs: 0,
             output: Vec::new(),
             fetched: 0,
+            lent: 0,
             told_to_close: false,
             offered_full: false,
             accounted: 0,
@@ -337,6 +340,27 @@ impl Connection {
     /// Output that the kernel has not taken, bytes.
     pub(super) fn backlog(&self) -> usize {
         self.output.len() + self.fetched
+    }
+
+    /// Output in memory, bytes: more than the backlog while the kernel has taken a part of a piece.
+    pub(super) fn output_bytes(&self) -> usize {
+        self.output.len() + self.lent
+    }
+
+    /// The driver takes the output.
+    pub(super) fn fetch(&mut self) -> Vec<u8> {
+        let bytes = self.take_output();
+        self.fetched += bytes.len();
+        self.lent += bytes.len();
+        bytes
+    }
+
+    /// The kernel has taken bytes of what the driver holds.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.fetched = self.fetched.saturating_sub(bytes);
+        if self.fetched == 0 {
+            self.lent = 0;
+        }
     }
 
     /// Received and not answered, bytes in memory.

@@ -84,6 +84,14 @@ impl ShardState {
             if budget.is_spent() && !std::mem::take(&mut parsed) {
                 return Stop::Spent;
             }
+            if budget.saves()
+                && let Some(Step::Read(read)) = c.fifo.front().map(|head| &head.step)
+            {
+                let Cost { bytes, steps } = reads::estimate(tree, read, 0);
+                if !budget.affords(bytes, steps) {
+                    return Stop::Spent;
+                }
+            }
             let pending = c.pop().expect("there is a head");
             self.answer(c, pending, tree, budget, now);
         }
@@ -122,9 +130,9 @@ impl ShardState {
             return true;
         }
         let bytes = self.reply_estimate(tree, read);
-        let then = c.backlog() + bytes;
+        let held = c.output_bytes();
+        let then = held + bytes;
         let small = then <= self.config.connection_share;
-        let held = c.backlog();
         if small || (nobody_waits && self.outputs.has_room(held, then, held == 0)) {
             return true;
         }

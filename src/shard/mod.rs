@@ -161,11 +161,10 @@ impl Shard {
             self.core.record(timing, now);
         }
         let output = Output {
-            bytes: c.take_output(),
+            bytes: c.fetch(),
             close: c.ended(),
             reset: c.phase == Phase::Ended { discard: true },
         };
-        c.fetched += output.bytes.len();
         c.told_to_close = output.close;
         if output.close && c.fetched == 0 {
             self.conns.remove(conn);
@@ -178,6 +177,13 @@ impl Shard {
     pub fn sent(&mut self, conn: ConnId, bytes: usize) {
         self.take_sent(conn, bytes);
         self.distribute();
+    }
+
+    /// The other end takes what the kernel holds for it, though the kernel takes no more of it yet.
+    pub fn progressed(&mut self, conn: ConnId) {
+        if let Some(c) = self.conns.get_mut(conn) {
+            (c.quiet_rounds, c.undrained_rounds) = (0, 0);
+        }
     }
 
     /// Work that belongs to nobody's turn any more (watches of ended connections), within
@@ -542,7 +548,7 @@ impl Shard {
             return;
         };
         let was_full = self.core.is_full(c);
-        c.fetched = c.fetched.saturating_sub(bytes);
+        c.sent(bytes);
         if bytes > 0 {
             (c.quiet_rounds, c.undrained_rounds) = (0, 0);
         }
@@ -578,7 +584,7 @@ impl Shard {
             if let Some(c) = self.conns.get_mut(conn)
                 && let Some(bytes) = c.waits_for_output
             {
-                let held = c.backlog();
+                let held = c.output_bytes();
                 if !self.core.outputs.has_room(held, held + bytes, held == 0) {
                     if self.end_idle_reader() {
                         continue;

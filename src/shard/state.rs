@@ -131,7 +131,7 @@ impl ShardState {
 
     /// Brings the pool of outputs up to date.
     pub(super) fn count_output(&mut self, c: &mut Connection) {
-        let bytes = c.backlog();
+        let bytes = c.output_bytes();
         self.outputs.change(c.counted.1, bytes);
         c.counted.1 = bytes;
     }
@@ -206,7 +206,7 @@ impl ShardState {
             c.take_output();
             c.unsent = Vec::new();
             // The driver drops what it has fetched.
-            c.fetched = 0;
+            c.sent(usize::MAX);
             self.count_output(c);
         }
         if c.ended() {

@@ -394,6 +394,11 @@ impl Network {
         Some(n)
     }
 
+    /// Bytes written that the client has not received.
+    pub(super) fn unacknowledged(&self, connection: usize) -> usize {
+        self.connections[connection].sending
+    }
+
     /// Writes what fits; `None`: the connection is gone.
     pub(super) fn write(
         &mut self,

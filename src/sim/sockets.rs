@@ -130,6 +130,11 @@ impl Sockets for KernelSockets<'_> {
         }
     }
 
+    fn unacknowledged(&mut self, id: SocketId) -> usize {
+        let connection = self.connection(id, "asks for");
+        connection.map_or(0, |of| self.network.unacknowledged(of))
+    }
+
     fn close(&mut self, id: SocketId) {
         if let Some(connection) = self.connection(id, "closes") {
             self.checks.turns.gone(self.core, connection);

@@ -96,6 +96,10 @@ impl Sockets for Net {
         Wrote::Bytes(bytes.len())
     }
 
+    fn unacknowledged(&mut self, id: SocketId) -> usize {
+        self.0.get(&id).map_or(0, |kernel| kernel.outbound.len())
+    }
+
     fn close(&mut self, id: SocketId) {
         assert!(self.0.remove(&id).is_some(), "a socket is closed once");
     }
