@@ -39,6 +39,13 @@ class Read(unittest.TestCase):
         again = TEXT.replace("8 recvfrom(11, 0x", "8 io_uring_enter(4, 0, 0, 0, NULL, 8) = 0\n8 recvfrom(11, 0x")
         self.assertEqual(tracing.greeted_at_once(tracing.calls_in(again)), 1)
 
+    def test_bytes_are_counted_from_look_to_look(self):
+        self.assertEqual(tracing.taken_at_once(tracing.calls_in(TEXT)), 400)
+        more = "8 recvfrom(11, \"\"..., 65536, 0, NULL, NULL) = 7\n8 sendto(11,"
+        self.assertEqual(tracing.taken_at_once(tracing.calls_in(TEXT.replace("8 sendto(11,", more))), 407)
+        more = f"8 io_uring_enter(4, 0, 0, 0, NULL, 8) = 0\n{more}"
+        self.assertEqual(tracing.taken_at_once(tracing.calls_in(TEXT.replace("8 sendto(11,", more))), 400)
+
     def test_a_witness_without_an_answer_is_no_figure(self):
         with self.assertRaises(harness.Failure):
             self.judged(20, {5, 6, 12})

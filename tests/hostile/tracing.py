@@ -18,8 +18,9 @@ from harness import HEADER_REPLY, PATIENCE_S, check, finish, pinged, standing_st
 # Calls that look into the file system; a thread that makes one waits for the disk.
 FILE_CALLS = ("openat", "getdents64", "newfstatat", "statx")
 SENDS = ("sendto", "sendmsg")
+RECEIVES = ("recvfrom", "recvmsg")
 # Calls that are made once for each new connection.
-GREETINGS = ("accept", "accept4", "setsockopt", "recvfrom", "recvmsg")
+GREETINGS = ("accept", "accept4", "setsockopt", *RECEIVES)
 # The call with which a data core looks at completions, timers and other cores.
 LOOK = "io_uring_enter"
 # `7 sendto(12, ""..., 20, MSG_NOSIGNAL, NULL, 0) = 20`, or in two lines: `… <unfinished ...>`, then
@@ -51,6 +52,11 @@ class Strace:
         self.process.stderr.close()
         self.text = self.file.read()
         self.file.close()
+
+
+def every_call(server):
+    """strace of what `calls_in` reads."""
+    return Strace(server, "-s", "0", "-e", f"trace={','.join((*SENDS, *FILE_CALLS, *GREETINGS, LOOK))}", "-e", "signal=none")
 
 
 @dataclasses.dataclass
@@ -112,7 +118,7 @@ def served_before(server, crowd, witnesses, reply=HEADER_REPLY, until=None):
     with standing_still(server):
         flows = crowd()
         due = pinged(witnesses)
-        trace = Strace(server, "-s", "0", "-e", f"trace={','.join((*SENDS, *FILE_CALLS, *GREETINGS, LOOK))}", "-e", "signal=none")
+        trace = every_call(server)
     with trace:
         until_answered(server, due, flows)
         if until:
@@ -132,6 +138,18 @@ def judged(calls, witnesses, reply):
     check(answered == witnesses, f"strace shows the answers to {len(answered)} of {len(witnesses)} who ping")
     blocking = sum(call.name in FILE_CALLS and call.thread in before for call in calls)
     return Served(max(before.values()), blocking, greeted_at_once(calls))
+
+
+def taken_at_once(calls):
+    """The most bytes that one thread received on one descriptor between two looks."""
+    taken, most = collections.defaultdict(collections.Counter), 0
+    for call in calls:
+        if call.name == LOOK:
+            taken[call.thread].clear()
+        elif call.name in RECEIVES and call.result > 0:
+            taken[call.thread][call.fd] += call.result
+            most = max(most, taken[call.thread][call.fd])
+    return most
 
 
 def greeted_at_once(calls):
