@@ -155,6 +155,7 @@ in_both_placements!(
     pipelined_requests_are_answered_in_order,
     a_lock_is_handed_on,
     a_session_moves_to_another_client,
+    a_session_that_two_clients_claim_lives_on,
     a_killed_server_keeps_writes_sessions_and_watches,
     what_comes_later_is_unimplemented,
     a_chroot_is_a_root,
@@ -419,6 +420,10 @@ async fn a_lock_is_handed_on(server: Server) {
     held.create("/under-lock", b"", &PERSISTENT).await.unwrap();
 }
 
+/// The client's own task learns late that its session was given away. As long as it has not learnt
+/// it, it replaces a connection that the server closes, also if the server closes it because the
+/// session has moved: so the session is its own once more, and the other one loses a connection.
+/// That may happen until its task has ended, and not later. It sends no closeSession.
 async fn a_session_moves_to_another_client(server: Server) {
     let first = Client::connector()
         .with_detached()
@@ -427,20 +432,41 @@ async fn a_session_moves_to_another_client(server: Server) {
         .unwrap();
     first.create("/e", b"", &EPHEMERAL).await.unwrap();
     let id = first.session_id();
+    let mut of_first = first.state_watcher();
+    let session = first.into_session();
+    while timeout(PATIENCE, of_first.changed()).await.unwrap() != SessionState::Closed {}
     let second = Client::connector()
-        .with_session(first.into_session())
+        .with_session(session)
         .connect(&server.hosts())
         .await
         .unwrap();
     assert_eq!(second.session_id(), id);
-    // The first client may come back once before it learns that it is detached: then the second one
-    // loses its connection, and gets another.
-    let stat = loop {
-        match second.check_stat("/e").await {
-            Err(Error::ConnectionLoss) => tokio::time::sleep(Duration::from_millis(10)).await,
-            stat => break stat.unwrap().unwrap(),
+    let stat = second.check_stat("/e").await.unwrap().unwrap();
+    assert_eq!(stat.ephemeral_owner, id.0);
+    assert_eq!(second.state(), SessionState::SyncConnected);
+}
+
+/// Two clients that both live and both hold the session: each time one gets it, the other one's
+/// connection is closed, and that one comes back. Neither is ever told that the session is gone.
+async fn a_session_that_two_clients_claim_lives_on(server: Server) {
+    let first = server.client().await;
+    first.create("/e", b"", &EPHEMERAL).await.unwrap();
+    let id = first.session_id();
+    let mut of_first = first.state_watcher();
+    let second = Client::connector()
+        .with_session(first.session().clone())
+        .connect(&server.hosts())
+        .await
+        .unwrap();
+    for _ in 0..5 {
+        for due in [SessionState::Disconnected, SessionState::SyncConnected] {
+            while timeout(PATIENCE, of_first.changed()).await.unwrap() != due {}
         }
-    };
+    }
+    assert_eq!((first.session_id(), second.session_id()), (id, id));
+    assert!(!first.state().is_terminated() && !second.state().is_terminated());
+    let other = server.client().await;
+    let stat = other.check_stat("/e").await.unwrap().unwrap();
     assert_eq!(stat.ephemeral_owner, id.0);
 }
 

@@ -3,12 +3,9 @@
 import collections
 import pathlib
 import re
-import shutil
-import signal
-import subprocess
-import tempfile
 
-from harness import PATIENCE_S, Flow, Loop, Place, check, client, has, holds, wait_until, zk
+from harness import Flow, Loop, Place, check, client, has, holds, zk
+from tracing import Strace
 
 # Upper bounds of system calls by (shards or not, what). A lone read on one core: the wait, the receive, the
 # send, and one more. A lone write: the wait, the receive, the append, the sync, the send, and two more. With
@@ -45,32 +42,19 @@ def switches(server):
     return total
 
 
-class Counted:
+class Counted(Strace):
     """System calls of every thread between the beginning and the end."""
 
     def __init__(self, server):
-        check(shutil.which("strace"), "strace is missing: install the package strace")
-        self.file = tempfile.NamedTemporaryFile("r", prefix="ringkeeper-calls-")
-        self.process = subprocess.Popen(["strace", "-f", "-c", "-U", "name,calls", "-o", self.file.name, "-p", str(server.process.pid)],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        tasks = set(pathlib.Path(f"/proc/{server.process.pid}/task").iterdir())
-        traced = lambda: all("TracerPid:\t0" not in (task / "status").read_text() for task in tasks if task.exists())  # noqa: E731
-        wait_until(lambda: self.process.poll() is not None or traced(), "strace does not attach")
-        check(self.process.poll() is None, f"strace ended: {self.process.stderr.read() if self.process.poll() is not None else ''}")
+        super().__init__(server, "-c", "-U", "name,calls")
         self.calls = collections.Counter()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE_S)
-        self.process.stderr.close()
-        for line in self.file.read().splitlines():
+    def __exit__(self, *how):
+        super().__exit__(*how)
+        for line in self.text.splitlines():
             found = re.match(r"^\s*(\w+)\s+(\d+)\s*$", line)
             if found and found.group(1) != "total":
                 self.calls[found.group(1)] += int(found.group(2))
-        self.file.close()
 
     @property
     def total(self):

@@ -1,7 +1,8 @@
 """What the tests of this section stand on: registration, placements, counts that replace clocks.
 
 No test compares a time. What a test compares is how much one client got between two answers to
-another: the clients' own answers are the clock. Times are printed where they help to see what happened."""
+another: the clients' own answers are the clock, or the server's system calls (tracing.py) where a client's
+program would have to be scheduled in time. Times are printed where they help to see what happened."""
 
 import contextlib
 import dataclasses
@@ -225,18 +226,6 @@ def standing_still(server):
         server.resume()
 
 
-def served_before(server, crowd, witnesses, burst):
-    """How many frames the flows of `crowd` got, each of which sends `burst`, before the last of `witnesses` got
-    the answer to one ping. The server stands still while all of them send."""
-    base = sum(flow.frames for flow in crowd)
-    with standing_still(server):
-        for flow in crowd:
-            flow.send(burst)
-        due = pinged(witnesses)
-    until_answered(server, due, crowd)
-    return sum(flow.frames for flow in crowd) - base
-
-
 def pinged(witnesses):
     """Sends a ping on each flow; the frames that each has when it is answered."""
     for flow in witnesses:
@@ -245,17 +234,12 @@ def pinged(witnesses):
 
 
 def until_answered(server, due, crowd):
-    """Waits until the flows in `due` have so many frames, then counts what `crowd` has got. The server stands
-    still for the count: a slow reader would see what was answered later, too."""
+    """Waits until the flows in `due` have so many frames; `crowd` reads meanwhile."""
     def answered():
         check(not any(flow.closed for flow in due), f"the connection of one who pings was closed; {server.ended() or ''}")
         return all(flow.frames >= frames for flow, frames in due.items())
 
-    Loop(*due).until(answered, "one who pings is not served at all")
-    with standing_still(server):
-        arrived = Loop(*crowd)
-        for _ in range(20):
-            arrived.step(0)
+    Loop(*due, *crowd).until(answered, "one who pings is not served at all")
 
 
 def finish(server, flows, done, why="the burst is never answered"):
@@ -267,16 +251,6 @@ def finish(server, flows, done, why="the burst is never answered"):
 def has(frames):
     """Whether a flow has got so many frames, or was closed."""
     return lambda flow: flow.frames >= frames or flow.closed
-
-
-def mostly_within(round_, bound, why, rounds=3):
-    """What several rounds counted, most of them at most `bound`: a busy machine may disturb one. `why` has a
-    place for the counts."""
-    seen = []
-    while len(seen) < rounds and sum(n > bound for n in seen) <= rounds // 2:
-        seen.append(round_())
-    check(sum(n > bound for n in seen) <= rounds // 2, f"{why.format(seen)}, {bound} may be")
-    return seen
 
 
 def closing(flows):

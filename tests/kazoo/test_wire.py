@@ -88,6 +88,42 @@ def test_reattach_closes_the_old_connection_first(server, raw, path):
     assert err == 0 and zk.stat_at(body, 0)["ephemeralOwner"] == new.session
 
 
+def test_of_all_who_claim_a_session_at_once_exactly_one_keeps_it(server, raw, path):
+    """Each claimant is answered, closed, or answered and then closed; nobody is told that the session is gone."""
+    holder = raw(timeout=20000)
+    session, password = holder.session, holder.password
+    assert holder.call(zk.CREATE, zk.create_body(path, b"", 1))[1] == 0
+
+    def is_answered(client):
+        try:
+            client.connected()
+        except zk.Closed:
+            return False
+        assert client.session == session and client.timeout > 0
+        return True
+
+    def is_served(client):
+        try:
+            client.ask(zk.EXISTS, zk.path_body(path))
+            _, _, err, body = client.reply()
+        except (zk.Closed, OSError):
+            return False
+        assert err == 0 and zk.stat_at(body, 0)["ephemeralOwner"] == session
+        return True
+
+    for _ in range(50):
+        claimants = [zk.Raw(server.port) for _ in range(3)]
+        for client in claimants:
+            client.send_frame(client.connect_payload(timeout=20000, session=session, password=password))
+        answered = [client for client in claimants if is_answered(client)]
+        served = [client for client in answered if is_served(client)]
+        assert len(served) == 1 and closed(holder)
+        for client in {holder, *claimants} - set(served):
+            client.close()
+        [holder] = served
+    holder.close()
+
+
 def test_unknown_operations_answer_and_close(raw):
     for op in (999, 103, -10, 20, 13):
         client = raw()
