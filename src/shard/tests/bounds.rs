@@ -439,3 +439,55 @@ fn who_does_not_read_its_replies_holds_no_memory_for_requests_that_others_wait_f
     assert!(!world.shard.is_discarded(idle), "it has time to read");
     assert_eq!(world.shard.may_read(next), left.len());
 }
+
+/// `/all` with 100 children of names of 990 bytes, as far as there is room for the replies.
+fn make_long_names(world: &mut World, writer: ConnId) {
+    world.send(writer, &create(1, "/all"));
+    for xid in 2..102 {
+        let name = format!("/all/{}{xid}", "n".repeat(990));
+        world.send(writer, &create(xid, &name));
+    }
+}
+
+/// 64 times the children of `/all`, between two writes.
+fn names_between_writes() -> Vec<u8> {
+    let reads: Vec<u8> = (2..66)
+        .flat_map(|xid| read(xid, 8, "/all", false))
+        .collect();
+    [set_datas(1..=1), reads, set_datas(66..=66)].concat()
+}
+
+#[test]
+fn lists_of_long_names_between_two_writes_execute_before_the_second_one_is_handed_up() {
+    let mut world = World::new();
+    let (writer, conn) = (world.client(), world.client());
+    make_long_names(&mut world, writer);
+    world.prompt = false;
+    world.send(conn, &names_between_writes());
+    assert_eq!(
+        world.logged.len(),
+        1,
+        "six megabytes are no step for an outcome"
+    );
+    world.commit(1);
+    assert!(world.shard.stats().output_bytes < 5 << 20);
+}
+
+#[test]
+fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
+    let mut world = World::with(|config| {
+        config.output_max = 100_000;
+        config.output_excess_max = 100_000;
+    });
+    let (writer, conn) = (world.client(), world.client());
+    world.prompt = false;
+    make_long_names(&mut world, writer);
+    // Nothing of the list is applied yet, so all of it looks short.
+    world.send(conn, &names_between_writes());
+    assert!(world.logged.len() > 50);
+    while !world.logged.is_empty() {
+        world.commit(1);
+        assert!(world.shard.stats().output_bytes < 400_000);
+    }
+    assert!(world.take(conn).1);
+}
