@@ -26,6 +26,9 @@ pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
 pub const WATCH_BYTES_MAX: usize = 512 << 20;
 /// Identities of one connection, its address among them: default of `ringkeeper.identitiesMax`.
 pub const IDENTITIES_MAX: usize = 1000;
+/// Bytes of one identity's scheme and id, on average over the most identities that a connection may
+/// have.
+pub const IDENTITY_BYTES: usize = 256;
 /// Entries of one ACL list: default of `ringkeeper.aclEntriesMax`.
 pub const ACL_ENTRIES_MAX: usize = 4096;
 /// A seal follows the last acknowledged batch after this long, ms.

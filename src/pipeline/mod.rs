@@ -54,7 +54,8 @@ use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Requests without an outcome above which handshakes are turned away. Writes need no such bound:
+/// Requests without an outcome, or with one that waits for what is in flight, above which handshakes
+/// are turned away. Writes need no such bound:
 /// shards hold credits for them, and give every attached connection one more; but connections that
 /// come and go while the disk hangs could bring handshakes without end.
 const PENDING_MAX: usize = 65_536;
@@ -261,9 +262,11 @@ impl<S: Storage> Pipeline<S> {
             ShardRequest::NewSession { origin, .. } | ShardRequest::Reattach { origin, .. }
                 if self.outstanding >= PENDING_MAX =>
             {
-                self.outstanding += 1;
                 self.counters.given_up += 1;
-                self.say(vec![(origin.shard, Notice::Close(origin.conn))]);
+                // Not behind what is in flight: while the disk hangs, those who are turned away
+                // would fill the memory. The connection has asked for nothing else.
+                let close = Notice::Close(origin.conn);
+                self.down.push_back(ToShards::Notice(origin.shard, close));
                 Ok(())
             }
             up => {
@@ -629,11 +632,11 @@ impl<S: Storage> Pipeline<S> {
         Ok(zxid)
     }
 
-    /// Puts notices behind everything prepared so far.
+    /// Puts notices behind everything prepared so far. Until then what they answer counts as
+    /// outstanding, so they are bounded with the requests.
     fn say(&mut self, said: Vec<Said>) {
         let after = self.ring.cursors().prepared;
         for (shard, notice) in said {
-            self.outstanding -= usize::from(is_outcome(&notice));
             self.held.push_back(Held {
                 after,
                 shard,
@@ -648,6 +651,7 @@ impl<S: Storage> Pipeline<S> {
             && held.after <= committed
         {
             let mut held = self.held.pop_front().expect("just seen");
+            self.outstanding -= usize::from(is_outcome(&held.notice));
             if let Notice::Attached {
                 committed: place,
                 session,

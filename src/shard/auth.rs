@@ -1,5 +1,6 @@
 //! The auth operation (docs/protocol.md §6.3, §6.5): which identity a scheme's data gives.
 
+use crate::constants::IDENTITY_BYTES;
 use crate::tree;
 use crate::txn::{AuthId, Credentials};
 
@@ -13,8 +14,8 @@ pub(super) fn initial(address: &str) -> Credentials {
     vec![ip(address)].into()
 }
 
-/// The credentials after one auth request, at most `identities_max`. Identities are a set: adding
-/// one twice is no change.
+/// The credentials after one auth request: at most `identities_max`, with [`IDENTITY_BYTES`] for each
+/// on average. Identities are a set: adding one twice is no change.
 ///
 /// Steps: the identities there are.
 pub(super) fn add(
@@ -29,13 +30,20 @@ pub(super) fn add(
         (Some("ip"), _) => ip(address),
         _ => return Err(AuthFailed),
     };
-    if credentials.contains(&id) {
+    let Err(place) = credentials.binary_search(&id) else {
         return Ok(credentials.clone());
-    }
-    if credentials.len() >= identities_max {
+    };
+    let bytes: usize = credentials.iter().chain([&id]).map(weight).sum();
+    if credentials.len() >= identities_max || bytes > identities_max.saturating_mul(IDENTITY_BYTES)
+    {
         return Err(AuthFailed);
     }
-    Ok(credentials.iter().cloned().chain([id]).collect())
+    let (before, behind) = credentials.split_at(place);
+    Ok(before.iter().chain([&id]).chain(behind).cloned().collect())
+}
+
+fn weight(id: &AuthId) -> usize {
+    id.scheme.len() + id.id.len()
 }
 
 fn ip(address: &str) -> AuthId {
@@ -63,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_a_set_in_order() {
+    fn identities_are_a_set() {
         let first = initial("10.0.0.1");
         let second = add(&first, "10.0.0.1", Some("digest"), Some(b"bob:pw"), 3).unwrap();
         assert_eq!(second.len(), 2);
@@ -83,6 +91,33 @@ mod tests {
         ] {
             assert_eq!(add(&second, "10.0.0.1", scheme, data, 3), Err(AuthFailed));
         }
+    }
+
+    #[test]
+    fn identities_are_kept_sorted() {
+        let mut ids = initial("10.0.0.1");
+        for user in [&b"m:x"[..], b"a:x", b"z:x", b"b:x"] {
+            ids = add(&ids, "10.0.0.1", Some("digest"), Some(user), 10).unwrap();
+        }
+        assert_eq!(ids.len(), 5);
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn identities_have_a_bound_in_bytes() {
+        let mut ids = initial("10.0.0.1");
+        let user = |name: u8, len: usize| [vec![name; len], b":x".to_vec()].concat();
+        let long = user(b'l', 10 * IDENTITY_BYTES);
+        let one = add(&ids, "10.0.0.1", Some("digest"), Some(&long), 10);
+        assert_eq!(one, Err(AuthFailed), "one that is as long as ten may be");
+        for name in b'a'..b'e' {
+            let half = user(name, 2 * IDENTITY_BYTES);
+            ids = add(&ids, "10.0.0.1", Some("digest"), Some(&half), 10).unwrap();
+        }
+        let fifth = user(b'e', 2 * IDENTITY_BYTES);
+        let more = add(&ids, "10.0.0.1", Some("digest"), Some(&fifth), 10);
+        assert_eq!(more, Err(AuthFailed));
+        assert!(add(&ids, "10.0.0.1", Some("digest"), Some(b"e:x"), 10).is_ok());
     }
 
     #[test]

@@ -260,6 +260,8 @@ pub(super) struct Connection {
     pub(super) reading: bool,
     /// The batch in which its session was touched last.
     pub(super) touched_batch: u64,
+    /// Bytes were left in the kernel when the driver looked at the socket last.
+    pub(super) bytes_wait: bool,
     /// For the handshake timeout.
     pub(super) accepted: Tick,
     /// Housekeeping rounds since bytes moved in either direction.
@@ -313,6 +315,7 @@ impl Connection {
             has_credit: false,
             reading: true,
             touched_batch: 0,
+            bytes_wait: false,
             accepted: now.tick,
             quiet_rounds: 0,
             undrained_rounds: 0,

@@ -101,13 +101,19 @@ impl ShardState {
     /// Executes what stands between a write that has just got its outcome and the next write that
     /// is under way: it must not see that one, which the driver may apply next. How much that may
     /// be was decided when the next write was handed up (`keeps_order`), so no budget holds it up,
-    /// nor a full output. Without a next write there is no hurry.
+    /// nor a full output. Nodes can have become larger since then, by writes of other sessions: a
+    /// connection whose output passes what may be in excess ends. Without a next write there is no
+    /// hurry.
     pub(super) fn execute_between_writes(&mut self, c: &mut Connection, tree: &Tree, now: Now) {
         let mut budget = Budget::UNLIMITED;
         while c.unanswered_writes > 0
             && let Some(head) = c.fifo.front()
             && !matches!(head.step, Step::Write)
         {
+            if c.backlog() > self.config.output_max + self.config.output_excess_max {
+                self.end(c, Ending::Discard);
+                return;
+            }
             let pending = c.pop().expect("there is a head");
             self.answer(c, pending, tree, &mut budget, now);
         }

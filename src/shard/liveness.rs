@@ -9,7 +9,7 @@ pub(super) enum Fate {
     /// It goes on.
     Stays,
     /// It goes on, and its session is alive although nothing was received: requests wait in the
-    /// input because the shard holds them back.
+    /// input or in the kernel because the shard holds them back.
     IsHeldBack(SessionId),
     /// It has exceeded a timeout.
     Ends,
@@ -88,7 +88,7 @@ impl Liveness {
             Phase::Fresh | Phase::Connecting(_) => Fate::Stays,
             Phase::Attached(attachment) => {
                 let limit = self.patience(attachment.timeout_ms);
-                let idle = c.fifo.is_empty() && c.quiet_rounds > limit;
+                let idle = c.fifo.is_empty() && !held_back && c.quiet_rounds > limit;
                 if idle || c.undrained_rounds > limit {
                     Fate::Ends
                 } else if held_back {

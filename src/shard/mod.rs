@@ -145,6 +145,7 @@ impl Shard {
             return;
         };
         c.quiet_rounds = 0;
+        c.bytes_wait = true;
         if let Phase::Attached(attachment) = c.phase {
             self.core.liveness.touch(c, attachment.session);
         }
@@ -521,6 +522,7 @@ impl Shard {
             return;
         }
         c.quiet_rounds = 0;
+        c.bytes_wait = false;
         c.filled += bytes.len();
         if c.filled >= self.core.config.connection_share {
             // Fewer bytes at a time are no progress: whoever waits for the memory would wait for ever.

@@ -55,8 +55,10 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
     match read {
         ReadRequest::Exists { path, .. } => single(path, &|_| 0),
         ReadRequest::GetData { path, .. } => single(path, &|size| size.data.max(data_min)),
-        ReadRequest::GetAcl { path } => single(path, &|size| size.acl * 64),
-        ReadRequest::GetChildren { path, .. } => single(path, &|size| size.children * 32),
+        ReadRequest::GetAcl { path } => single(path, &|_| tree.acl_bytes(path)),
+        ReadRequest::GetChildren { path, .. } => {
+            single(path, &|size| 4 * size.children + size.names)
+        }
         ReadRequest::MultiRead { ops, .. } => {
             let mut cost = Cost::default();
             for op in ops {

@@ -243,23 +243,41 @@ impl ShardState {
 
     /// One round over one connection.
     pub(super) fn housekeep(&mut self, c: &mut Connection, now: Now) {
-        let held_back = !c.input.is_empty() && self.may_read(c) == 0;
+        let waits = c.bytes_wait || !c.input.is_empty();
+        let held_back = waits && self.may_read(c) == 0;
         match self.liveness.round(c, held_back, now) {
             Fate::Stays => {}
             Fate::IsHeldBack(session) => self.liveness.touch(c, session),
             Fate::Ends => self.end(c, Ending::Discard),
         }
-        self.take_back_grant(c);
+        self.take_back_memory(c);
     }
 
-    /// Memory that was set aside for a frame which does not come is for those who wait.
-    fn take_back_grant(&mut self, c: &mut Connection) {
+    /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
+    /// send the frame ends, and so does who holds some and does not read the replies; what was set
+    /// aside and is not about to be used is taken back.
+    fn take_back_memory(&mut self, c: &mut Connection) {
         const PATIENCE: u64 = 2;
-        let fills = c.grant.is_some() && self.may_read(c) > 0;
-        c.stuck_rounds = match fills && !self.memory_queue.is_empty() {
-            true => c.stuck_rounds + 1,
-            false => 0,
+        if self.memory_queue.is_empty() {
+            c.stuck_rounds = 0;
+            return;
+        }
+        let share = self.config.connection_share;
+        if c.request_bytes() > share && self.is_idle_reader(c) {
+            self.end(c, Ending::Discard);
+            return;
+        }
+        let unused = match c.input.peek(self.config.frame_max) {
+            Next::Whole(_) => false,
+            Next::Partial(Some(len)) if len > share => self.is_full(c),
+            Next::Empty | Next::Partial(_) | Next::Bad => true,
         };
+        if c.grant.is_some() && unused {
+            c.grant = None;
+            self.settle(c);
+        }
+        let fills = c.grant.is_some() && self.may_read(c) > 0;
+        c.stuck_rounds = if fills { c.stuck_rounds + 1 } else { 0 };
         if c.stuck_rounds > PATIENCE {
             self.end(c, Ending::Discard);
         }

@@ -120,6 +120,8 @@ pub(crate) struct Node {
     /// Index in the parent's `children`.
     place: u32,
     children: Vec<NodeId>,
+    /// Bytes of the children's names.
+    pub(super) names: usize,
 }
 
 impl Node {
@@ -133,8 +135,13 @@ impl Node {
 
     /// Last segment of the path.
     pub(super) fn name(&self) -> &str {
-        &self.path[self.path.rfind('/').map_or(0, |at| at + 1)..]
+        name(&self.path)
     }
+}
+
+/// Last segment of a path.
+fn name(path: &str) -> &str {
+    &path[path.rfind('/').map_or(0, |at| at + 1)..]
 }
 
 /// ACL lists by number.
@@ -262,6 +269,7 @@ impl Nodes {
             _ => {
                 let above = self.slab[parent as usize].as_mut().expect("a parent");
                 above.children.push(id);
+                above.names += name(&path).len();
                 above.children.len() as u32 - 1
             }
         };
@@ -282,6 +290,7 @@ impl Nodes {
             parent,
             place,
             children,
+            names: 0,
         });
         let Nodes {
             slab,
@@ -305,6 +314,7 @@ impl Nodes {
         let node = self.slab[id as usize].take().expect("an indexed node");
         let above = self.slab[node.parent as usize].as_mut().expect("a parent");
         above.children.swap_remove(node.place as usize);
+        above.names -= node.name().len();
         if let Some(&moved) = above.children.get(node.place as usize) {
             self.slab[moved as usize]
                 .as_mut()

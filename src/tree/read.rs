@@ -13,6 +13,8 @@ pub struct Size {
     pub data: usize,
     /// Children.
     pub children: usize,
+    /// Bytes of the children's names.
+    pub names: usize,
     /// Entries of the access control list that a check may have to compare; 1 if the first one
     /// lets everybody in.
     pub acl: usize,
@@ -27,8 +29,20 @@ impl Tree {
         Size {
             data: node.data.as_ref().map_or(0, |data| data.len()),
             children: node.child_count() as usize,
+            names: node.names,
             acl: compared(self.nodes.acl(node)),
         }
+    }
+
+    /// Bytes of a node's access control list in a reply; 0 if the node does not exist.
+    ///
+    /// Steps: the entries.
+    pub fn acl_bytes(&self, path: &str) -> usize {
+        let acl = self.lookup(path).map(|node| self.nodes.acl(node));
+        let entries = acl.into_iter().flat_map(|acl| acl.iter());
+        entries
+            .map(|entry| 12 + entry.scheme.len() + entry.id.len())
+            .sum()
     }
 
     fn lookup(&self, path: &str) -> Option<&Node> {

@@ -46,7 +46,7 @@ pub struct AuthId {
     pub id: Arc<str>,
 }
 
-/// The identities of a connection, in the order in which they were added, without duplicates.
+/// The identities of a connection, sorted, without duplicates: one is found without looking at all.
 /// Immutable and counted: each request carries the list as it was at the request's place in the stream
 /// (docs/protocol.md §6.2), at the price of a pointer.
 pub type Credentials = Arc<[AuthId]>;

@@ -330,3 +330,164 @@ fn auth_waits_until_everything_before_it_is_answered() {
     ];
     assert_eq!(said(&world.frames(conn)), expected);
 }
+
+/// Frames as they are sent one behind the other.
+fn set_datas(xids: std::ops::RangeInclusive<i32>) -> Vec<u8> {
+    xids.flat_map(|xid| set_data(xid, "/zookeeper", b""))
+        .collect()
+}
+
+#[test]
+fn who_waits_for_memory_with_bytes_in_the_kernel_is_not_cut_and_its_session_lives() {
+    let mut world = World::with(small);
+    let (a, b) = (world.client(), world.client());
+    world.prompt = false;
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    assert!(send_what_may_be_read(&mut world, a, &write).is_empty());
+    let left = send_what_may_be_read(&mut world, b, &write).len();
+    assert!(left > 0);
+    // The driver looks at the socket once; then it stays readable, and nothing new happens to it.
+    world.shard.heard(b);
+    world.touched.clear();
+    for _ in 0..30 {
+        world.advance_ms(1000);
+    }
+    assert!(!world.take(b).1, "three times the session's timeout");
+    assert!(world.touched.iter().all(|(_, heard)| !heard.is_empty()));
+    world.commit(1);
+    assert_eq!(world.shard.may_read(b), left);
+}
+
+#[test]
+fn who_has_a_full_queue_and_pings_in_the_kernel_is_heard_of_until_it_is_read_again() {
+    let mut world = World::with(small);
+    let (a, b) = (world.client(), world.client());
+    world.prompt = false;
+    let write = set_data(1, "/zookeeper", &[7; 90_000]);
+    assert!(send_what_may_be_read(&mut world, a, &write).is_empty());
+    // Whole frames, so that nothing of them is left in the input.
+    let mut xid = 0;
+    while world.shard.may_read(b) > 0 {
+        xid += 1;
+        world.send(b, &set_data(xid, "/zookeeper", b""));
+    }
+    world.shard.heard(b);
+    world.touched.clear();
+    for _ in 0..30 {
+        world.advance_ms(1000);
+        // Memory that the other one gives back for a moment is enough for one of the pings.
+        if world.shard.may_read(b) > 0 {
+            world.send(b, &ping());
+            world.shard.heard(b);
+        }
+    }
+    assert!(!world.touched.is_empty());
+    assert!(world.touched.iter().all(|(_, heard)| !heard.is_empty()));
+    world.commit(usize::try_from(xid).unwrap() + 1);
+    assert!(world.shard.may_read(b) > 0);
+}
+
+#[test]
+fn who_waits_for_replies_and_owes_no_frame_is_not_cut_when_others_wait_for_memory() {
+    let mut world = World::with(small);
+    let (calm, hog, next) = (world.client(), world.client(), world.client());
+    world.prompt = false;
+    // Small requests beyond the share: they were given memory for more of them.
+    assert!(send_what_may_be_read(&mut world, calm, &set_datas(1..=20)).is_empty());
+    let write = set_data(1, "/zookeeper", &[7; 80_000]);
+    assert!(send_what_may_be_read(&mut world, hog, &write).is_empty());
+    assert!(!send_what_may_be_read(&mut world, next, &write).is_empty());
+    for _ in 0..8 {
+        world.advance_ms(1000);
+    }
+    assert!(!world.shard.is_discarded(calm));
+    while !world.logged.is_empty() {
+        world.commit(1);
+    }
+    assert_eq!(world.frames(calm).len(), 20);
+}
+
+#[test]
+fn who_does_not_read_its_replies_holds_no_memory_for_requests_that_others_wait_for() {
+    let mut world = World::with(|config| {
+        small(config);
+        config.output_max = 40_000;
+    });
+    let (idle, next) = (world.client(), world.client());
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.frames(next);
+    world.prompt = false;
+    let stream = [
+        set_data(1, "/zookeeper", b""),
+        read(2, 4, "/big", false),
+        read(3, 4, "/big", false),
+        write[..1_200].to_vec(),
+    ];
+    assert!(send_what_may_be_read(&mut world, idle, &stream.concat()).is_empty());
+    assert!(
+        world.shard.may_read(idle) > 50_000,
+        "set aside for the rest"
+    );
+    let left = send_what_may_be_read(&mut world, next, &write);
+    assert!(!left.is_empty());
+    // The replies fill the output, and nobody takes it.
+    world.commit(1);
+    assert_eq!(world.shard.may_read(idle), 0);
+    assert_eq!(world.shard.may_read(next), 0);
+    world.advance_ms(1000);
+    assert!(!world.shard.is_discarded(idle), "it has time to read");
+    assert_eq!(world.shard.may_read(next), left.len());
+}
+
+/// `/all` with 100 children of names of 990 bytes, as far as there is room for the replies.
+fn make_long_names(world: &mut World, writer: ConnId) {
+    world.send(writer, &create(1, "/all"));
+    for xid in 2..102 {
+        let name = format!("/all/{}{xid}", "n".repeat(990));
+        world.send(writer, &create(xid, &name));
+    }
+}
+
+/// 64 times the children of `/all`, between two writes.
+fn names_between_writes() -> Vec<u8> {
+    let reads: Vec<u8> = (2..66)
+        .flat_map(|xid| read(xid, 8, "/all", false))
+        .collect();
+    [set_datas(1..=1), reads, set_datas(66..=66)].concat()
+}
+
+#[test]
+fn lists_of_long_names_between_two_writes_execute_before_the_second_one_is_handed_up() {
+    let mut world = World::new();
+    let (writer, conn) = (world.client(), world.client());
+    make_long_names(&mut world, writer);
+    world.prompt = false;
+    world.send(conn, &names_between_writes());
+    assert_eq!(
+        world.logged.len(),
+        1,
+        "six megabytes are no step for an outcome"
+    );
+    world.commit(1);
+    assert!(world.shard.stats().output_bytes < 5 << 20);
+}
+
+#[test]
+fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
+    let mut world = World::with(|config| {
+        config.output_max = 100_000;
+        config.output_excess_max = 100_000;
+    });
+    let (writer, conn) = (world.client(), world.client());
+    world.prompt = false;
+    make_long_names(&mut world, writer);
+    // Nothing of the list is applied yet, so all of it looks short.
+    world.send(conn, &names_between_writes());
+    assert!(world.logged.len() > 50);
+    while !world.logged.is_empty() {
+        world.commit(1);
+        assert!(world.shard.stats().output_bytes < 400_000);
+    }
+    assert!(world.take(conn).1);
+}
