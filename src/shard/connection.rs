@@ -367,8 +367,13 @@ impl Connection {
 
     /// Empties the output.
     pub(super) fn take_output(&mut self) -> Vec<u8> {
+        self.exchange_output(Vec::new())
+    }
+
+    /// Takes the output; further output goes into `spare`, which is empty.
+    pub(super) fn exchange_output(&mut self, spare: Vec<u8>) -> Vec<u8> {
         (self.accounted, self.excess, self.offered_full) = (0, 0, false);
-        std::mem::take(&mut self.output)
+        std::mem::replace(&mut self.output, spare)
     }
 
     /// Puts a request at the end of the FIFO.
