@@ -1,6 +1,6 @@
 //! When a sync that could begin should rather wait for a moment, and where it runs.
 //!
-//! **When.** Clients that wait for each answer come back together: a sync answers a handful of them,
+//! **When.** Clients that wait for each answer come back together: a sync answers a number of them,
 //! the first to ask again finds the disk idle, and if its sync begins at once all the others wait for
 //! that one and for their own. So after a sync that answered several, the driver looks at the
 //! sockets again, without sleeping, while looks bring more of them, for as long as the sync took at
@@ -8,37 +8,40 @@
 //! never waits.
 //!
 //! **Where.** A sync on the core that orders costs no wake-up of another thread and back, and
-//! holds up everything else on that core. With [`SyncPolicy::Auto`] it runs there if all of these
-//! hold, and beside it otherwise:
+//! holds up everything else on that core: requests of others, and the answers, requests and records
+//! of the next batch, which a sync beside the core overlaps with. With [`SyncPolicy::Auto`] it runs
+//! on the core if all of these hold, and beside it otherwise:
 //!
 //! | Condition | Because |
 //! |---|---|
 //! | no input waits that the last look at the sockets brought | it would wait for the sync |
 //! | for [`QUIET_US`] nothing was executed for a connection that has no write in the batch | a read, or a ping, that comes now would wait for the sync; at most one such request waits in [`QUIET_US`] |
-//! | each of the last [`FAST_SYNCS`] syncs took less than [`FAST_US`] | a slow device holds everybody up for long |
-//! | no sync of the last [`SLOW_FOR_US`] took [`SLOW_US`] or more | a device that stalled once stalls again |
+//! | neither this batch nor the one before it has more than [`FEW_RECORDS`] | handing out their answers and taking in the next requests fills the time of a sync |
+//! | no sync took [`SLOW_US`] or more within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
 //!
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
 //! two conditions do not concern it.
+//!
+//! How each constant was measured stands in `docs/performance.md`.
 
 /// With more than these answered, handing out the answers fills the time of the next sync anyway.
-const ANSWERED_MAX: u64 = 48;
+const ANSWERED_MAX: u64 = 96;
 /// Looks in a row that bring nobody, at most, whatever the clock says.
 const LOOKS_MAX: u32 = 64;
 /// Without anybody for this long, µs, those who are missing do something else.
 const GAP_US: u64 = 40;
 /// Others were served so recently, µs, that more of them are to be expected.
 const QUIET_US: u64 = 5_000;
-/// A sync of this many µs may hold up the core.
-const FAST_US: u64 = 500;
-/// So many syncs in a row must have been fast.
-const FAST_SYNCS: u32 = 8;
+/// Records of a batch whose sync may hold up the core.
+const FEW_RECORDS: u64 = 20;
 /// A sync of this many µs is a stall.
-const SLOW_US: u64 = 1_000;
-/// After a stall syncs run beside the core for this long, µs.
-const SLOW_FOR_US: u64 = 100_000;
+const SLOW_US: u64 = 2_000;
+/// After a stall, syncs run beside the core for so many times as long as it took.
+const BACK_OFF: u64 = 10;
+/// But not longer than this, µs.
+const BACK_OFF_MAX_US: u64 = 10_000_000;
 
-const _: () = assert!(FAST_US < SLOW_US && SLOW_US < SLOW_FOR_US);
+const _: () = assert!(SLOW_US * BACK_OFF < BACK_OFF_MAX_US);
 
 /// Where a sync runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +98,8 @@ pub struct GroupCommit {
     empty: u32,
     /// When something was executed for a connection that has no write in the batch.
     others: Option<u64>,
-    /// Syncs in a row that were fast.
-    fast: u32,
-    /// When the last stall ended.
-    stalled: Option<u64>,
+    /// Until when syncs run beside the core because of a stall.
+    backs_off_until: u64,
     counters: SyncCounters,
 }
 
@@ -117,9 +118,8 @@ impl GroupCommit {
             came: 0,
             empty: 0,
             others: None,
-            // Nothing is known of the device; the first slow sync tells.
-            fast: FAST_SYNCS,
-            stalled: None,
+            // Nothing is known of the device; the first stall tells.
+            backs_off_until: 0,
             counters: SyncCounters::default(),
         }
     }
@@ -146,16 +146,18 @@ impl GroupCommit {
         waits
     }
 
-    /// Where the sync runs that begins now. `input_waits`: the last look at the sockets brought
-    /// input that was not executed yet.
-    pub fn place(&self, input_waits: bool, now: u64) -> SyncPlace {
-        let within = |since: Option<u64>, us| since.is_some_and(|since| now < since + us);
-        let nobody_waits = !input_waits && !within(self.others, QUIET_US);
-        let is_fast = self.fast >= FAST_SYNCS && !within(self.stalled, SLOW_FOR_US);
+    /// Where the sync of everything in the log runs that begins now. `input_waits`: the last look at
+    /// the sockets brought input that was not executed yet.
+    pub fn place(&self, records: u64, input_waits: bool, now: u64) -> SyncPlace {
+        let others = (self.others).is_some_and(|others| now < others + QUIET_US);
+        let nobody_waits = !self.serves || (!input_waits && !others);
+        let few = self.batch.max(records - self.begun) <= FEW_RECORDS;
         match self.policy {
             SyncPolicy::Always => SyncPlace::Here,
             SyncPolicy::Never => SyncPlace::Beside,
-            SyncPolicy::Auto if is_fast && (nobody_waits || !self.serves) => SyncPlace::Here,
+            SyncPolicy::Auto if nobody_waits && few && now >= self.backs_off_until => {
+                SyncPlace::Here
+            }
             SyncPolicy::Auto => SyncPlace::Beside,
         }
     }
@@ -174,18 +176,13 @@ impl GroupCommit {
     /// The sync has ended.
     pub fn ended(&mut self, now: u64) {
         let took = now.saturating_sub(self.began);
-        self.fast = if took < FAST_US {
-            self.fast.saturating_add(1)
-        } else {
-            0
-        };
         if took >= SLOW_US {
-            self.stalled = Some(now);
+            let back_off = took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
+            self.backs_off_until = self.backs_off_until.max(now + back_off);
         }
-        self.expected = if self.batch <= ANSWERED_MAX {
-            self.batch
-        } else {
-            0
+        self.expected = match self.batch {
+            ..=ANSWERED_MAX => self.batch,
+            _ => 0,
         };
         self.until = now + took;
         (self.empty, self.came) = (0, now);
@@ -239,73 +236,88 @@ mod tests {
 
     #[test]
     fn it_waits_as_long_as_the_sync_took_and_not_for_crowds() {
-        let mut commit = after_a_sync(20);
-        for (nth, at) in (210..400).step_by(30).enumerate() {
-            assert!(commit.waits(21 + nth as u64, at), "{at}");
+        for batch in [20, ANSWERED_MAX] {
+            let mut commit = after_a_sync(batch);
+            for (nth, at) in (210..400).step_by(30).enumerate() {
+                assert!(commit.waits(batch + 1 + nth as u64, at), "{at}");
+            }
+            assert!(!commit.waits(batch + 10, 400));
         }
-        assert!(!commit.waits(30, 400));
         let mut commit = after_a_sync(ANSWERED_MAX + 1);
         assert!(!commit.waits(ANSWERED_MAX + 2, 210));
     }
 
-    /// Syncs that took so many µs, one after the other, and the end of the last one.
-    fn with_syncs(policy: SyncPolicy, serves: bool, took: &[u64]) -> (GroupCommit, u64) {
+    /// A log in which a first sync, of `took` µs, made `batch` records durable, and when it ended.
+    fn after_a_batch(
+        policy: SyncPolicy,
+        serves: bool,
+        batch: u64,
+        took: u64,
+    ) -> (GroupCommit, u64) {
         let mut commit = GroupCommit::new(policy, serves);
-        let mut now = 1_000_000;
-        for (records, took) in (1..).zip(took) {
-            commit.began(SyncPlace::Beside, records, now);
-            now += took;
-            commit.ended(now);
-        }
-        (commit, now)
+        let began = 1_000_000;
+        commit.began(SyncPlace::Beside, batch, began);
+        commit.ended(began + took);
+        (commit, began + took)
     }
 
     #[test]
     fn where_a_sync_runs_is_a_table() {
         use SyncPlace::{Beside, Here};
         use SyncPolicy::{Always, Auto, Never};
-        let fast = [100; 8];
-        let one_slow = [500, 100, 100, 100, 100, 100, 100, 100];
-        let slow_and_eight = [999, 100, 100, 100, 100, 100, 100, 100, 100];
-        let stall = [1000, 100, 100, 100, 100, 100, 100, 100, 100];
-        // What the last syncs took; how long ago others were served; whether input waits; µs since
-        // the last sync; where it runs if the core serves sockets, and if it does not.
-        type Row<'a> = (&'a [u64], Option<u64>, bool, u64, SyncPlace, SyncPlace);
-        let rows: [Row<'_>; 14] = [
-            (&[], None, false, 0, Here, Here),
-            (&fast, None, false, 0, Here, Here),
-            (&fast, None, true, 0, Beside, Here),
-            (&fast, Some(0), false, 0, Beside, Here),
-            (&fast, Some(4_999), false, 5_000, Beside, Here),
-            (&fast, Some(5_000), false, 5_000, Here, Here),
-            (&fast, Some(5_000), true, 5_000, Beside, Here),
-            (&one_slow, None, false, 0, Beside, Beside),
-            (&one_slow, None, false, 1_000_000, Beside, Beside),
-            (&slow_and_eight, None, false, 0, Here, Here),
-            (&stall, None, false, 0, Beside, Beside),
-            (&stall, None, false, 99_199, Beside, Beside),
-            (&stall, None, false, 99_200, Here, Here),
-            (&stall, Some(0), false, 99_200, Beside, Here),
+        const FEW: u64 = FEW_RECORDS;
+        // Records of the last batch and of this one; µs that the last sync took, and since it; how
+        // long ago others were served; whether input waits; where the sync runs if the core serves
+        // sockets, and if it does not.
+        type Row = (u64, u64, u64, u64, Option<u64>, bool, SyncPlace, SyncPlace);
+        let rows: [Row; 18] = [
+            (1, 1, 100, 0, None, false, Here, Here),
+            (1, 1, 100, 0, None, true, Beside, Here),
+            (1, 1, 100, 0, Some(0), false, Beside, Here),
+            (1, 1, 100, 5_000, Some(4_999), false, Beside, Here),
+            (1, 1, 100, 5_000, Some(5_000), false, Here, Here),
+            (1, 1, 100, 5_000, Some(5_000), true, Beside, Here),
+            (FEW, FEW, 100, 0, None, false, Here, Here),
+            (FEW, FEW + 1, 100, 0, None, false, Beside, Beside),
+            (FEW + 1, 1, 100, 0, None, false, Beside, Beside),
+            (FEW + 1, 1, 100, 1_000_000, None, false, Beside, Beside),
+            (1, 1, 1_999, 0, None, false, Here, Here),
+            (1, 1, 2_000, 0, None, false, Beside, Beside),
+            (1, 1, 2_000, 19_999, None, false, Beside, Beside),
+            (1, 1, 2_000, 20_000, None, false, Here, Here),
+            (1, 1, 2_000, 20_000, Some(0), false, Beside, Here),
+            (1, 1, 30_000, 299_999, None, false, Beside, Beside),
+            (1, 1, 30_000, 300_000, None, false, Here, Here),
+            (1, 1, 60_000_000, 10_000_000, None, false, Here, Here),
         ];
-        for (nth, (took, others, input_waits, later, serving, ordering)) in rows.iter().enumerate()
-        {
+        for (nth, row) in rows.into_iter().enumerate() {
+            let (last, this, took, later, others, input_waits, serving, ordering) = row;
             for (policy, serves, due) in [
-                (Auto, true, *serving),
-                (Auto, false, *ordering),
+                (Auto, true, serving),
+                (Auto, false, ordering),
                 (Always, true, Here),
                 (Always, false, Here),
                 (Never, true, Beside),
                 (Never, false, Beside),
             ] {
-                let (mut commit, end) = with_syncs(policy, serves, took);
+                let (mut commit, end) = after_a_batch(policy, serves, last, took);
                 let now = end + later;
                 if let Some(ago) = others {
                     commit.served_others(now - ago);
                 }
-                let place = commit.place(*input_waits, now);
+                let place = commit.place(last + this, input_waits, now);
                 assert_eq!(place, due, "row {nth}, {policy:?}, serves: {serves}");
             }
         }
+    }
+
+    #[test]
+    fn a_short_stall_does_not_end_the_back_off_from_a_long_one() {
+        let (mut commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 30_000);
+        commit.began(SyncPlace::Beside, 2, end);
+        commit.ended(end + 2_000);
+        assert_eq!(commit.place(3, false, end + 299_999), SyncPlace::Beside);
+        assert_eq!(commit.place(3, false, end + 300_000), SyncPlace::Here);
     }
 
     /// Reads every 4 ms and a write every ms: no read finds the core in a sync. Without the reads
@@ -320,7 +332,7 @@ mod tests {
                     commit.served_others(now);
                 }
                 assert!(!commit.waits(ms + 1, now));
-                let place = commit.place(false, now);
+                let place = commit.place(ms + 1, false, now);
                 commit.began(place, ms + 1, now);
                 commit.ended(now + 150);
             }
@@ -329,5 +341,30 @@ mod tests {
             } = commit.counters();
             assert_eq!((n, beside), (here, 1_000 - here));
         }
+    }
+
+    /// Every sync on the core stalls for 10 ms: at most one part in eleven of the time is spent in
+    /// stalls, but for the last one, which may have just ended.
+    #[test]
+    fn a_core_stands_still_in_stalls_for_a_bounded_part_of_the_time() {
+        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        const STALL: u64 = 10_000;
+        let (mut now, mut records, mut stood) = (0, 0, 0);
+        while now < 10_000_000 {
+            records += 1;
+            let place = commit.place(records, false, now);
+            commit.began(place, records, now);
+            let took = if place == SyncPlace::Here {
+                10_000
+            } else {
+                100
+            };
+            stood += if place == SyncPlace::Here { took } else { 0 };
+            now += took;
+            commit.ended(now);
+            now += 500;
+        }
+        assert!(stood > STALL, "it tries again: {stood} µs");
+        assert!(stood <= now / (BACK_OFF + 1) + STALL, "{stood} µs");
     }
 }

@@ -11,6 +11,9 @@
 //! held once for each connection, and what stays in the shard counts there. A connection that
 //! backlogs for too long is the shard's to end; one that is closing has until a deadline.
 
+/// Bytes of a buffer that is used again for output: most replies fit.
+const SPARE_MAX: usize = 1 << 10;
+
 /// What happens to an outlet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutletEvent {
@@ -116,8 +119,19 @@ impl Outlet {
         if self.state == State::Closing {
             return self.end();
         }
-        *self = Outlet::default();
+        (self.state, self.written) = (State::Idle, 0);
+        self.bytes.clear();
         OutletAction::Fetch
+    }
+
+    /// The buffer of output that the kernel has taken whole, for further output. A large one is freed
+    /// instead: who was sent much once need not keep it.
+    pub fn take_spare(&mut self) -> Vec<u8> {
+        assert!(self.is_idle(), "the buffer is in use");
+        match std::mem::take(&mut self.bytes) {
+            bytes if bytes.capacity() <= SPARE_MAX => bytes,
+            _ => Vec::new(),
+        }
     }
 
     fn end(&mut self) -> OutletAction {
@@ -187,6 +201,27 @@ mod tests {
                 outlet.rest().is_empty()
             );
         }
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_unless_it_is_large_or_its_bytes_are_not_taken() {
+        for (capacity, kept) in [(1, true), (SPARE_MAX, true), (SPARE_MAX + 1, false)] {
+            let mut outlet = Outlet::default();
+            let mut bytes = Vec::with_capacity(capacity);
+            bytes.push(7);
+            outlet.step(Offer(bytes));
+            assert_eq!(outlet.step(Wrote(1)), Fetch);
+            let spare = outlet.take_spare();
+            assert!(spare.is_empty(), "what was sent is not sent again");
+            assert_eq!(spare.capacity() >= capacity, kept);
+            assert_eq!(outlet.take_spare().capacity(), 0, "it is given once");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the buffer is in use")]
+    fn a_buffer_with_unsent_bytes_stays() {
+        outlet(State::Backlogged).take_spare();
     }
 
     #[test]

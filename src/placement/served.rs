@@ -142,8 +142,8 @@ impl<S: Storage> Served<S> {
     }
 
     /// Takes a connection's output; with replicas, no core shows an older state from here on.
-    pub(super) fn fetch_output(&mut self, conn: ConnId, now: Now) -> Output {
-        let output = self.parts().0.fetch_output(conn, now);
+    pub(super) fn fetch_output(&mut self, conn: ConnId, spare: Vec<u8>, now: Now) -> Output {
+        let output = self.parts().0.fetch_output(conn, spare, now);
         if let Served::Replica(port) = self
             && !output.bytes.is_empty()
         {

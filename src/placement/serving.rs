@@ -169,6 +169,8 @@ pub struct ServingCore<S: Storage> {
     last_turn: Tick,
     stopping: bool,
     buffer: Vec<u8>,
+    /// An empty buffer for the output of the next connection whose output is taken.
+    spare: Vec<u8>,
     /// Requests executed up to the last turn for clients that waited for no write.
     others: u64,
 }
@@ -191,6 +193,7 @@ impl<S: Storage> ServingCore<S> {
             last_turn: now.tick,
             stopping: false,
             others: 0,
+            spare: Vec::new(),
             buffer: vec![0; budgets.read_max.max(FIRST_READ)],
             budgets,
         }
@@ -580,7 +583,8 @@ impl<S: Storage> ServingCore<S> {
             record.more_output = true;
             return;
         }
-        let output = self.served.fetch_output(conn, now);
+        let spare = std::mem::take(&mut self.spare);
+        let output = self.served.fetch_output(conn, spare, now);
         if output.close {
             record.stage = Stage::Closing(conn);
             let until = now.tick.after(self.closing_ms);
@@ -632,6 +636,7 @@ impl<S: Storage> ServingCore<S> {
             }
             OutletAction::Write => self.write(id, now, sockets),
             OutletAction::Fetch => {
+                self.spare = record.outlet.take_spare();
                 if std::mem::take(&mut record.more_output) {
                     self.writable.push_back(id);
                 }

@@ -78,7 +78,7 @@ impl Disk {
         if self.group.waits(member.records(), now.micros) {
             return Ok(Driven::LookAgain);
         }
-        let place = self.group.place(input_waits, now.micros);
+        let place = self.group.place(member.records(), input_waits, now.micros);
         let looks = self.looks && place == SyncPlace::Here;
         if looks && !std::mem::replace(&mut self.looked, true) {
             return Ok(Driven::LookAgain);

@@ -139,7 +139,10 @@ impl OrderingLoop {
             match letter {
                 Letter::Done(done) => tell(&orderer.job_done(done, now)?),
                 Letter::Question(question) => {
-                    question.answer_ordering(OrderingReport::with_shards(orderer));
+                    question.answer_ordering(OrderingReport::with_shards(
+                        orderer,
+                        self.disk.group.counters(),
+                    ));
                     question.answered();
                 }
                 Letter::Socket(..) => unreachable!("this core serves nobody"),

@@ -5,7 +5,7 @@ use crate::log::LogCounters;
 use crate::log::storage::Storage;
 use crate::member::Member;
 use crate::pipeline;
-use crate::placement::{FeedCounters, Orderer};
+use crate::placement::{FeedCounters, Orderer, SyncCounters};
 use crate::shard::{ConnStats, Latency, Shard, ShardStats};
 use crate::stages::Stages;
 use crate::tree::Tree;
@@ -91,6 +91,8 @@ pub struct OrderingReport {
     pub counters: pipeline::Counters,
     /// Of the log.
     pub log: LogCounters,
+    /// Where its syncs ran, and how often one waited for more requests.
+    pub syncs: SyncCounters,
     /// Segments of the log.
     pub segments: usize,
     /// The disk had no room for the next segment.
@@ -105,11 +107,12 @@ pub struct OrderingReport {
 
 impl OrderingReport {
     /// Of a member.
-    pub fn of<S: Storage>(member: &Member<S>) -> OrderingReport {
+    pub fn of<S: Storage>(member: &Member<S>, syncs: SyncCounters) -> OrderingReport {
         let log = member.pipeline.log();
         OrderingReport {
             counters: member.pipeline.counters(),
             log: log.counters(),
+            syncs,
             segments: log.segments(),
             full: log.is_full(),
             stages: member.pipeline.stages().clone(),
@@ -119,10 +122,10 @@ impl OrderingReport {
     }
 
     /// Of a member with shards.
-    pub fn with_shards<S: Storage>(orderer: &Orderer<S>) -> OrderingReport {
+    pub fn with_shards<S: Storage>(orderer: &Orderer<S>, syncs: SyncCounters) -> OrderingReport {
         OrderingReport {
             shards: orderer.shards().collect(),
-            ..OrderingReport::of(&orderer.member)
+            ..OrderingReport::of(&orderer.member, syncs)
         }
     }
 }

@@ -13,7 +13,7 @@ use super::process::Process;
 use super::report::{OrderingReport, ServingReport, sessions_of};
 use crate::member::{Done, Member};
 use crate::pipeline::Fatal;
-use crate::placement::{Served, ServingCore};
+use crate::placement::{Served, ServingCore, SyncCounters};
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
@@ -135,7 +135,8 @@ impl ServingLoop {
     }
 
     /// Goes on with the oldest question: one piece in each turn. True if there is more.
-    fn answer_questions(&mut self) -> bool {
+    /// `syncs`: where they ran, if this core orders too.
+    fn answer_questions(&mut self, syncs: SyncCounters) -> bool {
         if self.questions.is_empty() || !self.core.served.may_show() {
             return false;
         }
@@ -157,7 +158,7 @@ impl ServingLoop {
         }
         question.answer_serving(report);
         if let Served::Inline(inline) = &self.core.served {
-            question.answer_ordering(OrderingReport::of(&inline.member));
+            question.answer_ordering(OrderingReport::of(&inline.member, syncs));
         }
         question.answered();
         !self.questions.is_empty()
@@ -178,7 +179,7 @@ impl ServingLoop {
             if turned.wake_ordering {
                 mailboxes.ordering.bell.ring();
             }
-            self.again = turned.again | self.answer_questions();
+            self.again = turned.again | self.answer_questions(SyncCounters::default());
             if !handed_up && self.core.has_handed_up() {
                 handed_up = true;
                 drain.shard_handed_up();
@@ -282,7 +283,9 @@ impl ServingLoop {
             let now = self.process.now();
             self.core.answer(now, &mut self.sockets, &mut |_| {})?;
         }
-        self.again = turned.again | (driven == Driven::LookAgain) | self.answer_questions();
+        self.again = turned.again
+            | (driven == Driven::LookAgain)
+            | self.answer_questions(disk.group.counters());
         self.again |= self.core.has_work();
         Ok(())
     }

@@ -350,9 +350,9 @@ impl Connection {
         self.output.len() + self.lent
     }
 
-    /// The driver takes the output.
-    pub(super) fn fetch(&mut self) -> Vec<u8> {
-        let bytes = self.take_output();
+    /// The driver takes the output; further output goes into `spare`, which is empty.
+    pub(super) fn fetch(&mut self, spare: Vec<u8>) -> Vec<u8> {
+        let bytes = self.exchange_output(spare);
         self.fetched += bytes.len();
         self.lent += bytes.len();
         bytes
@@ -394,8 +394,12 @@ impl Connection {
 
     /// Empties the output.
     pub(super) fn take_output(&mut self) -> Vec<u8> {
+        self.exchange_output(Vec::new())
+    }
+
+    fn exchange_output(&mut self, spare: Vec<u8>) -> Vec<u8> {
         (self.accounted, self.excess, self.offered_full) = (0, 0, false);
-        std::mem::take(&mut self.output)
+        std::mem::replace(&mut self.output, spare)
     }
 
     /// Puts a request at the end of the FIFO.

@@ -153,8 +153,9 @@ impl Shard {
 
     /// Output of a connection for its driver: here the time of a reply ends. Called only when the
     /// kernel has taken everything of the last one, or when [`Shard::is_discarded`]. Executes
-    /// nothing. Nothing when the connection is gone.
-    pub fn fetch_output(&mut self, conn: ConnId, now: Now) -> Output {
+    /// nothing. Nothing when the connection is gone. What comes next goes into `spare`, an empty
+    /// buffer that the connection keeps.
+    pub fn fetch_output(&mut self, conn: ConnId, spare: Vec<u8>, now: Now) -> Output {
         let Some(c) = self.conns.get_mut(conn) else {
             return Output::default();
         };
@@ -162,7 +163,7 @@ impl Shard {
             self.core.record(timing, now);
         }
         let output = Output {
-            bytes: c.fetch(),
+            bytes: c.fetch(spare),
             close: c.ended(),
             reset: c.phase == Phase::Ended { discard: true },
         };

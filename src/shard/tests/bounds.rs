@@ -143,7 +143,7 @@ fn readers(world: &mut World, n: usize) -> Vec<(ConnId, usize)> {
     let conns: Vec<ConnId> = (0..n).map(|_| world.client()).collect();
     let fetch = |conn| {
         world.send(conn, &read(1, 4, "/big", false));
-        let output = world.shard.fetch_output(conn, world.now);
+        let output = world.shard.fetch_output(conn, Vec::new(), world.now);
         (conn, output.bytes.len())
     };
     conns.into_iter().map(fetch).collect()

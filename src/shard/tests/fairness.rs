@@ -154,7 +154,7 @@ fn a_slow_reader_whose_kernel_takes_a_byte_now_and_then_is_not_cut() {
     world.frames(slow);
     for conn in [slow, stuck] {
         world.send(conn, &read(2, 4, "/big", false));
-        world.shard.fetch_output(conn, world.now);
+        world.shard.fetch_output(conn, Vec::new(), world.now);
     }
     for round in 0..60 {
         // The sessions live: only what the kernel takes differs.
@@ -176,14 +176,14 @@ fn a_connection_that_ends_is_forgotten_when_the_kernel_has_its_last_byte() {
     let mut world = World::new();
     let conn = world.client();
     world.send(conn, &close(1));
-    let output = world.shard.fetch_output(conn, world.now);
+    let output = world.shard.fetch_output(conn, Vec::new(), world.now);
     assert!(output.close && !output.reset && !output.bytes.is_empty());
     assert_eq!(world.shard.stats().output_bytes, output.bytes.len());
     world.shard.sent(conn, output.bytes.len());
     assert_eq!(world.shard.stats().output_bytes, 0);
     // The slot is free again.
     assert_eq!(world.accept().slot, conn.slot);
-    let gone = world.shard.fetch_output(conn, world.now);
+    let gone = world.shard.fetch_output(conn, Vec::new(), world.now);
     assert_eq!(gone, crate::shard::Output::default());
 }
 

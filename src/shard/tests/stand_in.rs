@@ -103,7 +103,7 @@ impl World {
 
     /// Takes what a connection was sent, and whether it was closed.
     pub(super) fn take(&mut self, conn: ConnId) -> (Vec<u8>, bool) {
-        let output = self.shard.fetch_output(conn, self.now);
+        let output = self.shard.fetch_output(conn, Vec::new(), self.now);
         self.shard.sent(conn, output.bytes.len());
         self.turn();
         (output.bytes, output.close)
