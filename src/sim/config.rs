@@ -7,7 +7,7 @@ use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::PipelineConfig;
-use crate::placement::{Budgets, RingLimits};
+use crate::placement::{Budgets, RingLimits, SyncPolicy};
 use crate::shard::ShardConfig;
 use crate::tree::Rules;
 use crate::types::ShardId;
@@ -22,6 +22,9 @@ const FRAME_MAX: usize = 64 << 10;
 
 /// A connection with such a share of the memory waits for nobody's, bytes.
 pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
+
+/// A drain that nothing disturbs needs less for each of its stages, ms.
+pub(super) const PATIENCE_ENOUGH_MS: u64 = 5_000;
 
 /// What may be read of a connection before it has said what it is, bytes.
 const FIRST_READ: usize = 512;
@@ -115,6 +118,15 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         bytes: rng.u64(10_000..100_000),
         catch_up_bytes: 20_000,
     };
+    let policy = match rng.u32(0..4) {
+        0 => SyncPolicy::Always,
+        1 => SyncPolicy::Never,
+        _ => SyncPolicy::Auto,
+    };
+    let patience_ms = match rng.bool() {
+        true => PATIENCE_ENOUGH_MS,
+        false => u64::from(magnitude(rng, 1024)),
+    };
     MachineConfig {
         member,
         shard,
@@ -123,5 +135,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         budgets: budgets(rng),
         slots: (size(rng, limits.slots() as u32), size(rng, 64)),
         closing_ms: rng.u64(100..2_000),
+        policy,
+        patience_ms,
     }
 }
