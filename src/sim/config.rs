@@ -2,7 +2,7 @@
 //! unit of work in it from one on.
 
 use super::base::{Base, TICK_MS};
-use super::machine::MachineConfig;
+use super::machine::{MachineConfig, PATIENCE_ENOUGH_MS};
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
@@ -22,9 +22,6 @@ const FRAME_MAX: usize = 64 << 10;
 
 /// A connection with such a share of the memory waits for nobody's, bytes.
 pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
-
-/// A drain that nothing disturbs needs less for each of its stages, ms.
-pub(super) const PATIENCE_ENOUGH_MS: u64 = 5_000;
 
 /// What may be read of a connection before it has said what it is, bytes.
 const FIRST_READ: usize = 512;

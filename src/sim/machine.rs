@@ -1,6 +1,5 @@
 //! A member in either placement, made of the cores that the server has: what the host drives.
 
-use super::config::PATIENCE_ENOUGH_MS;
 use super::disk::{SimFile, SimStorage};
 use crate::log::Identities;
 use crate::member::{Member, MemberConfig, StartError, Summary};
@@ -15,6 +14,9 @@ use crate::tree::Tree;
 use crate::txn::Entry;
 use crate::types::{Now, ShardId};
 use std::sync::Arc;
+
+/// A drain that nothing disturbs needs less for each of its stages, ms.
+pub(super) const PATIENCE_ENOUGH_MS: u64 = 5_000;
 
 pub(super) struct MachineConfig {
     pub(super) member: MemberConfig,
