@@ -8,7 +8,8 @@
 //! | `intake`, `outlet`, `sockets` | whose turn it is; what becomes of output; the seam below |
 //! | `served` | what a serving core answers from: `inline`, or a `replica` behind a `port` |
 //! | `orderer`, `feed`, `progress` | the member, what each replica is to get, what all cores know of each other |
-//! | `group_commit` | when a sync begins, and on which core |
+//! | `group_commit`, `syncs` | when a sync begins, and on which core |
+//! | `drain` | how the cores stop together |
 //!
 //! Inline, one core orders and serves. With shards:
 //!
@@ -31,6 +32,7 @@
 //! replica raises `answered` before bytes of its state leave it; it loads `answered` after bytes have
 //! come in and before they are executed, and executes nothing below it.
 
+mod drain;
 mod feed;
 mod group_commit;
 mod inline;
@@ -44,11 +46,13 @@ mod replica;
 mod served;
 mod serving;
 mod sockets;
+mod syncs;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::member::CatchUp;
+pub use drain::{Drain, DrainFacts, DrainStep, OrderingDrain, ShardDrain, ShardStep};
 pub use feed::{Batch, FeedCounters, RingLimits};
 pub use group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
 pub use inline::Inline;
@@ -61,3 +65,4 @@ pub use replica::Replica;
 pub use served::Served;
 pub use serving::{ServingCore, Turned};
 pub use sockets::{Accepted, Read, SocketId, Sockets, Wrote};
+pub use syncs::{SyncStep, Syncs};

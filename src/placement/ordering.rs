@@ -40,6 +40,18 @@ impl<S: Storage> OrderingCore<S> {
         (0..).map(ShardId).zip(&self.rings).any(waits)
     }
 
+    /// Everything that the shards have asked for has its outcome.
+    pub(super) fn is_idle(&self) -> bool {
+        self.orderer.member.pipeline.is_idle() && !self.has_mail()
+    }
+
+    /// Every outcome was given to the shard that it is for.
+    pub(super) fn has_given_all(&self) -> bool {
+        let shards = (0..self.rings.len() as u16).map(ShardId);
+        let given = |shard| !self.orderer.has_batch(shard);
+        self.orderer.all_attached() && shards.into_iter().all(given)
+    }
+
     /// One turn; `wake` is called for each shard that was given something. True if there is more to
     /// do at once.
     ///

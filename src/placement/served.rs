@@ -179,6 +179,14 @@ impl<S: Storage> Served<S> {
         }
     }
 
+    /// Everything that was taken has its outcome, as far as this core orders.
+    pub(super) fn is_idle(&self) -> bool {
+        match self {
+            Served::Inline(inline) => inline.member.pipeline.is_idle(),
+            Served::Replica(_) => true,
+        }
+    }
+
     /// Every request of a client has been handed to whoever orders.
     pub(super) fn has_handed_up(&self) -> bool {
         match self {

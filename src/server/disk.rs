@@ -1,14 +1,10 @@
-//! The syncs of the log, at the core that orders: when one begins, and on which thread.
-//!
-//! One sync is under way at a time, and the next batch gathers meanwhile. Whether it runs on this
-//! core or beside it is decided by [`GroupCommit`]; before it runs here the core looks at its sockets
-//! once more, because whoever comes during the sync waits for it.
+//! The syncs of the log, at the core that orders: [`Syncs`] decides, and here the kernel is asked.
 
 use super::process::Process;
 use crate::log::SyncTicket;
 use crate::member::Member;
 use crate::pipeline::Fatal;
-use crate::placement::{GroupCommit, SyncPlace, SyncPolicy};
+use crate::placement::{SyncPlace, SyncPolicy, SyncStep, Syncs};
 use crate::rt::ring::Ring;
 use crate::rt::storage::{FsFile, FsStorage};
 use crate::types::Now;
@@ -35,28 +31,22 @@ struct Beside {
 /// The syncs of one process.
 pub struct Disk {
     /// Decides when, and where.
-    pub group: GroupCommit,
+    pub group: Syncs,
     beside: Option<Beside>,
-    /// The sockets were looked at since the sync became due.
-    looked: bool,
-    /// Whether this core has sockets to look at.
-    looks: bool,
 }
 
 impl Disk {
     /// Nothing is under way; `serves`: the core that orders serves clients too.
     pub fn new(policy: SyncPolicy, serves: bool) -> Disk {
         Disk {
-            group: GroupCommit::new(policy, serves),
-            looks: serves,
+            group: Syncs::new(policy, serves),
             beside: None,
-            looked: false,
         }
     }
 
     /// Whether a sync is under way.
     pub fn is_syncing(&self) -> bool {
-        self.beside.is_some()
+        self.group.is_syncing()
     }
 
     /// Begins a sync if one is due; `now` is the turn's, `input_waits`: the last look at the sockets
@@ -72,33 +62,19 @@ impl Disk {
         input_waits: bool,
         now: Now,
     ) -> Result<Driven, Fatal> {
-        if self.beside.is_some() || !member.is_sync_due() {
-            return Ok(Driven::Nothing);
-        }
-        if self.group.waits(member.records(), now.micros) {
-            return Ok(Driven::LookAgain);
-        }
-        let place = self.group.place(member.records(), input_waits, now.micros);
-        let looks = self.looks && place == SyncPlace::Here;
-        if looks && !std::mem::replace(&mut self.looked, true) {
-            return Ok(Driven::LookAgain);
-        }
-        self.looked = false;
-        let Some(ticket) = member.poll_sync() else {
-            return Ok(Driven::Nothing);
+        let (ticket, place) = match self.group.begin(member, input_waits, now) {
+            SyncStep::Nothing => return Ok(Driven::Nothing),
+            SyncStep::LookAgain => return Ok(Driven::LookAgain),
+            SyncStep::Begin(ticket, place) => (ticket, place),
         };
         let first = ticket.files().next().cloned();
         let (SyncPlace::Beside, Some(first)) = (place, first) else {
-            self.group
-                .began(SyncPlace::Here, member.records(), now.micros);
             let outcome = ticket.run();
             let ended = process.now();
-            self.group.ended(ended.micros);
+            self.group.ended(ended);
             member.synced(outcome, ended)?;
             return Ok(Driven::Synced);
         };
-        self.group
-            .began(SyncPlace::Beside, member.records(), now.micros);
         ring.begin_sync(&first);
         self.beside = Some(Beside { ticket, done: 0 });
         Ok(Driven::Nothing)
@@ -123,7 +99,7 @@ impl Disk {
             self.beside = Some(beside);
             return Ok(());
         }
-        self.group.ended(now.micros);
+        self.group.ended(now);
         member.synced(beside.ticket.done(result), now)
     }
 }

@@ -5,7 +5,6 @@ mod background;
 mod cli;
 mod connection;
 mod disk;
-mod drain;
 pub mod exit;
 mod mailbox;
 mod order;

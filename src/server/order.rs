@@ -4,12 +4,11 @@
 use super::background::{Background, tell};
 use super::connection::{Admitted, ClientSockets};
 use super::disk::{Disk, Driven};
-use super::drain::Drain;
 use super::mailbox::{Letter, Mailboxes};
 use super::process::Process;
 use super::report::OrderingReport;
 use crate::pipeline::Fatal;
-use crate::placement::OrderingCore;
+use crate::placement::{Drain, DrainFacts, DrainStep, OrderingCore, OrderingDrain};
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
@@ -71,38 +70,29 @@ impl OrderingLoop {
         stop: &Stop,
         drain_ms: u64,
     ) -> io::Result<()> {
-        while !stop.is_asked() {
-            self.step(background);
-        }
-        tracing::info!("stopping: no more input, waiting for what is under way");
-        self.process.begin_stopping();
-        self.sockets.stop_listening();
-        self.mailboxes.ring_all();
-        self.wait_until(background, drain_ms, |_| drain.all_handed_up());
-        self.wait_until(background, drain_ms, |own| {
-            own.core.orderer.member.pipeline.is_idle() && !own.core.has_mail() && !own.again
-        });
-        self.wait_until(background, u64::MAX, |own| !own.disk.is_syncing());
-        drain.decide();
-        self.mailboxes.ring_all();
-        self.wait_until(background, drain_ms, |_| drain.all_flushed());
-        self.core.orderer.member.close()
-    }
-
-    fn wait_until(
-        &mut self,
-        background: &Background,
-        patience_ms: u64,
-        done: impl Fn(&OrderingLoop) -> bool,
-    ) {
-        let began = self.process.now().tick.0;
-        while !done(self) && self.process.now().tick.0 - began < patience_ms {
-            self.step(background);
+        let mut own = OrderingDrain::new(drain_ms);
+        loop {
+            self.step(background, own.may_sync());
+            let (syncing, asked) = (self.disk.is_syncing(), stop.is_asked());
+            let facts = DrainFacts::ordering(&self.core, self.again, syncing, asked);
+            match own.after_turn(drain, facts, self.last_turn) {
+                DrainStep::Stay => {}
+                DrainStep::Next { input_ends } => {
+                    if input_ends {
+                        tracing::info!("stopping: no more input, waiting for what is under way");
+                        self.process.begin_stopping();
+                        self.sockets.stop_listening();
+                    }
+                    self.mailboxes.ring_all();
+                    self.again = true;
+                }
+                DrainStep::Seal => return self.core.orderer.member.close(),
+            }
         }
     }
 
-    /// Looks at the kernel and makes a turn.
-    fn step(&mut self, background: &Background) {
+    /// Looks at the kernel and makes a turn; `may_sync`: a sync may begin behind it.
+    fn step(&mut self, background: &Background, may_sync: bool) {
         let timeout = match self.again {
             true => Duration::ZERO,
             false => Duration::from_millis(self.next_tick.0.saturating_sub(self.last_turn.0)),
@@ -120,7 +110,7 @@ impl OrderingLoop {
             }
         }
         let now = self.process.now();
-        let outcome = self.turn(synced, now, background);
+        let outcome = self.turn(synced, now, background, may_sync);
         self.process.check(outcome);
     }
 
@@ -129,6 +119,7 @@ impl OrderingLoop {
         synced: Option<io::Result<()>>,
         now: Now,
         background: &Background,
+        may_sync: bool,
     ) -> Result<(), Fatal> {
         let orderer = &mut self.core.orderer;
         if let Some(result) = synced {
@@ -164,7 +155,11 @@ impl OrderingLoop {
         self.last_turn = now.tick;
         self.again = self.turn_of_shards(now)?;
         let (member, ring) = (&mut self.core.orderer.member, &mut self.sockets.ring);
-        match self.disk.drive(member, ring, &self.process, false, now)? {
+        let driven = match may_sync {
+            true => self.disk.drive(member, ring, &self.process, false, now)?,
+            false => Driven::Nothing,
+        };
+        match driven {
             Driven::Nothing => {}
             Driven::LookAgain => self.again = true,
             Driven::Synced => {

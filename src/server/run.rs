@@ -7,7 +7,6 @@
 use super::background::Background;
 use super::connection::ClientSockets;
 use super::disk::Disk;
-use super::drain::Drain;
 use super::exit::{self, Exit};
 use super::mailbox::{Mailbox, Mailboxes};
 use super::order::OrderingLoop;
@@ -19,7 +18,7 @@ use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig};
 use crate::placement::{
-    Budgets, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
+    Budgets, Drain, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
     RingLimits, Served, ServingCore, SyncPolicy, rings,
 };
 use crate::rt::clock::{self, Clock};

@@ -7,13 +7,14 @@
 use super::background::{Background, tell};
 use super::connection::{ClientSockets, client_address, socket_id};
 use super::disk::{Disk, Driven};
-use super::drain::Drain;
 use super::mailbox::{Letter, Mailbox, Mailboxes, Question};
 use super::process::Process;
 use super::report::{OrderingReport, ServingReport, sessions_of};
 use crate::member::{Done, Member};
 use crate::pipeline::Fatal;
-use crate::placement::{Served, ServingCore, SyncCounters};
+use crate::placement::{
+    Drain, DrainFacts, DrainStep, OrderingDrain, Served, ServingCore, ShardDrain, SyncCounters,
+};
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
@@ -168,26 +169,21 @@ impl ServingLoop {
 
     /// Serves until everything is flushed after a stop was asked for.
     pub fn run_replica(mut self, mailboxes: &Mailboxes, drain: &Drain) {
-        let mut handed_up = false;
+        let mut own = ShardDrain::default();
         loop {
             let Looked { now, tick, .. } = self.look();
-            if self.process.is_stopping() {
-                self.core.stop();
-            }
+            own.before_turn(drain, &mut self.core);
             let turned = self.core.turn(tick, now, &mut self.sockets, &mut |_| {});
             let turned = self.process.check(turned);
             if turned.wake_ordering {
                 mailboxes.ordering.bell.ring();
             }
             self.again = turned.again | self.answer_questions(SyncCounters::default());
-            if !handed_up && self.core.has_handed_up() {
-                handed_up = true;
-                drain.shard_handed_up();
+            let step = own.after_turn(drain, &self.core, self.again);
+            if step.wake_ordering {
                 mailboxes.ordering.bell.ring();
             }
-            if drain.is_decided() && !self.again && !self.core.has_mail() {
-                drain.shard_flushed();
-                mailboxes.ordering.bell.ring();
+            if step.ended {
                 return;
             }
         }
@@ -202,8 +198,8 @@ impl ServingLoop {
         }
     }
 
-    /// Serves until a stop is asked for, then until everything that was taken is answered, at most
-    /// `drain_ms`; seals the log.
+    /// Serves until a stop is asked for, then drains (the stages of [`OrderingDrain`]), each stage for
+    /// at most `drain_ms`; seals the log.
     ///
     /// # Errors
     /// The log can't be sealed.
@@ -214,32 +210,26 @@ impl ServingLoop {
         stop: &Stop,
         drain_ms: u64,
     ) -> io::Result<()> {
-        let mut until = None;
+        let (drain, mut own) = (Drain::new(0), OrderingDrain::new(drain_ms));
         loop {
             let looked = self.look();
-            if until.is_none() && stop.is_asked() {
-                tracing::info!("stopping: no more input, waiting for what is under way");
-                self.process.begin_stopping();
-                self.core.stop();
-                self.sockets.stop_listening();
-                until = Some(looked.now.tick.after(drain_ms));
-            }
-            let now = looked.now;
-            let outcome = self.inline_turn(looked, &mut disk, background);
+            let outcome = self.inline_turn(looked, &mut disk, background, own.may_sync());
             self.process.check(outcome);
-            let Some(until) = until else { continue };
-            let member = ServingLoop::member(&mut self.core);
-            let drained = member.pipeline.is_idle() && !disk.is_syncing() && !self.again;
-            if drained || now.tick >= until {
-                break;
+            let (syncing, asked) = (disk.is_syncing(), stop.is_asked());
+            let facts = DrainFacts::inline(&self.core, self.again, syncing, asked);
+            match own.after_turn(&drain, facts, self.tick) {
+                DrainStep::Stay => {}
+                DrainStep::Next { input_ends } => {
+                    if input_ends {
+                        tracing::info!("stopping: no more input, waiting for what is under way");
+                        self.process.begin_stopping();
+                        self.core.stop();
+                        self.sockets.stop_listening();
+                    }
+                    self.again = true;
+                }
+                DrainStep::Seal => break,
             }
-        }
-        while disk.is_syncing() {
-            // What is under way must end before the log is closed, however long it takes.
-            self.again = false;
-            let looked = self.look();
-            let outcome = self.inline_turn(looked, &mut disk, background);
-            self.process.check(outcome);
         }
         match self.core.served {
             Served::Inline(inline) => inline.member.close(),
@@ -252,6 +242,7 @@ impl ServingLoop {
         looked: Looked,
         disk: &mut Disk,
         background: &Background,
+        may_sync: bool,
     ) -> Result<(), Fatal> {
         let now = looked.now;
         let member = ServingLoop::member(&mut self.core);
@@ -266,16 +257,16 @@ impl ServingLoop {
             .core
             .turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;
         if turned.served_others {
-            disk.group.served_others(now.micros);
+            disk.group.served_others(now);
         }
         let member = ServingLoop::member(&mut self.core);
-        let driven = disk.drive(
-            member,
-            &mut self.sockets.ring,
-            &self.process,
-            turned.again,
-            now,
-        )?;
+        let driven = match may_sync {
+            true => {
+                let ring = &mut self.sockets.ring;
+                disk.drive(member, ring, &self.process, turned.again, now)?
+            }
+            false => Driven::Nothing,
+        };
         while let Some(job) = member.poll_job() {
             background.submit(job, &self.process, &self.mailbox);
         }

@@ -47,6 +47,8 @@ pub(super) enum Event {
         client: usize,
     },
     Fault,
+    /// The operator asks the process to stop.
+    Stop,
     Room,
     Restart,
 }
@@ -54,7 +56,10 @@ pub(super) enum Event {
 impl Event {
     /// Events inside the process die with it.
     fn is_members(&self) -> bool {
-        matches!(self, Event::Turn(_) | Event::Sync { .. } | Event::Job(_))
+        matches!(
+            self,
+            Event::Turn(_) | Event::Sync { .. } | Event::Job(_) | Event::Stop
+        )
     }
 }
 

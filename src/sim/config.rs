@@ -2,12 +2,12 @@
 //! unit of work in it from one on.
 
 use super::base::{Base, TICK_MS};
-use super::machine::MachineConfig;
+use super::machine::{MachineConfig, PATIENCE_ENOUGH_MS};
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::PipelineConfig;
-use crate::placement::{Budgets, RingLimits};
+use crate::placement::{Budgets, RingLimits, SyncPolicy};
 use crate::shard::ShardConfig;
 use crate::tree::Rules;
 use crate::types::ShardId;
@@ -115,6 +115,15 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         bytes: rng.u64(10_000..100_000),
         catch_up_bytes: 20_000,
     };
+    let policy = match rng.u32(0..4) {
+        0 => SyncPolicy::Always,
+        1 => SyncPolicy::Never,
+        _ => SyncPolicy::Auto,
+    };
+    let patience_ms = match rng.bool() {
+        true => PATIENCE_ENOUGH_MS,
+        false => u64::from(magnitude(rng, 1024)),
+    };
     MachineConfig {
         member,
         shard,
@@ -123,5 +132,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         budgets: budgets(rng),
         slots: (size(rng, limits.slots() as u32), size(rng, 64)),
         closing_ms: rng.u64(100..2_000),
+        policy,
+        patience_ms,
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Core {
     pub(super) held_until: u64,
     /// A sync runs on it.
     pub(super) is_syncing: bool,
+    /// It has made its last turn.
+    pub(super) ended: bool,
     pub(super) letters: VecDeque<Letter>,
     /// When the turn before began, µs.
     pub(super) last_turn: u64,

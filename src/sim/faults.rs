@@ -32,12 +32,26 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
         host.pause(until);
         checks.rot.held(base.now_us, until);
     }
+    if base.rng.u32(0..4) == 0 {
+        stop_soon(base, host, checks);
+    }
     match base.rng.u32(0..10) {
         0..6 => crash_soon(base),
         6 => base.disk.fail_next_sync(),
         7 => fill_disk(base),
         _ => set_clock_back(base, checks),
     }
+}
+
+/// The operator stops the process, now and then while the disk hangs.
+fn stop_soon(base: &mut Base, host: &mut Host, checks: &mut Checks) {
+    if base.rng.u32(0..3) == 0 {
+        let until = base.now_us + base.rng.u64(10_000..2_000_000);
+        host.disk_hangs_until = until;
+        checks.rot.held(base.now_us, until);
+    }
+    let delay = base.rng.u64(0..50_000);
+    base.at(delay, Event::Stop);
 }
 
 fn crash_soon(base: &mut Base) {

@@ -15,7 +15,7 @@ use crate::log::{RecoveryError, Scan};
 use crate::member::{Done, Job, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
-use crate::placement::Turned;
+use crate::placement::{DrainStep, SyncPlace, SyncStep, Turned};
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
@@ -27,6 +27,8 @@ use std::sync::Arc;
 const TICK_US: u64 = 10_000;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
+/// Turns of the core that orders in a drain that nothing disturbs.
+const DRAIN_TURNS_MAX: u32 = 300;
 
 /// The member, if it runs, and what its cores have before them. Cores that serve come first; with
 /// shards the last one orders.
@@ -35,8 +37,18 @@ pub(super) struct Host {
     /// Where the history begins.
     pub(super) start: Zxid,
     cores: Vec<Core>,
-    /// A sync is under way.
-    is_syncing: bool,
+    /// Whether most syncs of the device are fast enough to run on the core that orders.
+    has_fast_disk: bool,
+    /// No sync ends before this, µs.
+    pub(super) disk_hangs_until: u64,
+    /// The operator wants the process to stop.
+    is_asked_to_stop: bool,
+    /// Turns of the core that orders since then.
+    drain_turns: u32,
+    /// A core was held still, or the disk, since then.
+    drain_is_disturbed: bool,
+    /// Where the log of the last process ended, if it was sealed.
+    sealed: Option<Zxid>,
     /// A shard was held still while others went on, since the start.
     pub(super) was_stalled: bool,
 }
@@ -48,7 +60,12 @@ impl Host {
             member: None,
             start,
             cores: (0..cores).map(|_| Core::default()).collect(),
-            is_syncing: false,
+            has_fast_disk: false,
+            disk_hangs_until: 0,
+            is_asked_to_stop: false,
+            drain_turns: 0,
+            drain_is_disturbed: false,
+            sealed: None,
             was_stalled: false,
         }
     }
@@ -90,6 +107,9 @@ impl Host {
         checks: &mut Checks,
     ) -> Result<(), String> {
         let now = base.now();
+        // What failed in the process before is no reason of this one's.
+        base.sync_has_failed();
+        self.has_fast_disk = base.rng.bool();
         let config = machine_config(base);
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
@@ -110,6 +130,7 @@ impl Host {
             }
             Err(_) if base.sync_has_failed() => self.die(base, network, checks),
             Err(e) if base.was_full && is_full(&e) => {
+                self.sealed = None;
                 base.at(100_000, Event::Restart);
                 Ok(())
             }
@@ -139,6 +160,14 @@ impl Host {
         for (session, timeout_ms) in member.tree().sessions() {
             checks.expiry.heard(session, timeout_ms, base.now_us);
         }
+        if let Some(sealed) = self.sealed.take()
+            && (member.summary.torn || recovered != sealed)
+        {
+            let torn = member.summary.torn;
+            return Err(format!(
+                "sealed at {sealed}, started at {recovered}, torn: {torn}"
+            ));
+        }
         let end = member.member().pipeline.log().end().position;
         self.member = Some(member);
         self.compare_tree(checks)?;
@@ -156,12 +185,8 @@ impl Host {
         network: &mut Network,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        self.count_feeds(base);
-        self.member = None;
-        base.incarnation += 1;
-        self.cores.fill_with(Core::default);
-        self.is_syncing = false;
-        self.was_stalled = false;
+        self.process_is_gone(base);
+        self.sealed = None;
         let power_cut = base.rng.u32(0..10) < 7;
         base.counters.power_cuts += u64::from(power_cut);
         base.counters.kills += u64::from(!power_cut);
@@ -182,25 +207,136 @@ impl Host {
         Ok(())
     }
 
-    /// A clean stop, or, of an idle member, a power cut.
-    pub(super) fn stop(
-        &mut self,
-        idle: bool,
-        base: &mut Base,
-        network: &mut Network,
-    ) -> Result<(), String> {
-        self.count_feeds(base);
-        let member = self.member.take().ok_or("no member to stop")?;
-        if !(idle && base.rng.bool()) {
-            match member.close() {
-                Err(e) if !base.disk.crashed() => return Err(format!("clean stop failed: {e}")),
-                _ => {}
-            }
-        }
+    fn process_is_gone(&mut self, base: &mut Base) {
+        self.count_what_was_done(base);
+        self.member = None;
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
+        self.is_asked_to_stop = false;
+        self.was_stalled = false;
+    }
+
+    /// A power cut of an idle member, everything of which is known to be durable.
+    pub(super) fn power_off(
+        &mut self,
+        last: Zxid,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        self.process_is_gone(base);
         network.process_died(base);
+        checks.rot.stopped(last);
+        base.disk.restart(&mut base.rng, true);
+        match base.rng.bool() {
+            true => checks.rot.flip(&base.disk, &mut base.rng),
+            false => Ok(()),
+        }
+    }
+
+    // ---- a clean stop ----
+
+    /// The operator asks the process to stop, if there is one.
+    pub(super) fn ask_to_stop(&mut self, base: &mut Base, checks: &mut Checks) {
+        if self.member.is_none() || std::mem::replace(&mut self.is_asked_to_stop, true) {
+            return;
+        }
+        base.counters.stops += 1;
+        base.note(b"asked to stop");
+        checks.rot.stops(base.now_us);
+        self.drain_turns = 0;
+        let hangs = self.disk_hangs_until > base.now_us || base.was_full;
+        let held = self.cores.iter().any(|core| core.held_until > base.now_us);
+        self.drain_is_disturbed = hangs || held;
+        self.turn_soon(self.ordering(), base);
+    }
+
+    /// The drain's step behind a turn of a core.
+    fn drain(
+        &mut self,
+        core: u16,
+        again: bool,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let ordering = self.ordering();
+        let member = self.member.as_mut().expect("its own event");
+        if core != ordering {
+            let n = usize::from(core);
+            let (drain, serving) = (&member.drain, &member.serving[n]);
+            let step = member.shard_drains[n].after_turn(drain, serving, again);
+            self.cores[n].ended = step.ended;
+            if step.wake_ordering {
+                self.turn_soon(ordering, base);
+            }
+            return Ok(());
+        }
+        self.drain_turns += u32::from(self.is_asked_to_stop);
+        match member.drain_step(again, self.is_asked_to_stop, base.now()) {
+            DrainStep::Stay => self.drain_is_bounded(),
+            DrainStep::Next { .. } => {
+                (0..=ordering).for_each(|core| self.turn_soon(core, base));
+                Ok(())
+            }
+            DrainStep::Seal => self.seal(base, network, checks),
+        }
+    }
+
+    fn drain_is_bounded(&self) -> Result<(), String> {
+        match self.drain_turns > DRAIN_TURNS_MAX && !self.drain_is_disturbed {
+            true => Err("a drain that nothing disturbs does not end".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The end of a drain: everything that was committed is behind a seal, whatever happens to the
+    /// power from here on.
+    fn seal(
+        &mut self,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        self.process_ends_drained(base)?;
+        let member = self.member.as_ref().expect("its own event");
+        let end = member.member().pipeline.log().end().zxid;
+        self.count_what_was_done(base);
+        let closed = self.member.take().expect("just seen").close();
+        match closed {
+            Ok(()) => {}
+            Err(_) if base.disk.crashed() || base.sync_has_failed() => {
+                return self.die(base, network, checks);
+            }
+            Err(e) => return Err(format!("the log can't be sealed: {e}")),
+        }
+        base.counters.drains += 1;
+        base.note(format!("sealed {end}").as_bytes());
+        self.process_is_gone(base);
+        self.sealed = Some(end);
+        network.process_died(base);
+        checks.rot.died(base.now_us);
+        checks.rot.stopped(end);
+        let power_cut = base.rng.bool();
+        base.disk.restart(&mut base.rng, power_cut);
+        if base.rng.u32(0..4) == 0 {
+            checks.rot.flip(&base.disk, &mut base.rng)?;
+        }
+        let delay = base.rng.u64(2_000..300_000);
+        base.at(delay, Event::Restart);
         Ok(())
+    }
+
+    fn process_ends_drained(&self, base: &mut Base) -> Result<(), String> {
+        let member = self.member.as_ref().expect("its own event");
+        let overdue = member.ordering_drain.overdue();
+        base.counters.drains_overdue += u64::from(overdue);
+        if overdue > 0 && !self.drain_is_disturbed && member.is_patient {
+            return Err(format!(
+                "{overdue} stages of a drain that nothing disturbs were overdue"
+            ));
+        }
+        member.is_drained().map_err(|e| format!("drained: {e}"))
     }
 
     /// After every call into the member: is the machine still there, must the process stop?
@@ -224,9 +360,12 @@ impl Host {
         }
     }
 
-    /// Counts what the feeds of a member did, before it is gone.
-    fn count_feeds(&self, base: &mut Base) {
+    /// Counts what the syncs and the feeds of a member did, before it is gone.
+    fn count_what_was_done(&self, base: &mut Base) {
         let Some(member) = &self.member else { return };
+        let syncs = member.syncs.counters();
+        base.counters.syncs_here += syncs.here;
+        base.counters.syncs_beside += syncs.beside;
         for feed in member.feed_counters() {
             base.counters.detached += feed.detached;
             base.counters.rejoined += feed.rejoined;
@@ -258,6 +397,7 @@ impl Host {
     }
 
     fn hold(&mut self, core: usize, until_us: u64) {
+        self.drain_is_disturbed = true;
         let held = &mut self.cores[core].held_until;
         *held = until_us.max(*held);
     }
@@ -269,6 +409,7 @@ impl Host {
 
     /// Nobody is held still any more.
     pub(super) fn calm_down(&mut self, base: &mut Base) {
+        self.disk_hangs_until = 0;
         for core in 0..self.cores.len() as u16 {
             let own = &mut self.cores[usize::from(core)];
             own.held_until = 0;
@@ -346,8 +487,11 @@ impl Host {
             Event::Sync { ticket, here } => {
                 let outcome = ticket.run();
                 base.note(b"synced");
-                self.is_syncing = false;
-                self.cores[usize::from(ordering)].is_syncing = false;
+                if here {
+                    let member = self.member.as_mut().expect("its own event");
+                    member.syncs.ended(base.now());
+                    self.cores[usize::from(ordering)].is_syncing = false;
+                }
                 self.tell(ordering, Letter::Synced { outcome, here }, base);
             }
             Event::Job(job) => {
@@ -389,7 +533,7 @@ impl Host {
             return Ok(());
         }
         own.due_at = None;
-        if own.is_syncing {
+        if own.is_syncing || own.ended {
             return Ok(());
         }
         if own.held_until > base.now_us {
@@ -407,6 +551,10 @@ impl Host {
             self.serve(core, tick, &mut said, base, network, checks)
         };
         self.cores[usize::from(core)].last_turn = base.now_us;
+        let member = self.member.as_ref().expect("its own event");
+        if member.drain.is_decided() && said.iter().any(|down| matches!(down, ToShards::Txn(_))) {
+            return Err("a transaction was committed behind the barrier of the drain".into());
+        }
         for down in &said {
             checks.observe(down, base.now_us, &mut base.counters)?;
         }
@@ -416,19 +564,23 @@ impl Host {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);
         }
-        if outcome.unwrap_or(false) || !network.kernels[usize::from(core)].edges.is_empty() {
+        let mut again = outcome.unwrap_or(false);
+        if again || !network.kernels[usize::from(core)].edges.is_empty() {
             self.turn_soon(core, base);
         }
         let next_tick = self.cores[usize::from(core)].next_tick;
         self.turn_in(core, next_tick.saturating_sub(base.now_us), base);
         if core == self.ordering() {
-            self.begin_sync(base);
+            again |= self.begin_sync(again, base, checks);
             self.begin_jobs(base);
             if base.rng.u32(0..50) == 0 {
                 self.remember_body(checks)?;
             }
         }
-        self.after_member(Ok(()), base, network, checks)
+        if base.disk.crashed() {
+            return self.after_member(Ok(()), base, network, checks);
+        }
+        self.drain(core, again, base, network, checks)
     }
 
     /// A core that serves; inline it orders too. True if there is more to do at once.
@@ -443,7 +595,9 @@ impl Host {
     ) -> (Result<bool, Fatal>, Result<(), String>) {
         let now = base.now();
         let own = &mut self.cores[usize::from(core)];
-        let serving = &mut self.member.as_mut().expect("its own event").serving[usize::from(core)];
+        let member = self.member.as_mut().expect("its own event");
+        let (serving, syncs) = (&mut member.serving[usize::from(core)], &mut member.syncs);
+        member.shard_drains[usize::from(core)].before_turn(&member.drain, serving);
         look(core, own, tick, serving, base, network, checks);
         let mut sockets = KernelSockets {
             core,
@@ -457,9 +611,16 @@ impl Host {
         let letters = std::mem::take(&mut own.letters);
         let turn = || -> Result<Turned, Fatal> {
             for letter in letters {
+                if matches!(letter, Letter::Synced { here: false, .. }) {
+                    syncs.ended(now);
+                }
                 read_letter(letter, serving, &mut sockets, &mut observe, now)?;
             }
-            serving.turn(tick, now, &mut sockets, &mut observe)
+            let turned = serving.turn(tick, now, &mut sockets, &mut observe)?;
+            if turned.served_others {
+                syncs.served_others(now);
+            }
+            Ok(turned)
         };
         let turned = turn();
         let (exhausted, violation) = (sockets.exhausted, sockets.violation);
@@ -487,7 +648,12 @@ impl Host {
         let turn = || -> Result<bool, Fatal> {
             for letter in letters {
                 match letter {
-                    Letter::Synced { outcome, .. } => core.orderer.member.synced(outcome, now)?,
+                    Letter::Synced { outcome, here } => {
+                        if !here {
+                            member.syncs.ended(now);
+                        }
+                        core.orderer.member.synced(outcome, now)?;
+                    }
                     Letter::Done(done) => drop(core.orderer.job_done(done, now)?),
                     Letter::Connection(_) => unreachable!("this core serves nobody"),
                 }
@@ -517,6 +683,12 @@ impl Host {
         let kernel = &mut network.kernels[usize::from(ordering)];
         own.listener_ready |= tick && std::mem::take(&mut own.exhausted);
         own.listener_ready |= is_reported(&mut kernel.listener, own.last_turn, base);
+        // Nobody listens any more once input has ended.
+        let listens = self
+            .member
+            .as_ref()
+            .is_some_and(|member| !member.drain.is_asked());
+        own.listener_ready &= listens;
         let last_turn = own.last_turn;
         for _ in 0..ACCEPTS {
             let own = &mut self.cores[usize::from(ordering)];
@@ -543,29 +715,36 @@ impl Host {
 
     // ---- the disk, and what runs beside the cores ----
 
-    /// Begins a sync if one is due, on the core that orders or beside it.
-    fn begin_sync(&mut self, base: &mut Base) {
+    /// Begins a sync if one is due, on the core that orders or beside it. True if the core should look
+    /// at its sockets again before.
+    fn begin_sync(&mut self, input_waits: bool, base: &mut Base, checks: &mut Checks) -> bool {
         let ordering = self.ordering();
-        let member = self.member.as_mut().expect("its own event").member_mut();
-        if self.is_syncing || !member.is_sync_due() {
-            return;
-        }
-        if base.rng.u32(0..6) == 0 {
-            self.turn_soon(ordering, base);
-            return;
-        }
-        let Some(ticket) = member.poll_sync() else {
-            return;
+        let member = self.member.as_mut().expect("its own event");
+        let (ticket, place) = match member.begin_sync(input_waits, base.now()) {
+            SyncStep::Nothing => return false,
+            SyncStep::LookAgain => {
+                let delay = base.rng.u64(1..20);
+                self.turn_in(ordering, delay, base);
+                return true;
+            }
+            SyncStep::Begin(ticket, place) => (ticket, place),
         };
-        let takes = match base.rng.u32(0..40) {
+        let takes = match base.rng.u32(0..400) {
             0 => base.rng.u64(5_000..120_000),
+            1..10 if !self.has_fast_disk => base.rng.u64(5_000..120_000),
+            _ if self.has_fast_disk => base.rng.u64(60..450),
             _ => base.rng.u64(60..2_000),
         };
-        let here = base.rng.bool();
-        base.counters.syncs_here += u64::from(here);
-        self.is_syncing = true;
+        let hangs = self.disk_hangs_until.saturating_sub(base.now_us);
+        let here = place == SyncPlace::Here;
+        if here && hangs > 0 && base.options.shards > 0 {
+            checks
+                .expiry
+                .ordering_is_held(base.now_us, self.disk_hangs_until);
+        }
         self.cores[usize::from(ordering)].is_syncing = here;
-        base.at(takes, Event::Sync { ticket, here });
+        base.at(takes.max(hangs), Event::Sync { ticket, here });
+        false
     }
 
     /// Begins what is due: of each queue one job at a time, as the member sees to.

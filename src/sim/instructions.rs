@@ -10,7 +10,7 @@ use super::machine::{Machine, MachineConfig};
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::{Fatal, PipelineConfig};
-use crate::placement::{Accepted, Budgets, Read, RingLimits, SocketId, Sockets, Wrote};
+use crate::placement::{Accepted, Budgets, Read, RingLimits, SocketId, Sockets, SyncPolicy, Wrote};
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::tree::Rules;
 use crate::types::{Now, OpCode, ShardId, Tick, WallMs};
@@ -132,6 +132,8 @@ impl Member {
             budgets: Budgets::DEFAULT,
             slots: (RingLimits::DEFAULT.slots(), 1024),
             closing_ms: 1000,
+            policy: SyncPolicy::Never,
+            patience_ms: 1000,
         };
         let mut identity = 1;
         let identities = Box::new(move || {

@@ -1,11 +1,12 @@
 //! A member in either placement, made of the cores that the server has: what the host drives.
 
-use super::disk::SimStorage;
+use super::disk::{SimFile, SimStorage};
 use crate::log::Identities;
-use crate::member::{Member, MemberConfig, StartError};
+use crate::member::{Member, MemberConfig, StartError, Summary};
 use crate::placement::{
-    Budgets, FeedCounters, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort,
-    RingLimits, Served, ServingCore, rings,
+    Budgets, Drain, DrainFacts, DrainStep, FeedCounters, Inline, Orderer, OrderingCore,
+    OrderingDrain, Progress, Replica, ReplicaPort, RingLimits, Served, ServingCore, ShardDrain,
+    SyncPolicy, SyncStep, Syncs, rings,
 };
 use crate::shard::ShardConfig;
 use crate::snapshot;
@@ -13,6 +14,9 @@ use crate::tree::Tree;
 use crate::txn::Entry;
 use crate::types::{Now, ShardId};
 use std::sync::Arc;
+
+/// A drain that nothing disturbs needs less for each of its stages, ms.
+pub(super) const PATIENCE_ENOUGH_MS: u64 = 5_000;
 
 pub(super) struct MachineConfig {
     pub(super) member: MemberConfig,
@@ -24,6 +28,9 @@ pub(super) struct MachineConfig {
     pub(super) slots: (usize, usize),
     /// How long a closing connection may take for its last bytes, ms.
     pub(super) closing_ms: u64,
+    pub(super) policy: SyncPolicy,
+    /// How long a stage of the drain may take, ms.
+    pub(super) patience_ms: u64,
 }
 
 /// The cores of one process.
@@ -31,6 +38,14 @@ pub(super) struct Machine {
     /// `None`: the one core that serves orders too.
     pub(super) ordering: Option<OrderingCore<SimStorage>>,
     pub(super) serving: Vec<ServingCore<SimStorage>>,
+    pub(super) syncs: Syncs,
+    pub(super) drain: Drain,
+    pub(super) ordering_drain: OrderingDrain,
+    pub(super) shard_drains: Vec<ShardDrain>,
+    /// A drain that nothing disturbs does not run out of patience.
+    pub(super) is_patient: bool,
+    /// What start-up found.
+    pub(super) summary: Summary,
 }
 
 impl Machine {
@@ -42,16 +57,24 @@ impl Machine {
         now: Now,
         observe: &mut dyn FnMut(&Entry),
     ) -> Result<Machine, StartError> {
-        let (mut member, _) =
+        let (mut member, summary) =
             Member::start(config.member.clone(), data, log, identities, now, observe)?;
         member.pipeline.begin_serving(now);
         let serving = |served| ServingCore::new(served, config.budgets, config.closing_ms, now);
+        let machine = |ordering: Option<OrderingCore<SimStorage>>, serving: Vec<_>| Machine {
+            syncs: Syncs::new(config.policy, ordering.is_none()),
+            drain: Drain::new(config.shards),
+            ordering_drain: OrderingDrain::new(config.patience_ms),
+            is_patient: config.patience_ms >= PATIENCE_ENOUGH_MS,
+            shard_drains: serving.iter().map(|_| ShardDrain::default()).collect(),
+            ordering,
+            serving,
+            summary,
+        };
         if config.shards == 0 {
             let inline = Inline::new(member, config.shard);
-            return Ok(Machine {
-                ordering: None,
-                serving: vec![serving(Served::Inline(Box::new(inline)))],
-            });
+            let serving = vec![serving(Served::Inline(Box::new(inline)))];
+            return Ok(machine(None, serving));
         }
         let progress = Progress::new(usize::from(config.shards), member.tree.last_zxid());
         let progress = Arc::new(progress);
@@ -69,10 +92,7 @@ impl Machine {
         }
         let orderer = Orderer::new(member, config.limits, progress, config.shards);
         let ordering = OrderingCore::new(orderer, ends, config.budgets.requests);
-        Ok(Machine {
-            ordering: Some(ordering),
-            serving: cores,
-        })
+        Ok(machine(Some(ordering), cores))
     }
 
     pub(super) fn member(&self) -> &Member<SimStorage> {
@@ -128,10 +148,52 @@ impl Machine {
         }
     }
 
+    /// Begins a sync if one is due and may begin; `input_waits`: the core has more to do at once.
+    pub(super) fn begin_sync(&mut self, input_waits: bool, now: Now) -> SyncStep<SimFile> {
+        if !self.ordering_drain.may_sync() {
+            return SyncStep::Nothing;
+        }
+        // A core that serves nobody has no input of clients.
+        let input_waits = input_waits && self.ordering.is_none();
+        let member = match (&mut self.ordering, &mut self.serving[0].served) {
+            (Some(ordering), _) => &mut ordering.orderer.member,
+            (None, Served::Inline(inline)) => &mut inline.member,
+            (None, Served::Replica(_)) => unreachable!("somebody orders"),
+        };
+        self.syncs.begin(member, input_waits, now)
+    }
+
+    /// The step of the drain behind a turn of the core that orders.
+    pub(super) fn drain_step(&mut self, again: bool, asked: bool, now: Now) -> DrainStep {
+        let syncing = self.syncs.is_syncing();
+        let facts = match &self.ordering {
+            Some(ordering) => DrainFacts::ordering(ordering, again, syncing, asked),
+            None => DrainFacts::inline(&self.serving[0], again, syncing, asked),
+        };
+        let step = self.ordering_drain.after_turn(&self.drain, facts, now.tick);
+        if self.ordering.is_none() && step == (DrainStep::Next { input_ends: true }) {
+            self.serving[0].stop();
+        }
+        step
+    }
+
+    /// The drain has ended: what every stage waited for is there, unless one ran out of patience.
+    pub(super) fn is_drained(&self) -> Result<(), String> {
+        if self.ordering_drain.overdue() > 0 {
+            return Ok(());
+        }
+        self.replicas_are_equal()?;
+        match self.in_flight() {
+            0 => Ok(()),
+            n => Err(format!("{n} requests were taken and have no outcome")),
+        }
+    }
+
     pub(super) fn close(self) -> std::io::Result<()> {
         let Machine {
             ordering,
             mut serving,
+            ..
         } = self;
         match (ordering, serving.remove(0).served) {
             (Some(ordering), _) => ordering.orderer.member.close(),

@@ -62,6 +62,14 @@ pub struct Counters {
     pub words: u64,
     /// Syncs that ran on the core that orders.
     pub syncs_here: u64,
+    /// Syncs that ran beside it.
+    pub syncs_beside: u64,
+    /// The process was asked to stop.
+    pub stops: u64,
+    /// Drains that came to their end: the log was sealed.
+    pub drains: u64,
+    /// Stages of them that ended because the patience did.
+    pub drains_overdue: u64,
     /// Snapshots made.
     pub snapshots: u64,
     /// Replies checked.

@@ -56,6 +56,8 @@ pub struct Truth {
     /// Per (path, kind): the events that a watch would have seen, by zxid.
     triggers: BTreeMap<(Arc<str>, WatchKind), Vec<Trigger>>,
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
+    /// The transaction that each request became, by session and xid.
+    executed: BTreeMap<(SessionId, i32), Zxid>,
     last: Zxid,
     revealed: Zxid,
 }
@@ -175,6 +177,7 @@ impl Truth {
         }
         self.sessions
             .retain(|_, (created, _)| *created <= recovered);
+        self.executed.retain(|_, zxid| *zxid <= recovered);
         for (_, closed) in self.sessions.values_mut() {
             *closed = closed.filter(|z| *z <= recovered);
         }
@@ -202,9 +205,28 @@ impl Truth {
             ));
         }
         self.last = zxid;
+        self.executes_once(entry)?;
         self.entries.insert(zxid, entry.clone());
         self.step(zxid, entry.header.session, &entry.txn)
             .map_err(|e| format!("{zxid} {:?}: {e}", entry.txn))
+    }
+
+    /// No request becomes two transactions: clients never use an xid again.
+    fn executes_once(&mut self, entry: &Entry) -> Result<(), String> {
+        let header = &entry.header;
+        if header.cxid <= 0 {
+            return Ok(());
+        }
+        match self
+            .executed
+            .insert((header.session, header.cxid), header.zxid)
+        {
+            None => Ok(()),
+            Some(before) => Err(format!(
+                "request {} of session {} was executed twice: {before} and {}",
+                header.cxid, header.session, header.zxid
+            )),
+        }
     }
 
     fn step(&mut self, zxid: Zxid, session: SessionId, txn: &Txn) -> Result<(), String> {

@@ -142,6 +142,8 @@ impl World {
                 network.closed_by_client(connection, reset, base.now_us);
             }
             Event::Step { client } => operations.step(client, base, network, host.member.is_some()),
+            Event::Stop if base.calm => {}
+            Event::Stop => host.ask_to_stop(base, checks),
             Event::Fault => faults::strike(base, host, checks),
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
@@ -195,15 +197,13 @@ impl World {
         self.replicas_become_equal()?;
         self.everybody_leaves()?;
         let last = self.checks.truth.last();
-        let idle = self.checks.rot.is_idle(self.base.now_us);
-        self.host.stop(idle, &mut self.base, &mut self.network)?;
-        self.checks.rot.stopped(last);
-        let base = &mut self.base;
-        base.disk.restart(&mut base.rng, true);
-        if base.rng.bool() {
-            self.checks.rot.flip(&base.disk, &mut base.rng)?;
+        if self.checks.rot.is_idle(self.base.now_us) && self.base.rng.bool() {
+            let (base, checks) = (&mut self.base, &mut self.checks);
+            self.host.power_off(last, base, &mut self.network, checks)?;
+            self.boot()?;
+        } else {
+            self.drain()?;
         }
-        self.boot()?;
         match self.host.member.as_ref() {
             Some(member) if member.tree().last_zxid() == last => {
                 self.host.compare_tree(&mut self.checks)
@@ -213,6 +213,22 @@ impl World {
                 member.tree().last_zxid()
             )),
             None => Err("did not start after it was stopped".into()),
+        }
+    }
+
+    /// The operator stops the process, and starts it again.
+    fn drain(&mut self) -> Result<(), String> {
+        let before = self.base.incarnation;
+        self.host.ask_to_stop(&mut self.base, &mut self.checks);
+        for _ in 0..300 {
+            if self.base.incarnation != before && self.host.member.is_some() {
+                break;
+            }
+            self.run_for(10_000)?;
+        }
+        match self.base.incarnation == before {
+            true => Err("3 s after it was asked to the process has not stopped".into()),
+            false => Ok(()),
         }
     }
 

@@ -85,7 +85,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 33] {
+fn named(c: &Counters) -> [(&'static str, u64); 37] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -106,6 +106,10 @@ fn named(c: &Counters) -> [(&'static str, u64); 33] {
         ("resets", c.resets),
         ("words", c.words),
         ("syncs_here", c.syncs_here),
+        ("syncs_beside", c.syncs_beside),
+        ("stops", c.stops),
+        ("drains", c.drains),
+        ("drains_overdue", c.drains_overdue),
         ("expiries", c.expiries),
         ("stale_requests", c.stale_requests),
         ("rot_noticed", c.rot_noticed),

@@ -18,6 +18,8 @@ pub(in crate::sim) struct Rot {
     covered: Zxid,
     /// Until when the core that seals was held still, µs.
     held_until: u64,
+    /// It stops, and seals nothing before its end.
+    stops: bool,
     /// A flipped bit: file, offset, bit.
     flipped: Option<(String, usize, u32)>,
 }
@@ -39,9 +41,16 @@ impl Rot {
         self.held_until = until_us.max(self.held_until);
     }
 
+    /// The process was asked to stop.
+    pub(in crate::sim) fn stops(&mut self, now_us: u64) {
+        self.seal(now_us);
+        self.stops = true;
+    }
+
     /// What had the time to be sealed is covered.
     fn seal(&mut self, now_us: u64) {
-        while let Some(&(at, zxid)) = self.applied_at.front()
+        while !self.stops
+            && let Some(&(at, zxid)) = self.applied_at.front()
             && at.max(self.held_until) + COVERED_AFTER_US < now_us
         {
             self.covered = zxid;
@@ -53,6 +62,7 @@ impl Rot {
     pub(in crate::sim) fn died(&mut self, now_us: u64) {
         self.seal(now_us);
         self.applied_at.clear();
+        self.stops = false;
     }
 
     /// Whether everything that was applied had the time to be sealed.

@@ -1,0 +1,93 @@
+//! The syncs of the log as the core that orders sees them: one is under way at a time, and the next
+//! batch gathers meanwhile. [`GroupCommit`] says when one begins and where it runs; before one runs on a
+//! core that serves, the core looks at its sockets once more, because whoever comes during the sync
+//! waits for it.
+
+use super::group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
+use crate::log::SyncTicket;
+use crate::log::storage::Storage;
+use crate::member::Member;
+use crate::types::Now;
+
+/// What the driver does behind a turn.
+#[derive(Debug)]
+pub enum SyncStep<F> {
+    /// Nothing.
+    Nothing,
+    /// A sync is due, and waits for another look at the sockets, to be made at once.
+    LookAgain,
+    /// A sync begins. One that runs here holds the core until it has ended.
+    Begin(SyncTicket<F>, SyncPlace),
+}
+
+/// The syncs of one process.
+#[derive(Debug)]
+pub struct Syncs {
+    group: GroupCommit,
+    under_way: bool,
+    /// The sockets were looked at since the sync became due.
+    looked: bool,
+    /// Whether this core has sockets to look at.
+    looks: bool,
+}
+
+impl Syncs {
+    /// Nothing is under way; `serves`: the core that orders serves clients too.
+    pub fn new(policy: SyncPolicy, serves: bool) -> Syncs {
+        Syncs {
+            group: GroupCommit::new(policy, serves),
+            under_way: false,
+            looked: false,
+            looks: serves,
+        }
+    }
+
+    /// As [`GroupCommit::served_others`].
+    pub fn served_others(&mut self, now: Now) {
+        self.group.served_others(now.micros);
+    }
+
+    /// Whether a sync is under way.
+    pub fn is_syncing(&self) -> bool {
+        self.under_way
+    }
+
+    /// Begins a sync if one is due; `now` is the turn's, `input_waits`: the last look at the sockets
+    /// brought input that was not executed yet.
+    pub fn begin<S: Storage>(
+        &mut self,
+        member: &mut Member<S>,
+        input_waits: bool,
+        now: Now,
+    ) -> SyncStep<S::File> {
+        if self.under_way || !member.is_sync_due() {
+            return SyncStep::Nothing;
+        }
+        if self.group.waits(member.records(), now.micros) {
+            return SyncStep::LookAgain;
+        }
+        let place = self.group.place(member.records(), input_waits, now.micros);
+        let looks = self.looks && place == SyncPlace::Here;
+        if looks && !std::mem::replace(&mut self.looked, true) {
+            return SyncStep::LookAgain;
+        }
+        self.looked = false;
+        let Some(ticket) = member.poll_sync() else {
+            return SyncStep::Nothing;
+        };
+        self.group.began(place, member.records(), now.micros);
+        self.under_way = true;
+        SyncStep::Begin(ticket, place)
+    }
+
+    /// The sync that was under way has ended.
+    pub fn ended(&mut self, now: Now) {
+        self.under_way = false;
+        self.group.ended(now.micros);
+    }
+
+    /// How often what was decided.
+    pub fn counters(&self) -> SyncCounters {
+        self.group.counters()
+    }
+}
