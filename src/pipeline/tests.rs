@@ -117,7 +117,10 @@ impl World {
     }
 
     fn up(&mut self, up: ShardRequest) {
-        self.pipeline.request(&self.tree, up, self.now).unwrap();
+        let mut budget = Budget::UNLIMITED;
+        self.pipeline
+            .request(&self.tree, up, &mut budget, self.now)
+            .unwrap();
         self.pump();
     }
 
@@ -203,7 +206,7 @@ impl World {
     fn pause_until(&mut self, tick: u64) {
         self.now.tick = Tick(tick);
         self.now.micros = tick * 1000;
-        self.pipeline.tick(&self.tree, self.now).unwrap();
+        self.pipeline.tick(self.now).unwrap();
         self.pump();
     }
 
@@ -212,14 +215,24 @@ impl World {
         self.pipeline.accepted_until(self.now.tick, self.now.tick);
     }
 
-    /// Applies what is committed.
+    /// Orders what waits.
+    fn advance(&mut self) {
+        let mut budget = Budget::UNLIMITED;
+        self.pipeline
+            .advance(&self.tree, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// Orders what waits, and applies what is committed.
     fn pump(&mut self) {
+        self.advance();
         while let Some(down) = self.pipeline.poll_message() {
             let words = self.words(&down);
             self.said.push(words);
             if let ToShards::Txn(txn) = down {
                 self.tree.apply(&txn.entry);
                 self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
+                self.advance();
             }
         }
     }
@@ -280,9 +293,7 @@ impl World {
             return false;
         };
         let made = order.fulfil(&self.disk);
-        self.pipeline
-            .spare_made(&self.tree, made, self.now)
-            .unwrap();
+        self.pipeline.spare_made(made).unwrap();
         self.pump();
         true
     }
@@ -714,7 +725,8 @@ fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
     w.sync();
     assert_eq!((w.take().len(), w.pipeline.waiting()), (0, 5));
     let made = order.fulfil(&w.disk);
-    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    w.pipeline.spare_made(made).unwrap();
+    w.advance();
     w.sync();
     let words: Vec<String> = w.take();
     assert!(
@@ -1084,7 +1096,8 @@ proptest! {
         for _ in 0..5 {
             while spare_unheard(&mut w) || sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
             w.now.tick = w.now.tick.after(TICK_TIME + 1);
-            w.pipeline.tick(&w.tree, w.now).unwrap();
+            w.pipeline.tick(w.now).unwrap();
+            w.advance();
         }
         while sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
         prop_assert_eq!(w.pipeline.outstanding(), 0);
@@ -1125,7 +1138,8 @@ fn spare_unheard(w: &mut World) -> bool {
         return false;
     };
     let made = order.fulfil(&w.disk);
-    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    w.pipeline.spare_made(made).unwrap();
+    w.advance();
     true
 }
 
@@ -1212,7 +1226,8 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
         Step::Time(ms, wall) => {
             w.now.tick = w.now.tick.after(u64::from(ms));
             w.now.wall = WallMs(i64::from(wall));
-            w.pipeline.tick(&w.tree, w.now).unwrap();
+            w.pipeline.tick(w.now).unwrap();
+            w.advance();
             return;
         }
         Step::Touch => {
@@ -1224,12 +1239,16 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                     made: w.now.tick,
                     sessions: sessions.clone(),
                 };
-                w.pipeline.request(&w.tree, touched, w.now).unwrap();
+                w.pipeline
+                    .request(&w.tree, touched, &mut Budget::UNLIMITED.clone(), w.now)
+                    .unwrap();
             }
             return;
         }
     };
-    w.pipeline.request(&w.tree, up, w.now).unwrap();
+    w.pipeline
+        .request(&w.tree, up, &mut Budget::UNLIMITED.clone(), w.now)
+        .unwrap();
 }
 
 fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), TestCaseError> {
@@ -1297,7 +1316,9 @@ fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), Test
                     session,
                     generation,
                 };
-                w.pipeline.request(&w.tree, released, w.now).unwrap();
+                w.pipeline
+                    .request(&w.tree, released, &mut Budget::UNLIMITED.clone(), w.now)
+                    .unwrap();
             }
         }
     }

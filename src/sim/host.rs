@@ -488,7 +488,7 @@ impl Host {
             for letter in letters {
                 match letter {
                     Letter::Synced { outcome, .. } => core.orderer.member.synced(outcome, now)?,
-                    Letter::Done(done) => drop(core.orderer.job_done(done, now)?),
+                    Letter::Done(done) => drop(core.orderer.job_done(done)?),
                     Letter::Connection(_) => unreachable!("this core serves nobody"),
                 }
             }

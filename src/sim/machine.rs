@@ -68,7 +68,7 @@ impl Machine {
             cores.push(serving(Served::Replica(Box::new(port))));
         }
         let orderer = Orderer::new(member, config.limits, progress, config.shards);
-        let ordering = OrderingCore::new(orderer, ends, config.budgets.requests);
+        let ordering = OrderingCore::new(orderer, ends, config.budgets);
         Ok(Machine {
             ordering: Some(ordering),
             serving: cores,
