@@ -9,7 +9,7 @@
 //! | Case | zxid | Outcome |
 //! |---|---|---|
 //! | new session or re-attach while `PENDING_MAX` requests have no outcome | none | `Notice::Close` |
-//! | others wait for room in the log | – | waits behind them: nothing overtakes |
+//! | others wait for room in the log, or a multi is half prepared | – | waits behind them: nothing overtakes |
 //! | write, the session's attachment is another | none | `Notice::Close` |
 //! | write, its closeSession waits for deletes that make its list shorter | – | waits for it |
 //! | write, session closing or unknown | one | error transaction −112 |
@@ -30,6 +30,7 @@ mod closing;
 mod fatal;
 mod ids;
 mod owners;
+mod preparing;
 mod ring;
 mod size;
 mod slow_close;
@@ -46,9 +47,11 @@ use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
-use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
+use crate::tree::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest, record};
-use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, Xid, Zxid};
+use crate::types::{
+    ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
+};
 use ids::SessionIds;
 use owners::{Owners, Said, Standing};
 use ring::{Ring, Slot};
@@ -117,6 +120,17 @@ struct Asked<'a> {
     stamps: Stamps,
 }
 
+/// A multi that is being validated, with the request that asks for it.
+#[derive(Debug)]
+struct Preparing {
+    /// A write that asks for a multi.
+    up: ShardRequest,
+    state: SessionState,
+    /// When it began: the time of the whole transaction.
+    time: WallMs,
+    multi: MultiPreparation,
+}
+
 /// What became of a request that was looked at.
 enum Admitted {
     /// It has its place in the order, or its notice.
@@ -133,6 +147,8 @@ pub struct Pipeline<S: Storage> {
     ring: Ring,
     owners: Owners,
     ids: SessionIds,
+    /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
+    preparing: Option<Preparing>,
     /// Requests that wait for room in the log or for the next turn, oldest first. Bounded by what the
     /// shards may have under way.
     intake: VecDeque<ShardRequest>,
@@ -202,6 +218,7 @@ impl<S: Storage> Pipeline<S> {
             ring: Ring::new(tree.last_zxid()),
             owners,
             ids: SessionIds::new(),
+            preparing: None,
             intake: VecDeque::new(),
             waits_for_room: false,
             expiry_due: false,
@@ -240,7 +257,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Takes what a shard sends. It is ordered at once, however little of `budget` is left, unless
-    /// requests wait before it.
+    /// requests wait before it; but a multi only as far as `budget` allows.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
@@ -288,25 +305,26 @@ impl<S: Storage> Pipeline<S> {
             }
             up => {
                 self.outstanding += 1;
-                match self.intake.is_empty() {
-                    true => self.take_in(tree, up, budget, now),
-                    false => {
-                        self.intake.push_back(up);
-                        Ok(())
-                    }
+                if self.preparing.is_some() || !self.intake.is_empty() {
+                    self.intake.push_back(up);
+                    return Ok(());
                 }
+                self.take_in(tree, up, budget, now)
             }
         }
     }
 
-    /// Goes on with what waits, within `budget`: requests, oldest first, then sessions that close in
+    /// Goes on with what waits, within `budget`: the multi that is half prepared, requests, oldest first, then sessions that close in
     /// several transactions, then sessions that expire. Once a turn, before what shards ask for.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn advance(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
         while self.has_work() && !budget.is_spent() {
-            if let Some(up) = self.intake.pop_front() {
+            if let Some(half) = self.preparing.take() {
+                self.go_on_preparing(tree, half, budget, now)?;
+            } else if let Some(up) = self.intake.pop_front() {
+                budget.spend_steps(1);
                 self.take_in(tree, up, budget, now)?;
             } else if std::mem::take(&mut self.slow_closes_due) {
                 self.work_on_slow_closes(tree, budget, now)?;
@@ -320,7 +338,7 @@ impl<S: Storage> Pipeline<S> {
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
         let due = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
-        due && !self.waits_for_room
+        self.preparing.is_some() || (due && !self.waits_for_room)
     }
 
     /// Timers: seals and patience; waiting requests and expiry are due. Every tick, before client intake.
@@ -329,7 +347,10 @@ impl<S: Storage> Pipeline<S> {
     /// [`Fatal`]: stop.
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
-        self.log.tick(now.tick)?;
+        if self.preparing.is_none() {
+            // A seal would take the room that was found for the multi; its record says the same.
+            self.log.tick(now.tick)?;
+        }
         let mut said = Vec::new();
         self.owners.give_up(now.tick, &mut said);
         self.counters.given_up += said.len() as u64;
@@ -448,7 +469,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Requests that wait for room in the log or for the next turn.
     pub fn waiting(&self) -> usize {
-        self.intake.len()
+        self.intake.len() + usize::from(self.preparing.is_some())
     }
 
     /// For `mntr`.
@@ -468,7 +489,8 @@ impl<S: Storage> Pipeline<S> {
 
     /// Nothing is under way: what a drain waits for.
     pub fn is_idle(&self) -> bool {
-        self.intake.is_empty()
+        self.preparing.is_none()
+            && self.intake.is_empty()
             && self.slow_closes.is_empty()
             && self.ring.uncommitted() == 0
             && self.down.is_empty()
@@ -592,6 +614,19 @@ impl<S: Storage> Pipeline<S> {
             self.close(tree, session, xid, Some(origin), stamps, budget, now)?;
             return Ok(Admitted::Done);
         }
+        if failed.is_none()
+            && let WriteRequest::Multi(ops) = request
+        {
+            let multi = self.overlay.begin_multi(ops.len());
+            let half = Preparing {
+                up,
+                state,
+                time: now.wall,
+                multi,
+            };
+            self.go_on_preparing(tree, half, budget, now)?;
+            return Ok(Admitted::Done);
+        }
         let asked = Asked {
             session,
             state,
@@ -660,14 +695,24 @@ impl<S: Storage> Pipeline<S> {
             credentials: asked.credentials,
             rules: &self.config.rules,
         };
-        let Prepared { entry, error } = self.overlay.prepare(tree, &context, asked.request);
+        let prepared = self.overlay.prepare(tree, &context, asked.request);
+        budget.spend_steps(prepared.entry.txn.steps());
+        self.append_prepared(prepared, &asked, now)
+    }
+
+    fn append_prepared(
+        &mut self,
+        prepared: Prepared,
+        asked: &Asked<'_>,
+        now: Now,
+    ) -> Result<Zxid, Fatal> {
+        let Prepared { entry, error } = prepared;
         self.counters.errors += u64::from(error.is_some());
-        budget.spend_steps(entry.txn.steps());
         let list = size::list_size(&entry.txn);
         if list.paths > 0 {
             self.owners.list_grows(asked.session, list);
         }
-        self.append(entry, &asked, now)
+        self.append(entry, asked, now)
     }
 
     /// A transaction for what must not, or can't, be validated.

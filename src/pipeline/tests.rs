@@ -159,18 +159,55 @@ impl World {
         });
     }
 
-    fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
+    fn asked(
+        &mut self,
+        generation: u64,
+        slot: u32,
+        session: SessionId,
+        request: WriteRequest,
+    ) -> ShardRequest {
         self.sequence += 1;
-        let origin = self.origin(S0, slot, self.sequence);
-        self.up(ShardRequest::Write {
-            origin,
+        ShardRequest::Write {
+            origin: self.origin(S0, slot, self.sequence),
             session,
             generation: Generation(generation),
             xid: Xid(1),
             request,
             credentials: Arc::from(Vec::new()),
             stamps: Stamps::default(),
-        });
+        }
+    }
+
+    fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
+        let up = self.asked(generation, slot, session, request);
+        self.up(up);
+    }
+
+    /// A request of which no more is ordered than `steps` allow.
+    fn up_within(&mut self, steps: u32, up: ShardRequest) {
+        let mut budget = Budget::steps(steps);
+        self.pipeline
+            .request(&self.tree, up, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// Orders what waits, no more than `steps` allow.
+    fn advance_within(&mut self, steps: u32) {
+        let mut budget = Budget::steps(steps);
+        self.pipeline
+            .advance(&self.tree, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// A multi of connection 1 that creates `/m0` to `/m9`, of which the first three are prepared.
+    fn begin_multi(&mut self, session: SessionId, last: WriteRequest) {
+        let creates = (0..9).map(|n| create(&format!("/m{n}"), false, 1));
+        let request = WriteRequest::Multi(creates.chain([last]).collect());
+        let up = self.asked(1, 1, session, request);
+        let prepared = self.pipeline.cursors().prepared;
+        self.up_within(4, up);
+        assert_eq!(self.pipeline.cursors().prepared, prepared);
+        assert!(self.pipeline.has_work() && !self.pipeline.is_idle());
     }
 
     fn write(&mut self, slot: u32, session: SessionId, request: WriteRequest) {
@@ -226,15 +263,23 @@ impl World {
     /// Orders what waits, and applies what is committed.
     fn pump(&mut self) {
         self.advance();
-        while let Some(down) = self.pipeline.poll_message() {
-            let words = self.words(&down);
-            self.said.push(words);
-            if let ToShards::Txn(txn) = down {
-                self.tree.apply(&txn.entry);
-                self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
-                self.advance();
-            }
+        while self.apply() {
+            self.advance();
         }
+    }
+
+    /// Applies the next transaction that is committed, or takes the next notice.
+    fn apply(&mut self) -> bool {
+        let Some(down) = self.pipeline.poll_message() else {
+            return false;
+        };
+        let words = self.words(&down);
+        self.said.push(words);
+        if let ToShards::Txn(txn) = down {
+            self.tree.apply(&txn.entry);
+            self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
+        }
+        true
     }
 
     fn words(&mut self, down: &ToShards) -> String {
@@ -305,6 +350,112 @@ impl World {
     fn take(&mut self) -> Vec<String> {
         std::mem::take(&mut self.said)
     }
+}
+
+#[test]
+fn nothing_overtakes_a_multi_that_is_prepared_in_slices() {
+    let mut w = World::new();
+    let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+    w.begin_multi(s, create("/m9", false, 1));
+    let later = w.asked(1, 2, t, create("/m3", false, 1));
+    w.up_within(1000, later);
+    let origin = w.origin(S1, 3, 0);
+    w.up_within(
+        1000,
+        ShardRequest::Reattach {
+            origin,
+            session: s,
+            timeout_ms: 60_000,
+        },
+    );
+    let (origin, stamps) = (w.origin(S1, 4, 0), Stamps::default());
+    w.up_within(
+        1000,
+        ShardRequest::NewSession {
+            origin,
+            timeout_ms: 5000,
+            stamps,
+        },
+    );
+    assert_eq!(w.pipeline.waiting(), 4);
+    let prepared = |w: &World| w.pipeline.cursors().prepared;
+    let before = prepared(&w);
+    for (steps, due) in [(3, 0), (3, 0), (1, 1), (1, 2), (1, 2), (1, 3)] {
+        w.advance_within(steps);
+        assert_eq!(prepared(&w).0 - before.0, due);
+    }
+    w.settle();
+    let said = w.take();
+    let expected = [
+        "0x3 multi to 1.1",
+        "0x4 NODEEXISTS(-110) to 2.2",
+        "s0: detach 1",
+        "0x5 createSession to 4.0",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_was_ordered_before_a_multi_is_applied_while_the_multi_is_prepared() {
+    for last in [create("/m9", false, 1), create("/none/x", false, 1)] {
+        let mut w = World::new();
+        let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+        let earlier = w.asked(1, 2, t, create("/m", false, 1));
+        w.up_within(1, earlier);
+        let again = w.asked(1, 2, t, create("/m4", false, 1));
+        w.up_within(1, again);
+        let gone = WriteRequest::Delete {
+            path: "/m4".into(),
+            version: -1,
+        };
+        let gone = w.asked(1, 2, t, gone);
+        w.up_within(1, gone);
+        w.begin_multi(s, last);
+        w.advance_within(3);
+        let ticket = w.pipeline.poll_sync().unwrap();
+        w.pipeline.synced(ticket.run(), w.now).unwrap();
+        for steps in [1, 1, 1] {
+            assert!(w.apply());
+            w.advance_within(steps);
+        }
+        assert!(!w.apply());
+        // The digest is compared when the multi is applied.
+        w.advance();
+        w.settle();
+        assert!(w.pipeline.is_idle());
+        assert_eq!(w.take().len(), 4);
+    }
+}
+
+#[test]
+fn a_session_that_is_due_expires_behind_the_multi_that_is_being_prepared() {
+    let mut w = World::new();
+    let (s, _) = (w.session(1, 60_000), w.session(2, 1000));
+    w.begin_multi(s, create("/m9", false, 1));
+    for half in 1..=6 {
+        w.now.tick = Tick(half * TICK_TIME / 2);
+        w.pipeline.tick(w.now).unwrap();
+    }
+    w.up_within(
+        1,
+        ShardRequest::Touched {
+            shard: S0,
+            watermark: Tick(3000),
+            made: Tick(3000),
+            sessions: Vec::new(),
+        },
+    );
+    w.pipeline.tick(w.now).unwrap();
+    w.advance_within(6);
+    let prepared = w.pipeline.cursors().prepared;
+    assert_eq!(w.pipeline.counters().expired, 0);
+    // The last operation, then the closeSession.
+    w.advance_within(2);
+    assert_eq!(w.pipeline.cursors().prepared, prepared.next().next());
+    assert_eq!(w.pipeline.counters().expired, 1);
+    w.settle();
+    let expected = ["0x3 multi to 1.1", "0x4 closeSession to nobody"];
+    assert_eq!(w.take(), expected);
 }
 
 #[test]
