@@ -16,6 +16,9 @@ WITNESSES = 4
 # gives one connection some hundred requests; the rest allows for the scheduler of a busy machine.
 FIREHOSE_BETWEEN_PINGS = 20_000
 FIREHOSE_BETWEEN_WRITES = 60_000
+# Operations of multis of 10,000 that are worked off for each ping of another session, at most: one multi is applied
+# in one step, several are not; the rest allows for the scheduler of a busy machine.
+OPERATIONS_BETWEEN_PINGS = 15_000
 # Growth of the process's memory for one connection's replies, bytes.
 MULTI_READ_MEMORY = 64 << 20
 
@@ -254,3 +257,33 @@ def four_letter_words_hold_up_nobody(place: Place):
         seen = mostly_within(once, bound, f"{{}} of {words} four-letter words were answered before pings that came with them")
         closing(others)
         return f"{seen} words before waiting pings, of {words}"
+
+
+@holds("large")
+def large_multis_are_worked_off_between_the_pings_of_others(place: Place):
+    count, operations = 12, 10_000
+    with place.server() as server:
+        maker = client(server)
+        check(maker.call(zk.CREATE, zk.create_body("/m", b""))[1] == 0, "a node is made")
+        end(maker)
+        frame = zk.request(1, zk.MULTI, zk.multi_body([(zk.SET, zk.set_body("/m", b""))] * operations))
+
+        def once():
+            crowd, witness = [busy(server) for _ in range(count)], busy(server)
+            with standing_still(server):
+                for flow in crowd:
+                    flow.send(frame)
+            loop = Loop(witness, *crowd)
+            before = witness.frames
+            while not all(map(has(1), crowd)):
+                due = witness.frames + 1
+                witness.send(PING)
+                loop.until(lambda: has(due)(witness), "one who pings is not served at all")
+            pings = witness.frames - before
+            check(not any(flow.closed for flow in crowd), f"a connection was closed; {server.ended() or ''}")
+            closing([witness, *crowd])
+            return count * operations // pings
+
+        seen = mostly_within(once, OPERATIONS_BETWEEN_PINGS, "{} operations of multis were worked off for each ping of another session")
+        alive(server)
+        return f"{seen} operations of multis for each ping of another session"
