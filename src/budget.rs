@@ -42,6 +42,14 @@ impl Budget {
         }
     }
 
+    /// `steps`, and nothing else counts.
+    pub const fn steps(steps: u32) -> Budget {
+        Budget {
+            steps: steps as i64,
+            ..Budget::UNLIMITED
+        }
+    }
+
     /// One request was executed.
     pub fn spend_request(&mut self) {
         self.requests -= 1;

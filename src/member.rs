@@ -12,6 +12,7 @@ mod tests;
 
 pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
 
+use crate::budget::Budget;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::{Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket};
@@ -116,23 +117,49 @@ impl<S: Storage> Member<S> {
         Ok((commit, summary))
     }
 
-    /// Takes what a shard asks for.
+    /// Takes what a shard asks for; ordering it is paid for by `budget`.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn request(&mut self, up: ShardRequest, now: Now) -> Result<(), Fatal> {
-        self.pipeline.request(&self.tree, up, now)
+    pub fn request(
+        &mut self,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.pipeline.request(&self.tree, up, budget, now)
     }
 
-    /// The next thing to tell the shards, in one order; a transaction is applied here first, and
-    /// comes with what it did.
+    /// Goes on with what waits to be ordered, within `budget`. Once a turn, before what shards ask for.
     ///
     /// # Errors
     /// As [`Member::request`].
-    pub fn poll_message(&mut self, now: Now) -> Result<Option<(ToShards, Option<Applied>)>, Fatal> {
+    pub fn advance(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        self.pipeline.advance(&self.tree, budget, now)
+    }
+
+    /// Whether [`Member::advance`] or [`Member::poll_message`] would do anything.
+    pub fn has_work(&self) -> bool {
+        self.pipeline.has_work() || self.pipeline.has_messages()
+    }
+
+    /// The next thing to tell the shards, in one order; a transaction is applied here first, and
+    /// comes with what it did. Nothing if `budget` is spent.
+    ///
+    /// # Errors
+    /// As [`Member::request`].
+    pub fn poll_message(
+        &mut self,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<Option<(ToShards, Option<Applied>)>, Fatal> {
+        if budget.is_spent() {
+            return Ok(None);
+        }
         let Some(down) = self.pipeline.poll_message() else {
             return Ok(None);
         };
+        budget.spend_steps(down.steps());
         let applied = match &down {
             ToShards::Txn(txn) => Some(self.apply(txn, now)?),
             ToShards::Notice(..) => None,
@@ -146,12 +173,12 @@ impl<S: Storage> Member<S> {
         Ok(applied)
     }
 
-    /// Timers; sessions expire here.
+    /// Timers; sessions that are due expire in the next [`Member::advance`].
     ///
     /// # Errors
     /// As [`Member::request`].
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
-        self.pipeline.tick(&self.tree, now)
+        self.pipeline.tick(now)
     }
 
     /// Transactions in the log since the start.
@@ -179,12 +206,12 @@ impl<S: Storage> Member<S> {
     }
 
     /// A spare segment is ready, or could not be made: requests that waited for room are ordered, or
-    /// refused.
+    /// refused, in the next [`Member::advance`].
     ///
     /// # Errors
     /// As [`Member::request`].
-    fn spare_made(&mut self, result: SpareResult<S>, now: Now) -> Result<(), Fatal> {
-        self.pipeline.spare_made(&self.tree, result, now)
+    fn spare_made(&mut self, result: SpareResult<S>) -> Result<(), Fatal> {
+        self.pipeline.spare_made(result)
     }
 
     /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.

@@ -102,6 +102,16 @@ pub enum ToShards {
     Notice(ShardId, Notice),
 }
 
+impl ToShards {
+    /// How much work it is for whoever takes it: [`Txn::steps`](crate::txn::Txn::steps), or one step.
+    pub fn steps(&self) -> usize {
+        match self {
+            ToShards::Txn(txn) => txn.entry.txn.steps(),
+            ToShards::Notice(..) => 1,
+        }
+    }
+}
+
 /// A committed transaction.
 #[derive(Clone, Debug)]
 pub struct Committed {

@@ -6,7 +6,7 @@ use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
-use crate::types::{Now, Zxid};
+use crate::types::Zxid;
 
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
@@ -57,12 +57,12 @@ impl<S: Storage> Member<S> {
     ///
     /// # Errors
     /// As [`Member::request`].
-    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+    pub fn job_done(&mut self, done: Done<S>) -> Result<JobNews, Fatal> {
         match done {
             Done::Spare(result) => {
                 self.jobs.spares = false;
                 self.jobs.taking = false;
-                self.spare_made(result, now)?;
+                self.spare_made(result)?;
                 Ok(JobNews::None)
             }
             Done::Removed(result) => {

@@ -54,7 +54,10 @@ impl World {
             timeout_ms: 60_000,
             stamps: Stamps::default(),
         };
-        world.member.request(asked, now).unwrap();
+        world
+            .member
+            .request(asked, &mut Budget::UNLIMITED.clone(), now)
+            .unwrap();
         world.sync();
         let (session, _) = world.member.tree.sessions().next().unwrap();
         world.session = session;
@@ -76,7 +79,10 @@ impl World {
         while let Some(ticket) = self.member.poll_sync() {
             self.member.synced(ticket.run(), self.now).unwrap();
         }
-        while self.member.poll_message(self.now).unwrap().is_some() {}
+        let mut budget = Budget::UNLIMITED;
+        self.member.advance(&mut budget, self.now).unwrap();
+        let mut poll = || self.member.poll_message(&mut budget, self.now).unwrap();
+        while poll().is_some() {}
     }
 
     /// Writes of 8,000 bytes, until as many segments were begun, or a write waits for a spare or is
@@ -104,14 +110,15 @@ impl World {
                 }]),
                 stamps: Stamps::default(),
             };
-            self.member.request(write, self.now).unwrap();
+            let mut budget = Budget::UNLIMITED;
+            self.member.request(write, &mut budget, self.now).unwrap();
             self.sync();
         }
     }
 
     fn run(&mut self, job: Job) -> JobNews {
         let done = job.run(&self.disk, &self.disk);
-        self.member.job_done(done, self.now).unwrap()
+        self.member.job_done(done).unwrap()
     }
 
     /// Runs what is due until there is nothing, and says what it was.
@@ -269,5 +276,5 @@ fn a_segment_that_can_not_be_removed_stops_the_process() {
     w.run_all();
     let gone = Job::Remove(vec!["log.0123456789abcdef".to_owned()]);
     let done = gone.run(&w.disk, &w.disk);
-    assert!(matches!(w.member.job_done(done, w.now), Err(Fatal::Log(_))));
+    assert!(matches!(w.member.job_done(done), Err(Fatal::Log(_))));
 }

@@ -54,9 +54,16 @@ impl<S: Storage> Pipeline<S> {
     /// Expires sessions that are due, if there is room in the log, however many transactions are in
     /// flight: load holds up no expiry, and a session expires once. While requests wait for a spare
     /// segment, nothing is prepared: one of them may be the session's, a re-attach for instance.
-    pub(super) fn expire(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+    pub(super) fn expire(
+        &mut self,
+        tree: &Tree,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.expiry_due = false;
         for _ in 0..EXPIRIES_PER_TICK {
-            if !self.intake.is_empty() {
+            if budget.is_spent() {
+                self.expiry_due = true;
                 break;
             }
             let Some(session) = self.owners.due(now.tick) else {
@@ -67,7 +74,7 @@ impl<S: Storage> Pipeline<S> {
                 break;
             }
             self.counters.expired += 1;
-            self.close(tree, session, Xid(0), None, Stamps::default(), now)?;
+            self.close(tree, session, Xid(0), None, Stamps::default(), budget, now)?;
         }
         Ok(())
     }
@@ -92,6 +99,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Marks a session closing, and orders its closeSession, now or after deletes. There is room.
+    #[expect(clippy::too_many_arguments)]
     pub(super) fn close(
         &mut self,
         tree: &Tree,
@@ -99,6 +107,7 @@ impl<S: Storage> Pipeline<S> {
         xid: Xid,
         origin: Option<Origin>,
         stamps: Stamps,
+        budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
         self.owners.mark_closing(session);
@@ -116,10 +125,16 @@ impl<S: Storage> Pipeline<S> {
             self.slow_closes.push_back(close);
             return Ok(());
         }
-        self.order_close(tree, &close, now)
+        self.order_close(tree, &close, budget, now)
     }
 
-    fn order_close(&mut self, tree: &Tree, close: &SlowClose, now: Now) -> Result<(), Fatal> {
+    fn order_close(
+        &mut self,
+        tree: &Tree,
+        close: &SlowClose,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
         let asked = Asked {
             session: close.session,
             // It is this one that closes it.
@@ -131,7 +146,7 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps: close.stamps,
         };
-        self.order(tree, asked, now)?;
+        self.order(tree, asked, budget, now)?;
         let mut said = Vec::new();
         self.owners.dead(close.session, &mut said);
         self.say(said);
@@ -139,7 +154,12 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// The next steps of slow closes that need not wait for an apply or for room.
-    pub(super) fn work_on_slow_closes(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+    pub(super) fn work_on_slow_closes(
+        &mut self,
+        tree: &Tree,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
         let applied = self.ring.cursors().applied;
         while self
             .deletes_in_flight
@@ -152,23 +172,27 @@ impl<S: Storage> Pipeline<S> {
             let Some(mut close) = self.slow_closes.pop_front() else {
                 break;
             };
-            match self.step(tree, &mut close, now)? {
+            match self.step(tree, &mut close, budget, now)? {
                 CloseStep::Taken => self.slow_closes.push_back(close),
                 CloseStep::NoRoom => {
                     self.slow_closes.push_front(close);
                     break;
                 }
-                CloseStep::Closed => {
-                    self.intake.extend(close.behind);
-                    self.drain(tree, now)?;
-                }
+                CloseStep::Closed => self.intake.extend(close.behind),
             }
         }
         Ok(())
     }
 
-    fn step(&mut self, tree: &Tree, close: &mut SlowClose, now: Now) -> Result<CloseStep, Fatal> {
-        if !self.intake.is_empty() {
+    fn step(
+        &mut self,
+        tree: &Tree,
+        close: &mut SlowClose,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<CloseStep, Fatal> {
+        if !self.intake.is_empty() || budget.is_spent() {
+            self.slow_closes_due = true;
             return Ok(CloseStep::NoRoom);
         }
         if close.after > self.ring.cursors().applied {
@@ -183,7 +207,7 @@ impl<S: Storage> Pipeline<S> {
             if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
                 return Ok(CloseStep::NoRoom);
             }
-            self.order_close(tree, close, now)?;
+            self.order_close(tree, close, budget, now)?;
             return Ok(CloseStep::Closed);
         }
         let Deletes {
@@ -199,7 +223,7 @@ impl<S: Storage> Pipeline<S> {
             {
                 return Ok(CloseStep::NoRoom);
             }
-            let zxid = self.order_deletes(tree, &request, now)?;
+            let zxid = self.order_deletes(tree, &request, budget, now)?;
             self.deletes_in_flight.push_back(zxid);
         }
         // Nothing passed: the list has ended, whatever was counted for what others have deleted.
@@ -236,6 +260,7 @@ impl<S: Storage> Pipeline<S> {
         &mut self,
         tree: &Tree,
         request: &WriteRequest,
+        budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
         self.counters.deletes_ahead += 1;
@@ -253,6 +278,6 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps: Stamps::default(),
         };
-        self.order(tree, asked, now)
+        self.order(tree, asked, budget, now)
     }
 }

@@ -1,14 +1,15 @@
 //! The one place that orders writes: prepare, log, commit, and who owns which session.
 //!
 //! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_message`,
-//! `poll_sync`, `poll_spare`). No clock, no randomness, no I/O but through the log's seam.
+//! `poll_sync`, `poll_spare`). `request` and `advance` are the only places that order anything, each within
+//! a budget of steps: an operation of a transaction, a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
 //!
 //! What happens to a request, first match wins:
 //!
 //! | Case | zxid | Outcome |
 //! |---|---|---|
 //! | new session or re-attach while `PENDING_MAX` requests have no outcome | none | `Notice::Close` |
-//! | others wait for room in the log | – | waits behind them: nothing overtakes |
+//! | others wait for room in the log, or a multi is half prepared | – | waits behind them: nothing overtakes |
 //! | write, the session's attachment is another | none | `Notice::Close` |
 //! | write, its closeSession waits for deletes that make its list shorter | – | waits for it |
 //! | write, session closing or unknown | one | error transaction −112 |
@@ -29,6 +30,7 @@ mod closing;
 mod fatal;
 mod ids;
 mod owners;
+mod preparing;
 mod ring;
 mod size;
 mod slow_close;
@@ -39,14 +41,17 @@ mod tests;
 pub use fatal::Fatal;
 pub use ring::Cursors;
 
+use crate::budget::Budget;
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
-use crate::tree::{Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
+use crate::tree::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest, record};
-use crate::types::{ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, Xid, Zxid};
+use crate::types::{
+    ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
+};
 use ids::SessionIds;
 use owners::{Owners, Said, Standing};
 use ring::{Ring, Slot};
@@ -116,6 +121,17 @@ struct Asked<'a> {
     stamps: Stamps,
 }
 
+/// A multi that is being validated, with the request that asks for it.
+#[derive(Debug)]
+struct Preparing {
+    /// A write that asks for a multi.
+    up: ShardRequest,
+    state: SessionState,
+    /// When it began: the time of the whole transaction.
+    time: WallMs,
+    multi: MultiPreparation,
+}
+
 /// What became of a request that was looked at.
 enum Admitted {
     /// It has its place in the order, or its notice.
@@ -132,8 +148,17 @@ pub struct Pipeline<S: Storage> {
     ring: Ring,
     owners: Owners,
     ids: SessionIds,
-    /// Requests that wait for room, oldest first. Bounded by what the shards may have under way.
+    /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
+    preparing: Option<Preparing>,
+    /// Requests that wait for room in the log or for the next turn, oldest first. Bounded by what the
+    /// shards may have under way.
     intake: VecDeque<ShardRequest>,
+    /// The head of `intake` waits for room in the log: tried again at a tick, and with a spare segment.
+    waits_for_room: bool,
+    /// Sessions may be due to expire: a tick came, or the last look at them ended with the budget.
+    expiry_due: bool,
+    /// Slow closes may be able to go on: something was applied, or a tick came.
+    slow_closes_due: bool,
     /// closeSessions that wait until their list is short enough; they are worked on in turn.
     slow_closes: VecDeque<SlowClose>,
     /// Transactions that delete ephemerals ahead of a closeSession and are not applied.
@@ -194,7 +219,11 @@ impl<S: Storage> Pipeline<S> {
             ring: Ring::new(tree.last_zxid()),
             owners,
             ids: SessionIds::new(),
+            preparing: None,
             intake: VecDeque::new(),
+            waits_for_room: false,
+            expiry_due: false,
+            slow_closes_due: false,
             slow_closes: VecDeque::new(),
             deletes_in_flight: VecDeque::new(),
             held: VecDeque::new(),
@@ -228,12 +257,20 @@ impl<S: Storage> Pipeline<S> {
         self.owners.see_clock(now.tick);
     }
 
-    /// Takes what a shard sends.
+    /// Takes what a shard sends. It is ordered at once, however little of `budget` is left, unless
+    /// requests wait before it; but a multi only as far as `budget` allows.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
-    pub fn request(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<(), Fatal> {
+    pub fn request(
+        &mut self,
+        tree: &Tree,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
         self.see_clock(now);
+        budget.spend_steps(1);
         match up {
             ShardRequest::Touched {
                 shard,
@@ -271,26 +308,60 @@ impl<S: Storage> Pipeline<S> {
             }
             up => {
                 self.outstanding += 1;
-                self.intake.push_back(up);
-                self.drain(tree, now)
+                if self.preparing.is_some() || !self.intake.is_empty() {
+                    self.intake.push_back(up);
+                    return Ok(());
+                }
+                self.take_in(tree, up, budget, now)
             }
         }
     }
 
-    /// Timers: seals, patience, waiting requests, expiry. Every tick, before client intake.
+    /// Goes on with what waits, within `budget`: the multi that is half prepared, requests, oldest first, then sessions that close in
+    /// several transactions, then sessions that expire. Once a turn, before what shards ask for.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
-    pub fn tick(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+    pub fn advance(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        while self.has_work() && !budget.is_spent() {
+            if let Some(half) = self.preparing.take() {
+                self.go_on_preparing(tree, half, budget, now)?;
+            } else if let Some(up) = self.intake.pop_front() {
+                budget.spend_steps(1);
+                self.take_in(tree, up, budget, now)?;
+            } else if std::mem::take(&mut self.slow_closes_due) {
+                self.work_on_slow_closes(tree, budget, now)?;
+            } else {
+                self.expire(tree, budget, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether [`Pipeline::advance`] would do anything.
+    pub fn has_work(&self) -> bool {
+        let due = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
+        self.preparing.is_some() || (due && !self.waits_for_room)
+    }
+
+    /// Timers: seals and patience; waiting requests and expiry are due. Every tick, before client intake.
+    ///
+    /// # Errors
+    /// [`Fatal`]: stop.
+    pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
-        self.log.tick(now.tick)?;
+        if self.preparing.is_none() {
+            // A seal would take the room that was found for the multi; its record says the same.
+            self.log.tick(now.tick)?;
+        }
         let mut said = Vec::new();
         self.owners.give_up(now.tick, &mut said);
         self.counters.given_up += said.len() as u64;
         self.say(said);
-        self.drain(tree, now)?;
-        self.work_on_slow_closes(tree, now)?;
-        self.expire(tree, now)
+        self.waits_for_room = false;
+        self.slow_closes_due = !self.slow_closes.is_empty();
+        self.expiry_due = true;
+        Ok(())
     }
 
     /// A sync that [`Pipeline::poll_sync`] asked for has ended. What it covers is committed.
@@ -318,14 +389,10 @@ impl<S: Storage> Pipeline<S> {
     ///
     /// # Errors
     /// [`Fatal`]: stop.
-    pub fn spare_made(
-        &mut self,
-        tree: &Tree,
-        result: SpareResult<S>,
-        now: Now,
-    ) -> Result<(), Fatal> {
+    pub fn spare_made(&mut self, result: SpareResult<S>) -> Result<(), Fatal> {
         self.log.spare_made(result)?;
-        self.drain(tree, now)
+        self.waits_for_room = false;
+        Ok(())
     }
 
     /// The tree has applied a committed transaction, and nothing after it.
@@ -348,7 +415,8 @@ impl<S: Storage> Pipeline<S> {
             _ => {}
         }
         self.record_stages(&slot.stamps, now);
-        self.work_on_slow_closes(tree, now)
+        self.slow_closes_due |= !self.slow_closes.is_empty();
+        Ok(())
     }
 
     /// A sync to make, at most one at a time.
@@ -359,6 +427,11 @@ impl<S: Storage> Pipeline<S> {
     /// A segment to prepare, on a thread that may block.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
         self.log.poll_spare()
+    }
+
+    /// Whether [`Pipeline::poll_message`] has something.
+    pub fn has_messages(&self) -> bool {
+        !self.down.is_empty()
     }
 
     /// What the shards get to know, in one order. A transaction must be applied, and reported to
@@ -397,9 +470,9 @@ impl<S: Storage> Pipeline<S> {
         self.owners.len()
     }
 
-    /// Requests that wait for room in the log.
+    /// Requests that wait for room in the log or for the next turn.
     pub fn waiting(&self) -> usize {
-        self.intake.len()
+        self.intake.len() + usize::from(self.preparing.is_some())
     }
 
     /// For `mntr`.
@@ -419,27 +492,38 @@ impl<S: Storage> Pipeline<S> {
 
     /// Nothing is under way: what a drain waits for.
     pub fn is_idle(&self) -> bool {
-        self.intake.is_empty()
+        self.preparing.is_none()
+            && self.intake.is_empty()
             && self.slow_closes.is_empty()
             && self.ring.uncommitted() == 0
             && self.down.is_empty()
     }
 
-    /// Orders waiting requests as long as there is room, oldest first: no request overtakes
-    /// another.
-    fn drain(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
-        while let Some(up) = self.intake.pop_front() {
-            if let Admitted::Wait(up) = self.admit(tree, up, now)? {
-                self.intake.push_front(up);
-                break;
-            }
+    /// Orders the oldest request that has no place in the order, or keeps it until there is room: no
+    /// request overtakes another.
+    fn take_in(
+        &mut self,
+        tree: &Tree,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        if let Admitted::Wait(up) = self.admit(tree, up, budget, now)? {
+            self.intake.push_front(up);
+            self.waits_for_room = true;
         }
         Ok(())
     }
 
-    fn admit(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<Admitted, Fatal> {
+    fn admit(
+        &mut self,
+        tree: &Tree,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<Admitted, Fatal> {
         match up {
-            ShardRequest::Write { .. } => self.admit_write(tree, up, now),
+            ShardRequest::Write { .. } => self.admit_write(tree, up, budget, now),
             ShardRequest::NewSession {
                 origin,
                 timeout_ms,
@@ -447,7 +531,7 @@ impl<S: Storage> Pipeline<S> {
             } => match self.log.room_for(Need::Reserve, size::ENTRY_FIXED) {
                 Room::Wait => Ok(Admitted::Wait(up)),
                 Room::Full => Ok(self.refuse(origin)),
-                Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, now),
+                Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, budget, now),
             },
             ShardRequest::Reattach {
                 origin,
@@ -471,7 +555,13 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    fn admit_write(&mut self, tree: &Tree, up: ShardRequest, now: Now) -> Result<Admitted, Fatal> {
+    fn admit_write(
+        &mut self,
+        tree: &Tree,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<Admitted, Fatal> {
         let ShardRequest::Write {
             origin,
             session,
@@ -524,7 +614,20 @@ impl<S: Storage> Pipeline<S> {
             Room::Yes => {}
         }
         if is_close && failed.is_none() {
-            self.close(tree, session, xid, Some(origin), stamps, now)?;
+            self.close(tree, session, xid, Some(origin), stamps, budget, now)?;
+            return Ok(Admitted::Done);
+        }
+        if failed.is_none()
+            && let WriteRequest::Multi(ops) = request
+        {
+            let multi = self.overlay.begin_multi(ops.len());
+            let half = Preparing {
+                up,
+                state,
+                time: now.wall,
+                multi,
+            };
+            self.go_on_preparing(tree, half, budget, now)?;
             return Ok(Admitted::Done);
         }
         let asked = Asked {
@@ -539,7 +642,7 @@ impl<S: Storage> Pipeline<S> {
         };
         match failed {
             Some(code) => self.order_error(asked, code, now)?,
-            None => self.order(tree, asked, now)?,
+            None => self.order(tree, asked, budget, now)?,
         };
         Ok(Admitted::Done)
     }
@@ -550,6 +653,7 @@ impl<S: Storage> Pipeline<S> {
         origin: Origin,
         timeout_ms: i32,
         stamps: Stamps,
+        budget: &mut Budget,
         now: Now,
     ) -> Result<Admitted, Fatal> {
         let session = self.ids.allocate(tree.session_high_water(), now.wall);
@@ -567,7 +671,7 @@ impl<S: Storage> Pipeline<S> {
             generation,
             stamps,
         };
-        self.order(tree, asked, now)?;
+        self.order(tree, asked, budget, now)?;
         Ok(Admitted::Done)
     }
 
@@ -578,7 +682,13 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Prepares and appends: the only place that takes a zxid for a request that is validated.
-    fn order(&mut self, tree: &Tree, asked: Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
+    fn order(
+        &mut self,
+        tree: &Tree,
+        asked: Asked<'_>,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<Zxid, Fatal> {
         let context = PrepareContext {
             zxid: self.ring.next_zxid(),
             time: now.wall,
@@ -588,13 +698,24 @@ impl<S: Storage> Pipeline<S> {
             credentials: asked.credentials,
             rules: &self.config.rules,
         };
-        let Prepared { entry, error } = self.overlay.prepare(tree, &context, asked.request);
+        let prepared = self.overlay.prepare(tree, &context, asked.request);
+        budget.spend_steps(prepared.entry.txn.steps());
+        self.append_prepared(prepared, &asked, now)
+    }
+
+    fn append_prepared(
+        &mut self,
+        prepared: Prepared,
+        asked: &Asked<'_>,
+        now: Now,
+    ) -> Result<Zxid, Fatal> {
+        let Prepared { entry, error } = prepared;
         self.counters.errors += u64::from(error.is_some());
         let list = size::list_size(&entry.txn);
         if list.paths > 0 {
             self.owners.list_grows(asked.session, list);
         }
-        self.append(entry, &asked, now)
+        self.append(entry, asked, now)
     }
 
     /// A transaction for what must not, or can't, be validated.

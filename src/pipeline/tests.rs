@@ -117,7 +117,10 @@ impl World {
     }
 
     fn up(&mut self, up: ShardRequest) {
-        self.pipeline.request(&self.tree, up, self.now).unwrap();
+        let mut budget = Budget::UNLIMITED;
+        self.pipeline
+            .request(&self.tree, up, &mut budget, self.now)
+            .unwrap();
         self.pump();
     }
 
@@ -156,18 +159,55 @@ impl World {
         });
     }
 
-    fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
+    fn asked(
+        &mut self,
+        generation: u64,
+        slot: u32,
+        session: SessionId,
+        request: WriteRequest,
+    ) -> ShardRequest {
         self.sequence += 1;
-        let origin = self.origin(S0, slot, self.sequence);
-        self.up(ShardRequest::Write {
-            origin,
+        ShardRequest::Write {
+            origin: self.origin(S0, slot, self.sequence),
             session,
             generation: Generation(generation),
             xid: Xid(1),
             request,
             credentials: Arc::from(Vec::new()),
             stamps: Stamps::default(),
-        });
+        }
+    }
+
+    fn write_as(&mut self, generation: u64, slot: u32, session: SessionId, request: WriteRequest) {
+        let up = self.asked(generation, slot, session, request);
+        self.up(up);
+    }
+
+    /// A request of which no more is ordered than `steps` allow.
+    fn up_within(&mut self, steps: u32, up: ShardRequest) {
+        let mut budget = Budget::steps(steps);
+        self.pipeline
+            .request(&self.tree, up, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// Orders what waits, no more than `steps` allow.
+    fn advance_within(&mut self, steps: u32) {
+        let mut budget = Budget::steps(steps);
+        self.pipeline
+            .advance(&self.tree, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// A multi of connection 1 that creates `/m0` to `/m9`, of which the first three are prepared.
+    fn begin_multi(&mut self, session: SessionId, last: WriteRequest) {
+        let creates = (0..9).map(|n| create(&format!("/m{n}"), false, 1));
+        let request = WriteRequest::Multi(creates.chain([last]).collect());
+        let up = self.asked(1, 1, session, request);
+        let prepared = self.pipeline.cursors().prepared;
+        self.up_within(4, up);
+        assert_eq!(self.pipeline.cursors().prepared, prepared);
+        assert!(self.pipeline.has_work() && !self.pipeline.is_idle());
     }
 
     fn write(&mut self, slot: u32, session: SessionId, request: WriteRequest) {
@@ -203,7 +243,7 @@ impl World {
     fn pause_until(&mut self, tick: u64) {
         self.now.tick = Tick(tick);
         self.now.micros = tick * 1000;
-        self.pipeline.tick(&self.tree, self.now).unwrap();
+        self.pipeline.tick(self.now).unwrap();
         self.pump();
     }
 
@@ -212,16 +252,34 @@ impl World {
         self.pipeline.accepted_until(self.now.tick, self.now.tick);
     }
 
-    /// Applies what is committed.
+    /// Orders what waits.
+    fn advance(&mut self) {
+        let mut budget = Budget::UNLIMITED;
+        self.pipeline
+            .advance(&self.tree, &mut budget, self.now)
+            .unwrap();
+    }
+
+    /// Orders what waits, and applies what is committed.
     fn pump(&mut self) {
-        while let Some(down) = self.pipeline.poll_message() {
-            let words = self.words(&down);
-            self.said.push(words);
-            if let ToShards::Txn(txn) = down {
-                self.tree.apply(&txn.entry);
-                self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
-            }
+        self.advance();
+        while self.apply() {
+            self.advance();
         }
+    }
+
+    /// Applies the next transaction that is committed, or takes the next notice.
+    fn apply(&mut self) -> bool {
+        let Some(down) = self.pipeline.poll_message() else {
+            return false;
+        };
+        let words = self.words(&down);
+        self.said.push(words);
+        if let ToShards::Txn(txn) = down {
+            self.tree.apply(&txn.entry);
+            self.pipeline.applied(&self.tree, &txn, self.now).unwrap();
+        }
+        true
     }
 
     fn words(&mut self, down: &ToShards) -> String {
@@ -280,9 +338,7 @@ impl World {
             return false;
         };
         let made = order.fulfil(&self.disk);
-        self.pipeline
-            .spare_made(&self.tree, made, self.now)
-            .unwrap();
+        self.pipeline.spare_made(made).unwrap();
         self.pump();
         true
     }
@@ -294,6 +350,112 @@ impl World {
     fn take(&mut self) -> Vec<String> {
         std::mem::take(&mut self.said)
     }
+}
+
+#[test]
+fn nothing_overtakes_a_multi_that_is_prepared_in_slices() {
+    let mut w = World::new();
+    let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+    w.begin_multi(s, create("/m9", false, 1));
+    let later = w.asked(1, 2, t, create("/m3", false, 1));
+    w.up_within(1000, later);
+    let origin = w.origin(S1, 3, 0);
+    w.up_within(
+        1000,
+        ShardRequest::Reattach {
+            origin,
+            session: s,
+            timeout_ms: 60_000,
+        },
+    );
+    let (origin, stamps) = (w.origin(S1, 4, 0), Stamps::default());
+    w.up_within(
+        1000,
+        ShardRequest::NewSession {
+            origin,
+            timeout_ms: 5000,
+            stamps,
+        },
+    );
+    assert_eq!(w.pipeline.waiting(), 4);
+    let prepared = |w: &World| w.pipeline.cursors().prepared;
+    let before = prepared(&w);
+    for (steps, due) in [(3, 0), (3, 0), (1, 1), (1, 2), (1, 2), (1, 3)] {
+        w.advance_within(steps);
+        assert_eq!(prepared(&w).0 - before.0, due);
+    }
+    w.settle();
+    let said = w.take();
+    let expected = [
+        "0x3 multi to 1.1",
+        "0x4 NODEEXISTS(-110) to 2.2",
+        "s0: detach 1",
+        "0x5 createSession to 4.0",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_was_ordered_before_a_multi_is_applied_while_the_multi_is_prepared() {
+    for last in [create("/m9", false, 1), create("/none/x", false, 1)] {
+        let mut w = World::new();
+        let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+        let earlier = w.asked(1, 2, t, create("/m", false, 1));
+        w.up_within(1, earlier);
+        let again = w.asked(1, 2, t, create("/m4", false, 1));
+        w.up_within(1, again);
+        let gone = WriteRequest::Delete {
+            path: "/m4".into(),
+            version: -1,
+        };
+        let gone = w.asked(1, 2, t, gone);
+        w.up_within(1, gone);
+        w.begin_multi(s, last);
+        w.advance_within(3);
+        let ticket = w.pipeline.poll_sync().unwrap();
+        w.pipeline.synced(ticket.run(), w.now).unwrap();
+        for steps in [1, 1, 1] {
+            assert!(w.apply());
+            w.advance_within(steps);
+        }
+        assert!(!w.apply());
+        // The digest is compared when the multi is applied.
+        w.advance();
+        w.settle();
+        assert!(w.pipeline.is_idle());
+        assert_eq!(w.take().len(), 4);
+    }
+}
+
+#[test]
+fn a_session_that_is_due_expires_behind_the_multi_that_is_being_prepared() {
+    let mut w = World::new();
+    let (s, _) = (w.session(1, 60_000), w.session(2, 1000));
+    w.begin_multi(s, create("/m9", false, 1));
+    for half in 1..=6 {
+        w.now.tick = Tick(half * TICK_TIME / 2);
+        w.pipeline.tick(w.now).unwrap();
+    }
+    w.up_within(
+        1,
+        ShardRequest::Touched {
+            shard: S0,
+            watermark: Tick(3000),
+            made: Tick(3000),
+            sessions: Vec::new(),
+        },
+    );
+    w.pipeline.tick(w.now).unwrap();
+    w.advance_within(6);
+    let prepared = w.pipeline.cursors().prepared;
+    assert_eq!(w.pipeline.counters().expired, 0);
+    // The last operation, then the closeSession.
+    w.advance_within(2);
+    assert_eq!(w.pipeline.cursors().prepared, prepared.next().next());
+    assert_eq!(w.pipeline.counters().expired, 1);
+    w.settle();
+    let expected = ["0x3 multi to 1.1", "0x4 closeSession to nobody"];
+    assert_eq!(w.take(), expected);
 }
 
 #[test]
@@ -714,7 +876,8 @@ fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
     w.sync();
     assert_eq!((w.take().len(), w.pipeline.waiting()), (0, 5));
     let made = order.fulfil(&w.disk);
-    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    w.pipeline.spare_made(made).unwrap();
+    w.advance();
     w.sync();
     let words: Vec<String> = w.take();
     assert!(
@@ -1094,7 +1257,8 @@ proptest! {
         for _ in 0..5 {
             while spare_unheard(&mut w) || sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
             w.now.tick = w.now.tick.after(TICK_TIME + 1);
-            w.pipeline.tick(&w.tree, w.now).unwrap();
+            w.pipeline.tick(w.now).unwrap();
+            w.advance();
         }
         while sync_unheard(&mut w) || listen(&mut w, &mut clients, &mut last, &mut ids)? {}
         prop_assert_eq!(w.pipeline.outstanding(), 0);
@@ -1135,7 +1299,8 @@ fn spare_unheard(w: &mut World) -> bool {
         return false;
     };
     let made = order.fulfil(&w.disk);
-    w.pipeline.spare_made(&w.tree, made, w.now).unwrap();
+    w.pipeline.spare_made(made).unwrap();
+    w.advance();
     true
 }
 
@@ -1222,7 +1387,8 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
         Step::Time(ms, wall) => {
             w.now.tick = w.now.tick.after(u64::from(ms));
             w.now.wall = WallMs(i64::from(wall));
-            w.pipeline.tick(&w.tree, w.now).unwrap();
+            w.pipeline.tick(w.now).unwrap();
+            w.advance();
             return;
         }
         Step::Touch => {
@@ -1234,12 +1400,16 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                     made: w.now.tick,
                     sessions: sessions.clone(),
                 };
-                w.pipeline.request(&w.tree, touched, w.now).unwrap();
+                w.pipeline
+                    .request(&w.tree, touched, &mut Budget::UNLIMITED.clone(), w.now)
+                    .unwrap();
             }
             return;
         }
     };
-    w.pipeline.request(&w.tree, up, w.now).unwrap();
+    w.pipeline
+        .request(&w.tree, up, &mut Budget::UNLIMITED.clone(), w.now)
+        .unwrap();
 }
 
 fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), TestCaseError> {
@@ -1307,7 +1477,9 @@ fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), Test
                     session,
                     generation,
                 };
-                w.pipeline.request(&w.tree, released, w.now).unwrap();
+                w.pipeline
+                    .request(&w.tree, released, &mut Budget::UNLIMITED.clone(), w.now)
+                    .unwrap();
             }
         }
     }

@@ -8,6 +8,7 @@
 //! 2. what the shard asks for goes to the pipeline, which appends it to the log;
 //! 3. only then a sync begins, for everything appended so far.
 
+use crate::budget::Budget;
 use crate::log::storage::Storage;
 use crate::member::Member;
 use crate::messages::ToShards;
@@ -30,34 +31,65 @@ impl<S: Storage> Inline<S> {
         Inline { member, shard }
     }
 
-    /// Moves everything that can move without waiting for a completion. `observe` sees each
-    /// transaction right after the tree has applied it, and each notice, in their order.
+    /// Applies what is committed, transaction by transaction, within `budget`; true if there was
+    /// anything. `observe` sees each transaction right after the tree has applied it, and each notice, in
+    /// their order.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&ToShards)) -> Result<(), Fatal> {
-        loop {
-            let mut moved = false;
-            while let Some((down, applied)) = self.member.poll_message(now)? {
-                moved = true;
-                observe(&down);
-                match (down, applied) {
-                    (ToShards::Txn(txn), Some(applied)) => {
-                        self.shard.committed(&self.member.tree, &txn, &applied, now);
-                    }
-                    (ToShards::Notice(_, notice), _) => {
-                        self.shard.notice(&self.member.tree, notice, now);
-                    }
-                    (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
+    pub fn apply(
+        &mut self,
+        budget: &mut Budget,
+        now: Now,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<bool, Fatal> {
+        let mut moved = false;
+        while let Some((down, applied)) = self.member.poll_message(budget, now)? {
+            moved = true;
+            observe(&down);
+            match (down, applied) {
+                (ToShards::Txn(txn), Some(applied)) => {
+                    let events = self.shard.committed(&self.member.tree, &txn, &applied, now);
+                    budget.spend_steps(events);
                 }
+                (ToShards::Notice(_, notice), _) => {
+                    self.shard.notice(&self.member.tree, notice, now);
+                }
+                (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
             }
-            while let Some(up) = self.shard.poll_request(now) {
+        }
+        Ok(moved)
+    }
+
+    /// Orders what waits and what the shard asks for, within `order`, and applies what that decides
+    /// without a sync, within `apply`.
+    ///
+    /// # Errors
+    /// As [`Inline::apply`].
+    pub fn hand_up(
+        &mut self,
+        order: &mut Budget,
+        apply: &mut Budget,
+        now: Now,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<(), Fatal> {
+        loop {
+            self.member.advance(order, now)?;
+            let mut moved = false;
+            while !order.is_spent()
+                && let Some(up) = self.shard.poll_request(now)
+            {
                 moved = true;
-                self.member.request(up, now)?;
+                self.member.request(up, order, now)?;
             }
-            if !moved {
+            if !self.apply(apply, now, observe)? && !moved {
                 return Ok(());
             }
         }
+    }
+
+    /// A budget has ended before the work did.
+    pub fn has_work(&self) -> bool {
+        self.member.has_work() || self.shard.has_requests()
     }
 }

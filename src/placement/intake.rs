@@ -23,7 +23,7 @@ use crate::budget::Budget;
 use crate::types::Tick;
 use std::collections::VecDeque;
 
-/// How much of a turn belongs to clients. The simulator draws them small.
+/// How much of each kind of work fits into a turn. The simulator draws them small.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
     /// All connections together, between two looks at completions, timers and other cores.
@@ -36,21 +36,26 @@ pub struct Budgets {
     pub accepts: usize,
     /// Work left behind by connections that have ended.
     pub reap: Budget,
-    /// Batches of committed transactions that a replica applies in one turn.
-    pub batches: usize,
+    /// What is committed, applied in one turn: an operation of a transaction, a path of a closeSession, a
+    /// notice and an event that is handed out are a step each.
+    pub apply: Budget,
+    /// What is ordered in one turn: an operation, a path of a closeSession and a message of a shard are a
+    /// step each.
+    pub order: Budget,
     /// Requests of one shard that the ordering core takes in one turn.
     pub requests: usize,
 }
 
 impl Budgets {
-    /// Some tens of microseconds for a slice, about a millisecond for a turn.
+    /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn.
     pub const DEFAULT: Budgets = Budgets {
         turn: Budget::new(1024, 1 << 20, 1 << 16),
         slice: Budget::new(128, 64 << 10, 1 << 13),
         read_max: 64 << 10,
         accepts: 64,
         reap: Budget::new(1024, 1 << 20, 1 << 12),
-        batches: 16,
+        apply: Budget::steps(1 << 11),
+        order: Budget::steps(1 << 11),
         requests: 1024,
     };
 }

@@ -2,6 +2,7 @@
 
 use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
 use super::progress::Progress;
+use crate::budget::Budget;
 use crate::log::storage::Storage;
 use crate::member::{CatchUp, Done, Job, JobNews, LogRead, Member};
 use crate::messages::{ShardRequest, ToShards};
@@ -11,7 +12,7 @@ use crate::types::{Now, ShardId, Zxid};
 use std::sync::Arc;
 
 /// The ordering core's state: the member, and one feed for each replica. Each turn makes one batch of
-/// all that was committed, and gives it to every replica that is not too far behind.
+/// what it has applied, and gives it to every replica that is not too far behind.
 pub struct Orderer<S: Storage> {
     /// Order, log, the tree that transactions are validated against.
     pub member: Member<S>,
@@ -41,15 +42,20 @@ impl<S: Storage> Orderer<S> {
         }
     }
 
-    /// Applies what is committed and puts it, with all notices, into one batch for every replica.
-    /// `observe` sees each of them, a transaction after the tree has applied it.
+    /// Applies what is committed, within `budget`, and puts it, with the notices between, into one batch
+    /// for every replica. `observe` sees each of them, a transaction after the tree has applied it.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
-    pub fn turn(&mut self, now: Now, observe: &mut impl FnMut(&ToShards)) -> Result<(), Fatal> {
+    pub fn turn(
+        &mut self,
+        budget: &mut Budget,
+        now: Now,
+        observe: &mut impl FnMut(&ToShards),
+    ) -> Result<(), Fatal> {
         let before = self.member.tree.last_zxid();
         let mut entries = Vec::new();
-        while let Some((down, _)) = self.member.poll_message(now)? {
+        while let Some((down, _)) = self.member.poll_message(budget, now)? {
             observe(&down);
             entries.push(down);
         }
@@ -68,8 +74,13 @@ impl<S: Storage> Orderer<S> {
     ///
     /// # Errors
     /// As [`Orderer::turn`].
-    pub fn request(&mut self, up: ShardRequest, now: Now) -> Result<(), Fatal> {
-        self.member.request(up, now)
+    pub fn request(
+        &mut self,
+        up: ShardRequest,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.member.request(up, budget, now)
     }
 
     /// The next batch for a replica: all of them must be handed over, in order.
@@ -129,9 +140,9 @@ impl<S: Storage> Orderer<S> {
     ///
     /// # Errors
     /// As [`Orderer::turn`].
-    pub fn job_done(&mut self, done: Done<S>, now: Now) -> Result<JobNews, Fatal> {
+    pub fn job_done(&mut self, done: Done<S>) -> Result<JobNews, Fatal> {
         self.member.keep_log_after(self.needed_after());
-        match self.member.job_done(done, now)? {
+        match self.member.job_done(done)? {
             JobNews::LogRead(LogRead { order, entries }) => {
                 let CatchUp { shard, after, .. } = order;
                 let text = |e| format!("shard {shard} reads the log behind {after}: {e}");

@@ -1,8 +1,10 @@
 //! The core that orders for shards on other cores: the turn that server and simulator both drive.
 //!
-//! A turn, in this order: what the shards ask for, each within its share; what is committed, applied
-//! and put into one batch for every shard. Completions of the disk and timers come before a turn.
+//! A turn, in this order: what waits to be ordered, then what the shards ask for, each within its share
+//! and all within the turn's budget; what is committed, applied within a budget and put into one batch for
+//! every shard. Completions of the disk and timers come before a turn.
 
+use super::intake::Budgets;
 use super::orderer::Orderer;
 use super::port::OrderingRings;
 use crate::log::storage::Storage;
@@ -15,29 +17,34 @@ pub struct OrderingCore<S: Storage> {
     /// Order, log, feeds.
     pub orderer: Orderer<S>,
     rings: Vec<OrderingRings>,
-    requests: usize,
-    /// The shard that is asked first in the next turn.
+    budgets: Budgets,
+    /// The shard that is asked first in the next turn: the one behind the last that was asked.
     first: usize,
 }
 
 impl<S: Storage> OrderingCore<S> {
-    /// `requests`: how many of one shard's are taken in one turn.
-    pub fn new(orderer: Orderer<S>, rings: Vec<OrderingRings>, requests: usize) -> OrderingCore<S> {
+    /// Around a member and the rings to its shards.
+    pub fn new(
+        orderer: Orderer<S>,
+        rings: Vec<OrderingRings>,
+        budgets: Budgets,
+    ) -> OrderingCore<S> {
         OrderingCore {
             orderer,
             rings,
-            requests,
+            budgets,
             first: 0,
         }
     }
 
-    /// Whether a shard has asked for something, or has room again for a batch that had none.
+    /// Whether a shard has asked for something, or has room again for a batch that had none, or a turn
+    /// has ended with its budget.
     pub fn has_mail(&self) -> bool {
         let waits = |(shard, rings): (ShardId, &OrderingRings)| {
             let batch = self.orderer.has_batch(shard) && !rings.batches.is_full();
             batch || !rings.requests.is_empty()
         };
-        (0..).map(ShardId).zip(&self.rings).any(waits)
+        self.orderer.member.has_work() || (0..).map(ShardId).zip(&self.rings).any(waits)
     }
 
     /// Everything that the shards have asked for has its outcome.
@@ -63,16 +70,9 @@ impl<S: Storage> OrderingCore<S> {
         observe: &mut impl FnMut(&ToShards),
         wake: &mut impl FnMut(ShardId),
     ) -> Result<bool, Fatal> {
-        let shards = self.rings.len();
-        for n in 0..shards {
-            let ring = &mut self.rings[(self.first + n) % shards].requests;
-            for _ in 0..self.requests {
-                let Ok(request) = ring.pop() else { break };
-                self.orderer.request(request, now)?;
-            }
-        }
-        self.first = (self.first + 1) % shards.max(1);
-        self.orderer.turn(now, observe)?;
+        self.take_requests(now)?;
+        self.orderer
+            .turn(&mut self.budgets.apply.clone(), now, observe)?;
         for (shard, rings) in (0..).map(ShardId).zip(&mut self.rings) {
             let mut gave = false;
             while !rings.batches.is_full()
@@ -87,5 +87,32 @@ impl<S: Storage> OrderingCore<S> {
             }
         }
         Ok(self.has_mail())
+    }
+
+    /// Orders what the shards ask for, within the turn's budget. A shard that is asked is given at least
+    /// one request's work, and the next turn begins behind it.
+    fn take_requests(&mut self, now: Now) -> Result<(), Fatal> {
+        let mut budget = self.budgets.order;
+        self.orderer.member.advance(&mut budget, now)?;
+        let shards = self.rings.len();
+        let first = self.first;
+        for n in 0..shards {
+            if budget.is_spent() {
+                return Ok(());
+            }
+            let shard = (first + n) % shards;
+            self.first = (shard + 1) % shards;
+            for _ in 0..self.budgets.requests {
+                if budget.is_spent() {
+                    return Ok(());
+                }
+                let Ok(request) = self.rings[shard].requests.pop() else {
+                    break;
+                };
+                self.orderer.request(request, &mut budget, now)?;
+            }
+        }
+        self.first = (first + 1) % shards.max(1);
+        Ok(())
     }
 }

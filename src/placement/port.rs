@@ -3,6 +3,7 @@
 
 use super::feed::Batch;
 use super::replica::Replica;
+use crate::budget::Budget;
 use crate::messages::ShardRequest;
 use crate::pipeline::Fatal;
 use crate::types::Now;
@@ -13,6 +14,8 @@ pub struct ReplicaPort {
     /// The shard and its tree.
     pub replica: Replica,
     rings: ReplicaRings,
+    /// The batch whose first entries are taken, and how many of them.
+    taking: Option<(Arc<Batch>, usize)>,
     /// A request that found the ring full. The others wait in the shard, bounded by its credits,
     /// connections and sessions.
     unsent: Option<ShardRequest>,
@@ -23,7 +26,7 @@ pub struct ReplicaPort {
 /// A shard's ends of its rings.
 pub struct ReplicaRings {
     batches: rtrb::Consumer<Arc<Batch>>,
-    requests: rtrb::Producer<ShardRequest>,
+    pub(super) requests: rtrb::Producer<ShardRequest>,
 }
 
 /// The ordering core's ends of one shard's rings.
@@ -53,25 +56,32 @@ impl ReplicaPort {
         ReplicaPort {
             replica,
             rings,
+            taking: None,
             unsent: None,
             freed: false,
         }
     }
 
-    /// Applies at most `max` batches. True if there are more.
+    /// Applies what has come, entry by entry, within `budget`.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
-    pub(super) fn take_batches(&mut self, max: usize, now: Now) -> Result<bool, Fatal> {
+    pub(super) fn take_batches(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
         let batches = &self.rings.batches;
         self.freed |= batches.slots() == batches.buffer().capacity();
-        for _ in 0..max {
-            let Ok(batch) = self.rings.batches.pop() else {
-                return Ok(false);
+        while !budget.is_spent() {
+            let next = || self.rings.batches.pop().ok().map(|batch| (batch, 0));
+            let Some((batch, taken)) = self.taking.take().or_else(next) else {
+                break;
             };
-            self.replica.take(&batch, now)?;
+            self.replica.take(&batch.entries[taken], budget, now)?;
+            if taken + 1 < batch.entries.len() {
+                self.taking = Some((batch, taken + 1));
+            } else {
+                self.replica.took(&batch);
+            }
         }
-        Ok(!self.rings.batches.is_empty())
+        Ok(())
     }
 
     /// Puts requests into the ring as long as there is room. True if the ordering core should look.
@@ -95,7 +105,8 @@ impl ReplicaPort {
 
     /// Batches wait, or there is room again for a request that had none.
     pub(super) fn has_mail(&self) -> bool {
-        !self.rings.batches.is_empty() || (self.unsent.is_some() && !self.rings.requests.is_full())
+        let batches = self.taking.is_some() || !self.rings.batches.is_empty();
+        batches || (self.unsent.is_some() && !self.rings.requests.is_full())
     }
 
     /// Whether every request is in the ring.

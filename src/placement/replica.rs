@@ -2,6 +2,7 @@
 
 use super::feed::Batch;
 use super::progress::Progress;
+use crate::budget::Budget;
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
 use crate::shard::{Shard, ShardConfig};
@@ -29,34 +30,38 @@ impl Replica {
         }
     }
 
-    /// Applies a batch, transaction by transaction.
+    /// Applies an entry of a batch: a transaction, or a notice.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
-    pub fn take(&mut self, batch: &Batch, now: Now) -> Result<(), Fatal> {
-        for down in &batch.entries {
-            match down {
-                ToShards::Txn(txn) => {
-                    let zxid = txn.entry.header.zxid;
-                    assert_eq!(
-                        zxid,
-                        self.tree.last_zxid().next(),
-                        "no transaction is missing"
-                    );
-                    let applied = self.tree.apply(&txn.entry);
-                    self.tree.verify(&txn.entry)?;
-                    self.shard.committed(&self.tree, txn, &applied, now);
-                }
-                ToShards::Notice(shard, notice) if *shard == self.id => {
-                    self.shard.notice(&self.tree, notice.clone(), now);
-                }
-                ToShards::Notice(..) => {}
+    pub fn take(&mut self, down: &ToShards, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        budget.spend_steps(down.steps());
+        match down {
+            ToShards::Txn(txn) => {
+                let zxid = txn.entry.header.zxid;
+                assert_eq!(
+                    zxid,
+                    self.tree.last_zxid().next(),
+                    "no transaction is missing"
+                );
+                let applied = self.tree.apply(&txn.entry);
+                self.tree.verify(&txn.entry)?;
+                let events = self.shard.committed(&self.tree, txn, &applied, now);
+                budget.spend_steps(events);
             }
+            ToShards::Notice(shard, notice) if *shard == self.id => {
+                self.shard.notice(&self.tree, notice.clone(), now);
+            }
+            ToShards::Notice(..) => {}
         }
+        Ok(())
+    }
+
+    /// All entries of a batch were taken.
+    pub fn took(&self, batch: &Batch) {
         let seen = self.tree.last_zxid();
         self.progress
             .took(self.id, seen, batch.entries.len() as u64, batch.bytes);
-        Ok(())
     }
 
     /// Whether this replica may show its state: it is not older than what was shown. True is good

@@ -42,34 +42,36 @@ impl<S: Storage> Served<S> {
         }
     }
 
-    /// Applies what is committed, at most `batches` batches of it at a replica. True if there may be
-    /// more.
+    /// Applies what is committed, within `budget`.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
     pub(super) fn apply(
         &mut self,
-        batches: usize,
+        budget: &mut Budget,
         now: Now,
         observe: &mut impl FnMut(&ToShards),
-    ) -> Result<bool, Fatal> {
+    ) -> Result<(), Fatal> {
         match self {
-            Served::Inline(inline) => inline.turn(now, observe).map(|()| false),
-            Served::Replica(port) => port.take_batches(batches, now),
+            Served::Inline(inline) => inline.apply(budget, now, observe).map(drop),
+            Served::Replica(port) => port.take_batches(budget, now),
         }
     }
 
-    /// Hands on what clients asked for. True if the ordering core should be woken.
+    /// Hands on what clients asked for: inline, as much as fits `order`, and with it goes what `apply` has
+    /// left. True if the ordering core should be woken.
     ///
     /// # Errors
     /// As [`Served::apply`].
     pub(super) fn hand_up(
         &mut self,
+        order: &mut Budget,
+        apply: &mut Budget,
         now: Now,
         observe: &mut impl FnMut(&ToShards),
     ) -> Result<bool, Fatal> {
         match self {
-            Served::Inline(inline) => inline.turn(now, observe).map(|()| false),
+            Served::Inline(inline) => inline.hand_up(order, apply, now, observe).map(|()| false),
             Served::Replica(port) => Ok(port.send_requests(now)),
         }
     }
@@ -171,10 +173,10 @@ impl<S: Storage> Served<S> {
         }
     }
 
-    /// Something of another core waits for a turn.
+    /// Something of another core, or of the member, waits for a turn.
     pub(super) fn has_mail(&self) -> bool {
         match self {
-            Served::Inline(_) => false,
+            Served::Inline(inline) => inline.has_work(),
             Served::Replica(port) => port.has_mail(),
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! A turn, in this order:
 //!
-//! 1. what is committed is applied (a replica: at most so many batches);
+//! 1. what is committed is applied;
 //! 2. timers;
 //! 3. clients, each within its slice, all of them within the turn's budget ([`Budgets`]): new
 //!    connections, then whoever stands in the queues of `intake`;
 //! 4. what they asked for is handed to whoever orders;
 //! 5. output goes to the kernel, at most one piece for each connection.
+//!
+//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a
+//! path of a closeSession, an event that is handed out. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
 //! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has
@@ -274,10 +277,9 @@ impl<S: Storage> ServingCore<S> {
         sockets: &mut impl Sockets,
         observe: &mut impl FnMut(&ToShards),
     ) -> Result<Turned, Fatal> {
-        let mut turned = Turned {
-            again: self.served.apply(self.budgets.batches, now, observe)?,
-            ..Turned::default()
-        };
+        let mut turned = Turned::default();
+        let (mut apply, mut order) = (self.budgets.apply, self.budgets.order);
+        self.served.apply(&mut apply, now, observe)?;
         if tick {
             self.served.tick(now)?;
             self.enforce_deadlines(now, sockets);
@@ -289,7 +291,7 @@ impl<S: Storage> ServingCore<S> {
         self.clients(now, sockets);
         turned.again |= self.ask_slow_readers(sockets);
         turned.again |= self.served.reap(&mut self.budgets.reap.clone());
-        turned.wake_ordering = self.served.hand_up(now, observe)?;
+        turned.wake_ordering = self.served.hand_up(&mut order, &mut apply, now, observe)?;
         self.outputs(now, sockets);
         self.queue_ready();
         turned.again |= self.has_work();
@@ -309,13 +311,14 @@ impl<S: Storage> ServingCore<S> {
         sockets: &mut impl Sockets,
         observe: &mut impl FnMut(&ToShards),
     ) -> Result<(), Fatal> {
-        self.served.apply(self.budgets.batches, now, observe)?;
+        let mut apply = self.budgets.apply;
+        self.served.apply(&mut apply, now, observe)?;
         self.outputs(now, sockets);
         self.queue_ready();
         Ok(())
     }
 
-    /// Something of another core waits for a turn.
+    /// Something of another core, or of the member, waits for a turn.
     pub fn has_mail(&self) -> bool {
         self.served.has_mail()
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig};
+use crate::messages::ToShards;
 use crate::pipeline::PipelineConfig;
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
@@ -211,6 +212,13 @@ impl World {
         turned
     }
 
+    fn member(&self) -> &Member<SimStorage> {
+        match &self.core.served {
+            Served::Inline(inline) => &inline.member,
+            Served::Replica(_) => unreachable!("inline"),
+        }
+    }
+
     fn settle(&mut self) {
         for _ in 0..10_000 {
             if !self.turn().again {
@@ -271,6 +279,26 @@ fn close_session() -> Vec<u8> {
     })
 }
 
+fn create(path: &str) -> Vec<u8> {
+    create_with(path, b"data")
+}
+
+fn create_with(path: &str, data: &[u8]) -> Vec<u8> {
+    frame(|out| {
+        out.put_i32(3);
+        out.put_i32(1);
+        out.put_str(path);
+        out.put_buf(Some(data));
+        out.put_i32(1);
+        out.put_i32(31);
+        out.put_str("world");
+        out.put_str("anyone");
+        out.put_i32(0);
+    })
+}
+
+/// Of the reply to the create of a path of two characters.
+const CREATED: usize = 20 + 4 + 2;
 /// Of one ping.
 const PONG: usize = 20;
 
@@ -412,7 +440,8 @@ fn budgets_of_one_do_everything_in_the_end() {
         read_max: 1,
         accepts: 1,
         reap: one,
-        batches: 1,
+        apply: one,
+        order: one,
         requests: 1,
     };
     let mut world = World::with(budgets);
@@ -427,20 +456,6 @@ fn budgets_of_one_do_everything_in_the_end() {
     }
     world.settle();
     world.assert_empty();
-}
-
-fn create(path: &str, data: &[u8]) -> Vec<u8> {
-    frame(|out| {
-        out.put_i32(1);
-        out.put_i32(1);
-        out.put_buf(Some(path.as_bytes()));
-        out.put_buf(Some(data));
-        out.put_i32(1);
-        out.put_i32(31);
-        out.put_buf(Some(b"world"));
-        out.put_buf(Some(b"anyone"));
-        out.put_i32(0);
-    })
 }
 
 fn get_data(path: &str) -> Vec<u8> {
@@ -461,7 +476,7 @@ fn large_reads_of_many_hold_up_nobody_who_asks_for_little() {
     };
     let mut world = World::with(budgets);
     let witness = world.client();
-    world.send(witness, &create("/big", &[7; 10_000]));
+    world.send(witness, &create_with("/big", &[7; 10_000]));
     world.settle();
     world.replies(witness);
     let readers: Vec<_> = (0..40).map(|_| world.client()).collect();
@@ -488,7 +503,7 @@ fn who_takes_what_the_kernel_holds_is_no_silent_reader() {
     for (takes, open) in [(true, 1), (false, 0)] {
         let mut world = World::new();
         let id = world.client();
-        world.send(id, &create("/big", &[7; 10_000]));
+        world.send(id, &create_with("/big", &[7; 10_000]));
         world.settle();
         world.send(id, &get_data("/big"));
         world.net.open.get_mut(&id).expect("open").window = 100;
@@ -501,6 +516,111 @@ fn who_takes_what_the_kernel_holds_is_no_silent_reader() {
         }
         assert_eq!(world.core.sockets(), open, "takes: {takes}");
     }
+}
+
+#[test]
+fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_between() {
+    let budgets = Budgets {
+        apply: Budget::steps(2),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let (writer, other) = (world.client(), world.client());
+    for name in ["/a", "/b", "/c", "/d", "/e"] {
+        world.send(writer, &create(name));
+    }
+    world.turn();
+    for applied in [2, 2, 1] {
+        world.send(other, &ping());
+        world.turn();
+        assert_eq!(world.replies(writer), applied * CREATED);
+        assert_eq!(world.replies(other), PONG);
+    }
+}
+
+#[test]
+fn requests_are_ordered_within_a_budget_and_others_have_their_turn_in_between() {
+    let budgets = Budgets {
+        order: Budget::steps(4),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let (writer, other) = (world.client(), world.client());
+    let before = world.member().records();
+    for name in ["/a", "/b", "/c", "/d", "/e"] {
+        world.send(writer, &create(name));
+    }
+    // The message of a shard is a step, and its operation another one.
+    for ordered in [2, 4, 5] {
+        world.send(other, &ping());
+        world.turn();
+        assert_eq!(world.member().records() - before, ordered);
+        assert_eq!(world.replies(other), PONG);
+    }
+    world.settle();
+    assert_eq!(world.replies(writer), 5 * CREATED);
+}
+
+#[test]
+fn the_ordering_core_takes_what_shards_ask_for_in_turn_however_small_its_budget() {
+    let world = World::new();
+    let Served::Inline(inline) = world.core.served else {
+        unreachable!("inline");
+    };
+    let progress = std::sync::Arc::new(Progress::new(2, inline.member.tree.last_zxid()));
+    let (mut ends, mut asking) = (Vec::new(), Vec::new());
+    for shard in 0..2 {
+        let (end, mut own) = rings(8, 8);
+        for _ in 0..3 {
+            let report = crate::messages::ShardRequest::Touched {
+                shard: ShardId(shard),
+                watermark: Tick(1000),
+                made: Tick(1000),
+                sessions: Vec::new(),
+            };
+            own.requests.push(report).expect("there is room");
+        }
+        ends.push(end);
+        asking.push(own);
+    }
+    let orderer = Orderer::new(inline.member, RingLimits::DEFAULT, progress, 2);
+    let budgets = Budgets {
+        order: Budget::steps(1),
+        ..Budgets::DEFAULT
+    };
+    let mut core = OrderingCore::new(orderer, ends, budgets);
+    for left in [[2, 3], [2, 2], [1, 2], [1, 1], [0, 1], [0, 0]] {
+        assert!(core.has_mail());
+        core.turn(world.now, &mut |_| {}, &mut |_| {})
+            .expect("no fault");
+        let waiting = |ring: &ReplicaRings| 8 - ring.requests.slots();
+        assert_eq!([waiting(&asking[0]), waiting(&asking[1])], left);
+    }
+    assert!(!core.has_mail());
+}
+
+#[test]
+fn a_replica_stops_within_a_batch_and_reports_it_when_all_of_it_is_taken() {
+    let now = World::new().now;
+    let tree = crate::tree::Tree::new();
+    let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+    let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress.clone());
+    let (mut ordering, own) = rings(1, 1);
+    let mut port = ReplicaPort::new(replica, own);
+    let conn = crate::types::ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    let notice = || ToShards::Notice(ShardId(0), crate::messages::Notice::Close(conn));
+    let batch = Batch::new(vec![notice(), notice(), notice()]);
+    assert!(ordering.batches.push(batch).is_ok());
+    for taken in [0, 0, 3] {
+        assert!(port.has_mail());
+        port.take_batches(&mut Budget::steps(1), now)
+            .expect("no fault");
+        assert_eq!(progress.taken(ShardId(0)).entries, taken);
+    }
+    assert!(!port.has_mail());
 }
 
 #[test]

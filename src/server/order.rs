@@ -128,7 +128,7 @@ impl OrderingLoop {
         }
         while let Some(letter) = self.mailboxes.ordering.take() {
             match letter {
-                Letter::Done(done) => tell(&orderer.job_done(done, now)?),
+                Letter::Done(done) => tell(&orderer.job_done(done)?),
                 Letter::Question(question) => {
                     question.answer_ordering(OrderingReport::with_shards(
                         orderer,

@@ -193,7 +193,7 @@ impl Cores {
                 Some((rings, progress)) => {
                     let shards = cores.placement.shards;
                     let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, shards);
-                    let core = OrderingCore::new(orderer, rings, Budgets::DEFAULT.requests);
+                    let core = OrderingCore::new(orderer, rings, Budgets::DEFAULT);
                     let (mailboxes, process) = (cores.mailboxes.clone(), cores.process.clone());
                     let ordering = OrderingLoop::new(core, sockets, mailboxes, process, disk);
                     ordering.run(background, &drain, &stop, DRAIN_MS)

@@ -250,7 +250,7 @@ impl ServingLoop {
             disk.synced(result, member, &mut self.sockets.ring, now)?;
         }
         for done in looked.done {
-            let news = member.job_done(done, now)?;
+            let news = member.job_done(done)?;
             tell(&news);
         }
         let turned = self

@@ -244,14 +244,22 @@ impl Shard {
     ///
     /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
-    pub fn committed(&mut self, tree: &Tree, txn: &Committed, applied: &Applied, now: Now) {
+    ///
+    /// Returns how many events were handed out.
+    pub fn committed(
+        &mut self,
+        tree: &Tree,
+        txn: &Committed,
+        applied: &Applied,
+        now: Now,
+    ) -> usize {
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
         self.core.raise_committed(applied.zxid);
         let ends_session = applied.result == OpResult::CloseSession;
         if ends_session && txn.origin.is_none() {
             self.end_attachment(applied.session);
         }
-        self.deliver_events(applied);
+        let events = self.deliver_events(applied);
         if let Some(origin) = txn.origin.filter(|o| o.shard == self.core.config.id) {
             self.complete(tree, origin, txn, applied, now);
         }
@@ -260,6 +268,7 @@ impl Shard {
         }
         self.wake_waiters(tree);
         self.distribute();
+        events
     }
 
     /// What the pipeline says outside the transactions.
@@ -402,8 +411,8 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4).
-    fn deliver_events(&mut self, applied: &Applied) {
+    /// the node (docs/protocol.md §4.4). Returns how many watches have fired.
+    fn deliver_events(&mut self, applied: &Applied) -> usize {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
@@ -412,6 +421,7 @@ impl Shard {
             core.watches
                 .trigger(change, |conn, event| told.push((conn, event)));
         }
+        let fired = told.len();
         for (conn, event) in told {
             // Watches of a connection that has ended are freed later.
             let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
@@ -431,6 +441,7 @@ impl Shard {
             c.output.extend_from_slice(&encoded);
             core.appended(c, None, 1);
         }
+        fired
     }
 
     /// The outcome of a request of ours.

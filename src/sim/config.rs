@@ -56,7 +56,8 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
         read_max: size(rng, 64 << 10),
         accepts: size(rng, 64),
         reap: budget(rng, (1024, 1 << 20, 1 << 12)),
-        batches: size(rng, 16),
+        apply: Budget::steps(magnitude(rng, 1 << 11)),
+        order: Budget::steps(magnitude(rng, 1 << 11)),
         requests: size(rng, 1024),
     }
 }

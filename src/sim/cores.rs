@@ -110,7 +110,7 @@ pub(super) fn read_letter(
             }
         }
         Letter::Done(done) => {
-            inline(serving).job_done(done, now)?;
+            inline(serving).job_done(done)?;
         }
     }
     Ok(())

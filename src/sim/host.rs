@@ -654,7 +654,7 @@ impl Host {
                         }
                         core.orderer.member.synced(outcome, now)?;
                     }
-                    Letter::Done(done) => drop(core.orderer.job_done(done, now)?),
+                    Letter::Done(done) => drop(core.orderer.job_done(done)?),
                     Letter::Connection(_) => unreachable!("this core serves nobody"),
                 }
             }

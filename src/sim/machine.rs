@@ -91,7 +91,7 @@ impl Machine {
             cores.push(serving(Served::Replica(Box::new(port))));
         }
         let orderer = Orderer::new(member, config.limits, progress, config.shards);
-        let ordering = OrderingCore::new(orderer, ends, config.budgets.requests);
+        let ordering = OrderingCore::new(orderer, ends, config.budgets);
         Ok(machine(Some(ordering), cores))
     }
 

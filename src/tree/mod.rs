@@ -17,7 +17,7 @@ mod verify;
 mod tests;
 
 pub use access::{ACL_ENTRIES_MAX, allow, digest_id};
-pub use prepare::{Overlay, PrepareContext, Prepared, Rules, SessionState};
+pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
 pub use read::Size;
 pub use snapshot_body::{BodyError, BodyReader};
 pub use verify::DigestMismatch;

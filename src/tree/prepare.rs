@@ -8,6 +8,7 @@ use super::access::{ACL_ENTRIES_MAX, allow, normalise};
 use super::apply::new_node;
 use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
+use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
     WriteRequest,
@@ -71,6 +72,16 @@ pub struct Prepared {
     pub error: Option<ErrorCode>,
 }
 
+/// How far the validation of a multi has come, and what it has made so far.
+#[derive(Debug)]
+pub struct MultiPreparation {
+    txns: Vec<(OpCode, Txn)>,
+    /// Of the operation that has failed.
+    error: Option<ErrorCode>,
+    /// The digest before the first operation.
+    digest: u64,
+}
+
 /// A node as it will be when everything ordered so far is applied.
 #[derive(Clone, Debug)]
 struct Shadow {
@@ -92,8 +103,11 @@ pub struct Overlay {
     touched: VecDeque<(Zxid, Arc<str>)>,
     /// The tree's digest after everything ordered so far.
     digest: u64,
-    /// While a multi is validated: what its changes replaced, newest last.
+    /// While a multi is validated: what its changes replaced, newest last, one for each of its entries in
+    /// `touched`.
     undo: Option<Vec<(Arc<str>, Option<Pending>)>>,
+    /// The tree has applied everything up to here.
+    forgotten: Zxid,
 }
 
 type Checked<T> = Result<T, ErrorCode>;
@@ -106,6 +120,7 @@ impl Overlay {
             touched: VecDeque::new(),
             digest: tree.digest(),
             undo: None,
+            forgotten: tree.last_zxid(),
         }
     }
 
@@ -125,8 +140,9 @@ impl Overlay {
         }
     }
 
-    /// The tree has applied everything up to `upto`.
+    /// The tree has applied everything up to `upto`. May come while a multi is validated.
     pub fn forget(&mut self, upto: Zxid) {
+        self.forgotten = upto;
         while let Some((zxid, path)) = self.touched.front()
             && *zxid <= upto
         {
@@ -148,16 +164,27 @@ impl Overlay {
         context: &PrepareContext<'_>,
         request: &WriteRequest,
     ) -> Prepared {
-        let (op, txn, error) = match request {
-            WriteRequest::Multi(ops) => {
-                let (txns, error) = self.multi(tree, context, ops);
-                (OpCode::MULTI, Txn::Multi(txns), error)
-            }
-            request => match self.one(tree, context, request) {
-                Ok((op, txn)) => (op, txn, None),
-                Err(code) => (OpCode::ERROR, Txn::Error { code }, Some(code)),
-            },
-        };
+        if let WriteRequest::Multi(ops) = request {
+            let mut multi = self.begin_multi(ops.len());
+            let mut budget = Budget::UNLIMITED;
+            let done = self.prepare_multi(tree, context, ops, &mut multi, &mut budget);
+            assert!(done, "nothing stops it");
+            return self.finish_multi(context, multi);
+        }
+        assert!(self.undo.is_none(), "nothing overtakes a multi");
+        match self.one(tree, context, request) {
+            Ok((op, txn)) => self.prepared(context, op, txn, None),
+            Err(code) => self.prepared(context, OpCode::ERROR, Txn::Error { code }, Some(code)),
+        }
+    }
+
+    fn prepared(
+        &self,
+        context: &PrepareContext<'_>,
+        op: OpCode,
+        txn: Txn,
+        error: Option<ErrorCode>,
+    ) -> Prepared {
         let PrepareContext {
             session,
             cxid,
@@ -187,44 +214,83 @@ impl Overlay {
         }
     }
 
+    /// Begins a multi of so many operations. Nothing else is prepared until it is finished.
+    pub fn begin_multi(&mut self, operations: usize) -> MultiPreparation {
+        assert!(self.undo.is_none(), "one multi at a time");
+        self.undo = Some(Vec::new());
+        MultiPreparation {
+            txns: Vec::with_capacity(operations),
+            error: None,
+            digest: self.digest,
+        }
+    }
+
+    /// Validates operations from where the preparation stands, a step of `budget` each, or takes back
+    /// what those before a failed one have done. True when there is nothing left to do. Every call is
+    /// given the same context and operations.
+    ///
     /// Each operation sees those before it; when one fails, none has happened (docs/protocol.md §3.7).
-    fn multi(
+    pub fn prepare_multi(
         &mut self,
         tree: &Tree,
         context: &PrepareContext<'_>,
         ops: &[WriteRequest],
-    ) -> (Vec<(OpCode, Txn)>, Option<ErrorCode>) {
-        let digest = self.digest;
-        let touched = self.touched.len();
-        self.undo = Some(Vec::new());
-        let mut error = None;
-        let mut txns = Vec::with_capacity(ops.len());
-        for request in ops {
-            let done = match error {
-                Some(_) => Err(ErrorCode::RUNTIME_INCONSISTENCY),
-                None => self.one(tree, context, request),
-            };
-            txns.push(done.unwrap_or_else(|code| {
-                error.get_or_insert(code);
+        multi: &mut MultiPreparation,
+        budget: &mut Budget,
+    ) -> bool {
+        while multi.error.is_none()
+            && let Some(request) = ops.get(multi.txns.len())
+        {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend_steps(1);
+            let done = self.one(tree, context, request);
+            multi.txns.push(done.unwrap_or_else(|code| {
+                multi.error = Some(code);
                 (OpCode::ERROR, Txn::Error { code })
             }));
         }
-        let undo = self.undo.take().expect("set above");
-        if error.is_some() {
-            self.roll_back(undo, touched, digest);
-        }
-        (txns, error)
+        multi.error.is_none() || self.roll_back(multi, ops.len(), budget)
     }
 
-    fn roll_back(&mut self, undo: Vec<(Arc<str>, Option<Pending>)>, touched: usize, digest: u64) {
-        for (path, before) in undo.into_iter().rev() {
-            match before {
+    fn roll_back(
+        &mut self,
+        multi: &mut MultiPreparation,
+        operations: usize,
+        budget: &mut Budget,
+    ) -> bool {
+        let undo = self.undo.as_mut().expect("a multi is validated");
+        while !undo.is_empty() {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend_steps(1);
+            let (path, before) = undo.pop().expect("not empty");
+            self.touched.pop_back();
+            match before.filter(|(zxid, _)| *zxid > self.forgotten) {
                 Some(pending) => drop(self.pending.insert(path, pending)),
+                // The tree has it.
                 None => drop(self.pending.remove(&path)),
             }
         }
-        self.touched.truncate(touched);
-        self.digest = digest;
+        self.digest = multi.digest;
+        let behind = Txn::Error {
+            code: ErrorCode::RUNTIME_INCONSISTENCY,
+        };
+        multi.txns.resize(operations, (OpCode::ERROR, behind));
+        true
+    }
+
+    /// The transaction of a multi with which [`Overlay::prepare_multi`] is through.
+    pub fn finish_multi(
+        &mut self,
+        context: &PrepareContext<'_>,
+        multi: MultiPreparation,
+    ) -> Prepared {
+        self.undo = None;
+        let txn = Txn::Multi(multi.txns);
+        self.prepared(context, OpCode::MULTI, txn, multi.error)
     }
 
     fn one(
@@ -566,5 +632,15 @@ impl Overlay {
     /// Digest after everything ordered so far.
     pub(super) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// What is pending, sorted: paths, the transactions that touched them last, and whether a node is there.
+    pub(super) fn pending_paths(&self) -> Vec<(Arc<str>, Zxid, bool)> {
+        let pending = self.pending.iter();
+        let mut paths: Vec<_> = pending
+            .map(|(path, (zxid, shadow))| (path.clone(), *zxid, shadow.is_some()))
+            .collect();
+        paths.sort();
+        paths
     }
 }

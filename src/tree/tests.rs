@@ -1,6 +1,7 @@
 //! The tree against the golden transactions, the rows of the specification, and itself.
 
 use super::*;
+use crate::budget::Budget;
 use crate::txn::golden::entries;
 use crate::txn::{AuthId, CreateRequest, Data, Entry, RawAcl, Txn, WriteRequest};
 use crate::types::WallMs;
@@ -105,8 +106,51 @@ impl Machine {
         prepared
     }
 
+    /// As [`Machine::prepare_as`], a multi within as many budgets as it takes; in between, as many
+    /// transactions are applied as `between` says.
+    fn prepare_in_slices(
+        &mut self,
+        session: i64,
+        request: &WriteRequest,
+        between: &[(u32, usize)],
+    ) -> Prepared {
+        let WriteRequest::Multi(ops) = request else {
+            return self.prepare_as(session, request);
+        };
+        let mut multi = self.overlay.begin_multi(ops.len());
+        let mut between = between.iter().cycle();
+        loop {
+            let context = PrepareContext {
+                zxid: self.next,
+                time: WallMs(1000 + self.next.0),
+                session: SessionId(session),
+                cxid: 7,
+                session_state: self.state,
+                credentials: &self.who,
+                rules: &self.rules,
+            };
+            let &(steps, applied) = between.next().expect("a cycle");
+            let (tree, overlay) = (&self.tree, &mut self.overlay);
+            let mut budget = Budget::steps(steps);
+            if overlay.prepare_multi(tree, &context, ops, &mut multi, &mut budget) {
+                self.next = self.next.next();
+                let prepared = overlay.finish_multi(&context, multi);
+                self.waiting.push(prepared.entry.clone());
+                return prepared;
+            }
+            assert!(budget.is_spent(), "only the budget stops it");
+            self.apply(applied);
+        }
+    }
+
     fn apply_all(&mut self) -> Vec<Applied> {
-        let applied = self.waiting.drain(..).map(|entry| {
+        self.apply(usize::MAX)
+    }
+
+    /// Applies so many of those that wait.
+    fn apply(&mut self, most: usize) -> Vec<Applied> {
+        let most = most.min(self.waiting.len());
+        let applied = self.waiting.drain(..most).map(|entry| {
             let applied = self.tree.apply(&entry);
             if let Some(digest) = entry.digest {
                 assert_eq!(digest.tree, self.tree.digest(), "{entry:?}");
@@ -461,7 +505,8 @@ fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
     });
     let request = prop_oneof![
         8 => single,
-        2 => proptest::collection::vec(nested, 0..4).prop_map(WriteRequest::Multi),
+        2 => proptest::collection::vec(nested.clone(), 0..4).prop_map(WriteRequest::Multi),
+        1 => proptest::collection::vec(nested, 0..20).prop_map(WriteRequest::Multi),
         1 => Just(WriteRequest::CloseSession),
     ];
     proptest::collection::vec((1..3i64, request, any::<bool>()), 1..60)
@@ -484,6 +529,29 @@ proptest! {
         prop_assert_eq!(steps.tree.nodes.recount(), steps.tree.digest());
         prop_assert!(leaps.overlay.is_empty());
         prop_assert_eq!(body(&steps.tree), body(&leaps.tree));
+    }
+
+    #[test]
+    fn a_multi_prepared_in_slices_is_the_one_prepared_at_once(
+        requests in requests(),
+        between in proptest::collection::vec((1..4u32, 0..3usize), 1..20),
+    ) {
+        let (mut whole, mut sliced) = (Machine::new(), Machine::new());
+        for (session, request, apply_now) in &requests {
+            let one = whole.prepare_as(*session, request);
+            prop_assert_eq!(one, sliced.prepare_in_slices(*session, request, &between));
+            prop_assert_eq!(whole.overlay.digest(), sliced.overlay.digest());
+            if *apply_now {
+                // What was applied in between makes no difference to what is known.
+                whole.apply(whole.waiting.len() - sliced.waiting.len());
+                prop_assert_eq!(whole.overlay.pending_paths(), sliced.overlay.pending_paths());
+                sliced.apply(2);
+            }
+        }
+        whole.apply_all();
+        sliced.apply_all();
+        prop_assert!(sliced.overlay.is_empty());
+        prop_assert_eq!(body(&whole.tree), body(&sliced.tree));
     }
 
     #[test]

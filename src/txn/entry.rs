@@ -80,6 +80,18 @@ pub enum Txn {
     Multi(Vec<(OpCode, Txn)>),
 }
 
+impl Txn {
+    /// How much work the transaction is wherever it is made, applied or shown: one step for each operation
+    /// of a multi and for each path of a closeSession, one at least.
+    pub fn steps(&self) -> usize {
+        match self {
+            Txn::Multi(ops) => ops.len().max(1),
+            Txn::CloseSession { paths: Some(paths) } => 1 + paths.len(),
+            _ => 1,
+        }
+    }
+}
+
 /// Body of the create family. The owner of the node follows from here (docs/peer-protocol.md §3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateTxn {

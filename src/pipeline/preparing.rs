@@ -1,0 +1,68 @@
+//! A multi of many operations is prepared in slices, so that a turn has an end.
+//!
+//! It has its place in the order, and its zxid, from the first slice on: whatever else would take a zxid
+//! or a place in the order of notices (requests, re-attachments, expiry, the steps of slow closes) waits for
+//! it. What was ordered before it is committed and applied meanwhile.
+
+use super::{Asked, Fatal, Pipeline, Preparing};
+use crate::budget::Budget;
+use crate::log::storage::Storage;
+use crate::messages::ShardRequest;
+use crate::tree::{PrepareContext, Tree};
+use crate::txn::WriteRequest;
+use crate::types::{Generation, Now};
+
+impl<S: Storage> Pipeline<S> {
+    /// Validates operations within `budget`, and appends the transaction behind the last one. The log had
+    /// room for it when it began, and nothing was appended since.
+    pub(super) fn go_on_preparing(
+        &mut self,
+        tree: &Tree,
+        mut half: Preparing,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let ShardRequest::Write {
+            origin,
+            session,
+            xid,
+            ref request,
+            ref credentials,
+            stamps,
+            ..
+        } = half.up
+        else {
+            unreachable!("the caller looked");
+        };
+        let WriteRequest::Multi(ops) = request else {
+            unreachable!("the caller looked");
+        };
+        let asked = Asked {
+            session,
+            state: half.state,
+            xid,
+            request,
+            credentials,
+            origin: Some(origin),
+            generation: Generation(0),
+            stamps,
+        };
+        let context = PrepareContext {
+            zxid: self.ring.next_zxid(),
+            time: half.time,
+            session,
+            cxid: xid.0,
+            session_state: half.state,
+            credentials,
+            rules: &self.config.rules,
+        };
+        let overlay = &mut self.overlay;
+        if !overlay.prepare_multi(tree, &context, ops, &mut half.multi, budget) {
+            self.preparing = Some(half);
+            return Ok(());
+        }
+        let prepared = overlay.finish_multi(&context, half.multi);
+        self.append_prepared(prepared, &asked, now)?;
+        Ok(())
+    }
+}
