@@ -21,7 +21,7 @@ pub(in crate::sim) struct Expiry {
     waiting: BTreeMap<usize, (SessionId, u64)>,
     /// Those of them that wait for a session.
     attaching: BTreeSet<usize>,
-    /// When a sync held up the core that orders, while shards on other cores went on, µs.
+    /// When the core that orders was held up, µs.
     ordering_held: (u64, u64),
 }
 
@@ -61,9 +61,13 @@ impl Expiry {
         }
     }
 
-    /// A sync holds up the core that orders, while shards on other cores go on.
+    /// A pause, or a sync while shards on other cores go on, holds up the core that orders.
     pub(in crate::sim) fn ordering_is_held(&mut self, now_us: u64, until_us: u64) {
-        self.ordering_held = (now_us, until_us);
+        let (from, until) = self.ordering_held;
+        self.ordering_held = match now_us < until {
+            true => (from, until.max(until_us)),
+            false => (now_us, until_us),
+        };
     }
 
     /// Every request on a connection was read: its silence counts from when the last one came.
