@@ -28,7 +28,7 @@ const SUBMISSIONS: u32 = 256;
 const COMPLETIONS: u32 = 4096;
 
 /// What a socket is watched for; POLLHUP and POLLERR are always reported.
-const SOCKET: u32 = (libc::POLLIN | libc::POLLPRI | libc::POLLOUT | libc::POLLRDHUP) as u32;
+const SOCKET: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
 const INPUT: u32 = libc::POLLIN as u32;
 
 /// What the upper 8 bits of a `user_data` say.
@@ -70,8 +70,7 @@ pub enum Happened {
         /// Bytes can be sent.
         writable: bool,
         /// The peer has ended its direction or both, or the connection has failed, or the kernel
-        /// lacks the memory to watch it. Or the peer has sent urgent data: a receive stops in front
-        /// of it, so one that brings less than was asked for says nothing any more.
+        /// lacks the memory to watch it.
         ended: bool,
     },
     /// A connection may wait.
@@ -435,7 +434,7 @@ fn low(data: u64) -> u64 {
 
 fn socket_happened(key: Key, result: i32) -> Happened {
     let says = |flags: i16| result < 0 || result & i32::from(flags) != 0;
-    let ended = libc::POLLPRI | libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+    let ended = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
     Happened::Socket {
         key,
         readable: says(libc::POLLIN | ended),
@@ -857,23 +856,6 @@ mod tests {
             });
             ring.forget(Key(7));
             assert_eq!(ring.watches.len(), 1);
-        }
-    }
-
-    #[test]
-    fn a_peer_that_sends_urgent_data_is_reported_as_ended() {
-        for features in BOTH {
-            let mut ring = ring(features);
-            let (socket, mut client) = connection();
-            client.write_all(b"before").unwrap();
-            socket2::SockRef::from(&client)
-                .send_out_of_band(b"!")
-                .unwrap();
-            client.write_all(b"behind").unwrap();
-            ring.watch(&socket, Key(7));
-            wait_for(&mut ring, |happened| {
-                matches!(happened, Happened::Socket { ended: true, .. })
-            });
         }
     }
 
