@@ -12,6 +12,9 @@ fn main() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // Otherwise a line that can't be written, because nobody reads the pipe any more or the disk is
+        // full, is reported by a macro that panics for the same reason.
+        .log_internal_errors(false)
         .init();
     std::process::exit(ringkeeper::server::main().code());
 }

@@ -154,10 +154,14 @@ impl<S: Storage> Served<S> {
         output
     }
 
-    pub(super) fn report(&mut self, watermark: Tick, now: Now) {
+    /// A round up to `watermark`; `accepted`: whoever waited at the listening socket then has been
+    /// accepted.
+    pub(super) fn report(&mut self, watermark: Tick, accepted: bool, now: Now) {
         let (shard, tree) = self.parts();
         shard.report(tree, watermark, now);
-        if let Served::Inline(inline) = self {
+        if let Served::Inline(inline) = self
+            && accepted
+        {
             inline.member.pipeline.accepted_until(watermark, watermark);
         }
     }

@@ -81,6 +81,8 @@ struct Record {
     more_output: bool,
     /// In the list of those whose kernel holds all that it can.
     slow: bool,
+    /// The deadline of its first bytes has passed: the next look at it is the last.
+    overdue: bool,
 }
 
 /// Slots of sockets.
@@ -168,6 +170,8 @@ pub struct ServingCore<S: Storage> {
     closing_ms: u64,
     /// The listening socket may have connections.
     listener_ready: bool,
+    /// Somebody waits at the listening socket for whom no descriptor or memory is left.
+    exhausted: bool,
     /// When the turn before this one began: whatever came before is known to the kernel's report.
     last_turn: Tick,
     stopping: bool,
@@ -193,6 +197,7 @@ impl<S: Storage> ServingCore<S> {
             closings: VecDeque::new(),
             closing_ms,
             listener_ready: false,
+            exhausted: false,
             last_turn: now.tick,
             stopping: false,
             others: 0,
@@ -219,6 +224,7 @@ impl<S: Storage> ServingCore<S> {
             standing: Standing::default(),
             more_output: false,
             slow: false,
+            overdue: false,
         });
         self.ask(id);
         let until = now.tick.after(FIRST_BYTES_MS);
@@ -351,7 +357,7 @@ impl<S: Storage> ServingCore<S> {
                 None => break,
                 Some(Next::Round(watermark)) => {
                     self.asks_due = self.slow.len();
-                    self.served.report(watermark, now);
+                    self.served.report(watermark, !self.exhausted, now);
                 }
                 Some(Next::Socket(id)) => {
                     // A look costs something too, whatever it brings.
@@ -399,7 +405,10 @@ impl<S: Storage> ServingCore<S> {
             match sockets.accept(self.table.next_id()) {
                 Accepted::Connection(address) => drop(self.adopt(address, now)),
                 Accepted::Dropped => {}
-                Accepted::Nobody | Accepted::Exhausted => self.listener_ready = false,
+                accepted @ (Accepted::Nobody | Accepted::Exhausted) => {
+                    self.listener_ready = false;
+                    self.exhausted = accepted == Accepted::Exhausted;
+                }
             }
         }
         if !self.listener_ready {
@@ -459,19 +468,25 @@ impl<S: Storage> ServingCore<S> {
         };
         match read {
             Read::More(n) | Read::All(n) => {
-                // Other cores may have shown something newer since the queue was looked at.
-                if self.served.may_execute() {
-                    self.served.receive(conn, &self.buffer[..n], slice, now);
-                } else {
-                    let mut nothing = Budget::new(0, 0, 0);
-                    self.served
-                        .receive(conn, &self.buffer[..n], &mut nothing, now);
-                }
+                let buffer = std::mem::take(&mut self.buffer);
+                self.receive(conn, &buffer[..n], slice, now);
+                self.buffer = buffer;
                 slice.spend_bytes(n);
             }
             Read::Nothing if record.ended => self.release(id, now, sockets),
             Read::Nothing => {}
             Read::End => self.release(id, now, sockets),
+        }
+    }
+
+    /// Bytes that were just read. They are executed later if other cores have shown something newer
+    /// since the queue was looked at.
+    fn receive(&mut self, conn: ConnId, bytes: &[u8], slice: &mut Budget, now: Now) {
+        if self.served.may_execute() {
+            self.served.receive(conn, bytes, slice, now);
+        } else {
+            let mut nothing = Budget::new(0, 0, 0);
+            self.served.receive(conn, bytes, &mut nothing, now);
         }
     }
 
@@ -486,7 +501,7 @@ impl<S: Storage> ServingCore<S> {
         let (Read::More(n) | Read::All(n)) = read else {
             let record = self.table.get_mut(id).expect("just visited");
             record.readable = false;
-            if read == Read::End || record.ended {
+            if read == Read::End || record.ended || record.overdue {
                 self.release(id, now, sockets);
             }
             return;
@@ -498,6 +513,7 @@ impl<S: Storage> ServingCore<S> {
         };
         bytes.extend_from_slice(&self.buffer[..n]);
         match first_bytes(bytes) {
+            FirstBytes::NeedMore if record.overdue => self.release(id, now, sockets),
             FirstBytes::NeedMore if record.readable => self.ask(id),
             FirstBytes::NeedMore => {}
             FirstBytes::Interrupt => self.release(id, now, sockets),
@@ -513,7 +529,7 @@ impl<S: Storage> ServingCore<S> {
                     self.intake.ask(id, &mut record.standing);
                 }
                 self.by_conn.insert(conn, id);
-                self.served.receive(conn, &bytes, slice, now);
+                self.receive(conn, &bytes, slice, now);
             }
         }
     }
@@ -534,16 +550,20 @@ impl<S: Storage> ServingCore<S> {
             && until <= now.tick
         {
             self.first_bytes.pop_front();
-            let first = |record: &mut Record| matches!(record.stage, Stage::First(..));
-            if self.table.get_mut(id).is_some_and(first) {
-                self.table.remove(id);
-                sockets.close(id);
+            if let Some(record) = self.table.get_mut(id)
+                && matches!(record.stage, Stage::First(..))
+            {
+                // What came while the process stood still lies in the socket: one more look.
+                (record.overdue, record.readable) = (true, true);
+                self.intake.ask(id, &mut record.standing);
             }
         }
         while let Some(&(until, id)) = self.closings.front()
             && until <= now.tick
         {
             self.closings.pop_front();
+            // The other end may have taken bytes while the process stood still: one more try.
+            self.write(id, now, sockets);
             self.drive(id, OutletEvent::Overdue, now, sockets);
         }
     }

@@ -658,6 +658,26 @@ fn accepting_stops_at_its_budget_and_goes_on_after_exhaustion() {
 }
 
 #[test]
+fn a_handshake_that_came_while_the_process_stood_still_is_answered_behind_its_deadline() {
+    let mut world = World::new();
+    let (waits, incomplete, silent) = (world.connect(), world.connect(), world.connect());
+    world.send(incomplete, &[0, 0]);
+    world.settle();
+    // The bytes came, and the kernel has not reported them yet when the tick comes.
+    let kernel = world.net.open.get_mut(&waits).expect("open");
+    kernel.inbound.extend(connect_request(0));
+    world.tick(20_000);
+    assert!(world.replies(waits) > 0, "a session");
+    assert_eq!(world.net.closed, [incomplete, silent]);
+    world.tick(20_000);
+    assert_eq!(
+        world.net.closed.len(),
+        2,
+        "who has said what it is has no deadline"
+    );
+}
+
+#[test]
 fn a_request_that_finds_the_ring_full_waits_in_its_shard_and_none_is_lost() {
     let now = Now {
         tick: Tick(1000),

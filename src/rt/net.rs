@@ -3,7 +3,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -37,14 +37,36 @@ pub enum Accepted {
     Exhausted,
 }
 
-/// Binds. Connections are refused until [`Bound::listen`].
+/// Binds. Connections are refused until [`Bound::listen`]. The unspecified address, of either family,
+/// is all interfaces and both families, if the machine has IPv6: so Java binds it.
 ///
 /// SO_REUSEPORT is not set: with it a second server on the same port would start silently.
 ///
 /// # Errors
 /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`, as the operating system says.
 pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
+    if !address.ip().is_unspecified() {
+        return bind_exactly(address, backlog);
+    }
+    let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+    match bind_exactly(everywhere, backlog) {
+        Err(error) if address.is_ipv4() && has_no_ipv6(&error) => bind_exactly(address, backlog),
+        bound => bound,
+    }
+}
+
+/// Whether `::` was refused because IPv6 is not built in or is switched off.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn bind_exactly(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
     let socket = stream_socket(address)?;
+    if address.is_ipv6() {
+        // Whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     Ok(Bound { socket, backlog })
@@ -102,7 +124,11 @@ impl Listener {
         };
         match accepted {
             Ok((fd, peer)) => match peer.as_socket() {
-                Some(peer) => Accepted::Connection(Socket(fd), peer),
+                // An IPv4 client of a socket for both families is known by its IPv4 address.
+                Some(peer) => {
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    Accepted::Connection(Socket(fd), peer)
+                }
                 None => Accepted::Gone,
             },
             Err(error) => refusal(error.raw_os_error().unwrap_or(0)),
@@ -315,6 +341,36 @@ mod tests {
             outcome.unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
+    }
+
+    #[test]
+    fn the_unspecified_address_of_either_family_is_both_families() {
+        for unspecified in ["0.0.0.0:0", "[::]:0"] {
+            let bound = bind(unspecified.parse().unwrap(), 8).unwrap();
+            let port = bound.address().unwrap().port();
+            let listener = bound.listen().unwrap();
+            for ip in ["127.0.0.1", "::1"] {
+                let client = TcpStream::connect((ip, port)).unwrap();
+                let Accepted::Connection(_, peer) = listener.accept() else {
+                    panic!("a connection waits");
+                };
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+        }
+        let bound = bind("[::1]:0".parse().unwrap(), 8).unwrap();
+        let port = bound.address().unwrap().port();
+        let _listener = bound.listen().unwrap();
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_serves_ipv4() {
+        for code in [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL] {
+            assert!(has_no_ipv6(&io::Error::from_raw_os_error(code)));
+        }
+        assert!(!has_no_ipv6(&io::Error::from_raw_os_error(
+            libc::EADDRINUSE
+        )));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::run::run;
 use crate::config::{self, Reading, Resolved};
 use crate::rt::{probe, signals};
 use clap::Parser;
+use std::fmt::Display;
+use std::io::Write;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -110,7 +112,7 @@ pub fn main() -> Exit {
     let reading = match read(rest, &properties) {
         Ok(reading) => reading,
         Err(sentence) => {
-            eprintln!("{sentence}");
+            complain(&sentence);
             return Exit::Config;
         }
     };
@@ -120,10 +122,16 @@ pub fn main() -> Exit {
     match reading.accepted() {
         Ok(resolved) => serve(resolved, rest.is_empty()),
         Err(e) => {
-            eprintln!("{}", named(rest, &e));
+            complain(&named(rest, &e));
             Exit::from(&e)
         }
     }
+}
+
+/// One sentence on stderr. Whether anybody reads it changes nothing, the exit code least of all: the
+/// standard macro would panic if stderr is a closed pipe or a file on a full disk.
+fn complain(sentence: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{sentence}");
 }
 
 fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
@@ -193,28 +201,28 @@ fn serve(resolved: Resolved, embedded: bool) -> Exit {
         });
         let (exit, sentence) =
             failed.unwrap_or((Exit::Unexpected, "the start-up checks did not finish"));
-        eprintln!("{sentence}");
+        complain(&sentence);
         return exit;
     };
     if embedded {
         let address = resolved.config.client_address;
-        eprintln!(
+        complain(&format_args!(
             "No configuration: serving on {address}, data in {}.\n\
              Try:  echo srvr | nc {} {}\n\
              or connect any ZooKeeper client; `ringkeeper --help` says more.",
             ready.data.path().display(),
             address.ip(),
             address.port(),
-        );
+        ));
     }
     let outcome = run(resolved, ready, |fatal| {
-        eprintln!("{fatal}");
+        complain(fatal);
         std::process::exit(Exit::from(fatal).code())
     });
     match outcome {
         Ok(()) => Exit::Ok,
         Err(e) => {
-            eprintln!("{e}");
+            complain(&e);
             Exit::from(&e)
         }
     }

@@ -15,6 +15,15 @@ use std::sync::{Mutex, PoisonError};
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
 const DESCRIPTORS_KEPT: u64 = 64;
+/// Further ones for each shard: its ring, its bell, and as many to spare.
+const DESCRIPTORS_PER_SHARD: u64 = 4;
+
+/// How many connections the process may have with `files` open files at most. At least
+/// half of them, however few there are.
+fn connections_max(files: u64, shards: u16) -> u64 {
+    let kept = DESCRIPTORS_KEPT + DESCRIPTORS_PER_SHARD * u64::from(shards);
+    files.saturating_sub(kept).max(files / 2)
+}
 
 /// The configuration, the directories, the clock and the counts that all cores of the process share.
 pub struct Process {
@@ -39,9 +48,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// `on_fatal` ends the process.
+    /// For so many shards; `on_fatal` ends the process.
     pub fn new(
         config: Config,
+        shards: u16,
         summary: Summary,
         (data, log): (FsStorage, FsStorage),
         clock: Clock,
@@ -59,7 +69,7 @@ impl Process {
             stopping: AtomicBool::new(false),
             per_address: Mutex::default(),
             connections: AtomicU32::new(0),
-            connections_max: files.saturating_sub(DESCRIPTORS_KEPT).max(files / 2),
+            connections_max: connections_max(files, shards),
         }
     }
 
@@ -135,5 +145,23 @@ impl Process {
     /// No more input is taken from now on.
     pub fn begin_stopping(&self) {
         self.stopping.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_keeps_its_descriptors_from_clients() {
+        for (files, shards, due) in [
+            (1024, 0, 960),
+            (1024, 2, 952),
+            (1024, 16, 896),
+            (1024, 64, 704),
+            (100, 0, 50),
+        ] {
+            assert_eq!(connections_max(files, shards), due, "{files} {shards}");
+        }
     }
 }

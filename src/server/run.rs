@@ -97,7 +97,15 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         clock.now(),
         &mut |_| {},
     )?;
-    let process = Arc::new(Process::new(config, summary, (data, log), clock, on_fatal));
+    let process = Process::new(
+        config,
+        placement.shards,
+        summary,
+        (data, log),
+        clock,
+        on_fatal,
+    );
+    let process = Arc::new(process);
     let mailboxes = Arc::new(Mailboxes::new(placement.shards).map_err(runtime)?);
     let stop = signals::watch(mailboxes.ordering.bell.clone()).map_err(runtime)?;
     let background = Background::start().map_err(runtime)?;

@@ -1,0 +1,92 @@
+"""What surrounds the protocol: the terminal, descriptors, address families."""
+
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+from harness import Place, PATIENCE_S, alive, check, client, end, holds, wait_until, zk
+
+import server as lib
+
+# Bytes; 8 of them fill the smallest segment, so that several rolls need new files.
+WRITE = 900_000
+WRITES = 30
+TIMEOUT_MS = 3000
+
+
+def limit(server, files):
+    """Changes the open-files limit of the running server."""
+    hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (min(files, hard), hard))
+
+
+@holds("shell")
+def a_line_that_nobody_can_read_ends_nothing(place: Place):
+    """stderr is a pipe whose reader has gone, then a full disk; making a snapshot writes a line."""
+    for full in (False, True):
+        with place.server(snapCount=100) as server:
+            server.stop()
+            reader, writer = os.pipe()
+            target = open("/dev/full", "wb") if full else os.fdopen(writer, "wb")
+            with target:
+                command = [lib.BINARY, str(server.root / "zoo.cfg")]
+                server.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=target, stderr=target)
+            server.wait_until_serving()
+            os.close(reader)
+            one = client(server)
+            for n in range(300):
+                check(one.call(zk.CREATE, zk.create_body(f"/n{n}", b""))[1] == 0, "a write is served")
+            kept = server.data / "ringkeeper-1"
+            wait_until(lambda: any(kept.glob("snap.*")), lambda: f"no snapshot; {server.ended()}")
+            alive(server)
+            server.process.send_signal(signal.SIGTERM)
+            check(server.process.wait(PATIENCE_S) == 0, "the server stops in order")
+
+
+@holds("shell")
+def clients_leave_the_log_its_descriptors_with_many_shards(place: Place):
+    with place.server(shards=8 * place.shards, open_files=1024, preAllocSize=4260, snapCount=10_000_000) as server:
+        one = client(server)
+        check(one.call(zk.CREATE, zk.create_body("/a", b""))[1] == 0, "a node is made")
+        crowd = []
+        for _ in range(1100):
+            crowd.append(socket.create_connection(("127.0.0.1", server.port)))
+        wait_until(lambda: server.descriptors() > 800, "the crowd is not accepted")
+        for _ in range(WRITES):
+            check(one.call(zk.SET, zk.set_body("/a", bytes(WRITE)))[1] == 0, "a write is served")
+        for sock in crowd:
+            sock.close()
+        alive(server)
+
+
+@holds("shell")
+def nobody_expires_who_is_not_accepted_for_want_of_descriptors(place: Place):
+    with place.server() as server:
+        owner = client(server, timeout=TIMEOUT_MS)
+        server.restart()
+        limit(server, 5)
+        with socket.create_connection(("127.0.0.1", server.port)) as back:
+            payload = zk.Raw.connect_payload(timeout=TIMEOUT_MS, session=owner.session, password=owner.password)
+            back.sendall(struct.pack(">i", len(payload)) + payload)
+            time.sleep(3 * TIMEOUT_MS / 1000)
+            limit(server, 1 << 20)
+            back.settimeout(PATIENCE_S)
+            answer = back.recv(4096)
+        check(len(answer) > 12 and struct.unpack_from(">i", answer, 8)[0] > 0,
+              "a session expired although its client's handshake waited to be accepted")
+        alive(server)
+
+
+@holds("shell")
+def every_interface_and_both_families_are_listened_on(place: Place):
+    for address in ("0.0.0.0", "::"):
+        with place.server(clientPortAddress=address) as server:
+            socket.create_connection(("::1", server.port)).close()
+            one = client(server)
+            shown = lib.four_letter(server.port, "cons")
+            check("/127.0.0.1:" in shown, f"an IPv4 client is shown as one: {shown}")
+            end(one)
