@@ -1,8 +1,8 @@
 //! How much work one connection, or one phase of a turn, may do before somebody else's turn comes.
 //!
 //! A budget is counted in requests, bytes and steps, never in time, so that the simulator and the
-//! server stop at the same place. One request may overdraw it: a budget says when to stop, and a
-//! request is never cut in the middle.
+//! server stop at the same place. One request may overdraw it: a budget says when to stop. Requests
+//! that may be long (setWatches, getChildren, multiRead) stop in the middle and go on later.
 
 /// What is left of an allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,11 @@ impl Budget {
     /// Steps were made.
     pub fn spend_steps(&mut self, steps: usize) {
         self.steps = self.steps.saturating_sub_unsigned(steps as u64);
+    }
+
+    /// Whether so many steps are left.
+    pub fn has_steps(&self, steps: usize) -> bool {
+        i64::try_from(steps).is_ok_and(|steps| steps <= self.steps)
     }
 
     /// Whether any of the three is used up: stop before the next request.

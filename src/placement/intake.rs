@@ -91,6 +91,13 @@ impl Intake {
         }
     }
 
+    /// A round whose mark came to the front has more to do than a slice: the rest comes behind
+    /// everybody who stands in the queue.
+    pub fn go_on_with_round(&mut self, watermark: Tick) {
+        self.marked = true;
+        self.queue.push_back(Next::Round(watermark));
+    }
+
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -126,6 +133,13 @@ mod tests {
             Next::Socket(socket(3)),
         ];
         assert_eq!(order, expected, "one round at a time");
+        intake.push(socket(4));
+        intake.go_on_with_round(Tick(5));
+        intake.want_round(Tick(6));
+        intake.listener_emptied();
+        let order: Vec<Next> = std::iter::from_fn(|| intake.pop()).collect();
+        let expected = [Next::Socket(socket(4)), Next::Round(Tick(5))];
+        assert_eq!(order, expected, "a round that goes on is still the one");
         intake.want_round(Tick(7));
         intake.listener_emptied();
         assert_eq!(intake.pop(), Some(Next::Round(Tick(7))));

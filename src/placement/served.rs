@@ -147,12 +147,15 @@ impl<S: Storage> Served<S> {
         output
     }
 
-    pub(super) fn report(&mut self, watermark: Tick, now: Now) {
-        let (shard, tree) = self.parts();
-        shard.report(tree, watermark, now);
-        if let Served::Inline(inline) = self {
+    /// Goes on with a round; true when it has ended.
+    pub(super) fn report(&mut self, watermark: Tick, budget: &mut Budget, now: Now) -> bool {
+        let ended = self.parts().0.report(watermark, budget, now);
+        if let Served::Inline(inline) = self
+            && ended
+        {
             inline.member.pipeline.accepted_until(watermark, watermark);
         }
+        ended
     }
 
     /// Timers of the member, if this core orders too.

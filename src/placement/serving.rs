@@ -328,7 +328,13 @@ impl<S: Storage> ServingCore<S> {
         while !turn.is_spent() && self.served.may_execute() {
             match self.intake.pop() {
                 None => break,
-                Some(Next::Round(watermark)) => self.served.report(watermark, now),
+                Some(Next::Round(watermark)) => {
+                    let mut slice = self.budgets.slice;
+                    if !self.served.report(watermark, &mut slice, now) {
+                        self.intake.go_on_with_round(watermark);
+                    }
+                    turn.spend_part(self.budgets.slice, slice);
+                }
                 Some(Next::Socket(id)) => {
                     let mut slice = self.budgets.slice;
                     self.visit(id, &mut slice, now, sockets);
