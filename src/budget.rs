@@ -1,9 +1,10 @@
 //! How much work one connection, or one phase of a turn, may do before somebody else's turn comes.
 //!
 //! A budget is counted in requests, bytes and steps, never in time, so that the simulator and the
-//! server stop at the same place. A request is never cut in the middle. Most budgets may be overdrawn
-//! by one request: they say when to stop. One that [`Budget::saves`] does not begin a request that costs
-//! more than is left; what is left is then kept for later.
+//! server stop at the same place. Most budgets may be overdrawn by one request: they say when to stop.
+//! One that [`Budget::saves`] does not begin a request that costs more than is left; what is left is then
+//! kept for later. Requests that may be long (setWatches, getChildren, multiRead) stop in the middle and
+//! go on later.
 
 /// What is left of an allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,11 @@ impl Budget {
     /// Steps were made.
     pub fn spend_steps(&mut self, steps: usize) {
         self.steps = self.steps.saturating_sub_unsigned(steps as u64);
+    }
+
+    /// Whether so many steps are left.
+    pub fn has_steps(&self, steps: usize) -> bool {
+        i64::try_from(steps).is_ok_and(|steps| steps <= self.steps)
     }
 
     /// Whether any of the three is used up, or too little for the next request: stop before it.

@@ -212,6 +212,13 @@ impl Intake {
         }
     }
 
+    /// A round whose mark came to the front has more to do than a slice: the rest comes behind
+    /// everybody who is busy.
+    pub fn go_on_with_round(&mut self, watermark: Tick) {
+        self.marks = 1;
+        self.busy.push_back(Next::Round(watermark));
+    }
+
     /// Nothing to do.
     pub fn is_empty(&self) -> bool {
         self.sparse.is_empty() && self.busy.is_empty()
@@ -355,6 +362,14 @@ mod tests {
             assert!(at(Next::Socket(socket(slot))) < round, "{order:?}");
         }
         assert!(!order.contains(&Next::Round(Tick(6))), "one at a time");
+        world.ask(5);
+        world.intake.go_on_with_round(Tick(5));
+        world.intake.want_round(Tick(6));
+        world.intake.listener_emptied();
+        let looks = std::iter::from_fn(|| world.look(&mut |_, _| false));
+        let order: Vec<Next> = looks.collect();
+        let expected = [Next::Socket(socket(5)), Next::Round(Tick(5))];
+        assert_eq!(order, expected, "a round that goes on is still the one");
         world.intake.want_round(Tick(7));
         world.intake.listener_emptied();
         assert_eq!(world.intake.pop(), Some(Next::Round(Tick(7))));

@@ -154,16 +154,23 @@ impl<S: Storage> Served<S> {
         output
     }
 
-    /// A round up to `watermark`; `accepted`: whoever waited at the listening socket then has been
-    /// accepted.
-    pub(super) fn report(&mut self, watermark: Tick, accepted: bool, now: Now) {
-        let (shard, tree) = self.parts();
-        shard.report(tree, watermark, now);
+    /// Goes on with a round up to `watermark`; true when it has ended. `accepted`: whoever waited at the
+    /// listening socket then has been accepted.
+    pub(super) fn report(
+        &mut self,
+        watermark: Tick,
+        accepted: bool,
+        budget: &mut Budget,
+        now: Now,
+    ) -> bool {
+        let ended = self.parts().0.report(watermark, budget, now);
         if let Served::Inline(inline) = self
+            && ended
             && accepted
         {
             inline.member.pipeline.accepted_until(watermark, watermark);
         }
+        ended
     }
 
     /// Timers of the member, if this core orders too.

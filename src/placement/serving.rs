@@ -356,8 +356,15 @@ impl<S: Storage> ServingCore<S> {
             match self.intake.pop() {
                 None => break,
                 Some(Next::Round(watermark)) => {
-                    self.asks_due = self.slow.len();
-                    self.served.report(watermark, !self.exhausted, now);
+                    let mut slice = self.budgets.slice;
+                    match self
+                        .served
+                        .report(watermark, !self.exhausted, &mut slice, now)
+                    {
+                        true => self.asks_due = self.slow.len(),
+                        false => self.intake.go_on_with_round(watermark),
+                    }
+                    turn.spend_part(self.budgets.slice, slice);
                 }
                 Some(Next::Socket(id)) => {
                     // A look costs something too, whatever it brings.

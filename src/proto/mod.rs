@@ -5,8 +5,10 @@ pub mod first_bytes;
 pub mod reply;
 pub mod request;
 pub mod session;
+pub mod watch_lists;
 
 pub use request::{ConnectRequest, ReadRequest, Request};
+pub use watch_lists::{WatchCursor, WatchList, WatchLists};
 
 use crate::constants::JUTE_MAXBUFFER;
 

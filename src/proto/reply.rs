@@ -98,6 +98,19 @@ pub fn with_body(
     })
 }
 
+/// Completes a frame of a reply that was made behind 20 bytes left free for its length and its header.
+///
+/// # Errors
+/// The reply is too long for a frame.
+pub fn put_header(frame: &mut [u8], header: ReplyHeader) -> Result<(), ReplyTooLong> {
+    let len = i32::try_from(frame.len() - 4).map_err(|_| ReplyTooLong)?;
+    frame[..4].copy_from_slice(&len.to_be_bytes());
+    frame[4..8].copy_from_slice(&header.xid.0.to_be_bytes());
+    frame[8..16].copy_from_slice(&header.zxid.0.to_be_bytes());
+    frame[16..20].copy_from_slice(&header.err.0.to_be_bytes());
+    Ok(())
+}
+
 /// A list of names, as long as it ends before `out` has more than `len_max` bytes.
 ///
 /// # Errors

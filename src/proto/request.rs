@@ -1,5 +1,6 @@
 //! What a client sends, decoded.
 
+use super::watch_lists::WatchLists;
 use crate::txn::jute::{JuteError, Reader};
 use crate::txn::{CreateRequest, WriteRequest};
 use crate::types::{OpCode, SessionId, Xid, Zxid};
@@ -27,6 +28,13 @@ pub enum Request {
     Write(WriteRequest),
     /// Answered from the replica.
     Read(ReadRequest),
+    /// setWatches.
+    SetWatches {
+        /// The client's lastZxidSeen.
+        relative_zxid: Zxid,
+        /// Paths of data, exists and child watches.
+        lists: WatchLists,
+    },
     /// ping.
     Ping,
     /// sync; the path is echoed, null too.
@@ -44,7 +52,7 @@ pub enum Request {
     Malformed,
 }
 
-/// Requests that one step on one replica answers.
+/// Requests that one replica answers from its own state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadRequest {
     /// exists.
@@ -81,17 +89,6 @@ pub enum ReadRequest {
         ops: Vec<ReadRequest>,
         /// A type that is not allowed follows `ops`: −5 with the results so far.
         unsupported: bool,
-    },
-    /// setWatches.
-    SetWatches {
-        /// The client's lastZxidSeen.
-        relative_zxid: Zxid,
-        /// Data watches.
-        data: Vec<Arc<str>>,
-        /// Exists watches.
-        exist: Vec<Arc<str>>,
-        /// Child watches.
-        child: Vec<Arc<str>>,
     },
 }
 
@@ -141,7 +138,7 @@ impl Request {
                 read(header.op, &mut r).map(Request::Read)
             }
             OpCode::MULTI_READ => multi_read(&mut r).map(Request::Read),
-            OpCode::SET_WATCHES => set_watches(&mut r).map(Request::Read),
+            OpCode::SET_WATCHES => set_watches(&mut r),
             OpCode::SYNC => r.str().map(Request::Sync),
             OpCode::AUTH => auth(&mut r),
             OpCode::PING => Ok(Request::Ping),
@@ -264,14 +261,10 @@ fn multi_read(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
     Ok(ReadRequest::MultiRead { ops, unsupported })
 }
 
-fn set_watches(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
-    let relative_zxid = Zxid(r.i64()?);
-    let mut list = || r.vec(|r| r.required_str())?.ok_or(JuteError::Null);
-    Ok(ReadRequest::SetWatches {
-        relative_zxid,
-        data: list()?,
-        exist: list()?,
-        child: list()?,
+fn set_watches(r: &mut Reader<'_>) -> Decoded<Request> {
+    Ok(Request::SetWatches {
+        relative_zxid: Zxid(r.i64()?),
+        lists: WatchLists::read(r)?,
     })
 }
 

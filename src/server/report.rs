@@ -71,17 +71,38 @@ impl ServingReport {
     }
 }
 
-/// The sessions of a tree with their ephemerals.
-pub fn sessions_of(tree: &Tree) -> Vec<SessionReport> {
-    let report = |(session, timeout_ms)| SessionReport {
-        session,
-        timeout_ms,
-        ephemerals: tree
-            .ephemerals(session)
-            .map(|path| path.to_string())
-            .collect(),
-    };
-    tree.sessions().map(report).collect()
+/// Goes on with the list of the sessions of a tree and their ephemerals, by at most `max` sessions and
+/// paths together. False at the end. What changes meanwhile may be in the list as it was or as it is.
+pub fn describe_sessions(tree: &Tree, list: &mut Vec<SessionReport>, max: usize) -> bool {
+    let mut left = max;
+    if let Some(last) = list.last_mut() {
+        left -= describe_ephemerals(tree, last, left);
+    }
+    while left > 0 {
+        let last = list.last().map(|report| report.session);
+        let Some((session, timeout_ms)) = tree.sessions_after(last).next() else {
+            return false;
+        };
+        let mut report = SessionReport {
+            session,
+            timeout_ms,
+            ephemerals: Vec::new(),
+        };
+        left -= 1;
+        left -= describe_ephemerals(tree, &mut report, left);
+        list.push(report);
+    }
+    true
+}
+
+/// Adds at most `max` paths; says how many.
+fn describe_ephemerals(tree: &Tree, report: &mut SessionReport, max: usize) -> usize {
+    let before = report.ephemerals.len();
+    let last = report.ephemerals.last().cloned();
+    let more = tree.ephemerals_after(report.session, last.as_deref());
+    let more = more.take(max).map(|path| path.to_string());
+    report.ephemerals.extend(more);
+    report.ephemerals.len() - before
 }
 
 /// What the core that orders says.
@@ -178,5 +199,65 @@ impl Report {
         let ordering = self.ordering.iter().map(|part| &part.stages);
         serving.chain(ordering).for_each(|part| stages.merge(part));
         stages
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::{Acl, CreateTxn, Entry, Txn, TxnHeader};
+    use crate::types::{OpCode, WallMs};
+
+    fn apply(tree: &mut Tree, session: i64, op: OpCode, txn: Txn) {
+        tree.apply(&Entry {
+            header: TxnHeader {
+                session: SessionId(session),
+                cxid: 0,
+                zxid: tree.last_zxid().next(),
+                time: WallMs(0),
+                op,
+            },
+            txn,
+            digest: None,
+        });
+    }
+
+    #[test]
+    fn sessions_are_described_in_pieces_of_any_size() {
+        let mut tree = Tree::new();
+        for (session, ephemerals) in [(1, 0), (2, 3), (3, 1), (9, 0)] {
+            let timeout_ms = 1000;
+            let open = Txn::CreateSession { timeout_ms };
+            apply(&mut tree, session, OpCode::CREATE_SESSION, open);
+            for n in 0..ephemerals {
+                let create = CreateTxn {
+                    path: format!("/{session}-{n}").into(),
+                    data: None,
+                    acl: [Acl::world(Acl::ALL)].into(),
+                    ephemeral: true,
+                    parent_cversion: -1,
+                    ttl_ms: 0,
+                };
+                apply(&mut tree, session, OpCode::CREATE, Txn::Create(create));
+            }
+        }
+        let described = |max| {
+            let (mut list, mut pieces) = (Vec::new(), 1);
+            while describe_sessions(&tree, &mut list, max) {
+                pieces += 1;
+            }
+            let line = |of: SessionReport| (of.session.0, of.ephemerals);
+            (list.into_iter().map(line).collect::<Vec<_>>(), pieces)
+        };
+        let paths = |of: &[&str]| of.iter().map(|&path| path.to_owned()).collect();
+        let due: Vec<(i64, Vec<String>)> = vec![
+            (1, vec![]),
+            (2, paths(&["/2-0", "/2-1", "/2-2"])),
+            (3, paths(&["/3-0"])),
+            (9, vec![]),
+        ];
+        for (max, pieces) in [(1, 9), (2, 5), (3, 3), (8, 2), (9, 1)] {
+            assert_eq!(described(max), (due.clone(), pieces), "{max}");
+        }
     }
 }

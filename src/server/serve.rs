@@ -9,7 +9,7 @@ use super::connection::{ClientSockets, client_address, socket_id};
 use super::disk::{Disk, Driven};
 use super::mailbox::{Letter, Mailbox, Mailboxes, Question};
 use super::process::Process;
-use super::report::{OrderingReport, ServingReport, sessions_of};
+use super::report::{OrderingReport, ServingReport, describe_sessions};
 use crate::member::{Done, Member};
 use crate::pipeline::Fatal;
 use crate::placement::{
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 /// Letters that are read in one turn.
 const LETTERS_PER_TURN: usize = 256;
-/// Connections that are described in one turn.
+/// Connections, or sessions and ephemerals, that are described in one turn.
 const DESCRIBED_PER_TURN: usize = 256;
 
 /// A data core that serves.
@@ -37,6 +37,8 @@ pub struct ServingLoop {
     process: Arc<Process>,
     /// Questions of four-letter words, the first one half answered.
     questions: VecDeque<(Arc<Question>, Option<ServingReport>)>,
+    /// Slots of connections that the first question has looked at.
+    described: usize,
     next_tick: Tick,
     /// When the last turn began; the only reading of the clock for it.
     tick: Tick,
@@ -65,6 +67,7 @@ impl ServingLoop {
             sockets,
             mailbox,
             questions: VecDeque::new(),
+            described: 0,
             next_tick: process.now().tick,
             tick: process.now().tick,
             process,
@@ -145,19 +148,21 @@ impl ServingLoop {
         let (shard, tree) = (self.core.served.shard(), self.core.served.tree());
         let report = report.get_or_insert_with(|| ServingReport::of(shard, tree));
         if question.asked.connections {
-            let from = report.connections.len();
-            let piece = shard.connections().skip(from).take(DESCRIBED_PER_TURN);
-            report.connections.extend(piece);
-            if report.connections.len() == from + DESCRIBED_PER_TURN {
+            let piece = self.described..shard.slots().min(self.described + DESCRIBED_PER_TURN);
+            self.described = piece.end;
+            report.connections.extend(shard.connections_in(piece));
+            if self.described < shard.slots() {
                 return true;
             }
         }
-        let (question, report) = self.questions.pop_front().expect("just seen");
-        let mut report = report.expect("just made");
-        if question.asked.sessions {
-            report.sessions = sessions_of(tree);
+        if question.asked.sessions
+            && describe_sessions(tree, &mut report.sessions, DESCRIBED_PER_TURN)
+        {
+            return true;
         }
-        question.answer_serving(report);
+        self.described = 0;
+        let (question, report) = self.questions.pop_front().expect("just seen");
+        question.answer_serving(report.expect("just made"));
         if let Served::Inline(inline) = &self.core.served {
             question.answer_ordering(OrderingReport::of(&inline.member, syncs));
         }

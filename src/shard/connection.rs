@@ -1,6 +1,7 @@
 //! One connection: unparsed input, the FIFO of requests, unsent output, and what it counts.
 //! Decides nothing about other connections; [`super::Shard`] does.
 
+use super::slices::{Draft, SetWatches};
 use super::stats::{ClientAddress, ConnStats, Counters, SessionStats};
 use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
@@ -69,6 +70,8 @@ pub(super) enum Step {
     Write,
     /// Execute on the replica.
     Read(ReadRequest),
+    /// Register watches on the replica, in slices.
+    SetWatches(SetWatches),
     /// Answer.
     Ping,
     /// Wait until the replica has reached what is committed when this gets to the head.
@@ -217,8 +220,10 @@ pub(super) struct Connection {
     pub(super) largest_write: usize,
     /// FIFO entries whose outcome the pipeline owes.
     pub(super) unanswered_writes: usize,
-    /// sync requests in the FIFO.
-    pub(super) syncs: usize,
+    /// sync and setWatches requests in the FIFO: nothing behind one of them is parsed.
+    pub(super) barriers: usize,
+    /// What is made of the reply to the head, when it is made in slices.
+    pub(super) draft: Option<Box<Draft>>,
     pub(super) output: Vec<u8>,
     /// Bytes that the driver has fetched and the kernel has not taken.
     pub(super) fetched: usize,
@@ -234,6 +239,8 @@ pub(super) struct Connection {
     pub(super) excess: usize,
     /// What the shard's pools count for this connection: bytes of requests, bytes of output.
     pub(super) counted: (usize, usize),
+    /// Entries of the FIFO that the shard counts.
+    pub(super) counted_requests: usize,
     /// Room of the shard's output set aside for the read at the head, bytes.
     pub(super) promised: usize,
     /// Its reply at the head waits for room in the shard's output; how many bytes.
@@ -293,7 +300,8 @@ impl Connection {
             ahead: 0,
             largest_write: 0,
             unanswered_writes: 0,
-            syncs: 0,
+            barriers: 0,
+            draft: None,
             output: Vec::new(),
             fetched: 0,
             lent: 0,
@@ -302,6 +310,7 @@ impl Connection {
             accounted: 0,
             excess: 0,
             counted: (0, 0),
+            counted_requests: 0,
             promised: 0,
             waits_for_output: None,
             grant: None,
@@ -411,8 +420,8 @@ impl Connection {
                 self.unanswered_writes += 1;
                 self.largest_write = self.largest_write.max(pending.weight);
             }
-            Step::Sync { .. } => {
-                self.syncs += 1;
+            Step::Sync { .. } | Step::SetWatches(_) => {
+                self.barriers += 1;
                 self.reads += 1;
             }
             _ => self.reads += 1,
@@ -427,7 +436,8 @@ impl Connection {
         self.fifo_weight -= pending.weight;
         self.ahead -= pending.ahead;
         self.reads -= usize::from(!matches!(pending.step, Step::Write));
-        self.syncs -= usize::from(matches!(pending.step, Step::Sync { .. }));
+        let is_barrier = matches!(pending.step, Step::Sync { .. } | Step::SetWatches(_));
+        self.barriers -= usize::from(is_barrier);
         Some(pending)
     }
 
@@ -436,7 +446,8 @@ impl Connection {
         let writes = self.fifo.iter().filter(|p| matches!(p.step, Step::Write));
         let weight = writes.map(|write| write.weight).sum();
         self.fifo = VecDeque::new();
-        (self.fifo_weight, self.reads, self.ahead, self.syncs) = (0, 0, 0, 0);
+        (self.fifo_weight, self.reads, self.ahead, self.barriers) = (0, 0, 0, 0);
+        self.draft = None;
         self.unanswered_writes = 0;
         self.input.clear();
         self.grant = None;

@@ -4,6 +4,7 @@ use super::connection::{Connection, Pending, Step, Timing};
 use super::intake::Intake;
 use super::reads::{self, Cost, Reader};
 use super::replies;
+use super::slices::{Draft, Slice};
 use super::state::{Ending, ShardState};
 use super::stats::op_name;
 use crate::budget::Budget;
@@ -76,7 +77,7 @@ impl ShardState {
                         return Stop::Waits;
                     }
                 }
-                Step::Read(_) | Step::Ping | Step::Answer { .. } => {}
+                Step::Read(_) | Step::SetWatches(_) | Step::Ping | Step::Answer { .. } => {}
             }
             if self.is_full(c) || !self.has_output_room(c, tree) {
                 return Stop::Waits;
@@ -84,13 +85,14 @@ impl ShardState {
             if budget.is_spent() && !std::mem::take(&mut parsed) {
                 return Stop::Spent;
             }
-            if budget.saves()
-                && let Some(Step::Read(read)) = c.fifo.front().map(|head| &head.step)
-            {
-                let Cost { bytes, steps } = reads::estimate(tree, read, 0);
-                if !budget.affords(bytes, steps) {
-                    return Stop::Spent;
-                }
+            if budget.saves() && !self.is_affordable(c, tree, budget) {
+                return Stop::Spent;
+            }
+            if !self.work_off(c, tree, budget) {
+                return match c.ended() {
+                    true => Stop::Waits,
+                    false => Stop::Spent,
+                };
             }
             let pending = c.pop().expect("there is a head");
             self.answer(c, pending, tree, budget, now);
@@ -119,13 +121,79 @@ impl ShardState {
         }
     }
 
-    /// Whether the shard's output has room for the reply at the head. If not, the connection
-    /// waits, and is woken in its turn.
-    fn has_output_room(&mut self, c: &mut Connection, tree: &Tree) -> bool {
+    /// Whether the budget is enough for a read at the head that is not worked off in slices.
+    fn is_affordable(&self, c: &Connection, tree: &Tree, budget: &mut Budget) -> bool {
+        match c.fifo.front().map(|head| &head.step) {
+            Some(Step::Read(read @ (ReadRequest::GetData { .. } | ReadRequest::GetAcl { .. }))) => {
+                let Cost { bytes, steps } = reads::estimate(tree, read, 0);
+                budget.affords(bytes, steps)
+            }
+            _ => true,
+        }
+    }
+
+    /// Goes on with the request at the head, if it is one that is worked off in slices, at least by one
+    /// element. False if there is more to do when the connection's turn comes again, or if the
+    /// connection has ended.
+    fn work_off(&mut self, c: &mut Connection, tree: &Tree, budget: &mut Budget) -> bool {
+        match c.fifo.front().map(|head| &head.step) {
+            Some(Step::SetWatches(_)) => self.set_watches(c, tree, budget),
+            Some(Step::Read(ReadRequest::GetChildren { .. } | ReadRequest::MultiRead { .. })) => {
+                self.draft(c, tree, budget)
+            }
+            _ => true,
+        }
+    }
+
+    fn set_watches(&mut self, c: &mut Connection, tree: &Tree, budget: &mut Budget) -> bool {
+        let Some(Step::SetWatches(request)) = c.fifo.front_mut().map(|head| &mut head.step) else {
+            return true;
+        };
+        let (events, slice) = request.go_on(&mut self.watches, c.id, tree, &mut c.output, budget);
+        if events > 0 {
+            self.appended(c, None, events);
+        }
+        if slice.is_err() {
+            // Its watches would not fit: it is the one that ends.
+            self.end(c, Ending::Discard);
+        }
+        slice == Ok(Slice::Whole) && !c.ended()
+    }
+
+    fn draft(&mut self, c: &mut Connection, tree: &Tree, budget: &mut Budget) -> bool {
         let Some(Step::Read(read)) = c.fifo.front().map(|head| &head.step) else {
             return true;
         };
-        if c.promised > 0 {
+        if c.draft.is_none() {
+            let Some(draft) = Draft::begin(tree, &c.credentials, read, budget) else {
+                return true;
+            };
+            c.draft = Some(Box::new(draft));
+            if c.promised == 0 {
+                // What is drafted is in nobody's output yet: this is where it counts.
+                c.promised = self.reply_estimate(tree, read).max(1);
+                self.outputs.promise(c.promised);
+            }
+        }
+        let draft = c.draft.as_mut().expect("just made");
+        let reply_max = self.config.reply_bytes_max;
+        match draft.go_on(tree, &c.credentials, read, reply_max, budget) {
+            Slice::Whole => true,
+            Slice::More => false,
+            Slice::Abandoned => {
+                c.draft = None;
+                true
+            }
+        }
+    }
+
+    /// Whether the shard's output has room for the reply at the head. If not, the connection
+    /// waits, and is woken in its turn.
+    fn has_output_room(&mut self, c: &mut Connection, tree: &Tree) -> bool {
+        let Some(head) = c.fifo.front() else {
+            return true;
+        };
+        if !matches!(head.step, Step::Read(_) | Step::SetWatches(_)) || c.promised > 0 {
             return true;
         }
         if c.waits_for_output.is_some() {
@@ -135,7 +203,11 @@ impl ShardState {
         if nobody_waits && !self.outputs.is_tight(self.config.reply_bytes_max) {
             return true;
         }
-        let bytes = self.reply_estimate(tree, read);
+        let bytes = match &head.step {
+            Step::Read(read) => self.reply_estimate(tree, read),
+            Step::SetWatches(request) => request.events_max().min(self.config.reply_bytes_max),
+            _ => return true,
+        };
         let held = c.output_bytes();
         let then = held + bytes;
         let small = then <= self.config.connection_share;
@@ -168,11 +240,12 @@ impl ShardState {
             err: ErrorCode::OK,
         };
         let mut cost = Cost::default();
-        let mut events = 0;
         let mut ending = None;
+        let draft = c.draft.take();
         match &pending.step {
             Step::Write => unreachable!("answered by its outcome"),
             Step::Read(read) => {
+                let is_multi = matches!(read, ReadRequest::MultiRead { .. });
                 let mut reader = Reader {
                     tree,
                     watches: &mut self.watches,
@@ -183,12 +256,23 @@ impl ShardState {
                     reply_max: self.config.reply_bytes_max,
                     cost,
                 };
-                match reader.execute(read) {
-                    Ok(answered) => (header.err, events) = answered,
-                    // Its watches would not fit: it is the one that ends.
+                let answered = match draft {
+                    Some(draft) => draft.finish(&mut reader, read),
+                    None if is_multi => {
+                        Draft::in_one_piece(&reader, read, budget).finish(&mut reader, read)
+                    }
+                    None => reader.single(read),
+                };
+                match answered {
+                    Ok(error) => header.err = error,
+                    // Its watch would not fit: it is the one that ends.
                     Err(_) => ending = Some(Ending::Discard),
                 }
                 cost = reader.cost;
+            }
+            Step::SetWatches(request) => {
+                assert!(request.is_done(), "worked off at the head");
+                reply::header_only(&mut c.output, header);
             }
             Step::Ping => {
                 header.xid = Xid(-2);
@@ -209,11 +293,15 @@ impl ShardState {
         self.drop_promise(c);
         self.totals.others += u64::from(c.unanswered_writes == 0);
         budget.spend_request();
-        budget.spend_bytes(cost.bytes.max(c.output.len() - start));
+        budget.spend_bytes(match &pending.step {
+            // Counted where it was made.
+            Step::Read(_) => cost.bytes,
+            _ => c.output.len() - start,
+        });
         budget.spend_steps(cost.steps);
-        let read = matches!(pending.step, Step::Read(_));
+        let read = matches!(pending.step, Step::Read(_) | Step::SetWatches(_));
         let timing = read.then_some(Timing::Read(pending.received));
-        self.replied(c, &pending, header, timing, 1 + events, now);
+        self.replied(c, &pending, header, timing, 1, now);
         if let Some(ending) = ending {
             self.end(c, ending);
         }

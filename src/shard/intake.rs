@@ -4,12 +4,13 @@
 use super::auth;
 use super::connection::{Attachment, Connection, Grant, Next, Pending, Phase, Step};
 use super::reads;
+use super::slices::SetWatches;
 use super::state::{Ending, ShardState};
 use crate::budget::Budget;
 use crate::constants::READS_AHEAD_MAX;
 use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::request::RequestHeader;
-use crate::proto::{ConnectRequest, Request};
+use crate::proto::{ConnectRequest, Request, WatchCursor};
 use crate::tree::Tree;
 use crate::txn::WriteRequest;
 use crate::types::{ErrorCode, OpCode, Xid, Zxid};
@@ -70,7 +71,7 @@ fn outcome_max(payload: &[u8]) -> usize {
 /// bytes tell.
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
     let list = match op_of(payload) {
-        Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_WATCHES | OpCode::SET_ACL) => len,
+        Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
         Some(OpCode::CREATE | OpCode::CREATE2) => {
             let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
@@ -179,10 +180,10 @@ impl ShardState {
     fn has_room(&self, c: &Connection) -> bool {
         match c.phase {
             Phase::Connecting(_) | Phase::Ended { .. } => false,
-            // A sync that waits for the replica must not be overtaken by a write of its own
-            // session, or a read between the two would see that write.
+            // A sync that waits for the replica, and a setWatches that is worked off in slices, must
+            // not be overtaken by a write of their own session: what stands between would see it.
             Phase::Fresh | Phase::Attached(_) => {
-                !self.is_full(c) && c.fifo.len() < self.config.fifo_max && c.syncs == 0
+                !self.is_full(c) && c.fifo.len() < self.config.fifo_max && c.barriers == 0
             }
         }
     }
@@ -240,6 +241,17 @@ impl ShardState {
                 }
                 weight = decoded_weight(&read, weight);
                 Step::Read(read)
+            }
+            Request::SetWatches {
+                relative_zxid,
+                lists,
+            } => {
+                weight += lists.bytes();
+                Step::SetWatches(SetWatches {
+                    seen: relative_zxid,
+                    lists,
+                    cursor: WatchCursor::default(),
+                })
             }
             Request::Ping => Step::Ping,
             Request::Sync(path) => Step::Sync { path, target: None },
@@ -391,9 +403,6 @@ fn decoded_weight(read: &crate::proto::ReadRequest, weight: usize) -> usize {
     use crate::proto::ReadRequest;
     match read {
         ReadRequest::MultiRead { ops, .. } => weight + 160 * ops.len(),
-        ReadRequest::SetWatches {
-            data, exist, child, ..
-        } => weight + 64 * (data.len() + exist.len() + child.len()),
         _ => weight,
     }
 }

@@ -1,7 +1,7 @@
 //! Which sessions were heard of, and when the shard looks at all its connections.
 
 use super::connection::{Connection, Phase};
-use crate::types::{Now, SessionId, Tick};
+use crate::types::{ConnId, Now, SessionId, Tick};
 
 /// What a round over the connections decides about one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,21 @@ pub(super) enum Fate {
     IsHeldBack(SessionId),
     /// It has exceeded a timeout.
     Ends,
+}
+
+/// How far a round over the connections has come.
+#[derive(Debug)]
+pub(super) enum Round {
+    /// Connections are looked at.
+    Looking {
+        /// The slot that comes next.
+        slot: usize,
+        /// Readers that made no progress, and for how many rounds. Each holds more than a share of
+        /// output: so there are at most as many as shares fit `ringkeeper.outputBytesMax`.
+        idle: Vec<(u64, ConnId)>,
+    },
+    /// Sessions that were heard of before the last connection was looked at are reported.
+    Reporting(std::vec::IntoIter<SessionId>),
 }
 
 /// Sessions heard of, and the rounds.
@@ -27,6 +42,8 @@ pub(super) struct Liveness {
     /// Counts the reports.
     batch: u64,
     next_round: Tick,
+    /// The round that is under way.
+    round: Option<Round>,
 }
 
 impl Liveness {
@@ -42,6 +59,7 @@ impl Liveness {
             touched: Vec::new(),
             batch: 1,
             next_round: Tick(0),
+            round: None,
         }
     }
 
@@ -58,9 +76,20 @@ impl Liveness {
         now.tick >= self.next_round
     }
 
-    /// A round begins.
-    pub(super) fn begin_round(&mut self, now: Now) {
-        self.next_round = now.tick.after(self.half);
+    /// The round that is under way, for its next slice; a new one if there is none.
+    pub(super) fn take_round(&mut self, now: Now) -> Round {
+        self.round.take().unwrap_or_else(|| {
+            self.next_round = now.tick.after(self.half);
+            Round::Looking {
+                slot: 0,
+                idle: Vec::new(),
+            }
+        })
+    }
+
+    /// The round is to be gone on with.
+    pub(super) fn keep_round(&mut self, round: Round) {
+        self.round = Some(round);
     }
 
     /// The sessions heard of since the last report.

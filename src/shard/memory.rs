@@ -69,6 +69,12 @@ impl Pool {
         self.promised -= bytes;
     }
 
+    /// Set aside for what comes, bytes.
+    #[cfg(test)]
+    pub(super) fn promised(&self) -> usize {
+        self.promised
+    }
+
     /// Held, the shares included, bytes.
     pub(super) fn held(&self) -> usize {
         self.held

@@ -12,7 +12,7 @@
 //! | no change falls between a read and its watch | `reads` |
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
 //! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
-//! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`] |
+//! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`], `slices` |
 //! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_reader` (output), `watches` |
 //!
 //! How a driver uses it: [`Shard::accept`]; it reads at most [`Shard::may_read`] bytes and gives
@@ -21,7 +21,7 @@
 //! [`Shard::poll_dirty`] whose last output the kernel has taken whole, [`Shard::fetch_output`];
 //! [`Shard::sent`] for every number of bytes that the kernel takes. When the output says so the
 //! socket is closed; when the peer or the socket ended the connection, [`Shard::closed`]. Once a
-//! turn [`Shard::reap`], and [`Shard::report`] when [`Shard::round_is_due`].
+//! turn [`Shard::reap`]; when [`Shard::round_is_due`], [`Shard::report`] until the round has ended.
 
 mod attachments;
 mod auth;
@@ -36,6 +36,7 @@ mod memory;
 mod reads;
 mod replies;
 mod slab;
+mod slices;
 mod state;
 mod stats;
 mod watches;
@@ -56,6 +57,8 @@ use crate::tree::{self, Applied, OpResult, Tree};
 use crate::txn::Acl;
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Timing};
+use core::ops::Range;
+use liveness::Round;
 use slab::Slab;
 
 /// What a connection has for its driver.
@@ -91,6 +94,7 @@ impl Shard {
     /// A connection whose first bytes are not a four-letter word.
     pub fn accept(&mut self, peer: ClientAddress, now: Now) -> ConnId {
         let credentials = auth::initial(&peer.address);
+        self.core.open += 1;
         self.conns
             .insert(|id| Connection::new(id, peer, credentials, now))
     }
@@ -207,27 +211,88 @@ impl Shard {
         self.core.liveness.is_due(now)
     }
 
-    /// The round over all connections: timeouts, then a report of the sessions heard of, also when
-    /// there are none, because the watermark must move.
-    pub fn report(&mut self, _tree: &Tree, watermark: Tick, now: Now) {
-        self.core.liveness.begin_round(now);
-        let mut idle = Vec::new();
-        for c in self.conns.iter_mut() {
-            self.core.housekeep(c, now);
-            if self.core.is_idle_reader(c) {
-                idle.push((c.undrained_rounds, c.id));
+    /// Goes on with the round over all connections, at least by one: timeouts, then a report of the
+    /// sessions heard of, also when there are none, because the watermark must move. False when
+    /// `budget` is spent before the round has ended; then the driver calls again, with the same
+    /// `watermark`, when the others have had their turns.
+    ///
+    /// A watermark says only that what lay in a socket at that moment is known: to say it later is
+    /// always right. So it goes up with the last sessions, behind all the others; what is heard while
+    /// they go up is for the next report.
+    pub fn report(&mut self, watermark: Tick, budget: &mut Budget, now: Now) -> bool {
+        let round = match self.core.liveness.take_round(now) {
+            Round::Looking { slot, idle } => self.look_round(slot, idle, budget, now),
+            reporting @ Round::Reporting(_) => reporting,
+        };
+        let round = match round {
+            Round::Reporting(sessions) if !budget.is_spent() => {
+                self.report_sessions(sessions, watermark, budget, now)
+            }
+            other => Some(other),
+        };
+        self.distribute();
+        let ended = round.is_none();
+        if let Some(round) = round {
+            self.core.liveness.keep_round(round);
+        }
+        ended
+    }
+
+    /// Looks at connections from a slot on.
+    fn look_round(
+        &mut self,
+        mut slot: usize,
+        mut idle: Vec<(u64, ConnId)>,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Round {
+        /// Of one connection: it is rarely in the processor's cache.
+        const STEPS: usize = 4;
+        while slot < self.conns.slots() {
+            budget.spend_steps(1);
+            if let Some(c) = self.conns.at_mut(slot) {
+                budget.spend_steps(STEPS);
+                self.core.housekeep(c, now);
+                if self.core.is_idle_reader(c) {
+                    idle.push((c.undrained_rounds, c.id));
+                }
+            }
+            slot += 1;
+            if budget.is_spent() && slot < self.conns.slots() {
+                return Round::Looking { slot, idle };
             }
         }
         idle.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         self.core.idle_readers = idle.into_iter().map(|(_, conn)| conn).collect();
-        let sessions = self.core.liveness.take_touched();
+        Round::Reporting(self.core.liveness.take_touched().into_iter())
+    }
+
+    /// Reports the next sessions; with the last ones, the watermark.
+    fn report_sessions(
+        &mut self,
+        mut sessions: std::vec::IntoIter<SessionId>,
+        watermark: Tick,
+        budget: &mut Budget,
+        now: Now,
+    ) -> Option<Round> {
+        /// Of one session: the pipeline changes two ordered sets for it.
+        const STEPS: usize = 32;
+        let mut some = Vec::new();
+        for session in sessions.by_ref() {
+            some.push(session);
+            budget.spend_steps(STEPS);
+            if budget.is_spent() {
+                break;
+            }
+        }
+        let ended = sessions.len() == 0;
         self.core.up.push_back(ShardRequest::Touched {
             shard: self.core.config.id,
-            watermark,
+            watermark: if ended { watermark } else { Tick(0) },
             made: now.tick,
-            sessions,
+            sessions: some,
         });
-        self.distribute();
+        (!ended).then_some(Round::Reporting(sessions))
     }
 
     /// The socket is closed. What the connection has sent and has been handed up is still executed,
@@ -356,29 +421,40 @@ impl Shard {
 
     /// One entry per connection that is not closing, in order of slot.
     pub fn connections(&self) -> impl Iterator<Item = ConnStats> {
-        self.conns
-            .iter()
-            .filter(|c| !c.ended())
-            .map(|c| c.stats(self.core.may_read(c) > 0))
+        self.connections_in(0..self.slots())
+    }
+
+    /// Those of [`Shard::connections`] whose slots are in a range.
+    pub fn connections_in(&self, slots: Range<usize>) -> impl Iterator<Item = ConnStats> {
+        let open = slots.filter_map(|slot| self.conns.at(slot).filter(|c| !c.ended()));
+        open.map(|c| c.stats(self.core.may_read(c) > 0))
+    }
+
+    /// Slots of connections, the free ones included.
+    pub fn slots(&self) -> usize {
+        self.conns.slots()
     }
 
     /// Sums over the shard.
     pub fn stats(&self) -> ShardStats {
-        let open = self.conns.iter().filter(|c| !c.ended());
-        let (connections, outstanding) =
-            open.fold((0, 0), |(n, queued), c| (n + 1, queued + c.fifo.len()));
         ShardStats {
             received: self.core.totals.received,
             sent: self.core.totals.sent,
             latency: self.core.totals.latency,
-            outstanding,
+            outstanding: self.core.queued,
             in_flight: self.core.credits.in_flight(),
-            connections,
+            connections: self.core.open,
             watches: self.core.watches.counts(),
             request_bytes: self.core.requests.held(),
             output_bytes: self.core.outputs.held(),
             watch_bytes: self.core.watches.bytes(),
         }
+    }
+
+    /// Room set aside in the output for replies that are not there yet, bytes.
+    #[cfg(test)]
+    fn promised_output(&self) -> usize {
+        self.core.outputs.promised()
     }
 
     /// Of writes the stage from applied to replied and the whole, and of reads the whole. The

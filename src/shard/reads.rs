@@ -2,14 +2,12 @@
 //! in the step in which its read executes, so that no change falls between (docs/protocol.md §4.5).
 
 use super::watches::{Kind, Watches, WatchesFull};
-use crate::constants::READ_STEPS_MAX;
 use crate::proto::ReadRequest;
-use crate::proto::reply::{self, EventType, ReplyHeader, ReplyTooLong};
+use crate::proto::reply::{self, ReplyHeader, ReplyTooLong};
 use crate::tree::{Size, Tree};
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, ErrorCode, OpCode, Xid, Zxid};
-use std::sync::Arc;
+use crate::types::{ConnId, ErrorCode, OpCode, Xid};
 
 /// Who reads, where the answer goes, and what it has cost.
 pub(super) struct Reader<'a> {
@@ -43,6 +41,9 @@ impl Cost {
 /// Of a reply: its header, a Stat, and lengths.
 const REPLY_FIXED: usize = 120;
 
+/// Operations of a multiRead that are looked at to say what it will cost.
+const ESTIMATED_MAX: usize = 1024;
+
 /// What a read will cost on the tree as it is; of data at least `data_min` bytes are expected.
 pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost {
     let single = |path: &str, bytes: &dyn Fn(Size) -> usize| {
@@ -59,6 +60,11 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::GetChildren { path, .. } => {
             single(path, &|size| 4 * size.children + size.names)
         }
+        // To look at more operations than this is work of its own: they cost as much as any may.
+        ReadRequest::MultiRead { ops, .. } if ops.len() > ESTIMATED_MAX => Cost {
+            bytes: usize::MAX / 4096,
+            steps: 0,
+        },
         ReadRequest::MultiRead { ops, .. } => {
             let mut cost = Cost::default();
             for op in ops {
@@ -66,21 +72,12 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
             }
             cost
         }
-        ReadRequest::SetWatches {
-            data, exist, child, ..
-        } => {
-            let paths = || [data, exist, child].into_iter().flatten();
-            Cost {
-                bytes: paths().map(|path| path.len() + 40).sum::<usize>() + REPLY_FIXED,
-                steps: 2 * paths().count(),
-            }
-        }
     }
 }
 
 /// Why there is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Missing {
+pub(super) enum Missing {
     /// The tree refuses.
     Refused(ErrorCode),
     /// The reply would be longer, or take more steps, than any may.
@@ -101,7 +98,7 @@ impl From<ReplyTooLong> for Missing {
 
 /// Appends the body of one read as long as `out` has at most `len_max` bytes; nothing that counts
 /// when it fails.
-fn put_found(
+pub(super) fn put_found(
     out: &mut Vec<u8>,
     tree: &Tree,
     who: &[AuthId],
@@ -150,7 +147,7 @@ fn put_found(
 }
 
 /// Type of a successful result of multiRead (docs/protocol.md §1.6).
-fn multi_read_type(op: &ReadRequest) -> OpCode {
+pub(super) fn multi_read_type(op: &ReadRequest) -> OpCode {
     match op {
         ReadRequest::GetData { .. } => OpCode::GET_DATA,
         _ => OpCode::GET_CHILDREN,
@@ -158,31 +155,11 @@ fn multi_read_type(op: &ReadRequest) -> OpCode {
 }
 
 impl Reader<'_> {
-    /// Answers; gives the error, and the number of events that went out before the reply.
+    /// Answers a read other than multiRead; gives the error.
     ///
     /// # Errors
-    /// There is no memory for its watches: the connection is to be closed.
-    pub(super) fn execute(&mut self, read: &ReadRequest) -> Result<(ErrorCode, u64), WatchesFull> {
-        match read {
-            ReadRequest::MultiRead { ops, unsupported } => {
-                Ok((self.multi_read(ops, *unsupported), 0))
-            }
-            ReadRequest::SetWatches {
-                relative_zxid,
-                data,
-                exist,
-                child,
-            } => {
-                let start = self.out.len();
-                let events = self.set_watches(*relative_zxid, data, exist, child)?;
-                self.cost.bytes += self.out.len() - start;
-                Ok((self.fail(ErrorCode::OK), events))
-            }
-            _ => Ok((self.single(read)?, 0)),
-        }
-    }
-
-    fn single(&mut self, read: &ReadRequest) -> Result<ErrorCode, WatchesFull> {
+    /// There is no memory for its watch: the connection is to be closed.
+    pub(super) fn single(&mut self, read: &ReadRequest) -> Result<ErrorCode, WatchesFull> {
         let (tree, who, len_max) = (self.tree, self.credentials, self.len_max());
         let found = self.reply(ErrorCode::OK, |out, steps| {
             put_found(out, tree, who, read, len_max, steps)
@@ -197,7 +174,11 @@ impl Reader<'_> {
     }
 
     /// `exists` on an absent node is the only failed read that leaves a watch (docs/protocol.md §2.5).
-    fn leave_watch(&mut self, read: &ReadRequest, error: ErrorCode) -> Result<(), WatchesFull> {
+    pub(super) fn leave_watch(
+        &mut self,
+        read: &ReadRequest,
+        error: ErrorCode,
+    ) -> Result<(), WatchesFull> {
         let (kind, path) = match (read, error) {
             (ReadRequest::Exists { path, watch: true }, ErrorCode::OK | ErrorCode::NO_NODE)
             | (ReadRequest::GetData { path, watch: true }, ErrorCode::OK) => (Kind::Data, path),
@@ -211,79 +192,6 @@ impl Reader<'_> {
         };
         self.cost.steps += 1;
         self.watches.add(kind, path, self.conn)
-    }
-
-    /// Each operation stands for itself; watch flags inside are ignored (docs/protocol.md §3.8). When
-    /// there is more than a reply may hold, or more than a request may ask for, all of it fails.
-    fn multi_read(&mut self, ops: &[ReadRequest], unsupported: bool) -> ErrorCode {
-        let error = match unsupported {
-            true => ErrorCode::MARSHALLING,
-            false => ErrorCode::OK,
-        };
-        let (tree, who, len_max) = (self.tree, self.credentials, self.len_max());
-        let found = self.reply(error, |out, steps| {
-            for op in ops {
-                let start = out.len();
-                reply::put_multi_result(out, multi_read_type(op));
-                match put_found(out, tree, who, op, len_max, steps) {
-                    Ok(()) => {}
-                    Err(Missing::Refused(error)) => {
-                        out.truncate(start);
-                        reply::put_multi_error(out, error);
-                    }
-                    Err(Missing::TooMuch) => return Err(Missing::TooMuch),
-                }
-                if *steps > READ_STEPS_MAX || out.len() > len_max {
-                    return Err(Missing::TooMuch);
-                }
-            }
-            reply::put_multi_end(out);
-            Ok(())
-        });
-        match found {
-            Ok(()) => error,
-            Err(_) => self.fail(ErrorCode::MARSHALLING),
-        }
-    }
-
-    /// Catches up with what the client missed, and watches the rest (docs/protocol.md §4.6). The events
-    /// are not filtered by ACL.
-    fn set_watches(
-        &mut self,
-        seen: Zxid,
-        data: &[Arc<str>],
-        exist: &[Arc<str>],
-        child: &[Arc<str>],
-    ) -> Result<u64, WatchesFull> {
-        let mut events = 0;
-        let mut settle = |path: &Arc<str>, kind: Kind, missed: Option<EventType>| {
-            self.cost.steps += 2;
-            if let Some(event) = missed {
-                reply::event(self.out, event, reply::CATCH_UP, path);
-                events += 1;
-                return Ok(());
-            }
-            self.watches.add(kind, path, self.conn)
-        };
-        for path in data {
-            let missed = match self.tree.stat(path) {
-                None => Some(EventType::Deleted),
-                Some(stat) => (stat.mzxid > seen).then_some(EventType::DataChanged),
-            };
-            settle(path, Kind::Data, missed)?;
-        }
-        for path in exist {
-            let missed = self.tree.stat(path).map(|_| EventType::Created);
-            settle(path, Kind::Data, missed)?;
-        }
-        for path in child {
-            let missed = match self.tree.stat(path) {
-                None => Some(EventType::Deleted),
-                Some(stat) => (stat.pzxid > seen).then_some(EventType::ChildrenChanged),
-            };
-            settle(path, Kind::Child, missed)?;
-        }
-        Ok(events)
     }
 
     /// The length of the output with the longest reply.
@@ -300,8 +208,9 @@ impl Reader<'_> {
         let start = self.out.len();
         let mut written = Ok(());
         let mut built = start;
+        let header = self.header(error);
         let steps = &mut self.cost.steps;
-        let framed = reply::with_body(self.out, header(self.tree, self.xid, error), |out| {
+        let framed = reply::with_body(self.out, header, |out| {
             written = body(out, steps);
             built = out.len();
         });
@@ -313,17 +222,19 @@ impl Reader<'_> {
         written
     }
 
-    /// Appends a reply without a body; gives its code.
-    fn fail(&mut self, error: ErrorCode) -> ErrorCode {
-        reply::header_only(self.out, header(self.tree, self.xid, error));
-        error
+    /// A header of the state as it is.
+    pub(super) fn header(&self, err: ErrorCode) -> ReplyHeader {
+        ReplyHeader {
+            xid: self.xid,
+            zxid: self.tree.last_zxid(),
+            err,
+        }
     }
-}
 
-fn header(tree: &Tree, xid: Xid, err: ErrorCode) -> ReplyHeader {
-    ReplyHeader {
-        xid,
-        zxid: tree.last_zxid(),
-        err,
+    /// Appends a reply without a body; gives its code.
+    pub(super) fn fail(&mut self, error: ErrorCode) -> ErrorCode {
+        let header = self.header(error);
+        reply::header_only(self.out, header);
+        error
     }
 }

@@ -57,9 +57,19 @@ impl Slab {
         }
     }
 
-    /// In order of slot.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().filter_map(|slot| slot.conn.as_deref())
+    /// Slots, the free ones included.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The connection in a slot, if there is one.
+    pub(super) fn at(&self, slot: usize) -> Option<&Connection> {
+        self.slots.get(slot)?.conn.as_deref()
+    }
+
+    /// As [`Slab::at`].
+    pub(super) fn at_mut(&mut self, slot: usize) -> Option<&mut Connection> {
+        self.slots.get_mut(slot)?.conn.as_deref_mut()
     }
 
     /// In order of slot.

@@ -58,6 +58,10 @@ pub(super) struct ShardState {
     /// Connections with unsent output that made no progress in the last round, the longest first.
     pub(super) idle_readers: VecDeque<ConnId>,
     pub(super) totals: Totals,
+    /// Connections that have not ended.
+    pub(super) open: usize,
+    /// Requests in their FIFOs.
+    pub(super) queued: usize,
     /// Replies and totals; the pipeline has what is before.
     pub(super) stages: Stages,
     /// Connections that wait until the replica has reached a state.
@@ -86,6 +90,8 @@ impl ShardState {
             output_queue: VecDeque::new(),
             idle_readers: VecDeque::new(),
             totals: Totals::default(),
+            open: 0,
+            queued: 0,
             stages: Stages::default(),
             waiters: BTreeSet::new(),
             committed: Zxid::ZERO,
@@ -136,11 +142,13 @@ impl ShardState {
         c.counted.1 = bytes;
     }
 
-    /// Brings the pool of requests up to date.
+    /// Brings the pool of requests, and their number, up to date.
     pub(super) fn count_requests(&mut self, c: &mut Connection) {
         let bytes = c.request_bytes();
         self.requests.change(c.counted.0, bytes);
         c.counted.0 = bytes;
+        self.queued = self.queued - c.counted_requests + c.fifo.len();
+        c.counted_requests = c.fifo.len();
     }
 
     /// What a connection's output holds has left it: its requests may go on if it was full.
@@ -215,6 +223,7 @@ impl ShardState {
             }
             return;
         }
+        self.open -= 1;
         self.attachments.forget(c);
         self.watches.abandon(c.id);
         self.credits.give_back(c);

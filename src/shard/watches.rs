@@ -7,6 +7,7 @@ use crate::proto::reply::EventType;
 use crate::tree::{Change, ChangeKind};
 use crate::txn::Acl;
 use crate::types::{ConnId, DetHashMap, DetHashSet};
+use hashbrown::hash_map::EntryRef;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -40,11 +41,68 @@ impl Modes {
     }
 }
 
+/// Who watches a path. Most paths have one watcher, which takes no memory beside its entry.
+#[derive(Debug)]
+enum Watchers {
+    One(ConnId, Modes),
+    Any(BTreeMap<ConnId, Modes>),
+}
+
+impl Watchers {
+    /// The modes of a connection; none of them if it is new.
+    fn modes(&mut self, conn: ConnId) -> &mut Modes {
+        if let Watchers::One(first, modes) = *self
+            && first != conn
+        {
+            *self = Watchers::Any(BTreeMap::from([(first, modes)]));
+        }
+        match self {
+            Watchers::One(_, modes) => modes,
+            Watchers::Any(conns) => conns.entry(conn).or_default(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Watchers::Any(conns) if conns.is_empty())
+    }
+
+    /// In order.
+    fn conns(&self) -> Vec<ConnId> {
+        match self {
+            Watchers::One(conn, _) => vec![*conn],
+            Watchers::Any(conns) => conns.keys().copied().collect(),
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&ConnId, &mut Modes) -> bool) {
+        match self {
+            Watchers::One(conn, modes) => {
+                if !keep(conn, modes) {
+                    *self = Watchers::Any(BTreeMap::new());
+                }
+            }
+            Watchers::Any(conns) => conns.retain(keep),
+        }
+    }
+
+    /// Whether the connection was there.
+    fn remove(&mut self, conn: ConnId) -> bool {
+        match self {
+            Watchers::One(first, _) if *first == conn => {
+                *self = Watchers::Any(BTreeMap::new());
+                true
+            }
+            Watchers::One(..) => false,
+            Watchers::Any(conns) => conns.remove(&conn).is_some(),
+        }
+    }
+}
+
 /// One table. The two maps hold the same pairs: by path to fire, by connection to forget. What a
 /// connection that has ended watched is in `by_path` and in `ended` until it is reaped.
 #[derive(Debug, Default)]
 struct Table {
-    by_path: DetHashMap<Arc<str>, BTreeMap<ConnId, Modes>>,
+    by_path: DetHashMap<Arc<str>, Watchers>,
     by_conn: DetHashMap<ConnId, DetHashSet<Arc<str>>>,
     /// Watches of connections that have not ended.
     pairs: usize,
@@ -67,16 +125,16 @@ impl Table {
         paths.is_some_and(|paths| paths.contains(path))
     }
 
-    fn add(&mut self, path: &Arc<str>, conn: ConnId, mode: Modes) {
-        let modes = self
-            .by_path
-            .entry(Arc::clone(path))
-            .or_default()
-            .entry(conn)
-            .or_default();
+    fn add(&mut self, path: &str, conn: ConnId, mode: Modes) {
+        let mut entry = match self.by_path.entry_ref(path) {
+            EntryRef::Occupied(entry) => entry,
+            EntryRef::Vacant(entry) => entry.insert_entry(Watchers::One(conn, Modes::default())),
+        };
+        let key = Arc::clone(entry.key());
+        let modes = entry.get_mut().modes(conn);
         if modes.is_empty() {
             let paths = self.by_conn.entry(conn).or_default();
-            assert!(paths.insert(Arc::clone(path)), "the maps differ");
+            assert!(paths.insert(key), "the maps differ");
             self.pairs += 1;
             self.bytes += weight(path);
         }
@@ -89,7 +147,7 @@ impl Table {
         let Some(conns) = self.by_path.get_mut(path) else {
             return Vec::new();
         };
-        let fired: Vec<ConnId> = conns.keys().copied().collect();
+        let fired = conns.conns();
         conns.retain(|conn, modes| {
             modes.remove(Modes::STANDARD);
             if modes.is_empty() {
@@ -125,7 +183,7 @@ impl Table {
         };
         // A watch that has fired meanwhile is gone already.
         if let Some(conns) = self.by_path.get_mut(&path)
-            && conns.remove(conn).is_some()
+            && conns.remove(*conn)
         {
             self.bytes -= weight(&path);
             if conns.is_empty() {
@@ -196,12 +254,7 @@ impl Watches {
     }
 
     /// Leaves a one-shot watch. Setting it twice is one watch.
-    pub(super) fn add(
-        &mut self,
-        kind: Kind,
-        path: &Arc<str>,
-        conn: ConnId,
-    ) -> Result<(), WatchesFull> {
+    pub(super) fn add(&mut self, kind: Kind, path: &str, conn: ConnId) -> Result<(), WatchesFull> {
         let full = self.bytes() + weight(path) > self.bytes_max;
         let table = match kind {
             Kind::Data => &mut self.data,
@@ -328,7 +381,7 @@ mod tests {
     fn row(watched: &[(Kind, &str)], kind: ChangeKind) -> (Vec<(EventType, String)>, usize) {
         let mut watches = Watches::new(1 << 20);
         for (table, path) in watched {
-            watches.add(*table, &Arc::from(*path), conn(3)).unwrap();
+            watches.add(*table, path, conn(3)).unwrap();
         }
         let mut events = Vec::new();
         watches.trigger(&change(kind, "/p/n"), |to, event| {
@@ -396,7 +449,7 @@ mod tests {
             watches.add(Kind::Data, &path, conn(1)).unwrap();
         }
         watches.add(Kind::Data, &path, conn(2)).unwrap();
-        watches.add(Kind::Data, &Arc::from("/b"), conn(2)).unwrap();
+        watches.add(Kind::Data, "/b", conn(2)).unwrap();
         watches.add(Kind::Child, &path, conn(1)).unwrap();
         let counts = WatchCounts {
             connections: 2,
@@ -421,6 +474,24 @@ mod tests {
             (WatchCounts::default(), 0)
         );
         assert!(watches.data.by_path.is_empty() && watches.child.by_path.is_empty());
+    }
+
+    #[test]
+    fn a_path_may_have_one_watcher_then_many_then_none() {
+        let mut watchers = Watchers::One(conn(3), Modes::STANDARD);
+        assert!(!watchers.modes(conn(3)).is_empty());
+        assert!(!watchers.remove(conn(1)));
+        for slot in [1, 5, 2] {
+            assert!(watchers.modes(conn(slot)).is_empty());
+        }
+        assert_eq!(watchers.conns(), [conn(1), conn(2), conn(3), conn(5)]);
+        assert!(watchers.remove(conn(3)) && !watchers.remove(conn(3)));
+        watchers.retain(|of, _| *of == conn(2));
+        assert_eq!(watchers.conns(), [conn(2)]);
+        assert!(watchers.remove(conn(2)) && watchers.is_empty());
+        let mut one = Watchers::One(conn(3), Modes::STANDARD);
+        one.retain(|_, _| true);
+        assert!(!one.is_empty() && one.remove(conn(3)) && one.is_empty());
     }
 
     #[test]

@@ -211,6 +211,16 @@ impl Tree {
             .map(|(&id, &timeout_ms)| (id, timeout_ms))
     }
 
+    /// Those of [`Tree::sessions`] behind a session.
+    pub fn sessions_after(
+        &self,
+        session: Option<SessionId>,
+    ) -> impl Iterator<Item = (SessionId, i32)> {
+        let from = session.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.sessions.range((from, Bound::Unbounded));
+        behind.map(|(&id, &timeout_ms)| (id, timeout_ms))
+    }
+
     /// Timeout of a live session's createSession, ms.
     pub fn session_timeout(&self, id: SessionId) -> Option<i32> {
         self.sessions.get(&id).copied()

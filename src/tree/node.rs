@@ -243,8 +243,14 @@ impl Nodes {
         self.acls.get(node.acl)
     }
 
-    pub(super) fn children(&self, node: &Node) -> impl ExactSizeIterator<Item = &Node> {
-        node.children.iter().map(|&id| self.node(id))
+    /// The children of a node without the first `from`.
+    pub(super) fn children_from(
+        &self,
+        node: &Node,
+        from: usize,
+    ) -> impl ExactSizeIterator<Item = &Node> {
+        let children = node.children.get(from..).unwrap_or_default();
+        children.iter().map(|&id| self.node(id))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {

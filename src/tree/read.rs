@@ -92,7 +92,18 @@ impl Tree {
         who: &[AuthId],
     ) -> Result<(impl ExactSizeIterator<Item = &'a str> + use<'a>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ, who)?;
-        Ok((self.nodes.children(node).map(Node::name), node.stat()))
+        Ok((
+            self.nodes.children_from(node, 0).map(Node::name),
+            node.stat(),
+        ))
+    }
+
+    /// Names of a node's children without the first `from`, without any check; none if the node does not
+    /// exist. They and their order stay the same as long as the node's pzxid and their number do.
+    pub fn child_names(&self, path: &str, from: usize) -> impl Iterator<Item = &str> {
+        let node = self.lookup(path);
+        let children = node.map(|node| self.nodes.children_from(node, from));
+        children.into_iter().flatten().map(Node::name)
     }
 
     /// getACL; digests are masked for a caller without ADMIN.

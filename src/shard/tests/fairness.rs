@@ -13,18 +13,8 @@ fn requests(n: u32) -> Budget {
     Budget::new(n, u32::MAX, u32::MAX)
 }
 
-/// The next connection that is ready gets its slice.
-fn one_turn(world: &mut World) -> Option<ConnId> {
-    let conn = world.shard.poll_ready()?;
-    let mut slice = world.slice;
-    world
-        .shard
-        .advance(&world.tree, conn, &mut slice, world.now);
-    Some(conn)
-}
-
 /// Replies in the output, which nobody takes.
-fn sent(world: &World, conn: ConnId) -> u64 {
+pub(super) fn sent(world: &World, conn: ConnId) -> u64 {
     let line = world.shard.connections().find(|line| line.conn == conn);
     line.expect("it serves").sent - 1
 }
@@ -41,7 +31,7 @@ fn between_two_slices_of_a_firehose_the_others_are_served() {
     // Its further requests take turns with those of the other one.
     world.receive(calm, &pings(25));
     let mut turns = Vec::new();
-    while let Some(conn) = one_turn(&mut world) {
+    while let Some(conn) = world.one_turn() {
         turns.push(conn);
     }
     let expected = [firehose, calm, firehose, calm];
@@ -80,7 +70,7 @@ fn a_slice_ends_by_bytes_and_by_steps_too() {
         world.receive(conn, &reads);
         assert_eq!(sent(&world, conn) - before, due, "{slice:?}");
         // Each further slice goes as far, one request overdrawing it.
-        assert_eq!(one_turn(&mut world), Some(conn));
+        assert_eq!(world.one_turn(), Some(conn));
         assert_eq!(sent(&world, conn) - before, 2 * due, "{slice:?}");
     }
 }
@@ -99,7 +89,7 @@ fn an_outcome_makes_ready_and_executes_nothing_that_can_wait() {
     assert_eq!(sent(&world, conn), 1, "the reply of the write");
     world.slice = requests(100);
     for round in 1..=4 {
-        assert_eq!(one_turn(&mut world), Some(conn));
+        assert_eq!(world.one_turn(), Some(conn));
         assert_eq!(sent(&world, conn), 1 + 100 * round);
     }
 }

@@ -5,6 +5,7 @@ mod fairness;
 mod fifo;
 mod golden;
 mod lifecycle;
+mod slices;
 mod stand_in;
 mod watching;
 mod work;

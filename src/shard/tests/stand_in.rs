@@ -132,9 +132,31 @@ impl World {
         self.now.tick.0 += ms;
         self.now.micros += ms * 1000;
         if self.shard.round_is_due(self.now) {
-            self.shard.report(&self.tree, self.now.tick, self.now);
+            let mut slice = self.slice;
+            while !self.shard.report(self.now.tick, &mut slice, self.now) {
+                slice = self.slice;
+            }
         }
         self.turn();
+    }
+
+    /// The next connection that is ready gets its slice.
+    pub(super) fn one_turn(&mut self) -> Option<ConnId> {
+        let conn = self.shard.poll_ready()?;
+        let mut slice = self.slice;
+        self.shard.advance(&self.tree, conn, &mut slice, self.now);
+        Some(conn)
+    }
+
+    /// A write arrives and is committed at once, and nobody's turn comes.
+    pub(super) fn write(&mut self, conn: ConnId, bytes: &[u8]) {
+        let mut slice = Budget::UNLIMITED;
+        self.shard
+            .receive_within(&self.tree, conn, bytes, &mut slice, self.now);
+        while let Some(up) = self.shard.poll_request(self.now) {
+            self.request(up);
+        }
+        self.apply(self.logged.len());
     }
 
     /// Notices and requests until nothing moves; transactions too if `prompt`.
