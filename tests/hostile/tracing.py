@@ -152,6 +152,21 @@ def taken_at_once(calls):
     return most
 
 
+def looks_until_answered(calls, fd):
+    """How often a thread looked at everything else between the last bytes that the server received on a descriptor
+    and the first that it sent there; the most of all threads."""
+    looks, seen = collections.Counter(), 0
+    for call in calls:
+        if call.fd == fd and call.name in RECEIVES and call.result > 0:
+            looks.clear()
+        elif call.fd == fd and call.name in SENDS and call.result > 0:
+            seen = max(seen, *looks.values(), 0)
+            looks.clear()
+        elif call.name == LOOK:
+            looks[call.thread] += 1
+    return seen
+
+
 def greeted_at_once(calls):
     """The most calls of one kind in GREETINGS that one thread made between two looks."""
     made, most = collections.defaultdict(collections.Counter), 0

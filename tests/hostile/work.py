@@ -8,8 +8,8 @@ import struct
 import threading
 
 from harness import (HEADER_REPLY, MEGABYTE, PING, Flow, Loop, Place, alive, busy, check, client, closing, end, finish, has, holds,
-                     make_big, pinged, standing_still, wait_until, zk)
-from tracing import calls_in, every_call, served_before, taken_at_once
+                     make_big, standing_still, wait_until, zk)
+from tracing import calls_in, descriptors, every_call, looks_until_answered, served_before, taken_at_once
 
 # Sessions that wait while another is busy: enough that each shard serves some.
 WITNESSES = 4
@@ -19,9 +19,6 @@ FIREHOSE_AT_ONCE = (64 << 10) + 1_152 * len(PING)
 # Bytes of the replies to exists and to a handshake.
 STAT_REPLY = HEADER_REPLY + zk.STAT.size
 HANDSHAKE_REPLY = 41
-# Operations of multis of 10,000 that are worked off for each ping of another session, at most: one multi is applied
-# in one step, several are not; the rest allows for the scheduler of a busy machine.
-OPERATIONS_BETWEEN_PINGS = 15_000
 # Growth of the process's memory for one connection's replies, bytes.
 MULTI_READ_MEMORY = 64 << 20
 
@@ -236,86 +233,47 @@ def four_letter_words_hold_up_nobody(place: Place):
         return f"{served.crowd} words before waiting pings, of {words}"
 
 
-@holds("large")
-def large_multis_are_worked_off_between_the_pings_of_others(place: Place):
-    count, operations = 12, 10_000
-    with place.server() as server:
-        maker = client(server)
-        check(maker.call(zk.CREATE, zk.create_body("/m", b""))[1] == 0, "a node is made")
-        end(maker)
-        frame = zk.request(1, zk.MULTI, zk.multi_body([(zk.SET, zk.set_body("/m", b""))] * operations))
-
-        def once():
-            crowd, witness = [busy(server) for _ in range(count)], busy(server)
-            with standing_still(server):
-                for flow in crowd:
-                    flow.send(frame)
-            loop = Loop(witness, *crowd)
-            before = witness.frames
-            while not all(map(has(1), crowd)):
-                due = witness.frames + 1
-                witness.send(PING)
-                loop.until(lambda: has(due)(witness), "one who pings is not served at all")
-            pings = witness.frames - before
-            check(not any(flow.closed for flow in crowd), f"a connection was closed; {server.ended() or ''}")
-            closing([witness, *crowd])
-            return count * operations // pings
-
-        # The witness waits for its own turn on the machine too: the best of three is the server's.
-        seen = min(once() for _ in range(3))
-        check(seen <= OPERATIONS_BETWEEN_PINGS, f"{seen} operations of multis were worked off for each ping of another session")
-        alive(server)
-        return f"{seen} operations of multis for each ping of another session"
-
-
 def watch_lists(*lists):
     """Body of a setWatches: data, exists and child watches of a client that has seen nothing."""
     return struct.pack(">q", 0) + b"".join(struct.pack(">i", len(paths)) + b"".join(map(zk.text, paths)) for paths in lists)
 
 
-def answered_by_all(server, witnesses, times, crowd, done=lambda: False):
-    """Pings all of `witnesses` at most so many times, each time when all have answered the last, as long as `done` is
-    not true: how often all had answered before it was."""
-    loop = Loop(crowd, *witnesses)
-    for answered in range(times):
-        due = pinged(witnesses)
-        loop.until(lambda: all(has(frames)(flow) for flow, frames in due.items()), "one who pings is not served at all")
-        check(not any(flow.closed for flow in (crowd, *witnesses)), f"a connection was closed; {server.ended() or ''}")
-        if done():
-            return answered
-    return times
-
-
-def served_meanwhile(server, frame, what, bound=3, rounds=5):
-    """Whether everybody is served while `frame` is worked off on a connection of its own. A busy machine may keep those
-    who ask from asking often: so the best of several rounds counts."""
-    # With shards some of them are on the core that works, some are not.
-    witnesses = [busy(server) for _ in range(WITNESSES)]
-    seen = []
-    while len(seen) < rounds and max(seen, default=0) < bound:
-        crowd = busy(server)
-        # All of it but one byte is in the server's memory when the last byte makes it a request.
-        crowd.send(frame[:-1])
-        answered_by_all(server, witnesses, 1000, crowd, lambda: not crowd.output)
-        answered_by_all(server, witnesses, 50, crowd)
+def worked_off_in_slices(server, frame, what, least=2):
+    """Whether the core looks at completions, timers and everybody else while `frame` is worked off."""
+    crowd = busy(server)
+    fd = descriptors(server, [crowd])[crowd]
+    # All of it but one byte is in the server's memory when the last byte makes it a request.
+    crowd.send(frame[:-1])
+    Loop(crowd).until(lambda: not crowd.output, "the server does not take the request")
+    with every_call(server) as trace:
         crowd.send(frame[-1:])
-        due = crowd.frames + 1
-        seen.append(answered_by_all(server, witnesses, 1000, crowd, lambda: has(due)(crowd)))
-        closing([crowd])
-    check(max(seen) >= bound, f"{seen} times others were answered while {what} was under way, {bound} times they should be")
+        finish(server, [crowd], has(crowd.frames + 1))
+    seen = looks_until_answered(calls_in(trace.text), fd)
+    check(seen >= least, f"the core looked at others {seen} times while {what} was under way, {least} times it should")
+    closing([crowd])
     alive(server)
-    return f"others answered meanwhile, times: {seen}"
+    return f"{seen} looks at others meanwhile"
 
 
 @holds("slices", plain=True)
 def a_set_watches_of_80_000_paths_holds_up_nobody(place: Place):
     with place.server() as server:
         frame = zk.request(-8, zk.SET_WATCHES, watch_lists([], [f"/w{n:06}" for n in range(80_000)], []))
-        return served_meanwhile(server, frame, "a setWatches of 80,000 paths")
+        return worked_off_in_slices(server, frame, "a setWatches of 80,000 paths")
 
 
 @holds("slices")
 def a_multi_read_of_60_000_nodes_holds_up_nobody(place: Place):
     with place.server() as server:
         frame = zk.request(3, zk.MULTI_READ, (struct.pack(">ibi", zk.GET, 0, -1) + zk.path_body("/")) * 60_000 + struct.pack(">ibi", -1, 1, -1))
-        return served_meanwhile(server, frame, "a multiRead of 60,000 nodes")
+        return worked_off_in_slices(server, frame, "a multiRead of 60,000 nodes")
+
+
+@holds("slices")
+def a_multi_of_10_000_operations_holds_up_nobody(place: Place):
+    with place.server() as server:
+        maker = client(server)
+        check(maker.call(zk.CREATE, zk.create_body("/m", b""))[1] == 0, "a node is made")
+        end(maker)
+        frame = zk.request(1, zk.MULTI, zk.multi_body([(zk.SET, zk.set_body("/m", b""))] * 10_000))
+        return worked_off_in_slices(server, frame, "a multi of 10,000 operations", least=4)
