@@ -2,7 +2,8 @@
 //!
 //! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_message`,
 //! `poll_sync`, `poll_spare`). `request` and `advance` are the only places that order anything, each within
-//! a budget of steps: an operation of a transaction, a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
+//! a budget of steps: an operation of a transaction, an entry of an access control list that is compared,
+//! a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
 //!
 //! What happens to a request, first match wins:
 //!
@@ -698,8 +699,8 @@ impl<S: Storage> Pipeline<S> {
             credentials: asked.credentials,
             rules: &self.config.rules,
         };
-        let prepared = self.overlay.prepare(tree, &context, asked.request);
-        budget.spend_steps(prepared.entry.txn.steps());
+        let overlay = &mut self.overlay;
+        let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)
     }
 

@@ -427,6 +427,57 @@ fn what_was_ordered_before_a_multi_is_applied_while_the_multi_is_prepared() {
     }
 }
 
+/// `/l0`, `/l1` and so on, each with a list of its own of `entries`, the last of which lets everybody in.
+fn nodes_with_long_lists(w: &mut World, session: SessionId, nodes: usize, entries: usize) {
+    for node in 0..nodes {
+        let mut request = create(&format!("/l{node}"), false, 1);
+        let WriteRequest::Create(CreateRequest { acl: Some(acl), .. }) = &mut request else {
+            unreachable!("a create with a list");
+        };
+        for n in 1..entries {
+            let stranger = RawAcl {
+                perms: 31,
+                scheme: Some("digest".into()),
+                id: Some(format!("u{n}:{node}").into()),
+            };
+            acl.insert(0, stranger);
+        }
+        w.write(1, session, request);
+        w.settle();
+    }
+    w.take();
+}
+
+#[test]
+fn a_multi_over_long_lists_has_a_slice_for_each_list_and_others_are_served_in_between() {
+    let mut w = World::new();
+    let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+    nodes_with_long_lists(&mut w, s, 10, 100);
+    let earlier = w.asked(1, 2, t, create("/earlier", false, 1));
+    w.up_within(1, earlier);
+    let check = |n: usize| WriteRequest::Check {
+        path: Some(format!("/l{}", n % 10).into()),
+        version: -1,
+    };
+    let up = w.asked(1, 1, s, WriteRequest::Multi((0..30).map(check).collect()));
+    w.up_within(2, up);
+    let mut slices = 1;
+    while w.pipeline.waiting() > 0 {
+        w.advance_within(50);
+        slices += 1;
+        if slices == 2 {
+            // What was ordered before goes on.
+            let ticket = w.pipeline.poll_sync().unwrap();
+            w.pipeline.synced(ticket.run(), w.now).unwrap();
+            assert!(w.apply());
+        }
+    }
+    // Ten with a list each, and the 20 operations whose answers are known.
+    assert_eq!(slices, 11);
+    w.settle();
+    assert_eq!(w.take().len(), 2);
+}
+
 #[test]
 fn a_session_that_is_due_expires_behind_the_multi_that_is_being_prepared() {
     let mut w = World::new();

@@ -4,7 +4,7 @@
 //! The order of the checks is part of the protocol: each function below reads like its row there.
 
 use super::Tree;
-use super::access::{ACL_ENTRIES_MAX, allow, normalise};
+use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
 use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
@@ -80,6 +80,7 @@ pub struct MultiPreparation {
     error: Option<ErrorCode>,
     /// The digest before the first operation.
     digest: u64,
+    checks: Checks,
 }
 
 /// A node as it will be when everything ordered so far is applied.
@@ -157,25 +158,31 @@ impl Overlay {
         }
     }
 
-    /// Makes the transaction of a request; a failed one leaves nothing pending.
+    /// Makes the transaction of a request at once, however little of `budget` is left; a failed one
+    /// leaves nothing pending.
     pub fn prepare(
         &mut self,
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &WriteRequest,
+        budget: &mut Budget,
     ) -> Prepared {
         if let WriteRequest::Multi(ops) = request {
             let mut multi = self.begin_multi(ops.len());
-            let mut budget = Budget::UNLIMITED;
-            let done = self.prepare_multi(tree, context, ops, &mut multi, &mut budget);
+            let mut unlimited = Budget::UNLIMITED;
+            let done = self.prepare_multi(tree, context, ops, &mut multi, &mut unlimited);
             assert!(done, "nothing stops it");
+            budget.spend_part(Budget::UNLIMITED, unlimited);
             return self.finish_multi(context, multi);
         }
         assert!(self.undo.is_none(), "nothing overtakes a multi");
-        match self.one(tree, context, request) {
+        let mut checks = Checks::default();
+        let prepared = match self.one(tree, context, request, &mut checks) {
             Ok((op, txn)) => self.prepared(context, op, txn, None),
             Err(code) => self.prepared(context, OpCode::ERROR, Txn::Error { code }, Some(code)),
-        }
+        };
+        budget.spend_steps(prepared.entry.txn.steps() + checks.take_steps());
+        prepared
     }
 
     fn prepared(
@@ -222,10 +229,12 @@ impl Overlay {
             txns: Vec::with_capacity(operations),
             error: None,
             digest: self.digest,
+            checks: Checks::default(),
         }
     }
 
-    /// Validates operations from where the preparation stands, a step of `budget` each, or takes back
+    /// Validates operations from where the preparation stands, a step of `budget` for each and for each
+    /// entry of an access control list that it compares, or takes back
     /// what those before a failed one have done. True when there is nothing left to do. Every call is
     /// given the same context and operations.
     ///
@@ -244,8 +253,8 @@ impl Overlay {
             if budget.is_spent() {
                 return false;
             }
-            budget.spend_steps(1);
-            let done = self.one(tree, context, request);
+            let done = self.one(tree, context, request, &mut multi.checks);
+            budget.spend_steps(1 + multi.checks.take_steps());
             multi.txns.push(done.unwrap_or_else(|code| {
                 multi.error = Some(code);
                 (OpCode::ERROR, Txn::Error { code })
@@ -298,24 +307,32 @@ impl Overlay {
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &WriteRequest,
+        checks: &mut Checks,
     ) -> Checked<(OpCode, Txn)> {
         match request {
-            WriteRequest::Create(create) => self.create(tree, context, create),
+            WriteRequest::Create(create) => self.create(tree, context, create, checks),
             WriteRequest::Delete { path, version } => self
-                .delete(tree, context, path, *version)
+                .delete(tree, context, path, *version, checks)
                 .map(|txn| (OpCode::DELETE, txn)),
             WriteRequest::SetData {
                 path,
                 data,
                 version,
             } => self
-                .set_data(tree, context, path.as_ref(), data, *version)
+                .set_data(tree, context, path.as_ref(), data, *version, checks)
                 .map(|txn| (OpCode::SET_DATA, txn)),
             WriteRequest::SetAcl { path, acl, version } => self
-                .set_acl(tree, context, path.as_ref(), acl.as_deref(), *version)
+                .set_acl(
+                    tree,
+                    context,
+                    path.as_ref(),
+                    acl.as_deref(),
+                    *version,
+                    checks,
+                )
                 .map(|txn| (OpCode::SET_ACL, txn)),
             WriteRequest::Check { path, version } => self
-                .check(tree, context, path.as_ref(), *version)
+                .check(tree, context, path.as_ref(), *version, checks)
                 .map(|txn| (OpCode::CHECK, txn)),
             WriteRequest::CreateSession { timeout_ms } => Ok((
                 OpCode::CREATE_SESSION,
@@ -335,18 +352,19 @@ impl Overlay {
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &CreateRequest,
+        checks: &mut Checks,
     ) -> Checked<(OpCode, Txn)> {
         let (op, mode) = create_mode(request, context.rules)?;
         live(context)?;
         let asked = &request.path;
         require(has_shape(asked), ErrorCode::BAD_ARGUMENTS)?;
         let (acl, rules) = (request.acl.as_deref(), context.rules);
-        let acl = normalise(acl, context.credentials, rules.acl_entries_max);
+        let acl = checks.normalise(acl, context.credentials, rules.acl_entries_max);
         let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
         let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
         let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&parent.acl, Acl::CREATE, context.credentials),
+            checks.allow(&parent.acl, Acl::CREATE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let path: Arc<str> = match mode.sequential {
@@ -410,6 +428,7 @@ impl Overlay {
         context: &PrepareContext<'_>,
         path: &Arc<str>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         live(context)?;
         require(
@@ -419,7 +438,7 @@ impl Overlay {
         let above = parent_path(path).expect("its shape was checked");
         let parent = self.get(tree, above).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&parent.acl, Acl::DELETE, context.credentials),
+            checks.allow(&parent.acl, Acl::DELETE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
@@ -436,10 +455,11 @@ impl Overlay {
         path: Option<&Arc<str>>,
         data: &Data,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         let (path, mut node) = self.existing(tree, context, path)?;
         require(
-            allow(&node.acl, Acl::WRITE, context.credentials),
+            checks.allow(&node.acl, Acl::WRITE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.version, version)?;
@@ -463,16 +483,18 @@ impl Overlay {
         path: Option<&Arc<str>>,
         acl: Option<&[RawAcl]>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         live(context)?;
         let path = path
             .filter(|p| is_valid(p))
             .ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(acl, context.credentials, context.rules.acl_entries_max)
+        let acl = checks
+            .normalise(acl, context.credentials, context.rules.acl_entries_max)
             .ok_or(ErrorCode::INVALID_ACL)?;
         let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&node.acl, Acl::ADMIN, context.credentials),
+            checks.allow(&node.acl, Acl::ADMIN, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.aversion, version)?;
@@ -492,10 +514,11 @@ impl Overlay {
         context: &PrepareContext<'_>,
         path: Option<&Arc<str>>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         let (path, node) = self.existing(tree, context, path)?;
         require(
-            allow(&node.acl, Acl::READ, context.credentials),
+            checks.allow(&node.acl, Acl::READ, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         next_version(node.stored.version, version)?;

@@ -308,7 +308,8 @@ impl World {
             credentials,
             rules: &self.rules,
         };
-        let prepared = self.overlay.prepare(&self.tree, &context, request);
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (self.overlay).prepare(&self.tree, &context, request, &mut budget);
         self.zxid = self.zxid.next();
         self.logged.push_back(ToShards::Txn(Committed {
             origin,
