@@ -6,14 +6,14 @@
 use super::Tree;
 use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
-use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
+use super::node::{NodeStat, in_digest, is_session, owner_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
     WriteRequest,
 };
-use crate::types::{DetHashMap, ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use crate::types::{DetHashMap, DetHashSet, ErrorCode, OpCode, SessionId, WallMs, Zxid};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -100,6 +100,8 @@ type Pending = (Zxid, Option<Shadow>);
 #[derive(Debug)]
 pub struct Overlay {
     pending: DetHashMap<Arc<str>, Pending>,
+    /// Those of the pending paths at which a session will have an ephemeral, by that session.
+    ephemerals: DetHashMap<SessionId, DetHashSet<Arc<str>>>,
     /// What was touched, in order of zxid, so that `forget` needs no scan.
     touched: VecDeque<(Zxid, Arc<str>)>,
     /// The tree's digest after everything ordered so far.
@@ -118,6 +120,7 @@ impl Overlay {
     pub fn new(tree: &Tree) -> Overlay {
         Overlay {
             pending: DetHashMap::default(),
+            ephemerals: DetHashMap::default(),
             touched: VecDeque::new(),
             digest: tree.digest(),
             undo: None,
@@ -144,18 +147,39 @@ impl Overlay {
     /// The tree has applied everything up to `upto`. May come while a multi is validated.
     pub fn forget(&mut self, upto: Zxid) {
         self.forgotten = upto;
-        while let Some((zxid, path)) = self.touched.front()
-            && *zxid <= upto
-        {
-            if self
-                .pending
-                .get(path)
-                .is_some_and(|(latest, _)| *latest <= upto)
-            {
-                self.pending.remove(path);
+        while self.touched.front().is_some_and(|(zxid, _)| *zxid <= upto) {
+            let (_, path) = self.touched.pop_front().expect("just seen");
+            let latest = self.pending.get(&path);
+            if latest.is_some_and(|(zxid, _)| *zxid <= upto) {
+                self.replace(path, None);
             }
-            self.touched.pop_front();
         }
+    }
+
+    /// Replaces the pending record of a path, `None` where there is none, and gives the one before:
+    /// the only place that does, because it keeps the index of ephemerals.
+    fn replace(&mut self, path: Arc<str>, pending: Option<Pending>) -> Option<Pending> {
+        let owner = owner_of(&pending);
+        let before = match pending {
+            Some(pending) => self.pending.insert(path.clone(), pending),
+            None => self.pending.remove(&path),
+        };
+        let owner_before = owner_of(&before);
+        if owner_before == owner {
+            return before;
+        }
+        if let Some(session) = owner_before
+            && let Some(own) = self.ephemerals.get_mut(&session)
+        {
+            own.remove(&path);
+            if own.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+        if let Some(session) = owner {
+            self.ephemerals.entry(session).or_default().insert(path);
+        }
+        before
     }
 
     /// Makes the transaction of a request at once, however little of `budget` is left; a failed one
@@ -269,19 +293,17 @@ impl Overlay {
         operations: usize,
         budget: &mut Budget,
     ) -> bool {
-        let undo = self.undo.as_mut().expect("a multi is validated");
-        while !undo.is_empty() {
+        while self.undo.as_ref().is_some_and(|undo| !undo.is_empty()) {
             if budget.is_spent() {
                 return false;
             }
             budget.spend_steps(1);
+            let undo = self.undo.as_mut().expect("a multi is validated");
             let (path, before) = undo.pop().expect("not empty");
             self.touched.pop_back();
-            match before.filter(|(zxid, _)| *zxid > self.forgotten) {
-                Some(pending) => drop(self.pending.insert(path, pending)),
-                // The tree has it.
-                None => drop(self.pending.remove(&path)),
-            }
+            // What the tree has is not pending any more.
+            let before = before.filter(|(zxid, _)| *zxid > self.forgotten);
+            self.replace(path, before);
         }
         self.digest = multi.digest;
         let behind = Txn::Error {
@@ -542,24 +564,26 @@ impl Overlay {
         Ok((path, self.get(tree, path).ok_or(ErrorCode::NO_NODE)?))
     }
 
-    /// The list is what the session will own when everything before is applied: its ephemerals in
-    /// the tree, with pending creates, without pending deletes.
+    /// The list is what the session will own when everything before is applied.
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
-        let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(context.session).cloned().collect();
-        for (path, (_, shadow)) in &self.pending {
-            match shadow {
-                Some(shadow) if shadow.stored.owner == context.session.0 => {
-                    paths.insert(path.clone());
-                }
-                _ => drop(paths.remove(path)),
-            }
-        }
+        let paths = self.owned(tree, context.session);
         for path in &paths {
             self.gone(tree, context.zxid, path);
         }
         Txn::CloseSession {
             paths: Some(paths.into_iter().collect()),
         }
+    }
+
+    /// A session's ephemerals after everything ordered so far: those in the tree, without pending
+    /// deletes, with pending creates.
+    ///
+    /// Steps: what the session has in the tree and pending, however much others have pending.
+    fn owned(&self, tree: &Tree, session: SessionId) -> BTreeSet<Arc<str>> {
+        let kept = tree.ephemerals(session);
+        let kept = kept.filter(|path| self.is_still_owned(path, session));
+        let pending = self.ephemerals.get(&session).into_iter().flatten();
+        kept.chain(pending).cloned().collect()
     }
 
     /// The state of a node after everything ordered so far.
@@ -596,12 +620,18 @@ impl Overlay {
             let after = shadow.as_ref().map_or(0, digest);
             self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         }
-        let before = self.pending.insert(path.clone(), (zxid, shadow));
+        let before = self.replace(path.clone(), Some((zxid, shadow)));
         if let Some(undo) = &mut self.undo {
             undo.push((path.clone(), before));
         }
         self.touched.push_back((zxid, path));
     }
+}
+
+/// The session that will have an ephemeral where this is pending.
+fn owner_of(pending: &Option<Pending>) -> Option<SessionId> {
+    let (_, shadow) = pending.as_ref()?;
+    owner_session(&shadow.as_ref()?.stored)
 }
 
 /// What the flags of a create ask for.
@@ -655,6 +685,29 @@ impl Overlay {
     /// Digest after everything ordered so far.
     pub(super) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// A session's ephemerals after everything ordered so far, and the same found by a walk over all
+    /// that is pending.
+    pub(super) fn owned_and_model(&self, tree: &Tree, session: SessionId) -> [Vec<Arc<str>>; 2] {
+        let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(session).cloned().collect();
+        for (path, (_, shadow)) in &self.pending {
+            match shadow {
+                Some(shadow) if shadow.stored.owner == session.0 => {
+                    paths.insert(path.clone());
+                }
+                _ => drop(paths.remove(path)),
+            }
+        }
+        [self.owned(tree, session), paths].map(Vec::from_iter)
+    }
+
+    /// How many pending paths the index of ephemerals has, by session.
+    pub(super) fn pending_ephemerals(&self) -> std::collections::BTreeMap<SessionId, usize> {
+        let ephemerals = self.ephemerals.iter();
+        ephemerals
+            .map(|(session, own)| (*session, own.len()))
+            .collect()
     }
 
     /// What is pending, sorted: paths, the transactions that touched them last, and whether a node is there.

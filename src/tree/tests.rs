@@ -493,6 +493,23 @@ fn closing_a_session_takes_its_pending_ephemerals_along() {
 }
 
 #[test]
+fn the_list_of_a_close_is_found_without_what_others_have_pending() {
+    let mut m = Machine::new();
+    for n in 0..500 {
+        m.prepare_as(8, &create(&format!("/other{n}"), n % 2, anyone()));
+    }
+    m.prepare_as(9, &create("/own", 1, anyone()));
+    m.prepare_as(9, &set("/own", -1));
+    let due = BTreeMap::from([(SessionId(8), 250), (SessionId(9), 1)]);
+    assert_eq!(m.overlay.pending_ephemerals(), due);
+    let close = m.prepare_as(9, &WriteRequest::CloseSession).entry;
+    let listed = Some(vec![Arc::from("/own")]);
+    assert_eq!(close.txn, Txn::CloseSession { paths: listed });
+    let due = BTreeMap::from([(SessionId(8), 250)]);
+    assert_eq!(m.overlay.pending_ephemerals(), due);
+}
+
+#[test]
 fn stat_and_acl_changes_are_those_of_the_table() {
     let mut m = Machine::new();
     m.who.push(AuthId {
@@ -621,6 +638,26 @@ proptest! {
         sliced.apply_all();
         prop_assert!(sliced.overlay.is_empty());
         prop_assert_eq!(body(&whole.tree), body(&sliced.tree));
+    }
+
+    #[test]
+    fn what_a_session_owns_is_what_a_walk_over_all_that_is_pending_finds(
+        requests in requests(),
+        between in proptest::collection::vec((1..4u32, 0..3usize), 1..20),
+    ) {
+        let mut m = Machine::new();
+        for (session, request, apply_now) in &requests {
+            m.prepare_in_slices(*session, request, &between);
+            if *apply_now {
+                m.apply(2);
+            }
+            for session in 1..3 {
+                let [owned, model] = m.overlay.owned_and_model(&m.tree, SessionId(session));
+                prop_assert_eq!(owned, model, "session {} after {:?}", session, request);
+            }
+        }
+        m.apply_all();
+        prop_assert_eq!(m.overlay.pending_ephemerals(), BTreeMap::new());
     }
 
     /// The lists of `/0`, `/1` and so on have 1, 10, 19 entries and so on; some give READ only.
