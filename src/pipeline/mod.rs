@@ -605,11 +605,7 @@ impl<S: Storage> Pipeline<S> {
         if is_close && failed.is_none() {
             bytes = self.close_bytes(tree, session);
         }
-        let need = match state {
-            SessionState::Live if !request.uses_reserve() => Need::Growing,
-            _ => Need::Reserve,
-        };
-        match self.log.room_for(need, bytes) {
+        match self.log.room_for(need(state, request), bytes) {
             Room::Wait => return Ok(Admitted::Wait(up)),
             Room::Full => return Ok(self.refuse(origin)),
             Room::Yes => {}
@@ -804,6 +800,16 @@ impl<S: Storage> Pipeline<S> {
         for (stage, from, to) in spans {
             self.stages.record(stage, from, to);
         }
+    }
+}
+
+/// How a client's write counts when the disk is full. What a session that is closing asks for becomes an
+/// error transaction.
+fn need(state: SessionState, request: &WriteRequest) -> Need {
+    match (state, request) {
+        (SessionState::Closing, _) | (_, WriteRequest::Delete { .. }) => Need::Shrinking,
+        (_, WriteRequest::CreateSession { .. } | WriteRequest::CloseSession) => Need::Reserve,
+        _ => Need::Growing,
     }
 }
 

@@ -901,6 +901,76 @@ fn a_full_disk_refuses_growth_serves_sessions_and_recovers() {
 }
 
 #[test]
+fn who_deletes_for_ever_on_a_full_disk_keeps_no_session_from_closing_or_expiring() {
+    let mut w = World::new();
+    let (s, mute) = (w.session(1, 60_000), w.session(2, 5_000));
+    w.write(2, mute, create("/mute", true, 0));
+    // As long a list as fits a quarter of the segment.
+    ephemerals(&mut w, 1, s, "e", 900);
+    w.disk.set_capacity(w.disk.used());
+    while w.pipeline.counters().refused == 0 {
+        w.write(1, s, create("/more", true, 8000));
+        let gone = WriteRequest::Delete {
+            path: "/more".into(),
+            version: -1,
+        };
+        w.write(1, s, gone);
+        w.settle();
+    }
+    let deletes = |w: &mut World, path: &str| {
+        let refused = w.pipeline.counters().refused;
+        for n in 0.. {
+            assert!(n < 10_000, "the log is without end");
+            let delete = WriteRequest::Delete {
+                path: path.into(),
+                version: -1,
+            };
+            w.write(1, s, delete);
+            w.settle();
+            if w.pipeline.counters().refused > refused {
+                return n;
+            }
+        }
+        unreachable!("the loop has no end of its own")
+    };
+    let failing = deletes(&mut w, "/none");
+    assert!(failing > 0, "at first they use the reserve");
+    assert_eq!(deletes(&mut w, "/e00000"), 0, "and then nobody's do");
+    w.take();
+
+    w.connect(S0, 3, 5_000);
+    w.tick(6_000);
+    w.touched(S0, 6_000, &[s]);
+    w.tick(6_000);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    let words = w.take();
+    let opened = words.iter().any(|word| word.contains("createSession to 3"));
+    let expired = words
+        .iter()
+        .any(|word| word.contains("closeSession to nobody"));
+    let closed = words.iter().any(|word| word.contains("closeSession to 1."));
+    assert!(opened && expired && closed, "{words:?}");
+    assert_eq!(w.tree.ephemeral_count(), 0);
+}
+
+#[test]
+fn what_a_closing_session_asks_for_uses_the_reserve_as_a_delete_does() {
+    use WriteRequest::{CloseSession, CreateSession, Delete};
+    let (path, version, timeout_ms) = (Arc::from("/a"), -1, 5_000);
+    let delete = Delete { path, version };
+    for (request, live) in [
+        (create("/a", false, 1), Need::Growing),
+        (delete, Need::Shrinking),
+        (CreateSession { timeout_ms }, Need::Reserve),
+        (CloseSession, Need::Reserve),
+    ] {
+        assert_eq!(need(SessionState::Live, &request), live);
+        assert_eq!(need(SessionState::Closing, &request), Need::Shrinking);
+    }
+}
+
+#[test]
 fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
     let mut w = World::new();
     let s = w.session(1, 60_000);
