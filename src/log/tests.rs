@@ -377,6 +377,7 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert_eq!(log.room_for(Need::Growing, 10), Room::Full, "not yet");
     log.spare_made(order.fulfil(&disk)).unwrap();
     assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    assert_eq!(log.room_for(Need::Shrinking, 10), Room::Yes);
     // A second spare that finds no room does not matter while one is ready.
     disk.set_capacity(disk.used());
     let order = log.poll_spare().unwrap();
@@ -389,6 +390,36 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert!(log.is_full());
     assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
     assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
+}
+
+#[test]
+fn the_last_quarter_of_the_reserve_is_for_sessions() {
+    let disk = SimStorage::new(3 * SEGMENT);
+    let (mut log, _) = open(&disk, 1).unwrap();
+    let mut zxid = 0;
+    let mut fill = |log: &mut Log<SimStorage>, need: Need| {
+        let mut bytes = 0;
+        while log.room_for(need, 100) == Room::Yes {
+            zxid += 1;
+            log.append(Zxid(zxid), &[1; 100]).unwrap();
+            bytes += 100;
+        }
+        bytes
+    };
+    disk.set_capacity(disk.used());
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(fill(&mut log, Need::Growing), 0);
+    assert!(fill(&mut log, Need::Shrinking) > 0);
+    assert_eq!(log.room_for(Need::Shrinking, 100), Room::Full);
+    let for_sessions = fill(&mut log, Need::Reserve);
+    // Records have headers, and some room is kept for seals.
+    let quarter = SEGMENT / 4;
+    assert!(
+        (quarter / 2..=quarter).contains(&for_sessions),
+        "{for_sessions}"
+    );
+    assert_eq!(log.room_for(Need::Reserve, 100), Room::Full);
 }
 
 #[test]

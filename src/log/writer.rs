@@ -23,16 +23,18 @@
 //! **Spares and the full disk.** Up to [`SPARES_AHEAD`] segments are kept ready ahead, made one
 //! after the other.
 //!
-//! | Spares | Record | growing write | reserve (sessions, deletes, errors) |
-//! |---|---|---|---|
-//! | one ready or more | fits the segment | yes | yes |
-//! | one ready or more | does not fit | yes, after a roll | yes, after a roll |
-//! | none ready, one being made | fits | yes | yes |
-//! | none ready, one being made | does not fit | wait | wait |
-//! | none ready, the last try met a full disk | fits | **full** | yes: what is left of the segment is the reserve |
-//! | none ready, the last try met a full disk | does not fit | full | full |
+//! | Spares | Record | growing write | shrinking (deletes and errors of clients) | reserve (sessions) |
+//! |---|---|---|---|---|
+//! | one ready or more | fits the segment | yes | yes | yes |
+//! | one ready or more | does not fit | yes, after a roll | yes, after a roll | yes, after a roll |
+//! | none ready, one being made | fits | yes | yes | yes |
+//! | none ready, one being made | does not fit | wait | wait | wait |
+//! | none ready, the last try met a full disk | leaves a quarter of the segment | **full** | yes | yes: what is left of the segment is the reserve |
+//! | none ready, the last try met a full disk | fits | full | **full** | yes |
+//! | none ready, the last try met a full disk | does not fit | full | full | full |
 //!
-//! Spares are ordered at a roll, so the reserve is nearly a whole segment. A try that met a full
+//! Spares are ordered at a roll, so the reserve is nearly a whole segment. Its last quarter is for
+//! sessions alone: a client may delete what does not exist for ever, and each try is a record. A try that met a full
 //! disk is made again after [`RETRY_MS`], and the disk counts as full until a spare was made: growing
 //! writes do not use up the reserve between two tries. Service resumes by itself.
 
@@ -51,6 +53,8 @@ pub const RETRY_MS: u64 = 1000;
 const RECYCLE_MAX: usize = 2;
 /// Spares that are kept ready.
 const SPARES_AHEAD: usize = 2;
+/// On a full disk, one part in so many of the segment is kept for sessions.
+const SESSIONS_PART: u64 = 4;
 /// Of the page cache, bytes.
 const PAGE: u64 = 4096;
 const SEAL: u64 = size(0) as u64;
@@ -81,7 +85,9 @@ impl LogConfig {
 pub enum Need {
     /// It makes the state larger.
     Growing,
-    /// It opens, closes or expires a session, or can only make the state smaller.
+    /// A client asks for it, and it can only make the state smaller, or changes nothing.
+    Shrinking,
+    /// It opens, closes or expires a session, or deletes what the session owns.
     Reserve,
 }
 
@@ -347,11 +353,22 @@ impl<S: Storage> Log<S> {
         if !self.ready.is_empty() {
             return Room::Yes;
         }
-        match (self.fits(payload + ARCHIVE_SLACK), self.disk_full) {
-            (true, false) => Room::Yes,
-            (true, true) if need == Need::Reserve => Room::Yes,
-            (false, false) => Room::Wait,
-            (_, true) => Room::Full,
+        let payload = payload + ARCHIVE_SLACK;
+        if !self.disk_full {
+            return match self.fits(payload) {
+                true => Room::Yes,
+                false => Room::Wait,
+            };
+        }
+        let for_sessions = (self.header.bytes / SESSIONS_PART) as usize;
+        let is_served = match need {
+            Need::Growing => false,
+            Need::Shrinking => self.fits(payload + for_sessions),
+            Need::Reserve => self.fits(payload),
+        };
+        match is_served {
+            true => Room::Yes,
+            false => Room::Full,
         }
     }
 
