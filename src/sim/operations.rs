@@ -5,7 +5,7 @@ use super::checks::Checks;
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
 use super::network::{Network, Place};
-use super::op::{Op, random_op, random_read};
+use super::op::{Op, random_items, random_op, random_read};
 use crate::types::Zxid;
 
 /// Requests under way of a client that sends as fast as it can.
@@ -196,6 +196,7 @@ impl Operations {
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
             30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_closing() => {}
+            36..136 => self.set_watches(id, base, network),
             _ => {
                 for _ in 0..base.rng.u32(0..4) {
                     if self.clients[id].outstanding() < 12 {
@@ -205,6 +206,21 @@ impl Operations {
                 }
             }
         }
+    }
+
+    /// The client sets the watches again that it had on earlier connections, or some others.
+    fn set_watches(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        let client = &mut self.clients[id];
+        let again = client.set_again(base.rng.usize(1..8), base.rng.bool());
+        let op = match again {
+            Some(again) => again,
+            None if base.rng.u32(0..8) > 0 => return,
+            None => Op::SetWatches {
+                seen: Zxid(base.rng.i64(0..=client.last_zxid.0)),
+                items: random_items(&mut base.rng).into_iter().collect(),
+            },
+        };
+        self.request(id, op, base, network);
     }
 
     /// The client sends as fast as it can, and reads when it likes to.
