@@ -5,7 +5,7 @@
 //! | serving | a stop was asked for: no core takes input any more | – |
 //! | handing up | every shard has handed up what its clients had asked for | the patience |
 //! | deciding | all of it is durable, and every outcome was given to the shards | the patience |
-//! | syncing | the sync that is under way has ended; no other one begins | – |
+//! | syncing | the sync that is under way has ended, no other one begins, and what is committed is applied | – |
 //! | flushing | *the barrier*: nothing is committed any more. Every shard has applied what it was given and has handed its last replies to the kernel | the patience |
 //! | ended | the driver seals the log | – |
 //!
@@ -126,7 +126,7 @@ pub struct DrainFacts {
     pub idle: bool,
     /// Every outcome was given to the shard that it is for.
     pub given: bool,
-    /// A sync is under way.
+    /// A sync is under way, or what it has committed is not applied yet.
     pub syncing: bool,
 }
 
@@ -142,7 +142,7 @@ impl DrainFacts {
             asked,
             idle: core.served.is_idle() && !again,
             given: true,
-            syncing,
+            syncing: syncing || core.served.has_committed(),
         }
     }
 
@@ -157,7 +157,7 @@ impl DrainFacts {
             asked,
             idle: core.is_idle() && !again,
             given: core.has_given_all(),
-            syncing,
+            syncing: syncing || core.orderer.member.pipeline.has_messages(),
         }
     }
 }

@@ -200,6 +200,14 @@ impl<S: Storage> Served<S> {
         }
     }
 
+    /// What is committed is not applied yet, as far as this core orders.
+    pub(super) fn has_committed(&self) -> bool {
+        match self {
+            Served::Inline(inline) => inline.member.pipeline.has_messages(),
+            Served::Replica(_) => false,
+        }
+    }
+
     /// Every request of a client has been handed to whoever orders.
     pub(super) fn has_handed_up(&self) -> bool {
         match self {
