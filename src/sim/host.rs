@@ -6,7 +6,7 @@
 mod stop;
 
 use super::base::{Base, Event, WALL};
-use super::checks::{self, Checks};
+use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::machine::Machine;
@@ -158,7 +158,8 @@ impl Host {
         }
         // Until it re-attaches a session has the timeout of its createSession (docs/protocol.md §5.2).
         for (session, timeout_ms) in member.tree().sessions() {
-            checks.expiry.heard(session, timeout_ms, base.now_us);
+            let expiry = &mut checks.expiry;
+            expiry.heard(session, timeout_ms, At::Ordering, base.now_us);
         }
         if let Some(sealed) = self.sealed.take()
             && (member.summary.torn || recovered != sealed)
@@ -456,6 +457,10 @@ impl Host {
             checks.observe(down, base.now_us, &mut base.counters)?;
         }
         checks.attachment.turn_is_over();
+        if core == self.ordering() {
+            let pipeline = &member.member().pipeline;
+            checks.expiry.ordering_was_told(pipeline, base.now_us);
+        }
         violation?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
@@ -468,7 +473,7 @@ impl Host {
         let next_tick = self.cores[usize::from(core)].next_tick;
         self.turn_in(core, next_tick.saturating_sub(base.now_us), base);
         if core == self.ordering() {
-            again |= self.begin_sync(again, base, checks);
+            again |= self.begin_sync(again, base);
             self.begin_jobs(base);
             if base.rng.u32(0..50) == 0 {
                 self.remember_body(checks)?;
@@ -614,7 +619,7 @@ impl Host {
 
     /// Begins a sync if one is due, on the core that orders or beside it. True if the core should look
     /// at its sockets again before.
-    fn begin_sync(&mut self, input_waits: bool, base: &mut Base, checks: &mut Checks) -> bool {
+    fn begin_sync(&mut self, input_waits: bool, base: &mut Base) -> bool {
         let ordering = self.ordering();
         let member = self.member.as_mut().expect("its own event");
         let (ticket, place) = match member.begin_sync(input_waits, base.now()) {
@@ -634,11 +639,6 @@ impl Host {
         };
         let hangs = self.disk_hangs_until.saturating_sub(base.now_us);
         let here = place == SyncPlace::Here;
-        if here && hangs > 0 && base.options.shards > 0 {
-            checks
-                .expiry
-                .ordering_is_held(base.now_us, self.disk_hangs_until);
-        }
         self.cores[usize::from(ordering)].is_syncing = here;
         base.at(takes.max(hangs), Event::Sync { ticket, here });
         false

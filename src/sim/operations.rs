@@ -1,7 +1,7 @@
 //! What the clients do: connect, ask, fall silent, hang up, come back elsewhere.
 
 use super::base::{Base, Event};
-use super::checks::Checks;
+use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
 use super::network::{Network, Place};
@@ -74,15 +74,19 @@ impl Operations {
         let of = &mut network.connections[connection];
         let Some(id) = of.client else { return };
         let (client, expiry) = (&self.clients[id], &mut checks.expiry);
+        let at = match of.place {
+            Place::Open(core, _) => At::Shard(core),
+            _ => At::Backlog,
+        };
         if let Some((session, timeout_ms)) = of.asks.take() {
             expiry.asked(session, timeout_ms, now_us);
             if !stalled {
-                expiry.waits_to_attach(connection, session, timeout_ms, now_us);
+                expiry.waits_to_attach(connection, session, timeout_ms, at, now_us);
             }
         }
         let counts = of.answered && !client.is_closing();
         if counts && self.current[id] == Some(connection) {
-            expiry.heard(client.session, client.timeout_ms, now_us);
+            expiry.heard(client.session, client.timeout_ms, at, now_us);
             expiry.waits(connection, client.session, now_us);
         }
     }
