@@ -491,6 +491,17 @@ impl<S: Storage> Pipeline<S> {
         &mut self.stages
     }
 
+    /// Up to where everything that arrived is known: in any socket, the listening ones included, and in
+    /// the sockets of each shard that has reported.
+    pub fn known_arrivals(&self) -> (Tick, impl Iterator<Item = (ShardId, Tick)> + '_) {
+        self.owners.known_arrivals()
+    }
+
+    /// Sessions whose end is decided and has not been applied.
+    pub fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.owners.closing()
+    }
+
     /// Nothing is under way: what a drain waits for.
     pub fn is_idle(&self) -> bool {
         self.preparing.is_none()

@@ -31,7 +31,6 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
         let until = base.now_us + base.rng.u64(1_000..3_000_000);
         host.pause(until);
         checks.rot.held(base.now_us, until);
-        checks.expiry.ordering_is_held(base.now_us, until);
     }
     if base.rng.u32(0..4) == 0 {
         stop_soon(base, host, checks);
