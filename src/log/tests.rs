@@ -392,6 +392,67 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
 }
 
+/// ENOMEM, ENFILE and EMFILE of Linux.
+const SHORTAGES: [i32; 3] = [12, 23, 24];
+
+#[test]
+fn a_spare_for_which_no_descriptor_or_memory_is_left_is_tried_again_later() {
+    for code in SHORTAGES {
+        let disk = SimStorage::new(8 * SEGMENT);
+        let (mut log, _) = open(&disk, 1).unwrap();
+        disk.set_shortage(Some((0, code)));
+        for ms in [0, 1000] {
+            log.tick(Tick(ms)).unwrap();
+            let order = log.poll_spare().expect("due");
+            let made = order.fulfil(&disk);
+            assert_eq!(made.shortage().unwrap().raw_os_error(), Some(code));
+            log.spare_made(made).unwrap();
+            assert!(log.is_full());
+            assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
+            log.tick(Tick(ms)).unwrap();
+            assert!(log.poll_spare().is_none(), "not at once");
+        }
+        disk.set_shortage(None);
+        log.tick(Tick(2000)).unwrap();
+        let order = log.poll_spare().unwrap();
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    }
+}
+
+#[test]
+fn a_retired_segment_that_can_not_be_opened_now_is_used_again_later() {
+    let (disk, mut log) = fresh();
+    let whole = SEGMENT as usize - 8192;
+    for zxid in 1..=3 {
+        append(&mut log, &disk, zxid, whole);
+    }
+    sync(&mut log);
+    assert!(log.retire(Zxid(2)).is_empty());
+    let names = disk.list().unwrap();
+    let order = log.poll_spare().unwrap();
+    assert!(order.recycles());
+    disk.set_shortage(Some((0, SHORTAGES[2])));
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(disk.list().unwrap(), names, "nothing was renamed");
+    disk.set_shortage(None);
+    log.tick(Tick(0)).unwrap();
+    log.tick(Tick(1000)).unwrap();
+    let order = log.poll_spare().unwrap();
+    assert!(order.recycles());
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(disk.list().unwrap().len(), names.len());
+}
+
+#[test]
+fn a_failed_sync_of_a_spare_ends_the_log() {
+    let (disk, mut log) = fresh();
+    let order = log.poll_spare().unwrap();
+    disk.fail_next_sync();
+    assert!(log.spare_made(order.fulfil(&disk)).is_err());
+    assert!(log.append(Zxid(1), b"x").is_err());
+}
+
 #[test]
 fn the_last_quarter_of_the_reserve_is_for_sessions() {
     let disk = SimStorage::new(3 * SEGMENT);

@@ -36,12 +36,13 @@
 //! Spares are ordered at a roll, so the reserve is nearly a whole segment. Its last quarter is for
 //! sessions alone: a client may delete what does not exist for ever, and each try is a record. A try that met a full
 //! disk is made again after [`RETRY_MS`], and the disk counts as full until a spare was made: growing
-//! writes do not use up the reserve between two tries. Service resumes by itself.
+//! writes do not use up the reserve between two tries. Service resumes by itself. Want of descriptors or
+//! memory while a spare is created, or a retired segment opened, counts as a full disk.
 
 use super::durable::{Durable, LogEnd};
 use super::record::{Identity, Kind, Record, size};
 use super::segment::{self, SegmentHeader};
-use super::storage::{File, Storage};
+use super::storage::{File, Storage, is_shortage};
 use crate::constants::SEAL_DELAY_MS;
 use crate::types::{Position, Tick, Zxid};
 use std::collections::VecDeque;
@@ -155,7 +156,30 @@ pub struct SpareJob {
 #[derive(Debug)]
 pub struct SpareResult<S: Storage> {
     name: String,
-    file: io::Result<S::File>,
+    file: Result<S::File, NoSpare>,
+}
+
+/// Why there is no spare.
+#[derive(Debug)]
+enum NoSpare {
+    /// There was no room; what was begun is undone.
+    Shortage {
+        reason: io::Error,
+        /// The retired segment that was to be used again: it is where it was.
+        recycle: Option<String>,
+    },
+    /// Nothing is known about the file.
+    Failed(io::Error),
+}
+
+impl<S: Storage> SpareResult<S> {
+    /// Why there was no room for it.
+    pub fn shortage(&self) -> Option<&io::Error> {
+        match &self.file {
+            Err(NoSpare::Shortage { reason, .. }) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 impl SpareJob {
@@ -166,23 +190,34 @@ impl SpareJob {
 
     /// Makes the file durable under its name. Slow: zeroes a whole segment.
     pub fn fulfil<S: Storage>(self, storage: &S) -> SpareResult<S> {
-        let make = || {
-            let file = match &self.recycle {
-                Some(old) => {
-                    storage.rename(old, &self.name)?;
-                    storage.open(&self.name)?
-                }
-                None => storage.create(&self.name, self.bytes)?,
-            };
-            file.sync()?;
-            storage.sync_dir()?;
-            Ok(file)
+        let SpareJob {
+            name,
+            bytes,
+            recycle,
+        } = self;
+        let obtained = match &recycle {
+            // Opened before it is renamed: there may be no descriptor left.
+            Some(old) => storage
+                .open(old)
+                .and_then(|file| storage.rename(old, &name).map(|()| file)),
+            None => storage.create(&name, bytes),
         };
-        let file = make();
-        SpareResult {
-            file,
-            name: self.name,
-        }
+        let file = match obtained {
+            Ok(file) => match file.sync().and_then(|()| storage.sync_dir()) {
+                Ok(()) => Ok(file),
+                // File systems that allocate late say so here. Nobody has used the file yet.
+                Err(reason) if reason.kind() == io::ErrorKind::StorageFull => {
+                    Err(NoSpare::Shortage {
+                        reason,
+                        recycle: None,
+                    })
+                }
+                Err(reason) => Err(NoSpare::Failed(reason)),
+            },
+            Err(reason) if is_shortage(&reason) => Err(NoSpare::Shortage { reason, recycle }),
+            Err(reason) => Err(NoSpare::Failed(reason)),
+        };
+        SpareResult { name, file }
     }
 }
 
@@ -479,7 +514,7 @@ impl<S: Storage> Log<S> {
     /// The spare is there, or could not be made.
     ///
     /// # Errors
-    /// Anything but a full disk: the process must stop.
+    /// Anything but a full disk and want of descriptors or memory: the process must stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
         match result.file {
             Ok(file) => {
@@ -488,11 +523,18 @@ impl<S: Storage> Log<S> {
                 self.making = Making::No;
                 self.disk_full = false;
             }
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+            Err(NoSpare::Shortage { recycle, .. }) => {
                 self.making = Making::Later(None);
                 self.disk_full = true;
+                if let Some(name) = recycle {
+                    self.recyclable.push_front(Closed {
+                        name,
+                        last_zxid: Zxid::ZERO,
+                        reusable: true,
+                    });
+                }
             }
-            Err(e) => {
+            Err(NoSpare::Failed(e)) => {
                 self.poisoned = true;
                 return Err(e);
             }

@@ -393,7 +393,11 @@ impl Host {
                 self.tell(ordering, Letter::Synced { outcome, here }, base);
             }
             Event::Job(job) => {
+                let is_short = base.now_us < base.short_until;
+                let shortage = is_short.then(|| draw_shortage(&mut base.rng));
+                base.disk.set_shortage(shortage);
                 let done = job.run(&base.disk, &base.disk);
+                base.disk.set_shortage(None);
                 match &done {
                     Done::Snapshot {
                         zxid,
@@ -406,7 +410,9 @@ impl Host {
                         return self.die(base, network, checks);
                     }
                     Done::Snapshot { zxid, made: Err(e) }
-                        if !(base.disk.crashed() || base.was_full && snap_is_full(e)) =>
+                        if !(base.disk.crashed()
+                            || is_short
+                            || base.was_full && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
                     }
@@ -678,6 +684,15 @@ fn survives_a_power_cut(end: Position, base: &mut Base) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// How many operations background work still has room for, and the error of the next: ENOMEM, ENFILE or
+/// EMFILE.
+fn draw_shortage(rng: &mut fastrand::Rng) -> (u32, i32) {
+    (
+        rng.u32(0..4),
+        *rng.choice(&[12, 23, 24]).expect("not empty"),
+    )
 }
 
 fn is_full(error: &StartError) -> bool {
