@@ -343,6 +343,26 @@ mod tests {
     }
 
     #[test]
+    fn who_pays_a_debt_takes_no_turn_of_the_busy() {
+        let mut world = World::default();
+        (0..=8).for_each(|slot| world.ask(slot));
+        // One asks whenever it was served, eight owe as much as anybody may.
+        for _ in 0..=8 {
+            world.look(&mut |slot, left| {
+                left.spend_bytes(if slot == 0 { 1000 } else { 1_000_000 });
+                slot == 0
+            });
+        }
+        let mut order = Vec::new();
+        for slot in 1000..3000 {
+            world.ask(slot);
+            order.extend(world.served(1, |slot| (slot == 0).then_some(1000)));
+        }
+        let gaps = order.split(|&slot| slot == 0).map(<[u32]>::len);
+        assert_eq!(gaps.max(), Some(SPARSE_RUN as usize));
+    }
+
+    #[test]
     fn a_round_ends_behind_everybody_who_stood_in_either_queue() {
         let mut world = World::default();
         world.ask(1);

@@ -519,6 +519,90 @@ fn who_takes_what_the_kernel_holds_is_no_silent_reader() {
 }
 
 #[test]
+fn a_slow_reader_that_has_caught_up_once_is_asked_for_when_it_is_slow_again() {
+    let mut world = World::new();
+    let id = world.client();
+    world.send(id, &create_with("/big", &[7; 10_000]));
+    world.settle();
+    let window = |world: &mut World, bytes| {
+        world.net.open.get_mut(&id).expect("open").window = bytes;
+    };
+    for _ in 0..3 {
+        window(&mut world, 100);
+        world.send(id, &get_data("/big"));
+        for second in 0..40 {
+            let kernel = world.net.open.get_mut(&id).expect("it makes progress");
+            kernel.unacknowledged = 1_000_000 - second;
+            world.send(id, &ping());
+            world.tick(1000);
+        }
+        world.replies(id);
+        window(&mut world, usize::MAX);
+        world.core.socket_event(id, false, true, false);
+        for _ in 0..3 {
+            world.tick(1000);
+        }
+        assert!(world.replies(id) > 9_000);
+    }
+}
+
+/// The core behind a turn, and what is appended to its log.
+fn inline(world: &mut World) -> &mut Member<SimStorage> {
+    match &mut world.core.served {
+        Served::Inline(inline) => &mut inline.member,
+        Served::Replica(_) => unreachable!("inline"),
+    }
+}
+
+/// One turn, behind which no sync begins.
+fn turn_without_sync(world: &mut World) -> Turned {
+    let turned = world
+        .core
+        .turn(false, world.now, &mut world.net, &mut |_| {});
+    turned.expect("no fault")
+}
+
+#[test]
+fn what_waited_for_a_write_whose_sync_ran_here_goes_on_without_waiting_for_the_kernel() {
+    let mut world = World::new();
+    let id = world.client();
+    world.send(id, &[create("/a"), get_data("/a")].concat());
+    assert!(!turn_without_sync(&mut world).again, "only a sync is due");
+    let now = world.now;
+    let outcome = inline(&mut world).poll_sync().expect("it is due").run();
+    inline(&mut world).synced(outcome, now).expect("no fault");
+    let answered = world.core.answer(now, &mut world.net, &mut |_| {});
+    answered.expect("no fault");
+    assert_eq!(world.replies(id), CREATED);
+    assert!(world.core.has_work(), "the read behind the write");
+    turn_without_sync(&mut world);
+    assert!(world.replies(id) > 0);
+}
+
+#[test]
+fn before_every_sync_that_holds_up_the_core_its_sockets_are_looked_at_once_more() {
+    let mut world = World::new();
+    let id = world.client();
+    let mut syncs = Syncs::new(SyncPolicy::Always, true);
+    for path in ["/a", "/b", "/c"] {
+        world.send(id, &create(path));
+        turn_without_sync(&mut world);
+        let now = world.now;
+        let step = syncs.begin(inline(&mut world), false, now);
+        assert!(matches!(step, SyncStep::LookAgain), "{path}");
+        let SyncStep::Begin(ticket, SyncPlace::Here) = syncs.begin(inline(&mut world), false, now)
+        else {
+            panic!("{path}: one look is enough");
+        };
+        syncs.ended(now);
+        let member = inline(&mut world);
+        member.synced(ticket.run(), now).expect("no fault");
+        world.now.micros += 1_000_000;
+        turn_without_sync(&mut world);
+    }
+}
+
+#[test]
 fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_between() {
     let budgets = Budgets {
         apply: Budget::steps(2),
@@ -712,4 +796,200 @@ fn a_request_that_finds_the_ring_full_waits_in_its_shard_and_none_is_lost() {
     core.turn(false, now, &mut net, &mut |_| {})
         .expect("no fault");
     assert!(core.has_handed_up());
+}
+
+#[test]
+fn a_core_that_has_made_room_in_a_full_ring_wakes_the_one_that_orders() {
+    let now = World::new().now;
+    let conn = crate::types::ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    for (slots, batches, wakes) in [(1, 1, true), (2, 1, false), (2, 2, true), (2, 0, false)] {
+        let tree = crate::tree::Tree::new();
+        let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+        let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
+        let (mut ordering, own) = rings(slots, 1);
+        let mut port = ReplicaPort::new(replica, own);
+        for _ in 0..batches {
+            let close = crate::messages::Notice::Close(conn);
+            let batch = Batch::new(vec![ToShards::Notice(ShardId(0), close)]);
+            assert!(ordering.batches.push(batch).is_ok());
+        }
+        let mut budget = Budget::UNLIMITED;
+        port.take_batches(&mut budget, now).expect("no fault");
+        assert_eq!(port.send_requests(now), wakes, "{batches} of {slots}");
+        assert!(!port.send_requests(now), "it is said once");
+    }
+}
+
+/// A core that orders for one replica, which takes what it is given or does not.
+struct Ordering {
+    disk: SimStorage,
+    orderer: Orderer<SimStorage>,
+    progress: std::sync::Arc<Progress>,
+    now: Now,
+    sequence: u64,
+    held: Vec<std::sync::Arc<Batch>>,
+}
+
+impl Ordering {
+    fn new() -> Ordering {
+        let disk = SimStorage::new(64 << 20);
+        let now = World::new().now;
+        let config = MemberConfig {
+            pipeline: PipelineConfig::new(Rules::default()),
+            log: LogConfig {
+                segment_bytes: 64 << 10,
+            },
+            snapshot_records: 55,
+            snapshots_kept: Some(1),
+        };
+        let mut identity = 1;
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        let started = Member::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let (member, _) = started.expect("an empty disk");
+        let progress = std::sync::Arc::new(Progress::new(1, member.tree.last_zxid()));
+        let limits = RingLimits {
+            entries: 1,
+            ..RingLimits::DEFAULT
+        };
+        let mut world = Ordering {
+            disk,
+            orderer: Orderer::new(member, limits, progress.clone(), 1),
+            progress,
+            now,
+            sequence: 0,
+            held: Vec::new(),
+        };
+        let asked = crate::messages::ShardRequest::NewSession {
+            origin: world.origin(),
+            timeout_ms: 60_000,
+            stamps: crate::messages::Stamps::default(),
+        };
+        world.order(asked);
+        world.take();
+        world
+    }
+
+    fn origin(&mut self) -> crate::messages::Origin {
+        self.sequence += 1;
+        crate::messages::Origin {
+            shard: ShardId(0),
+            conn: crate::types::ConnId {
+                slot: 0,
+                generation: 0,
+            },
+            sequence: self.sequence,
+        }
+    }
+
+    /// Orders a request, commits it, and gives it to the replica.
+    fn order(&mut self, up: crate::messages::ShardRequest) {
+        let mut budget = Budget::UNLIMITED;
+        let ordered = self.orderer.request(up, &mut budget, self.now);
+        ordered.expect("no fault");
+        while let Some(ticket) = self.orderer.member.poll_sync() {
+            let synced = self.orderer.member.synced(ticket.run(), self.now);
+            synced.expect("no fault");
+        }
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        let mut budget = Budget::UNLIMITED;
+        let turned = self.orderer.turn(&mut budget, self.now, &mut |_| {});
+        turned.expect("no fault");
+        let batches = std::iter::from_fn(|| self.orderer.poll_batch(ShardId(0)));
+        self.held.extend(batches);
+    }
+
+    /// The replica takes what it was given.
+    fn take(&mut self) {
+        for batch in self.held.drain(..) {
+            let entries = batch.entries.len() as u64;
+            let last = batch.entries.iter().rev().find_map(|down| match down {
+                ToShards::Txn(txn) => Some(txn.entry.header.zxid),
+                ToShards::Notice(..) => None,
+            });
+            let seen = last.unwrap_or(self.progress.seen(ShardId(0)));
+            self.progress.took(ShardId(0), seen, entries, batch.bytes);
+        }
+    }
+
+    /// Writes of 8,000 bytes until so many segments were begun.
+    fn fill_segments(&mut self, rolls: u64, takes: bool) {
+        let (session, _) = self.orderer.member.tree.sessions().next().expect("open");
+        let until = self.orderer.member.pipeline.log().counters().rolls + rolls;
+        while self.orderer.member.pipeline.log().counters().rolls < until {
+            let asked = crate::messages::ShardRequest::Write {
+                origin: self.origin(),
+                session,
+                generation: crate::types::Generation(1),
+                xid: crate::types::Xid(1),
+                request: crate::txn::WriteRequest::SetData {
+                    path: Some("/zookeeper/quota".into()),
+                    data: Some(vec![7; 8000].into()),
+                    version: -1,
+                },
+                credentials: std::sync::Arc::from([crate::txn::AuthId {
+                    scheme: "super".into(),
+                    id: "".into(),
+                }]),
+                stamps: crate::messages::Stamps::default(),
+            };
+            self.order(asked);
+            assert_eq!(self.orderer.member.pipeline.waiting(), 0);
+            if takes {
+                self.take();
+            }
+        }
+    }
+
+    fn run(&mut self, job: crate::member::Job) {
+        let done = job.run(&self.disk, &self.disk);
+        let news = self.orderer.job_done(done).expect("no fault");
+        drop(news);
+    }
+
+    fn run_all(&mut self) {
+        while let Some(job) = self.orderer.poll_job() {
+            self.run(job);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_was_made() {
+    let mut world = Ordering::new();
+    for _ in 0..3 {
+        world.run_all();
+        world.fill_segments(2, true);
+    }
+    world.run_all();
+    assert!(world.orderer.all_attached());
+    // From here on no job ends before the snapshot does.
+    world.fill_segments(2, false);
+    assert!(!world.orderer.all_attached());
+    let mut jobs: Vec<_> = std::iter::from_fn(|| world.orderer.poll_job()).collect();
+    let last = jobs.pop().expect("it is due");
+    assert!(matches!(last, crate::member::Job::Snapshot { .. }));
+    world.run(last);
+    jobs.into_iter().for_each(|job| world.run(job));
+    for _ in 0..5 {
+        world.run_all();
+        world.fill_segments(2, false);
+    }
+    // Every segment behind what the replica has is still there: it catches up.
+    for _ in 0..10 {
+        world.take();
+        world.run_all();
+        world.turn();
+    }
+    assert!(world.orderer.all_attached());
+    let reached = world.orderer.member.tree.last_zxid();
+    assert_eq!(world.progress.seen(ShardId(0)), reached);
 }

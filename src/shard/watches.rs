@@ -477,6 +477,22 @@ mod tests {
     }
 
     #[test]
+    fn a_path_whose_watches_have_fired_takes_no_memory() {
+        let mut watches = Watches::new(1 << 20);
+        for n in 0..100 {
+            let path = format!("/n{n}");
+            for slot in 0..n % 3 + 1 {
+                watches.add(Kind::Data, &path, conn(slot)).unwrap();
+                watches.add(Kind::Child, "/", conn(slot)).unwrap();
+            }
+            watches.trigger(&change(ChangeKind::Created, &path), |_, _| {});
+        }
+        assert_eq!(watches.counts(), WatchCounts::default());
+        assert!(watches.data.by_path.is_empty() && watches.child.by_path.is_empty());
+        assert_eq!(watches.bytes(), 0);
+    }
+
+    #[test]
     fn a_path_may_have_one_watcher_then_many_then_none() {
         let mut watchers = Watchers::One(conn(3), Modes::STANDARD);
         assert!(!watchers.modes(conn(3)).is_empty());

@@ -387,6 +387,30 @@ fn a_credit_goes_to_who_waits_before_who_has_just_used_one() {
     assert!(world.shard.may_read(modest) > 0);
 }
 
+#[test]
+fn a_credit_that_a_connection_with_a_full_output_does_not_use_goes_to_the_next() {
+    let mut world = World::with(|config| {
+        config.in_flight_max = 2;
+        config.output_max = 8000;
+    });
+    let (full, next, other) = (world.client(), world.client(), world.client());
+    world.send(other, &create(1, "/n"));
+    world.prompt = false;
+    world.send(other, &set_data(2, "/n", &[7; 20_000]));
+    let requests = [create(1, "/a"), read(2, 4, "/n", false), create(3, "/b")];
+    world.send(full, &requests.concat());
+    world.send(next, &[create(1, "/c"), create(2, "/d")].concat());
+    assert_eq!(world.logged.len(), 3, "the second writes of two wait");
+    // The node has grown: the read fills the output, and the write behind it can't be handed up.
+    world.commit(2);
+    assert_eq!(world.shard.may_read(full), 0);
+    assert_eq!(
+        world.logged.len(),
+        2,
+        "both writes of the next are under way"
+    );
+}
+
 fn world_with_a_big_node() -> (World, ConnId) {
     let mut world = World::with(|config| {
         config.output_max = 10_000;
