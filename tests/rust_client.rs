@@ -16,6 +16,10 @@ use zookeeper_client::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The server's exit code for a port that somebody else has.
+const PORT_IN_USE: i32 = 20;
+/// Ports that a first start tries.
+const PORTS: u32 = 5;
 const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
 const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
 const SEQUENTIAL: CreateOptions<'static> =
@@ -40,7 +44,8 @@ fn free_port() -> u16 {
     }
 }
 
-fn spawn(root: &Path, port: u16, shards: u16) -> Child {
+/// Starts a server and waits until it serves; `None` if somebody else has the port.
+fn spawn(root: &Path, port: u16, shards: u16) -> Option<Child> {
     let config = root.join("zoo.cfg");
     let text = format!(
         "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\n\
@@ -60,8 +65,11 @@ fn spawn(root: &Path, port: u16, shards: u16) -> Child {
         .spawn()
         .unwrap();
     let began = Instant::now();
-    while !serves(port) {
+    while !serves(port) || !listens(process.id(), port) {
         let ended = process.try_wait().unwrap();
+        if ended.is_some_and(|status| status.code() == Some(PORT_IN_USE)) {
+            return None;
+        }
         assert!(
             ended.is_none() && began.elapsed() < PATIENCE,
             "the server does not serve ({ended:?}):\n{}",
@@ -69,7 +77,24 @@ fn spawn(root: &Path, port: u16, shards: u16) -> Child {
         );
         std::thread::sleep(Duration::from_millis(5));
     }
-    process
+    Some(process)
+}
+
+/// Whether this process listens on the port, and not a stranger that has taken it since it was free.
+fn listens(pid: u32, port: u16) -> bool {
+    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    let links = open.flatten().map(|fd| std::fs::read_link(fd.path()));
+    let held: Vec<_> = links.flatten().collect();
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields[1].ends_with(&local)
+            && fields[3] == "0A"
+            && held.contains(&format!("socket:[{}]", fields[9]).into())
+    })
 }
 
 fn serves(port: u16) -> bool {
@@ -86,14 +111,19 @@ fn serves(port: u16) -> bool {
 impl Server {
     fn start(shards: u16) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let process = spawn(root.path(), port, shards);
-        Self {
-            root,
-            port,
-            shards,
-            process,
+        // Another test's server may be faster: as long as nobody knows the port, another one does too.
+        for _ in 0..PORTS {
+            let port = free_port();
+            if let Some(process) = spawn(root.path(), port, shards) {
+                return Self {
+                    root,
+                    port,
+                    shards,
+                    process,
+                };
+            }
         }
+        panic!("{PORTS} ports, and each was taken between a look and the start");
     }
 
     fn kill(&mut self) {
@@ -102,7 +132,8 @@ impl Server {
     }
 
     fn again(&mut self) {
-        self.process = spawn(self.root.path(), self.port, self.shards);
+        let process = spawn(self.root.path(), self.port, self.shards);
+        self.process = process.expect("the port is still its own");
     }
 
     fn hosts(&self) -> String {

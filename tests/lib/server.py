@@ -15,6 +15,10 @@ BINARY = os.environ.get("RK_SERVER", str(REPO / "target" / "release" / "ringkeep
 # The placement of every server that the tests start: 0 = inline.
 SHARDS = os.environ.get("RK_SHARDS", "0")
 PATIENCE_S = 60
+# The server's exit code for a port that somebody else has.
+PORT_IN_USE = 20
+# Ports that a first start tries.
+PORTS = 5
 
 
 def free_port():
@@ -28,6 +32,23 @@ def free_port():
                 return port
             except OSError:
                 continue
+
+
+def listens(pid, port):
+    """Whether this process listens on the port, and not a stranger that has taken it since it was free."""
+    held = set()
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            held.add(os.readlink(fd))
+        except FileNotFoundError:
+            continue
+    for family in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            fields = line.split()
+            listening = fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port
+            if listening and f"socket:[{fields[9]}]" in held:
+                return True
+    return False
 
 
 def four_letter(port, word, timeout=10):
@@ -74,6 +95,26 @@ class Server:
         }
 
     def start(self):
+        first = self.process is None
+        self.spawn()
+        for _ in range(PORTS - 1):
+            # Another test's server was faster: as long as nobody knows the port, another one does too.
+            if not first or not self.ended_for_want_of_its_port():
+                break
+            self.port = free_port()
+            self.spawn()
+        self.wait_until_serving()
+        return self
+
+    def ended_for_want_of_its_port(self):
+        """Waits until the process serves or has ended."""
+        try:
+            self.wait_until_serving()
+        except RuntimeError:
+            return self.process.poll() == PORT_IN_USE
+        return False
+
+    def spawn(self):
         config = self.root / "zoo.cfg"
         lines = {"dataDir": self.data, "clientPort": self.port, "clientPortAddress": "127.0.0.1", **self.options}
         config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
@@ -82,8 +123,6 @@ class Server:
             command = ["prlimit", f"--nofile={self.open_files}:{self.open_files}", *command]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.wait_until_serving()
-        return self
 
     def wait_until_serving(self):
         until = time.monotonic() + PATIENCE_S
@@ -91,10 +130,11 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                if "Mode: standalone" in four_letter(self.port, "srvr"):
+                if "Mode: standalone" in four_letter(self.port, "srvr") and listens(self.process.pid, self.port):
                     return
             except OSError:
-                time.sleep(0.005)
+                pass
+            time.sleep(0.005)
         raise RuntimeError(f"the server does not serve (exit code {self.process.poll()}):\n{self.log.read_text()[-3000:]}")
 
     def ended(self):
