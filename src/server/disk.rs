@@ -82,6 +82,10 @@ impl Disk {
 
     /// The kernel has made one file of the sync durable, or has failed to.
     ///
+    /// Every error ends the process, also -ECANCELED, which io_uring answers for a sync that it had no
+    /// thread to begin: a file system may answer the same of a sync that has failed, and a second one
+    /// would then find no dirty page and report success. Nothing acknowledged is lost either way.
+    ///
     /// # Errors
     /// As [`Disk::drive`].
     pub fn synced(

@@ -27,6 +27,11 @@ impl Transport {
     }
 
     /// Takes what has come.
+    ///
+    /// One exception to "a short read was all": the kernel ends a read before an urgent byte (MSG_OOB),
+    /// with SO_OOBINLINE too, and what follows is taken with the next bytes that come. No client of the
+    /// protocol sends urgent bytes, who does delays its own requests only, and to ask once more would
+    /// cost everybody a system call for each read.
     pub fn read(&mut self, buffer: &mut [u8]) -> Read {
         let Transport::Plain(socket) = self;
         match socket.receive(buffer) {
