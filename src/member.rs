@@ -178,6 +178,7 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// As [`Member::request`].
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
+        self.jobs.pauses = false;
         self.pipeline.tick(now)
     }
 

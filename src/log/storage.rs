@@ -9,6 +9,18 @@
 use std::io;
 use std::ops::Deref;
 
+/// ENOMEM, ENFILE and EMFILE of Linux: this module sees no C library.
+const SHORTAGES: [i32; 3] = [12, 23, 24];
+
+/// Whether an operation failed for want of something that comes back: room on the device, memory,
+/// descriptors of the process or of the machine. Says that trying again later makes sense, of creating,
+/// opening, reading and removing a file; never of writing or syncing one, after which nothing is known
+/// about its content.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let is_listed = |code| SHORTAGES.contains(&code);
+    error.kind() == io::ErrorKind::StorageFull || error.raw_os_error().is_some_and(is_listed)
+}
+
 /// One directory of native files.
 pub trait Storage: Clone + 'static {
     /// An open file of the directory.

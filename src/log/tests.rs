@@ -377,6 +377,7 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert_eq!(log.room_for(Need::Growing, 10), Room::Full, "not yet");
     log.spare_made(order.fulfil(&disk)).unwrap();
     assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    assert_eq!(log.room_for(Need::Shrinking, 10), Room::Yes);
     // A second spare that finds no room does not matter while one is ready.
     disk.set_capacity(disk.used());
     let order = log.poll_spare().unwrap();
@@ -389,6 +390,97 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     assert!(log.is_full());
     assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
     assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
+}
+
+/// ENOMEM, ENFILE and EMFILE of Linux.
+const SHORTAGES: [i32; 3] = [12, 23, 24];
+
+#[test]
+fn a_spare_for_which_no_descriptor_or_memory_is_left_is_tried_again_later() {
+    for code in SHORTAGES {
+        let disk = SimStorage::new(8 * SEGMENT);
+        let (mut log, _) = open(&disk, 1).unwrap();
+        disk.set_shortage(Some((0, code)));
+        for ms in [0, 1000] {
+            log.tick(Tick(ms)).unwrap();
+            let order = log.poll_spare().expect("due");
+            let made = order.fulfil(&disk);
+            assert_eq!(made.shortage().unwrap().raw_os_error(), Some(code));
+            log.spare_made(made).unwrap();
+            assert!(log.is_full());
+            assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
+            log.tick(Tick(ms)).unwrap();
+            assert!(log.poll_spare().is_none(), "not at once");
+        }
+        disk.set_shortage(None);
+        log.tick(Tick(2000)).unwrap();
+        let order = log.poll_spare().unwrap();
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    }
+}
+
+#[test]
+fn a_retired_segment_that_can_not_be_opened_now_is_used_again_later() {
+    let (disk, mut log) = fresh();
+    let whole = SEGMENT as usize - 8192;
+    for zxid in 1..=3 {
+        append(&mut log, &disk, zxid, whole);
+    }
+    sync(&mut log);
+    assert!(log.retire(Zxid(2)).is_empty());
+    let names = disk.list().unwrap();
+    let order = log.poll_spare().unwrap();
+    assert!(order.recycles());
+    disk.set_shortage(Some((0, SHORTAGES[2])));
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(disk.list().unwrap(), names, "nothing was renamed");
+    disk.set_shortage(None);
+    log.tick(Tick(0)).unwrap();
+    log.tick(Tick(1000)).unwrap();
+    let order = log.poll_spare().unwrap();
+    assert!(order.recycles());
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(disk.list().unwrap().len(), names.len());
+}
+
+#[test]
+fn a_failed_sync_of_a_spare_ends_the_log() {
+    let (disk, mut log) = fresh();
+    let order = log.poll_spare().unwrap();
+    disk.fail_next_sync();
+    assert!(log.spare_made(order.fulfil(&disk)).is_err());
+    assert!(log.append(Zxid(1), b"x").is_err());
+}
+
+#[test]
+fn the_last_quarter_of_the_reserve_is_for_sessions() {
+    let disk = SimStorage::new(3 * SEGMENT);
+    let (mut log, _) = open(&disk, 1).unwrap();
+    let mut zxid = 0;
+    let mut fill = |log: &mut Log<SimStorage>, need: Need| {
+        let mut bytes = 0;
+        while log.room_for(need, 100) == Room::Yes {
+            zxid += 1;
+            log.append(Zxid(zxid), &[1; 100]).unwrap();
+            bytes += 100;
+        }
+        bytes
+    };
+    disk.set_capacity(disk.used());
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert_eq!(fill(&mut log, Need::Growing), 0);
+    assert!(fill(&mut log, Need::Shrinking) > 0);
+    assert_eq!(log.room_for(Need::Shrinking, 100), Room::Full);
+    let for_sessions = fill(&mut log, Need::Reserve);
+    // Records have headers, and some room is kept for seals.
+    let quarter = SEGMENT / 4;
+    assert!(
+        (quarter / 2..=quarter).contains(&for_sessions),
+        "{for_sessions}"
+    );
+    assert_eq!(log.room_for(Need::Reserve, 100), Room::Full);
 }
 
 #[test]

@@ -23,23 +23,26 @@
 //! **Spares and the full disk.** Up to [`SPARES_AHEAD`] segments are kept ready ahead, made one
 //! after the other.
 //!
-//! | Spares | Record | growing write | reserve (sessions, deletes, errors) |
-//! |---|---|---|---|
-//! | one ready or more | fits the segment | yes | yes |
-//! | one ready or more | does not fit | yes, after a roll | yes, after a roll |
-//! | none ready, one being made | fits | yes | yes |
-//! | none ready, one being made | does not fit | wait | wait |
-//! | none ready, the last try met a full disk | fits | **full** | yes: what is left of the segment is the reserve |
-//! | none ready, the last try met a full disk | does not fit | full | full |
+//! | Spares | Record | growing write | shrinking (deletes and errors of clients) | reserve (sessions) |
+//! |---|---|---|---|---|
+//! | one ready or more | fits the segment | yes | yes | yes |
+//! | one ready or more | does not fit | yes, after a roll | yes, after a roll | yes, after a roll |
+//! | none ready, one being made | fits | yes | yes | yes |
+//! | none ready, one being made | does not fit | wait | wait | wait |
+//! | none ready, the last try met a full disk | leaves a quarter of the segment | **full** | yes | yes: what is left of the segment is the reserve |
+//! | none ready, the last try met a full disk | fits | full | **full** | yes |
+//! | none ready, the last try met a full disk | does not fit | full | full | full |
 //!
-//! Spares are ordered at a roll, so the reserve is nearly a whole segment. A try that met a full
+//! Spares are ordered at a roll, so the reserve is nearly a whole segment. Its last quarter is for
+//! sessions alone: a client may delete what does not exist for ever, and each try is a record. A try that met a full
 //! disk is made again after [`RETRY_MS`], and the disk counts as full until a spare was made: growing
-//! writes do not use up the reserve between two tries. Service resumes by itself.
+//! writes do not use up the reserve between two tries. Service resumes by itself. Want of descriptors or
+//! memory while a spare is created, or a retired segment opened, counts as a full disk.
 
 use super::durable::{Durable, LogEnd};
 use super::record::{Identity, Kind, Record, size};
 use super::segment::{self, SegmentHeader};
-use super::storage::{File, Storage};
+use super::storage::{File, Storage, is_shortage};
 use crate::constants::SEAL_DELAY_MS;
 use crate::types::{Position, Tick, Zxid};
 use std::collections::VecDeque;
@@ -51,6 +54,8 @@ pub const RETRY_MS: u64 = 1000;
 const RECYCLE_MAX: usize = 2;
 /// Spares that are kept ready.
 const SPARES_AHEAD: usize = 2;
+/// On a full disk, one part in so many of the segment is kept for sessions.
+const SESSIONS_PART: u64 = 4;
 /// Of the page cache, bytes.
 const PAGE: u64 = 4096;
 const SEAL: u64 = size(0) as u64;
@@ -81,7 +86,9 @@ impl LogConfig {
 pub enum Need {
     /// It makes the state larger.
     Growing,
-    /// It opens, closes or expires a session, or can only make the state smaller.
+    /// A client asks for it, and it can only make the state smaller, or changes nothing.
+    Shrinking,
+    /// It opens, closes or expires a session, or deletes what the session owns.
     Reserve,
 }
 
@@ -158,7 +165,30 @@ pub struct SpareJob {
 #[derive(Debug)]
 pub struct SpareResult<S: Storage> {
     name: String,
-    file: io::Result<S::File>,
+    file: Result<S::File, NoSpare>,
+}
+
+/// Why there is no spare.
+#[derive(Debug)]
+enum NoSpare {
+    /// There was no room; what was begun is undone.
+    Shortage {
+        reason: io::Error,
+        /// The retired segment that was to be used again: it is where it was.
+        recycle: Option<String>,
+    },
+    /// Nothing is known about the file.
+    Failed(io::Error),
+}
+
+impl<S: Storage> SpareResult<S> {
+    /// Why there was no room for it.
+    pub fn shortage(&self) -> Option<&io::Error> {
+        match &self.file {
+            Err(NoSpare::Shortage { reason, .. }) => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 impl SpareJob {
@@ -169,23 +199,34 @@ impl SpareJob {
 
     /// Makes the file durable under its name. Slow: zeroes a whole segment.
     pub fn fulfil<S: Storage>(self, storage: &S) -> SpareResult<S> {
-        let make = || {
-            let file = match &self.recycle {
-                Some(old) => {
-                    storage.rename(old, &self.name)?;
-                    storage.open(&self.name)?
-                }
-                None => storage.create(&self.name, self.bytes)?,
-            };
-            file.sync()?;
-            storage.sync_dir()?;
-            Ok(file)
+        let SpareJob {
+            name,
+            bytes,
+            recycle,
+        } = self;
+        let obtained = match &recycle {
+            // Opened before it is renamed: there may be no descriptor left.
+            Some(old) => storage
+                .open(old)
+                .and_then(|file| storage.rename(old, &name).map(|()| file)),
+            None => storage.create(&name, bytes),
         };
-        let file = make();
-        SpareResult {
-            file,
-            name: self.name,
-        }
+        let file = match obtained {
+            Ok(file) => match file.sync().and_then(|()| storage.sync_dir()) {
+                Ok(()) => Ok(file),
+                // File systems that allocate late say so here. Nobody has used the file yet.
+                Err(reason) if reason.kind() == io::ErrorKind::StorageFull => {
+                    Err(NoSpare::Shortage {
+                        reason,
+                        recycle: None,
+                    })
+                }
+                Err(reason) => Err(NoSpare::Failed(reason)),
+            },
+            Err(reason) if is_shortage(&reason) => Err(NoSpare::Shortage { reason, recycle }),
+            Err(reason) => Err(NoSpare::Failed(reason)),
+        };
+        SpareResult { name, file }
     }
 }
 
@@ -356,11 +397,22 @@ impl<S: Storage> Log<S> {
         if !self.ready.is_empty() {
             return Room::Yes;
         }
-        match (self.fits(payload + ARCHIVE_SLACK), self.disk_full) {
-            (true, false) => Room::Yes,
-            (true, true) if need == Need::Reserve => Room::Yes,
-            (false, false) => Room::Wait,
-            (_, true) => Room::Full,
+        let payload = payload + ARCHIVE_SLACK;
+        if !self.disk_full {
+            return match self.fits(payload) {
+                true => Room::Yes,
+                false => Room::Wait,
+            };
+        }
+        let for_sessions = (self.header.bytes / SESSIONS_PART) as usize;
+        let is_served = match need {
+            Need::Growing => false,
+            Need::Shrinking => self.fits(payload + for_sessions),
+            Need::Reserve => self.fits(payload),
+        };
+        match is_served {
+            true => Room::Yes,
+            false => Room::Full,
         }
     }
 
@@ -471,7 +523,7 @@ impl<S: Storage> Log<S> {
     /// The spare is there, or could not be made.
     ///
     /// # Errors
-    /// Anything but a full disk: the process must stop.
+    /// Anything but a full disk and want of descriptors or memory: the process must stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
         match result.file {
             Ok(file) => {
@@ -480,11 +532,18 @@ impl<S: Storage> Log<S> {
                 self.making = Making::No;
                 self.disk_full = false;
             }
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+            Err(NoSpare::Shortage { recycle, .. }) => {
                 self.making = Making::Later(None);
                 self.disk_full = true;
+                if let Some(name) = recycle {
+                    self.recyclable.push_front(Closed {
+                        name,
+                        last_zxid: Zxid::ZERO,
+                        reusable: true,
+                    });
+                }
             }
-            Err(e) => {
+            Err(NoSpare::Failed(e)) => {
                 self.poisoned = true;
                 return Err(e);
             }

@@ -4,10 +4,14 @@
 //!
 //! | Job | Due when | Queue | Not beside | Its outcome |
 //! |---|---|---|---|---|
-//! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | failed: fatal, a segment that stays where newer ones go would be a gap |
-//! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | full disk: tried again later; failed: fatal |
+//! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | shortage: what is left is removed later; failed: fatal, a segment that stays where newer ones go would be a gap |
+//! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
 //! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again after as many transactions |
-//! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; failed: fatal |
+//! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
+//!
+//! A *shortage* ([`is_shortage`]) is a full disk, or want of descriptors or memory. Spares are then tried
+//! again after the log's `RETRY_MS`, removing and reading from the next tick on. An operator hears of the
+//! first of a row, each of them is counted.
 //!
 //! A queue has one job under way at most, and a queue never waits for another: a spare is made
 //! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
@@ -16,11 +20,12 @@
 //! later are newer than those that are removed, and a crash in between must not leave a gap.
 
 use crate::log::snapshot_file::Written;
-use crate::log::storage::Storage;
-use crate::log::{SpareJob, SpareResult};
+use crate::log::storage::{Storage, is_shortage};
+use crate::log::{RecoveryError, SpareJob, SpareResult};
 use crate::snapshot::{self, ReadLogError, SnapError};
 use crate::txn::Entry;
 use crate::types::{ShardId, Zxid};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -78,7 +83,12 @@ pub enum Done<S: Storage> {
         made: Result<(Written, Option<Zxid>), SnapError>,
     },
     /// Of [`Job::Remove`].
-    Removed(io::Result<()>),
+    Removed {
+        /// What was not removed, oldest first.
+        left: Vec<String>,
+        /// Whether all of it was.
+        result: io::Result<()>,
+    },
     /// Of [`Job::ReadLog`].
     LogRead(LogRead),
 }
@@ -90,6 +100,16 @@ pub struct LogRead {
     pub order: CatchUp,
     /// From its beginning; it may end early.
     pub entries: Result<Vec<Arc<Entry>>, ReadLogError>,
+}
+
+impl LogRead {
+    /// Why there was no room to read it.
+    pub fn shortage(&self) -> Option<&io::Error> {
+        match &self.entries {
+            Err(ReadLogError::Log(RecoveryError::Io(error))) if is_shortage(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// What a job's outcome leaves to do or to say.
@@ -110,6 +130,13 @@ pub enum JobNews {
         zxid: Zxid,
         /// Why.
         reason: SnapError,
+    },
+    /// For the operator: the first of a row of shortages; it is tried again.
+    Shortage {
+        /// What was to be done.
+        what: &'static str,
+        /// Why it could not be.
+        reason: String,
     },
     /// For the replica.
     LogRead(LogRead),
@@ -142,7 +169,7 @@ impl Job {
                 zxid,
                 made: make_snapshot(data, log, zxid, purge),
             },
-            Job::Remove(names) => Done::Removed(remove_all(log, &names)),
+            Job::Remove(names) => remove_all(log, names),
             Job::ReadLog(order) => Done::LogRead(LogRead {
                 entries: snapshot::read_log(log, order.after, order.upto, order.bytes_max),
                 order,
@@ -166,9 +193,18 @@ fn make_snapshot<S: Storage>(
 }
 
 /// Oldest first: a crash in between must not leave a gap.
-fn remove_all<S: Storage>(log: &S, names: &[String]) -> io::Result<()> {
-    names.iter().try_for_each(|name| log.remove(name))?;
-    log.sync_dir()
+fn remove_all<S: Storage>(log: &S, mut names: Vec<String>) -> Done<S> {
+    let mut result = Ok(());
+    let mut removed = 0;
+    while result.is_ok() && removed < names.len() {
+        result = log.remove(&names[removed]);
+        removed += usize::from(result.is_ok());
+    }
+    names.drain(..removed);
+    Done::Removed {
+        left: names,
+        result: result.and_then(|()| log.sync_dir()),
+    }
 }
 
 /// What is under way, and what waits.
@@ -186,11 +222,30 @@ pub(super) struct Jobs {
     pub(super) remove: Vec<String>,
     /// What follows this is needed, though no snapshot needs it.
     pub(super) keep_after: Option<Zxid>,
+    /// A removal or a read has met a shortage: neither begins before the next tick.
+    pub(super) pauses: bool,
+    /// Shortages met since the start.
+    pub(super) shortages: u64,
+    /// What met one the last time that it was tried.
+    short: BTreeSet<&'static str>,
 }
 
 impl Jobs {
     pub(super) fn may_read(&self) -> bool {
-        !self.taking && self.remove.is_empty()
+        !self.taking && self.remove.is_empty() && !self.pauses
+    }
+
+    /// What is to be said of an attempt at `what`, which has met a shortage or none.
+    pub(super) fn attempted(&mut self, what: &'static str, shortage: Option<String>) -> JobNews {
+        let Some(reason) = shortage else {
+            self.short.remove(what);
+            return JobNews::None;
+        };
+        self.shortages += 1;
+        match self.short.insert(what) {
+            true => JobNews::Shortage { what, reason },
+            false => JobNews::None,
+        }
     }
 
     pub(super) fn is_read(&self) -> bool {

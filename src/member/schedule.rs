@@ -1,12 +1,13 @@
 //! Which job of a member is due, and what follows from the outcome of one: the table of `jobs`.
 
 use super::Member;
-use super::jobs::{CatchUp, Done, Job, JobNews};
+use super::jobs::{CatchUp, Done, Job, JobNews, LogRead};
 use crate::log::snapshot_file::Written;
-use crate::log::storage::Storage;
+use crate::log::storage::{Storage, is_shortage};
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::types::Zxid;
+use std::io;
 
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
@@ -24,7 +25,7 @@ impl<S: Storage> Member<S> {
         if self.jobs.spares {
             return None;
         }
-        if !self.jobs.remove.is_empty() && !self.jobs.is_read() {
+        if !self.jobs.remove.is_empty() && !self.jobs.is_read() && !self.jobs.pauses {
             return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
         }
         let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
@@ -62,14 +63,14 @@ impl<S: Storage> Member<S> {
             Done::Spare(result) => {
                 self.jobs.spares = false;
                 self.jobs.taking = false;
+                let shortage = result.shortage().map(io::Error::to_string);
                 self.spare_made(result)?;
-                Ok(JobNews::None)
+                Ok(self.jobs.attempted("a segment to be made ahead", shortage))
             }
-            Done::Removed(result) => {
+            Done::Removed { left, result } => {
                 self.jobs.spares = false;
                 self.jobs.taking = false;
-                result?;
-                Ok(JobNews::None)
+                self.removed(left, result)
             }
             Done::Snapshot { zxid, made } => {
                 self.jobs.snapshots = false;
@@ -77,9 +78,37 @@ impl<S: Storage> Member<S> {
             }
             Done::LogRead(read) => {
                 self.jobs.reads = false;
+                self.jobs.pauses |= read.shortage().is_some();
                 Ok(JobNews::LogRead(read))
             }
         }
+    }
+
+    /// What an operator is told of a read, whose outcome the replica has been given.
+    pub fn log_read(&mut self, read: &LogRead) -> JobNews {
+        let shortage = read.shortage().map(io::Error::to_string);
+        self.jobs
+            .attempted("the log to be read for a shard", shortage)
+    }
+
+    /// Attempts of background work that met a full disk, or want of descriptors or memory, and are made
+    /// again.
+    pub fn shortages(&self) -> u64 {
+        self.jobs.shortages
+    }
+
+    fn removed(&mut self, left: Vec<String>, result: io::Result<()>) -> Result<JobNews, Fatal> {
+        let shortage = match result {
+            Ok(()) => None,
+            // Nothing left: the directory could not be synced.
+            Err(error) if is_shortage(&error) && !left.is_empty() => {
+                self.jobs.pauses = true;
+                Some(error.to_string())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.jobs.remove = left;
+        Ok(self.jobs.attempted("segments to be removed", shortage))
     }
 
     fn snapshot_ended(

@@ -270,6 +270,61 @@ fn a_snapshot_that_fails_is_tried_again_after_as_many_transactions() {
     assert!(w.run_all().contains(&"snapshot"));
 }
 
+/// EMFILE of Linux.
+const NO_DESCRIPTOR: i32 = 24;
+
+#[test]
+fn segments_that_can_not_be_removed_now_are_removed_from_the_next_tick_on_oldest_first() {
+    let mut w = World::new(u64::MAX);
+    w.run_all();
+    let names = ["log.0000000000000001", "log.0000000000000002"].map(str::to_owned);
+    for name in &names {
+        crate::log::storage::Storage::create(&w.disk, name, 0).unwrap();
+    }
+    w.member.jobs.remove = names.to_vec();
+    for nth in 1..=2 {
+        let job = w.member.poll_job().unwrap();
+        w.disk.set_shortage(Some((2 - nth, NO_DESCRIPTOR)));
+        let news = w.run(job);
+        w.disk.set_shortage(None);
+        let is_first = matches!(news, JobNews::Shortage { .. });
+        assert_eq!((is_first, w.member.shortages()), (nth == 1, nth.into()));
+        assert_eq!(w.member.jobs.remove, names[1..], "the older one is gone");
+        assert!(w.member.poll_job().is_none(), "not before the next tick");
+        w.member.tick(w.now).unwrap();
+    }
+    assert_eq!(w.run_all(), ["remove"]);
+    assert!(w.member.jobs.remove.is_empty() && w.member.may_read());
+}
+
+#[test]
+fn a_log_that_can_not_be_read_now_may_be_read_again_from_the_next_tick_on() {
+    let mut w = World::new(u64::MAX);
+    w.fill_segments(1);
+    let order = CatchUp {
+        shard: ShardId(0),
+        after: Zxid(1),
+        upto: w.member.tree.last_zxid(),
+        bytes_max: u64::MAX,
+    };
+    let mut said = 0;
+    for nth in 1..=3 {
+        let job = w.member.begin_read(order);
+        w.disk.set_shortage(Some((nth, NO_DESCRIPTOR)));
+        let JobNews::LogRead(read) = w.run(job) else {
+            panic!("something else was read");
+        };
+        w.disk.set_shortage(None);
+        assert!(read.shortage().is_some());
+        let news = w.member.log_read(&read);
+        said += u32::from(matches!(news, JobNews::Shortage { .. }));
+        assert!(!w.member.may_read(), "not before the next tick");
+        w.member.tick(w.now).unwrap();
+        assert!(w.member.may_read());
+    }
+    assert_eq!((said, w.member.shortages()), (1, 3));
+}
+
 #[test]
 fn a_segment_that_can_not_be_removed_stops_the_process() {
     let mut w = World::new(5);

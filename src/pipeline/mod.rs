@@ -2,7 +2,8 @@
 //!
 //! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_message`,
 //! `poll_sync`, `poll_spare`). `request` and `advance` are the only places that order anything, each within
-//! a budget of steps: an operation of a transaction, a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
+//! a budget of steps: an operation of a transaction, an entry of an access control list that is compared,
+//! a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
 //!
 //! What happens to a request, first match wins:
 //!
@@ -490,6 +491,17 @@ impl<S: Storage> Pipeline<S> {
         &mut self.stages
     }
 
+    /// Up to where everything that arrived is known: in any socket, the listening ones included, and in
+    /// the sockets of each shard that has reported.
+    pub fn known_arrivals(&self) -> (Tick, impl Iterator<Item = (ShardId, Tick)> + '_) {
+        self.owners.known_arrivals()
+    }
+
+    /// Sessions whose end is decided and has not been applied.
+    pub fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.owners.closing()
+    }
+
     /// Nothing is under way: what a drain waits for.
     pub fn is_idle(&self) -> bool {
         self.preparing.is_none()
@@ -604,11 +616,7 @@ impl<S: Storage> Pipeline<S> {
         if is_close && failed.is_none() {
             bytes = self.close_bytes(tree, session);
         }
-        let need = match state {
-            SessionState::Live if !request.uses_reserve() => Need::Growing,
-            _ => Need::Reserve,
-        };
-        match self.log.room_for(need, bytes) {
+        match self.log.room_for(need(state, request), bytes) {
             Room::Wait => return Ok(Admitted::Wait(up)),
             Room::Full => return Ok(self.refuse(origin)),
             Room::Yes => {}
@@ -698,8 +706,8 @@ impl<S: Storage> Pipeline<S> {
             credentials: asked.credentials,
             rules: &self.config.rules,
         };
-        let prepared = self.overlay.prepare(tree, &context, asked.request);
-        budget.spend_steps(prepared.entry.txn.steps());
+        let overlay = &mut self.overlay;
+        let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)
     }
 
@@ -803,6 +811,16 @@ impl<S: Storage> Pipeline<S> {
         for (stage, from, to) in spans {
             self.stages.record(stage, from, to);
         }
+    }
+}
+
+/// How a client's write counts when the disk is full. What a session that is closing asks for becomes an
+/// error transaction.
+fn need(state: SessionState, request: &WriteRequest) -> Need {
+    match (state, request) {
+        (SessionState::Closing, _) | (_, WriteRequest::Delete { .. }) => Need::Shrinking,
+        (_, WriteRequest::CreateSession { .. } | WriteRequest::CloseSession) => Need::Reserve,
+        _ => Need::Growing,
     }
 }
 

@@ -394,6 +394,17 @@ impl Owners {
         result
     }
 
+    /// Up to where everything that arrived is known: anywhere, and at each shard.
+    pub(super) fn known_arrivals(&self) -> (Tick, impl Iterator<Item = (ShardId, Tick)> + '_) {
+        (self.arrivals.everywhere(), self.arrivals.at_shards())
+    }
+
+    /// Sessions that are marked as closing.
+    pub(super) fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let closing = self.table.iter().filter(|(_, owner)| owner.closing);
+        closing.map(|(&session, _)| session)
+    }
+
     /// A session that has to expire: the clock has passed its deadline, and so has what is known
     /// of the bytes that arrived, until where a touch may be on its way (`arrivals` says where).
     pub(super) fn due(&mut self, now: Tick) -> Option<SessionId> {

@@ -13,19 +13,23 @@ const SUFFIX: usize = 11;
 
 /// Largest serialised entry that `request` can become, bytes. closeSession's list is not counted.
 pub(super) fn entry_bytes_max(request: &WriteRequest, who: &[AuthId]) -> usize {
-    ENTRY_FIXED + body(request, who)
+    // What each `auth` entry of a list becomes: an entry for each identity of the caller.
+    let ids = who.iter();
+    let expanded = ids.map(|id| 4 + text(&id.scheme) + text(&id.id)).sum();
+    ENTRY_FIXED + body(request, expanded)
 }
 
-fn body(request: &WriteRequest, who: &[AuthId]) -> usize {
+/// `expanded`: what an `auth` entry of a list takes, bytes.
+fn body(request: &WriteRequest, expanded: usize) -> usize {
     match request {
         WriteRequest::Create(CreateRequest {
             path, data, acl, ..
-        }) => text(path) + SUFFIX + bytes(data.as_deref()) + list(acl.as_deref(), who),
+        }) => text(path) + SUFFIX + bytes(data.as_deref()) + list(acl.as_deref(), expanded),
         WriteRequest::Delete { path, .. } => text(path),
         WriteRequest::SetData { path, data, .. } => nullable(path) + bytes(data.as_deref()),
-        WriteRequest::SetAcl { path, acl, .. } => nullable(path) + list(acl.as_deref(), who),
+        WriteRequest::SetAcl { path, acl, .. } => nullable(path) + list(acl.as_deref(), expanded),
         WriteRequest::Check { path, .. } => nullable(path),
-        WriteRequest::Multi(ops) => ops.iter().map(|op| OP_FIXED + body(op, who)).sum(),
+        WriteRequest::Multi(ops) => ops.iter().map(|op| OP_FIXED + body(op, expanded)).sum(),
         WriteRequest::CreateSession { .. } | WriteRequest::CloseSession => 0,
     }
 }
@@ -43,12 +47,7 @@ fn bytes(data: Option<&[u8]>) -> usize {
     4 + data.map_or(0, <[u8]>::len)
 }
 
-/// `auth` entries become one entry per identity of the caller.
-fn list(acl: Option<&[RawAcl]>, who: &[AuthId]) -> usize {
-    let expanded: usize = who
-        .iter()
-        .map(|id| 4 + text(&id.scheme) + text(&id.id))
-        .sum();
+fn list(acl: Option<&[RawAcl]>, expanded: usize) -> usize {
     let entry = |acl: &RawAcl| match acl.scheme.as_deref() {
         Some("auth") => expanded,
         _ => 4 + nullable(&acl.scheme) + nullable(&acl.id),

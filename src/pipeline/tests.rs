@@ -427,6 +427,57 @@ fn what_was_ordered_before_a_multi_is_applied_while_the_multi_is_prepared() {
     }
 }
 
+/// `/l0`, `/l1` and so on, each with a list of its own of `entries`, the last of which lets everybody in.
+fn nodes_with_long_lists(w: &mut World, session: SessionId, nodes: usize, entries: usize) {
+    for node in 0..nodes {
+        let mut request = create(&format!("/l{node}"), false, 1);
+        let WriteRequest::Create(CreateRequest { acl: Some(acl), .. }) = &mut request else {
+            unreachable!("a create with a list");
+        };
+        for n in 1..entries {
+            let stranger = RawAcl {
+                perms: 31,
+                scheme: Some("digest".into()),
+                id: Some(format!("u{n}:{node}").into()),
+            };
+            acl.insert(0, stranger);
+        }
+        w.write(1, session, request);
+        w.settle();
+    }
+    w.take();
+}
+
+#[test]
+fn a_multi_over_long_lists_has_a_slice_for_each_list_and_others_are_served_in_between() {
+    let mut w = World::new();
+    let (s, t) = (w.session(1, 60_000), w.session(2, 60_000));
+    nodes_with_long_lists(&mut w, s, 10, 100);
+    let earlier = w.asked(1, 2, t, create("/earlier", false, 1));
+    w.up_within(1, earlier);
+    let check = |n: usize| WriteRequest::Check {
+        path: Some(format!("/l{}", n % 10).into()),
+        version: -1,
+    };
+    let up = w.asked(1, 1, s, WriteRequest::Multi((0..30).map(check).collect()));
+    w.up_within(2, up);
+    let mut slices = 1;
+    while w.pipeline.waiting() > 0 {
+        w.advance_within(50);
+        slices += 1;
+        if slices == 2 {
+            // What was ordered before goes on.
+            let ticket = w.pipeline.poll_sync().unwrap();
+            w.pipeline.synced(ticket.run(), w.now).unwrap();
+            assert!(w.apply());
+        }
+    }
+    // Ten with a list each, and the 20 operations whose answers are known.
+    assert_eq!(slices, 11);
+    w.settle();
+    assert_eq!(w.take().len(), 2);
+}
+
 #[test]
 fn a_session_that_is_due_expires_behind_the_multi_that_is_being_prepared() {
     let mut w = World::new();
@@ -847,6 +898,76 @@ fn a_full_disk_refuses_growth_serves_sessions_and_recovers() {
     w.write(2, s, create("/again", false, 8000));
     w.settle();
     assert!(w.take().last().unwrap().contains("create to 2."));
+}
+
+#[test]
+fn who_deletes_for_ever_on_a_full_disk_keeps_no_session_from_closing_or_expiring() {
+    let mut w = World::new();
+    let (s, mute) = (w.session(1, 60_000), w.session(2, 5_000));
+    w.write(2, mute, create("/mute", true, 0));
+    // As long a list as fits a quarter of the segment.
+    ephemerals(&mut w, 1, s, "e", 900);
+    w.disk.set_capacity(w.disk.used());
+    while w.pipeline.counters().refused == 0 {
+        w.write(1, s, create("/more", true, 8000));
+        let gone = WriteRequest::Delete {
+            path: "/more".into(),
+            version: -1,
+        };
+        w.write(1, s, gone);
+        w.settle();
+    }
+    let deletes = |w: &mut World, path: &str| {
+        let refused = w.pipeline.counters().refused;
+        for n in 0.. {
+            assert!(n < 10_000, "the log is without end");
+            let delete = WriteRequest::Delete {
+                path: path.into(),
+                version: -1,
+            };
+            w.write(1, s, delete);
+            w.settle();
+            if w.pipeline.counters().refused > refused {
+                return n;
+            }
+        }
+        unreachable!("the loop has no end of its own")
+    };
+    let failing = deletes(&mut w, "/none");
+    assert!(failing > 0, "at first they use the reserve");
+    assert_eq!(deletes(&mut w, "/e00000"), 0, "and then nobody's do");
+    w.take();
+
+    w.connect(S0, 3, 5_000);
+    w.tick(6_000);
+    w.touched(S0, 6_000, &[s]);
+    w.tick(6_000);
+    w.write(1, s, WriteRequest::CloseSession);
+    w.settle();
+    let words = w.take();
+    let opened = words.iter().any(|word| word.contains("createSession to 3"));
+    let expired = words
+        .iter()
+        .any(|word| word.contains("closeSession to nobody"));
+    let closed = words.iter().any(|word| word.contains("closeSession to 1."));
+    assert!(opened && expired && closed, "{words:?}");
+    assert_eq!(w.tree.ephemeral_count(), 0);
+}
+
+#[test]
+fn what_a_closing_session_asks_for_uses_the_reserve_as_a_delete_does() {
+    use WriteRequest::{CloseSession, CreateSession, Delete};
+    let (path, version, timeout_ms) = (Arc::from("/a"), -1, 5_000);
+    let delete = Delete { path, version };
+    for (request, live) in [
+        (create("/a", false, 1), Need::Growing),
+        (delete, Need::Shrinking),
+        (CreateSession { timeout_ms }, Need::Reserve),
+        (CloseSession, Need::Reserve),
+    ] {
+        assert_eq!(need(SessionState::Live, &request), live);
+        assert_eq!(need(SessionState::Closing, &request), Need::Shrinking);
+    }
 }
 
 #[test]

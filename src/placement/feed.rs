@@ -242,6 +242,11 @@ impl ReplicaFeed {
         Some((self.given_to, upto))
     }
 
+    /// The log could not be read now: what is only for this replica is kept, the tail is not.
+    pub(super) fn not_caught_up(&mut self) {
+        self.state = State::Detached;
+    }
+
     /// A run of the log, from where the replica is; it may end before what was asked for.
     pub(super) fn caught_up(&mut self, log: Vec<Arc<Entry>>) {
         let State::CatchingUp {
@@ -488,6 +493,29 @@ mod tests {
         );
         feed.caught_up(log(6..=7));
         assert_eq!(words(&mut feed), ["close 2", "6", "7!", "close 3"]);
+        assert!(feed.is_attached());
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_read_now_leaves_it_detached_and_nothing_is_lost() {
+        let mut feed = detached();
+        feed.begin_catch_up(Zxid(7), taken(4)).unwrap();
+        feed.offer(
+            &Batch::new(vec![close(4), txn(8), txn(9)]),
+            Zxid(7),
+            taken(4),
+        );
+        feed.not_caught_up();
+        assert!(!feed.is_attached() && words(&mut feed).is_empty());
+        assert_eq!(
+            feed.begin_catch_up(Zxid(9), taken(4)),
+            Some((Zxid(4), Zxid(9)))
+        );
+        feed.caught_up(log(5..=9));
+        let expected = [
+            "close 1", "5!", "close 2", "6", "7!", "close 3", "close 4", "8", "9!",
+        ];
+        assert_eq!(words(&mut feed), expected);
         assert!(feed.is_attached());
     }
 

@@ -7,7 +7,6 @@ use crate::log::storage::Storage;
 use crate::member::{CatchUp, Done, Job, JobNews, LogRead, Member};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::Fatal;
-use crate::txn::Entry;
 use crate::types::{Now, ShardId, Zxid};
 use std::sync::Arc;
 
@@ -113,10 +112,23 @@ impl<S: Storage> Orderer<S> {
         None
     }
 
-    /// It was read, from its beginning; it may end early.
-    fn caught_up(&mut self, order: CatchUp, log: Vec<Arc<Entry>>) {
+    /// It was read, from its beginning, and may end early; or there was no room to read it, and the
+    /// replica stays detached, so that it is asked for again.
+    fn log_read(&mut self, read: LogRead) -> Result<(), Fatal> {
         self.catching_up = false;
-        self.feeds[usize::from(order.shard.0)].caught_up(log);
+        let is_short = read.shortage().is_some();
+        let LogRead { order, entries } = read;
+        let CatchUp { shard, after, .. } = order;
+        let feed = &mut self.feeds[usize::from(shard.0)];
+        match entries {
+            Ok(log) => feed.caught_up(log),
+            Err(_) if is_short => feed.not_caught_up(),
+            Err(e) => {
+                let text = format!("shard {shard} reads the log behind {after}: {e}");
+                return Err(Fatal::Shard(text));
+            }
+        }
+        Ok(())
     }
 
     /// What a detached replica has: it needs the log behind that.
@@ -143,11 +155,10 @@ impl<S: Storage> Orderer<S> {
     pub fn job_done(&mut self, done: Done<S>) -> Result<JobNews, Fatal> {
         self.member.keep_log_after(self.needed_after());
         match self.member.job_done(done)? {
-            JobNews::LogRead(LogRead { order, entries }) => {
-                let CatchUp { shard, after, .. } = order;
-                let text = |e| format!("shard {shard} reads the log behind {after}: {e}");
-                self.caught_up(order, entries.map_err(|e| Fatal::Shard(text(e)))?);
-                Ok(JobNews::None)
+            JobNews::LogRead(read) => {
+                let news = self.member.log_read(&read);
+                self.log_read(read)?;
+                Ok(news)
             }
             news => Ok(news),
         }

@@ -193,6 +193,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn want_of_room_memory_and_descriptors_is_a_shortage_and_a_broken_device_is_not() {
+        use crate::log::storage::is_shortage;
+        let is_short = |code| is_shortage(&io::Error::from_raw_os_error(code));
+        for code in [libc::ENOSPC, libc::ENOMEM, libc::ENFILE, libc::EMFILE] {
+            assert!(is_short(code), "{code}");
+        }
+        for code in [libc::EIO, libc::EROFS, libc::EACCES, libc::EBADF] {
+            assert!(!is_short(code), "{code}");
+        }
+    }
+
+    #[test]
     fn files_are_made_written_mapped_synced_and_renamed() {
         let dir = tempfile::tempdir().unwrap();
         let storage = FsStorage::open(&dir.path().join("ringkeeper-1")).unwrap();

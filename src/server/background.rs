@@ -22,6 +22,9 @@ pub fn tell(news: &JobNews) {
         JobNews::SnapshotMade { zxid, written } => {
             tracing::info!("snapshot of {zxid} made: {} bytes", written.bytes);
         }
+        JobNews::Shortage { what, reason } => {
+            tracing::warn!("no room for {what}, tried again until there is: {reason}");
+        }
         JobNews::SnapshotFailed { zxid, reason } => {
             tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
         }

@@ -118,6 +118,8 @@ pub struct OrderingReport {
     pub segments: usize,
     /// The disk had no room for the next segment.
     pub full: bool,
+    /// Attempts of background work that met a shortage, and are made again.
+    pub shortages: u64,
     /// The stages up to applied.
     pub stages: Stages,
     /// The last committed transaction.
@@ -136,6 +138,7 @@ impl OrderingReport {
             syncs,
             segments: log.segments(),
             full: log.is_full(),
+            shortages: member.shortages(),
             stages: member.pipeline.stages().clone(),
             committed: member.tree.last_zxid(),
             shards: Vec::new(),

@@ -311,6 +311,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
             ("log_seals", log.seals),
             ("log_segments", part.segments as u64),
             ("log_disk_full", part.full.into()),
+            ("background_shortages", part.shortages),
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
         rows.push(("committed".into(), part.committed.to_string()));

@@ -78,8 +78,10 @@ pub(super) struct Base {
     pub(super) counters: Counters,
     /// The last fault is over.
     pub(super) calm: bool,
-    /// The disk was full once.
+    /// The disk was full once, or the process was short of descriptors or memory.
     pub(super) was_full: bool,
+    /// Background work is short of descriptors or memory until then.
+    pub(super) short_until: u64,
 }
 
 impl Base {
@@ -97,6 +99,7 @@ impl Base {
             counters: Counters::default(),
             calm: false,
             was_full: false,
+            short_until: 0,
         }
     }
 

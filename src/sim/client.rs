@@ -1,10 +1,11 @@
 //! A simulated client: sends a seeded mix of requests, reads the replies, and checks what only a
 //! client can see (order of replies, own writes, watches before newer data).
 
+use super::catch_up::{Came, CatchUp, List};
 use super::op::Op;
 use super::truth::{Truth, WatchKind, parent};
 use crate::types::{ErrorCode, SessionId, Zxid};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 struct Pending {
@@ -63,6 +64,12 @@ pub struct Client {
     pending: VecDeque<Pending>,
     input: Vec<u8>,
     watches: BTreeMap<(Arc<str>, WatchKind), Zxid>,
+    /// Watches of earlier connections that no setWatches has set again.
+    lost: BTreeSet<(WatchKind, Arc<str>)>,
+    /// The newest state that was seen before the connection.
+    lost_at: Zxid,
+    /// Events since the setWatches is the oldest request without a reply.
+    came: Vec<Came>,
     closing: bool,
 }
 
@@ -127,6 +134,23 @@ impl Wire {
             }
             Op::Read { path, watch, .. } | Op::Children { path, watch } => {
                 self.buf(Some(path.as_bytes())).byte(u8::from(*watch))
+            }
+            Op::MultiRead(ops) => {
+                for op in ops {
+                    self.i32(in_multi_read(op)).byte(0).i32(-1).op(op);
+                }
+                self.i32(-1).byte(1).i32(-1)
+            }
+            Op::SetWatches { seen, items } => {
+                self.i64(seen.0);
+                for list in [List::Data, List::Exist, List::Child] {
+                    let paths = items.iter().filter(|(of, _)| *of == list);
+                    self.i32(paths.clone().count() as i32);
+                    for (_, path) in paths {
+                        self.buf(Some(path.as_bytes()));
+                    }
+                }
+                self
             }
             Op::Sync => self.buf(Some(b"/")),
             Op::Ping | Op::Close => self,
@@ -217,6 +241,64 @@ fn check(what: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if what { Ok(()) } else { Err(why()) }
 }
 
+/// Type of an operation of a multiRead: getData or getChildren.
+fn in_multi_read(op: &Op) -> i32 {
+    match op {
+        Op::Children { .. } => 8,
+        _ => 4,
+    }
+}
+
+/// A list of names in a reply, against the children at `zxid`.
+fn names(path: &str, zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
+    let names = (0..reply.i32()?).map(|_| reply.text());
+    let mut names = names.collect::<Result<Vec<_>, _>>()?;
+    names.retain(|n| *n != "zookeeper");
+    names.sort_unstable();
+    let due = truth.children_at(path, zxid);
+    check(names == due, || {
+        format!("children {names:?}, truth {due:?}")
+    })
+}
+
+/// All results of a multiRead are of one state.
+fn multi_read(
+    ops: &[Op],
+    zxid: Zxid,
+    err: ErrorCode,
+    reply: &mut Reply<'_>,
+    truth: &Truth,
+) -> Result<(), String> {
+    check(err == ErrorCode::OK, || format!("{err:?}"))?;
+    for op in ops {
+        let (Op::Read { path, .. } | Op::Children { path, .. }) = op else {
+            unreachable!("a multiRead reads")
+        };
+        let (kind, _, err) = (reply.i32()?, reply.byte()?, reply.i32()?);
+        let Some(node) = truth.node_at(path, zxid) else {
+            let no_node = ErrorCode::NO_NODE.0;
+            check((kind, err, reply.i32()?) == (-1, no_node, no_node), || {
+                format!("result {kind}/{err} for {path}, which is not there")
+            })?;
+            continue;
+        };
+        check((kind, err) == (in_multi_read(op), 0), || {
+            format!("result {kind}/{err} for {op:?}")
+        })?;
+        if kind == 8 {
+            names(path, zxid, reply, truth)?;
+            continue;
+        }
+        let (data, seen) = (reply.buf()?, Seen::read(reply)?);
+        check(
+            data == node.data.as_deref() && seen == Seen::of(node),
+            || format!("{path}: {data:?}, {seen:?}, truth {node:?}"),
+        )?;
+    }
+    let end = (reply.i32()?, reply.byte()?, reply.i32()?);
+    check(end == (-1, 1, -1), || "no end of the results".into())
+}
+
 impl Client {
     /// A client that has never connected.
     pub fn new(id: usize) -> Client {
@@ -232,6 +314,9 @@ impl Client {
             pending: VecDeque::new(),
             input: Vec::new(),
             watches: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            lost_at: Zxid::ZERO,
+            came: Vec::new(),
             closing: false,
         }
     }
@@ -250,9 +335,12 @@ impl Client {
     pub fn connect(&mut self, timeout_ms: i32) -> Vec<u8> {
         self.phase = Phase::Connecting;
         self.first_xid = self.next_xid;
-        self.pending.clear();
+        self.forget_pending();
         self.input.clear();
-        self.watches.clear();
+        self.came.clear();
+        let watches = std::mem::take(&mut self.watches).into_keys();
+        self.lost.extend(watches.map(|(path, kind)| (kind, path)));
+        self.lost_at = self.last_zxid;
         self.closing = false;
         let mut wire = Wire::default();
         wire.i32(0)
@@ -266,13 +354,43 @@ impl Client {
     /// The connection is gone; what was outstanding stays unknown.
     pub fn disconnected(&mut self) {
         self.phase = Phase::Offline;
-        self.pending.clear();
+        self.forget_pending();
+    }
+
+    /// Nothing under way is answered any more: a setWatches has to be sent again.
+    fn forget_pending(&mut self) {
+        for pending in self.pending.drain(..) {
+            if let Op::SetWatches { items, .. } = pending.op {
+                let items = items.into_iter().map(|(list, path)| (list.kind(), path));
+                self.lost.extend(items);
+            }
+        }
     }
 
     /// Forgets the session.
     pub fn forget_session(&mut self) {
         self.session = SessionId::NONE;
         self.password = vec![0; 16];
+    }
+
+    /// A setWatches for some of the watches that earlier connections had; `exists`: data watches were
+    /// left on nodes that did not exist.
+    pub fn set_again(&mut self, most: usize, exists: bool) -> Option<Op> {
+        let some: Vec<_> = self.lost.iter().take(most).cloned().collect();
+        for lost in &some {
+            self.lost.remove(lost);
+        }
+        let list = |kind| match kind {
+            WatchKind::Child => List::Child,
+            WatchKind::Data if exists => List::Exist,
+            WatchKind::Data => List::Data,
+        };
+        let items: Vec<_> = some
+            .into_iter()
+            .map(|(kind, path)| (list(kind), path))
+            .collect();
+        let seen = self.lost_at;
+        (!items.is_empty()).then_some(Op::SetWatches { seen, items })
     }
 
     /// Sends one request: its bytes.
@@ -344,11 +462,16 @@ impl Client {
         check(zxid <= truth.last(), || {
             format!("reply at {zxid}, nothing after {} exists", truth.last())
         })?;
-        self.last_zxid = zxid;
+        let before = std::mem::replace(&mut self.last_zxid, zxid);
         self.watches_before(zxid, truth)?;
         if err == ErrorCode::SYSTEM_ERROR {
             heard.refused += 1;
             return check(pending.op.is_write(), || "SYSTEMERROR for a read".into());
+        }
+        if let Op::SetWatches { seen, items } = &pending.op {
+            check(err == ErrorCode::OK, || format!("{err:?}"))?;
+            let from = before.max(pending.seen);
+            return self.caught_up(*seen, items, from, zxid, truth);
         }
         self.outcome(&pending, zxid, err, reply, truth)
             .map_err(|e| format!("{:?} at {zxid}: {e}", pending.op))
@@ -396,6 +519,20 @@ impl Client {
     fn event(&mut self, zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
         let (event, state, path) = (reply.i32()?, reply.i32()?, reply.text()?);
         check(state == 3, || format!("event state {state}"))?;
+        let setting = self.pending.front();
+        let setting = setting.is_some_and(|oldest| matches!(oldest.op, Op::SetWatches { .. }));
+        let mut came = Came {
+            path: Arc::from(path),
+            zxid: (zxid != Zxid(-1)).then_some(zxid),
+            event,
+            explained: false,
+        };
+        if came.zxid.is_none() {
+            self.came.push(came);
+            return check(setting, || {
+                format!("event {event} on {path} says what was missed, and nobody has asked")
+            });
+        }
         check(zxid > self.last_zxid, || {
             format!("event of {zxid} after a reply at {}", self.last_zxid)
         })?;
@@ -416,9 +553,45 @@ impl Client {
                 matched = true;
             }
         }
+        if setting {
+            came.explained = matched;
+            self.came.push(came);
+            return Ok(());
+        }
         check(matched, || {
             format!("event {event} of {zxid} on {path}: no watch waits for it")
         })
+    }
+
+    /// A setWatches is answered.
+    fn caught_up(
+        &mut self,
+        seen: Zxid,
+        items: &[(List, Arc<str>)],
+        from: Zxid,
+        to: Zxid,
+        truth: &Truth,
+    ) -> Result<(), String> {
+        let came = std::mem::take(&mut self.came);
+        let catch_up = CatchUp {
+            truth,
+            seen,
+            items,
+            came: &came,
+            from,
+            to,
+        };
+        let watched = catch_up.watched().ok_or_else(|| {
+            format!("setWatches {items:?} of {seen}, worked off from {from} to {to}: {came:?}")
+        })?;
+        for ((list, path), watched) in items.iter().zip(watched) {
+            if watched {
+                self.watches
+                    .entry((path.clone(), list.kind()))
+                    .or_insert(to);
+            }
+        }
+        Ok(())
     }
 
     fn outcome(
@@ -465,6 +638,7 @@ impl Client {
                 })
             }
             Op::Multi(ops) => self.multi(ops, zxid, reply, truth),
+            Op::MultiRead(ops) => multi_read(ops, zxid, err, reply, truth),
             Op::Read {
                 path,
                 exists,
@@ -478,15 +652,7 @@ impl Client {
                     });
                 }
                 let node = node.ok_or("children of a missing node")?;
-                let mut names = (0..reply.i32()?)
-                    .map(|_| reply.text())
-                    .collect::<Result<Vec<_>, _>>()?;
-                names.retain(|n| *n != "zookeeper");
-                names.sort_unstable();
-                let due = truth.children_at(path, zxid);
-                check(names == due, || {
-                    format!("children {names:?}, truth {due:?}")
-                })?;
+                names(path, zxid, reply, truth)?;
                 let seen = Seen::read(reply)?;
                 check(path.as_ref() == "/" || seen == Seen::of(node), || {
                     format!("{seen:?}, truth {node:?}")

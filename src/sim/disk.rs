@@ -10,6 +10,7 @@
 //! | a file whose size was never synced | | any size from what was synced to what was written, by sectors |
 //! | `sync` | may fail once when told to (the process must die); what it should have written stays readable and counts as clean: no later sync writes it | it is lost |
 //! | `create`, growing writes | fail when the capacity is reached | |
+//! | `create`, `open`, `view`, `remove` | fail for want of descriptors or memory when told to | |
 //! | synced bytes, when told to | | one bit rots, until it is mended |
 //!
 //! Every operation that changes something is an *effect*: the disk counts them, and from the
@@ -40,6 +41,8 @@ pub struct DiskFaults {
     pub sync_errors: u64,
     /// Creates and writes refused for lack of space.
     pub full: u64,
+    /// Files not created, opened, mapped or removed for want of descriptors or memory.
+    pub shortages: u64,
     /// Bits that rotted.
     pub bits_flipped: u64,
 }
@@ -69,6 +72,8 @@ struct Disk {
     crash_at: Option<u64>,
     crashed: bool,
     fail_next_sync: bool,
+    /// After so many more operations that need a descriptor or memory they fail with this error.
+    shortage: Option<(u32, i32)>,
     faults: DiskFaults,
 }
 
@@ -123,7 +128,25 @@ impl Disk {
             crash_at: None,
             crashed: false,
             fail_next_sync: false,
+            shortage: None,
             faults: DiskFaults::default(),
+        }
+    }
+
+    /// Before an operation that needs a descriptor or memory.
+    fn needs_room(&mut self) -> io::Result<()> {
+        let Some((left, code)) = &mut self.shortage else {
+            return Ok(());
+        };
+        match left.checked_sub(1) {
+            Some(fewer) => {
+                *left = fewer;
+                Ok(())
+            }
+            None => {
+                self.faults.shortages += 1;
+                Err(io::Error::from_raw_os_error(*code))
+            }
         }
     }
 
@@ -245,6 +268,12 @@ impl SimStorage {
         self.0.borrow_mut().fail_next_sync = true;
     }
 
+    /// From now on, after `operations` more, creating, opening, mapping and removing files fails with
+    /// this error of the operating system; `None`: it does not.
+    pub fn set_shortage(&self, shortage: Option<(u32, i32)>) {
+        self.0.borrow_mut().shortage = shortage;
+    }
+
     /// Takes back what was ordered and has not happened: no crash, no failing sync.
     pub fn disarm(&self) {
         let mut disk = self.0.borrow_mut();
@@ -337,6 +366,7 @@ impl Storage for SimStorage {
 
     fn create(&self, name: &str, len: u64) -> io::Result<SimFile> {
         let disk = &mut *self.0.borrow_mut();
+        disk.needs_room()?;
         disk.effect()?;
         let replaced = disk
             .names
@@ -357,8 +387,9 @@ impl Storage for SimStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<SimFile> {
-        let disk = self.0.borrow();
+        let disk = &mut *self.0.borrow_mut();
         disk.alive()?;
+        disk.needs_room()?;
         let inode = *disk.names.get(name).ok_or_else(|| missing(name))?;
         Ok(SimFile {
             disk: self.clone(),
@@ -378,6 +409,7 @@ impl Storage for SimStorage {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let disk = &mut *self.0.borrow_mut();
+        disk.needs_room()?;
         disk.effect()?;
         if !disk.names.contains_key(name) {
             return Err(missing(name));
@@ -419,8 +451,9 @@ impl File for SimFile {
     }
 
     fn view(&self) -> io::Result<Vec<u8>> {
-        let disk = self.disk.0.borrow();
+        let disk = &mut *self.disk.0.borrow_mut();
         disk.alive()?;
+        disk.needs_room()?;
         Ok(disk.inodes[self.inode].now.clone())
     }
 

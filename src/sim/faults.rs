@@ -31,7 +31,6 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
         let until = base.now_us + base.rng.u64(1_000..3_000_000);
         host.pause(until);
         checks.rot.held(base.now_us, until);
-        checks.expiry.ordering_is_held(base.now_us, until);
     }
     if base.rng.u32(0..4) == 0 {
         stop_soon(base, host, checks);
@@ -40,6 +39,7 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
         0..6 => crash_soon(base),
         6 => base.disk.fail_next_sync(),
         7 => fill_disk(base),
+        8 => run_short(base),
         _ => set_clock_back(base, checks),
     }
 }
@@ -69,6 +69,13 @@ fn fill_disk(base: &mut Base) {
     base.at(delay, Event::Room);
 }
 
+/// Background work finds no descriptor or no memory for a while.
+fn run_short(base: &mut Base) {
+    base.counters.shortages += 1;
+    base.was_full = true;
+    base.short_until = base.now_us + base.rng.u64(50_000..2_000_000);
+}
+
 fn set_clock_back(base: &mut Base, checks: &Checks) {
     base.counters.clock_steps += 1;
     let back = match base.rng.choice(&checks.sessions_made) {
@@ -92,6 +99,7 @@ pub(super) fn calm_down(base: &mut Base, host: &mut Host) {
     base.calm = true;
     host.calm_down(base);
     make_room(base);
+    base.short_until = 0;
     if base.options.crash_at.is_none() {
         base.disk.disarm();
     }

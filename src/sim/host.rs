@@ -3,8 +3,10 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
+mod stop;
+
 use super::base::{Base, Event, WALL};
-use super::checks::{self, Checks};
+use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::machine::Machine;
@@ -15,7 +17,7 @@ use crate::log::{RecoveryError, Scan};
 use crate::member::{Done, Job, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
-use crate::placement::{DrainStep, SyncPlace, SyncStep, Turned};
+use crate::placement::{SyncPlace, SyncStep, Turned};
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
@@ -27,8 +29,6 @@ use std::sync::Arc;
 const TICK_US: u64 = 10_000;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
-/// Turns of the core that orders in a drain that nothing disturbs.
-const DRAIN_TURNS_MAX: u32 = 300;
 
 /// The member, if it runs, and what its cores have before them. Cores that serve come first; with
 /// shards the last one orders.
@@ -158,7 +158,8 @@ impl Host {
         }
         // Until it re-attaches a session has the timeout of its createSession (docs/protocol.md §5.2).
         for (session, timeout_ms) in member.tree().sessions() {
-            checks.expiry.heard(session, timeout_ms, base.now_us);
+            let expiry = &mut checks.expiry;
+            expiry.heard(session, timeout_ms, At::Ordering, base.now_us);
         }
         if let Some(sealed) = self.sealed.take()
             && (member.summary.torn || recovered != sealed)
@@ -234,110 +235,7 @@ impl Host {
         }
     }
 
-    // ---- a clean stop ----
-
-    /// The operator asks the process to stop, if there is one.
-    pub(super) fn ask_to_stop(&mut self, base: &mut Base, checks: &mut Checks) {
-        if self.member.is_none() || std::mem::replace(&mut self.is_asked_to_stop, true) {
-            return;
-        }
-        base.counters.stops += 1;
-        base.note(b"asked to stop");
-        checks.rot.stops(base.now_us);
-        self.drain_turns = 0;
-        let hangs = self.disk_hangs_until > base.now_us || base.was_full;
-        let held = self.cores.iter().any(|core| core.held_until > base.now_us);
-        self.drain_is_disturbed = hangs || held;
-        self.turn_soon(self.ordering(), base);
-    }
-
-    /// The drain's step behind a turn of a core.
-    fn drain(
-        &mut self,
-        core: u16,
-        again: bool,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        let ordering = self.ordering();
-        let member = self.member.as_mut().expect("its own event");
-        if core != ordering {
-            let n = usize::from(core);
-            let (drain, serving) = (&member.drain, &member.serving[n]);
-            let step = member.shard_drains[n].after_turn(drain, serving, again);
-            self.cores[n].ended = step.ended;
-            if step.wake_ordering {
-                self.turn_soon(ordering, base);
-            }
-            return Ok(());
-        }
-        self.drain_turns += u32::from(self.is_asked_to_stop);
-        match member.drain_step(again, self.is_asked_to_stop, base.now()) {
-            DrainStep::Stay => self.drain_is_bounded(),
-            DrainStep::Next { .. } => {
-                (0..=ordering).for_each(|core| self.turn_soon(core, base));
-                Ok(())
-            }
-            DrainStep::Seal => self.seal(base, network, checks),
-        }
-    }
-
-    fn drain_is_bounded(&self) -> Result<(), String> {
-        match self.drain_turns > DRAIN_TURNS_MAX && !self.drain_is_disturbed {
-            true => Err("a drain that nothing disturbs does not end".into()),
-            false => Ok(()),
-        }
-    }
-
-    /// The end of a drain: everything that was committed is behind a seal, whatever happens to the
-    /// power from here on.
-    fn seal(
-        &mut self,
-        base: &mut Base,
-        network: &mut Network,
-        checks: &mut Checks,
-    ) -> Result<(), String> {
-        self.process_ends_drained(base)?;
-        let member = self.member.as_ref().expect("its own event");
-        let end = member.member().pipeline.log().end().zxid;
-        self.count_what_was_done(base);
-        let closed = self.member.take().expect("just seen").close();
-        match closed {
-            Ok(()) => {}
-            Err(_) if base.disk.crashed() || base.sync_has_failed() => {
-                return self.die(base, network, checks);
-            }
-            Err(e) => return Err(format!("the log can't be sealed: {e}")),
-        }
-        base.counters.drains += 1;
-        base.note(format!("sealed {end}").as_bytes());
-        self.process_is_gone(base);
-        self.sealed = Some(end);
-        network.process_died(base);
-        checks.rot.died(base.now_us);
-        checks.rot.stopped(end);
-        let power_cut = base.rng.bool();
-        base.disk.restart(&mut base.rng, power_cut);
-        if base.rng.u32(0..4) == 0 {
-            checks.rot.flip(&base.disk, &mut base.rng)?;
-        }
-        let delay = base.rng.u64(2_000..300_000);
-        base.at(delay, Event::Restart);
-        Ok(())
-    }
-
-    fn process_ends_drained(&self, base: &mut Base) -> Result<(), String> {
-        let member = self.member.as_ref().expect("its own event");
-        let overdue = member.ordering_drain.overdue();
-        base.counters.drains_overdue += u64::from(overdue);
-        if overdue > 0 && !self.drain_is_disturbed && member.is_patient {
-            return Err(format!(
-                "{overdue} stages of a drain that nothing disturbs were overdue"
-            ));
-        }
-        member.is_drained().map_err(|e| format!("drained: {e}"))
-    }
+    // ---- deaths by error ----
 
     /// After every call into the member: is the machine still there, must the process stop?
     pub(super) fn after_member(
@@ -495,7 +393,11 @@ impl Host {
                 self.tell(ordering, Letter::Synced { outcome, here }, base);
             }
             Event::Job(job) => {
+                let is_short = base.now_us < base.short_until;
+                let shortage = is_short.then(|| draw_shortage(&mut base.rng));
+                base.disk.set_shortage(shortage);
                 let done = job.run(&base.disk, &base.disk);
+                base.disk.set_shortage(None);
                 match &done {
                     Done::Snapshot {
                         zxid,
@@ -508,7 +410,9 @@ impl Host {
                         return self.die(base, network, checks);
                     }
                     Done::Snapshot { zxid, made: Err(e) }
-                        if !(base.disk.crashed() || base.was_full && snap_is_full(e)) =>
+                        if !(base.disk.crashed()
+                            || is_short
+                            || base.was_full && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
                     }
@@ -559,6 +463,10 @@ impl Host {
             checks.observe(down, base.now_us, &mut base.counters)?;
         }
         checks.attachment.turn_is_over();
+        if core == self.ordering() {
+            let pipeline = &member.member().pipeline;
+            checks.expiry.ordering_was_told(pipeline, base.now_us);
+        }
         violation?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
@@ -571,7 +479,7 @@ impl Host {
         let next_tick = self.cores[usize::from(core)].next_tick;
         self.turn_in(core, next_tick.saturating_sub(base.now_us), base);
         if core == self.ordering() {
-            again |= self.begin_sync(again, base, checks);
+            again |= self.begin_sync(again, base);
             self.begin_jobs(base);
             if base.rng.u32(0..50) == 0 {
                 self.remember_body(checks)?;
@@ -717,7 +625,7 @@ impl Host {
 
     /// Begins a sync if one is due, on the core that orders or beside it. True if the core should look
     /// at its sockets again before.
-    fn begin_sync(&mut self, input_waits: bool, base: &mut Base, checks: &mut Checks) -> bool {
+    fn begin_sync(&mut self, input_waits: bool, base: &mut Base) -> bool {
         let ordering = self.ordering();
         let member = self.member.as_mut().expect("its own event");
         let (ticket, place) = match member.begin_sync(input_waits, base.now()) {
@@ -737,11 +645,6 @@ impl Host {
         };
         let hangs = self.disk_hangs_until.saturating_sub(base.now_us);
         let here = place == SyncPlace::Here;
-        if here && hangs > 0 && base.options.shards > 0 {
-            checks
-                .expiry
-                .ordering_is_held(base.now_us, self.disk_hangs_until);
-        }
         self.cores[usize::from(ordering)].is_syncing = here;
         base.at(takes.max(hangs), Event::Sync { ticket, here });
         false
@@ -781,6 +684,15 @@ fn survives_a_power_cut(end: Position, base: &mut Base) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// How many operations background work still has room for, and the error of the next: ENOMEM, ENFILE or
+/// EMFILE.
+fn draw_shortage(rng: &mut fastrand::Rng) -> (u32, i32) {
+    (
+        rng.u32(0..4),
+        *rng.choice(&[12, 23, 24]).expect("not empty"),
+    )
 }
 
 fn is_full(error: &StartError) -> bool {

@@ -23,6 +23,7 @@
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
 
 mod base;
+mod catch_up;
 mod checks;
 pub mod client;
 mod config;

@@ -1,7 +1,9 @@
 //! Requests of simulated clients, and how they are drawn.
 
+use super::catch_up::List;
 use crate::txn::Data;
-use crate::types::OpCode;
+use crate::types::{OpCode, Zxid};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a client may ask for.
@@ -52,6 +54,15 @@ pub enum Op {
         /// Leave a watch.
         watch: bool,
     },
+    /// multiRead of getData and getChildren.
+    MultiRead(Vec<Op>),
+    /// setWatches.
+    SetWatches {
+        /// relativeZxid.
+        seen: Zxid,
+        /// Paths in the order of the lists: data, exist, child.
+        items: Vec<(List, Arc<str>)>,
+    },
     /// sync.
     Sync,
     /// ping.
@@ -71,6 +82,8 @@ impl Op {
             Op::Read { exists: true, .. } => OpCode::EXISTS,
             Op::Read { exists: false, .. } => OpCode::GET_DATA,
             Op::Children { .. } => OpCode::GET_CHILDREN2,
+            Op::MultiRead(_) => OpCode::MULTI_READ,
+            Op::SetWatches { .. } => OpCode::SET_WATCHES,
             Op::Sync => OpCode::SYNC,
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,
@@ -100,10 +113,11 @@ pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
             exists: rng.bool(),
             watch: rng.bool(),
         },
-        80..94 => Op::Children {
+        80..90 => Op::Children {
             path: random_parent(rng),
             watch: rng.bool(),
         },
+        90..94 => random_multi_read(rng),
         94..97 => Op::Sync,
         _ => Op::Ping,
     }
@@ -116,6 +130,32 @@ pub fn random_read(rng: &mut fastrand::Rng) -> Op {
         exists: rng.bool(),
         watch: rng.u32(0..8) == 0,
     }
+}
+
+/// A seeded multiRead, mostly of lists of children. Watches inside are ignored.
+fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
+    let op = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
+        0 => Op::Read {
+            path: random_path(rng),
+            exists: false,
+            watch: rng.bool(),
+        },
+        _ => Op::Children {
+            path: random_parent(rng),
+            watch: rng.bool(),
+        },
+    };
+    Op::MultiRead((0..rng.usize(0..6)).map(|_| op(rng)).collect())
+}
+
+/// A few seeded paths for a setWatches.
+pub fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
+    let item = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
+        0 => (List::Data, random_path(rng)),
+        1 => (List::Exist, random_path(rng)),
+        _ => (List::Child, random_parent(rng)),
+    };
+    (0..rng.usize(0..6)).map(|_| item(rng)).collect()
 }
 
 fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {

@@ -1,11 +1,11 @@
 //! What the clients do: connect, ask, fall silent, hang up, come back elsewhere.
 
 use super::base::{Base, Event};
-use super::checks::Checks;
+use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
 use super::network::{Network, Place};
-use super::op::{Op, random_op, random_read};
+use super::op::{Op, random_items, random_op, random_read};
 use crate::types::Zxid;
 
 /// Requests under way of a client that sends as fast as it can.
@@ -74,15 +74,19 @@ impl Operations {
         let of = &mut network.connections[connection];
         let Some(id) = of.client else { return };
         let (client, expiry) = (&self.clients[id], &mut checks.expiry);
+        let at = match of.place {
+            Place::Open(core, _) => At::Shard(core),
+            _ => At::Backlog,
+        };
         if let Some((session, timeout_ms)) = of.asks.take() {
             expiry.asked(session, timeout_ms, now_us);
             if !stalled {
-                expiry.waits_to_attach(connection, session, timeout_ms, now_us);
+                expiry.waits_to_attach(connection, session, timeout_ms, at, now_us);
             }
         }
         let counts = of.answered && !client.is_closing();
         if counts && self.current[id] == Some(connection) {
-            expiry.heard(client.session, client.timeout_ms, now_us);
+            expiry.heard(client.session, client.timeout_ms, at, now_us);
             expiry.waits(connection, client.session, now_us);
         }
     }
@@ -196,6 +200,7 @@ impl Operations {
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
             30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_closing() => {}
+            36..136 => self.set_watches(id, base, network),
             _ => {
                 for _ in 0..base.rng.u32(0..4) {
                     if self.clients[id].outstanding() < 12 {
@@ -205,6 +210,21 @@ impl Operations {
                 }
             }
         }
+    }
+
+    /// The client sets the watches again that it had on earlier connections, or some others.
+    fn set_watches(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        let client = &mut self.clients[id];
+        let again = client.set_again(base.rng.usize(1..8), base.rng.bool());
+        let op = match again {
+            Some(again) => again,
+            None if base.rng.u32(0..8) > 0 => return,
+            None => Op::SetWatches {
+                seen: Zxid(base.rng.i64(0..=client.last_zxid.0)),
+                items: random_items(&mut base.rng).into_iter().collect(),
+            },
+        };
+        self.request(id, op, base, network);
     }
 
     /// The client sends as fast as it can, and reads when it likes to.

@@ -28,7 +28,9 @@ pub struct Counters {
     pub clock_steps: u64,
     /// The disk was full for a while.
     pub full_disks: u64,
-    /// Writes refused because of it.
+    /// Background work was short of descriptors or memory for a while.
+    pub shortages: u64,
+    /// Writes refused because of a full disk or a shortage.
     pub refused: u64,
     /// Seeds whose zxid counter rolled over.
     pub rollovers: u64,

@@ -1,7 +1,7 @@
 //! What a core that serves sees of the network: the simulator's side of the seam below the turn.
 
 use super::base::Base;
-use super::checks::Checks;
+use super::checks::{At, Checks};
 use super::network::Network;
 use crate::placement::{Accepted, Read, SocketId, Sockets, Wrote};
 use crate::shard::ClientAddress;
@@ -63,7 +63,9 @@ impl KernelSockets<'_> {
             let (session, first_xid) = (of.session, of.first_xid);
             let attachment = &mut self.checks.attachment;
             attachment.attached(session, connection, first_xid);
-            self.checks.expiry.heard(session, timeout, self.base.now_us);
+            self.checks
+                .expiry
+                .heard(session, timeout, At::Shard(self.core), self.base.now_us);
         }
     }
 }

@@ -158,6 +158,17 @@ impl Truth {
         all.get(all.partition_point(|(z, _)| *z <= since)).copied()
     }
 
+    /// The transactions behind `after`, up to `to`, that changed the node or its children.
+    pub fn changes(&self, path: &str, after: Zxid, to: Zxid) -> Vec<Zxid> {
+        let versions = self.nodes.get(path).map_or(&[][..], Vec::as_slice);
+        let begin = versions.partition_point(|v| v.zxid <= after);
+        let end = versions.partition_point(|v| v.zxid <= to);
+        versions[begin..end.max(begin)]
+            .iter()
+            .map(|v| v.zxid)
+            .collect()
+    }
+
     /// The member came back with its last transaction at `recovered`: what is behind it is lost,
     /// which is fine if no client has seen it.
     pub fn recovered(&mut self, recovered: Zxid) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! Who may do what (docs/protocol.md §6).
 
 use crate::txn::{Acl, AuthId, RawAcl};
-use crate::types::DetHashSet;
+use crate::types::{DetHashMap, DetHashSet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use core::cell::OnceCell;
@@ -12,6 +12,10 @@ use std::sync::Arc;
 /// Default of the entries of one access control list. Far more than fit a list that somebody
 /// maintains, and few enough that a check of each of them is short.
 pub const ACL_ENTRIES_MAX: usize = 4096;
+
+/// Answers that the checks of one multi remember. When there are so many, no more are added: a multi that
+/// goes round over more lists still finds these.
+pub(super) const ANSWERS_MAX: usize = 1024;
 
 /// Whether a list grants at least one bit of `perm` to one of the identities, which are sorted
 /// (docs/protocol.md §6.2).
@@ -27,12 +31,69 @@ pub fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
     granting().any(|entry| who.match_entry(entry))
 }
 
-/// How many entries of a list a check may have to compare.
-pub(super) fn compared(acl: &[Acl]) -> usize {
+/// How many entries of a list a check for `perm` may have to compare.
+pub(super) fn compared(acl: &[Acl], perm: i32) -> usize {
     match acl.first() {
         None => 0,
-        Some(first) if is_anyone(first) && first.perms & Acl::READ != 0 => 1,
+        Some(first) if is_anyone(first) && first.perms & perm != 0 => 1,
         Some(_) => acl.len(),
+    }
+}
+
+/// What [`allow`] has said, and of which list.
+type Answer = (Arc<[Acl]>, bool);
+
+/// The checks of one request, all for the same identities, and what they have cost.
+///
+/// Answers are remembered, so that a multi of many operations on nodes with one list compares that list
+/// once for each permission. Each answer holds its list: while it is remembered, no other list can
+/// have its address. A list of one entry is not remembered.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// By the address of the list and the permission; at most [`ANSWERS_MAX`].
+    answers: DetHashMap<(usize, i32), Answer>,
+    /// Entries compared and normalised since they were last taken.
+    steps: usize,
+}
+
+impl Checks {
+    /// [`allow`] for a caller who is the same in each call.
+    pub(super) fn allow(&mut self, acl: &Arc<[Acl]>, perm: i32, who: &[AuthId]) -> bool {
+        let key = (acl.as_ptr().addr(), perm);
+        if acl.len() > 1
+            && let Some((_, answer)) = self.answers.get(&key)
+        {
+            return *answer;
+        }
+        let answer = allow(acl, perm, who);
+        self.spend(compared(acl, perm));
+        if acl.len() > 1 && self.answers.len() < ANSWERS_MAX {
+            self.answers.insert(key, (Arc::clone(acl), answer));
+        }
+        answer
+    }
+
+    /// [`normalise`].
+    pub(super) fn normalise(
+        &mut self,
+        acl: Option<&[RawAcl]>,
+        who: &[AuthId],
+        entries_max: usize,
+    ) -> Option<Arc<[Acl]>> {
+        self.spend(acl.map_or(0, <[RawAcl]>::len).min(entries_max));
+        let list = normalise(acl, who, entries_max)?;
+        self.spend(list.len());
+        Some(list)
+    }
+
+    /// The first entry of a list is in the step of the operation.
+    fn spend(&mut self, entries: usize) {
+        self.steps += entries.saturating_sub(1);
+    }
+
+    /// Steps since the last call: entries compared, sent and stored, each list without its first.
+    pub(super) fn take_steps(&mut self) -> usize {
+        std::mem::take(&mut self.steps)
     }
 }
 
@@ -329,6 +390,53 @@ mod tests {
             who.sort();
             assert!(allow(&list, Acl::READ, &who), "{many}");
             assert!(!allow(&list, Acl::WRITE, &who), "{many}");
+        }
+    }
+
+    /// Two entries, the second for the user.
+    fn list_for(user: &str) -> Arc<[Acl]> {
+        let entry = |id: &str| Acl {
+            perms: Acl::ALL,
+            scheme: "digest".into(),
+            id: id.into(),
+        };
+        Arc::from([entry("stranger:h"), entry(user)])
+    }
+
+    #[test]
+    fn an_answer_is_never_that_of_a_list_which_has_been_freed() {
+        let mut checks = Checks::default();
+        let who = [id("digest", "u:h")];
+        for nth in 0..2 * ANSWERS_MAX {
+            let mine = nth % 3 == 0;
+            // Freed at the end of the round, unless somebody holds it: the next one may lie there.
+            let list = list_for(if mine { "u:h" } else { "v:h" });
+            for _ in 0..2 {
+                assert_eq!(checks.allow(&list, Acl::READ, &who), mine, "{nth}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_have_a_bound_and_lists_beyond_it_are_compared_each_time() {
+        let mut checks = Checks::default();
+        let lists: Vec<_> = (0..ANSWERS_MAX + 5).map(|_| list_for("u:h")).collect();
+        for due in [ANSWERS_MAX + 5, 5, 5] {
+            for list in &lists {
+                assert!(checks.allow(list, Acl::READ, &[id("digest", "u:h")]));
+            }
+            assert_eq!(checks.take_steps(), due, "one for each of two entries");
+            assert_eq!(checks.answers.len(), ANSWERS_MAX);
+        }
+    }
+
+    #[test]
+    fn answers_are_those_of_one_permission() {
+        let mut checks = Checks::default();
+        let list: Arc<[Acl]> = Arc::from([Acl::world(Acl::READ), Acl::world(Acl::CREATE)]);
+        for _ in 0..2 {
+            assert!(checks.allow(&list, Acl::READ, &[]));
+            assert!(!checks.allow(&list, Acl::WRITE, &[]));
         }
     }
 

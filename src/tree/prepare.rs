@@ -4,16 +4,16 @@
 //! The order of the checks is part of the protocol: each function below reads like its row there.
 
 use super::Tree;
-use super::access::{ACL_ENTRIES_MAX, allow, normalise};
+use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
-use super::node::{NodeStat, in_digest, is_session, parent_path, prefix_crc};
+use super::node::{NodeStat, in_digest, is_session, owner_session, parent_path, prefix_crc};
 use super::path::{has_shape, is_protected, is_valid};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
     WriteRequest,
 };
-use crate::types::{DetHashMap, ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use crate::types::{DetHashMap, DetHashSet, ErrorCode, OpCode, SessionId, WallMs, Zxid};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -80,6 +80,7 @@ pub struct MultiPreparation {
     error: Option<ErrorCode>,
     /// The digest before the first operation.
     digest: u64,
+    checks: Checks,
 }
 
 /// A node as it will be when everything ordered so far is applied.
@@ -99,6 +100,8 @@ type Pending = (Zxid, Option<Shadow>);
 #[derive(Debug)]
 pub struct Overlay {
     pending: DetHashMap<Arc<str>, Pending>,
+    /// Those of the pending paths at which a session will have an ephemeral, by that session.
+    ephemerals: DetHashMap<SessionId, DetHashSet<Arc<str>>>,
     /// What was touched, in order of zxid, so that `forget` needs no scan.
     touched: VecDeque<(Zxid, Arc<str>)>,
     /// The tree's digest after everything ordered so far.
@@ -117,6 +120,7 @@ impl Overlay {
     pub fn new(tree: &Tree) -> Overlay {
         Overlay {
             pending: DetHashMap::default(),
+            ephemerals: DetHashMap::default(),
             touched: VecDeque::new(),
             digest: tree.digest(),
             undo: None,
@@ -143,39 +147,66 @@ impl Overlay {
     /// The tree has applied everything up to `upto`. May come while a multi is validated.
     pub fn forget(&mut self, upto: Zxid) {
         self.forgotten = upto;
-        while let Some((zxid, path)) = self.touched.front()
-            && *zxid <= upto
-        {
-            if self
-                .pending
-                .get(path)
-                .is_some_and(|(latest, _)| *latest <= upto)
-            {
-                self.pending.remove(path);
+        while self.touched.front().is_some_and(|(zxid, _)| *zxid <= upto) {
+            let (_, path) = self.touched.pop_front().expect("just seen");
+            let latest = self.pending.get(&path);
+            if latest.is_some_and(|(zxid, _)| *zxid <= upto) {
+                self.replace(path, None);
             }
-            self.touched.pop_front();
         }
     }
 
-    /// Makes the transaction of a request; a failed one leaves nothing pending.
+    /// Replaces the pending record of a path, `None` where there is none, and gives the one before:
+    /// the only place that does, because it keeps the index of ephemerals.
+    fn replace(&mut self, path: Arc<str>, pending: Option<Pending>) -> Option<Pending> {
+        let owner = owner_of(&pending);
+        let before = match pending {
+            Some(pending) => self.pending.insert(path.clone(), pending),
+            None => self.pending.remove(&path),
+        };
+        let owner_before = owner_of(&before);
+        if owner_before == owner {
+            return before;
+        }
+        if let Some(session) = owner_before
+            && let Some(own) = self.ephemerals.get_mut(&session)
+        {
+            own.remove(&path);
+            if own.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+        if let Some(session) = owner {
+            self.ephemerals.entry(session).or_default().insert(path);
+        }
+        before
+    }
+
+    /// Makes the transaction of a request at once, however little of `budget` is left; a failed one
+    /// leaves nothing pending.
     pub fn prepare(
         &mut self,
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &WriteRequest,
+        budget: &mut Budget,
     ) -> Prepared {
         if let WriteRequest::Multi(ops) = request {
             let mut multi = self.begin_multi(ops.len());
-            let mut budget = Budget::UNLIMITED;
-            let done = self.prepare_multi(tree, context, ops, &mut multi, &mut budget);
+            let mut unlimited = Budget::UNLIMITED;
+            let done = self.prepare_multi(tree, context, ops, &mut multi, &mut unlimited);
             assert!(done, "nothing stops it");
+            budget.spend_part(Budget::UNLIMITED, unlimited);
             return self.finish_multi(context, multi);
         }
         assert!(self.undo.is_none(), "nothing overtakes a multi");
-        match self.one(tree, context, request) {
+        let mut checks = Checks::default();
+        let prepared = match self.one(tree, context, request, &mut checks) {
             Ok((op, txn)) => self.prepared(context, op, txn, None),
             Err(code) => self.prepared(context, OpCode::ERROR, Txn::Error { code }, Some(code)),
-        }
+        };
+        budget.spend_steps(prepared.entry.txn.steps() + checks.take_steps());
+        prepared
     }
 
     fn prepared(
@@ -222,10 +253,12 @@ impl Overlay {
             txns: Vec::with_capacity(operations),
             error: None,
             digest: self.digest,
+            checks: Checks::default(),
         }
     }
 
-    /// Validates operations from where the preparation stands, a step of `budget` each, or takes back
+    /// Validates operations from where the preparation stands, a step of `budget` for each and for each
+    /// entry of an access control list that it compares, or takes back
     /// what those before a failed one have done. True when there is nothing left to do. Every call is
     /// given the same context and operations.
     ///
@@ -244,8 +277,8 @@ impl Overlay {
             if budget.is_spent() {
                 return false;
             }
-            budget.spend_steps(1);
-            let done = self.one(tree, context, request);
+            let done = self.one(tree, context, request, &mut multi.checks);
+            budget.spend_steps(1 + multi.checks.take_steps());
             multi.txns.push(done.unwrap_or_else(|code| {
                 multi.error = Some(code);
                 (OpCode::ERROR, Txn::Error { code })
@@ -260,19 +293,17 @@ impl Overlay {
         operations: usize,
         budget: &mut Budget,
     ) -> bool {
-        let undo = self.undo.as_mut().expect("a multi is validated");
-        while !undo.is_empty() {
+        while self.undo.as_ref().is_some_and(|undo| !undo.is_empty()) {
             if budget.is_spent() {
                 return false;
             }
             budget.spend_steps(1);
+            let undo = self.undo.as_mut().expect("a multi is validated");
             let (path, before) = undo.pop().expect("not empty");
             self.touched.pop_back();
-            match before.filter(|(zxid, _)| *zxid > self.forgotten) {
-                Some(pending) => drop(self.pending.insert(path, pending)),
-                // The tree has it.
-                None => drop(self.pending.remove(&path)),
-            }
+            // What the tree has is not pending any more.
+            let before = before.filter(|(zxid, _)| *zxid > self.forgotten);
+            self.replace(path, before);
         }
         self.digest = multi.digest;
         let behind = Txn::Error {
@@ -298,24 +329,32 @@ impl Overlay {
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &WriteRequest,
+        checks: &mut Checks,
     ) -> Checked<(OpCode, Txn)> {
         match request {
-            WriteRequest::Create(create) => self.create(tree, context, create),
+            WriteRequest::Create(create) => self.create(tree, context, create, checks),
             WriteRequest::Delete { path, version } => self
-                .delete(tree, context, path, *version)
+                .delete(tree, context, path, *version, checks)
                 .map(|txn| (OpCode::DELETE, txn)),
             WriteRequest::SetData {
                 path,
                 data,
                 version,
             } => self
-                .set_data(tree, context, path.as_ref(), data, *version)
+                .set_data(tree, context, path.as_ref(), data, *version, checks)
                 .map(|txn| (OpCode::SET_DATA, txn)),
             WriteRequest::SetAcl { path, acl, version } => self
-                .set_acl(tree, context, path.as_ref(), acl.as_deref(), *version)
+                .set_acl(
+                    tree,
+                    context,
+                    path.as_ref(),
+                    acl.as_deref(),
+                    *version,
+                    checks,
+                )
                 .map(|txn| (OpCode::SET_ACL, txn)),
             WriteRequest::Check { path, version } => self
-                .check(tree, context, path.as_ref(), *version)
+                .check(tree, context, path.as_ref(), *version, checks)
                 .map(|txn| (OpCode::CHECK, txn)),
             WriteRequest::CreateSession { timeout_ms } => Ok((
                 OpCode::CREATE_SESSION,
@@ -335,18 +374,19 @@ impl Overlay {
         tree: &Tree,
         context: &PrepareContext<'_>,
         request: &CreateRequest,
+        checks: &mut Checks,
     ) -> Checked<(OpCode, Txn)> {
         let (op, mode) = create_mode(request, context.rules)?;
         live(context)?;
         let asked = &request.path;
         require(has_shape(asked), ErrorCode::BAD_ARGUMENTS)?;
         let (acl, rules) = (request.acl.as_deref(), context.rules);
-        let acl = normalise(acl, context.credentials, rules.acl_entries_max);
+        let acl = checks.normalise(acl, context.credentials, rules.acl_entries_max);
         let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
         let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
         let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&parent.acl, Acl::CREATE, context.credentials),
+            checks.allow(&parent.acl, Acl::CREATE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let path: Arc<str> = match mode.sequential {
@@ -410,6 +450,7 @@ impl Overlay {
         context: &PrepareContext<'_>,
         path: &Arc<str>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         live(context)?;
         require(
@@ -419,7 +460,7 @@ impl Overlay {
         let above = parent_path(path).expect("its shape was checked");
         let parent = self.get(tree, above).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&parent.acl, Acl::DELETE, context.credentials),
+            checks.allow(&parent.acl, Acl::DELETE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
@@ -436,10 +477,11 @@ impl Overlay {
         path: Option<&Arc<str>>,
         data: &Data,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         let (path, mut node) = self.existing(tree, context, path)?;
         require(
-            allow(&node.acl, Acl::WRITE, context.credentials),
+            checks.allow(&node.acl, Acl::WRITE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.version, version)?;
@@ -463,16 +505,18 @@ impl Overlay {
         path: Option<&Arc<str>>,
         acl: Option<&[RawAcl]>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         live(context)?;
         let path = path
             .filter(|p| is_valid(p))
             .ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let acl = normalise(acl, context.credentials, context.rules.acl_entries_max)
+        let acl = checks
+            .normalise(acl, context.credentials, context.rules.acl_entries_max)
             .ok_or(ErrorCode::INVALID_ACL)?;
         let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
         require(
-            allow(&node.acl, Acl::ADMIN, context.credentials),
+            checks.allow(&node.acl, Acl::ADMIN, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.aversion, version)?;
@@ -492,10 +536,11 @@ impl Overlay {
         context: &PrepareContext<'_>,
         path: Option<&Arc<str>>,
         version: i32,
+        checks: &mut Checks,
     ) -> Checked<Txn> {
         let (path, node) = self.existing(tree, context, path)?;
         require(
-            allow(&node.acl, Acl::READ, context.credentials),
+            checks.allow(&node.acl, Acl::READ, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         next_version(node.stored.version, version)?;
@@ -519,24 +564,26 @@ impl Overlay {
         Ok((path, self.get(tree, path).ok_or(ErrorCode::NO_NODE)?))
     }
 
-    /// The list is what the session will own when everything before is applied: its ephemerals in
-    /// the tree, with pending creates, without pending deletes.
+    /// The list is what the session will own when everything before is applied.
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
-        let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(context.session).cloned().collect();
-        for (path, (_, shadow)) in &self.pending {
-            match shadow {
-                Some(shadow) if shadow.stored.owner == context.session.0 => {
-                    paths.insert(path.clone());
-                }
-                _ => drop(paths.remove(path)),
-            }
-        }
+        let paths = self.owned(tree, context.session);
         for path in &paths {
             self.gone(tree, context.zxid, path);
         }
         Txn::CloseSession {
             paths: Some(paths.into_iter().collect()),
         }
+    }
+
+    /// A session's ephemerals after everything ordered so far: those in the tree, without pending
+    /// deletes, with pending creates.
+    ///
+    /// Steps: what the session has in the tree and pending, however much others have pending.
+    fn owned(&self, tree: &Tree, session: SessionId) -> BTreeSet<Arc<str>> {
+        let kept = tree.ephemerals(session);
+        let kept = kept.filter(|path| self.is_still_owned(path, session));
+        let pending = self.ephemerals.get(&session).into_iter().flatten();
+        kept.chain(pending).cloned().collect()
     }
 
     /// The state of a node after everything ordered so far.
@@ -573,12 +620,18 @@ impl Overlay {
             let after = shadow.as_ref().map_or(0, digest);
             self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         }
-        let before = self.pending.insert(path.clone(), (zxid, shadow));
+        let before = self.replace(path.clone(), Some((zxid, shadow)));
         if let Some(undo) = &mut self.undo {
             undo.push((path.clone(), before));
         }
         self.touched.push_back((zxid, path));
     }
+}
+
+/// The session that will have an ephemeral where this is pending.
+fn owner_of(pending: &Option<Pending>) -> Option<SessionId> {
+    let (_, shadow) = pending.as_ref()?;
+    owner_session(&shadow.as_ref()?.stored)
 }
 
 /// What the flags of a create ask for.
@@ -632,6 +685,29 @@ impl Overlay {
     /// Digest after everything ordered so far.
     pub(super) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// A session's ephemerals after everything ordered so far, and the same found by a walk over all
+    /// that is pending.
+    pub(super) fn owned_and_model(&self, tree: &Tree, session: SessionId) -> [Vec<Arc<str>>; 2] {
+        let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(session).cloned().collect();
+        for (path, (_, shadow)) in &self.pending {
+            match shadow {
+                Some(shadow) if shadow.stored.owner == session.0 => {
+                    paths.insert(path.clone());
+                }
+                _ => drop(paths.remove(path)),
+            }
+        }
+        [self.owned(tree, session), paths].map(Vec::from_iter)
+    }
+
+    /// How many pending paths the index of ephemerals has, by session.
+    pub(super) fn pending_ephemerals(&self) -> std::collections::BTreeMap<SessionId, usize> {
+        let ephemerals = self.ephemerals.iter();
+        ephemerals
+            .map(|(session, own)| (*session, own.len()))
+            .collect()
     }
 
     /// What is pending, sorted: paths, the transactions that touched them last, and whether a node is there.

@@ -30,7 +30,7 @@ impl Tree {
             data: node.data.as_ref().map_or(0, |data| data.len()),
             children: node.child_count() as usize,
             names: node.names,
-            acl: compared(self.nodes.acl(node)),
+            acl: compared(self.nodes.acl(node), Acl::READ),
         }
     }
 

@@ -101,7 +101,8 @@ impl Machine {
             rules: &self.rules,
         };
         self.next = self.next.next();
-        let prepared = self.overlay.prepare(&self.tree, &context, request);
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (self.overlay).prepare(&self.tree, &context, request, &mut budget);
         self.waiting.push(prepared.entry.clone());
         prepared
     }
@@ -392,6 +393,74 @@ fn a_failed_multi_leaves_nothing_anywhere() {
     assert_eq!((m.tree.stat("/"), m.tree.digest()), (before.0, before.1));
 }
 
+/// `n` entries that let everybody do what `perms` say, the last of them.
+fn long_acl(n: usize, perms: i32) -> Option<Vec<RawAcl>> {
+    let strangers = (1..n).map(|i| acl("digest", &format!("stranger{i}:h"), 31));
+    let list = strangers.chain([acl("world", "anyone", perms)]);
+    Some(list.flatten().flatten().collect())
+}
+
+/// Whether the budget has so many steps left, no more and no less.
+fn is_left(budget: &Budget, steps: usize) -> bool {
+    budget.has_steps(steps) && !budget.has_steps(steps + 1)
+}
+
+#[test]
+fn a_multi_of_many_checks_on_one_list_compares_it_once() {
+    let mut m = Machine::new();
+    m.run(&create("/long", 0, long_acl(1000, Acl::ALL)))
+        .unwrap();
+    let checks = vec![check("/long", -1); 5000];
+    let mut multi = m.overlay.begin_multi(checks.len());
+    let context = PrepareContext {
+        zxid: m.next,
+        time: WallMs(0),
+        session: SessionId(1),
+        cxid: 7,
+        session_state: m.state,
+        credentials: &m.who,
+        rules: &m.rules,
+    };
+    let mut budget = Budget::steps(10_000);
+    let done = (m.overlay).prepare_multi(&m.tree, &context, &checks, &mut multi, &mut budget);
+    assert!(done && m.overlay.finish_multi(&context, multi).error.is_none());
+    // The first entry is in the step of its operation.
+    assert!(is_left(&budget, 10_000 - 5000 - 999), "{budget:?}");
+}
+
+#[test]
+fn a_request_pays_for_the_entries_that_it_has_compared_and_those_that_it_brings() {
+    let mut m = Machine::new();
+    m.run(&create("/long", 0, long_acl(1000, Acl::ALL)))
+        .unwrap();
+    m.run(&create("/shut", 0, long_acl(500, Acl::READ)))
+        .unwrap();
+    m.run(&create("/open", 0, anyone())).unwrap();
+    for (request, due) in [
+        (set("/open", -1), 1),
+        (set("/long", -1), 1000),
+        (set("/shut", -1), 500),
+        (delete("/long/none", -1), 1000),
+        // Compared, sent and stored.
+        (create("/long/below", 0, long_acl(10, Acl::ALL)), 1018),
+        (set_acl("/open", long_acl(10, Acl::ALL), -1), 19),
+    ] {
+        let context = PrepareContext {
+            zxid: m.next,
+            time: WallMs(0),
+            session: SessionId(1),
+            cxid: 7,
+            session_state: m.state,
+            credentials: &m.who,
+            rules: &m.rules,
+        };
+        let mut budget = Budget::steps(10_000);
+        (m.overlay).prepare(&m.tree, &context, &request, &mut budget);
+        assert!(is_left(&budget, 10_000 - due), "{budget:?} of {request:?}");
+        m.next = m.next.next();
+    }
+}
+
 #[test]
 fn closing_a_session_takes_its_pending_ephemerals_along() {
     let mut m = Machine::new();
@@ -421,6 +490,23 @@ fn closing_a_session_takes_its_pending_ephemerals_along() {
     );
     assert_eq!((m.tree.ephemeral_count(), m.tree.sessions().len()), (0, 0));
     assert_eq!(m.tree.session_high_water(), 9);
+}
+
+#[test]
+fn the_list_of_a_close_is_found_without_what_others_have_pending() {
+    let mut m = Machine::new();
+    for n in 0..500 {
+        m.prepare_as(8, &create(&format!("/other{n}"), n % 2, anyone()));
+    }
+    m.prepare_as(9, &create("/own", 1, anyone()));
+    m.prepare_as(9, &set("/own", -1));
+    let due = BTreeMap::from([(SessionId(8), 250), (SessionId(9), 1)]);
+    assert_eq!(m.overlay.pending_ephemerals(), due);
+    let close = m.prepare_as(9, &WriteRequest::CloseSession).entry;
+    let listed = Some(vec![Arc::from("/own")]);
+    assert_eq!(close.txn, Txn::CloseSession { paths: listed });
+    let due = BTreeMap::from([(SessionId(8), 250)]);
+    assert_eq!(m.overlay.pending_ephemerals(), due);
 }
 
 #[test]
@@ -552,6 +638,82 @@ proptest! {
         sliced.apply_all();
         prop_assert!(sliced.overlay.is_empty());
         prop_assert_eq!(body(&whole.tree), body(&sliced.tree));
+    }
+
+    #[test]
+    fn what_a_session_owns_is_what_a_walk_over_all_that_is_pending_finds(
+        requests in requests(),
+        between in proptest::collection::vec((1..4u32, 0..3usize), 1..20),
+    ) {
+        let mut m = Machine::new();
+        for (session, request, apply_now) in &requests {
+            m.prepare_in_slices(*session, request, &between);
+            if *apply_now {
+                m.apply(2);
+            }
+            for session in 1..3 {
+                let [owned, model] = m.overlay.owned_and_model(&m.tree, SessionId(session));
+                prop_assert_eq!(owned, model, "session {} after {:?}", session, request);
+            }
+        }
+        m.apply_all();
+        prop_assert_eq!(m.overlay.pending_ephemerals(), BTreeMap::new());
+    }
+
+    /// The lists of `/0`, `/1` and so on have 1, 10, 19 entries and so on; some give READ only.
+    #[test]
+    fn steps_of_a_multi_are_its_operations_and_each_list_once_for_each_permission(
+        ops in proptest::collection::vec((0..8usize, any::<bool>()), 1..60),
+        slice in 1..100u32,
+    ) {
+        let mut m = Machine::new();
+        let entries = |node: usize| 1 + 9 * node;
+        let may_write = |node: usize| node != 7;
+        for node in 0..8 {
+            let perms = if may_write(node) { Acl::ALL } else { Acl::READ };
+            m.run(&create(&format!("/{node}"), 0, long_acl(entries(node), perms))).unwrap();
+        }
+        let request = |&(node, write): &(usize, bool)| match write {
+            true => set(&format!("/{node}"), -1),
+            false => check(&format!("/{node}"), -1),
+        };
+        let requests: Vec<_> = ops.iter().map(request).collect();
+        let denied = ops.iter().position(|&(node, write)| write && !may_write(node));
+        let looked_at = &ops[..denied.map_or(ops.len(), |at| at + 1)];
+        let lists: BTreeSet<(usize, bool)> = looked_at.iter().copied().collect();
+        let undone = looked_at.iter().filter(|(_, write)| *write).count();
+        let due = looked_at.len()
+            + lists.iter().map(|(node, _)| entries(*node) - 1).sum::<usize>()
+            + denied.map_or(0, |_| undone - 1);
+
+        let context = PrepareContext {
+            zxid: m.next,
+            time: WallMs(0),
+            session: SessionId(1),
+            cxid: 7,
+            session_state: m.state,
+            credentials: &m.who,
+            rules: &m.rules,
+        };
+        let mut multi = m.overlay.begin_multi(ops.len());
+        let mut allowed = Budget::steps(1_000_000);
+        loop {
+            let mut budget = Budget::steps(slice);
+            let (tree, overlay) = (&m.tree, &mut m.overlay);
+            let done = overlay.prepare_multi(tree, &context, &requests, &mut multi, &mut budget);
+            allowed.spend_part(Budget::steps(slice), budget);
+            prop_assert!(done || budget.is_spent());
+            // One operation more than fits, with one list.
+            let mut owed = Budget::steps(slice + entries(7) as u32);
+            owed.spend_part(Budget::steps(slice), budget);
+            prop_assert!(owed.has_steps(0), "{budget:?}");
+            if done {
+                break;
+            }
+        }
+        let error = m.overlay.finish_multi(&context, multi).error;
+        prop_assert_eq!(error, denied.map(|_| ErrorCode::NO_AUTH));
+        prop_assert!(is_left(&allowed, 1_000_000 - due), "{:?} {}", allowed, due);
     }
 
     #[test]

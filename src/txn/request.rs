@@ -81,16 +81,3 @@ pub enum WriteRequest {
     /// Asked for by a client, or by expiry.
     CloseSession,
 }
-
-impl WriteRequest {
-    /// Whether the request is still ordered when the disk is full, out of the reserve of the log: what
-    /// opens, closes or expires a session is, and what can only shrink the tree.
-    pub fn uses_reserve(&self) -> bool {
-        matches!(
-            self,
-            WriteRequest::CreateSession { .. }
-                | WriteRequest::CloseSession
-                | WriteRequest::Delete { .. }
-        )
-    }
-}

@@ -16,6 +16,7 @@ import server as lib
 WRITE = 900_000
 WRITES = 30
 TIMEOUT_MS = 3000
+SYSTEM_ERROR = -1
 
 
 def limit(server, files):
@@ -61,6 +62,31 @@ def clients_leave_the_log_its_descriptors_with_many_shards(place: Place):
         for sock in crowd:
             sock.close()
         alive(server)
+
+
+@holds("shell")
+def a_segment_that_finds_no_descriptor_left_is_made_when_there_is_one(place: Place):
+    """Writes that need it are refused meanwhile; nothing else is, and the operator reads of it once."""
+    with place.server(preAllocSize=4260, snapCount=10_000_000) as server:
+        one = client(server)
+        check(one.call(zk.CREATE, zk.create_body("/a", b""))[1] == 0, "a node is made")
+        other = client(server)
+        wait_until(lambda: server.spares() == 2, "no segments are made ahead")
+        limit(server, 5)
+        errors = [one.call(zk.SET, zk.set_body("/a", bytes(WRITE)))[1] for _ in range(WRITES)]
+        check(errors[0] == 0 and errors[-1] == SYSTEM_ERROR, f"growing writes are refused in the end: {errors}")
+        other.ping()
+        check(other.call(zk.GET, zk.path_body("/a"))[1] == 0, "reads are served meanwhile")
+        # A second attempt at least, so that more than one could be spoken of.
+        time.sleep(2)
+        check(server.ended() is None, server.ended())
+        limit(server, 1 << 20)
+        wait_until(lambda: one.call(zk.SET, zk.set_body("/a", bytes(WRITE)))[1] == 0,
+                   "writes are refused although descriptors are left")
+        alive(server)
+        said = server.log.read_text().count("no room for a segment")
+        check(said == 1, f"the shortage is spoken of {said} times")
+        check(server.figures()["background_shortages"] > 1, "the attempts are counted")
 
 
 @holds("shell")

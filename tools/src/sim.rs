@@ -85,13 +85,14 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 37] {
+fn named(c: &Counters) -> [(&'static str, u64); 39] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
         ("crashes_in_recovery", c.crashes_in_recovery),
         ("clock_steps", c.clock_steps),
         ("full_disks", c.full_disks),
+        ("shortages", c.shortages),
         ("refused", c.refused),
         ("rollovers", c.rollovers),
         ("disconnects", c.disconnects),
@@ -124,6 +125,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 37] {
         ("sync_errors", c.disk.sync_errors),
         ("bits_flipped", c.disk.bits_flipped),
         ("creates_refused", c.disk.full),
+        ("operations_short", c.disk.shortages),
     ]
 }
 

@@ -39,6 +39,11 @@ pub(super) struct World {
     pub(super) reattaches: usize,
 }
 
+fn is_served_when_full(request: &WriteRequest) -> bool {
+    use WriteRequest::{CloseSession, CreateSession, Delete};
+    matches!(request, CreateSession { .. } | CloseSession | Delete { .. })
+}
+
 impl World {
     pub(super) fn new() -> World {
         World::with(|_| {})
@@ -228,7 +233,7 @@ impl World {
                 assert!(stamps.received > 0);
                 if self.generations.get(&session) != Some(&generation) {
                     self.say(Notice::Close(origin.conn));
-                } else if self.full && !request.uses_reserve() {
+                } else if self.full && !is_served_when_full(&request) {
                     self.say(Notice::Refused(origin));
                 } else {
                     self.prepare(Some(origin), session, xid, &request, &credentials, stamps);
@@ -308,7 +313,8 @@ impl World {
             credentials,
             rules: &self.rules,
         };
-        let prepared = self.overlay.prepare(&self.tree, &context, request);
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (self.overlay).prepare(&self.tree, &context, request, &mut budget);
         self.zxid = self.zxid.next();
         self.logged.push_back(ToShards::Txn(Committed {
             origin,

@@ -1,18 +1,64 @@
 //! A session expires only after a silence of its timeout.
+//!
+//! A decision to expire may come long after the silence: the core that orders is held up by a sync, or
+//! there is no room in the log. What came in the meantime saves the session if the core has been told
+//! of it. It has been told of everything that lay in a socket at the watermark (`pipeline/arrivals.rs`),
+//! so a silence counts only if it is younger than everything below the watermark with which the turn of
+//! the decision began.
 
-use super::super::base::TICK_MS;
-use crate::types::SessionId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use super::super::disk::SimStorage;
+use crate::pipeline::Pipeline;
+use crate::types::{SessionId, ShardId, Tick};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a re-attachment may wait in a shard that is held still, µs.
 const ASKED_FOR_US: u64 = 4_000_000;
-/// Times that are remembered for each session, beside the newest.
-const HEARD_MAX: usize = 64;
+
+/// Where a sign of life is until the core that orders is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim) enum At {
+    /// It comes from there.
+    Ordering,
+    /// In a socket of the core.
+    Shard(u16),
+    /// In a connection that no core has taken.
+    Backlog,
+}
+
+/// A session was heard of.
+#[derive(Clone, Copy)]
+struct Heard {
+    us: u64,
+    /// Of the session at that moment, ms.
+    timeout_ms: i32,
+    at: At,
+}
+
+/// What the core that orders has been told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    shards: Vec<(ShardId, Tick)>,
+    everywhere: Tick,
+}
+
+impl Told {
+    fn of(&self, heard: &Heard) -> bool {
+        let watermark = match heard.at {
+            At::Ordering => return true,
+            At::Shard(n) => {
+                let own = self.shards.iter().find(|(shard, _)| shard.0 == n);
+                own.map_or(Tick(0), |(_, watermark)| *watermark)
+            }
+            At::Backlog => self.everywhere,
+        };
+        heard.us <= watermark.0 * 1000
+    }
+}
 
 #[derive(Default)]
 pub(in crate::sim) struct Expiry {
-    /// When each session was heard of, µs, latest last, and its timeout at that moment, ms.
-    heard_at: BTreeMap<SessionId, VecDeque<(u64, i32)>>,
+    /// When each session was heard of, latest last.
+    heard: BTreeMap<SessionId, Vec<Heard>>,
     /// Timeouts that re-attachments asked for, and when, µs: one may be granted although its
     /// connection is lost before the answer, also after a later one that another shard was quicker
     /// with.
@@ -21,14 +67,19 @@ pub(in crate::sim) struct Expiry {
     waiting: BTreeMap<usize, (SessionId, u64)>,
     /// Those of them that wait for a session.
     attaching: BTreeSet<usize>,
-    /// When the core that orders was held up, µs.
-    ordering_held: (u64, u64),
+    /// What the core that orders had been told when a turn ended at this moment, µs, where that has
+    /// changed.
+    told: Vec<(u64, Told)>,
+    /// The turn in which each session's end was decided, µs: the ephemerals may go first.
+    closing: BTreeMap<SessionId, u64>,
 }
 
 impl Expiry {
     /// Nobody is known after a start.
     pub(super) fn recovered(&mut self) {
-        self.heard_at.clear();
+        self.heard.clear();
+        self.told.clear();
+        self.closing.clear();
         self.waiting.clear();
         self.attaching.clear();
     }
@@ -44,12 +95,13 @@ impl Expiry {
         connection: usize,
         session: SessionId,
         timeout_ms: i32,
+        at: At,
         now_us: u64,
     ) {
         // Until it is granted, the session keeps the timeout that it has.
-        let last = self.heard_at.get(&session).and_then(VecDeque::back);
-        let known = last.map_or(i32::MAX, |&(_, timeout_ms)| timeout_ms);
-        self.heard(session, timeout_ms.min(known), now_us);
+        let last = self.heard.get(&session).and_then(|heard| heard.last());
+        let known = last.map_or(i32::MAX, |heard| heard.timeout_ms);
+        self.heard(session, timeout_ms.min(known), at, now_us);
         self.waits(connection, session, now_us);
         self.attaching.insert(connection);
     }
@@ -61,13 +113,23 @@ impl Expiry {
         }
     }
 
-    /// A pause, or a sync while shards on other cores go on, holds up the core that orders.
-    pub(in crate::sim) fn ordering_is_held(&mut self, now_us: u64, until_us: u64) {
-        let (from, until) = self.ordering_held;
-        self.ordering_held = match now_us < until {
-            true => (from, until.max(until_us)),
-            false => (now_us, until_us),
+    /// A turn of the core that orders ends, and it has been told this.
+    pub(in crate::sim) fn ordering_was_told(
+        &mut self,
+        pipeline: &Pipeline<SimStorage>,
+        now_us: u64,
+    ) {
+        for session in pipeline.closing() {
+            self.closing.entry(session).or_insert(now_us);
+        }
+        let (everywhere, shards) = pipeline.known_arrivals();
+        let told = Told {
+            shards: shards.collect(),
+            everywhere,
         };
+        if self.told.last().is_none_or(|(_, last)| *last != told) {
+            self.told.push((now_us, told));
+        }
     }
 
     /// Every request on a connection was read: its silence counts from when the last one came.
@@ -81,19 +143,24 @@ impl Expiry {
         let Some((session, since)) = self.waiting.remove(&connection) else {
             return;
         };
-        if let Some(times) = self.heard_at.get_mut(&session) {
-            times.retain(|(at, _)| *at < since);
+        if let Some(heard) = self.heard.get_mut(&session) {
+            heard.retain(|heard| heard.us < since);
         }
     }
 
     /// The server has something of the session.
-    pub(in crate::sim) fn heard(&mut self, session: SessionId, timeout_ms: i32, now_us: u64) {
-        let times = self.heard_at.entry(session).or_default();
-        times.push_back((now_us, timeout_ms));
-        let long_past = |at: u64| at + 3 * TICK_MS * 1000 < now_us;
-        while times.len() > HEARD_MAX && long_past(times[1].0) {
-            times.pop_front();
-        }
+    pub(in crate::sim) fn heard(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        at: At,
+        now_us: u64,
+    ) {
+        self.heard.entry(session).or_default().push(Heard {
+            us: now_us,
+            timeout_ms,
+            at,
+        });
     }
 
     /// A ConnectRequest that presents the session has reached the server.
@@ -102,11 +169,14 @@ impl Expiry {
         asked.push((now_us, timeout_ms));
     }
 
-    /// The session expires, and so it was decided at `decided`. What arrives behind the decision
-    /// does not undo it, nor what arrived behind the deadline and shortly before the decision, which
-    /// comes late if the core that orders was held up.
-    pub(super) fn observe(&self, session: SessionId, decided: u64) -> Result<(), String> {
-        let Some(heard) = self.heard_at.get(&session) else {
+    /// The session expires by a transaction that was ordered at `ordered`. What arrives behind the
+    /// decision does not undo it, nor what arrived behind the deadline if the core that orders was not told.
+    pub(super) fn observe(&self, session: SessionId, ordered: u64) -> Result<(), String> {
+        let decided = self
+            .closing
+            .get(&session)
+            .map_or(ordered, |us| ordered.min(*us));
+        let Some(heard) = self.heard.get(&session) else {
             return Ok(());
         };
         let waiting = self.waiting.values();
@@ -114,23 +184,24 @@ impl Expiry {
         // From then on nobody was silent.
         let since = since.map(|(_, since)| *since).min().unwrap_or(u64::MAX);
         let known = decided.min(since);
-        let times: Vec<_> = heard.iter().filter(|(at, _)| *at <= known).collect();
+        let heard = &heard[..heard.partition_point(|heard| heard.us <= known)];
+        let turns = self.told.partition_point(|(us, _)| *us < decided);
+        let told = self.told[..turns].last();
+        let is_told = |heard: &Heard| told.is_some_and(|(_, told)| told.of(heard));
         let asked = self.asked.get(&session).into_iter().flatten();
         let recent = asked.filter(|(at, _)| at + ASKED_FOR_US > decided);
         let asked = recent.map(|(_, timeout_ms)| *timeout_ms);
-        let (from, until) = self.ordering_held;
-        let is_late = decided <= until + 4 * TICK_MS * 1000;
-        let is_recent = |at: u64| at + 2 * TICK_MS * 1000 >= decided || is_late && at >= from;
-        let silent = (0..times.len()).any(|i| {
-            let (at, timeout_ms) = *times[i];
-            let next = times.get(i + 1).map_or(known, |(next, _)| *next);
-            let timeout_ms = asked.clone().fold(timeout_ms, i32::min);
-            is_recent(next) && next - at >= timeout_ms as u64 * 1000
+        let newest_told = heard.iter().rposition(is_told).unwrap_or(0);
+        let silent = (newest_told..heard.len()).any(|i| {
+            let next = heard.get(i + 1).map_or(known, |next| next.us);
+            let timeout_ms = asked.clone().fold(heard[i].timeout_ms, i32::min);
+            next - heard[i].us >= timeout_ms as u64 * 1000
         });
-        match times.last() {
-            Some((at, timeout_ms)) if !silent => Err(format!(
-                "session {session} expired {} ms after it was heard of, its timeout is {timeout_ms} ms",
-                (decided - at) / 1000
+        match heard.last() {
+            Some(last) if !silent => Err(format!(
+                "session {session} expired {} ms after it was heard of, its timeout is {} ms",
+                (decided - last.us) / 1000,
+                last.timeout_ms
             )),
             _ => Ok(()),
         }

@@ -19,6 +19,7 @@ mod rot;
 mod tree;
 mod turns;
 
+pub(super) use expiry::At;
 pub(super) use rot::COVERED_AFTER_US;
 pub(super) use tree::compare;
 

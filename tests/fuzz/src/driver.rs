@@ -322,7 +322,7 @@ impl Driver {
         }
         while let Some(job) = member.poll_job() {
             let done = job.run(&log, &log);
-            member.job_done(done, now).expect("a disk without faults");
+            member.job_done(done).expect("a disk without faults");
         }
         self.turn();
     }

@@ -1,0 +1,267 @@
+//! What a setWatches may have done, against the history: each path is worked off in some state, these
+//! states follow one another, and each path gets what docs/protocol.md §4.6 says of its state: an event
+//! at once, or a watch that every later change fires, exactly once.
+//!
+//! The client knows neither the states nor which paths left a watch in silence, so the check looks for
+//! states that explain everything that came.
+
+use super::truth::{Trigger, Truth, WatchKind};
+use crate::types::Zxid;
+use std::sync::Arc;
+
+/// A list of a setWatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Watches left on nodes that existed.
+    Data,
+    /// Watches left on nodes that did not exist.
+    Exist,
+    /// Watches of children.
+    Child,
+}
+
+impl List {
+    /// The watch that a path of the list leaves.
+    pub(super) fn kind(self) -> WatchKind {
+        match self {
+            List::Data | List::Exist => WatchKind::Data,
+            List::Child => WatchKind::Child,
+        }
+    }
+
+    /// The event of a path that is worked off after `zxid`; `None`: it leaves a watch.
+    fn missed(self, truth: &Truth, path: &str, seen: Zxid, zxid: Zxid) -> Option<i32> {
+        match (self, truth.node_at(path, zxid)) {
+            (List::Exist, node) => node.map(|_| 1),
+            (_, None) => Some(2),
+            (List::Data, Some(node)) => (node.mzxid > seen).then_some(3),
+            (List::Child, Some(node)) => (node.pzxid > seen).then_some(4),
+        }
+    }
+}
+
+/// An event that came while a setWatches was the oldest request without a reply.
+#[derive(Clone, Debug)]
+pub(super) struct Came {
+    pub(super) path: Arc<str>,
+    /// Of the transaction; `None`: the event says what was missed.
+    pub(super) zxid: Option<Zxid>,
+    pub(super) event: i32,
+    /// A watch from before the request explains it.
+    pub(super) explained: bool,
+}
+
+/// A setWatches with everything that came for it.
+pub(super) struct CatchUp<'a> {
+    pub(super) truth: &'a Truth,
+    /// The relativeZxid of the request.
+    pub(super) seen: Zxid,
+    pub(super) items: &'a [(List, Arc<str>)],
+    pub(super) came: &'a [Came],
+    /// The first path was worked off in this state or a later one.
+    pub(super) from: Zxid,
+    /// The reply is of this state.
+    pub(super) to: Zxid,
+}
+
+impl CatchUp<'_> {
+    /// The paths that have a watch now; `None`: nothing explains what came, and what did not.
+    pub(super) fn watched(&self) -> Option<Vec<bool>> {
+        let mut explained: Vec<bool> = self.came.iter().map(|came| came.explained).collect();
+        let mut watched = Vec::new();
+        let found = self.explains(self.from, 0, &mut explained, &mut watched);
+        found.then_some(watched)
+    }
+
+    /// Whether the items behind those in `watched`, worked off in the state `from` and later ones, explain
+    /// the events behind the first `heard`.
+    fn explains(
+        &self,
+        from: Zxid,
+        heard: usize,
+        explained: &mut Vec<bool>,
+        watched: &mut Vec<bool>,
+    ) -> bool {
+        let missed = (heard..self.came.len()).find(|&n| self.came[n].zxid.is_none());
+        let Some((list, path)) = self.items.get(watched.len()) else {
+            return missed.is_none() && explained.iter().all(|explained| *explained);
+        };
+        let (from_missed, to_missed) = match missed {
+            Some(n) if self.came[n].path == *path => (from.max(self.before(n)), self.behind(n)),
+            _ => (from, Zxid::ZERO),
+        };
+        let mut states = self.truth.changes(path, from, self.to);
+        states.extend([from, from_missed]);
+        states.sort_unstable();
+        states.dedup();
+        for state in states {
+            match (list.missed(self.truth, path, self.seen, state), missed) {
+                (Some(event), Some(n))
+                    if (from_missed..=to_missed).contains(&state)
+                        && self.came[n].event == event =>
+                {
+                    watched.push(false);
+                    explained[n] = true;
+                    if self.explains(state, n + 1, explained, watched) {
+                        return true;
+                    }
+                    explained[n] = false;
+                    watched.pop();
+                }
+                (Some(_), _) => {}
+                (None, _) => {
+                    if self.registers(*list, path, state, heard, explained, watched) {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether it explains everything that the path leaves a watch in this state.
+    fn registers(
+        &self,
+        list: List,
+        path: &Arc<str>,
+        state: Zxid,
+        heard: usize,
+        explained: &mut Vec<bool>,
+        watched: &mut Vec<bool>,
+    ) -> bool {
+        let fires = self.truth.first_trigger(path, list.kind(), state);
+        let Some(fires) = fires.filter(|(zxid, _)| *zxid <= self.to) else {
+            watched.push(true);
+            let found = self.explains(state, heard, explained, watched);
+            if !found {
+                watched.pop();
+            }
+            return found;
+        };
+        let Some(n) = self.position(path, fires) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut explained[n], true);
+        watched.push(false);
+        let found = self.explains(state, heard, explained, watched);
+        if !found {
+            explained[n] = before;
+            watched.pop();
+        }
+        found
+    }
+
+    fn position(&self, path: &Arc<str>, (zxid, event): Trigger) -> Option<usize> {
+        let same =
+            |came: &Came| came.path == *path && came.zxid == Some(zxid) && came.event == event;
+        self.came.iter().position(same)
+    }
+
+    /// The state that an event in front of the `n`th shows.
+    fn before(&self, n: usize) -> Zxid {
+        let shown = self.came[..n].iter().rev().find_map(|came| came.zxid);
+        shown.unwrap_or(Zxid::ZERO)
+    }
+
+    /// The last state before the one that an event behind the `n`th shows.
+    fn behind(&self, n: usize) -> Zxid {
+        let shown = self.came[n..].iter().find_map(|came| came.zxid);
+        shown.map_or(self.to, |zxid| Zxid(zxid.0 - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::{CreateTxn, Entry, Txn, TxnHeader};
+    use crate::types::{OpCode, SessionId, WallMs};
+
+    /// `/a` is made by 1, changed by 2 and by 4; `/b` is made by 3.
+    fn history() -> Truth {
+        let mut truth = Truth::new(Zxid::ZERO);
+        let create = |path: &str, creates| {
+            Txn::Create(CreateTxn {
+                path: path.into(),
+                data: None,
+                acl: Arc::from([]),
+                ephemeral: false,
+                parent_cversion: creates,
+                ttl_ms: 0,
+            })
+        };
+        let change = |version| Txn::SetData {
+            path: "/a".into(),
+            data: None,
+            version,
+        };
+        let txns = [create("/a", 1), change(1), create("/b", 2), change(2)];
+        for (zxid, txn) in (1..).zip(txns) {
+            let entry = Entry {
+                header: TxnHeader {
+                    session: SessionId(1),
+                    cxid: 0,
+                    zxid: Zxid(zxid),
+                    time: WallMs(0),
+                    op: OpCode::SET_DATA,
+                },
+                txn,
+                digest: None,
+            };
+            truth.apply(&Arc::new(entry)).unwrap();
+        }
+        truth
+    }
+
+    /// A request that has seen `seen`, is worked off between the states 1 and 4, and for which this
+    /// comes: path, zxid, or 0 for what was missed, and event.
+    fn watched(seen: i64, came: &[(&str, i64, i32)]) -> Option<Vec<bool>> {
+        let came: Vec<Came> = came
+            .iter()
+            .map(|&(path, zxid, event)| Came {
+                path: path.into(),
+                zxid: (zxid > 0).then_some(Zxid(zxid)),
+                event,
+                explained: false,
+            })
+            .collect();
+        CatchUp {
+            truth: &history(),
+            seen: Zxid(seen),
+            items: &[(List::Data, "/a".into()), (List::Exist, "/b".into())],
+            came: &came,
+            from: Zxid(1),
+            to: Zxid(4),
+        }
+        .watched()
+    }
+
+    #[test]
+    fn each_path_is_explained_by_one_state_and_the_states_follow_one_another() {
+        let gone = Some(vec![false, false]);
+        assert_eq!(watched(1, &[("/a", 2, 3), ("/b", 3, 1)]), gone);
+        assert_eq!(watched(1, &[("/a", 2, 3), ("/b", 0, 1)]), gone);
+        assert_eq!(watched(1, &[("/a", 0, 3), ("/b", 0, 1)]), gone);
+        assert_eq!(watched(2, &[("/b", 3, 1), ("/a", 4, 3)]), gone);
+        let alive = Some(vec![true, false]);
+        assert_eq!(watched(4, &[("/b", 0, 1)]), alive);
+    }
+
+    #[test]
+    fn what_is_lost_repeated_or_out_of_its_place_is_explained_by_nothing() {
+        let wrong: [&[_]; 6] = [
+            &[("/a", 0, 3)],
+            &[("/b", 0, 1)],
+            &[("/a", 0, 3), ("/a", 0, 3), ("/b", 0, 1)],
+            &[("/a", 2, 3), ("/a", 4, 3), ("/b", 0, 1)],
+            &[("/b", 0, 1), ("/a", 0, 3)],
+            &[("/a", 0, 2), ("/b", 0, 1)],
+        ];
+        for came in wrong {
+            assert_eq!(watched(1, came), None, "{came:?}");
+        }
+        // The path behind was worked off before `/b` was there, so this one was, too.
+        let early = [("/a", 0, 3), ("/b", 3, 1)];
+        assert!(watched(1, &early).is_some());
+        assert_eq!(watched(2, &early), None);
+    }
+}

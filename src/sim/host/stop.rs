@@ -1,0 +1,115 @@
+//! A clean stop: the operator asks for it, the cores drain, the log is sealed.
+
+use super::Host;
+use crate::placement::DrainStep;
+use crate::sim::base::{Base, Event};
+use crate::sim::checks::Checks;
+use crate::sim::network::Network;
+
+/// Turns of the core that orders in a drain that nothing disturbs.
+const DRAIN_TURNS_MAX: u32 = 300;
+
+impl Host {
+    /// The operator asks the process to stop, if there is one.
+    pub(in crate::sim) fn ask_to_stop(&mut self, base: &mut Base, checks: &mut Checks) {
+        if self.member.is_none() || std::mem::replace(&mut self.is_asked_to_stop, true) {
+            return;
+        }
+        base.counters.stops += 1;
+        base.note(b"asked to stop");
+        checks.rot.stops(base.now_us);
+        self.drain_turns = 0;
+        let hangs = self.disk_hangs_until > base.now_us || base.was_full;
+        let held = self.cores.iter().any(|core| core.held_until > base.now_us);
+        self.drain_is_disturbed = hangs || held;
+        self.turn_soon(self.ordering(), base);
+    }
+
+    /// The drain's step behind a turn of a core.
+    pub(super) fn drain(
+        &mut self,
+        core: u16,
+        again: bool,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let ordering = self.ordering();
+        let member = self.member.as_mut().expect("its own event");
+        if core != ordering {
+            let n = usize::from(core);
+            let (drain, serving) = (&member.drain, &member.serving[n]);
+            let step = member.shard_drains[n].after_turn(drain, serving, again);
+            self.cores[n].ended = step.ended;
+            if step.wake_ordering {
+                self.turn_soon(ordering, base);
+            }
+            return Ok(());
+        }
+        self.drain_turns += u32::from(self.is_asked_to_stop);
+        match member.drain_step(again, self.is_asked_to_stop, base.now()) {
+            DrainStep::Stay => self.drain_is_bounded(),
+            DrainStep::Next { .. } => {
+                (0..=ordering).for_each(|core| self.turn_soon(core, base));
+                Ok(())
+            }
+            DrainStep::Seal => self.seal(base, network, checks),
+        }
+    }
+
+    fn drain_is_bounded(&self) -> Result<(), String> {
+        match self.drain_turns > DRAIN_TURNS_MAX && !self.drain_is_disturbed {
+            true => Err("a drain that nothing disturbs does not end".into()),
+            false => Ok(()),
+        }
+    }
+
+    /// The end of a drain: everything that was committed is behind a seal, whatever happens to the
+    /// power from here on.
+    fn seal(
+        &mut self,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        self.process_ends_drained(base)?;
+        let member = self.member.as_ref().expect("its own event");
+        let end = member.member().pipeline.log().end().zxid;
+        self.count_what_was_done(base);
+        let closed = self.member.take().expect("just seen").close();
+        match closed {
+            Ok(()) => {}
+            Err(_) if base.disk.crashed() || base.sync_has_failed() => {
+                return self.die(base, network, checks);
+            }
+            Err(e) => return Err(format!("the log can't be sealed: {e}")),
+        }
+        base.counters.drains += 1;
+        base.note(format!("sealed {end}").as_bytes());
+        self.process_is_gone(base);
+        self.sealed = Some(end);
+        network.process_died(base);
+        checks.rot.died(base.now_us);
+        checks.rot.stopped(end);
+        let power_cut = base.rng.bool();
+        base.disk.restart(&mut base.rng, power_cut);
+        if base.rng.u32(0..4) == 0 {
+            checks.rot.flip(&base.disk, &mut base.rng)?;
+        }
+        let delay = base.rng.u64(2_000..300_000);
+        base.at(delay, Event::Restart);
+        Ok(())
+    }
+
+    fn process_ends_drained(&self, base: &mut Base) -> Result<(), String> {
+        let member = self.member.as_ref().expect("its own event");
+        let overdue = member.ordering_drain.overdue();
+        base.counters.drains_overdue += u64::from(overdue);
+        if overdue > 0 && !self.drain_is_disturbed && member.is_patient {
+            return Err(format!(
+                "{overdue} stages of a drain that nothing disturbs were overdue"
+            ));
+        }
+        member.is_drained().map_err(|e| format!("drained: {e}"))
+    }
+}
