@@ -495,6 +495,25 @@ fn a_failed_sync_ends_the_log() {
 }
 
 #[test]
+#[should_panic(expected = "1 of 2 files")]
+fn a_success_that_leaves_out_a_file_makes_nothing_durable() {
+    let (disk, mut log) = fresh();
+    let mut zxid = 0;
+    while log.counters().rolls == 0 {
+        zxid += 1;
+        append(&mut log, &disk, zxid, 3000);
+    }
+    let ticket = log.begin_sync().expect("something to sync");
+    ticket
+        .files()
+        .next()
+        .expect("the closed one")
+        .sync()
+        .unwrap();
+    let _ = log.synced(ticket.done(1, Ok(())));
+}
+
+#[test]
 fn an_idle_log_writes_one_seal_and_no_more() {
     let (disk, mut log) = fresh();
     append(&mut log, &disk, 1, 10);

@@ -127,9 +127,14 @@ impl<F: File> SyncTicket<F> {
         self.closed.iter().chain([&self.current])
     }
 
-    /// The syncs have ended. Whoever calls this vouches that a success means fdatasync of every
-    /// file in [`SyncTicket::files`].
-    pub fn done(self, result: io::Result<()>) -> SyncOutcome {
+    /// The syncs have ended: fdatasync was called for the first `synced` of [`SyncTicket::files`],
+    /// and `result` is what the last call has said.
+    ///
+    /// # Panics
+    /// A success that leaves out a file: nothing may count as durable.
+    pub fn done(self, synced: usize, result: io::Result<()>) -> SyncOutcome {
+        let all = self.files().count();
+        assert!(result.is_err() || synced == all, "{synced} of {all} files");
         SyncOutcome {
             end: self.end,
             result: self.failed.map_or(result, Err),
@@ -138,8 +143,12 @@ impl<F: File> SyncTicket<F> {
 
     /// Makes the syncs here and now, blocking.
     pub fn run(self) -> SyncOutcome {
-        let result = self.files().try_for_each(File::sync);
-        self.done(result)
+        let mut synced = 0;
+        let result = self.files().try_for_each(|file| {
+            synced += 1;
+            file.sync()
+        });
+        self.done(synced, result)
     }
 }
 

@@ -104,6 +104,6 @@ impl Disk {
             return Ok(());
         }
         self.group.ended(now);
-        member.synced(beside.ticket.done(result), now)
+        member.synced(beside.ticket.done(beside.done, result), now)
     }
 }
