@@ -80,6 +80,8 @@ pub(super) struct Base {
     pub(super) calm: bool,
     /// The disk was full once.
     pub(super) was_full: bool,
+    /// The process has little time, and many connect: who comes back waits in the listen backlog.
+    pub(super) crowded: bool,
 }
 
 impl Base {
@@ -97,6 +99,7 @@ impl Base {
             counters: Counters::default(),
             calm: false,
             was_full: false,
+            crowded: false,
         }
     }
 
