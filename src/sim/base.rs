@@ -82,6 +82,8 @@ pub(super) struct Base {
     pub(super) was_full: bool,
     /// Background work is short of descriptors or memory until then.
     pub(super) short_until: u64,
+    /// The process has little time, and many connect: who comes back waits in the listen backlog.
+    pub(super) crowded: bool,
 }
 
 impl Base {
@@ -100,6 +102,7 @@ impl Base {
             calm: false,
             was_full: false,
             short_until: 0,
+            crowded: false,
         }
     }
 

@@ -125,12 +125,16 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         true => PATIENCE_ENOUGH_MS,
         false => u64::from(magnitude(rng, 1024)),
     };
+    let mut budgets = budgets(rng);
+    if base.crowded {
+        budgets.accepts = rng.usize(1..3);
+    }
     MachineConfig {
         member,
         shard,
         shards,
         limits,
-        budgets: budgets(rng),
+        budgets,
         slots: (size(rng, limits.slots() as u32), size(rng, 64)),
         closing_ms: rng.u64(100..2_000),
         policy,

@@ -27,6 +27,10 @@ use std::sync::Arc;
 
 /// How often a core that has nothing to do looks at its timers, µs.
 const TICK_US: u64 = 10_000;
+/// How long a crowded core may take to its next turn, µs.
+const CROWDED_TURN_US: u64 = 10_000;
+/// One process in so many is crowded.
+const CROWDED_ONE_IN: u32 = 32;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
 
@@ -110,6 +114,8 @@ impl Host {
         // What failed in the process before is no reason of this one's.
         base.sync_has_failed();
         self.has_fast_disk = base.rng.bool();
+        let may_crowd = base.options.shards == 0 && !base.options.short;
+        base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
         let config = machine_config(base);
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
@@ -342,7 +348,11 @@ impl Host {
     // ---- when a core makes a turn ----
 
     fn turn_soon(&mut self, core: u16, base: &mut Base) {
-        let delay = base.rng.u64(1..200);
+        let most = match base.crowded && !base.calm {
+            true => CROWDED_TURN_US,
+            false => 200,
+        };
+        let delay = base.rng.u64(1..most);
         self.turn_in(core, delay, base);
     }
 

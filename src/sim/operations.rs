@@ -1,6 +1,6 @@
 //! What the clients do: connect, ask, fall silent, hang up, come back elsewhere.
 
-use super::base::{Base, Event};
+use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
@@ -8,6 +8,8 @@ use super::network::{Network, Place};
 use super::op::{Op, random_items, random_op, random_read};
 use crate::types::Zxid;
 
+/// Strangers who stand before a client in a crowd.
+const CROWD_MAX: u32 = 100;
 /// Requests under way of a client that sends as fast as it can.
 const FLOOD_MAX: usize = 200;
 
@@ -201,6 +203,7 @@ impl Operations {
             30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_closing() => {}
             36..136 => self.set_watches(id, base, network),
+            136..176 if base.crowded => self.stay_away(id, base, network),
             _ => {
                 for _ in 0..base.rng.u32(0..4) {
                     if self.clients[id].outstanding() < 12 {
@@ -281,6 +284,11 @@ impl Operations {
     }
 
     fn connect(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        if base.crowded && !base.calm {
+            for _ in 0..base.rng.u32(0..CROWD_MAX) {
+                stranger(base, network);
+            }
+        }
         let timeout = base.rng.i32(100..2_500);
         let client = &mut self.clients[id];
         let asks = (
@@ -319,6 +327,14 @@ impl Operations {
             base.counters.resets += u64::from(reset);
             network.close_by_client(connection, reset, base);
         }
+    }
+
+    /// The client comes back shortly before its session expires, or behind that.
+    fn stay_away(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        let timeout_us = self.clients[id].timeout_ms.max(0) as u64 * 1000;
+        self.hang_up(id, base, network);
+        self.silent_until[id] =
+            base.now_us + base.rng.u64(timeout_us / 2..timeout_us + TICK_MS * 1000);
     }
 
     /// Everybody hangs up.
