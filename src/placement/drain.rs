@@ -377,47 +377,4 @@ mod tests {
         assert_eq!(ordering.step(not_given, 99), DrainStep::Stay);
         assert_eq!(ordering.step(QUIET, 99), NEXT);
     }
-
-    /// The core that orders gives something and then decides, while the shard looks whether it may end.
-    #[test]
-    fn a_shard_does_not_end_before_it_has_what_was_given_before_the_decision() {
-        use super::super::{
-            Batch, Budgets, Progress, Replica, ReplicaPort, Served, ServingCore, rings,
-        };
-        use crate::messages::{Notice, ToShards};
-        use crate::shard::ShardConfig;
-        use crate::sim::disk::SimStorage;
-        use crate::types::{ConnId, Now, ShardId};
-        use std::sync::Arc;
-        let conn = ConnId {
-            slot: 0,
-            generation: 0,
-        };
-        for round in 0..50 {
-            let tree = crate::tree::Tree::new();
-            let progress = Arc::new(Progress::new(1, tree.last_zxid()));
-            let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
-            let (mut given, own) = rings(1, 1);
-            let served: Served<SimStorage> =
-                Served::Replica(Box::new(ReplicaPort::new(replica, own)));
-            let core = ServingCore::new(served, Budgets::DEFAULT, 0, Now::default());
-            let (drain, looks) = (Drain::new(1), AtomicBool::new(false));
-            let batch = Batch::new(vec![ToShards::Notice(ShardId(0), Notice::Close(conn))]);
-            std::thread::scope(|threads| {
-                threads.spawn(|| {
-                    while !looks.load(Acquire) {
-                        core::hint::spin_loop();
-                    }
-                    assert!(given.batches.push(batch).is_ok());
-                    drain.decided.store(true, Release);
-                });
-                let mut shard = ShardDrain::default();
-                while !(drain.is_decided() && core.has_mail()) {
-                    let step = shard.after_turn(&drain, &core, false);
-                    assert!(!step.ended, "round {round}: a batch was left");
-                    looks.store(true, Release);
-                }
-            });
-        }
-    }
 }

@@ -993,3 +993,53 @@ fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_w
     let reached = world.orderer.member.tree.last_zxid();
     assert_eq!(world.progress.seen(ShardId(0)), reached);
 }
+
+/// The core that orders gives something and then decides, while the shard looks whether it may end.
+#[test]
+fn a_shard_does_not_end_before_it_has_what_was_given_before_the_decision() {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::{Acquire, Release};
+    let facts = DrainFacts {
+        asked: true,
+        idle: true,
+        given: true,
+        syncing: false,
+    };
+    let conn = crate::types::ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    let now = World::new().now;
+    for round in 0..50 {
+        let tree = crate::tree::Tree::new();
+        let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+        let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
+        let (mut given, own) = rings(1, 1);
+        let served: Served<SimStorage> = Served::Replica(Box::new(ReplicaPort::new(replica, own)));
+        let core = ServingCore::new(served, Budgets::DEFAULT, 0, now);
+        let (drain, looks) = (Drain::new(1), AtomicBool::new(false));
+        // Without patience every stage ends at once; the next one ends with the decision.
+        let mut ordering = OrderingDrain::new(0);
+        for _ in 0..3 {
+            ordering.after_turn(&drain, facts, now.tick);
+        }
+        assert!(!drain.is_decided());
+        let close = crate::messages::Notice::Close(conn);
+        let batch = Batch::new(vec![ToShards::Notice(ShardId(0), close)]);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !looks.load(Acquire) {
+                    std::hint::spin_loop();
+                }
+                assert!(given.batches.push(batch).is_ok());
+                ordering.after_turn(&drain, facts, now.tick);
+            });
+            let mut shard = ShardDrain::default();
+            while !(drain.is_decided() && core.has_mail()) {
+                let step = shard.after_turn(&drain, &core, false);
+                assert!(!step.ended, "round {round}: a batch was left");
+                looks.store(true, Release);
+            }
+        });
+    }
+}
