@@ -5,20 +5,10 @@
 //! The client knows neither the states nor which paths left a watch in silence, so the check looks for
 //! states that explain everything that came.
 
+use super::op::List;
 use super::truth::{Trigger, Truth, WatchKind};
 use crate::types::Zxid;
 use std::sync::Arc;
-
-/// A list of a setWatches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum List {
-    /// Watches left on nodes that existed.
-    Data,
-    /// Watches left on nodes that did not exist.
-    Exist,
-    /// Watches of children.
-    Child,
-}
 
 impl List {
     /// The watch that a path of the list leaves.

@@ -1,8 +1,8 @@
 //! A simulated client: sends a seeded mix of requests, reads the replies, and checks what only a
 //! client can see (order of replies, own writes, watches before newer data).
 
-use super::catch_up::{Came, CatchUp, List};
-use super::op::Op;
+use super::catch_up::{Came, CatchUp};
+use super::op::{List, Op};
 use super::truth::{Truth, WatchKind, parent};
 use crate::types::{ErrorCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

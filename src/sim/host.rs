@@ -3,8 +3,6 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-mod stop;
-
 use super::base::{Base, Event, WALL};
 use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
@@ -40,19 +38,19 @@ pub(super) struct Host {
     pub(super) member: Option<Machine>,
     /// Where the history begins.
     pub(super) start: Zxid,
-    cores: Vec<Core>,
+    pub(super) cores: Vec<Core>,
     /// Whether most syncs of the device are fast enough to run on the core that orders.
-    has_fast_disk: bool,
+    pub(super) has_fast_disk: bool,
     /// No sync ends before this, µs.
     pub(super) disk_hangs_until: u64,
     /// The operator wants the process to stop.
-    is_asked_to_stop: bool,
+    pub(super) is_asked_to_stop: bool,
     /// Turns of the core that orders since then.
-    drain_turns: u32,
+    pub(super) drain_turns: u32,
     /// A core was held still, or the disk, since then.
-    drain_is_disturbed: bool,
+    pub(super) drain_is_disturbed: bool,
     /// Where the log of the last process ended, if it was sealed.
-    sealed: Option<Zxid>,
+    pub(super) sealed: Option<Zxid>,
     /// A shard was held still while others went on, since the start.
     pub(super) was_stalled: bool,
 }
@@ -75,7 +73,7 @@ impl Host {
     }
 
     /// The core that orders, which also accepts.
-    fn ordering(&self) -> u16 {
+    pub(super) fn ordering(&self) -> u16 {
         self.cores.len() as u16 - 1
     }
 
@@ -214,7 +212,7 @@ impl Host {
         Ok(())
     }
 
-    fn process_is_gone(&mut self, base: &mut Base) {
+    pub(super) fn process_is_gone(&mut self, base: &mut Base) {
         self.count_what_was_done(base);
         self.member = None;
         base.incarnation += 1;
@@ -265,7 +263,7 @@ impl Host {
     }
 
     /// Counts what the syncs and the feeds of a member did, before it is gone.
-    fn count_what_was_done(&self, base: &mut Base) {
+    pub(super) fn count_what_was_done(&self, base: &mut Base) {
         let Some(member) = &self.member else { return };
         let syncs = member.syncs.counters();
         base.counters.syncs_here += syncs.here;
@@ -347,7 +345,7 @@ impl Host {
 
     // ---- when a core makes a turn ----
 
-    fn turn_soon(&mut self, core: u16, base: &mut Base) {
+    pub(super) fn turn_soon(&mut self, core: u16, base: &mut Base) {
         let most = match base.crowded && !base.calm {
             true => CROWDED_TURN_US,
             false => 200,

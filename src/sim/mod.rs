@@ -38,6 +38,7 @@ pub mod op;
 mod operations;
 mod outcome;
 mod sockets;
+mod stop;
 mod transcript;
 pub mod truth;
 mod world;

@@ -1,10 +1,20 @@
 //! Requests of simulated clients, and how they are drawn.
 
-use super::catch_up::List;
 use crate::txn::Data;
 use crate::types::{OpCode, Zxid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// A list of a setWatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Watches left on nodes that existed.
+    Data,
+    /// Watches left on nodes that did not exist.
+    Exist,
+    /// Watches of children.
+    Child,
+}
 
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,17 +1,17 @@
 //! A clean stop: the operator asks for it, the cores drain, the log is sealed.
 
-use super::Host;
+use super::base::{Base, Event};
+use super::checks::Checks;
+use super::host::Host;
+use super::network::Network;
 use crate::placement::DrainStep;
-use crate::sim::base::{Base, Event};
-use crate::sim::checks::Checks;
-use crate::sim::network::Network;
 
 /// Turns of the core that orders in a drain that nothing disturbs.
 const DRAIN_TURNS_MAX: u32 = 300;
 
 impl Host {
     /// The operator asks the process to stop, if there is one.
-    pub(in crate::sim) fn ask_to_stop(&mut self, base: &mut Base, checks: &mut Checks) {
+    pub(super) fn ask_to_stop(&mut self, base: &mut Base, checks: &mut Checks) {
         if self.member.is_none() || std::mem::replace(&mut self.is_asked_to_stop, true) {
             return;
         }
