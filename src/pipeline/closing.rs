@@ -16,6 +16,7 @@
 use super::size::ListSize;
 use super::slow_close::SlowClose;
 use super::*;
+use crate::types::DetHashSet;
 
 /// Sessions that expire in one tick at most: a step on a data core stays short.
 const EXPIRIES_PER_TICK: usize = 64;
@@ -52,8 +53,9 @@ struct Deletes {
 
 impl<S: Storage> Pipeline<S> {
     /// Expires sessions that are due, if there is room in the log, however many transactions are in
-    /// flight: load holds up no expiry, and a session expires once. While requests wait for a spare
-    /// segment, nothing is prepared: one of them may be the session's, a re-attach for instance.
+    /// flight and requests wait: load holds up no expiry, and a session expires once. One of which a
+    /// request waits, a re-attach for instance, was heard of. While requests wait for a spare segment,
+    /// nothing is prepared.
     pub(super) fn expire(
         &mut self,
         tree: &Tree,
@@ -61,6 +63,7 @@ impl<S: Storage> Pipeline<S> {
         now: Now,
     ) -> Result<(), Fatal> {
         self.expiry_due = false;
+        let mut waiting = None;
         for _ in 0..EXPIRIES_PER_TICK {
             if budget.is_spent() {
                 self.expiry_due = true;
@@ -69,6 +72,14 @@ impl<S: Storage> Pipeline<S> {
             let Some(session) = self.owners.due(now.tick) else {
                 break;
             };
+            let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
+                budget.spend_steps(self.intake.len());
+                self.intake.iter().filter_map(session_of).collect()
+            });
+            if waiting.contains(&session) {
+                self.owners.heard(session, now.tick);
+                continue;
+            }
             let bytes = self.close_bytes(tree, session);
             if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
@@ -178,7 +189,12 @@ impl<S: Storage> Pipeline<S> {
                     self.slow_closes.push_front(close);
                     break;
                 }
-                CloseStep::Closed => self.intake.extend(close.behind),
+                CloseStep::Closed => {
+                    // They came before everything of the session that still waits.
+                    for up in close.behind.into_iter().rev() {
+                        self.intake.push_front(up);
+                    }
+                }
             }
         }
         Ok(())
@@ -191,7 +207,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<CloseStep, Fatal> {
-        if !self.intake.is_empty() || budget.is_spent() {
+        if budget.is_spent() {
             self.slow_closes_due = true;
             return Ok(CloseStep::NoRoom);
         }
@@ -279,5 +295,15 @@ impl<S: Storage> Pipeline<S> {
             stamps: Stamps::default(),
         };
         self.order(tree, asked, budget, now)
+    }
+}
+
+/// The session of a request that a client has sent.
+fn session_of(up: &ShardRequest) -> Option<SessionId> {
+    match *up {
+        ShardRequest::Write { session, .. } | ShardRequest::Reattach { session, .. } => {
+            Some(session)
+        }
+        _ => None,
     }
 }

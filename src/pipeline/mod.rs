@@ -318,8 +318,10 @@ impl<S: Storage> Pipeline<S> {
         }
     }
 
-    /// Goes on with what waits, within `budget`: the multi that is half prepared, requests, oldest first, then sessions that close in
-    /// several transactions, then sessions that expire. Once a turn, before what shards ask for.
+    /// Goes on with what waits, within `budget`: the multi that is half prepared, sessions that expire,
+    /// those that close in several transactions, then requests, oldest first. Once a turn, before what
+    /// shards ask for. Requests come last because they may never end; what comes before them is bounded
+    /// for each tick and each apply.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
@@ -327,13 +329,13 @@ impl<S: Storage> Pipeline<S> {
         while self.has_work() && !budget.is_spent() {
             if let Some(half) = self.preparing.take() {
                 self.go_on_preparing(tree, half, budget, now)?;
+            } else if self.expiry_due {
+                self.expire(tree, budget, now)?;
+            } else if std::mem::take(&mut self.slow_closes_due) {
+                self.work_on_slow_closes(tree, budget, now)?;
             } else if let Some(up) = self.intake.pop_front() {
                 budget.spend_steps(1);
                 self.take_in(tree, up, budget, now)?;
-            } else if std::mem::take(&mut self.slow_closes_due) {
-                self.work_on_slow_closes(tree, budget, now)?;
-            } else {
-                self.expire(tree, budget, now)?;
             }
         }
         Ok(())

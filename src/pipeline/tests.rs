@@ -1275,6 +1275,37 @@ fn the_expiries_of_one_tick_are_bounded() {
 }
 
 #[test]
+fn sessions_expire_although_requests_wait_in_every_turn_and_one_that_asks_does_not() {
+    let mut w = World::new();
+    let writer = w.session(1, 60_000);
+    let (quiet, asks) = (w.session(2, 100), w.session(3, 100));
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.begin_multi(writer, create("/m9", false, 1));
+    let origin = w.origin(S1, 4, 0);
+    w.up_within(
+        1,
+        ShardRequest::Reattach {
+            origin,
+            session: asks,
+            timeout_ms: 100,
+        },
+    );
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    for n in 0..20 {
+        for n in [2 * n, 2 * n + 1] {
+            let more = w.asked(1, 1, writer, create(&format!("/x{n}"), false, 1));
+            w.up_within(1, more);
+        }
+        w.advance_within(2);
+        assert!(w.pipeline.waiting() > 0);
+    }
+    assert_eq!(w.pipeline.closing().collect::<Vec<_>>(), [quiet]);
+    assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
 fn ephemerals_in_flight_count_for_the_length_of_the_list() {
     let config = PipelineConfig {
         close_bytes_max: size::ENTRY_FIXED + 100 * 10,
