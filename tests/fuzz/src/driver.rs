@@ -317,7 +317,8 @@ impl Driver {
         let log = self.log.clone();
         let member = self.member();
         if let Some(ticket) = member.poll_sync() {
-            let outcome = ticket.done(Ok(()));
+            let files = ticket.files().count();
+            let outcome = ticket.done(files, Ok(()));
             member.synced(outcome, now).expect("a disk without faults");
         }
         while let Some(job) = member.poll_job() {
