@@ -20,7 +20,10 @@
 //! | no sync took [`SLOW_US`] or more within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
 //!
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
-//! two conditions do not concern it.
+//! two conditions do not concern it. Nor do they count for [`HURRY_US`] after a sync beside the core that
+//! took [`LATE_US`] or more although the device is quick: on a machine without a free processor
+//! the other thread waits for one longer than a sync takes, and everybody who writes with it. Whether the
+//! device is quick is tried by one sync on the core, as long after the late one as a stall asks for.
 //!
 //! How each constant was measured stands in `docs/performance.md`.
 
@@ -40,6 +43,13 @@ const SLOW_US: u64 = 2_000;
 const BACK_OFF: u64 = 10;
 /// But not longer than this, µs.
 const BACK_OFF_MAX_US: u64 = 10_000_000;
+
+/// A sync of this many µs beside the core is late: the device may be slow, or the thread waits.
+const LATE_US: u64 = 500;
+/// The thread waits if a sync on the core takes less than one in so many parts of a late one.
+const LATE_PARTS: u64 = 4;
+/// Then syncs run on the core for this long, µs.
+const HURRY_US: u64 = 1_000_000;
 
 const _: () = assert!(SLOW_US * BACK_OFF < BACK_OFF_MAX_US);
 
@@ -100,6 +110,14 @@ pub struct GroupCommit {
     others: Option<u64>,
     /// Until when syncs run beside the core because of a stall.
     backs_off_until: u64,
+    /// Where the sync under way runs.
+    place: SyncPlace,
+    /// A sync beside the core was late: how long it took, and from when on the device may be tried.
+    late: Option<(u64, u64)>,
+    /// The last sync was late, beside the core.
+    was_late: bool,
+    /// Until when syncs run on the core although others wait.
+    hurries_until: Option<u64>,
     counters: SyncCounters,
 }
 
@@ -120,6 +138,10 @@ impl GroupCommit {
             others: None,
             // Nothing is known of the device; the first stall tells.
             backs_off_until: 0,
+            place: SyncPlace::Here,
+            late: None,
+            was_late: false,
+            hurries_until: None,
             counters: SyncCounters::default(),
         }
     }
@@ -151,15 +173,25 @@ impl GroupCommit {
     pub fn place(&self, records: u64, input_waits: bool, now: u64) -> SyncPlace {
         let others = (self.others).is_some_and(|others| now < others + QUIET_US);
         let nobody_waits = !self.serves || (!input_waits && !others);
-        let few = self.batch.max(records - self.begun) <= FEW_RECORDS;
+        let batch = records - self.begun;
+        let few = self.batch.max(batch) <= FEW_RECORDS;
         match self.policy {
             SyncPolicy::Always => SyncPlace::Here,
             SyncPolicy::Never => SyncPlace::Beside,
+            SyncPolicy::Auto if self.is_tried(batch, now) => SyncPlace::Here,
             SyncPolicy::Auto if nobody_waits && few && now >= self.backs_off_until => {
                 SyncPlace::Here
             }
             SyncPolicy::Auto => SyncPlace::Beside,
         }
+    }
+
+    /// Whether a late sync asks for one on the core. What has gathered behind a late one makes a batch
+    /// large that would be small otherwise.
+    fn is_tried(&self, batch: u64, now: u64) -> bool {
+        let hurries = self.hurries_until.is_some_and(|until| now < until);
+        let small = batch <= FEW_RECORDS || self.was_late;
+        (hurries && small) || self.late.is_some_and(|(_, from)| now >= from)
     }
 
     /// A sync begins for everything in the log.
@@ -169,7 +201,7 @@ impl GroupCommit {
             SyncPlace::Beside => self.counters.beside += 1,
         }
         self.batch = records - self.begun;
-        (self.begun, self.began) = (records, now);
+        (self.begun, self.began, self.place) = (records, now, place);
         self.expected = 0;
     }
 
@@ -180,12 +212,38 @@ impl GroupCommit {
             let back_off = took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
             self.backs_off_until = self.backs_off_until.max(now + back_off);
         }
+        self.judge(took, now);
         self.expected = match self.batch {
             ..=ANSWERED_MAX => self.batch,
             _ => 0,
         };
         self.until = now + took;
         (self.empty, self.came) = (0, now);
+    }
+
+    /// What the sync that has ended says of the device, and of the other thread.
+    fn judge(&mut self, took: u64, now: u64) {
+        self.was_late = self.place == SyncPlace::Beside && took >= LATE_US;
+        match (self.place, self.late) {
+            (SyncPlace::Beside, _) if took < LATE_US => self.late = None,
+            // It was so just before.
+            (SyncPlace::Beside, _) if self.hurries_until.is_some_and(|u| now < u + HURRY_US) => {
+                self.hurries_until = Some(now + HURRY_US);
+            }
+            (SyncPlace::Beside, None) => {
+                let from = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
+                self.late = Some((took, from.max(self.backs_off_until)));
+            }
+            (SyncPlace::Beside, Some(_)) => {}
+            (SyncPlace::Here, Some((late, _))) => {
+                self.late = None;
+                if took.saturating_mul(LATE_PARTS) <= late {
+                    self.hurries_until = Some(now + HURRY_US);
+                }
+            }
+            (SyncPlace::Here, None) if took >= SLOW_US => self.hurries_until = None,
+            (SyncPlace::Here, None) => {}
+        }
     }
 
     /// How often what was decided.
@@ -270,7 +328,7 @@ mod tests {
         // long ago others were served; whether input waits; where the sync runs if the core serves
         // sockets, and if it does not.
         type Row = (u64, u64, u64, u64, Option<u64>, bool, SyncPlace, SyncPlace);
-        let rows: [Row; 18] = [
+        let rows: [Row; 23] = [
             (1, 1, 100, 0, None, false, Here, Here),
             (1, 1, 100, 0, None, true, Beside, Here),
             (1, 1, 100, 0, Some(0), false, Beside, Here),
@@ -285,7 +343,13 @@ mod tests {
             (1, 1, 2_000, 0, None, false, Beside, Beside),
             (1, 1, 2_000, 19_999, None, false, Beside, Beside),
             (1, 1, 2_000, 20_000, None, false, Here, Here),
-            (1, 1, 2_000, 20_000, Some(0), false, Beside, Here),
+            // It was late: the device is tried.
+            (1, 1, 2_000, 20_000, Some(0), false, Here, Here),
+            (1, 1, 499, 20_000, Some(0), false, Beside, Here),
+            (1, 1, 500, 4_999, Some(0), false, Beside, Here),
+            (1, 1, 500, 5_000, Some(0), true, Here, Here),
+            (FEW + 1, FEW + 1, 500, 4_999, Some(0), true, Beside, Beside),
+            (FEW + 1, FEW + 1, 500, 5_000, Some(0), true, Here, Here),
             (1, 1, 30_000, 299_999, None, false, Beside, Beside),
             (1, 1, 30_000, 300_000, None, false, Here, Here),
             (1, 1, 60_000_000, 10_000_000, None, false, Here, Here),
@@ -309,6 +373,51 @@ mod tests {
                 assert_eq!(place, due, "row {nth}, {policy:?}, serves: {serves}");
             }
         }
+    }
+
+    /// Reads all the time, and syncs that take so many µs beside the core and on it; how many of a
+    /// thousand were made on it.
+    fn here_of_a_thousand(beside: u64, here: u64) -> u64 {
+        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut now = 1_000_000_000;
+        for records in 1..=1_000 {
+            commit.served_others(now);
+            let place = commit.place(records, false, now);
+            commit.began(place, records, now);
+            now += match place {
+                SyncPlace::Here => here,
+                SyncPlace::Beside => beside,
+            };
+            commit.ended(now);
+        }
+        commit.counters().here
+    }
+
+    #[test]
+    fn syncs_that_wait_for_a_processor_run_on_the_core_although_others_wait() {
+        assert_eq!(here_of_a_thousand(100, 60), 0, "the thread is quick");
+        assert_eq!(here_of_a_thousand(LATE_US - 1, 60), 0);
+        let most = here_of_a_thousand(3_000, 60);
+        assert!((980..1_000).contains(&most), "{most}");
+        // The device is slow: it is tried once for each ten times of what a sync took.
+        let few = here_of_a_thousand(3_000, 3_000);
+        assert!((80..=100).contains(&few), "{few}");
+        let few = here_of_a_thousand(600, 300);
+        assert!((80..=110).contains(&few), "{few}");
+    }
+
+    #[test]
+    fn a_stall_on_the_core_ends_the_hurry() {
+        let (mut commit, mut now) = after_a_batch(SyncPolicy::Auto, true, 1, 1_000);
+        now += 10_000;
+        for (records, took, due) in [(2, 60, SyncPlace::Here), (3, 2_000, SyncPlace::Here)] {
+            commit.served_others(now);
+            assert_eq!(commit.place(records, true, now), due);
+            commit.began(due, records, now);
+            now += took;
+            commit.ended(now);
+        }
+        assert_eq!(commit.place(4, false, now), SyncPlace::Beside);
     }
 
     #[test]
