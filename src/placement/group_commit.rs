@@ -20,12 +20,16 @@
 //! | no sync took [`SLOW_US`] or more within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
 //!
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
-//! two conditions do not concern it. Nor do they count for [`HURRY_US`] after a sync beside the core that
-//! took [`LATE_US`] or more although the device is quick: on a machine without a free processor
-//! the other thread waits for one longer than a sync takes, and everybody who writes with it. Whether the
-//! device is quick is tried by one sync on the core, as long after the late one as a stall asks for.
+//! two conditions do not concern it.
 //!
-//! How each constant was measured stands in `docs/performance.md`.
+//! A sync beside the core that took [`LATE_US`] or more is *late*: on a machine without a free processor
+//! the other thread waits for one longer than a sync takes, and everybody who writes with it. So one sync
+//! runs on the core whatever the table says, as long after the late one as a stall asks for. If the device
+//! is quick, small batches, and what gathered behind a late sync, are synced on the core for [`HURRY_US`];
+//! that ends with the first such sync that is late itself.
+//!
+//! What was measured stands in `docs/performance.md`; [`LATE_US`], [`LATE_PARTS`] and [`HURRY_US`] were
+//! chosen, and only their effect was measured.
 
 /// With more than these answered, handing out the answers fills the time of the next sync anyway.
 const ANSWERED_MAX: u64 = 96;
@@ -241,7 +245,8 @@ impl GroupCommit {
                     self.hurries_until = Some(now + HURRY_US);
                 }
             }
-            (SyncPlace::Here, None) if took >= SLOW_US => self.hurries_until = None,
+            // The device is not quick any more.
+            (SyncPlace::Here, None) if took >= LATE_US => self.hurries_until = None,
             (SyncPlace::Here, None) => {}
         }
     }
@@ -418,6 +423,26 @@ mod tests {
             commit.ended(now);
         }
         assert_eq!(commit.place(4, false, now), SyncPlace::Beside);
+    }
+
+    /// Others wait all the time; the device is quick when it is tried, and slow from then on.
+    #[test]
+    fn a_device_that_has_become_slow_ends_the_hurry() {
+        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let (mut now, mut quick) = (1_000_000_000, true);
+        for records in 1..=2_000 {
+            commit.served_others(now);
+            let place = commit.place(records, false, now);
+            commit.began(place, records, now);
+            now += match place {
+                SyncPlace::Here if std::mem::take(&mut quick) => 60,
+                _ => 1_000,
+            };
+            commit.ended(now);
+        }
+        assert!(!quick, "it was tried");
+        let here = commit.counters().here;
+        assert!(here <= 2_000 / BACK_OFF, "{here}");
     }
 
     #[test]
