@@ -46,6 +46,12 @@ class Read(unittest.TestCase):
         more = f"8 io_uring_enter(4, 0, 0, 0, NULL, 8) = 0\n{more}"
         self.assertEqual(tracing.taken_at_once(tracing.calls_in(TEXT.replace("8 sendto(11,", more))), 400)
 
+    def test_an_answer_whose_send_strace_did_not_see_return_is_one(self):
+        for end in ("<detached ...>", "<unfinished ...>", "<unfinished ...>\n8 +++ exited with 0 +++\n7 <... sendto resumed> <detached ...>"):
+            text = TEXT.replace('7 sendto(5, ""..., 20, MSG_NOSIGNAL, NULL, 0) = 20', f'7 sendto(5, ""..., 20, MSG_NOSIGNAL, NULL, 0 {end}')
+            self.assertEqual(tracing.judged(tracing.calls_in(text), {5, 6}, 20).crowd, 3, end)
+            self.assertEqual(tracing.looks_until_answered(tracing.calls_in(text), 5), 1, end)
+
     def test_a_witness_without_an_answer_is_no_figure(self):
         with self.assertRaises(harness.Failure):
             self.judged(20, {5, 6, 12})

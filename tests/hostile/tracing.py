@@ -24,8 +24,8 @@ GREETINGS = ("accept", "accept4", "setsockopt", *RECEIVES)
 # The call with which a data core looks at completions, timers and other cores.
 LOOK = "io_uring_enter"
 # `7 sendto(12, ""..., 20, MSG_NOSIGNAL, NULL, 0) = 20`, or in two lines: `… <unfinished ...>`, then
-# `7 <... sendto resumed>) = 20`.
-CALL = re.compile(r"^(?P<thread>\d+) +(?:(?P<name>\w+)\((?P<fd>\d+)?|<\.\.\. (?P<resumed>\w+) resumed>).*?(?:= (?P<result>-?\d+).*|<unfinished \.\.\.>)$")
+# `7 <... sendto resumed>) = 20`. strace that is told to stop while a call is under way writes `… <detached ...>`.
+CALL = re.compile(r"^(?P<thread>\d+) +(?:(?P<name>\w+)\((?P<fd>\d+)?|<\.\.\. (?P<resumed>\w+) resumed>).*?(?:= (?P<result>-?\d+).*|<unfinished \.\.\.>| <detached \.\.\.>)$")
 
 
 class Strace:
@@ -61,15 +61,22 @@ def every_call(server):
 
 @dataclasses.dataclass
 class Call:
-    """A system call: the thread, the first argument if that is a number, the result (-1: an error)."""
+    """A system call: the thread, the first argument if that is a number, the result (-1: an error; `None`: strace
+    was told to stop before the call returned)."""
     thread: int
     name: str
     fd: int
-    result: int
+    result: int | None
+
+    def sent(self):
+        """Whether it sent something. Who receives an answer may stop strace before the `send` of it returns, so one
+        without a result has sent as well."""
+        return self.name in SENDS and self.result not in (-1, 0)
 
 
 def calls_in(text):
-    """The calls in strace's text, in the order in which each thread made them."""
+    """The calls in strace's text, in the order in which each thread made them; then the sends whose end strace did
+    not see."""
     begun, calls = {}, []
     for line in text.splitlines():
         found = CALL.match(line)
@@ -77,12 +84,12 @@ def calls_in(text):
             continue
         thread = int(found["thread"])
         if found["name"]:
-            begun[thread] = Call(thread, found["name"], int(found["fd"] or -1), -1)
+            begun[thread] = Call(thread, found["name"], int(found["fd"] or -1), None)
         if found["result"] and thread in begun:
             call = begun.pop(thread)
             call.result = int(found["result"])
             calls.append(call)
-    return calls
+    return calls + [call for call in begun.values() if call.sent()]
 
 
 def descriptors(server, flows):
@@ -130,11 +137,11 @@ def judged(calls, witnesses, reply):
     """[`Served`] from the calls, for witnesses on these descriptors."""
     sent, before, answered = collections.defaultdict(collections.Counter), {}, set()
     for call in calls:
-        if call.name in SENDS and call.result > 0 and call.fd in witnesses:
+        if call.sent() and call.fd in witnesses:
             answered.add(call.fd)
             before[call.thread] = sent[call.thread].total() // reply if reply else len(sent[call.thread])
-        elif call.name in SENDS and call.result > 0:
-            sent[call.thread][call.fd] += call.result
+        elif call.sent():
+            sent[call.thread][call.fd] += call.result or 0
     check(answered == witnesses, f"strace shows the answers to {len(answered)} of {len(witnesses)} who ping")
     blocking = sum(call.name in FILE_CALLS and call.thread in before for call in calls)
     return Served(max(before.values()), blocking, greeted_at_once(calls))
@@ -159,7 +166,7 @@ def looks_until_answered(calls, fd):
     for call in calls:
         if call.fd == fd and call.name in RECEIVES and call.result > 0:
             looks.clear()
-        elif call.fd == fd and call.name in SENDS and call.result > 0:
+        elif call.fd == fd and call.sent():
             seen = max(seen, *looks.values(), 0)
             looks.clear()
         elif call.name == LOOK:
