@@ -22,14 +22,15 @@
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
 //! two conditions do not concern it.
 //!
-//! A sync beside the core that took [`LATE_US`] or more is *late*: on a machine without a free processor
-//! the other thread waits for one longer than a sync takes, and everybody who writes with it. So one sync
-//! runs on the core whatever the table says, as long after the late one as a stall asks for. If the device
-//! is quick, small batches, and what gathered behind a late sync, are synced on the core for [`HURRY_US`];
-//! that ends with the first such sync that is late itself.
+//! A machine without a free processor lets the thread beside the core wait for one, often longer than a
+//! sync takes, and everybody who writes waits with it. So what syncs take is averaged for both places. While
+//! those beside the core take [`LATE_US`] or more and those on it less than one in [`LATE_PARTS`] of that,
+//! the first two conditions do not count, nor the third for what gathered behind a late sync. Each place
+//! that is not used is tried now and then: the core as long after the last sync there as a stall asks for,
+//! the thread every [`TRIAL_US`].
 //!
-//! What was measured stands in `docs/performance.md`; [`LATE_US`], [`LATE_PARTS`] and [`HURRY_US`] were
-//! chosen, and only their effect was measured.
+//! What was measured stands in `docs/performance.md`; [`LATE_US`], [`LATE_PARTS`], [`TRIAL_US`] and
+//! [`AVERAGED`] were chosen, and only their effect was measured.
 
 /// With more than these answered, handing out the answers fills the time of the next sync anyway.
 const ANSWERED_MAX: u64 = 96;
@@ -50,10 +51,12 @@ const BACK_OFF_MAX_US: u64 = 10_000_000;
 
 /// A sync of this many µs beside the core is late: the device may be slow, or the thread waits.
 const LATE_US: u64 = 500;
-/// The thread waits if a sync on the core takes less than one in so many parts of a late one.
-const LATE_PARTS: u64 = 4;
-/// Then syncs run on the core for this long, µs.
-const HURRY_US: u64 = 1_000_000;
+/// The thread waits if a sync on the core takes less than one in so many parts of one beside it.
+const LATE_PARTS: u64 = 2;
+/// While the thread waits, one sync in so many µs runs there, to see whether it still does.
+const TRIAL_US: u64 = 1_000_000;
+/// A sync counts for one part in so many of the average.
+const AVERAGED: u64 = 8;
 
 const _: () = assert!(SLOW_US * BACK_OFF < BACK_OFF_MAX_US);
 
@@ -112,16 +115,20 @@ pub struct GroupCommit {
     empty: u32,
     /// When something was executed for a connection that has no write in the batch.
     others: Option<u64>,
-    /// Until when syncs run beside the core because of a stall.
+    /// Until when syncs run beside the core because of a stall, and because of one on the core.
     backs_off_until: u64,
+    stood_until: u64,
     /// Where the sync under way runs.
     place: SyncPlace,
-    /// A sync beside the core was late: how long it took, and from when on the device may be tried.
-    late: Option<(u64, u64)>,
+    /// What syncs take, µs: on the core, and beside it.
+    here: Average,
+    beside: Average,
+    /// From when on a sync is tried on the core although others wait, and one beside it although the
+    /// thread waits.
+    try_here: u64,
+    try_beside: u64,
     /// The last sync was late, beside the core.
     was_late: bool,
-    /// Until when syncs run on the core although others wait.
-    hurries_until: Option<u64>,
     counters: SyncCounters,
 }
 
@@ -142,10 +149,13 @@ impl GroupCommit {
             others: None,
             // Nothing is known of the device; the first stall tells.
             backs_off_until: 0,
+            stood_until: 0,
             place: SyncPlace::Here,
-            late: None,
+            here: Average::default(),
+            beside: Average::default(),
+            try_here: 0,
+            try_beside: 0,
             was_late: false,
-            hurries_until: None,
             counters: SyncCounters::default(),
         }
     }
@@ -179,23 +189,26 @@ impl GroupCommit {
         let nobody_waits = !self.serves || (!input_waits && !others);
         let batch = records - self.begun;
         let few = self.batch.max(batch) <= FEW_RECORDS;
+        let is_free = nobody_waits && few && now >= self.backs_off_until;
         match self.policy {
             SyncPolicy::Always => SyncPlace::Here,
             SyncPolicy::Never => SyncPlace::Beside,
-            SyncPolicy::Auto if self.is_tried(batch, now) => SyncPlace::Here,
-            SyncPolicy::Auto if nobody_waits && few && now >= self.backs_off_until => {
-                SyncPlace::Here
-            }
+            SyncPolicy::Auto if is_free || self.thread_is_worse(batch, now) => SyncPlace::Here,
             SyncPolicy::Auto => SyncPlace::Beside,
         }
     }
 
-    /// Whether a late sync asks for one on the core. What has gathered behind a late one makes a batch
-    /// large that would be small otherwise.
-    fn is_tried(&self, batch: u64, now: u64) -> bool {
-        let hurries = self.hurries_until.is_some_and(|until| now < until);
-        let small = batch <= FEW_RECORDS || self.was_late;
-        (hurries && small) || self.late.is_some_and(|(_, from)| now >= from)
+    /// Whether syncs beside the core are late because the thread waits for a processor, or one is to be tried
+    /// on the core to see. What has gathered behind a late one makes a batch large that would be small
+    /// otherwise.
+    fn thread_is_worse(&self, batch: u64, now: u64) -> bool {
+        let is_small = batch <= FEW_RECORDS || self.was_late;
+        let is_late = self.beside.micros() >= LATE_US;
+        let is_tried = match self.here.0 {
+            Some(here) if here * LATE_PARTS < self.beside.micros() => now < self.try_beside,
+            _ => now >= self.try_here,
+        };
+        is_late && is_small && is_tried && now >= self.stood_until
     }
 
     /// A sync begins for everything in the log.
@@ -212,10 +225,6 @@ impl GroupCommit {
     /// The sync has ended.
     pub fn ended(&mut self, now: u64) {
         let took = now.saturating_sub(self.began);
-        if took >= SLOW_US {
-            let back_off = took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
-            self.backs_off_until = self.backs_off_until.max(now + back_off);
-        }
         self.judge(took, now);
         self.expected = match self.batch {
             ..=ANSWERED_MAX => self.batch,
@@ -225,35 +234,58 @@ impl GroupCommit {
         (self.empty, self.came) = (0, now);
     }
 
-    /// What the sync that has ended says of the device, and of the other thread.
+    /// What the sync that has ended says of the device, and of the thread.
     fn judge(&mut self, took: u64, now: u64) {
-        self.was_late = self.place == SyncPlace::Beside && took >= LATE_US;
-        match (self.place, self.late) {
-            (SyncPlace::Beside, _) if took < LATE_US => self.late = None,
-            // It was so just before.
-            (SyncPlace::Beside, _) if self.hurries_until.is_some_and(|u| now < u + HURRY_US) => {
-                self.hurries_until = Some(now + HURRY_US);
-            }
-            (SyncPlace::Beside, None) => {
-                let from = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
-                self.late = Some((took, from.max(self.backs_off_until)));
-            }
-            (SyncPlace::Beside, Some(_)) => {}
-            (SyncPlace::Here, Some((late, _))) => {
-                self.late = None;
-                if took.saturating_mul(LATE_PARTS) <= late {
-                    self.hurries_until = Some(now + HURRY_US);
+        let is_late = took >= LATE_US;
+        let back_off = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
+        self.was_late = is_late && self.place == SyncPlace::Beside;
+        if took >= SLOW_US {
+            self.backs_off_until = self.backs_off_until.max(back_off);
+        }
+        match self.place {
+            SyncPlace::Here => {
+                self.here.add(took);
+                self.try_here = back_off;
+                if took >= SLOW_US {
+                    self.stood_until = self.stood_until.max(back_off);
                 }
             }
-            // The device is not quick any more.
-            (SyncPlace::Here, None) if took >= LATE_US => self.hurries_until = None,
-            (SyncPlace::Here, None) => {}
+            SyncPlace::Beside => {
+                let was = self.beside.micros();
+                if self.beside.add(took) >= LATE_US && was < LATE_US {
+                    self.try_here = self.try_here.max(back_off);
+                }
+                // A trial goes on as long as it goes well.
+                if is_late {
+                    self.try_beside = now + TRIAL_US;
+                }
+            }
         }
     }
 
     /// How often what was decided.
     pub fn counters(&self) -> SyncCounters {
         self.counters
+    }
+}
+
+/// The average of what the last syncs took, µs, each of them one part in [`AVERAGED`] of it. A stall
+/// counts as [`SLOW_US`]: one alone says little of the next sync.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average(Option<u64>);
+
+impl Average {
+    fn micros(self) -> u64 {
+        self.0.unwrap_or(0)
+    }
+
+    /// The average with one more.
+    fn add(&mut self, took: u64) -> u64 {
+        let took = took.min(SLOW_US);
+        let average = self
+            .0
+            .map_or(took, |average| (average * (AVERAGED - 1) + took) / AVERAGED);
+        *self.0.insert(average)
     }
 }
 
@@ -407,12 +439,37 @@ mod tests {
         // The device is slow: it is tried once for each ten times of what a sync took.
         let few = here_of_a_thousand(3_000, 3_000);
         assert!((80..=100).contains(&few), "{few}");
+        // One after five of 600 µs: one part in eleven of the time.
         let few = here_of_a_thousand(600, 300);
-        assert!((80..=110).contains(&few), "{few}");
+        assert!((80..=170).contains(&few), "{few}");
     }
 
     #[test]
-    fn a_stall_on_the_core_ends_the_hurry() {
+    fn a_thread_that_finds_a_processor_again_gets_the_syncs_back() {
+        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut now = 1_000_000_000;
+        let mut here = |thread, from, to| {
+            let before = commit.counters().here;
+            for records in from..to {
+                commit.served_others(now);
+                let place = commit.place(records, false, now);
+                commit.began(place, records, now);
+                now += match place {
+                    SyncPlace::Here => 60,
+                    SyncPlace::Beside => thread,
+                };
+                commit.ended(now);
+            }
+            commit.counters().here - before
+        };
+        // Three seconds of syncs on the core, and one beside it in each.
+        assert!((49_900..50_000).contains(&here(3_000, 0, 50_000)));
+        assert!(here(100, 50_000, 70_000) <= TRIAL_US / 60 + 1);
+        assert_eq!(here(100, 70_000, 71_000), 0);
+    }
+
+    #[test]
+    fn after_a_stall_on_the_core_syncs_run_beside_it() {
         let (mut commit, mut now) = after_a_batch(SyncPolicy::Auto, true, 1, 1_000);
         now += 10_000;
         for (records, took, due) in [(2, 60, SyncPlace::Here), (3, 2_000, SyncPlace::Here)] {
@@ -427,7 +484,7 @@ mod tests {
 
     /// Others wait all the time; the device is quick when it is tried, and slow from then on.
     #[test]
-    fn a_device_that_has_become_slow_ends_the_hurry() {
+    fn a_device_that_has_become_slow_holds_up_the_core_for_a_bounded_part() {
         let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
         let (mut now, mut quick) = (1_000_000_000, true);
         for records in 1..=2_000 {
