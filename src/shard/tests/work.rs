@@ -7,9 +7,12 @@ use crate::tree::ACL_ENTRIES_MAX;
 use crate::txn::jute::Put;
 use crate::types::ConnId;
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A tree in which there is much to read: a list of 4,096 entries, 2,000 children, 1 MB of data.
-fn world_with_much_to_read() -> (World, ConnId) {
+/// A tree in which there is much to read: a list of 4,096 entries, 2,000 children, 1 MB of data; and a
+/// client with so many identities.
+fn world_with_much_to_read(identities: usize) -> (World, ConnId) {
     let mut world = World::new();
     let conn = world.client();
     let ids: Vec<String> = (0..ACL_ENTRIES_MAX)
@@ -23,7 +26,7 @@ fn world_with_much_to_read() -> (World, ConnId) {
     for n in 0..2_000 {
         world.send(conn, &create(4, &format!("/all/{n}")));
     }
-    let users = (0..900).flat_map(|n| auth(5, "digest", format!("u{n}:p").as_bytes()));
+    let users = (0..identities).flat_map(|n| auth(5, "digest", format!("u{n}:p").as_bytes()));
     let users: Vec<u8> = users.collect();
     world.send(conn, &users);
     world.frames(conn);
@@ -153,50 +156,97 @@ fn any_one() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![reads, writes, others, garbage]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn steps_are_at_most_linear_in_the_request_and_its_reply(
-        requests in proptest::collection::vec(prop_oneof![2 => any_one(), 1 => any_list()], 1..12),
-        slice in proptest::sample::select(vec![100, 5_000, u32::MAX]),
-    ) {
-        let (mut world, conn) = world_with_much_to_read();
-        for bytes in requests {
-            prop_assert!(bytes.len() - 4 <= JUTE_MAXBUFFER, "{}", bytes.len());
-            // Steps for the request: one list of entries and the identities, or what a multiRead
-            // may take; then one for each byte.
-            let fixed = match bytes[11] {
-                22 => READ_STEPS_MAX + 2 * ACL_ENTRIES_MAX,
-                _ => 2 * ACL_ENTRIES_MAX + 1_000 + 64,
-            };
-            let reply_max = 16 << 20;
-            let before = world.shard.stats().output_bytes;
-            let at_first = Budget::new(u32::MAX, u32::MAX, slice);
-            let mut slices = vec![at_first];
-            world.shard.receive_within(&world.tree, conn, &bytes, &mut slices[0], world.now);
-            while world.shard.poll_ready().is_some() {
-                let mut next = at_first;
-                world.shard.advance(&world.tree, conn, &mut next, world.now);
-                slices.push(next);
-            }
-            let reply = world.shard.stats().output_bytes - before;
-            // What was spent, taken out of what is allowed: some of it must be left.
-            let steps = u32::try_from(fixed + bytes.len() + reply).unwrap();
-            let mut allowed = Budget::new(3, (bytes.len() + 2 * reply_max) as u32, steps);
-            for rest in slices {
-                allowed.spend_part(at_first, rest);
-            }
-            prop_assert!(!allowed.is_spent(), "op {} of {} bytes: {allowed:?}", bytes[11], bytes.len());
-            world.turn();
-            // A setWatches waits when its events have filled the output.
-            loop {
-                let (output, closed) = world.take(conn);
-                prop_assert!(!closed);
-                if output.is_empty() {
-                    break;
-                }
+/// Sends the requests one after the other, and looks at what each has cost.
+fn spends_in_proportion(
+    requests: &[Vec<u8>],
+    identities: usize,
+    slice: u32,
+) -> Result<(), TestCaseError> {
+    let (mut world, conn) = world_with_much_to_read(identities);
+    for bytes in requests {
+        prop_assert!(bytes.len() - 4 <= JUTE_MAXBUFFER, "{}", bytes.len());
+        // Steps for the request: one list of entries and the identities, or what a multiRead
+        // may take; then one for each byte.
+        let fixed = match bytes[11] {
+            22 => READ_STEPS_MAX + 2 * ACL_ENTRIES_MAX,
+            _ => 2 * ACL_ENTRIES_MAX + 1_000 + 64,
+        };
+        let reply_max = 16 << 20;
+        let before = world.shard.stats().output_bytes;
+        let at_first = Budget::new(u32::MAX, u32::MAX, slice);
+        let mut slices = vec![at_first];
+        let (shard, tree, now) = (&mut world.shard, &world.tree, world.now);
+        shard.receive_within(tree, conn, bytes, &mut slices[0], now);
+        while shard.poll_ready().is_some() {
+            let mut next = at_first;
+            shard.advance(tree, conn, &mut next, now);
+            slices.push(next);
+        }
+        let reply = world.shard.stats().output_bytes - before;
+        // What was spent, taken out of what is allowed: some of it must be left.
+        let steps = u32::try_from(fixed + bytes.len() + reply).unwrap();
+        let mut allowed = Budget::new(3, (bytes.len() + 2 * reply_max) as u32, steps);
+        for rest in slices {
+            allowed.spend_part(at_first, rest);
+        }
+        let len = bytes.len();
+        prop_assert!(
+            !allowed.is_spent(),
+            "op {} of {len} bytes: {allowed:?}",
+            bytes[11]
+        );
+        world.turn();
+        // A setWatches waits when its events have filled the output.
+        loop {
+            let (output, closed) = world.take(conn);
+            prop_assert!(!closed);
+            if output.is_empty() {
+                break;
             }
         }
     }
+    Ok(())
+}
+
+/// With `RK_INPUTS` in the environment, so many requests at least, on every processor.
+#[test]
+fn steps_are_at_most_linear_in_the_request_and_its_reply() {
+    let wanted: Option<usize> = std::env::var("RK_INPUTS")
+        .ok()
+        .map(|n| n.parse().expect("RK_INPUTS is a number"));
+    let threads = match wanted {
+        Some(_) => std::thread::available_parallelism().unwrap().get(),
+        None => 1,
+    };
+    let (inputs, large) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut config = ProptestConfig::with_cases(24);
+    config.source_file = Some(file!());
+    let tried = || {
+        let any = prop_oneof![2 => any_one(), 1 => any_list()];
+        let slice = proptest::sample::select(vec![100, 5_000, u32::MAX]);
+        let identities = proptest::sample::select(vec![0, 0, 0, 900]);
+        let case = (proptest::collection::vec(any, 1..12), identities, slice);
+        loop {
+            let mut runner = TestRunner::new(config.clone());
+            let result = runner.run(&case, |(requests, identities, slice)| {
+                spends_in_proportion(&requests, identities, slice)?;
+                inputs.fetch_add(requests.len(), Relaxed);
+                let of_size = requests.iter().filter(|bytes| bytes.len() > 64 << 10);
+                large.fetch_add(of_size.count(), Relaxed);
+                Ok(())
+            });
+            result.unwrap_or_else(|failure| panic!("{failure}\n{runner}"));
+            if inputs.load(Relaxed) >= wanted.unwrap_or(0) {
+                break;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(&tried);
+        }
+    });
+    let (inputs, large) = (inputs.into_inner(), large.into_inner());
+    println!("{inputs} inputs, {large} above 64 KiB");
+    assert!(large > 0, "none of {inputs} inputs is large");
 }
