@@ -116,6 +116,11 @@ pub(super) enum Next<'a> {
     Bad,
 }
 
+/// A buffer of at most so many bytes, and a queue of at most so many entries, are kept when they are
+/// empty.
+const KEPT_BYTES: usize = 1 << 10;
+const KEPT_ENTRIES: usize = 16;
+
 /// Received bytes that are not parsed yet. Grows with what arrives, never by an announced length.
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -164,15 +169,23 @@ impl Input {
         }
     }
 
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Gives back the memory of what has been parsed, if that is more than what has not; a small
+    /// buffer is used again.
+    pub(super) fn release(&mut self) {
+        if self.start < self.len() || self.memory() <= KEPT_BYTES {
+            return;
+        }
+        self.bytes = self.bytes().to_vec();
+        self.start = 0;
+    }
+
     /// Takes the next whole frame's payload.
     pub(super) fn next(&mut self, frame_max: usize) -> Result<Option<&[u8]>, BadLength> {
-        const RETAINED: usize = 64 << 10;
-        if self.is_empty() {
-            self.start = 0;
-            self.bytes.clear();
-            self.bytes.shrink_to(RETAINED);
-            return Ok(None);
-        }
         match split_frame(&self.bytes[self.start..], frame_max) {
             Frame::Partial => Ok(None),
             Frame::Oversized => Err(BadLength),
@@ -373,6 +386,20 @@ impl Connection {
         if self.fetched == 0 {
             self.lent = 0;
         }
+    }
+
+    /// Gives back memory that holds nothing any more.
+    pub(super) fn release(&mut self) {
+        self.input.release();
+        if self.fifo.is_empty() && self.fifo.capacity() > KEPT_ENTRIES {
+            self.fifo = VecDeque::new();
+        }
+    }
+
+    /// Memory for requests, whether it holds any or not: bytes of input, entries of the queue.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> (usize, usize) {
+        (self.input.memory(), self.fifo.capacity())
     }
 
     /// Received and not answered, bytes in memory.

@@ -379,8 +379,9 @@ impl ShardState {
         true
     }
 
-    /// Brings what is counted of a connection up to date, and asks for memory for its input.
+    /// Brings what is held and counted of a connection up to date, and asks for memory for its input.
     pub(super) fn settle(&mut self, c: &mut Connection) {
+        c.release();
         let share = self.config.connection_share;
         let large =
             matches!(c.input.peek(self.config.frame_max), Next::Partial(Some(len)) if len > share);

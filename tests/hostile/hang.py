@@ -30,6 +30,8 @@ ATTRIBUTES = struct.Struct("=6Q10I")
 ROOT, DISK = 1, 2
 WRITE_MAX = 1 << 20
 BIG_WRITES, MAX_PAGES = 1 << 5, 1 << 22
+# Seconds in which a device is given back.
+GONE_S = 20
 
 
 class Disk:
@@ -132,9 +134,13 @@ class Hanging:
 
     def __exit__(self, *_):
         self.close()
-        for words in (("umount", self.directory), ("losetup", "-d", self.loop), ("umount", self.fuse)):
+        # The loop device gives its file back when the last who uses it has gone: the mount of that file goes lazily.
+        for words in (("umount", self.directory), ("losetup", "-d", self.loop), ("umount", "--lazy", self.fuse)):
             if None not in words:
-                subprocess.run([str(word) for word in words], capture_output=True, check=False)
+                until = time.monotonic() + GONE_S
+                # A process that was killed while it waited for the device takes a moment to go.
+                while subprocess.run([str(word) for word in words], capture_output=True, check=False).returncode and time.monotonic() < until:
+                    time.sleep(0.1)
 
     def close(self):
         """The device fails: who waits for it, or still has much to write, gets an error at once."""

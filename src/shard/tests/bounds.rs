@@ -51,6 +51,26 @@ fn a_large_frame_is_read_when_memory_for_all_of_it_is_there() {
 }
 
 #[test]
+fn who_has_been_answered_holds_no_memory_for_what_it_sent() {
+    let mut world = World::new();
+    let write = set_data(1, "/zookeeper", &[7; 60_000]);
+    let small: Vec<u8> = (2..100)
+        .flat_map(|xid| set_data(xid, "/zookeeper", b""))
+        .collect();
+    // With nothing behind it, and with the beginning of a request that never comes.
+    for rest in [0, 1, 20] {
+        let conn = world.client();
+        world.send(conn, &[&write[..], &small, &small[..rest]].concat());
+        assert_eq!(world.frames(conn).len(), 99, "all are answered");
+        let (bytes, entries) = world.memory(conn);
+        assert!(
+            bytes <= 1 << 10 && entries <= 16,
+            "{bytes} bytes, {entries} entries"
+        );
+    }
+}
+
+#[test]
 fn small_requests_beyond_the_share_wait_for_memory_too() {
     let mut world = World::with(small);
     world.prompt = false;

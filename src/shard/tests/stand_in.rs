@@ -133,6 +133,11 @@ impl World {
         conn
     }
 
+    /// Memory for a connection's requests: bytes of input, entries of the queue.
+    pub(super) fn memory(&mut self, conn: ConnId) -> (usize, usize) {
+        self.shard.conns.get_mut(conn).unwrap().memory()
+    }
+
     pub(super) fn advance_ms(&mut self, ms: u64) {
         self.now.tick.0 += ms;
         self.now.micros += ms * 1000;
