@@ -187,6 +187,11 @@ impl<S: Storage> Member<S> {
         self.pipeline.log().counters().records
     }
 
+    /// Bytes in the log that are not durable.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.pipeline.log().unsynced_bytes()
+    }
+
     /// Whether [`Member::poll_sync`] has one.
     pub fn is_sync_due(&self) -> bool {
         self.pipeline.log().is_sync_due()

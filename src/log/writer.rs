@@ -110,6 +110,7 @@ pub struct SyncTicket<F> {
     closed: Vec<F>,
     current: F,
     end: LogEnd,
+    bytes: u64,
     /// Writing what was gathered failed already.
     failed: Option<io::Error>,
 }
@@ -125,6 +126,11 @@ impl<F: File> SyncTicket<F> {
     /// What to sync, in this order, all of them.
     pub fn files(&self) -> impl Iterator<Item = &F> {
         self.closed.iter().chain([&self.current])
+    }
+
+    /// How much was appended since the last ticket, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The syncs have ended: fdatasync was called for the first `synced` of [`SyncTicket::files`],
@@ -448,8 +454,14 @@ impl<S: Storage> Log<S> {
             closed: std::mem::take(&mut self.unsynced),
             current: self.file.clone(),
             end: self.end,
+            bytes: self.unsynced_bytes(),
             failed,
         })
+    }
+
+    /// Bytes appended that are not durable.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.end.position.0 - self.durable.0
     }
 
     /// A ticket has come back: the only place where anything becomes durable.

@@ -66,7 +66,12 @@ impl Syncs {
         if self.group.waits(member.records(), now.micros) {
             return SyncStep::LookAgain;
         }
-        let place = self.group.place(member.records(), input_waits, now.micros);
+        let place = self.group.place(
+            member.records(),
+            member.unsynced_bytes(),
+            input_waits,
+            now.micros,
+        );
         let looks = self.looks && place == SyncPlace::Here;
         if looks && !std::mem::replace(&mut self.looked, true) {
             return SyncStep::LookAgain;

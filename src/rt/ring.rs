@@ -192,15 +192,18 @@ impl Ring {
         }
     }
 
-    /// Begins an fdatasync, which a thread of the kernel's runs. The device gets the pages at once,
-    /// before that thread, whose wake-up takes as long as the write, asks for the flush. The sync
-    /// begins with the next [`Ring::wait`] or [`Ring::submit`].
+    /// Begins an fdatasync, which a thread of the kernel's runs. The sync begins with the next
+    /// [`Ring::wait`] or [`Ring::submit`]. `few`: the device gets the pages at once, before that thread,
+    /// whose wake-up takes as long as the write, asks for the flush; many would fill the device's queue,
+    /// and this thread would wait for room there.
     ///
     /// # Panics
     /// One is under way.
-    pub fn begin_sync(&mut self, file: &FsFile) {
+    pub fn begin_sync(&mut self, file: &FsFile, few: bool) {
         assert!(self.syncing.is_none(), "one sync is under way already");
-        file.begin_writeback();
+        if few {
+            file.begin_writeback();
+        }
         self.syncs += 1;
         let sync = opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC);
         let sync = sync.build().user_data(SYNC << 56 | low(self.syncs));
@@ -919,7 +922,7 @@ mod tests {
             let mut ring = ring(features);
             for (file, works) in [(&good, true), (&bad, false), (&good, true)] {
                 assert!(!ring.is_syncing());
-                ring.begin_sync(file);
+                ring.begin_sync(file, works);
                 assert!(ring.is_syncing());
                 wait_for(&mut ring, |happened| match happened {
                     Happened::Synced { result } => {

@@ -4,7 +4,7 @@ use super::process::Process;
 use crate::log::SyncTicket;
 use crate::member::Member;
 use crate::pipeline::Fatal;
-use crate::placement::{SyncPlace, SyncPolicy, SyncStep, Syncs};
+use crate::placement::{FEW_BYTES, SyncPlace, SyncPolicy, SyncStep, Syncs};
 use crate::rt::ring::Ring;
 use crate::rt::storage::{FsFile, FsStorage};
 use crate::types::Now;
@@ -75,7 +75,7 @@ impl Disk {
             member.synced(outcome, ended)?;
             return Ok(Driven::Synced);
         };
-        ring.begin_sync(&first);
+        ring.begin_sync(&first, ticket.bytes() <= FEW_BYTES);
         self.beside = Some(Beside { ticket, done: 0 });
         Ok(Driven::Nothing)
     }
@@ -99,7 +99,7 @@ impl Disk {
         beside.done += 1;
         let next = beside.ticket.files().nth(beside.done).cloned();
         if let (Ok(()), Some(file)) = (&result, next) {
-            ring.begin_sync(&file);
+            ring.begin_sync(&file, beside.ticket.bytes() <= FEW_BYTES);
             self.beside = Some(beside);
             return Ok(());
         }
