@@ -37,7 +37,7 @@ pub struct Budgets {
     /// Work left behind by connections that have ended.
     pub reap: Budget,
     /// What is committed, applied in one turn: an operation of a transaction, a path of a closeSession, a
-    /// notice and an event that is handed out are a step each.
+    /// notice, an event that is handed out, and each entry and identity compared for events are a step each.
     pub apply: Budget,
     /// What is ordered in one turn: an operation, a path of a closeSession and a message of a shard are a
     /// step each.

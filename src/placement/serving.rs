@@ -10,7 +10,8 @@
 //! 5. output goes to the kernel, at most one piece for each connection.
 //!
 //! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a
-//! path of a closeSession, an event that is handed out. What is committed and not applied is not seen yet.
+//! path of a closeSession, an event that is handed out, an entry or an identity that is compared for
+//! events. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
 //! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has

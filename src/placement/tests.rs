@@ -284,15 +284,21 @@ fn create(path: &str) -> Vec<u8> {
 }
 
 fn create_with(path: &str, data: &[u8]) -> Vec<u8> {
+    create_acl(path, data, &[("world", "anyone")])
+}
+
+fn create_acl(path: &str, data: &[u8], acl: &[(&str, &str)]) -> Vec<u8> {
     frame(|out| {
         out.put_i32(3);
         out.put_i32(1);
         out.put_str(path);
         out.put_buf(Some(data));
-        out.put_i32(1);
-        out.put_i32(31);
-        out.put_str("world");
-        out.put_str("anyone");
+        out.put_len(acl.len());
+        for (scheme, id) in acl {
+            out.put_i32(31);
+            out.put_str(scheme);
+            out.put_str(id);
+        }
         out.put_i32(0);
     })
 }
@@ -620,6 +626,49 @@ fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_be
         assert_eq!(world.replies(writer), applied * CREATED);
         assert_eq!(world.replies(other), PONG);
     }
+}
+
+#[test]
+fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_transaction() {
+    let budgets = Budgets {
+        apply: Budget::steps(6),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let (writer, other) = (world.client(), world.client());
+    let exists_and_watch = frame(|out| {
+        out.put_i32(4);
+        out.put_i32(3);
+        out.put_str("/a");
+        out.put_bool(true);
+    });
+    world.send(other, &exists_and_watch);
+    world.settle();
+    world.replies(other);
+    // Two steps with its event, and one for each entry but the first.
+    world.send(
+        writer,
+        &create_acl(
+            "/a",
+            b"",
+            &[
+                ("digest", "u:h"),
+                ("digest", "v:h"),
+                ("digest", "w:h"),
+                ("digest", "x:h"),
+                ("digest", "y:h"),
+            ],
+        ),
+    );
+    for name in ["/b", "/c", "/d", "/e"] {
+        world.send(writer, &create(name));
+    }
+    world.turn();
+    for applied in [1, 4] {
+        world.turn();
+        assert_eq!(world.replies(writer), applied * CREATED);
+    }
+    assert_eq!(world.replies(other), 0, "it may not read the node");
 }
 
 #[test]

@@ -53,8 +53,7 @@ use crate::budget::Budget;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
-use crate::tree::{self, Applied, OpResult, Tree};
-use crate::txn::Acl;
+use crate::tree::{Applied, OpResult, Readers, Tree};
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Timing};
 use core::ops::Range;
@@ -310,7 +309,8 @@ impl Shard {
     /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     ///
-    /// Returns how many events were handed out.
+    /// Returns the steps of the events: watches fired, and what comparing lists with identities cost beyond
+    /// the first entry of each.
     pub fn committed(
         &mut self,
         tree: &Tree,
@@ -487,12 +487,13 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4). Returns how many watches have fired.
+    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, entries and identities compared.
     fn deliver_events(&mut self, applied: &Applied) -> usize {
         let Shard { conns, core } = self;
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
         let mut told = Vec::new();
+        let mut readers = Readers::default();
         for change in &applied.changes {
             core.watches
                 .trigger(change, |conn, event| told.push((conn, event)));
@@ -505,7 +506,7 @@ impl Shard {
             };
             let readable = event
                 .acl
-                .is_none_or(|acl| tree::allow(acl, Acl::READ, &c.credentials));
+                .is_none_or(|acl| readers.allow(acl, &c.credentials));
             if !readable {
                 continue;
             }
@@ -517,7 +518,7 @@ impl Shard {
             c.output.extend_from_slice(&encoded);
             core.appended(c, None, 1);
         }
-        fired
+        fired + readers.steps()
     }
 
     /// The outcome of a request of ours.

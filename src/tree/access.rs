@@ -22,7 +22,7 @@ pub(super) const ANSWERS_MAX: usize = 1024;
 ///
 /// Steps: at most twice the entries, each with a search among the identities; nothing that grows with
 /// the identities alone.
-pub fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
+pub(super) fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
     let granting = || acl.iter().filter(|entry| entry.perms & perm != 0);
     if acl.is_empty() || granting().any(is_anyone) || !of_scheme(who, "super").is_empty() {
         return true;
@@ -97,7 +97,7 @@ impl Checks {
     }
 }
 
-fn is_anyone(entry: &Acl) -> bool {
+pub(super) fn is_anyone(entry: &Acl) -> bool {
     &*entry.scheme == "world" && &*entry.id == "anyone"
 }
 
@@ -154,7 +154,7 @@ pub fn digest_id(auth: &[u8]) -> String {
 }
 
 /// Address and number of leading bits of `address[/bits]`.
-fn ip_range(text: &str) -> Option<(IpAddr, u32)> {
+pub(super) fn ip_range(text: &str) -> Option<(IpAddr, u32)> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
         None => (text, None),

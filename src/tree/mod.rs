@@ -10,15 +10,17 @@ mod node;
 mod path;
 mod prepare;
 mod read;
+mod readers;
 mod snapshot_body;
 mod verify;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::{ACL_ENTRIES_MAX, allow, digest_id};
+pub use access::{ACL_ENTRIES_MAX, digest_id};
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
 pub use read::Size;
+pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
 pub use verify::DigestMismatch;
 

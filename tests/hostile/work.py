@@ -277,3 +277,30 @@ def a_multi_of_10_000_operations_holds_up_nobody(place: Place):
         end(maker)
         frame = zk.request(1, zk.MULTI, zk.multi_body([(zk.SET, zk.set_body("/m", b""))] * 10_000))
         return worked_off_in_slices(server, frame, "a multi of 10,000 operations", least=4)
+
+
+@holds("slices")
+def lists_compared_for_events_are_work_of_a_turn(place: Place):
+    # Anybody may write, which the first entry says. Who is here may read, which the last one says: all of the list is
+    # compared for an event, and a turn may apply less than that.
+    count, entries = 16, 3_000
+    write, read = 2, 1
+    strangers = ((read, "digest", f"u{n}:h") for n in range(entries))
+    access = zk.acl((write, "world", "anyone"), *strangers, (read, "ip", "127.0.0.1"))
+    with place.server() as server:
+        watcher = client(server)
+        for n in range(count):
+            check(watcher.call(zk.CREATE, zk.create_body(f"/n{n}", b"", access=access))[1] == 0, "a node is made")
+            check(watcher.call(zk.EXISTS, zk.path_body(f"/n{n}", watch=True))[1] == 0, "a watch is set")
+        # It changes what it watches itself: with shards, the one that answers has the events too.
+        crowd = Flow(watcher.sock)
+        fd = descriptors(server, [crowd])[crowd]
+        with every_call(server) as trace:
+            crowd.send(b"".join(zk.request(1, zk.SET, zk.set_body(f"/n{n}", b"x")) for n in range(count)))
+            finish(server, [crowd], has(2 * count))
+        turns = sum(call.sent() and call.fd == fd for call in calls_in(trace.text))
+        check(turns >= count, f"{count} sets of watched nodes with {entries} ACL entries each were answered in {turns} turns; a turn has "
+                              "no room for two")
+        closing([crowd])
+        alive(server)
+        return f"{count} sets in {turns} turns"

@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) released: Vec<(SessionId, Generation)>,
     /// Re-attaches that arrived.
     pub(super) reattaches: usize,
+    /// What the events of the last transaction cost.
+    pub(super) event_steps: usize,
 }
 
 fn is_served_when_full(request: &WriteRequest) -> bool {
@@ -74,6 +76,7 @@ impl World {
             touched: Vec::new(),
             released: Vec::new(),
             reattaches: 0,
+            event_steps: 0,
         }
     }
 
@@ -200,7 +203,7 @@ impl World {
                 Some(ToShards::Txn(txn)) => {
                     let applied = self.tree.apply(&txn.entry);
                     self.overlay.forget(applied.zxid);
-                    self.shard.committed(&self.tree, &txn, &applied, self.now);
+                    self.event_steps = self.shard.committed(&self.tree, &txn, &applied, self.now);
                 }
                 Some(ToShards::Notice(_, notice)) => {
                     self.shard.notice(&self.tree, notice, self.now)

@@ -263,6 +263,32 @@ fn an_event_that_its_receiver_may_not_read_is_dropped_and_its_watch_used_up() {
 }
 
 #[test]
+fn events_cost_the_entries_of_a_list_and_the_identities_of_each_watcher_and_not_their_product() {
+    const WATCHERS: usize = 40;
+    const ENTRIES: usize = 1_000;
+    const USERS: usize = 64;
+    let mut world = World::new();
+    let writer = world.client();
+    let watchers: Vec<_> = (0..WATCHERS).map(|_| world.client()).collect();
+    for (nth, &conn) in watchers.iter().enumerate() {
+        let users = (0..USERS).flat_map(|n| auth(1, "digest", format!("w{nth}-{n}:p").as_bytes()));
+        world.send(conn, &users.collect::<Vec<u8>>());
+        world.send(conn, &read(2, 3, "/secret", true));
+        world.frames(conn);
+    }
+    let ids: Vec<String> = (0..ENTRIES).map(|n| format!("u{n}:h")).collect();
+    let list: Vec<(&str, &str)> = ids.iter().map(|id| ("digest", &**id)).collect();
+    world.send(writer, &create_acl(1, "/secret", b"", 0, &list));
+    for conn in watchers {
+        assert_eq!(said(&world.frames(conn)), [], "nobody may read it");
+    }
+    assert_eq!(world.shard.stats().watches.total, 0);
+    // The event pays for the first entry; the address of a connection is an identity too.
+    let due = WATCHERS + (ENTRIES - 1) + WATCHERS * (USERS + 1);
+    assert_eq!(world.event_steps, due);
+}
+
+#[test]
 fn set_watches_catches_up_and_watches_the_rest() {
     let mut world = World::new();
     let (conn, writer) = (world.client(), world.client());
