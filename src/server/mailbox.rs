@@ -100,29 +100,77 @@ pub struct Asked {
     pub sessions: bool,
 }
 
+impl Asked {
+    /// Whether the answer grows with what clients have made.
+    pub fn is_list(self) -> bool {
+        self.connections || self.sessions
+    }
+}
+
 /// A question to every data core.
-#[derive(Default)]
 pub struct Question {
     /// What is asked.
     pub asked: Asked,
-    report: Mutex<Report>,
+    /// What was answered so far; `None` once nobody waits for answers any more, so that a core which
+    /// answers late holds no memory.
+    report: Mutex<Option<Report>>,
     answers: AtomicUsize,
 }
 
 impl Question {
     /// A serving core's answer.
     pub fn answer_serving(&self, part: ServingReport) {
-        lock(&self.report).serving.push(part);
+        if let Some(report) = &mut *lock(&self.report) {
+            report.serving.push(part);
+        }
     }
 
     /// The ordering core's answer.
     pub fn answer_ordering(&self, part: OrderingReport) {
-        lock(&self.report).ordering = Some(part);
+        if let Some(report) = &mut *lock(&self.report) {
+            report.ordering = Some(part);
+        }
+    }
+
+    /// Whether nobody waits for answers any more.
+    pub fn is_abandoned(&self) -> bool {
+        lock(&self.report).is_none()
     }
 
     /// A core has said all that it says.
     pub fn answered(&self) {
         self.answers.fetch_add(1, Release);
+    }
+}
+
+/// Who waits for the answers to a question; dropped, it abandons the question.
+pub struct Asker {
+    /// The question.
+    pub question: Arc<Question>,
+}
+
+impl Asker {
+    /// With a question that nobody has answered.
+    pub fn new(asked: Asked) -> Asker {
+        let question = Question {
+            asked,
+            report: Mutex::new(Some(Report::default())),
+            answers: AtomicUsize::new(0),
+        };
+        Asker {
+            question: Arc::new(question),
+        }
+    }
+
+    /// Waits no longer; the answers that have come.
+    fn end(&self) -> Report {
+        lock(&self.question.report).take().unwrap_or_default()
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -169,13 +217,11 @@ impl Mailboxes {
         least.send(Letter::Socket(socket, peer));
     }
 
-    /// Asks every core, and waits for the answers that come in time. Runs on an executor for what
-    /// may wait.
+    /// Asks every core, and waits for the answers that come in time; dropped, it abandons the question.
+    /// Runs on an executor for what may wait.
     pub async fn ask(&self, asked: Asked, process: &Process) -> Report {
-        let question = Arc::new(Question {
-            asked,
-            ..Question::default()
-        });
+        let asker = Asker::new(asked);
+        let question = &asker.question;
         let cores = self.all().count();
         for mailbox in self.all() {
             mailbox.send(Letter::Question(question.clone()));
@@ -184,6 +230,38 @@ impl Mailboxes {
         while question.answers.load(Acquire) < cores && process.now().tick < until {
             background::sleep(LOOK).await;
         }
-        std::mem::take(&mut *lock(&question.report))
+        asker.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::{Shard, ShardConfig};
+    use crate::tree::Tree;
+    use crate::types::ShardId;
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_not_kept() {
+        let answer = || {
+            let shard = Shard::new(ShardConfig::new(ShardId(0)));
+            ServingReport::of(&shard, &Tree::new())
+        };
+        for answers_in_time in [0, 1, 2] {
+            let asker = Asker::new(Asked::default());
+            let question = asker.question.clone();
+            for _ in 0..answers_in_time {
+                question.answer_serving(answer());
+            }
+            assert!(!question.is_abandoned());
+            assert_eq!(asker.end().serving.len(), answers_in_time);
+            question.answer_serving(answer());
+            assert!(question.is_abandoned() && lock(&question.report).is_none());
+        }
+        let asker = Asker::new(Asked::default());
+        let question = asker.question.clone();
+        question.answer_serving(answer());
+        drop(asker);
+        assert!(question.is_abandoned(), "the asker has given up");
     }
 }

@@ -6,6 +6,7 @@ mod cli;
 mod connection;
 mod disk;
 pub mod exit;
+mod lists;
 mod mailbox;
 mod order;
 pub mod preflight;

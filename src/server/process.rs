@@ -1,5 +1,6 @@
 //! What every core of the process reads, and the few counts that are process-wide.
 
+use super::lists::Lists;
 use crate::config::Config;
 use crate::member::Summary;
 use crate::pipeline::Fatal;
@@ -39,6 +40,8 @@ pub struct Process {
     pub clock: Clock,
     /// Four-letter words answered; they count as packets.
     pub words: AtomicU64,
+    /// Those that list connections or sessions.
+    pub lists: Lists,
     on_fatal: fn(&Fatal) -> !,
     stopping: AtomicBool,
     /// Open connections of each address. Held for a look-up only.
@@ -65,6 +68,7 @@ impl Process {
             log,
             clock,
             words: AtomicU64::new(0),
+            lists: Lists::default(),
             on_fatal,
             stopping: AtomicBool::new(false),
             per_address: Mutex::default(),

@@ -36,14 +36,40 @@ pub struct ServingLoop {
     mailbox: Arc<Mailbox>,
     process: Arc<Process>,
     /// Questions of four-letter words, the first one half answered.
-    questions: VecDeque<(Arc<Question>, Option<ServingReport>)>,
-    /// Slots of connections that the first question has looked at.
-    described: usize,
+    questions: VecDeque<Answer>,
     next_tick: Tick,
     /// When the last turn began; the only reading of the clock for it.
     tick: Tick,
     /// There is more to do at once.
     again: bool,
+}
+
+/// An answer that is made in pieces.
+struct Answer {
+    question: Arc<Question>,
+    report: Option<ServingReport>,
+    /// Slots of connections that were looked at.
+    described: usize,
+}
+
+impl Answer {
+    /// To a question, not begun.
+    fn to(question: Arc<Question>) -> Answer {
+        Answer {
+            question,
+            report: None,
+            described: 0,
+        }
+    }
+}
+
+/// The answer to the oldest question that somebody waits for; those before it are dropped.
+fn oldest_awaited(questions: &mut VecDeque<Answer>) -> Option<&mut Answer> {
+    let is_abandoned = |answer: &Answer| answer.question.is_abandoned();
+    while questions.front().is_some_and(is_abandoned) {
+        questions.pop_front();
+    }
+    questions.front_mut()
 }
 
 /// What a look at the kernel and the mailbox brought for the core that orders.
@@ -67,7 +93,6 @@ impl ServingLoop {
             sockets,
             mailbox,
             questions: VecDeque::new(),
-            described: 0,
             next_tick: process.now().tick,
             tick: process.now().tick,
             process,
@@ -131,27 +156,35 @@ impl ServingLoop {
                     let id = self.core.adopt(client_address(peer), now);
                     self.sockets.insert(id, socket, peer);
                 }
-                Letter::Question(question) => self.questions.push_back((question, None)),
+                Letter::Question(question) => self.questions.push_back(Answer::to(question)),
                 Letter::Done(work) => done.push(work),
             }
         }
         done
     }
 
-    /// Goes on with the oldest question: one piece in each turn. True if there is more.
+    /// Goes on with the oldest question that somebody waits for: one piece in each turn. True if there
+    /// is more.
     /// `syncs`: where they ran, if this core orders too.
     fn answer_questions(&mut self, syncs: SyncCounters) -> bool {
-        if self.questions.is_empty() || !self.core.served.may_show() {
+        let Some(answer) = oldest_awaited(&mut self.questions) else {
+            return false;
+        };
+        if !self.core.served.may_show() {
             return false;
         }
-        let (question, report) = self.questions.front_mut().expect("just seen");
+        let Answer {
+            question,
+            report,
+            described,
+        } = answer;
         let (shard, tree) = (self.core.served.shard(), self.core.served.tree());
         let report = report.get_or_insert_with(|| ServingReport::of(shard, tree));
         if question.asked.connections {
-            let piece = self.described..shard.slots().min(self.described + DESCRIBED_PER_TURN);
-            self.described = piece.end;
+            let piece = *described..shard.slots().min(*described + DESCRIBED_PER_TURN);
+            *described = piece.end;
             report.connections.extend(shard.connections_in(piece));
-            if self.described < shard.slots() {
+            if *described < shard.slots() {
                 return true;
             }
         }
@@ -160,8 +193,9 @@ impl ServingLoop {
         {
             return true;
         }
-        self.described = 0;
-        let (question, report) = self.questions.pop_front().expect("just seen");
+        let Answer {
+            question, report, ..
+        } = self.questions.pop_front().expect("just seen");
         question.answer_serving(report.expect("just made"));
         if let Served::Inline(inline) = &self.core.served {
             question.answer_ordering(OrderingReport::of(&inline.member, syncs));
@@ -284,5 +318,27 @@ impl ServingLoop {
             | self.answer_questions(disk.group.counters());
         self.again |= self.core.has_work();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::mailbox::{Asked, Asker};
+
+    #[test]
+    fn a_question_whose_asker_has_gone_is_dropped_with_its_half_made_answer() {
+        let mut askers: Vec<Asker> = (0..4).map(|_| Asker::new(Asked::default())).collect();
+        let asked = askers.iter().map(|asker| asker.question.clone());
+        let mut questions: VecDeque<Answer> = asked.map(Answer::to).collect();
+        askers.remove(2);
+        assert!(oldest_awaited(&mut questions).is_some());
+        assert_eq!(questions.len(), 4, "somebody waits for the first");
+        askers.drain(..2);
+        let left = oldest_awaited(&mut questions).expect("somebody waits for the last");
+        assert!(Arc::ptr_eq(&left.question, &askers[0].question));
+        assert_eq!(questions.len(), 1);
+        askers.clear();
+        assert!(oldest_awaited(&mut questions).is_none() && questions.is_empty());
     }
 }

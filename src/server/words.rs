@@ -3,6 +3,7 @@
 //! one.
 
 use super::address::{endpoint, java_text};
+use super::lists::Unsent;
 use super::mailbox::{Asked, Mailboxes};
 use super::process::Process;
 use super::report::{OrderingReport, Report, TreeReport};
@@ -27,7 +28,7 @@ const OURS: [&str; 1] = ["stgs"];
 const ANSWERED: [&str; 9] = [
     "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "stgs",
 ];
-/// How long the one who asked may take to read the answer.
+/// How long an answer may take to be made, and how long the one who asked may take to read it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the end of the other side is waited for, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -40,6 +41,14 @@ pub const VERSION: &str = concat!(
     env!("RK_BUILD_DATE")
 );
 
+/// What a word asks for.
+enum Wanted {
+    /// This text.
+    Text(String),
+    /// A text that is made from what the cores report.
+    Report(Asked),
+}
+
 /// Answers a word on the connection that said it, and closes the connection.
 pub async fn serve(
     fd: OwnedFd,
@@ -49,71 +58,107 @@ pub async fn serve(
     mailboxes: &Mailboxes,
 ) {
     let mut stream = Stream::adopt(fd);
-    let text = answer(word, asking, process, mailboxes).await;
+    let answer = answer(word, asking, process, mailboxes);
+    let answer = background::within(PATIENCE, answer).await.flatten();
     // Whoever reads the answer may connect anew at once, though this connection lingers.
     process.leave_address(asking.ip());
-    let Some(text) = text else {
+    let Some((text, unsent)) = answer else {
         return;
     };
     let written = background::within(PATIENCE, stream.write_all(text.as_bytes())).await;
+    drop((text, unsent));
     if matches!(written, Some(Ok(()))) {
         stream.shutdown().await;
         stream.drain(LINGER).await;
     }
 }
 
-/// The answer to a word; `None` for one that this server does not have: the connection closes.
-async fn answer(
+/// The answer to a word, with the room that it takes up if it is a list; `None` for a word that this
+/// server does not have: the connection closes.
+async fn answer<'a>(
     word: [u8; 4],
     asking: SocketAddr,
-    process: &Process,
+    process: &'a Process,
     mailboxes: &Mailboxes,
-) -> Option<String> {
+) -> Option<(String, Option<Unsent<'a>>)> {
     let word = std::str::from_utf8(&word).ok()?;
+    let asked = match wanted(word, process)? {
+        Wanted::Text(text) => return Some((text, None)),
+        Wanted::Report(asked) => asked,
+    };
+    let make = async || {
+        let report = mailboxes.ask(asked, process).await;
+        text_of(word, asking, process, mailboxes, &report)
+    };
+    if !asked.is_list() {
+        return Some((make().await, None));
+    }
+    let gathering = process.lists.gather().await;
+    let text = make().await;
+    let unsent = process.lists.keep(text.capacity(), gathering).await;
+    Some((text, Some(unsent)))
+}
+
+/// What a word asks for, which is counted; `None` as in [`answer`].
+fn wanted(word: &str, process: &Process) -> Option<Wanted> {
     if !KNOWN.contains(&word) && !OURS.contains(&word) {
         return None;
     }
     if !process.config.four_letter_words.allows(word) {
-        return Some(format!(
+        return Some(Wanted::Text(format!(
             "{word} is not executed because it is not in the whitelist.\n"
-        ));
+        )));
     }
     if !ANSWERED.contains(&word) {
         return None;
     }
     process.words.fetch_add(1, Relaxed);
-    match word {
-        "ruok" => return Some("imok".into()),
-        "isro" => return Some("rw".into()),
-        "conf" => return Some(conf(process)),
-        _ => {}
-    }
-    let asked = Asked {
+    Some(match word {
+        "ruok" => Wanted::Text("imok".into()),
+        "isro" => Wanted::Text("rw".into()),
+        "conf" => Wanted::Text(conf(process)),
+        _ => Wanted::Report(asked_by(word)),
+    })
+}
+
+fn asked_by(word: &str) -> Asked {
+    Asked {
         connections: matches!(word, "stat" | "cons"),
         sessions: word == "dump",
-    };
-    let report = mailboxes.ask(asked, process).await;
+    }
+}
+
+/// The text that is made from a report.
+fn text_of(
+    word: &str,
+    asking: SocketAddr,
+    process: &Process,
+    mailboxes: &Mailboxes,
+    report: &Report,
+) -> String {
     let Some(tree) = report.tree().filter(|_| !process.is_stopping()) else {
-        return Some("This ZooKeeper instance is not currently serving requests\n".into());
+        return "This ZooKeeper instance is not currently serving requests\n".into();
     };
     let gathered = Gathered {
         process,
-        report: &report,
+        mailboxes,
+        report,
         tree,
     };
-    Some(match word {
+    match word {
         "srvr" => format!("Zookeeper version: {VERSION}\n{}", gathered.server_lines()),
         "stat" => gathered.stat(asking),
         "mntr" => mntr(&gathered),
-        "cons" => cons(&report),
+        "cons" => cons(report),
         "stgs" => report.stages().dump(),
-        _ => dump(&report),
-    })
+        _ => dump(report),
+    }
 }
 
 /// What the texts are made from.
 struct Gathered<'a> {
     process: &'a Process,
+    mailboxes: &'a Mailboxes,
     report: &'a Report,
     tree: &'a TreeReport,
 }
@@ -256,6 +301,7 @@ fn dump(report: &Report) -> String {
 fn mntr(gathered: &Gathered<'_>) -> String {
     let Gathered {
         process,
+        mailboxes,
         report,
         tree,
     } = *gathered;
@@ -315,7 +361,9 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
         rows.push(("committed".into(), part.committed.to_string()));
-        for (n, (seen, link)) in part.shards.iter().enumerate() {
+        for (n, ((seen, link), mailbox)) in part.shards.iter().zip(&mailboxes.shards).enumerate() {
+            let connections = mailbox.sockets.load(Relaxed) as u64;
+            rows.push((format!("shard_{n}_connections"), number(connections)));
             rows.push((format!("shard_{n}_seen"), seen.to_string()));
             rows.push((format!("shard_{n}_detached"), number(link.detached)));
             rows.push((format!("shard_{n}_rejoined"), number(link.rejoined)));
@@ -355,6 +403,12 @@ mod tests {
         ] {
             assert_eq!(decimal(value), due);
         }
+    }
+
+    #[test]
+    fn words_whose_answers_grow_with_what_clients_make_are_lists() {
+        let lists = ANSWERED.into_iter().filter(|word| asked_by(word).is_list());
+        assert!(lists.eq(["stat", "cons", "dump"]));
     }
 
     #[test]

@@ -222,10 +222,19 @@ WAYS = [closed_at_once, half_a_handshake_then_reset, handshake_and_requests_then
         failed_auth, expiry, stolen, too_many_of_an_address]
 
 
+# With the connection that asks for the figures.
+NOBODY = {"num_alive_connections": 1, "outstanding_requests": 0, "global_sessions": 0, "watch_count": 0, "ephemerals_count": 0}
+
+
+def shard_counts(server):
+    """Each shard's own count of its connections, when it has none: the one that asks for the figures is a word, and no shard's."""
+    return {f"shard_{n}_connections": 0 for n in range(int(server.options["shards"]))}
+
+
 def settled(server):
     """What must be the same before and after, once sessions and connections are gone."""
     figures = server.figures()
-    names = ("num_alive_connections", "outstanding_requests", "global_sessions", "watch_count", "ephemerals_count")
+    names = (*NOBODY, *shard_counts(server))
     return {**{name: figures[name] for name in names}, "descriptors": server.descriptors(), "threads": len(server.tasks())}
 
 
@@ -236,9 +245,6 @@ def calm_state(server, **known):
         looks.append(settled(server))
         time.sleep(0.01)
     return {**looks[-1], "descriptors": min(look["descriptors"] for look in looks), **known}
-
-
-NOBODY = {"num_alive_connections": 1, "outstanding_requests": 0, "global_sessions": 0, "watch_count": 0, "ephemerals_count": 0}
 
 
 def differences(before, now):
@@ -263,7 +269,7 @@ def look_for_leaks(server):
     """Each way a few times: all that leave something are named, not the first alone."""
     leaks = []
     for way in WAYS:
-        calm = calm_state(server, **({} if leaks else NOBODY))
+        calm = calm_state(server, **({} if leaks else {**NOBODY, **shard_counts(server)}))
         end_in(way, server, LOOK)
         if leak := left_behind(server, calm, PATIENCE_S / 5 if leaks else PATIENCE_S):
             leaks.append(f"{LOOK} × {way.__name__}: {leak}")
@@ -282,7 +288,7 @@ def connections_end_in_every_way_and_leave_nothing(place: Place):
         # The log keeps the files of two spare segments open, made ahead in the background.
         wait_until(lambda: server.spares() == 2, "spare segments are not made")
         look_for_leaks(server)
-        calm = calm_state(server, **NOBODY)
+        calm = calm_state(server, **NOBODY, **shard_counts(server))
         most = PLAIN_TIMES if place.plain else TIMES
         for times in (min(WARM, most), most):
             memory = server.memory()

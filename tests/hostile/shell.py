@@ -1,6 +1,7 @@
 """What surrounds the protocol: the terminal, descriptors, address families."""
 
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -17,6 +18,15 @@ WRITE = 900_000
 WRITES = 30
 TIMEOUT_MS = 3000
 SYSTEM_ERROR = -1
+EPHEMERALS = 20_000
+# Bytes of an ephemeral's name: the list of all is longer than the kernel takes for one who does not read.
+NAME = 260
+# Lists that nobody reads.
+UNREAD = 60
+# Bytes of lists that may wait to be read, UNSENT_MAX in src/server/lists.rs.
+UNSENT_MAX = 32 << 20
+# Looks at the server's memory meanwhile, and seconds between two.
+LOOKS, LOOK_S = 40, 0.05
 
 
 def limit(server, files):
@@ -87,6 +97,41 @@ def a_segment_that_finds_no_descriptor_left_is_made_when_there_is_one(place: Pla
         said = server.log.read_text().count("no room for a segment")
         check(said == 1, f"the shortage is spoken of {said} times")
         check(server.figures()["background_shortages"] > 1, "the attempts are counted")
+
+
+@holds("shell")
+def lists_that_nobody_reads_are_bounded_in_bytes(place: Place):
+    kernel = int(pathlib.Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2])
+    with place.server() as server:
+        owner = client(server)
+        for batch in range(EPHEMERALS // 1000):
+            names = (f"/{batch * 1000 + n:0{NAME}}" for n in range(1000))
+            body = zk.multi_body([(zk.CREATE, zk.create_body(name, b"", flags=1)) for name in names])
+            owner.call(zk.MULTI, body)
+        text = len(lib.four_letter(server.port, "dump"))
+        check(text > max(EPHEMERALS * NAME, kernel), f"all ephemerals are listed, more than the kernel takes: {text} bytes")
+        before, most = server.memory(), 0
+        # The texts that wait, and what one is made from: a list of each core, and a text that is put together from two others.
+        bound = UNSENT_MAX + text * (6 + 2 * max(1, place.shards))
+        check(bound < UNREAD // 3 * text, "the bound is far below what is asked for")
+        crowd = []
+        for _ in range(UNREAD):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(b"dump")
+            crowd.append(sock)
+        for _ in range(LOOKS):
+            most = max(most, server.memory())
+            check(most - before < bound, f"unread lists hold {(most - before) >> 20} MiB, {bound >> 20} are allowed")
+            owner.ping()
+            time.sleep(LOOK_S)
+        check(most - before > UNSENT_MAX // 2, "many lists wait to be read")
+        for sock in crowd:
+            sock.close()
+        wait_until(lambda: len(lib.four_letter(server.port, "dump")) == text, "no list is answered afterwards")
+        alive(server)
+        return f"{UNREAD} lists of {text} bytes unread: {(most - before) >> 20} MiB, {bound >> 20} are allowed"
 
 
 @holds("shell")
