@@ -444,6 +444,7 @@ impl<S: Storage> ServingCore<S> {
                 let wanted = record.readable && self.served.shard().may_read(conn) > 0;
                 if wanted {
                     self.intake.ask(id, &mut record.standing);
+                    self.served.heard(conn);
                 }
             }
             // Only the last bytes matter; an error shows when they are written.

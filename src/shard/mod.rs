@@ -141,8 +141,8 @@ impl Shard {
         self.conns.get(conn).map_or(0, |c| self.core.may_read(c))
     }
 
-    /// Bytes of the connection wait in the kernel and are not read because [`Shard::may_read`] is 0:
-    /// its session is alive all the same.
+    /// Bytes of the connection wait in the kernel and are not read now, because [`Shard::may_read`] is 0
+    /// or others have their turn: its session is alive, and it is not the one that others wait for.
     pub fn heard(&mut self, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else {
             return;

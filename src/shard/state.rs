@@ -263,7 +263,7 @@ impl ShardState {
     }
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
-    /// send the frame ends, and so does who holds some and does not read the replies; what was set
+    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and does not read the replies; what was set
     /// aside and is not about to be used is taken back.
     fn take_back_memory(&mut self, c: &mut Connection) {
         const PATIENCE: u64 = 2;
@@ -285,7 +285,7 @@ impl ShardState {
             c.grant = None;
             self.settle(c);
         }
-        let fills = c.grant.is_some() && self.may_read(c) > 0;
+        let fills = c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0;
         c.stuck_rounds = if fills { c.stuck_rounds + 1 } else { 0 };
         if c.stuck_rounds > PATIENCE {
             self.end(c, Ending::Discard);
