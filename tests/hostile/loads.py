@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import multiprocessing
+import pathlib
 import resource
 import selectors
 import socket
@@ -27,6 +28,7 @@ HANG_S = 10
 CROWD_PINGS_S = 10
 # Ephemeral ports of one address are fewer than the connections: several addresses.
 ADDRESSES = 8
+TCP_MEMORY = pathlib.Path("/proc/sys/net/ipv4/tcp_mem")
 # What a test has dialled; closed when it ends, however it ends.
 DIALLED = []
 
@@ -133,6 +135,18 @@ def many_files(needed=12_000):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@contextlib.contextmanager
+def memory_for_both_ends():
+    """The kernel's memory for TCP, which here holds what both ends have not read: three times as much as usual. Short
+    of it, the kernel drops segments, and who has to send them again is silent for longer than a session lasts."""
+    usual = TCP_MEMORY.read_text()
+    TCP_MEMORY.write_text(" ".join(str(3 * int(pages)) for pages in usual.split()))
+    try:
+        yield
+    finally:
+        TCP_MEMORY.write_text(usual)
+
+
 def dial(port, n, receive_buffer=None, send_buffer=None):
     sock = socket.socket()
     DIALLED.append(sock)
@@ -214,7 +228,8 @@ class Crowd:
 @holds("11", close=True)
 def ten_thousand_large_writes_while_the_disk_hangs(place: Place):
     connections, after_s = 10_000, 40
-    with many_files(), tempfile.TemporaryDirectory(prefix="ringkeeper-hang-") as root, Hanging(root, 14 << 30) as disk:
+    with (many_files(), memory_for_both_ends(), tempfile.TemporaryDirectory(prefix="ringkeeper-hang-") as root,
+          Hanging(root, 14 << 30) as disk):
         # The device ends before the server: nobody waits for gigabytes to be written.
         with place.server(parent=disk.directory, tickTime=2000, preAllocSize=65536) as server, contextlib.closing(disk):
             maker = client(server)
