@@ -187,6 +187,11 @@ impl<S: Storage> Member<S> {
         self.pipeline.log().counters().records
     }
 
+    /// Whether a segment of the log was begun since the last sync.
+    pub fn has_rolled(&self) -> bool {
+        self.pipeline.log().has_rolled()
+    }
+
     /// Bytes in the log that are not durable.
     pub fn unsynced_bytes(&self) -> u64 {
         self.pipeline.log().unsynced_bytes()
@@ -198,7 +203,7 @@ impl<S: Storage> Member<S> {
     }
 
     /// A sync to make, at most one at a time.
-    pub fn poll_sync(&mut self) -> Option<SyncTicket<S::File>> {
+    pub fn poll_sync(&mut self) -> Option<SyncTicket<S>> {
         self.pipeline.poll_sync()
     }
 

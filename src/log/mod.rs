@@ -24,5 +24,5 @@ pub use durable::{Durable, LogEnd};
 pub use recover::{Part, RecoveryError, Scan};
 pub use writer::{
     Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult, SyncOutcome,
-    SyncTicket,
+    SyncTask, SyncTicket,
 };

@@ -42,6 +42,12 @@ fn sync(log: &mut Log<SimStorage>) -> Durable<LogEnd> {
     log.synced(ticket.run()).unwrap()
 }
 
+fn sync_if_due(log: &mut Log<SimStorage>) {
+    if let Some(ticket) = log.begin_sync() {
+        log.synced(ticket.run()).unwrap();
+    }
+}
+
 fn append(log: &mut Log<SimStorage>, disk: &SimStorage, zxid: i64, len: usize) {
     while log.room_for(Need::Growing, len) == Room::Wait {
         let order = log.poll_spare().expect("a spare is wanted");
@@ -494,23 +500,83 @@ fn a_failed_sync_ends_the_log() {
     assert!(log.begin_sync().is_none());
 }
 
-#[test]
-#[should_panic(expected = "1 of 2 files")]
-fn a_success_that_leaves_out_a_file_makes_nothing_durable() {
-    let (disk, mut log) = fresh();
-    let mut zxid = 0;
-    while log.counters().rolls == 0 {
-        zxid += 1;
-        append(&mut log, &disk, zxid, 3000);
+/// Records until a segment is begun: two spares are there, so that the last record makes none. The last
+/// zxid, and what the disk has been asked for until the record that begins it, and with it.
+fn roll(log: &mut Log<SimStorage>, disk: &SimStorage) -> (i64, [u64; 2]) {
+    while let Some(order) = log.poll_spare() {
+        log.spare_made(order.fulfil(disk)).unwrap();
     }
+    let rolls = log.counters().rolls;
+    let mut zxid = log.end().zxid.0;
+    loop {
+        zxid += 1;
+        let before = disk.effects();
+        log.append(Zxid(zxid), &[7; 3000]).unwrap();
+        if log.counters().rolls > rolls {
+            return (zxid, [before, disk.effects()]);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "3 of 4 tasks")]
+fn a_success_that_leaves_out_a_task_makes_nothing_durable() {
+    let (disk, mut log) = fresh();
+    roll(&mut log, &disk);
     let ticket = log.begin_sync().expect("something to sync");
-    ticket
-        .files()
-        .next()
-        .expect("the closed one")
-        .sync()
-        .unwrap();
-    let _ = log.synced(ticket.done(1, Ok(())));
+    let _ = log.synced(ticket.done(3, Ok(())));
+}
+
+#[test]
+fn who_begins_a_segment_writes_and_waits_for_nothing() {
+    let (disk, mut log) = fresh();
+    sync_if_due(&mut log);
+    let named = segments(&disk);
+    let (_, [before, after]) = roll(&mut log, &disk);
+    assert_eq!(after - before, 2, "what was gathered, and a header");
+    assert_eq!(segments(&disk), named, "it has its old name");
+    assert!(log.has_rolled());
+    let ticket = log.begin_sync().unwrap();
+    let tasks: Vec<&str> = (ticket.tasks())
+        .map(|task| match task {
+            SyncTask::File(_) => "file",
+            SyncTask::Name(_) => "name",
+            SyncTask::Directory => "directory",
+        })
+        .collect();
+    assert_eq!(tasks, ["file", "file", "name", "directory"]);
+    log.synced(ticket.run()).unwrap();
+    assert_eq!(segments(&disk).len(), named.len() + 1);
+    assert!(!log.has_rolled());
+}
+
+/// Whatever of it was done before: what was acknowledged is there, and the log goes on.
+#[test]
+fn a_crash_within_the_ticket_of_a_roll_loses_nothing_that_was_acknowledged() {
+    for power_cut in [false, true] {
+        for effects in 0..8 {
+            for seed in 0..20 {
+                let (disk, mut log) = fresh();
+                append(&mut log, &disk, 1, 10);
+                sync(&mut log);
+                let (last, _) = roll(&mut log, &disk);
+                disk.crash_at(Some(disk.effects() + effects));
+                let outcome = log.begin_sync().map(|ticket| ticket.run());
+                let is_durable = outcome.is_some_and(|outcome| log.synced(outcome).is_ok());
+                drop(log);
+                disk.restart(&mut fastrand::Rng::with_seed(seed), power_cut);
+                let (mut log, found) = open(&disk, 100).unwrap();
+                let at_least = if is_durable { last } else { 1 };
+                assert!(log.end().zxid.0 >= at_least, "{effects} {seed}");
+                assert!(found.len() as i64 >= at_least);
+                let next = log.end().zxid.0 + 1;
+                append(&mut log, &disk, next, 3000);
+                sync(&mut log);
+                drop(log);
+                assert_eq!(open(&disk, 200).unwrap().1.len() as i64, next);
+            }
+        }
+    }
 }
 
 #[test]

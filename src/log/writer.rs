@@ -11,10 +11,11 @@
 //! them reads like a torn batch.
 //!
 //! **Roll.** A record that does not fit any more (room for three seals is kept: one for the batch
-//! before, one for the last, one that closes) ends the segment:
-//! what is gathered and a seal are written to it, the spare gets its header, is synced, gets its
-//! name, and the directory is synced; only then a record goes into it. The next ticket syncs the
-//! old file, then the new one, so nothing in the new one is acknowledged before the old one.
+//! before, one for the last, one that closes) ends the segment: what is gathered and a seal are
+//! written to it, and the spare gets its header; whoever appends waits for no disk. The next ticket
+//! syncs the old file, then the new one, gives the new one its name, and syncs the directory; before
+//! that nothing in the new one is acknowledged. So a segment that has its name has its header. After
+//! a crash before, it is a spare: its identity is drawn anew, and its records are none.
 //!
 //! **Seals** carry `durable_to` and nothing else. One is written when an acknowledged batch has not
 //! been covered by a later record for [`SEAL_DELAY_MS`], on roll, and on close. The sync of a seal
@@ -103,16 +104,39 @@ pub enum Room {
     Full,
 }
 
-/// Files to sync, in order; one ticket is out at a time.
+/// What makes a batch durable; one ticket is out at a time.
 #[derive(Debug)]
-pub struct SyncTicket<F> {
+pub struct SyncTicket<S: Storage> {
+    storage: S,
     /// Closed segments; nearly always none, and then nothing is allocated.
-    closed: Vec<F>,
-    current: F,
+    closed: Vec<S::File>,
+    current: S::File,
+    /// Segments begun since the last ticket.
+    begun: Vec<Naming>,
     end: LogEnd,
     bytes: u64,
     /// Writing what was gathered failed already.
     failed: Option<io::Error>,
+}
+
+/// A segment begun in a spare.
+#[derive(Clone, Debug)]
+pub struct Naming {
+    /// The file's name.
+    pub spare: String,
+    /// The name that it gets.
+    pub segment: String,
+}
+
+/// One step towards durability.
+#[derive(Debug)]
+pub enum SyncTask<'a, F> {
+    /// fdatasync.
+    File(&'a F),
+    /// [`Storage::rename`].
+    Name(&'a Naming),
+    /// [`Storage::sync_dir`].
+    Directory,
 }
 
 /// A ticket that was worked off.
@@ -122,10 +146,18 @@ pub struct SyncOutcome {
     result: io::Result<()>,
 }
 
-impl<F: File> SyncTicket<F> {
-    /// What to sync, in this order, all of them.
-    pub fn files(&self) -> impl Iterator<Item = &F> {
-        self.closed.iter().chain([&self.current])
+impl<S: Storage> SyncTicket<S> {
+    /// What to do, in this order, all of it.
+    pub fn tasks(&self) -> impl Iterator<Item = SyncTask<'_, S::File>> {
+        let files = self.closed.iter().chain([&self.current]);
+        let names = self.begun.iter().map(SyncTask::Name);
+        let directory = (!self.begun.is_empty()).then_some(SyncTask::Directory);
+        files.map(SyncTask::File).chain(names).chain(directory)
+    }
+
+    /// Where to do it.
+    pub fn storage(&self) -> &S {
+        &self.storage
     }
 
     /// How much was appended since the last ticket, bytes.
@@ -133,28 +165,31 @@ impl<F: File> SyncTicket<F> {
         self.bytes
     }
 
-    /// The syncs have ended: fdatasync was called for the first `synced` of [`SyncTicket::files`],
-    /// and `result` is what the last call has said.
+    /// The first `done` of [`SyncTicket::tasks`] were done, and `result` is what the last one has said.
     ///
     /// # Panics
-    /// A success that leaves out a file: nothing may count as durable.
-    pub fn done(self, synced: usize, result: io::Result<()>) -> SyncOutcome {
-        let all = self.files().count();
-        assert!(result.is_err() || synced == all, "{synced} of {all} files");
+    /// A success that leaves out a task: nothing may count as durable.
+    pub fn done(self, done: usize, result: io::Result<()>) -> SyncOutcome {
+        let all = self.tasks().count();
+        assert!(result.is_err() || done == all, "{done} of {all} tasks");
         SyncOutcome {
             end: self.end,
             result: self.failed.map_or(result, Err),
         }
     }
 
-    /// Makes the syncs here and now, blocking.
+    /// Does everything here and now, blocking.
     pub fn run(self) -> SyncOutcome {
-        let mut synced = 0;
-        let result = self.files().try_for_each(|file| {
-            synced += 1;
-            file.sync()
+        let mut done = 0;
+        let result = self.tasks().try_for_each(|task| {
+            done += 1;
+            match task {
+                SyncTask::File(file) => file.sync(),
+                SyncTask::Name(name) => self.storage.rename(&name.spare, &name.segment),
+                SyncTask::Directory => self.storage.sync_dir(),
+            }
         });
-        self.done(synced, result)
+        self.done(done, result)
     }
 }
 
@@ -295,6 +330,8 @@ pub struct Log<S: Storage> {
     durable: Position,
     /// Closed segments whose last records are not synced.
     unsynced: Vec<S::File>,
+    /// Segments that are still spares by name, the current one last.
+    unnamed: Vec<Naming>,
     in_flight: bool,
     /// The last transaction that is durable; standalone that commits it.
     committed: Zxid,
@@ -376,6 +413,7 @@ impl<S: Storage> Log<S> {
             written: end.position,
             durable: end.position,
             unsynced: Vec::new(),
+            unnamed: Vec::new(),
             in_flight: false,
             committed: end.zxid,
             exposed: end.position,
@@ -444,19 +482,29 @@ impl<S: Storage> Log<S> {
     }
 
     /// Begins a sync if something is not durable and none is in flight.
-    pub fn begin_sync(&mut self) -> Option<SyncTicket<S::File>> {
+    pub fn begin_sync(&mut self) -> Option<SyncTicket<S>> {
         if !self.is_sync_due() {
             return None;
         }
         self.in_flight = true;
-        let failed = self.write_gathered().err();
-        Some(SyncTicket {
+        Some(self.ticket())
+    }
+
+    fn ticket(&mut self) -> SyncTicket<S> {
+        SyncTicket {
+            failed: self.write_gathered().err(),
+            storage: self.storage.clone(),
             closed: std::mem::take(&mut self.unsynced),
             current: self.file.clone(),
+            begun: std::mem::take(&mut self.unnamed),
             end: self.end,
             bytes: self.unsynced_bytes(),
-            failed,
-        })
+        }
+    }
+
+    /// Whether a segment was begun since the last ticket.
+    pub fn has_rolled(&self) -> bool {
+        !self.unnamed.is_empty()
     }
 
     /// Bytes appended that are not durable.
@@ -686,10 +734,9 @@ impl<S: Storage> Log<S> {
     }
 
     fn sync_now(&mut self) -> io::Result<()> {
-        self.write_gathered()?;
-        self.unsynced.drain(..).try_for_each(|file| file.sync())?;
-        self.file.sync()?;
-        self.durable = self.end.position;
+        let SyncOutcome { end, result } = self.ticket().run();
+        result?;
+        self.durable = end.position;
         Ok(())
     }
 
@@ -699,21 +746,20 @@ impl<S: Storage> Log<S> {
         let Some(Spare { name, file }) = self.ready.pop_front() else {
             panic!("append without asking for room");
         };
-        let Log {
-            storage,
-            config,
-            identities,
-            ..
-        } = self;
         let header = SegmentHeader {
-            identity: Identity(identities()),
+            identity: Identity((self.identities)()),
             base: self.end.position,
-            bytes: config.segment_bytes,
+            bytes: self.config.segment_bytes,
         };
-        begin_segment(storage, &header, &name, &file)?;
+        file.write_at(0, &header.encode())?;
+        let segment = segment::name(header.base);
+        self.unnamed.push(Naming {
+            spare: name,
+            segment: segment.clone(),
+        });
         self.unsynced.push(std::mem::replace(&mut self.file, file));
         self.closed.push_back(Closed {
-            name: std::mem::replace(&mut self.name, segment::name(header.base)),
+            name: std::mem::replace(&mut self.name, segment),
             last_zxid: self.end.zxid,
             reusable: self.header.bytes == self.config.segment_bytes,
         });
@@ -723,7 +769,8 @@ impl<S: Storage> Log<S> {
     }
 }
 
-/// Makes a spare a segment. Header before name, both durable before the first transaction.
+/// Makes a spare the first segment after a start. Header before name, both durable before the first
+/// transaction.
 fn begin_segment<S: Storage>(
     storage: &S,
     header: &SegmentHeader,

@@ -423,7 +423,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// A sync to make, at most one at a time.
-    pub fn poll_sync(&mut self) -> Option<SyncTicket<S::File>> {
+    pub fn poll_sync(&mut self) -> Option<SyncTicket<S>> {
         self.log.begin_sync()
     }
 

@@ -17,7 +17,7 @@
 //! | no input waits that the last look at the sockets brought | it would wait for the sync |
 //! | for [`QUIET_US`] nothing was executed for a connection that has no write in the batch | a read, or a ping, that comes now would wait for the sync; at most one such request waits in [`QUIET_US`] |
 //! | neither this batch nor the one before it has more than [`FEW_RECORDS`] | handing out their answers and taking in the next requests fills the time of a sync |
-//! | the batch has at most [`FEW_BYTES`] | the device takes as long as the network |
+//! | the batch has at most [`FEW_BYTES`], and lies in one segment | the device takes as long as the network; a new segment is three operations more |
 //! | no sync took [`SLOW_US`] or more within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
 //!
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
@@ -185,9 +185,10 @@ impl GroupCommit {
         waits
     }
 
-    /// Where the sync of everything in the log runs that begins now, for so many bytes. `input_waits`:
-    /// the last look at the sockets brought input that was not executed yet.
-    pub fn place(&self, records: u64, bytes: u64, input_waits: bool, now: u64) -> SyncPlace {
+    /// Where the sync of everything in the log runs that begins now. `is_long`: it has more than
+    /// [`FEW_BYTES`], or a segment was begun; `input_waits`: the last look at the sockets brought input
+    /// that was not executed yet.
+    pub fn place(&self, records: u64, is_long: bool, input_waits: bool, now: u64) -> SyncPlace {
         let others = (self.others).is_some_and(|others| now < others + QUIET_US);
         let nobody_waits = !self.serves || (!input_waits && !others);
         let batch = records - self.begun;
@@ -196,7 +197,7 @@ impl GroupCommit {
         match self.policy {
             SyncPolicy::Always => SyncPlace::Here,
             SyncPolicy::Never => SyncPlace::Beside,
-            SyncPolicy::Auto if bytes > FEW_BYTES => SyncPlace::Beside,
+            SyncPolicy::Auto if is_long => SyncPlace::Beside,
             SyncPolicy::Auto if is_free || self.thread_is_worse(batch, now) => SyncPlace::Here,
             SyncPolicy::Auto => SyncPlace::Beside,
         }
@@ -410,7 +411,7 @@ mod tests {
                 if let Some(ago) = others {
                     commit.served_others(now - ago);
                 }
-                let place = commit.place(last + this, 0, input_waits, now);
+                let place = commit.place(last + this, false, input_waits, now);
                 assert_eq!(place, due, "row {nth}, {policy:?}, serves: {serves}");
             }
         }
@@ -423,7 +424,7 @@ mod tests {
         let mut now = 1_000_000_000;
         for records in 1..=1_000 {
             commit.served_others(now);
-            let place = commit.place(records, 0, false, now);
+            let place = commit.place(records, false, false, now);
             commit.began(place, records, now);
             now += match place {
                 SyncPlace::Here => here,
@@ -449,17 +450,17 @@ mod tests {
     }
 
     #[test]
-    fn the_sync_of_many_bytes_is_not_waited_for() {
+    fn a_long_sync_is_not_waited_for() {
         let (commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 100);
-        assert_eq!(commit.place(2, FEW_BYTES, false, end), SyncPlace::Here);
+        assert_eq!(commit.place(2, false, false, end), SyncPlace::Here);
         assert_eq!(
-            commit.place(2, FEW_BYTES + 1, false, end),
+            commit.place(2, true, false, end),
             SyncPlace::Beside
         );
         // Nor is one tried.
         let (commit, end) = after_a_batch(SyncPolicy::Auto, false, 1, 1_000);
         assert_eq!(
-            commit.place(2, FEW_BYTES + 1, false, end + 10_000),
+            commit.place(2, true, false, end + 10_000),
             SyncPlace::Beside
         );
     }
@@ -472,7 +473,7 @@ mod tests {
             let before = commit.counters().here;
             for records in from..to {
                 commit.served_others(now);
-                let place = commit.place(records, 0, false, now);
+                let place = commit.place(records, false, false, now);
                 commit.began(place, records, now);
                 now += match place {
                     SyncPlace::Here => 60,
@@ -494,12 +495,12 @@ mod tests {
         now += 10_000;
         for (records, took, due) in [(2, 60, SyncPlace::Here), (3, 2_000, SyncPlace::Here)] {
             commit.served_others(now);
-            assert_eq!(commit.place(records, 0, true, now), due);
+            assert_eq!(commit.place(records, false, true, now), due);
             commit.began(due, records, now);
             now += took;
             commit.ended(now);
         }
-        assert_eq!(commit.place(4, 0, false, now), SyncPlace::Beside);
+        assert_eq!(commit.place(4, false, false, now), SyncPlace::Beside);
     }
 
     /// Others wait all the time; the device is quick when it is tried, and slow from then on.
@@ -509,7 +510,7 @@ mod tests {
         let (mut now, mut quick) = (1_000_000_000, true);
         for records in 1..=2_000 {
             commit.served_others(now);
-            let place = commit.place(records, 0, false, now);
+            let place = commit.place(records, false, false, now);
             commit.began(place, records, now);
             now += match place {
                 SyncPlace::Here if std::mem::take(&mut quick) => 60,
@@ -527,8 +528,8 @@ mod tests {
         let (mut commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 30_000);
         commit.began(SyncPlace::Beside, 2, end);
         commit.ended(end + 2_000);
-        assert_eq!(commit.place(3, 0, false, end + 299_999), SyncPlace::Beside);
-        assert_eq!(commit.place(3, 0, false, end + 300_000), SyncPlace::Here);
+        assert_eq!(commit.place(3, false, false, end + 299_999), SyncPlace::Beside);
+        assert_eq!(commit.place(3, false, false, end + 300_000), SyncPlace::Here);
     }
 
     /// Reads every 4 ms and a write every ms: no read finds the core in a sync. Without the reads
@@ -543,7 +544,7 @@ mod tests {
                     commit.served_others(now);
                 }
                 assert!(!commit.waits(ms + 1, now));
-                let place = commit.place(ms + 1, 0, false, now);
+                let place = commit.place(ms + 1, false, false, now);
                 commit.began(place, ms + 1, now);
                 commit.ended(now + 150);
             }
@@ -563,7 +564,7 @@ mod tests {
         let (mut now, mut records, mut stood) = (0, 0, 0);
         while now < 10_000_000 {
             records += 1;
-            let place = commit.place(records, 0, false, now);
+            let place = commit.place(records, false, false, now);
             commit.began(place, records, now);
             let took = if place == SyncPlace::Here {
                 10_000

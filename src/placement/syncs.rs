@@ -3,21 +3,20 @@
 //! core that serves, the core looks at its sockets once more, because whoever comes during the sync
 //! waits for it.
 
-use super::group_commit::{GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
+use super::group_commit::{FEW_BYTES, GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
 use crate::log::SyncTicket;
 use crate::log::storage::Storage;
 use crate::member::Member;
 use crate::types::Now;
 
 /// What the driver does behind a turn.
-#[derive(Debug)]
-pub enum SyncStep<F> {
+pub enum SyncStep<S: Storage> {
     /// Nothing.
     Nothing,
     /// A sync is due, and waits for another look at the sockets, to be made at once.
     LookAgain,
     /// A sync begins. One that runs here holds the core until it has ended.
-    Begin(SyncTicket<F>, SyncPlace),
+    Begin(SyncTicket<S>, SyncPlace),
 }
 
 /// The syncs of one process.
@@ -59,19 +58,17 @@ impl Syncs {
         member: &mut Member<S>,
         input_waits: bool,
         now: Now,
-    ) -> SyncStep<S::File> {
+    ) -> SyncStep<S> {
         if self.under_way || !member.is_sync_due() {
             return SyncStep::Nothing;
         }
         if self.group.waits(member.records(), now.micros) {
             return SyncStep::LookAgain;
         }
-        let place = self.group.place(
-            member.records(),
-            member.unsynced_bytes(),
-            input_waits,
-            now.micros,
-        );
+        let is_long = member.unsynced_bytes() > FEW_BYTES || member.has_rolled();
+        let place = self
+            .group
+            .place(member.records(), is_long, input_waits, now.micros);
         let looks = self.looks && place == SyncPlace::Here;
         if looks && !std::mem::replace(&mut self.looked, true) {
             return SyncStep::LookAgain;

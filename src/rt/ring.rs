@@ -10,12 +10,13 @@
 
 use super::bell::Bell;
 use super::net::{Listener, Socket};
-use super::storage::FsFile;
+use super::storage::{FsFile, FsStorage};
 pub use super::watches::Key;
 use super::watches::{Owner, State, Ticket, Watches};
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
@@ -77,9 +78,9 @@ pub enum Happened {
     Listener,
     /// The [`Bell`] was rung while the thread was parked.
     Doorbell,
-    /// The sync begun by [`Ring::begin_sync`] is over.
+    /// What [`Ring::begin_sync`], [`Ring::begin_rename`] or [`Ring::begin_directory_sync`] has begun is over.
     Synced {
-        /// The kernel's answer: after an error nothing is known about the file's content.
+        /// The kernel's answer: after an error nothing is known about the file's content or name.
         result: io::Result<()>,
     },
 }
@@ -95,6 +96,14 @@ pub enum RingError {
     Missing(&'static str),
 }
 
+/// What a step towards durability needs until it is over.
+#[expect(dead_code, reason = "kept, not read")]
+enum Held {
+    File(FsFile),
+    Names(FsStorage, [CString; 2]),
+    Directory(FsStorage),
+}
+
 /// An io_uring that belongs to the thread which has made it.
 pub struct Ring {
     uring: IoUring,
@@ -104,9 +113,9 @@ pub struct Ring {
     listener: Option<Ticket>,
     /// For the next wait: at most two requests for each watch, and a sync.
     unsent: VecDeque<squeue::Entry>,
-    /// The file is kept open until the sync is over.
-    syncing: Option<FsFile>,
-    /// Tells a late completion from that of the sync which is under way.
+    /// What the step towards durability needs that is under way.
+    held: Option<Held>,
+    /// Tells a late completion from that of the step which is under way.
     syncs: u64,
     /// Completions that were there when the last wait ended and were not looked at yet.
     unseen: usize,
@@ -141,7 +150,7 @@ impl Ring {
             watches: Watches::default(),
             listener: None,
             unsent: VecDeque::new(),
-            syncing: None,
+            held: None,
             syncs: 0,
             unseen: 0,
             lost: 0,
@@ -198,25 +207,50 @@ impl Ring {
     /// and this thread would wait for room there.
     ///
     /// # Panics
-    /// One is under way.
+    /// A sync, a rename or a sync of a directory is under way.
     pub fn begin_sync(&mut self, file: &FsFile, few: bool) {
-        assert!(self.syncing.is_none(), "one sync is under way already");
         if few {
             file.begin_writeback();
         }
-        self.syncs += 1;
         let sync = opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC);
-        let sync = sync.build().user_data(SYNC << 56 | low(self.syncs));
-        // SAFETY: a sync points to no memory, and `syncing` keeps its descriptor open.
-        if unsafe { self.uring.submission().push(&sync) }.is_err() {
-            self.unsent.push_front(sync);
+        self.begin(sync.build(), Held::File(file.clone()));
+    }
+
+    /// Begins a rename, as [`Ring::begin_sync`]; it is reported as a sync is.
+    ///
+    /// # Panics
+    /// As [`Ring::begin_sync`]; a name with a zero byte.
+    pub fn begin_rename(&mut self, storage: &FsStorage, from: &str, to: &str) {
+        let names = [from, to].map(|name| CString::new(name).expect("no zero byte"));
+        let directory = Fd(storage.as_raw_fd());
+        let [from, to] = names.each_ref().map(|name| name.as_ptr());
+        let rename = opcode::RenameAt::new(directory, from, directory, to);
+        self.begin(rename.build(), Held::Names(storage.clone(), names));
+    }
+
+    /// Begins to make names durable (fsync of the directory), as [`Ring::begin_sync`].
+    ///
+    /// # Panics
+    /// As [`Ring::begin_sync`].
+    pub fn begin_directory_sync(&mut self, storage: &FsStorage) {
+        let sync = opcode::Fsync::new(Fd(storage.as_raw_fd()));
+        self.begin(sync.build(), Held::Directory(storage.clone()));
+    }
+
+    fn begin(&mut self, step: squeue::Entry, held: Held) {
+        assert!(self.held.is_none(), "one step is under way already");
+        self.syncs += 1;
+        let step = step.user_data(SYNC << 56 | low(self.syncs));
+        // SAFETY: `held` keeps the descriptors open, and the names where they are, until the completion.
+        if unsafe { self.uring.submission().push(&step) }.is_err() {
+            self.unsent.push_front(step);
         }
-        self.syncing = Some(file.clone());
+        self.held = Some(held);
     }
 
     /// Whether the end of a sync was not reported yet.
     pub fn is_syncing(&self) -> bool {
-        self.syncing.is_some()
+        self.held.is_some()
     }
 
     /// Hands what was asked for to the kernel, as far as there is room, without waiting.
@@ -284,8 +318,8 @@ impl Ring {
                 }
                 None
             }
-            SYNC if self.syncing.is_some() && low(data) == low(self.syncs) => {
-                self.syncing = None;
+            SYNC if self.held.is_some() && low(data) == low(self.syncs) => {
+                self.held = None;
                 let result = match result {
                     0.. => Ok(()),
                     _ => Err(io::Error::from_raw_os_error(-result)),
@@ -362,7 +396,7 @@ impl Ring {
                 self.listener = Some(fresh);
             }
         }
-        if self.syncing.take().is_some() {
+        if self.held.take().is_some() {
             let result = Err(io::Error::other(
                 "the kernel had no memory left to report the end of a sync",
             ));
@@ -932,6 +966,34 @@ mod tests {
                     _ => false,
                 });
             }
+        }
+    }
+
+    #[test]
+    fn a_file_gets_its_name_and_the_directory_is_synced() {
+        for features in BOTH {
+            let dir = tempfile::tempdir().unwrap();
+            let storage = FsStorage::open(dir.path()).unwrap();
+            storage.create("spare", 10_000).unwrap();
+            let mut ring = ring(features);
+            let mut outcome = |begin: &dyn Fn(&mut Ring)| {
+                let mut said = None;
+                begin(&mut ring);
+                assert!(ring.is_syncing());
+                wait_for(&mut ring, |happened| match happened {
+                    Happened::Synced { result } => {
+                        said = Some(result.as_ref().map_err(io::Error::kind).copied());
+                        true
+                    }
+                    _ => false,
+                });
+                said.unwrap()
+            };
+            outcome(&|ring| ring.begin_rename(&storage, "spare", "segment")).unwrap();
+            outcome(&|ring| ring.begin_directory_sync(&storage)).unwrap();
+            assert_eq!(storage.list().unwrap(), ["segment"]);
+            let again = outcome(&|ring| ring.begin_rename(&storage, "spare", "segment"));
+            assert_eq!(again, Err(io::ErrorKind::NotFound));
         }
     }
 

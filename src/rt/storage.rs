@@ -158,6 +158,12 @@ impl FsFile {
     }
 }
 
+impl AsRawFd for FsStorage {
+    fn as_raw_fd(&self) -> RawFd {
+        self.directory.as_raw_fd()
+    }
+}
+
 impl AsRawFd for FsFile {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()

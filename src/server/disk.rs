@@ -1,12 +1,12 @@
 //! The syncs of the log, at the core that orders: [`Syncs`] decides, and here the kernel is asked.
 
 use super::process::Process;
-use crate::log::SyncTicket;
+use crate::log::{SyncTask, SyncTicket};
 use crate::member::Member;
 use crate::pipeline::Fatal;
 use crate::placement::{FEW_BYTES, SyncPlace, SyncPolicy, SyncStep, Syncs};
 use crate::rt::ring::Ring;
-use crate::rt::storage::{FsFile, FsStorage};
+use crate::rt::storage::FsStorage;
 use crate::types::Now;
 use std::io;
 
@@ -23,9 +23,23 @@ pub enum Driven {
 
 /// A sync that the kernel makes beside the core.
 struct Beside {
-    ticket: SyncTicket<FsFile>,
-    /// Files of the ticket that are done.
+    ticket: SyncTicket<FsStorage>,
+    /// Tasks of the ticket that are done.
     done: usize,
+}
+
+impl Beside {
+    /// Begins the next task; false when all are done.
+    fn begin_next(&self, ring: &mut Ring) -> bool {
+        let storage = self.ticket.storage();
+        match self.ticket.tasks().nth(self.done) {
+            None => return false,
+            Some(SyncTask::File(file)) => ring.begin_sync(file, self.ticket.bytes() <= FEW_BYTES),
+            Some(SyncTask::Name(name)) => ring.begin_rename(storage, &name.spare, &name.segment),
+            Some(SyncTask::Directory) => ring.begin_directory_sync(storage),
+        }
+        true
+    }
 }
 
 /// The syncs of one process.
@@ -67,20 +81,20 @@ impl Disk {
             SyncStep::LookAgain => return Ok(Driven::LookAgain),
             SyncStep::Begin(ticket, place) => (ticket, place),
         };
-        let first = ticket.files().next().cloned();
-        let (SyncPlace::Beside, Some(first)) = (place, first) else {
+        if place == SyncPlace::Here {
             let outcome = ticket.run();
             let ended = process.now();
             self.group.ended(ended);
             member.synced(outcome, ended)?;
             return Ok(Driven::Synced);
-        };
-        ring.begin_sync(&first, ticket.bytes() <= FEW_BYTES);
-        self.beside = Some(Beside { ticket, done: 0 });
+        }
+        let beside = Beside { ticket, done: 0 };
+        assert!(beside.begin_next(ring), "a ticket has a file");
+        self.beside = Some(beside);
         Ok(Driven::Nothing)
     }
 
-    /// The kernel has made one file of the sync durable, or has failed to.
+    /// The kernel has done one task of the sync, or has failed to.
     ///
     /// Every error ends the process, also -ECANCELED, which io_uring answers for a sync that it had no
     /// thread to begin: a file system may answer the same of a sync that has failed, and a second one
@@ -97,9 +111,7 @@ impl Disk {
     ) -> Result<(), Fatal> {
         let mut beside = self.beside.take().expect("a sync was begun");
         beside.done += 1;
-        let next = beside.ticket.files().nth(beside.done).cloned();
-        if let (Ok(()), Some(file)) = (&result, next) {
-            ring.begin_sync(&file, beside.ticket.bytes() <= FEW_BYTES);
+        if result.is_ok() && beside.begin_next(ring) {
             self.beside = Some(beside);
             return Ok(());
         }

@@ -5,7 +5,6 @@ use super::disk::SimStorage;
 use super::outcome::{Counters, Options};
 use super::transcript::Transcript;
 use crate::log::SyncTicket;
-use crate::log::storage::Storage;
 use crate::member::Job;
 use crate::types::{Now, Tick, WallMs};
 use std::collections::BTreeMap;
@@ -23,7 +22,7 @@ pub(super) enum Event {
     Turn(u16),
     /// A sync ends. `here`: the core that orders has made it itself.
     Sync {
-        ticket: SyncTicket<<SimStorage as Storage>::File>,
+        ticket: SyncTicket<SimStorage>,
         here: bool,
     },
     /// Background work ends.

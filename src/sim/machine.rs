@@ -1,6 +1,6 @@
 //! A member in either placement, made of the cores that the server has: what the host drives.
 
-use super::disk::{SimFile, SimStorage};
+use super::disk::SimStorage;
 use crate::log::Identities;
 use crate::member::{Member, MemberConfig, StartError, Summary};
 use crate::placement::{
@@ -149,7 +149,7 @@ impl Machine {
     }
 
     /// Begins a sync if one is due and may begin; `input_waits`: the core has more to do at once.
-    pub(super) fn begin_sync(&mut self, input_waits: bool, now: Now) -> SyncStep<SimFile> {
+    pub(super) fn begin_sync(&mut self, input_waits: bool, now: Now) -> SyncStep<SimStorage> {
         if !self.ordering_drain.may_sync() {
             return SyncStep::Nothing;
         }
