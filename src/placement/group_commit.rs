@@ -453,10 +453,7 @@ mod tests {
     fn a_long_sync_is_not_waited_for() {
         let (commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 100);
         assert_eq!(commit.place(2, false, false, end), SyncPlace::Here);
-        assert_eq!(
-            commit.place(2, true, false, end),
-            SyncPlace::Beside
-        );
+        assert_eq!(commit.place(2, true, false, end), SyncPlace::Beside);
         // Nor is one tried.
         let (commit, end) = after_a_batch(SyncPolicy::Auto, false, 1, 1_000);
         assert_eq!(
@@ -528,8 +525,14 @@ mod tests {
         let (mut commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 30_000);
         commit.began(SyncPlace::Beside, 2, end);
         commit.ended(end + 2_000);
-        assert_eq!(commit.place(3, false, false, end + 299_999), SyncPlace::Beside);
-        assert_eq!(commit.place(3, false, false, end + 300_000), SyncPlace::Here);
+        assert_eq!(
+            commit.place(3, false, false, end + 299_999),
+            SyncPlace::Beside
+        );
+        assert_eq!(
+            commit.place(3, false, false, end + 300_000),
+            SyncPlace::Here
+        );
     }
 
     /// Reads every 4 ms and a write every ms: no read finds the core in a sync. Without the reads

@@ -246,7 +246,7 @@ fn steps_are_at_most_linear_in_the_request_and_its_reply() {
     };
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(&tried);
+            scope.spawn(tried);
         }
     });
     let (inputs, large) = (inputs.into_inner(), large.into_inner());
