@@ -317,9 +317,7 @@ impl Driver {
         let log = self.log.clone();
         let member = self.member();
         if let Some(ticket) = member.poll_sync() {
-            let files = ticket.files().count();
-            let outcome = ticket.done(files, Ok(()));
-            member.synced(outcome, now).expect("a disk without faults");
+            (member.synced(ticket.run(), now)).expect("a disk without faults");
         }
         while let Some(job) = member.poll_job() {
             let done = job.run(&log, &log);
