@@ -160,9 +160,9 @@ impl<S: Storage> SyncTicket<S> {
         &self.storage
     }
 
-    /// How much was appended since the last ticket, bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Whether at most so many bytes were appended since the last ticket, to one segment.
+    pub fn is_small(&self, bytes_max: u64) -> bool {
+        self.bytes <= bytes_max && self.begun.is_empty()
     }
 
     /// The first `done` of [`SyncTicket::tasks`] were done, and `result` is what the last one has said.

@@ -123,6 +123,7 @@ pub struct GroupCommit {
     stood_until: u64,
     /// Where the sync under way runs.
     place: SyncPlace,
+    is_long: bool,
     /// What syncs take, µs: on the core, and beside it.
     here: Average,
     beside: Average,
@@ -154,6 +155,7 @@ impl GroupCommit {
             backs_off_until: 0,
             stood_until: 0,
             place: SyncPlace::Here,
+            is_long: false,
             here: Average::default(),
             beside: Average::default(),
             try_here: 0,
@@ -216,14 +218,15 @@ impl GroupCommit {
         is_late && is_small && is_tried && now >= self.stood_until
     }
 
-    /// A sync begins for everything in the log.
-    pub fn began(&mut self, place: SyncPlace, records: u64, now: u64) {
+    /// A sync begins for everything in the log; `is_long` as in [`GroupCommit::place`].
+    pub fn began(&mut self, place: SyncPlace, records: u64, is_long: bool, now: u64) {
         match place {
             SyncPlace::Here => self.counters.here += 1,
             SyncPlace::Beside => self.counters.beside += 1,
         }
         self.batch = records - self.begun;
         (self.begun, self.began, self.place) = (records, now, place);
+        self.is_long = is_long;
         self.expected = 0;
     }
 
@@ -239,8 +242,11 @@ impl GroupCommit {
         (self.empty, self.came) = (0, now);
     }
 
-    /// What the sync that has ended says of the device, and of the thread.
+    /// What the sync that has ended says of the device, and of the thread. A long one says nothing.
     fn judge(&mut self, took: u64, now: u64) {
+        if self.is_long {
+            return;
+        }
         let is_late = took >= LATE_US;
         let back_off = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
         self.was_late = is_late && self.place == SyncPlace::Beside;
@@ -302,7 +308,7 @@ mod tests {
     fn after_a_sync(batch: u64) -> GroupCommit {
         let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
         assert!(!commit.waits(batch, 0));
-        commit.began(SyncPlace::Here, batch, 0);
+        commit.began(SyncPlace::Here, batch, false, 0);
         commit.ended(200);
         commit
     }
@@ -356,7 +362,7 @@ mod tests {
     ) -> (GroupCommit, u64) {
         let mut commit = GroupCommit::new(policy, serves);
         let began = 1_000_000;
-        commit.began(SyncPlace::Beside, batch, began);
+        commit.began(SyncPlace::Beside, batch, false, began);
         commit.ended(began + took);
         (commit, began + took)
     }
@@ -425,7 +431,7 @@ mod tests {
         for records in 1..=1_000 {
             commit.served_others(now);
             let place = commit.place(records, false, false, now);
-            commit.began(place, records, now);
+            commit.began(place, records, false, now);
             now += match place {
                 SyncPlace::Here => here,
                 SyncPlace::Beside => beside,
@@ -471,7 +477,7 @@ mod tests {
             for records in from..to {
                 commit.served_others(now);
                 let place = commit.place(records, false, false, now);
-                commit.began(place, records, now);
+                commit.began(place, records, false, now);
                 now += match place {
                     SyncPlace::Here => 60,
                     SyncPlace::Beside => thread,
@@ -486,6 +492,36 @@ mod tests {
         assert_eq!(here(100, 70_000, 71_000), 0);
     }
 
+    /// Others wait all the time, and the thread is quick: what a long sync takes says nothing of it.
+    #[test]
+    fn long_syncs_bring_no_short_one_onto_the_core_and_keep_none_away() {
+        for others in [true, false] {
+            for (thread, every, long) in
+                [(400, 1_000, 60_000), (300, 1_000, 3_000), (150, 3, 3_000)]
+            {
+                let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+                let (mut now, mut short) = (1_000_000_000, 0);
+                for records in 1..=10_000 {
+                    if others {
+                        commit.served_others(now);
+                    }
+                    let is_long = records % every == 0;
+                    short += u64::from(!is_long);
+                    let place = commit.place(records, is_long, false, now);
+                    commit.began(place, records, is_long, now);
+                    now += match (is_long, place) {
+                        (true, _) => long,
+                        (false, SyncPlace::Here) => 60,
+                        (false, SyncPlace::Beside) => thread,
+                    };
+                    commit.ended(now);
+                }
+                let due = if others { 0 } else { short };
+                assert_eq!(commit.counters().here, due, "{thread} {every} {long}");
+            }
+        }
+    }
+
     #[test]
     fn after_a_stall_on_the_core_syncs_run_beside_it() {
         let (mut commit, mut now) = after_a_batch(SyncPolicy::Auto, true, 1, 1_000);
@@ -493,7 +529,7 @@ mod tests {
         for (records, took, due) in [(2, 60, SyncPlace::Here), (3, 2_000, SyncPlace::Here)] {
             commit.served_others(now);
             assert_eq!(commit.place(records, false, true, now), due);
-            commit.began(due, records, now);
+            commit.began(due, records, false, now);
             now += took;
             commit.ended(now);
         }
@@ -508,7 +544,7 @@ mod tests {
         for records in 1..=2_000 {
             commit.served_others(now);
             let place = commit.place(records, false, false, now);
-            commit.began(place, records, now);
+            commit.began(place, records, false, now);
             now += match place {
                 SyncPlace::Here if std::mem::take(&mut quick) => 60,
                 _ => 1_000,
@@ -523,7 +559,7 @@ mod tests {
     #[test]
     fn a_short_stall_does_not_end_the_back_off_from_a_long_one() {
         let (mut commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 30_000);
-        commit.began(SyncPlace::Beside, 2, end);
+        commit.began(SyncPlace::Beside, 2, false, end);
         commit.ended(end + 2_000);
         assert_eq!(
             commit.place(3, false, false, end + 299_999),
@@ -548,7 +584,7 @@ mod tests {
                 }
                 assert!(!commit.waits(ms + 1, now));
                 let place = commit.place(ms + 1, false, false, now);
-                commit.began(place, ms + 1, now);
+                commit.began(place, ms + 1, false, now);
                 commit.ended(now + 150);
             }
             let SyncCounters {
@@ -568,7 +604,7 @@ mod tests {
         while now < 10_000_000 {
             records += 1;
             let place = commit.place(records, false, false, now);
-            commit.began(place, records, now);
+            commit.began(place, records, false, now);
             let took = if place == SyncPlace::Here {
                 10_000
             } else {

@@ -122,6 +122,11 @@ impl<S: Storage> Served<S> {
         self.parts().0.heard(conn);
     }
 
+    /// Nothing of the connection waits in the kernel any more.
+    pub(super) fn nothing_waits(&mut self, conn: ConnId) {
+        self.parts().0.nothing_waits(conn);
+    }
+
     /// The other end takes what the kernel holds for it.
     pub(super) fn progressed(&mut self, conn: ConnId) {
         self.parts().0.progressed(conn);

@@ -483,7 +483,7 @@ impl<S: Storage> ServingCore<S> {
                 slice.spend_bytes(n);
             }
             Read::Nothing if record.ended => self.release(id, now, sockets),
-            Read::Nothing => {}
+            Read::Nothing => self.served.nothing_waits(conn),
             Read::End => self.release(id, now, sockets),
         }
     }

@@ -77,7 +77,8 @@ impl Syncs {
         let Some(ticket) = member.poll_sync() else {
             return SyncStep::Nothing;
         };
-        self.group.began(place, member.records(), now.micros);
+        self.group
+            .began(place, member.records(), is_long, now.micros);
         self.under_way = true;
         SyncStep::Begin(ticket, place)
     }

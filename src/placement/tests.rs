@@ -134,6 +134,11 @@ impl World {
     }
 
     fn with(budgets: Budgets) -> World {
+        World::with_memory(budgets, ShardConfig::new(ShardId(0)).request_bytes_max)
+    }
+
+    /// With so many bytes for requests.
+    fn with_memory(budgets: Budgets, request_bytes_max: usize) -> World {
         let disk = SimStorage::new(1 << 30);
         let now = Now {
             tick: Tick(1000),
@@ -156,7 +161,10 @@ impl World {
         let started = Member::start(config, &disk, &disk, identities, now, &mut |_| {});
         let (mut member, _) = started.expect("an empty disk");
         member.pipeline.begin_serving(now);
-        let shard = ShardConfig::new(ShardId(0));
+        let shard = ShardConfig {
+            request_bytes_max,
+            ..ShardConfig::new(ShardId(0))
+        };
         let served = Served::Inline(Box::new(Inline::new(member, shard)));
         World {
             core: ServingCore::new(served, budgets, 5000, now),
@@ -521,6 +529,36 @@ fn who_takes_what_the_kernel_holds_is_no_silent_reader() {
             world.tick(1000);
         }
         assert_eq!(world.core.sockets(), open, "takes: {takes}");
+    }
+}
+
+/// However many bytes it has sent of its frame: also when they filled the last buffer to its end, so that
+/// more could have waited in the kernel.
+#[test]
+fn who_stops_within_a_large_frame_is_cut_when_others_wait_for_the_memory() {
+    let budgets = Budgets::DEFAULT;
+    for extra in [0, 1] {
+        let mut world = World::with_memory(budgets, 1_500_000);
+        let (slow, next) = (world.client(), world.client());
+        let write = create_with("/a", &[7; 900_000]);
+        world.send(slow, &write[..2 * budgets.read_max + extra]);
+        world.settle();
+        assert!(world.net.open[&slow].inbound.is_empty());
+        world.send(next, &write);
+        world.settle();
+        assert!(
+            !world.net.open[&next].inbound.is_empty(),
+            "it waits for memory"
+        );
+        for _ in 0..4 {
+            world.send(next, &ping());
+            world.tick(1000);
+        }
+        assert!(!world.net.open.contains_key(&slow), "{extra}");
+        assert!(
+            world.net.open[&next].inbound.is_empty(),
+            "its frame is read"
+        );
     }
 }
 

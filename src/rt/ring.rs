@@ -115,6 +115,8 @@ pub struct Ring {
     unsent: VecDeque<squeue::Entry>,
     /// What the step towards durability needs that is under way.
     held: Option<Held>,
+    /// What the step needs whose completion was lost: it may not have been submitted yet.
+    lost_step: Option<Held>,
     /// Tells a late completion from that of the step which is under way.
     syncs: u64,
     /// Completions that were there when the last wait ended and were not looked at yet.
@@ -151,6 +153,7 @@ impl Ring {
             listener: None,
             unsent: VecDeque::new(),
             held: None,
+            lost_step: None,
             syncs: 0,
             unseen: 0,
             lost: 0,
@@ -241,7 +244,8 @@ impl Ring {
         assert!(self.held.is_none(), "one step is under way already");
         self.syncs += 1;
         let step = step.user_data(SYNC << 56 | low(self.syncs));
-        // SAFETY: `held` keeps the descriptors open, and the names where they are, until the completion.
+        // SAFETY: `held`, then `lost_step`, keep the descriptors open, and the names where they are, until
+        // the completion, or as long as the ring, of which the kernel keeps no names.
         if unsafe { self.uring.submission().push(&step) }.is_err() {
             self.unsent.push_front(step);
         }
@@ -396,7 +400,8 @@ impl Ring {
                 self.listener = Some(fresh);
             }
         }
-        if self.held.take().is_some() {
+        if let Some(held) = self.held.take() {
+            self.lost_step = Some(held);
             let result = Err(io::Error::other(
                 "the kernel had no memory left to report the end of a sync",
             ));
@@ -420,9 +425,10 @@ impl Ring {
             let Some(entry) = self.unsent.front() else {
                 return;
             };
-            // SAFETY: polls and cancels point to no memory. A poll's descriptor is open, or was
-            // closed after its watch was forgotten: then the kernel answers EBADF or watches a
-            // stranger, until it comes to the cancel that follows; both are dropped unseen.
+            // SAFETY: polls and cancels point to no memory, and `begin` has said it of the others. A
+            // poll's descriptor is open, or was closed after its watch was forgotten: then the kernel
+            // answers EBADF or watches a stranger, until it comes to the cancel that follows; both are
+            // dropped unseen.
             if unsafe { submissions.push(entry) }.is_err() {
                 return;
             }

@@ -34,7 +34,7 @@ impl Beside {
         let storage = self.ticket.storage();
         match self.ticket.tasks().nth(self.done) {
             None => return false,
-            Some(SyncTask::File(file)) => ring.begin_sync(file, self.ticket.bytes() <= FEW_BYTES),
+            Some(SyncTask::File(file)) => ring.begin_sync(file, self.ticket.is_small(FEW_BYTES)),
             Some(SyncTask::Name(name)) => ring.begin_rename(storage, &name.spare, &name.segment),
             Some(SyncTask::Directory) => ring.begin_directory_sync(storage),
         }

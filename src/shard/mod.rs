@@ -154,6 +154,13 @@ impl Shard {
         }
     }
 
+    /// The driver has looked again: what [`Shard::heard`] was told of was all read before.
+    pub fn nothing_waits(&mut self, conn: ConnId) {
+        if let Some(c) = self.conns.get_mut(conn) {
+            c.bytes_wait = false;
+        }
+    }
+
     /// Output of a connection for its driver: here the time of a reply ends. Called only when the
     /// kernel has taken everything of the last one, or when [`Shard::is_discarded`]. Executes
     /// nothing. Nothing when the connection is gone. What comes next goes into `spare`, an empty
