@@ -28,7 +28,8 @@
 //! those beside the core take [`LATE_US`] or more and those on it less than one in [`LATE_PARTS`] of that,
 //! the first two conditions do not count, nor the third for what gathered behind a late sync. Each place
 //! that is not used is tried now and then: the core as long after the last sync there as a stall asks for,
-//! the thread every [`TRIAL_US`].
+//! the thread every [`TRIAL_US`]. How long a sync of many bytes or of a new segment takes says nothing of the
+//! others, and counts nowhere.
 //!
 //! What was measured stands in `docs/performance.md`; [`LATE_US`], [`LATE_PARTS`], [`TRIAL_US`] and
 //! [`AVERAGED`] were chosen, and only their effect was measured.
