@@ -167,22 +167,14 @@ impl World {
         ))
     }
 
-    /// Everybody falls silent; every session must be gone soon after, and its ephemerals with it. One whose
-    /// requests wait until its client reads the replies is alive for a timeout more: then its connection
-    /// ends.
+    /// Everybody falls silent; every session must be gone soon after, and its ephemerals with it.
     fn end_sessions(&mut self) -> Result<(), String> {
         self.operations.fall_silent();
         loop {
             let before = self.base.incarnation;
-            let mut left = None;
-            for ticks in [20 + 10, 20] {
-                self.run_for(ticks * TICK_MS * 1000)?;
-                let member = self.host.member.as_ref();
-                left = member.and_then(|member| member.tree().sessions().next());
-                if left.is_none() {
-                    break;
-                }
-            }
+            self.run_for((20 * TICK_MS + 10 * TICK_MS) * 1000)?;
+            let member = self.host.member.as_ref();
+            let left = member.and_then(|member| member.tree().sessions().next());
             match left {
                 // After a restart every session has its full timeout again.
                 _ if self.base.incarnation != before || self.host.member.is_none() => {}
