@@ -121,6 +121,8 @@ pub(super) struct Network {
     accepting: u16,
     /// Bytes of receive window and send buffer that connections get at most.
     buffers_max: usize,
+    /// When bytes of a client last came into a receive queue, µs.
+    pub(super) last_arrival_us: u64,
 }
 
 impl Network {
@@ -132,6 +134,7 @@ impl Network {
             kernels: (0..cores).map(|_| Kernel::default()).collect(),
             accepting: cores - 1,
             buffers_max,
+            last_arrival_us: 0,
         }
     }
 
@@ -268,6 +271,9 @@ impl Network {
         }
         let ends = of.finishing && of.waiting.is_empty() && !of.finished;
         of.finished |= ends;
+        if n > 0 {
+            self.last_arrival_us = now_us;
+        }
         if n > 0 || ends {
             self.report(connection, true, false, ends, now_us);
         }
