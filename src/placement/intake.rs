@@ -40,7 +40,7 @@ pub struct Budgets {
     /// notice, an event that is handed out, and each entry and identity compared for events are a step each.
     pub apply: Budget,
     /// What is ordered in one turn: an operation, a path of a closeSession and a message of a shard are a
-    /// step each.
+    /// step each. Less than is applied, so that what a long sync has piled up grows no further.
     pub order: Budget,
     /// Requests of one shard that the ordering core takes in one turn.
     pub requests: usize,
@@ -55,7 +55,7 @@ impl Budgets {
         accepts: 64,
         reap: Budget::new(1024, 1 << 20, 1 << 12),
         apply: Budget::steps(1 << 11),
-        order: Budget::steps(1 << 11),
+        order: Budget::steps(1 << 10),
         requests: 1024,
     };
 }
