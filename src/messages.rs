@@ -93,6 +93,18 @@ pub enum ShardRequest {
     },
 }
 
+impl ShardRequest {
+    /// Who sends it.
+    pub fn shard(&self) -> ShardId {
+        match *self {
+            ShardRequest::Write { origin, .. }
+            | ShardRequest::NewSession { origin, .. }
+            | ShardRequest::Reattach { origin, .. } => origin.shard,
+            ShardRequest::Released { shard, .. } | ShardRequest::Touched { shard, .. } => shard,
+        }
+    }
+}
+
 /// From the pipeline to the shards, in one order.
 #[derive(Clone, Debug)]
 pub enum ToShards {

@@ -10,13 +10,16 @@
 //!
 //! The first row is enough for a session that a shard serves. A session that nobody serves (after a
 //! restart) may be asked for in any socket, so both rows count. After a pause of the process the
-//! client of any session may have connected anew, so both rows count for every session, but not for
-//! longer than [`PATIENCE_TICKS`]: a shard that is stuck must not keep all sessions alive.
+//! client of any session may have connected anew, so both rows count for every session. A shard that is
+//! stuck must not keep all sessions alive: one that has sent nothing for [`PATIENCE_TICKS`] is not
+//! waited for, nor, for longer than that, is a hand-over. A shard that is behind is waited for: what it
+//! sent during the pause is worked off first.
 
 use crate::types::{ShardId, Tick};
 use std::collections::BTreeMap;
 
-/// tickTimes after a pause in which sessions wait for the shards' reports.
+/// tickTimes in which sessions wait after a pause for a hand-over, and for a shard since it last sent
+/// something.
 const PATIENCE_TICKS: u64 = 2;
 
 /// Connections that were handed to the shards.
@@ -26,6 +29,17 @@ struct HandOver {
     until: Tick,
     /// When the last of them was handed over.
     at: Tick,
+}
+
+/// A pause has ended, and not everything that arrived meanwhile is known.
+#[derive(Debug)]
+struct Resumed {
+    /// When the process went on.
+    at: Tick,
+    /// When everybody who waited then had been handed over.
+    handed_over: Option<Tick>,
+    /// When each shard sent something, where that was later.
+    sent: BTreeMap<ShardId, Tick>,
 }
 
 /// Watermarks of the shards and of the listening socket.
@@ -42,8 +56,8 @@ pub(super) struct Arrivals {
     newest: Option<HandOver>,
     /// Of the last event, for pauses.
     clock: Option<Tick>,
-    /// When the process went on after a pause, while sessions wait because of it.
-    resumed: Option<Tick>,
+    /// The last pause, while sessions wait because of it.
+    resumed: Option<Resumed>,
 }
 
 impl Arrivals {
@@ -67,7 +81,18 @@ impl Arrivals {
     pub(super) fn see_clock(&mut self, now: Tick) {
         let last = self.clock.replace(now).unwrap_or(now);
         if now > last.after(self.tick_time_ms / 2) {
-            self.resumed = Some(now);
+            self.resumed = Some(Resumed {
+                at: now,
+                handed_over: None,
+                sent: BTreeMap::new(),
+            });
+        }
+    }
+
+    /// A shard has sent something, whatever it is; the clock was seen.
+    pub(super) fn sent(&mut self, shard: ShardId) {
+        if let (Some(resumed), Some(now)) = (&mut self.resumed, self.clock) {
+            resumed.sent.insert(shard, now);
         }
     }
 
@@ -83,6 +108,11 @@ impl Arrivals {
     pub(super) fn accepted(&mut self, until: Tick, now: Tick) {
         let until = until.min(now);
         self.newest = Some(HandOver { until, at: now });
+        if let Some(resumed) = &mut self.resumed
+            && until >= resumed.at
+        {
+            resumed.handed_over.get_or_insert(now);
+        }
         self.confirm();
     }
 
@@ -118,10 +148,30 @@ impl Arrivals {
     /// arrived meanwhile is known.
     pub(super) fn is_resuming(&mut self, now: Tick) -> bool {
         let patience = PATIENCE_TICKS * self.tick_time_ms;
-        self.resumed = self
-            .resumed
-            .filter(|&at| self.everything < at && now < at.after(patience));
-        self.resumed.is_some()
+        let Some(Resumed {
+            at,
+            handed_over,
+            sent,
+        }) = &self.resumed
+        else {
+            return false;
+        };
+        let waits = match handed_over {
+            None => now < at.after(patience),
+            Some(handed_over) => (0..self.shards).map(ShardId).any(|shard| {
+                // A report of the same millisecond may be from before the hand-over.
+                let is_behind = self
+                    .watermarks
+                    .get(&shard)
+                    .is_none_or(|known| known <= handed_over);
+                let last = sent.get(&shard).unwrap_or(at);
+                is_behind && now < last.after(patience)
+            }),
+        };
+        if !waits {
+            self.resumed = None;
+        }
+        waits
     }
 }
 
@@ -184,5 +234,34 @@ mod tests {
         let mut arrivals = resumed();
         assert!(arrivals.is_resuming(Tick(10_999)));
         assert!(!arrivals.is_resuming(Tick(11_000)));
+    }
+
+    #[test]
+    fn after_a_pause_a_shard_that_is_behind_is_waited_for_and_one_that_is_stuck_is_not() {
+        let mut arrivals = Arrivals::new(2, 1000);
+        arrivals.see_clock(Tick(10));
+        arrivals.see_clock(Tick(9000));
+        arrivals.accepted(Tick(9000), Tick(9010));
+        // One of them sends what was not taken during the pause; the other one nothing.
+        for n in 1..20 {
+            arrivals.see_clock(Tick(9000 + 450 * n));
+            arrivals.sent(S0);
+            arrivals.reported(S0, Tick(450 * n));
+            assert!(arrivals.is_resuming(Tick(9000 + 450 * n)), "{n}");
+        }
+        arrivals.reported(S0, Tick(9010));
+        assert!(arrivals.is_resuming(Tick(17_600)), "perhaps of before");
+        arrivals.reported(S0, Tick(9011));
+        assert!(!arrivals.is_resuming(Tick(17_600)));
+        assert_eq!(arrivals.everywhere(), Tick(0), "the other one");
+        // Who fell silent while it was behind is as stuck as one that never sent anything.
+        let mut arrivals = Arrivals::new(1, 1000);
+        arrivals.see_clock(Tick(10));
+        arrivals.see_clock(Tick(9000));
+        arrivals.accepted(Tick(9000), Tick(9010));
+        arrivals.see_clock(Tick(9400));
+        arrivals.sent(S0);
+        assert!(arrivals.is_resuming(Tick(11_399)));
+        assert!(!arrivals.is_resuming(Tick(11_400)));
     }
 }

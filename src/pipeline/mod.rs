@@ -271,6 +271,7 @@ impl<S: Storage> Pipeline<S> {
         now: Now,
     ) -> Result<(), Fatal> {
         self.see_clock(now);
+        self.owners.sent(up.shard());
         budget.spend_steps(1);
         match up {
             ShardRequest::Touched {

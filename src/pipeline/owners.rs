@@ -364,6 +364,11 @@ impl Owners {
         self.arrivals.see_clock(now);
     }
 
+    /// A shard has sent something; the clock was seen.
+    pub(super) fn sent(&mut self, shard: ShardId) {
+        self.arrivals.sent(shard);
+    }
+
     /// As if every session had just been heard of.
     pub(super) fn hear_all(&mut self, at: Tick) {
         let all: Vec<SessionId> = self.table.keys().copied().collect();

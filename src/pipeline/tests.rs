@@ -838,6 +838,32 @@ fn a_handshake_that_waited_through_a_pause_finds_its_session() {
 }
 
 #[test]
+fn a_handshake_behind_what_its_shard_sent_during_a_pause_finds_its_session() {
+    let mut w = World::new();
+    let s = w.session(1, 2500);
+    w.tick(100);
+    // The core that orders stands still, the shards go on; the client connects anew.
+    w.pause_until(9000);
+    w.accepted();
+    w.touched(S1, 9001, &[]);
+    // What the shard has sent comes bit by bit: for longer than anybody waits for one that is stuck.
+    for report in 1..=9 {
+        w.tick(9000 + 700 * report);
+        w.touched(S0, 1000 * report, &[]);
+    }
+    assert_eq!(w.pipeline.counters().expired, 0);
+    w.reattach(S0, 2, s, 2500);
+    w.released(S0, s, 1);
+    let attached = w.take().iter().any(|words| words.contains("attached 2"));
+    assert!(attached);
+    // One that sends nothing is not waited for.
+    w.tick(20_000);
+    w.touched(S0, 20_000, &[]);
+    w.tick(20_001);
+    assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
 fn a_slow_start_costs_nobody_its_timeout() {
     let mut w = World::new();
     let session = w.session(1, 2500);

@@ -44,6 +44,8 @@ pub(super) struct Liveness {
     next_round: Tick,
     /// The round that is under way.
     round: Option<Round>,
+    /// Parts of reports that wait for the pipeline.
+    untaken: usize,
 }
 
 impl Liveness {
@@ -60,6 +62,7 @@ impl Liveness {
             batch: 1,
             next_round: Tick(0),
             round: None,
+            untaken: 0,
         }
     }
 
@@ -92,10 +95,25 @@ impl Liveness {
         self.round = Some(round);
     }
 
-    /// The sessions heard of since the last report.
-    pub(super) fn take_touched(&mut self) -> Vec<SessionId> {
+    /// The sessions heard of since the last report. `None` while that one waits for the pipeline: what
+    /// was heard is for a later report. So one report waits at most, and whoever orders, held up for
+    /// long, learns soon behind it what is known now.
+    pub(super) fn take_touched(&mut self) -> Option<Vec<SessionId>> {
+        if self.untaken > 0 {
+            return None;
+        }
         self.batch += 1;
-        std::mem::take(&mut self.touched)
+        Some(std::mem::take(&mut self.touched))
+    }
+
+    /// A part of a report waits for the pipeline.
+    pub(super) fn report_waits(&mut self) {
+        self.untaken += 1;
+    }
+
+    /// The pipeline, or the way to it, has taken a part of a report.
+    pub(super) fn report_taken(&mut self) {
+        self.untaken -= 1;
     }
 
     /// Rounds that fit a timeout.

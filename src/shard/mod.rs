@@ -218,7 +218,8 @@ impl Shard {
     }
 
     /// Goes on with the round over all connections, at least by one: timeouts, then a report of the
-    /// sessions heard of, also when there are none, because the watermark must move. False when
+    /// sessions heard of, also when there are none, because the watermark must move; but none while
+    /// the last report waits to be taken with [`Shard::poll_request`]. False when
     /// `budget` is spent before the round has ended; then the driver calls again, with the same
     /// `watermark`, when the others have had their turns.
     ///
@@ -228,13 +229,13 @@ impl Shard {
     pub fn report(&mut self, watermark: Tick, budget: &mut Budget, now: Now) -> bool {
         let round = match self.core.liveness.take_round(now) {
             Round::Looking { slot, idle } => self.look_round(slot, idle, budget, now),
-            reporting @ Round::Reporting(_) => reporting,
+            reporting @ Round::Reporting(_) => Some(reporting),
         };
         let round = match round {
-            Round::Reporting(sessions) if !budget.is_spent() => {
+            Some(Round::Reporting(sessions)) if !budget.is_spent() => {
                 self.report_sessions(sessions, watermark, budget, now)
             }
-            other => Some(other),
+            other => other,
         };
         self.distribute();
         let ended = round.is_none();
@@ -244,14 +245,14 @@ impl Shard {
         ended
     }
 
-    /// Looks at connections from a slot on.
+    /// Looks at connections from a slot on. `None`: the round has ended without a report.
     fn look_round(
         &mut self,
         mut slot: usize,
         mut idle: Vec<(u64, ConnId)>,
         budget: &mut Budget,
         now: Now,
-    ) -> Round {
+    ) -> Option<Round> {
         /// Of one connection: it is rarely in the processor's cache.
         const STEPS: usize = 4;
         while slot < self.conns.slots() {
@@ -265,12 +266,13 @@ impl Shard {
             }
             slot += 1;
             if budget.is_spent() && slot < self.conns.slots() {
-                return Round::Looking { slot, idle };
+                return Some(Round::Looking { slot, idle });
             }
         }
         idle.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         self.core.idle_readers = idle.into_iter().map(|(_, conn)| conn).collect();
-        Round::Reporting(self.core.liveness.take_touched().into_iter())
+        let touched = self.core.liveness.take_touched()?;
+        Some(Round::Reporting(touched.into_iter()))
     }
 
     /// Reports the next sessions; with the last ones, the watermark.
@@ -292,6 +294,7 @@ impl Shard {
             }
         }
         let ended = sessions.len() == 0;
+        self.core.liveness.report_waits();
         self.core.up.push_back(ShardRequest::Touched {
             shard: self.core.config.id,
             watermark: if ended { watermark } else { Tick(0) },
@@ -404,7 +407,11 @@ impl Shard {
 
     /// The next request for the pipeline.
     pub fn poll_request(&mut self, _now: Now) -> Option<ShardRequest> {
-        self.core.up.pop_front()
+        let up = self.core.up.pop_front();
+        if let Some(ShardRequest::Touched { .. }) = up {
+            self.core.liveness.report_taken();
+        }
+        up
     }
 
     /// A connection that has output, or has to be closed. Each is given once until something new

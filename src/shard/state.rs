@@ -37,7 +37,7 @@ pub(super) struct Totals {
 pub(super) struct ShardState {
     pub(super) config: ShardConfig,
     pub(super) watches: Watches,
-    /// For the pipeline. Bounded by the credits, plus one per connection.
+    /// For the pipeline. Bounded by the credits, plus one per connection, and one report.
     pub(super) up: VecDeque<ShardRequest>,
     /// Connections whose output the driver must look at, each once.
     pub(super) dirty: VecDeque<ConnId>,

@@ -1,6 +1,8 @@
 //! Handshakes, re-attachment, closing, expiry, timeouts, touches, figures.
 
 use super::stand_in::*;
+use crate::budget::Budget;
+use crate::messages::ShardRequest;
 use crate::proto::session::password;
 use crate::types::{ConnId, Generation, SessionId, Tick, Zxid};
 
@@ -270,6 +272,38 @@ fn touches_are_reported_once_per_batch_and_the_watermark_always_moves() {
     world.advance_ms(500);
     assert_eq!(world.touched.len(), 1);
     assert_eq!(world.touched[0].1, []);
+}
+
+#[test]
+fn no_report_follows_one_that_waits_and_the_next_one_has_everybody() {
+    let mut world = World::with(|config| config.tick_time_ms = 2000);
+    let conn = world.client();
+    let report = |world: &mut World, watermark| {
+        world.now.tick = Tick(watermark);
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(Tick(watermark), &mut budget, world.now));
+    };
+    let taken = |world: &mut World| {
+        let ups = std::iter::from_fn(|| world.shard.poll_request(world.now));
+        let reports = ups.filter_map(|up| match up {
+            ShardRequest::Touched {
+                watermark,
+                sessions,
+                ..
+            } => Some((watermark, sessions)),
+            _ => None,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    taken(&mut world);
+    // Whoever orders takes nothing for long.
+    for watermark in 10_000..10_100 {
+        world.shard.heard(conn);
+        report(&mut world, watermark);
+    }
+    assert_eq!(taken(&mut world), [(Tick(10_000), vec![FIRST])]);
+    report(&mut world, 10_100);
+    assert_eq!(taken(&mut world), [(Tick(10_100), vec![FIRST])]);
 }
 
 #[test]
