@@ -505,7 +505,8 @@ impl<S: Storage> Pipeline<S> {
         self.owners.closing()
     }
 
-    /// Nothing is under way: what a drain waits for.
+    /// Nothing is under way but re-attaches that wait for another shard: what a drain waits for, with
+    /// [`Pipeline::outstanding`].
     pub fn is_idle(&self) -> bool {
         self.preparing.is_none()
             && self.intake.is_empty()

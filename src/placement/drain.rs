@@ -4,13 +4,13 @@
 //! |---|---|---|
 //! | serving | a stop was asked for: no core takes input any more | – |
 //! | handing up | every shard has handed up what its clients had asked for | the patience |
-//! | deciding | all of it is durable, and every outcome was given to the shards | the patience |
+//! | deciding | all of it is durable, sessions that are taken from one shard for another are released, and every outcome was given to the shards | the patience |
 //! | syncing | the sync that is under way has ended, no other one begins, and what is committed is applied | – |
 //! | flushing | *the barrier*: nothing is committed any more. Every shard has applied what it was given and has handed its last replies to the kernel | the patience |
 //! | ended | the driver seals the log | – |
 //!
 //! A shard that is held still costs the patience once for each of two stages, and does not keep the log
-//! from being sealed: after the first one nobody waits for what it was not given.
+//! from being sealed: after the first one nobody waits for what it was not given, or has not released.
 
 use super::ordering::OrderingCore;
 use super::serving::ServingCore;
@@ -122,9 +122,10 @@ enum Stage {
 pub struct DrainFacts {
     /// The operator wants the process to stop.
     pub asked: bool,
-    /// Everything that was taken has its outcome.
+    /// Everything that was taken has its outcome, or waits for a shard to release a session.
     pub idle: bool,
-    /// Every outcome was given to the shard that it is for.
+    /// No shard has to release a session for another one, and every outcome was given to the shard that
+    /// it is for.
     pub given: bool,
     /// A sync is under way, or what it has committed is not applied yet.
     pub syncing: bool,
@@ -211,7 +212,8 @@ impl OrderingDrain {
     /// After a turn, with what was true at its end. One stage ends at most: what another core has
     /// said since the turn is looked at in the next one.
     pub fn after_turn(&mut self, drain: &Drain, facts: DrainFacts, now: Tick) -> DrainStep {
-        // Whoever has not handed up may be held still; its ring and its feed are not waited for.
+        // Whoever has not handed up may be held still: its ring, its feed and the sessions that it is
+        // to release are not waited for.
         let given = facts.given || self.overdue > 0;
         let done = match self.stage {
             Stage::Serving => facts.asked,

@@ -47,16 +47,19 @@ impl<S: Storage> OrderingCore<S> {
         self.orderer.member.has_work() || (0..).map(ShardId).zip(&self.rings).any(waits)
     }
 
-    /// Everything that the shards have asked for has its outcome.
+    /// Everything that the shards have asked for has its outcome, or waits for another shard to release
+    /// a session.
     pub(super) fn is_idle(&self) -> bool {
         self.orderer.member.pipeline.is_idle() && !self.has_mail()
     }
 
-    /// Every outcome was given to the shard that it is for.
+    /// Every request has its outcome, a re-attach that waits for another shard too, and every outcome was
+    /// given to the shard that it is for.
     pub(super) fn has_given_all(&self) -> bool {
+        let decided = self.orderer.member.pipeline.outstanding() == 0;
         let shards = (0..self.rings.len() as u16).map(ShardId);
         let given = |shard| !self.orderer.has_batch(shard);
-        self.orderer.all_attached() && shards.into_iter().all(given)
+        decided && self.orderer.all_attached() && shards.into_iter().all(given)
     }
 
     /// One turn; `wake` is called for each shard that was given something. True if there is more to

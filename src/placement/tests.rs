@@ -1081,6 +1081,50 @@ fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_w
     assert_eq!(world.progress.seen(ShardId(0)), reached);
 }
 
+#[test]
+fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain() {
+    use crate::messages::{Origin, ShardRequest};
+    use crate::types::{ConnId, Generation};
+    let mut world = World::new();
+    world.client();
+    let Served::Inline(inline) = world.core.served else {
+        unreachable!("inline");
+    };
+    let member = inline.member;
+    let (session, timeout_ms) = member.tree.sessions().next().expect("the client's");
+    let progress = std::sync::Arc::new(Progress::new(2, member.tree.last_zxid()));
+    let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, 2);
+    let (ends, mut shards): (Vec<_>, Vec<_>) = (0..2).map(|_| rings(8, 8)).unzip();
+    let mut core = OrderingCore::new(orderer, ends, Budgets::DEFAULT);
+    let conn = ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    let reattach = ShardRequest::Reattach {
+        origin: Origin {
+            shard: ShardId(1),
+            conn,
+            sequence: 0,
+        },
+        session,
+        timeout_ms,
+    };
+    let released = ShardRequest::Released {
+        shard: ShardId(0),
+        session,
+        generation: Generation(1),
+    };
+    for (shard, asks, given) in [(1, reattach, false), (0, released, true)] {
+        let asked = shards[shard].requests.push(asks);
+        asked.expect("there is room");
+        core.turn(world.now, &mut |_| {}, &mut |_| {})
+            .expect("no fault");
+        let facts = DrainFacts::ordering(&core, false, false, true);
+        // A shard that is held still must not keep the core from being idle.
+        assert_eq!((facts.idle, facts.given), (true, given));
+    }
+}
+
 /// The core that orders gives something and then decides, while the shard looks whether it may end.
 #[test]
 fn a_shard_does_not_end_before_it_has_what_was_given_before_the_decision() {
