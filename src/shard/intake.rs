@@ -350,16 +350,18 @@ impl ShardState {
         if c.ended() || c.deaf || self.is_full(c) || self.may_read(c) > 0 {
             return None;
         }
-        let held = c.input.len();
+        let share = self.config.connection_share;
         match c.input.peek(self.config.frame_max) {
             Next::Whole(_) | Next::Bad => None,
-            Next::Partial(Some(len)) if len > self.config.connection_share => Some(Grant {
+            Next::Partial(Some(len)) if len > share => Some(Grant {
                 input_max: len,
                 weight: decoded_max(len, &c.input.bytes()[4..]),
             }),
+            // Not more than a share: behind small requests the beginning of a large one may lie, and who
+            // waits for memory for that one must hold none that others wait for.
             Next::Empty | Next::Partial(_) => Some(Grant {
-                input_max: held + self.config.connection_share,
-                weight: held + self.config.connection_share,
+                input_max: share,
+                weight: share,
             }),
         }
     }
@@ -385,11 +387,12 @@ impl ShardState {
         let share = self.config.connection_share;
         let large =
             matches!(c.input.peek(self.config.frame_max), Next::Partial(Some(len)) if len > share);
-        if !large && self.room_in_share(c) > 0 {
+        let wants = self.wanted(c).is_some();
+        if wants || (!large && self.room_in_share(c) > 0) {
             c.grant = None;
         }
         self.count_requests(c);
-        if !c.waits_for_memory && self.wanted(c).is_some() {
+        if !c.waits_for_memory && wants {
             let first = self.memory_queue.is_empty();
             if !(first && self.grant_memory(c)) {
                 c.waits_for_memory = true;

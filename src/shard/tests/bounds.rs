@@ -98,6 +98,38 @@ fn small_requests_beyond_the_share_wait_for_memory_too() {
 }
 
 #[test]
+fn who_waits_for_memory_holds_none_beyond_its_share() {
+    // The first request of `a` ends anywhere around the end of its share, and is under way while memory
+    // for small requests lets in the beginning of a large one.
+    for n in 800..1_000 {
+        let mut world = World::with(small);
+        let (a, b, c) = (world.client(), world.client(), world.client());
+        world.prompt = false;
+        let large = set_data(2, "/zookeeper", &[7; 60_000]);
+        let first = set_data(1, "/zookeeper", &vec![7; n]);
+        let stream = [&first[..], &large].concat();
+        let multi = request(1, 14, |out| {
+            for _ in 0..2_000 {
+                put_multi_delete(out, "/none/of/them");
+            }
+            put_multi_end(out);
+        });
+        assert!(send_what_may_be_read(&mut world, c, &large).is_empty());
+        assert!(send_what_may_be_read(&mut world, a, &stream[..first.len() + 1]).is_empty());
+        // Decoded it takes more than the bound: it waits until nobody else holds anything.
+        let mut of_b = send_what_may_be_read(&mut world, b, &multi);
+        assert!(!of_b.is_empty());
+        let mut of_a = send_what_may_be_read(&mut world, a, &stream[first.len() + 1..]);
+        while !world.logged.is_empty() {
+            world.commit(1);
+            of_b = send_what_may_be_read(&mut world, b, of_b);
+            of_a = send_what_may_be_read(&mut world, a, of_a);
+        }
+        assert_eq!((of_a.len(), of_b.len()), (0, 0), "{n}");
+    }
+}
+
+#[test]
 fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wait() {
     let mut world = World::with(small);
     let (slow, next) = (world.client(), world.client());
