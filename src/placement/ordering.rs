@@ -62,8 +62,8 @@ impl<S: Storage> OrderingCore<S> {
         decided && self.orderer.all_attached() && shards.into_iter().all(given)
     }
 
-    /// One turn; `wake` is called for each shard that was given something. True if there is more to
-    /// do at once.
+    /// One turn; `wake` is called for each shard that was given something, or whose requests have room
+    /// again. True if there is more to do at once.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
@@ -73,7 +73,7 @@ impl<S: Storage> OrderingCore<S> {
         observe: &mut impl FnMut(&ToShards),
         wake: &mut impl FnMut(ShardId),
     ) -> Result<bool, Fatal> {
-        self.take_requests(now)?;
+        self.take_requests(now, wake)?;
         self.orderer
             .turn(&mut self.budgets.apply.clone(), now, observe)?;
         for (shard, rings) in (0..).map(ShardId).zip(&mut self.rings) {
@@ -94,25 +94,33 @@ impl<S: Storage> OrderingCore<S> {
 
     /// Orders what the shards ask for, within the turn's budget. A shard that is asked is given at least
     /// one request's work, and the next turn begins behind it.
-    fn take_requests(&mut self, now: Now) -> Result<(), Fatal> {
+    fn take_requests(&mut self, now: Now, wake: &mut impl FnMut(ShardId)) -> Result<(), Fatal> {
         let mut budget = self.budgets.order;
         self.orderer.member.advance(&mut budget, now)?;
+        if budget.is_spent() {
+            return Ok(());
+        }
         let shards = self.rings.len();
         let first = self.first;
         for n in 0..shards {
-            if budget.is_spent() {
-                return Ok(());
-            }
             let shard = (first + n) % shards;
             self.first = (shard + 1) % shards;
+            let requests = &mut self.rings[shard].requests;
+            let was_full = requests.slots() == requests.buffer().capacity();
             for _ in 0..self.budgets.requests {
                 if budget.is_spent() {
-                    return Ok(());
+                    break;
                 }
-                let Ok(request) = self.rings[shard].requests.pop() else {
+                let Ok(request) = requests.pop() else {
                     break;
                 };
                 self.orderer.request(request, &mut budget, now)?;
+            }
+            if was_full {
+                wake(ShardId(shard as u16));
+            }
+            if budget.is_spent() {
+                return Ok(());
             }
         }
         self.first = (first + 1) % shards.max(1);

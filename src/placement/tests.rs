@@ -4,13 +4,13 @@ use super::*;
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig};
-use crate::messages::ToShards;
+use crate::messages::{Origin, ShardRequest, ToShards};
 use crate::pipeline::PipelineConfig;
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
 use crate::tree::Rules;
 use crate::txn::jute::Put;
-use crate::types::{Now, ShardId, Tick, WallMs};
+use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The kernel's end of one socket.
@@ -1081,21 +1081,33 @@ fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_w
     assert_eq!(world.progress.seen(ShardId(0)), reached);
 }
 
-#[test]
-fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain() {
-    use crate::messages::{Origin, ShardRequest};
-    use crate::types::{ConnId, Generation};
+/// The core that orders, with the ends of two shards' rings of so many slots; and the session of a client
+/// that one of them serves.
+fn ordering_core(
+    slots: usize,
+) -> (
+    OrderingCore<SimStorage>,
+    Vec<ReplicaRings>,
+    (SessionId, i32),
+    Now,
+) {
     let mut world = World::new();
     world.client();
     let Served::Inline(inline) = world.core.served else {
         unreachable!("inline");
     };
     let member = inline.member;
-    let (session, timeout_ms) = member.tree.sessions().next().expect("the client's");
+    let session = member.tree.sessions().next().expect("the client's");
     let progress = std::sync::Arc::new(Progress::new(2, member.tree.last_zxid()));
     let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, 2);
-    let (ends, mut shards): (Vec<_>, Vec<_>) = (0..2).map(|_| rings(8, 8)).unzip();
-    let mut core = OrderingCore::new(orderer, ends, Budgets::DEFAULT);
+    let (ends, shards) = (0..2).map(|_| rings(slots, slots)).unzip();
+    let core = OrderingCore::new(orderer, ends, Budgets::DEFAULT);
+    (core, shards, session, world.now)
+}
+
+#[test]
+fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain() {
+    let (mut core, mut shards, (session, timeout_ms), now) = ordering_core(8);
     let conn = ConnId {
         slot: 0,
         generation: 0,
@@ -1117,11 +1129,30 @@ fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain()
     for (shard, asks, given) in [(1, reattach, false), (0, released, true)] {
         let asked = shards[shard].requests.push(asks);
         asked.expect("there is room");
-        core.turn(world.now, &mut |_| {}, &mut |_| {})
-            .expect("no fault");
+        core.turn(now, &mut |_| {}, &mut |_| {}).expect("no fault");
         let facts = DrainFacts::ordering(&core, false, false, true);
         // A shard that is held still must not keep the core from being idle.
         assert_eq!((facts.idle, facts.given), (true, given));
+    }
+}
+
+#[test]
+fn a_shard_whose_requests_had_no_room_is_woken_when_they_have() {
+    let (mut core, mut shards, _, now) = ordering_core(2);
+    for (requests, woken) in [(1, vec![]), (2, vec![ShardId(1)]), (0, vec![])] {
+        for watermark in 0..requests {
+            let report = ShardRequest::Touched {
+                shard: ShardId(1),
+                watermark: Tick(watermark),
+                sessions: Vec::new(),
+                made: now.tick,
+            };
+            shards[1].requests.push(report).expect("there is room");
+        }
+        let mut wakes = Vec::new();
+        let turned = core.turn(now, &mut |_| {}, &mut |shard| wakes.push(shard));
+        turned.expect("no fault");
+        assert_eq!(wakes, woken, "{requests} requests");
     }
 }
 
