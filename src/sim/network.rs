@@ -83,10 +83,25 @@ impl Connection {
         self.whole_to > self.read_to
     }
 
+    /// Whether bytes wait in the kernel.
+    pub(super) fn has_bytes(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     /// Whether nothing is in the way of a reply.
     pub(super) fn is_idle(&self) -> bool {
         self.answered && self.sending == 0 && !self.wants_room
     }
+}
+
+/// What came into a receive queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    Nothing,
+    /// Bytes of a request.
+    Part,
+    /// The end of a request at least.
+    Request,
 }
 
 /// A report of the kernel.
@@ -243,31 +258,30 @@ impl Network {
 
     // ---- the server's kernel ----
 
-    /// Bytes reach the server. True if a whole request is there that was not.
-    pub(super) fn receive(&mut self, connection: usize, bytes: &[u8], now_us: u64) -> bool {
+    /// Bytes reach the server.
+    pub(super) fn receive(&mut self, connection: usize, bytes: &[u8], now_us: u64) -> Came {
         let of = &mut self.connections[connection];
         if of.place == Place::Gone || of.reset {
-            return false;
+            return Came::Nothing;
         }
         of.waiting.extend(bytes);
         self.fill_window(connection, now_us)
     }
 
-    /// Room in the window takes what waits at the client. True if a whole request is there that was
-    /// not.
-    pub(super) fn fill_window(&mut self, connection: usize, now_us: u64) -> bool {
+    /// Room in the window takes what waits at the client.
+    pub(super) fn fill_window(&mut self, connection: usize, now_us: u64) -> Came {
         let of = &mut self.connections[connection];
         if of.place == Place::Gone || of.reset {
-            return false;
+            return Came::Nothing;
         }
         let room = of.window.saturating_sub(of.received.len());
         let n = room.min(of.waiting.len());
         of.received.extend(of.waiting.drain(..n));
         of.received_to += n as u64;
-        let mut whole = false;
+        let mut came = if n > 0 { Came::Part } else { Came::Nothing };
         while of.ends.front().is_some_and(|end| *end <= of.received_to) {
             of.whole_to = of.ends.pop_front().expect("just seen");
-            whole = true;
+            came = Came::Request;
         }
         let ends = of.finishing && of.waiting.is_empty() && !of.finished;
         of.finished |= ends;
@@ -277,7 +291,7 @@ impl Network {
         if n > 0 || ends {
             self.report(connection, true, false, ends, now_us);
         }
-        whole
+        came
     }
 
     /// The client's end of the connection is closed; after a reset what was not read is lost.

@@ -4,7 +4,7 @@ use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::network::{Network, Place};
+use super::network::{Came, Network, Place};
 use super::op::{Op, random_items, random_op, random_read};
 use crate::types::Zxid;
 
@@ -63,11 +63,12 @@ impl Operations {
 
     // ---- what arrives ----
 
-    /// A whole request of a client has reached the server's kernel. `stalled`: a shard was held
+    /// Something of a client may have reached the server's kernel. `stalled`: a shard was held
     /// still, and must not keep sessions alive that it does not serve.
     pub(super) fn reached_server(
         &mut self,
         connection: usize,
+        came: Came,
         now_us: u64,
         stalled: bool,
         network: &mut Network,
@@ -80,13 +81,15 @@ impl Operations {
             Place::Open(core, _) => At::Shard(core),
             _ => At::Backlog,
         };
-        if let Some((session, timeout_ms)) = of.asks.take() {
+        if came == Came::Request
+            && let Some((session, timeout_ms)) = of.asks.take()
+        {
             expiry.asked(session, timeout_ms, now_us);
             if !stalled {
                 expiry.waits_to_attach(connection, session, timeout_ms, at, now_us);
             }
         }
-        let counts = of.answered && !client.is_closing();
+        let counts = came != Came::Nothing && of.answered && !client.is_closing();
         if counts && self.current[id] == Some(connection) {
             expiry.heard(client.session, client.timeout_ms, at, now_us);
             expiry.waits(connection, client.session, now_us);

@@ -98,7 +98,7 @@ impl Sockets for KernelSockets<'_> {
         let bytes = read.unwrap_or(0);
         let turns = self.checks.turns.read(self.core, connection, bytes);
         self.violated(turns);
-        if !self.network.connections[connection].has_request() {
+        if !self.network.connections[connection].has_bytes() {
             self.checks.expiry.nothing_waits(connection);
         }
         match read {

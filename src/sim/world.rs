@@ -117,16 +117,14 @@ impl World {
         } = self;
         match event {
             Event::ToServer { connection, bytes } => {
-                if network.receive(connection, &bytes, base.now_us) {
-                    let stalled = host.was_stalled;
-                    operations.reached_server(connection, base.now_us, stalled, network, checks);
-                }
+                let came = network.receive(connection, &bytes, base.now_us);
+                let stalled = host.was_stalled;
+                operations.reached_server(connection, came, base.now_us, stalled, network, checks);
             }
             Event::Window { connection } => {
-                if network.fill_window(connection, base.now_us) {
-                    let stalled = host.was_stalled;
-                    operations.reached_server(connection, base.now_us, stalled, network, checks);
-                }
+                let came = network.fill_window(connection, base.now_us);
+                let stalled = host.was_stalled;
+                operations.reached_server(connection, came, base.now_us, stalled, network, checks);
             }
             Event::ToClient { connection } => match network.reach_client(connection, base) {
                 Some(bytes) if bytes.is_empty() => operations.close_at_client(connection, network),

@@ -63,7 +63,7 @@ pub(in crate::sim) struct Expiry {
     /// connection is lost before the answer, also after a later one that another shard was quicker
     /// with.
     asked: BTreeMap<SessionId, Vec<(u64, i32)>>,
-    /// Requests that wait in the kernel, by connection: whose they are, and since when, µs.
+    /// Connections with bytes that wait in the kernel: whose they are, and since when, µs.
     waiting: BTreeMap<usize, (SessionId, u64)>,
     /// Those of them that wait for a session.
     attaching: BTreeSet<usize>,
@@ -84,7 +84,7 @@ impl Expiry {
         self.attaching.clear();
     }
 
-    /// A request has reached the kernel, where it waits.
+    /// Bytes have reached the kernel, where they wait.
     pub(in crate::sim) fn waits(&mut self, connection: usize, session: SessionId, now_us: u64) {
         self.waiting.entry(connection).or_insert((session, now_us));
     }
@@ -132,7 +132,7 @@ impl Expiry {
         }
     }
 
-    /// Every request on a connection was read: its silence counts from when the last one came.
+    /// Everything on a connection was read: its silence counts from when the last of it came.
     pub(in crate::sim) fn nothing_waits(&mut self, connection: usize) {
         self.waiting.remove(&connection);
         self.attaching.remove(&connection);
