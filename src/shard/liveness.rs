@@ -122,15 +122,27 @@ impl Liveness {
     }
 
     /// Counts one round for a connection, and decides. `held_back`: it has requests that wait for
-    /// the shard.
-    pub(super) fn round(&self, c: &mut Connection, held_back: bool, now: Now) -> Fate {
+    /// the shard. Everything that lay in its socket at `watermark` is known; where that is long ago, behind
+    /// a pause of the process, what came since may say that it is alive, and the next round decides.
+    pub(super) fn round(
+        &self,
+        c: &mut Connection,
+        held_back: bool,
+        watermark: Tick,
+        now: Now,
+    ) -> Fate {
         let waited = now.tick.0 - c.accepted.0;
         c.quiet_rounds += 1;
         c.undrained_rounds = match c.backlog() {
             0 => 0,
             _ => c.undrained_rounds + 1,
         };
+        let is_known = now.tick <= watermark.after(self.half);
         match c.phase {
+            Phase::Attached(attachment) if held_back && !is_known => {
+                Fate::IsHeldBack(attachment.session)
+            }
+            _ if !is_known => Fate::Stays,
             Phase::Fresh | Phase::Connecting(_) if waited > self.handshake_timeout_ms => Fate::Ends,
             Phase::Fresh | Phase::Connecting(_) => Fate::Stays,
             Phase::Attached(attachment) => {

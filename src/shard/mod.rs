@@ -228,7 +228,7 @@ impl Shard {
     /// they go up is for the next report.
     pub fn report(&mut self, watermark: Tick, budget: &mut Budget, now: Now) -> bool {
         let round = match self.core.liveness.take_round(now) {
-            Round::Looking { slot, idle } => self.look_round(slot, idle, budget, now),
+            Round::Looking { slot, idle } => self.look_round(slot, idle, watermark, budget, now),
             reporting @ Round::Reporting(_) => Some(reporting),
         };
         let round = match round {
@@ -250,6 +250,7 @@ impl Shard {
         &mut self,
         mut slot: usize,
         mut idle: Vec<(u64, ConnId)>,
+        watermark: Tick,
         budget: &mut Budget,
         now: Now,
     ) -> Option<Round> {
@@ -259,7 +260,7 @@ impl Shard {
             budget.spend_steps(1);
             if let Some(c) = self.conns.at_mut(slot) {
                 budget.spend_steps(STEPS);
-                self.core.housekeep(c, now);
+                self.core.housekeep(c, watermark, now);
                 if self.core.is_idle_reader(c) {
                     idle.push((c.undrained_rounds, c.id));
                 }

@@ -10,7 +10,7 @@ use super::stats::Latency;
 use super::watches::Watches;
 use crate::messages::{ShardRequest, Stamps};
 use crate::stages::{Stage, Stages};
-use crate::types::{ConnId, Generation, Now, SessionId, Zxid};
+use crate::types::{ConnId, Generation, Now, SessionId, Tick, Zxid};
 use std::collections::{BTreeSet, VecDeque};
 
 /// How a connection ends.
@@ -250,11 +250,11 @@ impl ShardState {
         c.waits_for_output = None;
     }
 
-    /// One round over one connection.
-    pub(super) fn housekeep(&mut self, c: &mut Connection, now: Now) {
+    /// One round over one connection, for everything that lay in its socket at `watermark`.
+    pub(super) fn housekeep(&mut self, c: &mut Connection, watermark: Tick, now: Now) {
         let waits = c.bytes_wait || !c.input.is_empty();
         let held_back = waits && self.may_read(c) == 0;
-        match self.liveness.round(c, held_back, now) {
+        match self.liveness.round(c, held_back, watermark, now) {
             Fate::Stays => {}
             Fate::IsHeldBack(session) => self.liveness.touch(c, session),
             Fate::Ends => self.end(c, Ending::Discard),

@@ -358,6 +358,26 @@ fn a_silent_connection_ends_after_its_timeout_and_a_lively_one_does_not() {
 }
 
 #[test]
+fn behind_a_pause_nobody_is_cut_before_what_came_in_it_was_read() {
+    let mut world = World::new();
+    let (silent, lively) = (world.client(), world.client());
+    let before = world.now.tick;
+    // One round more, and both were silent for their timeout; but the process stood still before it, and
+    // the round is for what came before that.
+    world.now.tick = before.after(60_000);
+    assert!(world.shard.round_is_due(world.now));
+    for _ in 0..30 {
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(before, &mut budget, world.now));
+    }
+    assert!(!world.take(silent).1);
+    world.send(lively, &ping());
+    world.advance_ms(1000);
+    assert!(!world.take(lively).1);
+    assert!(world.take(silent).1);
+}
+
+#[test]
 fn output_that_nobody_takes_ends_the_connection() {
     let mut world = World::new();
     let conn = world.client();
