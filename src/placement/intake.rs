@@ -49,7 +49,7 @@ pub struct Budgets {
 impl Budgets {
     /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn.
     pub const DEFAULT: Budgets = Budgets {
-        turn: Budget::new(1024, 1 << 20, 1 << 16),
+        turn: Budget::new(384, 512 << 10, 1 << 16),
         slice: Budget::new(128, 64 << 10, 1 << 13),
         read_max: 64 << 10,
         accepts: 64,
