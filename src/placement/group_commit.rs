@@ -124,6 +124,7 @@ pub struct GroupCommit {
     stood_until: u64,
     /// Where the sync under way runs.
     place: SyncPlace,
+    /// Whether the sync under way is a long one.
     is_long: bool,
     /// What syncs take, µs: on the core, and beside it.
     here: Average,

@@ -263,8 +263,8 @@ impl ShardState {
     }
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
-    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and does not read the replies; what was set
-    /// aside and is not about to be used is taken back.
+    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and
+    /// does not read the replies; what was set aside and is not about to be used is taken back.
     fn take_back_memory(&mut self, c: &mut Connection) {
         const PATIENCE: u64 = 2;
         if self.memory_queue.is_empty() {
