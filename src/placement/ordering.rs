@@ -105,19 +105,17 @@ impl<S: Storage> OrderingCore<S> {
         for n in 0..shards {
             let shard = (first + n) % shards;
             self.first = (shard + 1) % shards;
-            let requests = &mut self.rings[shard].requests;
-            let was_full = requests.slots() == requests.buffer().capacity();
             for _ in 0..self.budgets.requests {
                 if budget.is_spent() {
                     break;
                 }
-                let Ok(request) = requests.pop() else {
+                let Some((request, may_wait)) = self.rings[shard].take_request() else {
                     break;
                 };
+                if may_wait {
+                    wake(ShardId(shard as u16));
+                }
                 self.orderer.request(request, &mut budget, now)?;
-            }
-            if was_full {
-                wake(ShardId(shard as u16));
             }
             if budget.is_spent() {
                 return Ok(());

@@ -33,6 +33,23 @@ pub struct ReplicaRings {
 pub struct OrderingRings {
     pub(super) batches: rtrb::Producer<Arc<Batch>>,
     pub(super) requests: rtrb::Consumer<ShardRequest>,
+    /// Requests taken since the shard was last said to wait, perhaps, for room.
+    taken: usize,
+}
+
+impl OrderingRings {
+    /// The next request, and whether the shard may wait for room and is to be woken: that is so once for
+    /// as many requests as the ring holds, because a shard that found it full has so many in it. To look
+    /// whether it is full would miss a shard that fills it and goes to sleep in between.
+    pub(super) fn take_request(&mut self) -> Option<(ShardRequest, bool)> {
+        let request = self.requests.pop().ok()?;
+        self.taken += 1;
+        let may_wait = self.taken >= self.requests.buffer().capacity();
+        if may_wait {
+            self.taken = 0;
+        }
+        Some((request, may_wait))
+    }
 }
 
 /// Rings for `batches` batches down and `requests` requests up.
@@ -42,6 +59,7 @@ pub fn rings(batches: usize, requests: usize) -> (OrderingRings, ReplicaRings) {
     let ordering = OrderingRings {
         batches: give,
         requests,
+        taken: 0,
     };
     let replica = ReplicaRings {
         batches,
