@@ -4,6 +4,7 @@
 //! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
 //! and jobs that block for long (`jobs`).
 
+mod due;
 mod jobs;
 mod schedule;
 
@@ -18,10 +19,11 @@ use crate::log::storage::Storage;
 use crate::log::{Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
-use crate::snapshot::{self, Recovered, Schedule, SnapError};
+use crate::snapshot::{self, Recovered, SnapError};
 use crate::tree::{Applied, Tree};
 use crate::txn::Entry;
 use crate::types::{Now, Zxid};
+use due::{LogLength, Schedule};
 use jobs::Jobs;
 use std::io;
 
@@ -45,8 +47,8 @@ pub struct Summary {
     pub zxid: Zxid,
     /// The snapshot that was read.
     pub snapshot: Option<Zxid>,
-    /// Newer snapshots that could not be read, and why.
-    pub unreadable: Vec<String>,
+    /// Damage that was found and costs nothing now, and what was done.
+    pub warnings: Vec<String>,
     /// Transactions replayed from the log.
     pub replayed: u64,
     /// A batch that had not been acknowledged was torn off the log's end.
@@ -73,7 +75,6 @@ pub struct Member<S: Storage> {
     /// Order, log, owners.
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
-    snapshot_records: u64,
     snapshots_kept: Option<usize>,
     jobs: Jobs,
 }
@@ -99,17 +100,23 @@ impl<S: Storage> Member<S> {
         let summary = Summary {
             zxid: recovered.tree.last_zxid(),
             snapshot: snapshot.map(|(zxid, _)| zxid),
-            unreadable: recovered.unreadable.clone(),
+            warnings: recovered.warnings(),
             replayed,
             torn: recovered.scan.is_torn(),
             sessions: recovered.tree.sessions().len(),
         };
+        let behind = LogLength {
+            records: replayed,
+            bytes: recovered.scan.bytes(),
+            segments: recovered.scan.segments() as u64,
+        };
         let (tree, log) = recovered.open(config.log, identities)?;
         let last_bytes = snapshot.map_or(0, |(_, bytes)| bytes);
+        let is_damaged = !summary.warnings.is_empty();
+        let (records_min, segment_bytes) = (config.snapshot_records, config.log.segment_bytes);
         let commit = Member {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
-            snapshots: Schedule::new(config.snapshot_records, last_bytes, replayed),
-            snapshot_records: config.snapshot_records,
+            snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
             snapshots_kept: config.snapshots_kept,
             jobs: Jobs::default(),
             tree,
@@ -179,6 +186,7 @@ impl<S: Storage> Member<S> {
     /// As [`Member::request`].
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.jobs.pauses = false;
+        self.snapshots.tick(now.tick);
         self.pipeline.tick(now)
     }
 
@@ -227,19 +235,16 @@ impl<S: Storage> Member<S> {
 
     /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
     fn poll_snapshot(&mut self) -> Option<Zxid> {
-        let counters = self.pipeline.log().counters();
+        let appended = self.pipeline.log().counters().into();
         let zxid = self.pipeline.cursors().applied;
-        self.snapshots
-            .is_due(counters.records, counters.bytes)
-            .then_some(zxid)
+        self.snapshots.is_due(appended).then_some(zxid)
     }
 
     /// The snapshot was made, and older ones were purged so that the log is not needed up to
     /// `unneeded`; or it could not be made, and is tried again later. The names of segments to
     /// remove, oldest first, on the thread that makes the spares.
     fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        self.snapshots
-            .made(self.snapshot_records, made.map(|written| written.bytes));
+        self.snapshots.made(made.map(|written| written.bytes));
         unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))
     }
 

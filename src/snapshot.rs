@@ -7,7 +7,7 @@
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
-use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan};
+use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan, read_part};
 use crate::tree::{BodyError, BodyReader, DigestMismatch, Tree};
 use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
@@ -57,6 +57,14 @@ pub enum SnapError {
     /// The log does not reach the zxid that a snapshot was asked for.
     #[error("the log ends at {0}, before the snapshot that was asked for")]
     Short(Zxid),
+    /// A snapshot would fill the disk.
+    #[error("{free} bytes are free below dataDir, {needed} are wanted before a snapshot is begun")]
+    NoRoom {
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
 }
 
 /// Why a part of the log of a running server can't be read.
@@ -106,6 +114,17 @@ pub struct Recovered<S: Storage> {
 }
 
 impl<S: Storage> Recovered<S> {
+    /// What was found damaged and costs nothing now, and what was done.
+    pub fn warnings(&self) -> Vec<String> {
+        let older = |e: &String| format!("an older snapshot was used: {e}");
+        let unreadable = self.unreadable.iter().map(older);
+        unreadable
+            .chain(self.scan.rotten().iter().cloned())
+            .collect()
+    }
+}
+
+impl<S: Storage> Recovered<S> {
     /// Begins to write where recovery ended.
     ///
     /// # Errors
@@ -128,8 +147,18 @@ pub fn recover<S: Storage>(
 ) -> Result<Recovered<S>, SnapError> {
     snapshot_file::remove_temporary(data)?;
     let (mut tree, snapshot, unreadable) = newest_readable(data, None)?;
-    let scan = Scan::new(log)?;
-    let replayed = replay(&mut tree, &scan, None, observe)?;
+    let mut replayed = 0;
+    let scan = Scan::read(log, tree.last_zxid(), |record| {
+        replayed += 1;
+        replay(&mut tree, &record, observe)
+    })?;
+    let end = scan.end().map(|end| end.zxid);
+    if let Some((known, _)) = snapshot
+        && end < Some(known)
+    {
+        let by = snapshot_file::name(known);
+        return Err(RecoveryError::Lost { end, known, by }.into());
+    }
     Ok(Recovered {
         tree,
         scan,
@@ -170,94 +199,84 @@ fn read<S: Storage>(data: &S, zxid: Zxid) -> Result<(Tree, Written), SnapError> 
     Ok((reader.finish()?, written))
 }
 
-/// Applies the log behind the tree, to its end or to `upto`; each digest is compared.
-fn replay<S: Storage>(
+/// Applies the transaction that follows the tree's last one; its digest is compared.
+fn replay(
     tree: &mut Tree,
-    scan: &Scan<S>,
-    upto: Option<Zxid>,
+    found: &Record<'_>,
     observe: &mut dyn FnMut(&Entry),
-) -> Result<u64, SnapError> {
-    let mut replayed = 0;
-    for found in scan.transactions(tree.last_zxid()) {
-        let zxid = found.zxid;
-        if upto.is_some_and(|upto| zxid > upto) {
-            break;
-        }
-        if zxid != tree.last_zxid().next() {
-            return Err(SnapError::Gap {
-                snapshot: tree.last_zxid(),
-                log: zxid,
-            });
-        }
-        let unreadable = |source| SnapError::Record { zxid, source };
-        let entry = decode(&found).map_err(unreadable)?;
-        tree.apply(&entry);
-        tree.verify(&entry)?;
-        observe(&entry);
-        replayed += 1;
+) -> Result<(), SnapError> {
+    let zxid = found.zxid;
+    if zxid != tree.last_zxid().next() {
+        return Err(SnapError::Gap {
+            snapshot: tree.last_zxid(),
+            log: zxid,
+        });
     }
-    Ok(replayed)
+    let entry = decode(found).map_err(|source| SnapError::Record { zxid, source })?;
+    tree.apply(&entry);
+    tree.verify(&entry)?;
+    observe(&entry);
+    Ok(())
 }
 
 fn decode(found: &Record<'_>) -> Result<Entry, RecordError> {
     record::access(found.payload).and_then(|record| record.decode())
 }
 
-/// Makes the snapshot of `zxid`, up to which everything in the log is durable. Blocks for long.
+/// Makes the snapshot of `zxid`, up to which everything in the log is durable, if so many bytes are
+/// free. Blocks for long.
 ///
 /// # Errors
-/// [`SnapError`]; nothing is left but a temporary file.
-pub fn make<S: Storage>(data: &S, log: &S, zxid: Zxid) -> Result<Written, SnapError> {
+/// [`SnapError`]; nothing is left.
+pub fn make<S: Storage>(
+    data: &S,
+    log: &S,
+    zxid: Zxid,
+    room_needed: u64,
+) -> Result<Written, SnapError> {
+    let free = data.room()?;
+    if free < room_needed {
+        let needed = room_needed;
+        return Err(SnapError::NoRoom { needed, free });
+    }
     let (mut tree, ..) = newest_readable(data, Some(zxid))?;
     let part = Part {
         after: tree.last_zxid(),
         upto: zxid,
         bytes: u64::MAX,
+        mapped_to: None,
     };
-    let scan = Scan::live(log, part)?;
-    replay(&mut tree, &scan, Some(zxid), &mut |_| {})?;
+    if tree.last_zxid() < zxid {
+        read_part(log, part, |record| replay(&mut tree, &record, &mut |_| {}))?;
+    }
     if tree.last_zxid() != zxid {
         return Err(SnapError::Short(tree.last_zxid()));
     }
-    drop(scan);
     write(data, &tree)
 }
 
-/// The transactions behind `after`, as far as `upto`, which is durable; fewer if they come to more
-/// than `bytes_max`. Reads a log that somebody else is writing. Blocks.
+/// The transactions of a part of a log that somebody else is writing; fewer if they come to more than
+/// its bytes. Blocks.
 ///
 /// # Errors
 /// [`ReadLogError`]; [`ReadLogError::Gap`] if the log does not reach back that far.
-pub fn read_log<S: Storage>(
-    log: &S,
-    after: Zxid,
-    upto: Zxid,
-    bytes_max: u64,
-) -> Result<Vec<Arc<Entry>>, ReadLogError> {
-    let part = Part {
-        after,
-        upto,
-        bytes: bytes_max,
-    };
-    let scan = Scan::live(log, part)?;
+pub fn read_log<S: Storage>(log: &S, part: Part) -> Result<Vec<Arc<Entry>>, ReadLogError> {
+    let Part { after, upto, .. } = part;
     let mut entries = Vec::new();
     let mut last = after;
-    for found in scan.transactions(after) {
-        let zxid = found.zxid;
-        if zxid > upto {
-            break;
-        }
+    read_part(log, part, |record| {
+        let zxid = record.zxid;
         if zxid != last.next() {
             return Err(ReadLogError::Gap {
                 after: last,
                 found: zxid,
             });
         }
-        let unreadable = |source| ReadLogError::Record { zxid, source };
-        let entry = decode(&found).map_err(unreadable)?;
+        let entry = decode(&record).map_err(|source| ReadLogError::Record { zxid, source })?;
         entries.push(Arc::new(entry));
         last = zxid;
-    }
+        Ok(())
+    })?;
     if entries.is_empty() && after < upto {
         return Err(ReadLogError::Short { last, upto });
     }
@@ -299,47 +318,4 @@ pub fn purge<S: Storage>(data: &S, retain: usize) -> io::Result<Option<Zxid>> {
         data.sync_dir()?;
     }
     Ok(snapshots.get(retain.max(1) - 1).copied())
-}
-
-/// Decides when a snapshot is due: when the log since the last one exceeds both `snapCount`
-/// transactions and half the bytes of the last snapshot.
-#[derive(Clone, Copy, Debug)]
-pub struct Schedule {
-    records_min: u64,
-    last_bytes: u64,
-    /// The log's counters when the last snapshot was asked for.
-    records_then: u64,
-    bytes_then: u64,
-    running: bool,
-}
-
-impl Schedule {
-    /// `replayed` transactions stand between the last snapshot, of `last_bytes`, and now.
-    pub fn new(records_min: u64, last_bytes: u64, replayed: u64) -> Schedule {
-        Schedule {
-            records_min: records_min.saturating_sub(replayed),
-            last_bytes,
-            records_then: 0,
-            bytes_then: 0,
-            running: false,
-        }
-    }
-
-    /// Whether to make one now; the caller makes it if so.
-    pub fn is_due(&mut self, records: u64, bytes: u64) -> bool {
-        let due = !self.running
-            && records - self.records_then >= self.records_min.max(1)
-            && bytes - self.bytes_then >= self.last_bytes / 2;
-        if due {
-            (self.records_then, self.bytes_then, self.running) = (records, bytes, true);
-        }
-        due
-    }
-
-    /// It was made (`Some(bytes)`), or it failed and is tried again after as many transactions.
-    pub fn made(&mut self, records_min: u64, bytes: Option<u64>) {
-        self.running = false;
-        self.records_min = records_min;
-        self.last_bytes = bytes.unwrap_or(self.last_bytes);
-    }
 }

@@ -3,6 +3,7 @@
 //! | File | What |
 //! |---|---|
 //! | `storage` | the seam to files |
+//! | `pieces` | reading a file without mapping it |
 //! | `record`, `segment` | layouts |
 //! | `writer` | appending, batched syncs, rolls, seals, the full disk |
 //! | `recover` | the table of what may be found, and what is done |
@@ -10,6 +11,7 @@
 //! | `durable` | proof that something is on disk |
 
 mod durable;
+mod pieces;
 pub mod record;
 pub mod recover;
 pub mod segment;
@@ -21,7 +23,7 @@ mod writer;
 mod tests;
 
 pub use durable::{Durable, LogEnd};
-pub use recover::{Part, RecoveryError, Scan};
+pub use recover::{Part, RecoveryError, Scan, read_part};
 pub use writer::{
     Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult, SyncOutcome,
     SyncTask, SyncTicket,

@@ -90,6 +90,13 @@ impl<'a> Record<'a> {
         out.resize(start + size(self.payload.len()), 0);
     }
 
+    /// Bytes of payload that the record at `position` says it has, given at least its header; `None`: it
+    /// is no record, or another's.
+    pub fn payload_len(position: Position, header: &[u8]) -> Option<usize> {
+        let header: &[u8; HEADER] = header.first_chunk()?;
+        (u64_at(header, 24) == position.0).then(|| u32_at(header, 4) as usize)
+    }
+
     /// Reads the record that begins at `bytes[0]`, which is the logical `position`. The position is
     /// compared first: it is what makes scanning for the next record cheap.
     ///

@@ -7,8 +7,8 @@
 //! | Case | Found | Cause | What is done |
 //! |---|---|---|---|
 //! | A clean end | zeroes, or nothing, behind the last record | stop, or a crash between batches | go on there |
-//! | B torn tail | a bad record, nothing valid behind it, at or above D | crash during a batch | zero from there |
-//! | C torn batch | a bad record at or above D, valid ones behind it | power cut, pages reordered | zero from there, the valid ones too; later segments go |
+//! | B torn tail | a bad record, nothing valid behind it, at or above D | crash during a batch | go on there, in a new segment |
+//! | C torn batch | a bad record at or above D, valid ones behind it | power cut, pages reordered | the same; later segments go |
 //! | D stale bytes | records of another identity behind the last record | recycled segment | as A: they are no records |
 //! | E corrupt | a bad record below D | rot, or somebody wrote there | refuse |
 //! | F missing | the next segment does not begin where this one ends, below D | a file was removed | refuse |
@@ -18,29 +18,37 @@
 //! | J newer | a whole header or record of a newer format | downgrade | refuse, naming the format |
 //! | K disorder | zxids do not grow | rot that hit crc and all; a bug | refuse |
 //! | L lost end | D lies behind the last segment | a file was removed | refuse |
+//! | M rot, not needed | a bad record, and behind it one that the snapshot covers, or the first that it does not | rot | go on behind it; a snapshot is made at once |
+//! | N short | the file of the last segment is shorter than its header says | a file was cut | refuse |
+//! | O unreadable | the device can't read where a record may be needed | rot | refuse |
 //!
 //! Nothing is acknowledged behind a bad record at or above D but what a flipped bit hit within the
 //! seal's delay: in that window the two can't be told apart.
 //!
-//! Zeroing is synced, and torn segments are gone, *before* the first new record: a record of the
-//! torn batch that survived must never come back behind new ones.
+//! Only what follows the newest whole snapshot is read, one segment open at a time, and none further
+//! than the base of the next one. A torn rest stays where it is, or is cut off with what its segment does not use: the
+//! next segment begins where the good part ends, and behind that place nobody looks. Torn segments are
+//! gone *before* the first new record: a record of the torn batch that survived must never come back
+//! behind new ones.
 
 use super::durable::LogEnd;
-use super::record::{self, ALIGN, Bad, Kind, Record};
+use super::pieces::Pieces;
+use super::record::{self, ALIGN, Bad, HEADER, Kind, Record};
 use super::segment::{self, BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage};
-use super::writer::{Closed, Identities, Log, LogConfig, Start};
+use super::writer::{Closed, Identities, Log, LogConfig, PAGE, Start};
 use crate::types::{Position, Zxid};
+use std::collections::VecDeque;
 use std::io;
 
 /// Why the log can't be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// Cases E, F, H, I, K, L.
+    /// Cases E, F, H, I, K, L, N.
     #[error(
-        "the log is corrupt: {what} in {file} at byte {offset}; what was acknowledged up to there \
-         can't be trusted to be complete, so the server does not start: restore the file from a \
-         backup, or move the whole data directory away and start empty"
+        "the log is corrupt: {what} in {file} at byte {offset}; transactions behind {intact} are lost \
+         or can't be trusted, so the server does not start: restore the file from a backup; nothing \
+         was changed"
     )]
     Corrupt {
         /// Name of the file.
@@ -49,6 +57,38 @@ pub enum RecoveryError {
         offset: u64,
         /// What was found.
         what: &'static str,
+        /// The last transaction that is known to be good.
+        intact: Zxid,
+    },
+    /// Case O.
+    #[error(
+        "{file} can't be read at byte {offset} ({source}); transactions behind {intact} may be lost, \
+         so the server does not start: restore the file from a backup; nothing was changed"
+    )]
+    Unreadable {
+        /// Name of the file.
+        file: String,
+        /// Offset in the file, bytes.
+        offset: u64,
+        /// The device's error.
+        source: io::Error,
+        /// The last transaction that is known to be good.
+        intact: Zxid,
+    },
+    /// Case L: no file is damaged, and one or more are missing.
+    #[error(
+        "the log {}, and {by} shows that it went as far as {known}: a part of it is missing, so the \
+         server does not start; look whether dataLogDir is mounted and the right one, or restore it \
+         from a backup; nothing was changed",
+        end.map_or("is not there".to_owned(), |end| format!("ends at {end}"))
+    )]
+    Lost {
+        /// The last transaction in the log.
+        end: Option<Zxid>,
+        /// The last one that there was.
+        known: Zxid,
+        /// What shows it.
+        by: String,
     },
     /// Case J.
     #[error(
@@ -66,59 +106,137 @@ pub enum RecoveryError {
     Io(#[from] io::Error),
 }
 
-/// One segment as it was found.
-struct Found<F: File> {
+/// Reads the records of one segment.
+struct Reader<F: File> {
     name: String,
-    file: F,
-    view: F::View,
     header: SegmentHeader,
-    /// Where the run of valid records from the base ends.
-    end: Position,
-    /// The last transaction of that run; `None` if it has none.
-    last_zxid: Option<Zxid>,
-    /// Valid records lie behind `end`.
-    valid_behind: bool,
+    pieces: Pieces<F>,
 }
 
-impl<F: File> Found<F> {
-    fn record(&self, position: Position) -> Result<Record<'_>, Bad> {
-        let bytes = self
-            .view
-            .get(self.header.offset(position) as usize..)
-            .unwrap_or_default();
-        Record::decode(self.header.identity, position, bytes)
-    }
-
-    fn corrupt(&self, at: Position, what: &'static str) -> RecoveryError {
-        RecoveryError::Corrupt {
-            file: self.name.clone(),
-            offset: self.header.offset(at),
+impl<F: File> Reader<F> {
+    /// Reads the header. `intact` is for the message.
+    fn open(
+        name: &str,
+        base: Position,
+        mut pieces: Pieces<F>,
+        intact: Zxid,
+    ) -> Result<Reader<F>, RecoveryError> {
+        let corrupt = |what| RecoveryError::Corrupt {
+            file: name.to_owned(),
+            offset: 0,
             what,
+            intact,
+        };
+        let block = pieces
+            .get(0, HEADER_BLOCK)
+            .map_err(|source| unreadable(name, 0, source, intact))?;
+        let header = SegmentHeader::decode(block.unwrap_or_default()).map_err(|bad| match bad {
+            BadHeader::NoHeader => corrupt("a damaged segment header"),
+            BadHeader::Newer(format) => RecoveryError::Newer {
+                file: name.to_owned(),
+                format,
+            },
+        })?;
+        if header.base != base {
+            return Err(corrupt("a segment that belongs under another name"));
         }
+        Ok(Reader {
+            name: name.to_owned(),
+            header,
+            pieces,
+        })
     }
 
-    /// Writes zeroes over what is not zero behind `end`.
-    fn zero_behind(&self, end: Position) -> io::Result<()> {
-        let mut offset = self.header.offset(end) as usize;
-        while offset < self.view.len() {
-            let block = (offset + 1)
-                .next_multiple_of(HEADER_BLOCK)
-                .min(self.view.len());
-            if self.view[offset..block].iter().any(|&byte| byte != 0) {
-                self.file
-                    .write_at(offset as u64, &vec![0; block - offset])?;
-            }
-            offset = block;
+    /// The record that begins at `at`; `None`: there is none. `intact` is for the message.
+    fn record(&mut self, at: Position, intact: Zxid) -> Result<Option<Record<'_>>, RecoveryError> {
+        let Reader {
+            name,
+            header,
+            pieces,
+        } = self;
+        let offset = header.offset(at);
+        let failed = |source| unreadable(name, offset, source, intact);
+        let payload = match pieces.get(offset, HEADER).map_err(failed)? {
+            Some(head) => Record::payload_len(at, head),
+            None => None,
+        };
+        let Some(payload) = payload else {
+            return Ok(None);
+        };
+        let Some(bytes) = pieces.get(offset, HEADER + payload).map_err(failed)? else {
+            return Ok(None);
+        };
+        match Record::decode(header.identity, at, bytes) {
+            Ok(record) => Ok(Some(record)),
+            Err(Bad::NoRecord) => Ok(None),
+            Err(Bad::Newer(format)) => Err(RecoveryError::Newer {
+                file: name.clone(),
+                format: format.into(),
+            }),
         }
-        Ok(())
     }
 
     /// Where the file's bytes end, as a position.
     fn limit(&self) -> Position {
-        self.header
-            .base
-            .plus((self.view.len() - HEADER_BLOCK) as u64)
+        let bytes = self.pieces.len().saturating_sub(HEADER_BLOCK as u64);
+        self.header.base.plus(bytes)
     }
+
+    /// The first transaction in the file.
+    fn first_zxid(&mut self) -> Result<Option<Zxid>, RecoveryError> {
+        let mut at = self.header.base;
+        while let Some(record) = self.record(at, Zxid::ZERO)? {
+            if record.kind == Kind::Txn {
+                return Ok(Some(record.zxid));
+            }
+            at = record.end();
+        }
+        Ok(None)
+    }
+}
+
+fn unreadable(name: &str, offset: u64, source: io::Error, intact: Zxid) -> RecoveryError {
+    RecoveryError::Unreadable {
+        file: name.to_owned(),
+        offset,
+        source,
+        intact,
+    }
+}
+
+/// One segment as it was found.
+struct Found {
+    name: String,
+    header: SegmentHeader,
+    /// Bytes of the file.
+    len: u64,
+    /// Where the run of valid records from the base ends.
+    end: Position,
+    /// The last transaction of that run; `None` if it has none.
+    last_zxid: Option<Zxid>,
+    /// The last transaction in that run or before it, as its last record says.
+    zxid: Option<Zxid>,
+    /// Valid records lie behind `end`.
+    valid_behind: bool,
+}
+
+impl Found {
+    fn corrupt(&self, at: Position, what: &'static str, intact: Zxid) -> RecoveryError {
+        RecoveryError::Corrupt {
+            file: self.name.clone(),
+            offset: self.header.offset(at),
+            what,
+            intact,
+        }
+    }
+}
+
+/// Names of the segments in a directory, oldest first.
+fn segments<S: Storage>(storage: &S) -> io::Result<Vec<(Position, String)>> {
+    let named = |name: String| Some((segment::parse_name(&name)?, name));
+    let mut bases: Vec<_> = storage.list()?.into_iter().filter_map(named).collect();
+    bases.sort();
+    Ok(bases)
 }
 
 /// Which part of a log is read while somebody else is writing it.
@@ -131,154 +249,199 @@ pub struct Part {
     pub upto: Zxid,
     /// No further than so many bytes of payloads behind `after`, and one record.
     pub bytes: u64,
+    /// Bytes below are durable: those of the newest segment are read through a map. `None`: nothing is.
+    pub mapped_to: Option<Position>,
 }
 
-impl Part {
-    fn read(&mut self, kind: Kind, zxid: Zxid, bytes: u64) {
-        if kind == Kind::Txn && zxid > self.after {
-            self.bytes = self.bytes.saturating_sub(bytes);
+/// Reads a part of a log that somebody else is writing, each transaction behind `after` in order. How
+/// many segments were read.
+///
+/// # Errors
+/// [`RecoveryError`], or what `sink` fails with.
+pub fn read_part<S: Storage, E: From<RecoveryError>>(
+    storage: &S,
+    mut part: Part,
+    mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
+) -> Result<usize, E> {
+    let bases = segments(storage).map_err(RecoveryError::from)?;
+    let first = first_needed(storage, &bases, part.after)?.0;
+    let mut last = part.after;
+    for (nth, (base, name)) in bases.iter().enumerate().skip(first) {
+        let next = bases.get(nth + 1).map(|&(base, _)| base);
+        let file = storage.open(name).map_err(RecoveryError::from)?;
+        let pieces = match (part.mapped_to, next) {
+            (Some(to), None) => {
+                Pieces::mapped(&file, HEADER_BLOCK as u64 + to.0.saturating_sub(base.0))
+            }
+            _ => Pieces::read(file),
+        };
+        let mut reader = Reader::open(name, *base, pieces.map_err(RecoveryError::from)?, last)?;
+        let mut at = *base;
+        while let Some(record) = reader.record(at, last)? {
+            at = record.end();
+            if record.kind != Kind::Txn || record.zxid <= part.after {
+                continue;
+            }
+            if record.zxid > part.upto {
+                return Ok(nth + 1 - first);
+            }
+            last = record.zxid;
+            part.bytes = part.bytes.saturating_sub(record.payload.len() as u64);
+            sink(record)?;
+            if part.bytes == 0 || last == part.upto {
+                return Ok(nth + 1 - first);
+            }
+        }
+        if next.is_some_and(|next| next != at) {
+            return Err(E::from(RecoveryError::Corrupt {
+                file: name.clone(),
+                offset: reader.header.offset(at),
+                what: "a damaged record",
+                intact: last,
+            }));
         }
     }
-
-    fn is_whole<F: File>(&self, found: &Found<F>) -> bool {
-        self.bytes == 0 || found.last_zxid >= Some(self.upto)
-    }
+    Ok(bases.len() - first)
 }
 
-/// A whole log, read and judged; nothing has been changed yet.
+/// The oldest segment that holds something behind `after`: one whose first transaction is not behind
+/// what follows it. And the first transaction of each segment, as far as it can be read.
+#[allow(clippy::type_complexity)]
+fn first_needed<S: Storage>(
+    storage: &S,
+    bases: &[(Position, String)],
+    after: Zxid,
+) -> Result<(usize, Vec<Option<Zxid>>), RecoveryError> {
+    let mut firsts = Vec::with_capacity(bases.len());
+    for (base, name) in bases {
+        let pieces = Pieces::read(storage.open(name)?)?;
+        // Damage is said when the segment is read, if it is needed.
+        let first = Reader::open(name, *base, pieces, Zxid::ZERO)
+            .and_then(|mut reader| reader.first_zxid());
+        firsts.push(first.ok().flatten());
+    }
+    let covers = |first: &Option<Zxid>| first.is_some_and(|first| first <= after.next());
+    let needed = firsts.iter().rposition(covers).unwrap_or(0);
+    Ok((needed, firsts))
+}
+
+/// A log that was read and judged; nothing has been changed yet.
 pub struct Scan<S: Storage> {
     storage: S,
-    segments: Vec<Found<S::File>>,
+    /// Not needed and not read, oldest first.
+    older: VecDeque<Closed>,
+    segments: Vec<Found>,
     spares: Vec<String>,
     /// The good part ends in this segment; later ones are torn.
     last_good: usize,
     durable_to: Position,
     committed_to: Zxid,
+    /// Damage that costs nothing, for the operator.
+    rotten: Vec<String>,
 }
 
 impl<S: Storage> Scan<S> {
-    /// Reads all segments and finds where the good part ends.
+    /// Reads what follows `after` in the log, one segment open at a time, and hands each transaction
+    /// behind it to `sink`, in order and without a gap in positions; then judges where the good part
+    /// ends. What `sink` made of them counts only if this returns.
+    ///
+    /// # Errors
+    /// [`RecoveryError`], or what `sink` fails with.
+    pub fn read<E: From<RecoveryError>>(
+        storage: &S,
+        after: Zxid,
+        mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<Scan<S>, E> {
+        let (mut scan, bases) = Scan::begin(storage, after)?;
+        let mut last = after;
+        let mut is_whole = true;
+        for (nth, (base, name)) in bases.iter().enumerate() {
+            let next = bases.get(nth + 1).map(|&(base, _)| base);
+            let mut walk = Walk {
+                after,
+                next,
+                last,
+                yields: is_whole,
+            };
+            let found = scan.read_segment(name, *base, &mut walk, &mut sink)?;
+            last = walk.last;
+            is_whole &= next == Some(found.end);
+            scan.segments.push(found);
+        }
+        scan.judge(after)?;
+        Ok(scan)
+    }
+
+    /// As [`Scan::read`], for who wants none of the transactions.
     ///
     /// # Errors
     /// [`RecoveryError`].
     pub fn new(storage: &S) -> Result<Scan<S>, RecoveryError> {
-        let mut scan = Scan::read_all(storage, None)?;
-        scan.judge()?;
-        Ok(scan)
+        Scan::read(storage, Zxid::ZERO, |_| Ok(()))
     }
 
-    /// Reads a part of a log that somebody else is writing. The result must not be opened.
-    ///
-    /// # Errors
-    /// [`RecoveryError`].
-    pub fn live(storage: &S, part: Part) -> Result<Scan<S>, RecoveryError> {
-        let mut scan = Scan::read_all(storage, Some(part))?;
-        scan.last_good = scan.segments.len().saturating_sub(1);
-        Ok(scan)
-    }
-
-    /// How many segments were read.
-    #[cfg(test)]
-    pub(super) fn segments(&self) -> usize {
-        self.segments.len()
-    }
-
-    fn read_all(storage: &S, mut part: Option<Part>) -> Result<Scan<S>, RecoveryError> {
+    /// Finds which segments are needed.
+    #[allow(clippy::type_complexity)]
+    fn begin(
+        storage: &S,
+        after: Zxid,
+    ) -> Result<(Scan<S>, Vec<(Position, String)>), RecoveryError> {
+        let mut bases = segments(storage)?;
         let names = storage.list()?;
-        let mut bases: Vec<_> = names
-            .iter()
-            .filter_map(|n| Some((segment::parse_name(n)?, n)))
-            .collect();
-        bases.sort();
-        let mut scan = Scan {
+        let is_spare = |name: &String| segment::parse_spare(name).is_some();
+        let (needed, firsts) = first_needed(storage, &bases, after)?;
+        let mut older = VecDeque::new();
+        for (nth, (_, name)) in bases.drain(..needed).enumerate() {
+            // Below the first transaction of any later segment.
+            let next = firsts[nth + 1..=needed].iter().flatten().next();
+            older.push_back(Closed {
+                last_zxid: next.map_or(after, |next| Zxid(next.0 - 1)),
+                name,
+            });
+        }
+        let scan = Scan {
             storage: storage.clone(),
+            older,
             segments: Vec::new(),
-            spares: names
-                .iter()
-                .filter(|n| segment::parse_spare(n).is_some())
-                .cloned()
-                .collect(),
+            spares: names.into_iter().filter(is_spare).collect(),
             last_good: 0,
             durable_to: Position(0),
             committed_to: Zxid::ZERO,
+            rotten: Vec::new(),
         };
-        if let Some(part) = &part {
-            bases.drain(..unneeded(storage, &bases, part.after)?);
-        }
-        for (nth, &(base, name)) in bases.iter().enumerate() {
-            let next = bases.get(nth + 1).map(|&(base, _)| base);
-            let found = scan.read_segment(name, base, next, part.as_mut())?;
-            let whole = part.as_ref().is_some_and(|part| part.is_whole(&found));
-            scan.segments.push(found);
-            if whole {
-                break;
-            }
-        }
-        Ok(scan)
-    }
-
-    fn read_segment(
-        &mut self,
-        name: &str,
-        base: Position,
-        next: Option<Position>,
-        part: Option<&mut Part>,
-    ) -> Result<Found<S::File>, RecoveryError> {
-        let file = self.storage.open(name)?;
-        let view = file.view()?;
-        let corrupt = |what| RecoveryError::Corrupt {
-            file: name.to_owned(),
-            offset: 0,
-            what,
-        };
-        let header = SegmentHeader::decode(&view).map_err(|bad| match bad {
-            BadHeader::NoHeader => corrupt("a damaged segment header"),
-            BadHeader::Newer(format) => RecoveryError::Newer {
-                file: name.to_owned(),
-                format,
-            },
-        })?;
-        if header.base != base {
-            return Err(corrupt("a segment that belongs under another name"));
-        }
-        let name = name.to_owned();
-        let mut found = Found {
-            name,
-            file,
-            view,
-            header,
-            end: base,
-            last_zxid: None,
-            valid_behind: false,
-        };
-        self.read_records(&mut found, next, part)?;
-        Ok(found)
+        Ok((scan, bases))
     }
 
     /// Walks the run of valid records, then looks for valid ones behind a bad one: those count for
-    /// D and for nothing else. The run ends where the `next` segment begins: what stands behind was
-    /// torn off by the recovery that began that one, whether or not its zeroes are on the medium.
-    fn read_records(
+    /// D and for nothing else. The run ends where the next segment begins: what stands behind was
+    /// torn off by the recovery that began that one.
+    fn read_segment<E: From<RecoveryError>>(
         &mut self,
-        found: &mut Found<S::File>,
-        next: Option<Position>,
-        mut part: Option<&mut Part>,
-    ) -> Result<(), RecoveryError> {
-        let limit = found.limit();
-        let mut at = found.header.base;
-        let mut in_run = true;
+        name: &str,
+        base: Position,
+        walk: &mut Walk,
+        sink: &mut impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<Found, E> {
+        let pieces = self.storage.open(name).and_then(Pieces::read);
+        let pieces = pieces.map_err(RecoveryError::from)?;
+        let mut reader = Reader::open(name, base, pieces, walk.last)?;
+        let mut found = Found {
+            name: name.to_owned(),
+            header: reader.header,
+            len: reader.pieces.len(),
+            end: base,
+            last_zxid: None,
+            zxid: None,
+            valid_behind: false,
+        };
+        let limit = walk.next.unwrap_or(reader.limit()).min(reader.limit());
+        let (mut at, mut in_run) = (base, true);
         while at < limit {
-            in_run &= next != Some(at);
-            let record = match found.record(at) {
-                Ok(record) => record,
-                Err(Bad::Newer(format)) => {
-                    return Err(RecoveryError::Newer {
-                        file: found.name.clone(),
-                        format: format.into(),
-                    });
-                }
-                Err(Bad::NoRecord) if part.is_some() => break,
-                Err(Bad::NoRecord) => {
+            let record = match reader.record(at, walk.last) {
+                Ok(Some(record)) => record,
+                Err(RecoveryError::Unreadable { .. }) if !in_run => break,
+                Err(error) => return Err(error.into()),
+                Ok(None) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);
                     continue;
@@ -286,37 +449,48 @@ impl<S: Storage> Scan<S> {
             };
             self.durable_to = self.durable_to.max(record.durable_to);
             self.committed_to = self.committed_to.max(record.committed_to);
-            let bytes = record.payload.len() as u64;
+            let position = at;
             at = record.end();
+            if !in_run && walk.needs_nothing_before(&record) {
+                let offset = found.header.offset(found.end);
+                let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
+                self.rotten.push(place);
+                in_run = true;
+            }
             if !in_run {
                 found.valid_behind = true;
-            } else {
-                let (kind, zxid) = (record.kind, record.zxid);
-                if kind == Kind::Txn {
-                    if found.last_zxid.is_some_and(|last| zxid <= last) {
-                        return Err(found.corrupt(found.end, "a transaction out of order"));
-                    }
-                    found.last_zxid = Some(zxid);
+                continue;
+            }
+            found.zxid = Some(record.zxid);
+            if record.kind == Kind::Txn {
+                let zxid = record.zxid;
+                if found.last_zxid.is_some_and(|last| zxid <= last) {
+                    let what = "a transaction out of order";
+                    return Err(found.corrupt(position, what, walk.last).into());
                 }
-                found.end = at;
-                if let Some(part) = part.as_deref_mut() {
-                    part.read(kind, zxid, bytes);
-                    if part.is_whole(found) {
-                        break;
+                found.last_zxid = Some(zxid);
+                if walk.yields && zxid > walk.after {
+                    if zxid <= walk.last {
+                        let what = "a transaction out of order";
+                        return Err(found.corrupt(position, what, walk.last).into());
                     }
+                    sink(record)?;
+                    walk.last = zxid;
                 }
             }
+            found.end = at;
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Compares the first bad place with D.
-    fn judge(&mut self) -> Result<(), RecoveryError> {
+    fn judge(&mut self, after: Zxid) -> Result<(), RecoveryError> {
         let Some(last) = self.segments.len().checked_sub(1) else {
             return Ok(());
         };
         let bad = (0..last).find(|&i| self.segments[i].end != self.segments[i + 1].header.base);
         self.last_good = bad.unwrap_or(last);
+        let intact = self.end().map_or(after, |end| end.zxid.max(after));
         let found = &self.segments[self.last_good];
         if found.end < self.durable_to {
             let what = match (found.valid_behind, self.last_good == last) {
@@ -324,40 +498,13 @@ impl<S: Storage> Scan<S> {
                 (false, true) => "an end before what had been made durable",
                 (false, false) => "a damaged record, or a segment is missing behind it,",
             };
-            return Err(found.corrupt(found.end, what));
+            return Err(found.corrupt(found.end, what, intact));
         }
-        let mut before: Option<Zxid> = None;
-        for found in &self.segments[..=self.last_good] {
-            let first = self.transactions_of(found).next().map(|record| record.zxid);
-            if first.is_some_and(|first| before.is_some_and(|before| first <= before)) {
-                return Err(found.corrupt(found.header.base, "a transaction out of order"));
-            }
-            before = found.last_zxid.or(before);
+        if found.len < found.header.bytes {
+            let what = "an end before that of the segment, whose last part is missing,";
+            return Err(found.corrupt(found.end, what, intact));
         }
         Ok(())
-    }
-
-    fn transactions_of<'a>(
-        &'a self,
-        found: &'a Found<S::File>,
-    ) -> impl Iterator<Item = Record<'a>> + 'a {
-        let mut at = found.header.base;
-        std::iter::from_fn(move || {
-            let record =
-                (at < found.end).then(|| found.record(at).expect("it was valid before"))?;
-            at = record.end();
-            Some(record)
-        })
-        .filter(|record| record.kind == Kind::Txn)
-    }
-
-    /// The good transactions behind `after`, in order, read in place.
-    pub fn transactions(&self, after: Zxid) -> impl Iterator<Item = Record<'_>> + '_ {
-        let good = self.segments.get(..=self.last_good).unwrap_or_default();
-        good.iter()
-            .filter(move |found| found.last_zxid.is_some_and(|last| last > after))
-            .flat_map(|found| self.transactions_of(found))
-            .filter(move |record| record.zxid > after)
     }
 
     /// Where the good part ends; `None` if there is no segment.
@@ -366,10 +513,12 @@ impl<S: Storage> Scan<S> {
             .segments
             .get(..=self.last_good)
             .filter(|good| !good.is_empty())?;
+        let older = self.older.back().map(|older| older.last_zxid);
         let zxid = good
             .iter()
             .rev()
-            .find_map(|found| found.last_zxid)
+            .find_map(|found| found.zxid)
+            .or(older)
             .unwrap_or(Zxid::ZERO);
         Some(LogEnd {
             position: good.last()?.end,
@@ -387,13 +536,27 @@ impl<S: Storage> Scan<S> {
         self.last_good + 1 < self.segments.len() || self.segments.iter().any(|f| f.valid_behind)
     }
 
+    /// Damage that was found and costs nothing.
+    pub fn rotten(&self) -> &[String] {
+        &self.rotten
+    }
+
+    /// Bytes of the records that were read.
+    pub fn bytes(&self) -> u64 {
+        let used = |found: &Found| found.end.0 - found.header.base.0;
+        self.segments.iter().map(used).sum()
+    }
+
+    /// Segments that were read.
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+
     /// Where a record is: the file's name, and the offset of its first byte.
-    pub fn place(&self, record: &Record<'_>) -> Option<(&str, u64)> {
-        let holds = |found: &&Found<S::File>| {
-            found.header.base <= record.position && record.position < found.end
-        };
+    pub fn place(&self, position: Position) -> Option<(&str, u64)> {
+        let holds = |found: &&Found| found.header.base <= position && position < found.end;
         let found = self.segments.iter().find(holds)?;
-        Some((&found.name, found.header.offset(record.position)))
+        Some((&found.name, found.header.offset(position)))
     }
 
     /// Makes what was read durable and the torn rest vanish, then begins a fresh segment. `applied`
@@ -410,31 +573,35 @@ impl<S: Storage> Scan<S> {
     ) -> io::Result<Log<S>> {
         let config = config.in_whole_pages();
         let end = self.resume_at();
-        self.clear_tail(end.position)?;
-        let mut closed = std::collections::VecDeque::new();
-        let mut last_zxid = Zxid::ZERO;
-        for found in self.segments.into_iter().take(self.last_good + 1) {
+        self.settle(end.position)?;
+        let kept = |found: &&Found| found.header.base < end.position;
+        let kept: Vec<&Found> = self.segments.iter().filter(kept).collect();
+        let mut closed = self.older.clone();
+        let mut last_zxid = closed.back().map_or(Zxid::ZERO, |older| older.last_zxid);
+        for found in &kept {
             last_zxid = found.last_zxid.unwrap_or(last_zxid);
-            let reusable = found.view.len() as u64 == config.segment_bytes;
-            if found.header.base < end.position {
-                closed.push_back(Closed {
-                    name: found.name,
-                    last_zxid,
-                    reusable,
-                });
-            }
+            closed.push_back(Closed {
+                name: found.name.clone(),
+                last_zxid,
+            });
         }
-        Log::start(Start {
-            storage: self.storage,
+        let log = Log::start(Start {
+            storage: self.storage.clone(),
             config,
             identities,
             closed,
-            spares: self.spares,
+            spares: self.spares.clone(),
             end: LogEnd {
                 zxid: end.zxid.max(applied),
                 ..end
             },
-        })
+        })?;
+        // Not before the next segment is there: a last one that is shorter than its header says is
+        // refused.
+        for found in kept {
+            self.trim(found, end.position)?;
+        }
+        Ok(log)
     }
 
     /// Where the fresh segment begins: segments at the end that hold no transaction are left out,
@@ -449,59 +616,78 @@ impl<S: Storage> Scan<S> {
         }
     }
 
-    /// Zeroes what lies behind the end, removes the segments behind it, and syncs all that, and the
-    /// records that only the page cache may hold: those are written again first, because after a
-    /// failed sync the kernel takes them for clean and a further sync does nothing.
-    fn clear_tail(&self, end: Position) -> io::Result<()> {
-        let behind = |found: &&Found<S::File>| found.header.base >= end;
-        let kept = self.segments.iter().filter(|found| !behind(found));
-        for found in kept {
+    /// Syncs the records that only the page cache may hold, and removes the segments behind `end`.
+    /// Those records are written again first, because after a failed sync the kernel takes them for
+    /// clean and a further sync does nothing. What is torn within the last segment stays: it lies
+    /// behind the base of the next one, where nobody looks.
+    fn settle(&self, end: Position) -> io::Result<()> {
+        for found in &self.segments {
             let good = found.end.min(end);
-            if good > self.durable_to {
-                let from = found.header.offset(found.header.base.max(self.durable_to));
-                let again = found.view[from as usize..found.header.offset(good) as usize].to_vec();
-                found.file.write_at(from, &again)?;
-            }
-            found.zero_behind(good)?;
-            if good > self.durable_to || good == end {
-                found.file.sync()?;
+            let from = found.header.base.max(self.durable_to);
+            if found.header.base < end && good > from {
+                let file = self.storage.open(&found.name)?;
+                write_again(&file, found.header.offset(from), found.header.offset(good))?;
+                file.sync()?;
             }
         }
         // Newest first: no gap, wherever this is interrupted. The fresh segment takes the place of
         // the one that begins at the end.
-        for torn in self.segments.iter().rev().filter(behind) {
+        for torn in self.segments.iter().rev() {
             if torn.header.base > end {
                 self.storage.remove(&torn.name)?;
             }
         }
         self.storage.sync_dir()
     }
+
+    /// Gives back what a segment that is not written any more does not use.
+    fn trim(&self, found: &Found, end: Position) -> io::Result<()> {
+        let used = found.header.offset(found.end.min(end));
+        let used = used.next_multiple_of(PAGE);
+        if used + found.header.bytes / TRIM_PART > found.len {
+            return Ok(());
+        }
+        self.storage.open(&found.name)?.truncate(used)
+    }
 }
 
-/// How many of the oldest segments hold nothing behind `after`: those before one whose first
-/// transaction is not behind it.
-fn unneeded<S: Storage>(
-    storage: &S,
-    bases: &[(Position, &String)],
+/// A segment that uses all but less than one part in so many stays as it is, and can be used again.
+const TRIM_PART: u64 = 4;
+
+/// What [`Scan::read_segment`] is told, and says.
+struct Walk {
+    /// Transactions up to here are not needed.
     after: Zxid,
-) -> Result<usize, RecoveryError> {
-    for (nth, (_, name)) in bases.iter().enumerate().rev() {
-        let view = storage.open(name)?.view()?;
-        let Ok(header) = SegmentHeader::decode(&view) else {
-            return Ok(0); // said when it is read
-        };
-        let mut at = header.base;
-        while let Some(bytes) = view.get(header.offset(at) as usize..)
-            && let Ok(record) = Record::decode(header.identity, at, bytes)
-        {
-            if record.kind == Kind::Txn {
-                if record.zxid <= after {
-                    return Ok(nth);
-                }
-                break;
-            }
-            at = record.end();
+    /// Where the next segment begins.
+    next: Option<Position>,
+    /// The last transaction handed over.
+    last: Zxid,
+    /// Transactions are handed over: nothing is missing before.
+    yields: bool,
+}
+
+impl Walk {
+    /// Whether all that a damaged place before this record can have held is not needed.
+    fn needs_nothing_before(&self, record: &Record<'_>) -> bool {
+        match record.kind {
+            Kind::Txn => record.zxid <= self.after.next(),
+            Kind::Seal | Kind::Fence => record.zxid <= self.after,
         }
     }
-    Ok(0)
 }
+
+fn write_again<F: File>(file: &F, from: u64, to: u64) -> io::Result<()> {
+    let mut pieces = Pieces::read(file.clone())?;
+    let mut at = from;
+    while at < to {
+        let bytes = (to - at).min(PIECE) as usize;
+        let again = pieces.get(at, bytes)?;
+        let again = again.ok_or(io::ErrorKind::UnexpectedEof)?.to_vec();
+        file.write_at(at, &again)?;
+        at += bytes as u64;
+    }
+    Ok(())
+}
+
+/// What is written again at once, bytes.
+const PIECE: u64 = 256 << 10;

@@ -13,6 +13,7 @@
 //! them. A file is written under a temporary name and gets its own, `snap.<zxid, 16 hex digits>`,
 //! when all of it is durable: a file with that name is whole, or has rotted.
 
+use super::pieces::Pieces;
 use super::record::{u32_at, u64_at};
 use super::storage::{File, Storage};
 use crate::types::Zxid;
@@ -39,7 +40,7 @@ pub enum SnapshotError {
         /// Name of the file.
         file: String,
         /// Offset, bytes.
-        offset: usize,
+        offset: u64,
         /// What was found.
         what: &'static str,
     },
@@ -114,6 +115,17 @@ pub struct SnapshotWriter<S: Storage> {
     chunk: Vec<u8>,
     hash: blake3::Hasher,
     bytes: u64,
+    is_finished: bool,
+}
+
+/// A snapshot that was given up leaves nothing: on a full disk its bytes are what the log needs.
+impl<S: Storage> Drop for SnapshotWriter<S> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // The next start removes it.
+            let _ = self.storage.remove(TEMPORARY);
+        }
+    }
 }
 
 impl<S: Storage> SnapshotWriter<S> {
@@ -131,8 +143,7 @@ impl<S: Storage> SnapshotWriter<S> {
         let crc = crc32c::crc32c(&header);
         header.extend(crc.to_le_bytes());
         header.extend([0; 4]);
-        file.write_at(0, &header)?;
-        Ok(SnapshotWriter {
+        let writer = SnapshotWriter {
             storage: storage.clone(),
             file,
             zxid,
@@ -140,13 +151,16 @@ impl<S: Storage> SnapshotWriter<S> {
             chunk: Vec::with_capacity(CHUNK),
             hash: blake3::Hasher::new(),
             bytes: 0,
-        })
+            is_finished: false,
+        };
+        writer.file.write_at(0, &header)?;
+        Ok(writer)
     }
 
     /// Adds bytes of the body.
     ///
     /// # Errors
-    /// The operating system's; the temporary file stays until the next start.
+    /// The operating system's.
     pub fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
@@ -188,6 +202,7 @@ impl<S: Storage> SnapshotWriter<S> {
         self.file.write_at(self.offset, &end)?;
         self.file.sync()?;
         self.storage.rename(TEMPORARY, &name(self.zxid))?;
+        self.is_finished = true;
         self.storage.sync_dir()?;
         Ok(Written {
             root,
@@ -207,54 +222,89 @@ pub fn read<S: Storage, E: From<SnapshotError>>(
     mut sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Written, E> {
     let file = name(zxid);
-    let view = storage
-        .open(&file)
-        .and_then(|f| f.view())
-        .map_err(SnapshotError::from)?;
-    let damaged = |offset, what| SnapshotError::Damaged {
-        file: file.clone(),
+    let opened = storage.open(&file).and_then(Pieces::read);
+    let mut pieces = opened.map_err(SnapshotError::from)?;
+    read_header(&mut pieces, &file, zxid)?;
+    let (mut at, mut bytes) = (HEADER as u64, 0);
+    let mut hash = blake3::Hasher::new();
+    while let Some(chunk) = read_chunk(&mut pieces, &file, at)? {
+        hash.update(chunk);
+        bytes += chunk.len() as u64;
+        at += 8 + chunk.len() as u64;
+        sink(chunk)?;
+    }
+    let root: Root = *hash.finalize().as_bytes();
+    read_footer(&mut pieces, &file, at + 4, bytes, root)?;
+    Ok(Written { root, bytes })
+}
+
+fn read_header<F: File>(
+    pieces: &mut Pieces<F>,
+    file: &str,
+    zxid: Zxid,
+) -> Result<(), SnapshotError> {
+    let header = pieces.get(0, HEADER)?.unwrap_or_default();
+    if header.len() < HEADER
+        || header[..8] != MAGIC
+        || u32_at(header, 24) != crc32c::crc32c(&header[..24])
+    {
+        return Err(damaged(file, 0, "a damaged header"));
+    }
+    match u32_at(header, 8) {
+        format if format > FORMAT => Err(SnapshotError::Newer {
+            file: file.to_owned(),
+            format,
+        }),
+        _ if u64_at(header, 16) as i64 != zxid.0 => {
+            Err(damaged(file, 16, "another snapshot's zxid"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The chunk that begins at `at`; `None`: the chunks end there.
+fn read_chunk<'a, F: File>(
+    pieces: &'a mut Pieces<F>,
+    file: &str,
+    at: u64,
+) -> Result<Option<&'a [u8]>, SnapshotError> {
+    let cut = || damaged(file, at, "the file ends early");
+    let length = u32_at(pieces.get(at, 4)?.ok_or_else(cut)?, 0) as usize;
+    if length == 0 {
+        return Ok(None);
+    }
+    if length > CHUNK {
+        return Err(damaged(file, at, "a chunk of an impossible length"));
+    }
+    let chunk = pieces.get(at, 8 + length)?.ok_or_else(cut)?;
+    if crc32c::crc32c(&chunk[8..]) != u32_at(chunk, 4) {
+        return Err(damaged(file, at, "a damaged chunk"));
+    }
+    Ok(Some(&chunk[8..]))
+}
+
+fn read_footer<F: File>(
+    pieces: &mut Pieces<F>,
+    file: &str,
+    at: u64,
+    bytes: u64,
+    root: Root,
+) -> Result<(), SnapshotError> {
+    let is_at_the_end = at + FOOTER as u64 == pieces.len();
+    let footer = pieces.get(at, FOOTER)?.filter(|_| is_at_the_end);
+    let footer = footer.ok_or_else(|| damaged(file, at, "no footer where the chunks end"))?;
+    let is_sound = u32_at(footer, 40) == crc32c::crc32c(&footer[..40]);
+    if !is_sound || u64_at(footer, 0) != bytes || footer[8..40] != root {
+        let what = "a footer that does not fit the body";
+        return Err(damaged(file, at, what));
+    }
+    Ok(())
+}
+
+fn damaged(file: &str, offset: u64, what: &'static str) -> SnapshotError {
+    SnapshotError::Damaged {
+        file: file.to_owned(),
         offset,
         what,
-    };
-    if view.len() < HEADER || view[..8] != MAGIC || u32_at(&view, 24) != crc32c::crc32c(&view[..24])
-    {
-        return Err(damaged(0, "a damaged header").into());
     }
-    match u32_at(&view, 8) {
-        format if format > FORMAT => return Err(SnapshotError::Newer { file, format }.into()),
-        _ if u64_at(&view, 16) as i64 != zxid.0 => {
-            return Err(damaged(16, "another snapshot's zxid").into());
-        }
-        _ => {}
-    }
-    let mut at = HEADER;
-    let mut hash = blake3::Hasher::new();
-    let mut bytes = 0u64;
-    loop {
-        let cut = || damaged(at, "the file ends early");
-        let length = u32_at(view.get(at..at + 4).ok_or_else(cut)?, 0) as usize;
-        if length == 0 {
-            break;
-        }
-        let crc = u32_at(view.get(at + 4..at + 8).ok_or_else(cut)?, 0);
-        let chunk = view
-            .get(at + 8..at + 8 + length)
-            .filter(|_| length <= CHUNK)
-            .ok_or_else(cut)?;
-        if crc32c::crc32c(chunk) != crc {
-            return Err(damaged(at, "a damaged chunk").into());
-        }
-        hash.update(chunk);
-        bytes += length as u64;
-        sink(chunk)?;
-        at += 8 + length;
-    }
-    let footer = view.get(at + 4..).filter(|f| f.len() == FOOTER);
-    let footer = footer.ok_or_else(|| damaged(at, "no footer where the chunks end"))?;
-    let root: Root = *hash.finalize().as_bytes();
-    let sound = u32_at(footer, 40) == crc32c::crc32c(&footer[..40]);
-    if !sound || u64_at(footer, 0) != bytes || footer[8..40] != root {
-        return Err(damaged(at + 4, "a footer that does not fit the body").into());
-    }
-    Ok(Written { root, bytes })
 }

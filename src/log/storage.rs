@@ -48,11 +48,14 @@ pub trait Storage: Clone + 'static {
 
     /// Makes creates, renames and unlinks so far durable.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// Bytes that can still be written.
+    fn room(&self) -> io::Result<u64>;
 }
 
 /// An open file.
 pub trait File: Clone + 'static {
-    /// Read access to the whole content as it was when the view was made; a map on a real disk.
+    /// Read access to bytes that do not change any more; a map on a real disk.
     type View: Deref<Target = [u8]> + 'static;
 
     /// Length in bytes.
@@ -66,8 +69,15 @@ pub trait File: Clone + 'static {
     /// Writes all of `bytes` at `offset` into the page cache, growing the file if needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Reads the whole content.
-    fn view(&self) -> io::Result<Self::View>;
+    /// Reads from `offset` on into all of `into`; less only at the end of the file: how much.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// The first `len` bytes, or as many as there are. They are durable and were written not long ago:
+    /// whoever reads what a device can't give any more through a map is ended by a signal.
+    fn view(&self, len: u64) -> io::Result<Self::View>;
+
+    /// Gives back what lies behind the first `len` bytes. Not durable before [`File::sync`].
+    fn truncate(&self, len: u64) -> io::Result<()>;
 
     /// Makes every byte written so far durable (fdatasync), blocking. After an error nothing is
     /// known about the file any more: the caller stops the process.

@@ -23,11 +23,11 @@ fn identities(mut seed: u128) -> Identities {
 type Found = Vec<(Zxid, Vec<u8>)>;
 
 fn open(disk: &SimStorage, seed: u128) -> Result<(Log<SimStorage>, Found), RecoveryError> {
-    let scan = Scan::new(disk)?;
-    let found = scan
-        .transactions(Zxid::ZERO)
-        .map(|r| (r.zxid, r.payload.to_vec()))
-        .collect();
+    let mut found = Vec::new();
+    let scan = Scan::read(disk, Zxid::ZERO, |r| {
+        found.push((r.zxid, r.payload.to_vec()));
+        Ok::<(), RecoveryError>(())
+    })?;
     Ok((scan.open(CONFIG, identities(seed), Zxid::ZERO)?, found))
 }
 
@@ -73,7 +73,7 @@ fn sealed(n: i64) -> (SimStorage, Vec<Position>) {
 
 fn flip(disk: &SimStorage, name: &str, offset: u64) {
     let file = disk.open(name).unwrap();
-    let byte = file.view().unwrap()[offset as usize] ^ 0x10;
+    let byte = file.view(u64::MAX).unwrap()[offset as usize] ^ 0x10;
     file.write_at(offset, &[byte]).unwrap();
 }
 
@@ -126,10 +126,14 @@ fn a_part_of_a_live_log_is_read_no_further_than_asked() {
             after: Zxid(after),
             upto: Zxid(upto),
             bytes,
+            mapped_to: Some(log.durable()),
         };
-        let scan = Scan::live(&disk, part).unwrap();
-        let found = scan.transactions(Zxid(after)).map(|r| r.zxid.0);
-        (found.collect::<Vec<_>>(), scan.segments())
+        let mut found = Vec::new();
+        let segments = read_part(&disk, part, |r| {
+            found.push(r.zxid.0);
+            Ok::<(), RecoveryError>(())
+        });
+        (found, segments.unwrap())
     };
     assert_eq!(read(3, 200, 5_000), (vec![4, 5, 6, 7, 8], 1));
     let (across, of) = read(55, 200, 20_000);
@@ -167,11 +171,8 @@ fn cases_b_and_c_a_torn_batch_goes_as_a_whole_and_never_returns() {
         sync(&mut log);
         drop(log);
         assert_eq!(zxids(&disk), [1, 2]);
-        assert!(
-            disk.open(&name).unwrap().view().unwrap()[offset(end) as usize..]
-                .iter()
-                .all(|&b| b == 0)
-        );
+        let cut = disk.open(&name).unwrap().len().unwrap();
+        assert_eq!(cut, offset(end).next_multiple_of(4096));
     }
 }
 
@@ -191,7 +192,7 @@ fn case_d_stale_bytes_of_a_recycled_segment_are_no_records() {
     let end = sync(&mut log).position();
     let name = segments(&disk).pop().unwrap();
     let behind = HEADER_BLOCK as u64 + end.0 - segment::parse_name(&name).unwrap().0;
-    let bytes = disk.open(&name).unwrap().view().unwrap();
+    let bytes = disk.open(&name).unwrap().view(u64::MAX).unwrap();
     assert!(
         bytes[behind as usize..].iter().any(|&b| b != 0),
         "stale bytes are there"
@@ -228,7 +229,7 @@ fn a_batch_is_padded_to_the_end_of_its_page_and_the_next_one_begins_right_behind
         assert_eq!(end, before.plus(record::size(len) as u64));
         let end = HEADER_BLOCK + (end.0 - base.0) as usize;
         let page = end.next_multiple_of(4096);
-        let bytes = disk.open(&name).unwrap().view().unwrap();
+        let bytes = disk.open(&name).unwrap().view(u64::MAX).unwrap();
         assert!(bytes[end..page].iter().all(|&b| b == 0), "{len}");
         assert!(bytes[page..].iter().any(|&b| b != 0), "stale bytes follow");
     }
@@ -354,7 +355,7 @@ fn cases_h_i_and_j_headers() {
     );
     disk.rename(&segment::name(Position(16)), &name).unwrap();
     let file = disk.open(&name).unwrap();
-    let mut header = file.view().unwrap()[..52].to_vec();
+    let mut header = file.view(u64::MAX).unwrap()[..52].to_vec();
     header[8] = 9;
     let crc = crc32c::crc32c(&header[..48]);
     header[48..].copy_from_slice(&crc.to_le_bytes());
@@ -612,7 +613,7 @@ fn a_snapshot_is_whole_or_refused() {
     });
     assert_eq!((found.unwrap(), again == body), (written, true));
     let name = snapshot_file::name(Zxid(5));
-    let len = disk.open(&name).unwrap().view().unwrap().len() as u64;
+    let len = disk.open(&name).unwrap().view(u64::MAX).unwrap().len() as u64;
     let unused = |at: u64| (12..16).contains(&at) || (28..32).contains(&at);
     for at in (0..len)
         .step_by(997)

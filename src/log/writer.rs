@@ -58,7 +58,7 @@ const SPARES_AHEAD: usize = 2;
 /// On a full disk, one part in so many of the segment is kept for sessions.
 const SESSIONS_PART: u64 = 4;
 /// Of the page cache, bytes.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 const SEAL: u64 = size(0) as u64;
 /// What an archive may add to the entry that `room_for` is told of, bytes.
 const ARCHIVE_SLACK: usize = 160;
@@ -245,12 +245,12 @@ impl SpareJob {
             bytes,
             recycle,
         } = self;
-        let obtained = match &recycle {
-            // Opened before it is renamed: there may be no descriptor left.
-            Some(old) => storage
-                .open(old)
-                .and_then(|file| storage.rename(old, &name).map(|()| file)),
-            None => storage.create(&name, bytes),
+        let obtained = match recycle
+            .as_deref()
+            .map(|old| reuse(storage, old, &name, bytes))
+        {
+            Some(Ok(None)) | None => storage.create(&name, bytes),
+            Some(reused) => reused.map(|file| file.expect("just matched")),
         };
         let file = match obtained {
             Ok(file) => match file.sync().and_then(|()| storage.sync_dir()) {
@@ -269,6 +269,21 @@ impl SpareJob {
         };
         SpareResult { name, file }
     }
+}
+
+/// Gives a retired segment the name of a spare; `None`: it has another size, and is removed.
+fn reuse<S: Storage>(
+    storage: &S,
+    old: &str,
+    name: &str,
+    bytes: u64,
+) -> io::Result<Option<S::File>> {
+    // Opened before it is renamed: there may be no descriptor left.
+    let file = storage.open(old)?;
+    if file.len()? != bytes {
+        return storage.remove(old).map(|()| None);
+    }
+    storage.rename(old, name).map(|()| Some(file))
 }
 
 /// A file that can become a segment.
@@ -293,8 +308,6 @@ pub(super) struct Closed {
     pub(super) name: String,
     /// The last zxid in it or before it.
     pub(super) last_zxid: Zxid,
-    /// It has the configured size, so it can be used again.
-    pub(super) reusable: bool,
 }
 
 /// Figures for `mntr`.
@@ -332,6 +345,8 @@ pub struct Log<S: Storage> {
     unsynced: Vec<S::File>,
     /// Segments that are still spares by name, the current one last.
     unnamed: Vec<Naming>,
+    /// Segments that get their names from the ticket that is out.
+    naming: usize,
     in_flight: bool,
     /// The last transaction that is durable; standalone that commits it.
     committed: Zxid,
@@ -414,6 +429,7 @@ impl<S: Storage> Log<S> {
             durable: end.position,
             unsynced: Vec::new(),
             unnamed: Vec::new(),
+            naming: 0,
             in_flight: false,
             committed: end.zxid,
             exposed: end.position,
@@ -491,6 +507,7 @@ impl<S: Storage> Log<S> {
     }
 
     fn ticket(&mut self) -> SyncTicket<S> {
+        self.naming = self.unnamed.len();
         SyncTicket {
             failed: self.write_gathered().err(),
             storage: self.storage.clone(),
@@ -525,6 +542,7 @@ impl<S: Storage> Log<S> {
             return Err(e);
         }
         self.counters.syncs += 1;
+        self.naming = 0;
         let durable = Durable::mint(outcome.end);
         self.durable = durable.position();
         if durable.zxid() > self.committed {
@@ -599,7 +617,6 @@ impl<S: Storage> Log<S> {
                     self.recyclable.push_front(Closed {
                         name,
                         last_zxid: Zxid::ZERO,
-                        reusable: true,
                     });
                 }
             }
@@ -621,10 +638,14 @@ impl<S: Storage> Log<S> {
     /// that fulfils spare orders: oldest first, or a crash would leave a gap in the log.
     pub fn retire(&mut self, zxid: Zxid) -> Vec<String> {
         let mut remove = Vec::new();
-        while self
-            .closed
-            .front()
-            .is_some_and(|oldest| oldest.last_zxid <= zxid)
+        // What begins where a segment ends has its name before the segment goes: without any name
+        // the log would count as lost.
+        let named = |closed: &VecDeque<Closed>| closed.len() > self.unnamed.len() + self.naming;
+        while named(&self.closed)
+            && self
+                .closed
+                .front()
+                .is_some_and(|oldest| oldest.last_zxid <= zxid)
         {
             let oldest = self.closed.pop_front().expect("just seen");
             self.recyclable.push_back(oldest);
@@ -667,16 +688,9 @@ impl<S: Storage> Log<S> {
         self.closed.len() + 1
     }
 
-    /// The oldest retired segment, if it has the right size.
+    /// The oldest retired segment.
     fn recycle(&mut self) -> Option<String> {
-        let oldest = self
-            .recyclable
-            .front()
-            .filter(|oldest| oldest.reusable)?
-            .name
-            .clone();
-        self.recyclable.pop_front();
-        Some(oldest)
+        Some(self.recyclable.pop_front()?.name)
     }
 
     fn check_alive(&self) -> io::Result<()> {
@@ -761,7 +775,6 @@ impl<S: Storage> Log<S> {
         self.closed.push_back(Closed {
             name: std::mem::replace(&mut self.name, segment),
             last_zxid: self.end.zxid,
-            reusable: self.header.bytes == self.config.segment_bytes,
         });
         self.header = header;
         self.counters.rolls += 1;

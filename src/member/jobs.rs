@@ -6,7 +6,7 @@
 //! |---|---|---|---|---|
 //! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | shortage: what is left is removed later; failed: fatal, a segment that stays where newer ones go would be a gap |
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
-//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again after as many transactions |
+//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again on time |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
 //! A *shortage* ([`is_shortage`]) is a full disk, or want of descriptors or memory. Spares are then tried
@@ -21,10 +21,10 @@
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
-use crate::log::{RecoveryError, SpareJob, SpareResult};
+use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
 use crate::snapshot::{self, ReadLogError, SnapError};
 use crate::txn::Entry;
-use crate::types::{ShardId, Zxid};
+use crate::types::{Position, ShardId, Zxid};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -38,8 +38,21 @@ pub struct CatchUp {
     pub after: Zxid,
     /// The last transaction to read; everything up to it is durable.
     pub upto: Zxid,
+    /// Everything in the log below is durable.
+    pub durable: Position,
     /// No more transactions once those read come to so many bytes.
     pub bytes_max: u64,
+}
+
+impl CatchUp {
+    fn part(&self) -> Part {
+        Part {
+            after: self.after,
+            upto: self.upto,
+            bytes: self.bytes_max,
+            mapped_to: Some(self.durable),
+        }
+    }
 }
 
 /// Something to do where blocking is allowed.
@@ -53,6 +66,8 @@ pub enum Job {
         zxid: Zxid,
         /// Afterwards remove all but so many snapshots.
         purge: Option<usize>,
+        /// Bytes that are to be free before it is begun.
+        room_needed: u64,
     },
     /// Remove these segments, oldest first.
     Remove(Vec<String>),
@@ -165,31 +180,29 @@ impl Job {
     pub fn run<S: Storage>(self, data: &S, log: &S) -> Done<S> {
         match self {
             Job::Spare(order) => Done::Spare(order.fulfil(log)),
-            Job::Snapshot { zxid, purge } => Done::Snapshot {
+            Job::Snapshot {
                 zxid,
-                made: make_snapshot(data, log, zxid, purge),
+                purge,
+                room_needed,
+            } => Done::Snapshot {
+                zxid,
+                made: snapshot::make(data, log, zxid, room_needed)
+                    .and_then(|made| Ok((made, purge_snapshots(data, purge)?))),
             },
             Job::Remove(names) => remove_all(log, names),
             Job::ReadLog(order) => Done::LogRead(LogRead {
-                entries: snapshot::read_log(log, order.after, order.upto, order.bytes_max),
+                entries: snapshot::read_log(log, order.part()),
                 order,
             }),
         }
     }
 }
 
-fn make_snapshot<S: Storage>(
-    data: &S,
-    log: &S,
-    zxid: Zxid,
-    purge: Option<usize>,
-) -> Result<(Written, Option<Zxid>), SnapError> {
-    let made = snapshot::make(data, log, zxid)?;
-    let unneeded = match purge {
-        Some(retain) => snapshot::purge(data, retain)?,
-        None => None,
-    };
-    Ok((made, unneeded))
+fn purge_snapshots<S: Storage>(data: &S, retain: Option<usize>) -> io::Result<Option<Zxid>> {
+    match retain {
+        Some(retain) => snapshot::purge(data, retain),
+        None => Ok(None),
+    }
 }
 
 /// Oldest first: a crash in between must not leave a gap.

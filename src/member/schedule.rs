@@ -15,8 +15,11 @@ impl<S: Storage> Member<S> {
         let job = self.poll_files().or_else(|| {
             let free = !self.jobs.snapshots && self.jobs.may_read();
             let zxid = if free { self.poll_snapshot() } else { None }?;
-            let purge = self.snapshots_kept;
-            Some(Job::Snapshot { zxid, purge })
+            Some(Job::Snapshot {
+                zxid,
+                purge: self.snapshots_kept,
+                room_needed: self.snapshots.room_needed(),
+            })
         })?;
         Some(self.jobs.begin(job))
     }

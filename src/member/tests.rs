@@ -233,6 +233,7 @@ fn a_read_for_a_replica_and_the_taking_of_segments_wait_for_each_other() {
         shard: ShardId(0),
         after: Zxid(1),
         upto: w.member.tree.last_zxid(),
+        durable: w.member.pipeline.log().durable(),
         bytes_max: u64::MAX,
     };
     assert!(w.member.may_read());
@@ -254,7 +255,7 @@ fn a_read_for_a_replica_and_the_taking_of_segments_wait_for_each_other() {
 }
 
 #[test]
-fn a_snapshot_that_fails_is_tried_again_after_as_many_transactions() {
+fn a_snapshot_that_fails_leaves_nothing_and_is_tried_again_on_time() {
     let mut w = World::new(5);
     w.run_all();
     w.fill_segments(1);
@@ -264,9 +265,14 @@ fn a_snapshot_that_fails_is_tried_again_after_as_many_transactions() {
         failed += u32::from(matches!(w.run(job), JobNews::SnapshotFailed { .. }));
     }
     assert_eq!(failed, 1);
+    let names = crate::log::storage::Storage::list(&w.disk).unwrap();
+    assert!(!names.iter().any(|n| n.contains("snap")), "{names:?}");
     w.disk.set_capacity(64 << 20);
     assert!(w.member.poll_job().is_none(), "not at once");
-    w.fill_segments(1);
+    for ms in [0, due::RETRY_MS] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+    }
     assert!(w.run_all().contains(&"snapshot"));
 }
 
@@ -305,12 +311,13 @@ fn a_log_that_can_not_be_read_now_may_be_read_again_from_the_next_tick_on() {
         shard: ShardId(0),
         after: Zxid(1),
         upto: w.member.tree.last_zxid(),
+        durable: w.member.pipeline.log().durable(),
         bytes_max: u64::MAX,
     };
     let mut said = 0;
     for nth in 1..=3 {
         let job = w.member.begin_read(order);
-        w.disk.set_shortage(Some((nth, NO_DESCRIPTOR)));
+        w.disk.set_shortage(Some((nth - 1, NO_DESCRIPTOR)));
         let JobNews::LogRead(read) = w.run(job) else {
             panic!("something else was read");
         };

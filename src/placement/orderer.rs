@@ -105,6 +105,7 @@ impl<S: Storage> Orderer<S> {
                     shard,
                     after,
                     upto,
+                    durable: self.member.pipeline.log().durable(),
                     bytes_max: self.catch_up_bytes,
                 });
             }

@@ -109,6 +109,10 @@ impl Storage for FsStorage {
     fn sync_dir(&self) -> io::Result<()> {
         self.directory.sync_all()
     }
+
+    fn room(&self) -> io::Result<u64> {
+        super::probe::filesystem(&self.path).map(|(_, room)| room)
+    }
 }
 
 /// A quota that is used up is a full disk.
@@ -181,12 +185,30 @@ impl File for FsFile {
         self.file.write_all_at(bytes, offset)
     }
 
-    fn view(&self) -> io::Result<Mmap> {
-        // SAFETY: the directory is locked against other servers, and this one never truncates a
-        // file that it maps. Bytes may still change under a reader of a live segment; readers take
-        // nothing for a record before its checksum fits. A failing device raises SIGBUS, which
-        // ends the process (`signals`).
-        unsafe { Mmap::map(&*self.file) }
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while read < into.len() {
+            match self.file.read_at(&mut into[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn view(&self, len: u64) -> io::Result<Mmap> {
+        let len = len.min(self.len()?) as usize;
+        // SAFETY: the directory is locked against other servers, and this one neither writes nor cuts
+        // off what is durable in a segment that somebody reads: jobs that take segments away are never
+        // beside one that maps them (`member::jobs`). A failing device raises SIGBUS, which ends the
+        // process (`signals`).
+        unsafe { memmap2::MmapOptions::new().len(len).map(&*self.file) }
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -216,7 +238,12 @@ mod tests {
         let storage = FsStorage::open(&dir.path().join("ringkeeper-1")).unwrap();
         let file = storage.create("a", 100_000).unwrap();
         file.write_at(5000, b"hello").unwrap();
-        assert_eq!(&file.view().unwrap()[4999..5006], b"\0hello\0");
+        assert_eq!(&file.view(50_000).unwrap()[4999..5006], b"\0hello\0");
+        let mut read = [0; 7];
+        assert_eq!(file.read_at(4999, &mut read).unwrap(), 7);
+        assert_eq!(&read, b"\0hello\0");
+        file.truncate(5002).unwrap();
+        assert_eq!(file.read_at(4999, &mut read).unwrap(), 3);
         storage.rename("a", "b").unwrap();
         storage.sync_dir().unwrap();
         assert_eq!(storage.list().unwrap(), ["b"]);

@@ -388,8 +388,8 @@ fn say_what_started(process: &Process, placement: &Placement, bound: &Bound) {
             )
         },
     );
-    for unreadable in &summary.unreadable {
-        tracing::warn!("an older snapshot was used: {unreadable}");
+    for warning in &summary.warnings {
+        tracing::warn!("{warning}; a snapshot is made at once");
     }
     if summary.torn {
         tracing::info!("the log ended in a batch that was never acknowledged; it was removed");

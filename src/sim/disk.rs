@@ -7,7 +7,7 @@
 //! | written bytes | visible at once | each 512-byte sector written since the last sync keeps its old content or that after any one of the writes, independently (loss, reordering, torn records); now and then a sector is torn in its middle |
 //! | synced bytes | | survive, always |
 //! | creates, renames, unlinks since `sync_dir` | visible at once | a prefix of them survives, in order (journalled metadata) |
-//! | a file whose size was never synced | | any size from what was synced to what was written, by sectors |
+//! | a file whose size was never synced | | any size from what was synced to what was written, by sectors; what was cut off since the last sync may be there again |
 //! | `sync` | may fail once when told to (the process must die); what it should have written stays readable and counts as clean: no later sync writes it | it is lost |
 //! | `create`, growing writes | fail when the capacity is reached | |
 //! | `create`, `open`, `view`, `remove` | fail for want of descriptors or memory when told to | |
@@ -60,6 +60,8 @@ struct Inode {
     durable: Vec<u8>,
     /// Writes since the last sync, oldest first.
     pending: Vec<(usize, Vec<u8>)>,
+    /// The file was cut to so many bytes since the last sync.
+    cut_to: Option<usize>,
 }
 
 struct Disk {
@@ -189,9 +191,18 @@ impl Inode {
         self.pending.push((offset, bytes.to_vec()));
     }
 
+    /// Not durable before the next sync; nobody writes to a file that was cut.
+    fn truncate(&mut self, len: usize) {
+        self.now.truncate(len);
+        self.cut_to = Some(self.cut_to.map_or(len, |cut| cut.min(len)));
+    }
+
     /// Decides, sector by sector, what of the unsynced writes reached the medium.
     fn settle(&mut self, rng: &mut fastrand::Rng, faults: &mut DiskFaults) {
         let pending = std::mem::take(&mut self.pending);
+        if let Some(len) = self.cut_to.take().filter(|_| rng.bool()) {
+            self.durable.truncate(len);
+        }
         let mut sectors: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (write, (offset, bytes)) in pending.iter().enumerate() {
             if bytes.is_empty() {
@@ -309,6 +320,7 @@ impl SimStorage {
             now: inode.now.clone(),
             durable: inode.durable.clone(),
             pending: inode.pending.clone(),
+            cut_to: inode.cut_to,
         };
         let copy = SimStorage(Rc::new(RefCell::new(Disk {
             inodes: disk.inodes.iter().map(inode).collect(),
@@ -426,6 +438,12 @@ impl Storage for SimStorage {
         }
         Ok(())
     }
+
+    fn room(&self) -> io::Result<u64> {
+        let disk = self.0.borrow();
+        disk.alive()?;
+        Ok(disk.capacity.saturating_sub(disk.used()))
+    }
 }
 
 impl File for SimFile {
@@ -450,11 +468,29 @@ impl File for SimFile {
         Ok(())
     }
 
-    fn view(&self) -> io::Result<Vec<u8>> {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let disk = self.disk.0.borrow();
+        disk.alive()?;
+        let now = &disk.inodes[self.inode].now;
+        let found = now.get(offset as usize..).unwrap_or_default();
+        let bytes = found.len().min(into.len());
+        into[..bytes].copy_from_slice(&found[..bytes]);
+        Ok(bytes)
+    }
+
+    fn view(&self, len: u64) -> io::Result<Vec<u8>> {
         let disk = &mut *self.disk.0.borrow_mut();
         disk.alive()?;
         disk.needs_room()?;
-        Ok(disk.inodes[self.inode].now.clone())
+        let now = &disk.inodes[self.inode].now;
+        Ok(now[..now.len().min(len as usize)].to_vec())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let disk = &mut *self.disk.0.borrow_mut();
+        disk.effect()?;
+        disk.inodes[self.inode].truncate(len as usize);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -473,6 +509,9 @@ impl File for SimFile {
                 inode.durable.resize(end, 0);
             }
             inode.durable[offset..end].copy_from_slice(&bytes);
+        }
+        if let Some(len) = inode.cut_to.take() {
+            inode.durable.truncate(len);
         }
         Ok(())
     }
@@ -495,7 +534,7 @@ mod tests {
             file.write_at(1024, b"second").unwrap();
             disk.create("b", 0).unwrap();
             disk.restart(&mut rng, true);
-            let bytes = disk.open("a").unwrap().view().unwrap();
+            let bytes = disk.open("a").unwrap().view(u64::MAX).unwrap();
             assert_eq!(&bytes[..5], b"first");
             assert_eq!(bytes.len(), 4096);
             if bytes[1024..1030] == *b"second" {
@@ -517,7 +556,7 @@ mod tests {
         assert!(file.sync().is_err());
         assert!(disk.crashed());
         disk.restart(&mut fastrand::Rng::with_seed(1), false);
-        assert_eq!(disk.open("a").unwrap().view().unwrap(), b"x");
+        assert_eq!(disk.open("a").unwrap().view(u64::MAX).unwrap(), b"x");
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Host {
         base: &mut Base,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        checks.rot.started()?;
+        checks.rot.started(member.summary.snapshot)?;
         let recovered = member.tree().last_zxid();
         base.note(format!("boot {recovered}").as_bytes());
         checks.recovered(recovered)?;
@@ -174,9 +174,10 @@ impl Host {
             ));
         }
         let end = member.member().pipeline.log().end().position;
+        let snapshot = member.summary.snapshot.unwrap_or_default();
         self.member = Some(member);
         self.compare_tree(checks)?;
-        survives_a_power_cut(end, base)?;
+        survives_a_power_cut(end, snapshot, base)?;
         for core in 0..self.cores.len() as u16 {
             self.turn_soon(core, base);
         }
@@ -681,15 +682,14 @@ impl Host {
     }
 }
 
-/// What recovery read is durable and what it tore off is gone, before anything new is appended: a
-/// second recovery, after a power cut right now, finds a whole log with the same end.
-fn survives_a_power_cut(end: Position, base: &mut Base) -> Result<(), String> {
+/// What recovery read is durable, and behind what it tore off the log goes on, before anything new is
+/// appended: a second recovery, after a power cut right now, finds a whole log with the same end.
+fn survives_a_power_cut(end: Position, snapshot: Zxid, base: &mut Base) -> Result<(), String> {
     let copy = base.disk.after_power_cut(&mut base.rng.fork());
-    let scan = Scan::new(&copy).map_err(|e| format!("power cut after recovery: {e}"))?;
+    let scan = Scan::read(&copy, snapshot, |_| Ok::<(), RecoveryError>(()));
+    let scan = scan.map_err(|e| format!("power cut after recovery: {e}"))?;
     let found = scan.end().map(|end| end.position);
-    // Zeroes that a failed sync has lost can't be told from zeroes on the medium.
-    let torn = scan.is_torn() && base.disk.faults().sync_errors == 0;
-    if torn || found != Some(end) {
+    if scan.is_torn() || found != Some(end) {
         return Err(format!(
             "power cut after recovery: the log ended at {end:?}, now at {found:?}, torn: {}",
             scan.is_torn()
@@ -726,6 +726,7 @@ fn snap_is_full(error: &SnapError) -> bool {
         SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
             e.kind() == io::ErrorKind::StorageFull
         }
+        SnapError::NoRoom { .. } => true,
         _ => false,
     }
 }

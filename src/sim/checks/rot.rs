@@ -1,8 +1,9 @@
-//! A bit that rots in a record behind which a durable one lies must be noticed at the start.
+//! A bit that rots in a record behind which a durable one lies must be noticed at the start, if the
+//! newest snapshot does not cover the record.
 
 use super::super::disk::SimStorage;
-use crate::log::Scan;
 use crate::log::record::HEADER;
+use crate::log::{RecoveryError, Scan};
 use crate::types::Zxid;
 use std::collections::VecDeque;
 
@@ -20,8 +21,10 @@ pub(in crate::sim) struct Rot {
     held_until: u64,
     /// It stops, and seals nothing before its end.
     stops: bool,
-    /// A flipped bit: file, offset, bit.
-    flipped: Option<(String, usize, u32)>,
+    /// A flipped bit: file, offset, bit, and the transaction in whose record it is.
+    flipped: Option<(String, usize, u32, Zxid)>,
+    /// A bit that nobody needs stays flipped.
+    is_left: bool,
 }
 
 impl Rot {
@@ -85,11 +88,18 @@ impl Rot {
         if self.flipped.is_some() || disk.crashed() {
             return Ok(());
         }
-        let scan = Scan::new(disk).map_err(|e| format!("before any rot: {e}"))?;
-        let covered: Vec<_> = scan
-            .transactions(Zxid::ZERO)
-            .filter(|record| record.zxid <= self.covered)
-            .collect();
+        let mut covered = Vec::new();
+        let scan = Scan::read(disk, Zxid::ZERO, |record| {
+            if record.zxid <= self.covered {
+                covered.push((record.zxid, record.position, record.payload.len()));
+            }
+            Ok::<(), RecoveryError>(())
+        });
+        let scan = match scan {
+            Ok(scan) => scan,
+            Err(_) if self.is_left => return Ok(()),
+            Err(e) => return Err(format!("before any rot: {e}")),
+        };
         if covered.is_empty() {
             return Ok(());
         }
@@ -97,30 +107,34 @@ impl Rot {
             true => covered.len() - 1,
             false => rng.usize(0..covered.len()),
         };
-        let record = &covered[chosen];
-        let (name, begin) = scan.place(record).expect("it was read from there");
-        let within = rng.usize(0..HEADER + record.payload.len());
+        let (zxid, position, payload) = covered[chosen];
+        let (name, begin) = scan.place(position).expect("it was read from there");
+        let within = rng.usize(0..HEADER + payload);
         let (name, offset, bit) = (name.to_owned(), begin as usize + within, rng.u32(0..8));
         disk.flip(&name, offset, bit);
-        self.flipped = Some((name, offset, bit));
+        self.flipped = Some((name, offset, bit, zxid));
         Ok(())
     }
 
     /// The start was refused: if a bit has rotted, the operator restores its file from a backup.
     pub(in crate::sim) fn mend(&mut self, disk: &SimStorage) -> bool {
-        let Some((name, offset, bit)) = self.flipped.take() else {
+        let Some((name, offset, bit, _)) = self.flipped.take() else {
             return false;
         };
         disk.flip(&name, offset, bit);
         true
     }
 
-    /// The member has started.
-    pub(in crate::sim) fn started(&mut self) -> Result<(), String> {
+    /// The member has started from this snapshot.
+    pub(in crate::sim) fn started(&mut self, snapshot: Option<Zxid>) -> Result<(), String> {
         match self.flipped.take() {
             None => Ok(()),
-            Some((name, offset, bit)) => Err(format!(
-                "started although bit {bit} of byte {offset} in {name} had rotted"
+            Some((.., zxid)) if Some(zxid) <= snapshot => {
+                self.is_left = true;
+                Ok(())
+            }
+            Some((name, offset, bit, zxid)) => Err(format!(
+                "started although bit {bit} of byte {offset} in {name} had rotted, in {zxid}"
             )),
         }
     }

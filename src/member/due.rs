@@ -1,0 +1,188 @@
+//! When a snapshot is due.
+//!
+//! | Due | Because |
+//! |---|---|
+//! | the log behind the last snapshot exceeds both `snapCount` transactions and half the bytes of that snapshot | a start replays it, and a snapshot costs what the state is long |
+//! | the log behind the last snapshot has [`SEGMENTS_MAX`] segments more than its bytes fill | each restart leaves a segment, however little stands in it |
+//! | at once: a start found damage that costs nothing as long as nothing else is damaged | what is in memory is whole |
+//!
+//! One that failed is tried again after [`RETRY_MS`], whether or not anything is written meanwhile.
+
+use crate::log::LogCounters;
+use crate::types::Tick;
+
+/// Segments behind the last snapshot that restarts may have left.
+pub(super) const SEGMENTS_MAX: u64 = 8;
+/// A snapshot that could not be made is tried again after this long, ms.
+pub(super) const RETRY_MS: u64 = 10_000;
+
+/// How long a part of the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogLength {
+    /// Transactions.
+    pub records: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Segments, the one that is written not counted.
+    pub segments: u64,
+}
+
+impl From<LogCounters> for LogLength {
+    fn from(counters: LogCounters) -> LogLength {
+        LogLength {
+            records: counters.records,
+            bytes: counters.bytes,
+            segments: counters.rolls,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// It is being made, of the state when the log had grown by this much since the start.
+    Making(LogLength),
+    /// The last try failed; it is made again at this tick, `None`: the next tick says when.
+    Failed(Option<Tick>),
+}
+
+/// Decides when a snapshot is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    records_min: u64,
+    segment_bytes: u64,
+    /// Bytes of the last snapshot.
+    last_bytes: u64,
+    /// Between the last snapshot and `since`.
+    behind: LogLength,
+    /// Of what was appended since the start, this much is in `behind` or in the last snapshot.
+    since: LogLength,
+    at_once: bool,
+    state: State,
+}
+
+impl Schedule {
+    /// `replayed` stands between the last snapshot, of `last_bytes`, and the start; `at_once`: a
+    /// snapshot is due whatever stands there.
+    pub fn new(
+        records_min: u64,
+        segment_bytes: u64,
+        last_bytes: u64,
+        replayed: LogLength,
+        at_once: bool,
+    ) -> Schedule {
+        Schedule {
+            records_min: records_min.max(1),
+            segment_bytes,
+            last_bytes,
+            behind: replayed,
+            since: LogLength::default(),
+            at_once,
+            state: State::Waiting,
+        }
+    }
+
+    /// Whether to make one now, when the log has grown by `appended` since the start; the caller makes it
+    /// if so.
+    pub fn is_due(&mut self, appended: LogLength) -> bool {
+        let is_due = self.state == State::Waiting && (self.at_once || self.is_long(appended));
+        if is_due {
+            self.state = State::Making(appended);
+        }
+        is_due
+    }
+
+    fn is_long(&self, appended: LogLength) -> bool {
+        let records = self.behind.records + appended.records - self.since.records;
+        let bytes = self.behind.bytes + appended.bytes - self.since.bytes;
+        let segments = self.behind.segments + appended.segments - self.since.segments;
+        let left_by_restarts = segments.saturating_sub(bytes / self.segment_bytes);
+        records >= self.records_min && bytes >= self.last_bytes / 2
+            || left_by_restarts > SEGMENTS_MAX
+    }
+
+    /// It was made, and has so many bytes; `None`: it failed.
+    pub fn made(&mut self, bytes: Option<u64>) {
+        match (self.state, bytes) {
+            (State::Making(appended), Some(bytes)) => {
+                (self.behind, self.since) = (LogLength::default(), appended);
+                (self.last_bytes, self.at_once) = (bytes, false);
+                self.state = State::Waiting;
+            }
+            _ => self.state = State::Failed(None),
+        }
+    }
+
+    /// Timers.
+    pub fn tick(&mut self, now: Tick) {
+        if let State::Failed(retry_at) = &mut self.state {
+            let at = *retry_at.get_or_insert(now.after(RETRY_MS));
+            if now >= at {
+                self.state = State::Waiting;
+            }
+        }
+    }
+
+    /// What should be free before one is begun, so that the log still finds room, bytes.
+    pub fn room_needed(&self) -> u64 {
+        self.last_bytes + self.last_bytes / 8 + 2 * self.segment_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn length(records: u64, bytes: u64, segments: u64) -> LogLength {
+        LogLength {
+            records,
+            bytes,
+            segments,
+        }
+    }
+
+    fn schedule(last_bytes: u64, replayed: LogLength) -> Schedule {
+        Schedule::new(1000, 64 * MIB, last_bytes, replayed, false)
+    }
+
+    #[test]
+    fn what_was_replayed_counts_in_transactions_and_in_bytes() {
+        let last = 8 << 30;
+        let mut due = schedule(last, length(30_000_000, last / 2 - MIB, 64));
+        assert!(!due.is_due(length(1, 1000, 0)));
+        assert!(due.is_due(length(1000, MIB, 0)));
+        due.made(Some(last));
+        assert!(!due.is_due(length(100_000, 100 * MIB, 2)));
+    }
+
+    #[test]
+    fn segments_that_restarts_have_left_are_counted_and_full_ones_are_not() {
+        assert!(!schedule(0, length(9, 9000, SEGMENTS_MAX)).is_due(LogLength::default()));
+        assert!(schedule(0, length(9, 9000, SEGMENTS_MAX + 1)).is_due(LogLength::default()));
+        let full = length(999, 100 * 64 * MIB, 100 + SEGMENTS_MAX);
+        assert!(!schedule(0, full).is_due(LogLength::default()));
+    }
+
+    #[test]
+    fn one_that_failed_is_tried_again_on_time_though_nothing_is_written() {
+        let mut due = schedule(0, length(1000, MIB, 1));
+        assert!(due.is_due(LogLength::default()));
+        due.made(None);
+        for ms in [0, RETRY_MS - 1] {
+            due.tick(Tick(ms));
+            assert!(!due.is_due(LogLength::default()), "{ms}");
+        }
+        due.tick(Tick(RETRY_MS));
+        assert!(due.is_due(LogLength::default()));
+    }
+
+    #[test]
+    fn after_damage_one_is_made_at_once_and_only_once() {
+        let mut due = Schedule::new(1000, MIB, 0, LogLength::default(), true);
+        assert!(due.is_due(LogLength::default()));
+        due.made(Some(10));
+        assert!(!due.is_due(LogLength::default()));
+    }
+}
