@@ -7,6 +7,7 @@
 mod due;
 mod jobs;
 mod schedule;
+mod witnessing;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
 use crate::budget::Budget;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
-use crate::log::{Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket};
+use crate::log::{Closing, Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket, witness};
 use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
 use crate::snapshot::{self, Recovered, SnapError};
@@ -26,6 +27,7 @@ use crate::types::{Now, Zxid};
 use due::{LogLength, Schedule};
 use jobs::Jobs;
 use std::io;
+use witnessing::Witnessing;
 
 /// What the operator may choose.
 #[derive(Clone, Debug)]
@@ -76,6 +78,9 @@ pub struct Member<S: Storage> {
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
     snapshots_kept: Option<usize>,
+    witness: Witnessing,
+    /// Of snapshots, and of the log.
+    directories: (S, S),
     jobs: Jobs,
 }
 
@@ -110,7 +115,8 @@ impl<S: Storage> Member<S> {
             bytes: recovered.scan.bytes(),
             segments: recovered.scan.segments() as u64,
         };
-        let (tree, log) = recovered.open(config.log, identities)?;
+        let directories = (data.clone(), log.clone());
+        let (tree, log, witness) = recovered.open(data, log, config.log, identities)?;
         let last_bytes = snapshot.map_or(0, |(_, bytes)| bytes);
         let is_damaged = !summary.warnings.is_empty();
         let (records_min, segment_bytes) = (config.snapshot_records, config.log.segment_bytes);
@@ -118,6 +124,8 @@ impl<S: Storage> Member<S> {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
             snapshots_kept: config.snapshots_kept,
+            witness: Witnessing::new(witness),
+            directories,
             jobs: Jobs::default(),
             tree,
         };
@@ -187,6 +195,7 @@ impl<S: Storage> Member<S> {
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.jobs.pauses = false;
         self.snapshots.tick(now.tick);
+        self.witness.tick(now.tick);
         self.pipeline.tick(now)
     }
 
@@ -248,11 +257,15 @@ impl<S: Storage> Member<S> {
         unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))
     }
 
-    /// The end of a clean stop: nothing is under way any more; seals the log. Blocks.
+    /// The end of a clean stop: nothing is under way any more; seals the log, and writes down where.
+    /// Blocks.
     ///
     /// # Errors
     /// Nothing is known about the log's last bytes.
     pub fn close(self) -> io::Result<()> {
-        self.pipeline.into_log().close()
+        let last = *self.witness.last();
+        let Closing { end, newest } = self.pipeline.into_log().close()?;
+        let (data, log) = &self.directories;
+        witness::write(data, log, &last.renewed(end, newest).closed())
     }
 }

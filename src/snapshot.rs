@@ -7,11 +7,14 @@
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
-use crate::log::{Identities, Log, LogConfig, Part, RecoveryError, Scan, read_part};
+use crate::log::witness::{self, Witness};
+use crate::log::{
+    Identities, Known, Log, LogConfig, Part, RecoveryError, Scan, StoreId, read_part,
+};
 use crate::tree::{BodyError, BodyReader, DigestMismatch, Tree};
 use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
-use crate::types::Zxid;
+use crate::types::{Position, Zxid};
 use std::io;
 use std::sync::Arc;
 
@@ -111,6 +114,10 @@ pub struct Recovered<S: Storage> {
     pub unreadable: Vec<String>,
     /// Transactions replayed.
     pub replayed: u64,
+    /// What the store says of itself; `None`: it is new, or has format 1.
+    witness: Option<Witness>,
+    /// What is wrong with one of its files.
+    bad_witness: Option<String>,
 }
 
 impl<S: Storage> Recovered<S> {
@@ -118,20 +125,34 @@ impl<S: Storage> Recovered<S> {
     pub fn warnings(&self) -> Vec<String> {
         let older = |e: &String| format!("an older snapshot was used: {e}");
         let unreadable = self.unreadable.iter().map(older);
+        let rotten = self.scan.rotten().iter().cloned();
         unreadable
-            .chain(self.scan.rotten().iter().cloned())
+            .chain(rotten)
+            .chain(self.bad_witness.clone())
             .collect()
     }
-}
 
-impl<S: Storage> Recovered<S> {
-    /// Begins to write where recovery ended.
+    /// Begins to write where recovery ended. The witness goes first, and says no more than what the
+    /// files hold at each moment of this.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn open(self, config: LogConfig, identities: Identities) -> io::Result<(Tree, Log<S>)> {
-        let log = self.scan.open(config, identities, self.tree.last_zxid())?;
-        Ok((self.tree, log))
+    pub fn open(
+        self,
+        data: &S,
+        log: &S,
+        config: LogConfig,
+        mut identities: Identities,
+    ) -> io::Result<(Tree, Log<S>, Witness)> {
+        let durable = self.scan.settle()?;
+        let witness = self
+            .witness
+            .unwrap_or_else(|| Witness::first(StoreId(identities()), durable.position));
+        let witness = witness.renewed(durable, durable.position);
+        witness::write(data, log, &witness)?;
+        let applied = self.tree.last_zxid();
+        let log = (self.scan).begin_log(config, identities, witness.store, applied)?;
+        Ok((self.tree, log, witness))
     }
 }
 
@@ -146,18 +167,25 @@ pub fn recover<S: Storage>(
     observe: &mut dyn FnMut(&Entry),
 ) -> Result<Recovered<S>, SnapError> {
     snapshot_file::remove_temporary(data)?;
-    let (mut tree, snapshot, unreadable) = newest_readable(data, None)?;
+    let (witness, bad_witness) = match witness::find(data, log)? {
+        witness::Found::Witness(witness, bad) => (Some(witness), bad),
+        witness::Found::NewStore | witness::Found::Format1 => (None, None),
+    };
+    let store = witness.map(|witness| witness.store);
+    let (mut tree, snapshot, unreadable) = newest_readable(data, None, store)?;
     let mut replayed = 0;
-    let scan = Scan::read(log, tree.last_zxid(), |record| {
+    let known = Known {
+        after: tree.last_zxid(),
+        witness,
+    };
+    let scan = Scan::read(log, &known, |record| {
         replayed += 1;
         replay(&mut tree, &record, observe)
     })?;
-    let end = scan.end().map(|end| end.zxid);
     if let Some((known, _)) = snapshot
-        && end < Some(known)
+        && scan.end().map(|end| end.zxid) < Some(known)
     {
-        let by = snapshot_file::name(known);
-        return Err(RecoveryError::Lost { end, known, by }.into());
+        return Err(scan.ends_before(known, snapshot_file::name(known)).into());
     }
     Ok(Recovered {
         tree,
@@ -165,19 +193,25 @@ pub fn recover<S: Storage>(
         snapshot,
         unreadable,
         replayed,
+        witness,
+        bad_witness,
     })
 }
 
 type Newest = (Tree, Option<(Zxid, u64)>, Vec<String>);
 
 /// The newest whole snapshot not behind `upto`; a fresh tree if there is none.
-fn newest_readable<S: Storage>(data: &S, upto: Option<Zxid>) -> Result<Newest, SnapError> {
+fn newest_readable<S: Storage>(
+    data: &S,
+    upto: Option<Zxid>,
+    store: Option<StoreId>,
+) -> Result<Newest, SnapError> {
     let mut unreadable = Vec::new();
     for zxid in snapshot_file::list(data)? {
         if upto.is_some_and(|upto| zxid > upto) {
             continue;
         }
-        match read(data, zxid) {
+        match read(data, zxid, store) {
             Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
             Err(
                 e @ (SnapError::File(SnapshotError::Newer { .. })
@@ -191,9 +225,13 @@ fn newest_readable<S: Storage>(data: &S, upto: Option<Zxid>) -> Result<Newest, S
     Ok((Tree::new(), None, unreadable))
 }
 
-fn read<S: Storage>(data: &S, zxid: Zxid) -> Result<(Tree, Written), SnapError> {
+fn read<S: Storage>(
+    data: &S,
+    zxid: Zxid,
+    store: Option<StoreId>,
+) -> Result<(Tree, Written), SnapError> {
     let mut reader = BodyReader::default();
-    let written = snapshot_file::read(data, zxid, |chunk| {
+    let written = snapshot_file::read(data, zxid, store, |chunk| {
         reader.push(chunk).map_err(SnapError::from)
     })?;
     Ok((reader.finish()?, written))
@@ -232,6 +270,7 @@ pub fn make<S: Storage>(
     data: &S,
     log: &S,
     zxid: Zxid,
+    store: StoreId,
     room_needed: u64,
 ) -> Result<Written, SnapError> {
     let free = data.room()?;
@@ -239,7 +278,7 @@ pub fn make<S: Storage>(
         let needed = room_needed;
         return Err(SnapError::NoRoom { needed, free });
     }
-    let (mut tree, ..) = newest_readable(data, Some(zxid))?;
+    let (mut tree, ..) = newest_readable(data, Some(zxid), Some(store))?;
     let part = Part {
         after: tree.last_zxid(),
         upto: zxid,
@@ -252,7 +291,7 @@ pub fn make<S: Storage>(
     if tree.last_zxid() != zxid {
         return Err(SnapError::Short(tree.last_zxid()));
     }
-    write(data, &tree)
+    write(data, &tree, store)
 }
 
 /// The transactions of a part of a log that somebody else is writing; fewer if they come to more than
@@ -287,10 +326,31 @@ pub fn read_log<S: Storage>(log: &S, part: Part) -> Result<Vec<Arc<Entry>>, Read
 ///
 /// # Errors
 /// [`SnapError`].
-pub fn write<S: Storage>(data: &S, tree: &Tree) -> Result<Written, SnapError> {
-    let mut writer = SnapshotWriter::create(data, tree.last_zxid())?;
+pub fn write<S: Storage>(data: &S, tree: &Tree, store: StoreId) -> Result<Written, SnapError> {
+    let mut writer = SnapshotWriter::create(data, tree.last_zxid(), store)?;
     tree.write_body(&mut |piece: &[u8]| writer.push(piece))?;
     Ok(writer.finish()?)
+}
+
+/// Makes a store of this state in empty directories: a snapshot, a log that goes on behind it, and the
+/// witness. Blocks.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn create_store<S: Storage>(
+    data: &S,
+    log: &S,
+    tree: &Tree,
+    config: LogConfig,
+    mut identities: Identities,
+) -> Result<(), SnapError> {
+    let store = StoreId(identities());
+    write(data, tree, store)?;
+    let scan = Scan::new(log)?;
+    let begun = scan.begin_log(config, identities, store, tree.last_zxid())?;
+    let first = Witness::first(store, Position(0));
+    let witness = first.renewed(begun.durable_end(), begun.newest());
+    Ok(witness::write(data, log, &witness)?)
 }
 
 /// Identity that a snapshot of this state has.

@@ -6,25 +6,32 @@
 //! | `pieces` | reading a file without mapping it |
 //! | `record`, `segment` | layouts |
 //! | `writer` | appending, batched syncs, rolls, seals, the full disk |
+//! | `error` | why a log is refused |
 //! | `recover` | the table of what may be found, and what is done |
 //! | `snapshot_file` | the container of a snapshot |
+//! | `witness` | who a store is, and how far its log went |
 //! | `durable` | proof that something is on disk |
 
 mod durable;
+mod error;
 mod pieces;
 pub mod record;
 pub mod recover;
 pub mod segment;
 pub mod snapshot_file;
 pub mod storage;
+pub mod witness;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use durable::{Durable, LogEnd};
-pub use recover::{Part, RecoveryError, Scan, read_part};
+pub use error::RecoveryError;
+pub use record::StoreId;
+pub use recover::{Known, Part, Scan, read_part};
+pub use witness::Witness;
 pub use writer::{
-    Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult, SyncOutcome,
-    SyncTask, SyncTicket,
+    Closing, Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult,
+    SyncOutcome, SyncTask, SyncTicket,
 };

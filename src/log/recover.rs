@@ -32,79 +32,16 @@
 //! behind new ones.
 
 use super::durable::LogEnd;
+use super::error::RecoveryError;
 use super::pieces::Pieces;
-use super::record::{self, ALIGN, Bad, HEADER, Kind, Record};
+use super::record::{ALIGN, Bad, HEADER, Kind, Record, StoreId};
 use super::segment::{self, BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage};
+use super::witness::Witness;
 use super::writer::{Closed, Identities, Log, LogConfig, PAGE, Start};
 use crate::types::{Position, Zxid};
 use std::collections::VecDeque;
 use std::io;
-
-/// Why the log can't be used. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoveryError {
-    /// Cases E, F, H, I, K, L, N.
-    #[error(
-        "the log is corrupt: {what} in {file} at byte {offset}; transactions behind {intact} are lost \
-         or can't be trusted, so the server does not start: restore the file from a backup; nothing \
-         was changed"
-    )]
-    Corrupt {
-        /// Name of the file.
-        file: String,
-        /// Offset in the file, bytes.
-        offset: u64,
-        /// What was found.
-        what: &'static str,
-        /// The last transaction that is known to be good.
-        intact: Zxid,
-    },
-    /// Case O.
-    #[error(
-        "{file} can't be read at byte {offset} ({source}); transactions behind {intact} may be lost, \
-         so the server does not start: restore the file from a backup; nothing was changed"
-    )]
-    Unreadable {
-        /// Name of the file.
-        file: String,
-        /// Offset in the file, bytes.
-        offset: u64,
-        /// The device's error.
-        source: io::Error,
-        /// The last transaction that is known to be good.
-        intact: Zxid,
-    },
-    /// Case L: no file is damaged, and one or more are missing.
-    #[error(
-        "the log {}, and {by} shows that it went as far as {known}: a part of it is missing, so the \
-         server does not start; look whether dataLogDir is mounted and the right one, or restore it \
-         from a backup; nothing was changed",
-        end.map_or("is not there".to_owned(), |end| format!("ends at {end}"))
-    )]
-    Lost {
-        /// The last transaction in the log.
-        end: Option<Zxid>,
-        /// The last one that there was.
-        known: Zxid,
-        /// What shows it.
-        by: String,
-    },
-    /// Case J.
-    #[error(
-        "{file} has log format {format}, this server reads up to {}: start the newer version",
-        record::FORMAT
-    )]
-    Newer {
-        /// Name of the file.
-        file: String,
-        /// What it says.
-        format: u32,
-    },
-    /// The operating system failed.
-    #[error("the log can't be read: {0}")]
-    Io(#[from] io::Error),
-}
 
 /// Reads the records of one segment.
 struct Reader<F: File> {
@@ -182,16 +119,9 @@ impl<F: File> Reader<F> {
         self.header.base.plus(bytes)
     }
 
-    /// The first transaction in the file.
-    fn first_zxid(&mut self) -> Result<Option<Zxid>, RecoveryError> {
-        let mut at = self.header.base;
-        while let Some(record) = self.record(at, Zxid::ZERO)? {
-            if record.kind == Kind::Txn {
-                return Ok(Some(record.zxid));
-            }
-            at = record.end();
-        }
-        Ok(None)
+    /// The first place behind `at` that lies in another page of the file.
+    fn next_page(&self, at: Position) -> Position {
+        at.plus(PAGE - self.header.offset(at) % PAGE)
     }
 }
 
@@ -218,6 +148,8 @@ struct Found {
     zxid: Option<Zxid>,
     /// Valid records lie behind `end`.
     valid_behind: bool,
+    /// Why what lies at `end` can't be read.
+    unreadable: Option<RecoveryError>,
 }
 
 impl Found {
@@ -276,8 +208,29 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
             _ => Pieces::read(file),
         };
         let mut reader = Reader::open(name, *base, pieces.map_err(RecoveryError::from)?, last)?;
-        let mut at = *base;
-        while let Some(record) = reader.record(at, last)? {
+        let (mut at, mut damaged) = (*base, None);
+        let limit = next.unwrap_or(reader.limit()).min(reader.limit());
+        while at < limit {
+            let record = match reader.record(at, last) {
+                Ok(Some(record)) => record,
+                // As long as nothing was handed over, what is damaged may not be needed.
+                Ok(None) if last == part.after => {
+                    damaged.get_or_insert(at);
+                    at = at.plus(ALIGN as u64);
+                    continue;
+                }
+                Err(RecoveryError::Unreadable { .. }) if last == part.after => {
+                    damaged.get_or_insert(at);
+                    at = reader.next_page(at);
+                    continue;
+                }
+                Ok(None) => break,
+                Err(error) => return Err(error.into()),
+            };
+            if damaged.is_some() && !record.is_first_needed(part.after) {
+                break;
+            }
+            damaged = None;
             at = record.end();
             if record.kind != Kind::Txn || record.zxid <= part.after {
                 continue;
@@ -292,6 +245,7 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
                 return Ok(nth + 1 - first);
             }
         }
+        let at = damaged.unwrap_or(at);
         if next.is_some_and(|next| next != at) {
             return Err(E::from(RecoveryError::Corrupt {
                 file: name.clone(),
@@ -304,25 +258,53 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     Ok(bases.len() - first)
 }
 
-/// The oldest segment that holds something behind `after`: one whose first transaction is not behind
-/// what follows it. And the first transaction of each segment, as far as it can be read.
+/// The newest segment before which nothing behind `after` can lie. And of each segment: the last
+/// transaction that can lie before it, as far as its first record can be read.
 #[allow(clippy::type_complexity)]
 fn first_needed<S: Storage>(
     storage: &S,
     bases: &[(Position, String)],
     after: Zxid,
 ) -> Result<(usize, Vec<Option<Zxid>>), RecoveryError> {
-    let mut firsts = Vec::with_capacity(bases.len());
-    for (base, name) in bases {
+    let (mut needed, mut before) = (0, Vec::with_capacity(bases.len()));
+    for (nth, (base, name)) in bases.iter().enumerate() {
         let pieces = Pieces::read(storage.open(name)?)?;
         // Damage is said when the segment is read, if it is needed.
-        let first = Reader::open(name, *base, pieces, Zxid::ZERO)
-            .and_then(|mut reader| reader.first_zxid());
-        firsts.push(first.ok().flatten());
+        let mut reader = Reader::open(name, *base, pieces, Zxid::ZERO).ok();
+        let first = reader
+            .as_mut()
+            .and_then(|reader| reader.record(*base, Zxid::ZERO).ok().flatten());
+        if first.is_some_and(|first| first.is_first_needed(after)) {
+            needed = nth;
+        }
+        before.push(first.map(|first| match first.kind {
+            Kind::Txn => Zxid(first.zxid.0 - 1),
+            Kind::Seal | Kind::Fence | Kind::Filler => first.zxid,
+        }));
     }
-    let covers = |first: &Option<Zxid>| first.is_some_and(|first| first <= after.next());
-    let needed = firsts.iter().rposition(covers).unwrap_or(0);
-    Ok((needed, firsts))
+    Ok((needed, before))
+}
+
+/// What is known before the log is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// Transactions up to here are in a snapshot.
+    pub after: Zxid,
+    /// What the store says of itself; `None`: nothing, because it has format 1, or is new.
+    pub witness: Option<Witness>,
+}
+
+impl Known {
+    /// Whether a segment is one of the store's.
+    fn owns(&self, header: &SegmentHeader) -> bool {
+        let Some(witness) = self.witness else {
+            return true;
+        };
+        match header.store {
+            Some(store) => store == witness.store,
+            None => header.base < witness.native,
+        }
+    }
 }
 
 /// A log that was read and judged; nothing has been changed yet.
@@ -341,7 +323,7 @@ pub struct Scan<S: Storage> {
 }
 
 impl<S: Storage> Scan<S> {
-    /// Reads what follows `after` in the log, one segment open at a time, and hands each transaction
+    /// Reads what follows the snapshot in the log, one segment open at a time, and hands each transaction
     /// behind it to `sink`, in order and without a gap in positions; then judges where the good part
     /// ends. What `sink` made of them counts only if this returns.
     ///
@@ -349,16 +331,17 @@ impl<S: Storage> Scan<S> {
     /// [`RecoveryError`], or what `sink` fails with.
     pub fn read<E: From<RecoveryError>>(
         storage: &S,
-        after: Zxid,
+        known: &Known,
         mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<Scan<S>, E> {
+        let after = known.after;
         let (mut scan, bases) = Scan::begin(storage, after)?;
         let mut last = after;
         let mut is_whole = true;
         for (nth, (base, name)) in bases.iter().enumerate() {
             let next = bases.get(nth + 1).map(|&(base, _)| base);
             let mut walk = Walk {
-                after,
+                known,
                 next,
                 last,
                 yields: is_whole,
@@ -368,7 +351,7 @@ impl<S: Storage> Scan<S> {
             is_whole &= next == Some(found.end);
             scan.segments.push(found);
         }
-        scan.judge(after)?;
+        scan.judge(known)?;
         Ok(scan)
     }
 
@@ -377,7 +360,7 @@ impl<S: Storage> Scan<S> {
     /// # Errors
     /// [`RecoveryError`].
     pub fn new(storage: &S) -> Result<Scan<S>, RecoveryError> {
-        Scan::read(storage, Zxid::ZERO, |_| Ok(()))
+        Scan::read(storage, &Known::default(), |_| Ok(()))
     }
 
     /// Finds which segments are needed.
@@ -389,13 +372,12 @@ impl<S: Storage> Scan<S> {
         let mut bases = segments(storage)?;
         let names = storage.list()?;
         let is_spare = |name: &String| segment::parse_spare(name).is_some();
-        let (needed, firsts) = first_needed(storage, &bases, after)?;
+        let (needed, before) = first_needed(storage, &bases, after)?;
         let mut older = VecDeque::new();
         for (nth, (_, name)) in bases.drain(..needed).enumerate() {
-            // Below the first transaction of any later segment.
-            let next = firsts[nth + 1..=needed].iter().flatten().next();
+            let last_zxid = before[nth + 1..=needed].iter().flatten().next();
             older.push_back(Closed {
-                last_zxid: next.map_or(after, |next| Zxid(next.0 - 1)),
+                last_zxid: last_zxid.copied().unwrap_or(after),
                 name,
             });
         }
@@ -419,7 +401,7 @@ impl<S: Storage> Scan<S> {
         &mut self,
         name: &str,
         base: Position,
-        walk: &mut Walk,
+        walk: &mut Walk<'_>,
         sink: &mut impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<Found, E> {
         let pieces = self.storage.open(name).and_then(Pieces::read);
@@ -433,13 +415,26 @@ impl<S: Storage> Scan<S> {
             last_zxid: None,
             zxid: None,
             valid_behind: false,
+            unreadable: None,
         };
-        let limit = walk.next.unwrap_or(reader.limit()).min(reader.limit());
+        if !walk.known.owns(&found.header) {
+            let file = found.name;
+            let whose = "this store";
+            return Err(RecoveryError::Foreign { file, whose }.into());
+        }
+        let limit = walk.limit(&reader);
         let (mut at, mut in_run) = (base, true);
         while at < limit {
             let record = match reader.record(at, walk.last) {
                 Ok(Some(record)) => record,
-                Err(RecoveryError::Unreadable { .. }) if !in_run => break,
+                Err(error @ RecoveryError::Unreadable { .. }) => {
+                    if in_run {
+                        found.unreadable = Some(error);
+                    }
+                    in_run = false;
+                    at = reader.next_page(at);
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
                 Ok(None) => {
                     in_run = false;
@@ -451,11 +446,11 @@ impl<S: Storage> Scan<S> {
             self.committed_to = self.committed_to.max(record.committed_to);
             let position = at;
             at = record.end();
-            if !in_run && walk.needs_nothing_before(&record) {
+            if !in_run && record.is_first_needed(walk.known.after) {
                 let offset = found.header.offset(found.end);
                 let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
                 self.rotten.push(place);
-                in_run = true;
+                (in_run, found.unreadable) = (true, None);
             }
             if !in_run {
                 found.valid_behind = true;
@@ -469,7 +464,7 @@ impl<S: Storage> Scan<S> {
                     return Err(found.corrupt(position, what, walk.last).into());
                 }
                 found.last_zxid = Some(zxid);
-                if walk.yields && zxid > walk.after {
+                if walk.yields && zxid > walk.known.after {
                     if zxid <= walk.last {
                         let what = "a transaction out of order";
                         return Err(found.corrupt(position, what, walk.last).into());
@@ -483,14 +478,24 @@ impl<S: Storage> Scan<S> {
         Ok(found)
     }
 
-    /// Compares the first bad place with D.
-    fn judge(&mut self, after: Zxid) -> Result<(), RecoveryError> {
+    /// Compares the first bad place with D, and the end with what the witness knows.
+    fn judge(&mut self, known: &Known) -> Result<(), RecoveryError> {
+        let witnessed = known.witness.map(|witness| witness.durable);
+        let witnessed = witnessed.unwrap_or_default();
         let Some(last) = self.segments.len().checked_sub(1) else {
-            return Ok(());
+            return match witnessed.position > Position(0) {
+                true => Err(self.ends_before(witnessed.zxid, WITNESS.to_owned())),
+                false => Ok(()),
+            };
         };
         let bad = (0..last).find(|&i| self.segments[i].end != self.segments[i + 1].header.base);
         self.last_good = bad.unwrap_or(last);
-        let intact = self.end().map_or(after, |end| end.zxid.max(after));
+        let end = self.end().unwrap_or_default();
+        let intact = end.zxid.max(known.after);
+        let found = &mut self.segments[self.last_good];
+        if let Some(error) = found.unreadable.take() {
+            return Err(error);
+        }
         let found = &self.segments[self.last_good];
         if found.end < self.durable_to {
             let what = match (found.valid_behind, self.last_good == last) {
@@ -503,6 +508,14 @@ impl<S: Storage> Scan<S> {
         if found.len < found.header.bytes {
             let what = "an end before that of the segment, whose last part is missing,";
             return Err(found.corrupt(found.end, what, intact));
+        }
+        if found.end < witnessed.position {
+            if witnessed.zxid > intact {
+                return Err(self.ends_before(witnessed.zxid, WITNESS.to_owned()));
+            }
+            let (name, offset) = (&found.name, found.header.offset(found.end));
+            let place = format!("{name} is damaged at byte {offset}, where no transaction was");
+            self.rotten.push(place);
         }
         Ok(())
     }
@@ -524,6 +537,16 @@ impl<S: Storage> Scan<S> {
             position: good.last()?.end,
             zxid,
         })
+    }
+
+    /// Why a log is refused that does not go as far as `by` shows.
+    pub fn ends_before(&self, known: Zxid, by: String) -> RecoveryError {
+        let last = self.segments.get(self.last_good);
+        let end = last.map(|found| {
+            let zxid = self.end().unwrap_or_default().zxid;
+            (zxid, (found.name.clone(), found.header.offset(found.end)))
+        });
+        RecoveryError::Lost { end, known, by }
     }
 
     /// Everything up to here was committed when it was written.
@@ -559,21 +582,36 @@ impl<S: Storage> Scan<S> {
         Some((&found.name, found.header.offset(position)))
     }
 
-    /// Makes what was read durable and the torn rest vanish, then begins a fresh segment. `applied`
-    /// is the last zxid of the recovered state, which a snapshot may have brought further than the
-    /// log. Blocks.
+    /// [`Scan::settle`], then [`Scan::begin_log`].
     ///
     /// # Errors
     /// The operating system's.
+    #[cfg(test)]
     pub fn open(
         self,
         config: LogConfig,
         identities: Identities,
+        store: StoreId,
+        applied: Zxid,
+    ) -> io::Result<Log<S>> {
+        self.settle()?;
+        self.begin_log(config, identities, store, applied)
+    }
+
+    /// Begins a fresh segment behind what was settled. `applied` is the last zxid of the recovered state.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn begin_log(
+        self,
+        config: LogConfig,
+        identities: Identities,
+        store: StoreId,
         applied: Zxid,
     ) -> io::Result<Log<S>> {
         let config = config.in_whole_pages();
         let end = self.resume_at();
-        self.settle(end.position)?;
         let kept = |found: &&Found| found.header.base < end.position;
         let kept: Vec<&Found> = self.segments.iter().filter(kept).collect();
         let mut closed = self.older.clone();
@@ -589,6 +627,7 @@ impl<S: Storage> Scan<S> {
             storage: self.storage.clone(),
             config,
             identities,
+            store,
             closed,
             spares: self.spares.clone(),
             end: LogEnd {
@@ -616,11 +655,16 @@ impl<S: Storage> Scan<S> {
         }
     }
 
-    /// Syncs the records that only the page cache may hold, and removes the segments behind `end`.
-    /// Those records are written again first, because after a failed sync the kernel takes them for
-    /// clean and a further sync does nothing. What is torn within the last segment stays: it lies
-    /// behind the base of the next one, where nobody looks.
-    fn settle(&self, end: Position) -> io::Result<()> {
+    /// Makes what was read durable, and removes the torn segments behind it: where the log will go on.
+    /// Records that only the page cache may hold are written again first, because after a failed sync the
+    /// kernel takes them for clean and a further sync does nothing. What is torn within the last segment
+    /// stays: it lies behind the base of the next one, where nobody looks. Blocks.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn settle(&self) -> io::Result<LogEnd> {
+        let resume = self.resume_at();
+        let end = resume.position;
         for found in &self.segments {
             let good = found.end.min(end);
             let from = found.header.base.max(self.durable_to);
@@ -637,7 +681,8 @@ impl<S: Storage> Scan<S> {
                 self.storage.remove(&torn.name)?;
             }
         }
-        self.storage.sync_dir()
+        self.storage.sync_dir()?;
+        Ok(resume)
     }
 
     /// Gives back what a segment that is not written any more does not use.
@@ -655,9 +700,8 @@ impl<S: Storage> Scan<S> {
 const TRIM_PART: u64 = 4;
 
 /// What [`Scan::read_segment`] is told, and says.
-struct Walk {
-    /// Transactions up to here are not needed.
-    after: Zxid,
+struct Walk<'a> {
+    known: &'a Known,
     /// Where the next segment begins.
     next: Option<Position>,
     /// The last transaction handed over.
@@ -666,15 +710,19 @@ struct Walk {
     yields: bool,
 }
 
-impl Walk {
-    /// Whether all that a damaged place before this record can have held is not needed.
-    fn needs_nothing_before(&self, record: &Record<'_>) -> bool {
-        match record.kind {
-            Kind::Txn => record.zxid <= self.after.next(),
-            Kind::Seal | Kind::Fence => record.zxid <= self.after,
-        }
+impl Walk<'_> {
+    /// Behind this no record of the segment is looked for: the next one begins there, or a witness says
+    /// that the log was closed there.
+    fn limit<F: File>(&self, reader: &Reader<F>) -> Position {
+        let closed = self.known.witness.filter(|witness| witness.is_closed);
+        let closed = closed.map(|witness| witness.durable.position);
+        let end = self.next.or(closed).unwrap_or(reader.limit());
+        end.min(reader.limit())
     }
 }
+
+/// For messages.
+const WITNESS: &str = "the witness beside it";
 
 fn write_again<F: File>(file: &F, from: u64, to: u64) -> io::Result<()> {
     let mut pieces = Pieces::read(file.clone())?;

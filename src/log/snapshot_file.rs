@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! file   = header ‖ chunk* ‖ end ‖ footer                                     little-endian
-//! header = magic 8 B ‖ format u32 ‖ 0 u32 ‖ zxid i64 ‖ crc32c u32 ‖ 0 u32     32 bytes
+//! header = magic 8 B ‖ format u32 ‖ 0 u32 ‖ zxid i64 ‖ store 16 B ‖ crc32c u32 ‖ 0 u32     48 bytes
 //! chunk  = length u32 (1..=64 KiB) ‖ crc32c u32 ‖ bytes
 //! end    = 0 u32
 //! footer = body length u64 ‖ blake3 of the body 32 B ‖ crc32c u32             44 bytes
 //! ```
+//!
+//! Format 1 has no store in its header, which has 32 bytes then.
 //!
 //! The length of the body is known at its end, so it stands there; a reader needs no second pass.
 //! The root hash is over uncompressed bytes: members compare snapshots by it, however each stores
@@ -14,17 +16,18 @@
 //! when all of it is durable: a file with that name is whole, or has rotted.
 
 use super::pieces::Pieces;
-use super::record::{u32_at, u64_at};
+use super::record::{StoreId, u32_at, u64_at};
 use super::storage::{File, Storage};
 use crate::types::Zxid;
 use std::io;
 
 const MAGIC: [u8; 8] = *b"RKSNAPSH";
 /// The format that this server writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Largest chunk, bytes.
 pub const CHUNK: usize = 64 << 10;
-const HEADER: usize = 32;
+const HEADER_1: usize = 32;
+const HEADER: usize = 48;
 const FOOTER: usize = 44;
 const TEMPORARY: &str = "tmp.snap";
 
@@ -54,6 +57,12 @@ pub enum SnapshotError {
         /// What it says.
         format: u32,
     },
+    /// Of another store.
+    #[error("{file} is not of this store")]
+    Foreign {
+        /// Name of the file.
+        file: String,
+    },
     /// The operating system failed.
     #[error("a snapshot can't be read or written: {0}")]
     Io(#[from] io::Error),
@@ -64,7 +73,8 @@ pub fn name(zxid: Zxid) -> String {
     format!("snap.{:016x}", zxid.0)
 }
 
-fn parse_name(name: &str) -> Option<Zxid> {
+/// The zxid in a snapshot's name.
+pub fn parse_name(name: &str) -> Option<Zxid> {
     let digits = name
         .strip_prefix("snap.")
         .filter(|digits| digits.len() == 16)?;
@@ -129,17 +139,18 @@ impl<S: Storage> Drop for SnapshotWriter<S> {
 }
 
 impl<S: Storage> SnapshotWriter<S> {
-    /// Begins the snapshot of `zxid`.
+    /// Begins the snapshot of `zxid`, of this store.
     ///
     /// # Errors
     /// The operating system's, `StorageFull` among them.
-    pub fn create(storage: &S, zxid: Zxid) -> io::Result<SnapshotWriter<S>> {
+    pub fn create(storage: &S, zxid: Zxid, store: StoreId) -> io::Result<SnapshotWriter<S>> {
         let file = storage.create(TEMPORARY, 0)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
         header.extend(FORMAT.to_le_bytes());
         header.extend([0; 4]);
         header.extend(zxid.0.to_le_bytes());
+        header.extend(store.0.to_le_bytes());
         let crc = crc32c::crc32c(&header);
         header.extend(crc.to_le_bytes());
         header.extend([0; 4]);
@@ -211,21 +222,46 @@ impl<S: Storage> SnapshotWriter<S> {
     }
 }
 
+/// The format of a snapshot; `None`: its header can't be read.
+///
+/// # Errors
+/// The operating system's.
+pub fn format<S: Storage>(storage: &S, zxid: Zxid) -> io::Result<Option<u32>> {
+    let file = name(zxid);
+    let mut pieces = Pieces::read(storage.open(&file)?)?;
+    Ok(match read_header(&mut pieces, &file, zxid) {
+        Ok(Some(_)) => Some(FORMAT),
+        Ok(None) => Some(1),
+        Err(SnapshotError::Newer { format, .. }) => Some(format),
+        Err(_) => None,
+    })
+}
+
 /// Reads the snapshot of `zxid`, handing over each chunk after its check, and checks the whole at
-/// the end: what `sink` made of the chunks counts only if this returns.
+/// the end: what `sink` made of the chunks counts only if this returns. `store`: whose it is.
 ///
 /// # Errors
 /// [`SnapshotError`], or what `sink` fails with.
 pub fn read<S: Storage, E: From<SnapshotError>>(
     storage: &S,
     zxid: Zxid,
+    store: Option<StoreId>,
     mut sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Written, E> {
     let file = name(zxid);
     let opened = storage.open(&file).and_then(Pieces::read);
     let mut pieces = opened.map_err(SnapshotError::from)?;
-    read_header(&mut pieces, &file, zxid)?;
-    let (mut at, mut bytes) = (HEADER as u64, 0);
+    let written_by = read_header(&mut pieces, &file, zxid)?;
+    let is_foreign = written_by.is_some_and(|by| store.is_some_and(|own| own != by));
+    if is_foreign {
+        return Err(SnapshotError::Foreign { file }.into());
+    }
+    let header = if written_by.is_some() {
+        HEADER
+    } else {
+        HEADER_1
+    };
+    let (mut at, mut bytes) = (header as u64, 0);
     let mut hash = blake3::Hasher::new();
     while let Some(chunk) = read_chunk(&mut pieces, &file, at)? {
         hash.update(chunk);
@@ -238,28 +274,30 @@ pub fn read<S: Storage, E: From<SnapshotError>>(
     Ok(Written { root, bytes })
 }
 
+/// Whose it is; `None`: it has format 1.
 fn read_header<F: File>(
     pieces: &mut Pieces<F>,
     file: &str,
     zxid: Zxid,
-) -> Result<(), SnapshotError> {
-    let header = pieces.get(0, HEADER)?.unwrap_or_default();
-    if header.len() < HEADER
-        || header[..8] != MAGIC
-        || u32_at(header, 24) != crc32c::crc32c(&header[..24])
-    {
-        return Err(damaged(file, 0, "a damaged header"));
+) -> Result<Option<StoreId>, SnapshotError> {
+    let broken = || damaged(file, 0, "a damaged header");
+    let start = pieces.get(0, 16)?.ok_or_else(broken)?;
+    let format = u32_at(start, 8);
+    let length = if format == 1 { HEADER_1 } else { HEADER };
+    let header = pieces.get(0, length)?.ok_or_else(broken)?;
+    let covered = length - 8;
+    if header[..8] != MAGIC || u32_at(header, covered) != crc32c::crc32c(&header[..covered]) {
+        return Err(broken());
     }
-    match u32_at(header, 8) {
-        format if format > FORMAT => Err(SnapshotError::Newer {
-            file: file.to_owned(),
-            format,
-        }),
-        _ if u64_at(header, 16) as i64 != zxid.0 => {
-            Err(damaged(file, 16, "another snapshot's zxid"))
-        }
-        _ => Ok(()),
+    if format > FORMAT {
+        let file = file.to_owned();
+        return Err(SnapshotError::Newer { file, format });
     }
+    if u64_at(header, 16) as i64 != zxid.0 {
+        return Err(damaged(file, 16, "another snapshot's zxid"));
+    }
+    let store = || header[24..40].try_into().expect("sixteen bytes");
+    Ok((format > 1).then(|| StoreId(u128::from_le_bytes(store()))))
 }
 
 /// The chunk that begins at `at`; `None`: the chunks end there.

@@ -1,6 +1,5 @@
 //! The log on a simulated disk: every case of the recovery table, and random lives.
 
-use super::recover::RecoveryError;
 use super::segment::HEADER_BLOCK;
 use super::storage::{File, Storage};
 use super::*;
@@ -13,6 +12,8 @@ const CONFIG: LogConfig = LogConfig {
     segment_bytes: SEGMENT,
 };
 
+const STORE: StoreId = StoreId(77);
+
 fn identities(mut seed: u128) -> Identities {
     Box::new(move || {
         seed += 1;
@@ -24,11 +25,14 @@ type Found = Vec<(Zxid, Vec<u8>)>;
 
 fn open(disk: &SimStorage, seed: u128) -> Result<(Log<SimStorage>, Found), RecoveryError> {
     let mut found = Vec::new();
-    let scan = Scan::read(disk, Zxid::ZERO, |r| {
+    let scan = Scan::read(disk, &Known::default(), |r| {
         found.push((r.zxid, r.payload.to_vec()));
         Ok::<(), RecoveryError>(())
     })?;
-    Ok((scan.open(CONFIG, identities(seed), Zxid::ZERO)?, found))
+    Ok((
+        scan.open(CONFIG, identities(seed), STORE, Zxid::ZERO)?,
+        found,
+    ))
 }
 
 fn fresh() -> (SimStorage, Log<SimStorage>) {
@@ -136,8 +140,8 @@ fn a_part_of_a_live_log_is_read_no_further_than_asked() {
         (found, segments.unwrap())
     };
     assert_eq!(read(3, 200, 5_000), (vec![4, 5, 6, 7, 8], 1));
-    let (across, of) = read(55, 200, 20_000);
-    assert_eq!((across, of), ((56..=75).collect(), 2));
+    let (across, of) = read(40, 200, 20_000);
+    assert_eq!((across, of), ((41..=60).collect(), 2));
     assert_eq!(read(0, 7, u64::MAX).0, [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -267,7 +271,7 @@ fn segments_are_whole_pages_whatever_size_was_asked_for() {
         segment_bytes: SEGMENT + 1000,
     };
     let scan = Scan::new(&disk).unwrap();
-    drop(scan.open(config, identities(1), Zxid::ZERO).unwrap());
+    drop(scan.open(config, identities(1), STORE, Zxid::ZERO).unwrap());
     let file = disk.open(&segments(&disk)[0]).unwrap();
     assert_eq!(file.len().unwrap(), SEGMENT + 4096);
 }
@@ -355,10 +359,10 @@ fn cases_h_i_and_j_headers() {
     );
     disk.rename(&segment::name(Position(16)), &name).unwrap();
     let file = disk.open(&name).unwrap();
-    let mut header = file.view(u64::MAX).unwrap()[..52].to_vec();
+    let mut header = file.view(u64::MAX).unwrap()[..68].to_vec();
     header[8] = 9;
-    let crc = crc32c::crc32c(&header[..48]);
-    header[48..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&header[..64]);
+    header[64..].copy_from_slice(&crc.to_le_bytes());
     file.write_at(0, &header).unwrap();
     let Err(RecoveryError::Newer { format: 9, .. }) = open(&disk, 9).map(drop) else {
         panic!()
@@ -390,10 +394,10 @@ fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     let order = log.poll_spare().unwrap();
     log.spare_made(order.fulfil(&disk)).unwrap();
     assert!(!log.is_full());
-    let whole = SEGMENT as usize - 8192;
+    let whole = SEGMENT as usize - 20_000;
     assert_eq!(log.room_for(Need::Growing, whole), Room::Yes);
     log.append(Zxid(1), &vec![1; whole]).unwrap();
-    log.append(Zxid(2), &vec![1; 10_000]).unwrap();
+    log.append(Zxid(2), &vec![1; 20_000]).unwrap();
     assert!(log.is_full());
     assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
     assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
@@ -430,7 +434,7 @@ fn a_spare_for_which_no_descriptor_or_memory_is_left_is_tried_again_later() {
 #[test]
 fn a_retired_segment_that_can_not_be_opened_now_is_used_again_later() {
     let (disk, mut log) = fresh();
-    let whole = SEGMENT as usize - 8192;
+    let whole = SEGMENT as usize - 20_000;
     for zxid in 1..=3 {
         append(&mut log, &disk, zxid, whole);
     }
@@ -600,30 +604,30 @@ fn a_snapshot_is_whole_or_refused() {
     use snapshot_file::{SnapshotError, SnapshotWriter, list, read};
     let disk = SimStorage::new(64 << 20);
     let body: Vec<u8> = (0..200_000u32).map(|i| (i * 7) as u8).collect();
-    let mut writer = SnapshotWriter::create(&disk, Zxid(5)).unwrap();
+    let mut writer = SnapshotWriter::create(&disk, Zxid(5), STORE).unwrap();
     body.chunks(777)
         .for_each(|piece| writer.push(piece).unwrap());
     assert_eq!(list(&disk).unwrap(), []);
     let written = writer.finish().unwrap();
     assert_eq!(list(&disk).unwrap(), [Zxid(5)]);
     let mut again = Vec::new();
-    let found = read(&disk, Zxid(5), |chunk| {
+    let found = read(&disk, Zxid(5), Some(STORE), |chunk| {
         again.extend_from_slice(chunk);
         Ok::<(), SnapshotError>(())
     });
     assert_eq!((found.unwrap(), again == body), (written, true));
     let name = snapshot_file::name(Zxid(5));
     let len = disk.open(&name).unwrap().view(u64::MAX).unwrap().len() as u64;
-    let unused = |at: u64| (12..16).contains(&at) || (28..32).contains(&at);
+    let unused = |at: u64| (12..16).contains(&at) || (44..48).contains(&at);
     for at in (0..len)
         .step_by(997)
-        .chain(0..40)
+        .chain(0..56)
         .chain(len - 50..len)
         .filter(|&at| !unused(at))
     {
         flip(&disk, &name, at);
         assert!(
-            read(&disk, Zxid(5), |_| Ok::<(), SnapshotError>(())).is_err(),
+            read(&disk, Zxid(5), Some(STORE), |_| Ok::<(), SnapshotError>(())).is_err(),
             "byte {at}"
         );
         flip(&disk, &name, at);

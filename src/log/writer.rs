@@ -17,7 +17,8 @@
 //! that nothing in the new one is acknowledged. So a segment that has its name has its header. After
 //! a crash before, it is a spare: its identity is drawn anew, and its records are none.
 //!
-//! **Seals** carry `durable_to` and nothing else. One is written when an acknowledged batch has not
+//! **Seals** carry `durable_to` and nothing else, and never stand in a page with what they vouch for: a
+//! filler takes the rest of that page, so that one sector that rots can't take both. One is written when an acknowledged batch has not
 //! been covered by a later record for [`SEAL_DELAY_MS`], on roll, and on close. The sync of a seal
 //! exposes nothing new, so a seal never arms another.
 //!
@@ -41,7 +42,7 @@
 //! memory while a spare is created, or a retired segment opened, counts as a full disk.
 
 use super::durable::{Durable, LogEnd};
-use super::record::{Identity, Kind, Record, size};
+use super::record::{HEADER, Identity, Kind, Record, StoreId, size};
 use super::segment::{self, SegmentHeader};
 use super::storage::{File, Storage, is_shortage};
 use crate::constants::SEAL_DELAY_MS;
@@ -59,7 +60,9 @@ const SPARES_AHEAD: usize = 2;
 const SESSIONS_PART: u64 = 4;
 /// Of the page cache, bytes.
 pub(super) const PAGE: u64 = 4096;
-const SEAL: u64 = size(0) as u64;
+/// A seal, and the filler before it, at most.
+const SEAL: u64 = size(0) as u64 + PAGE + HEADER as u64;
+static ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
 /// What an archive may add to the entry that `room_for` is told of, bytes.
 const ARCHIVE_SLACK: usize = 160;
 
@@ -271,7 +274,8 @@ impl SpareJob {
     }
 }
 
-/// Gives a retired segment the name of a spare; `None`: it has another size, and is removed.
+/// Gives a retired segment the name of a spare; `None`: it has another size, and
+/// is removed, or somebody has removed it.
 fn reuse<S: Storage>(
     storage: &S,
     old: &str,
@@ -279,7 +283,10 @@ fn reuse<S: Storage>(
     bytes: u64,
 ) -> io::Result<Option<S::File>> {
     // Opened before it is renamed: there may be no descriptor left.
-    let file = storage.open(old)?;
+    let file = match storage.open(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     if file.len()? != bytes {
         return storage.remove(old).map(|()| None);
     }
@@ -300,6 +307,15 @@ enum Making {
     UnderWay,
     /// The last try met a full disk; it is made again at this tick, `None`: the next tick says when.
     Later(Option<Tick>),
+}
+
+/// Where a log was closed; all of it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// Behind its last seal.
+    pub end: LogEnd,
+    /// Base of its last segment.
+    pub newest: Position,
 }
 
 /// A segment that is not written any more.
@@ -330,6 +346,7 @@ pub struct Log<S: Storage> {
     storage: S,
     config: LogConfig,
     identities: Identities,
+    store: StoreId,
     closed: VecDeque<Closed>,
     /// Retired, oldest first, still on disk under their names.
     recyclable: VecDeque<Closed>,
@@ -370,6 +387,7 @@ pub(super) struct Start<S: Storage> {
     pub(super) storage: S,
     pub(super) config: LogConfig,
     pub(super) identities: Identities,
+    pub(super) store: StoreId,
     pub(super) closed: VecDeque<Closed>,
     /// Names of spare files that were found.
     pub(super) spares: Vec<String>,
@@ -384,6 +402,7 @@ impl<S: Storage> Log<S> {
             storage,
             config,
             mut identities,
+            store,
             closed,
             spares,
             end,
@@ -414,11 +433,13 @@ impl<S: Storage> Log<S> {
             identity: Identity(identities()),
             base: end.position,
             bytes: config.segment_bytes,
+            store: Some(store),
         };
         let mut log = Log {
             storage,
             config,
             identities,
+            store,
             closed,
             recyclable: VecDeque::new(),
             name: segment::name(header.base),
@@ -660,17 +681,34 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// Nothing is known about the files any more.
-    pub fn close(mut self) -> io::Result<()> {
+    pub fn close(mut self) -> io::Result<Closing> {
         self.check_alive()?;
         assert!(!self.in_flight, "the last ticket has come back");
         self.sync_now()?;
         self.append_seal();
-        self.sync_now()
+        self.sync_now()?;
+        Ok(Closing {
+            end: self.end,
+            newest: self.header.base,
+        })
     }
 
     /// End of what was appended, and its last zxid.
     pub fn end(&self) -> LogEnd {
         self.end
+    }
+
+    /// Base of the segment that is written.
+    pub fn newest(&self) -> Position {
+        self.header.base
+    }
+
+    /// End of what is durable, and the last transaction before it.
+    pub fn durable_end(&self) -> LogEnd {
+        LogEnd {
+            position: self.durable,
+            zxid: self.committed,
+        }
     }
 
     /// End of what is durable.
@@ -730,8 +768,24 @@ impl<S: Storage> Log<S> {
     }
 
     fn append_seal(&mut self) {
+        self.fill_page();
         self.push(Kind::Seal, &[]);
         self.counters.seals += 1;
+    }
+
+    /// What is appended next stands in a page of its own.
+    fn fill_page(&mut self) {
+        let used = self.header.offset(self.end.position) % PAGE;
+        if used == 0 {
+            return;
+        }
+        // A record has a header at least.
+        let left = (PAGE - used) as usize;
+        let filler = match left.checked_sub(HEADER) {
+            Some(payload) => payload,
+            None => left + PAGE as usize - HEADER,
+        };
+        self.push(Kind::Filler, &ZEROES[..filler]);
     }
 
     fn write_gathered(&mut self) -> io::Result<()> {
@@ -764,6 +818,7 @@ impl<S: Storage> Log<S> {
             identity: Identity((self.identities)()),
             base: self.end.position,
             bytes: self.config.segment_bytes,
+            store: Some(self.store),
         };
         file.write_at(0, &header.encode())?;
         let segment = segment::name(header.base);

@@ -6,6 +6,7 @@
 //! |---|---|---|---|---|
 //! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | shortage: what is left is removed later; failed: fatal, a segment that stays where newer ones go would be a gap |
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
+//! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Spares` | – | shortage: tried again later; failed: fatal, like a sync of the log |
 //! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again on time |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
@@ -21,7 +22,8 @@
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
-use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
+use crate::log::witness::{self, Witness};
+use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
 use crate::snapshot::{self, ReadLogError, SnapError};
 use crate::txn::Entry;
 use crate::types::{Position, ShardId, Zxid};
@@ -66,9 +68,13 @@ pub enum Job {
         zxid: Zxid,
         /// Afterwards remove all but so many snapshots.
         purge: Option<usize>,
+        /// Whose it is.
+        store: StoreId,
         /// Bytes that are to be free before it is begun.
         room_needed: u64,
     },
+    /// Write down how far the log is durable.
+    Witness(Witness),
     /// Remove these segments, oldest first.
     Remove(Vec<String>),
     /// Read a part of the log for a replica.
@@ -96,6 +102,13 @@ pub enum Done<S: Storage> {
         zxid: Zxid,
         /// The snapshot, and up to where the log is not needed any more.
         made: Result<(Written, Option<Zxid>), SnapError>,
+    },
+    /// Of [`Job::Witness`].
+    Witness {
+        /// What was written.
+        witness: Witness,
+        /// Whether it is durable.
+        result: io::Result<()>,
     },
     /// Of [`Job::Remove`].
     Removed {
@@ -161,7 +174,7 @@ impl Job {
     /// Where it is run.
     pub fn queue(&self) -> JobQueue {
         match self {
-            Job::Spare(_) | Job::Remove(_) => JobQueue::Spares,
+            Job::Spare(_) | Job::Remove(_) | Job::Witness(_) => JobQueue::Spares,
             Job::Snapshot { .. } => JobQueue::Snapshots,
             Job::ReadLog(_) => JobQueue::Reads,
         }
@@ -172,7 +185,7 @@ impl Job {
         match self {
             Job::Spare(order) => order.recycles(),
             Job::Remove(_) => true,
-            Job::Snapshot { .. } | Job::ReadLog(_) => false,
+            Job::Snapshot { .. } | Job::Witness(_) | Job::ReadLog(_) => false,
         }
     }
 
@@ -183,11 +196,16 @@ impl Job {
             Job::Snapshot {
                 zxid,
                 purge,
+                store,
                 room_needed,
             } => Done::Snapshot {
                 zxid,
-                made: snapshot::make(data, log, zxid, room_needed)
+                made: snapshot::make(data, log, zxid, store, room_needed)
                     .and_then(|made| Ok((made, purge_snapshots(data, purge)?))),
+            },
+            Job::Witness(witness) => Done::Witness {
+                result: witness::write(data, log, &witness),
+                witness,
             },
             Job::Remove(names) => remove_all(log, names),
             Job::ReadLog(order) => Done::LogRead(LogRead {
@@ -210,7 +228,11 @@ fn remove_all<S: Storage>(log: &S, mut names: Vec<String>) -> Done<S> {
     let mut result = Ok(());
     let mut removed = 0;
     while result.is_ok() && removed < names.len() {
-        result = log.remove(&names[removed]);
+        result = match log.remove(&names[removed]) {
+            // Somebody has tidied up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
         removed += usize::from(result.is_ok());
     }
     names.drain(..removed);

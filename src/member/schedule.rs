@@ -2,6 +2,7 @@
 
 use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead};
+use crate::log::Witness;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
 use crate::pipeline::Fatal;
@@ -18,6 +19,7 @@ impl<S: Storage> Member<S> {
             Some(Job::Snapshot {
                 zxid,
                 purge: self.snapshots_kept,
+                store: self.witness.store(),
                 room_needed: self.snapshots.room_needed(),
             })
         })?;
@@ -37,7 +39,10 @@ impl<S: Storage> Member<S> {
             true => log.poll_spare(),
             false => log.poll_new_spare(),
         };
-        order.map(Job::Spare)
+        match order {
+            Some(order) => Some(Job::Spare(order)),
+            None => self.witness.poll(self.pipeline.log()).map(Job::Witness),
+        }
     }
 
     /// Whether [`Member::begin_read`] may be called.
@@ -70,6 +75,10 @@ impl<S: Storage> Member<S> {
                 self.spare_made(result)?;
                 Ok(self.jobs.attempted("a segment to be made ahead", shortage))
             }
+            Done::Witness { witness, result } => {
+                self.jobs.spares = false;
+                self.witness_written(witness, result)
+            }
             Done::Removed { left, result } => {
                 self.jobs.spares = false;
                 self.jobs.taking = false;
@@ -100,6 +109,20 @@ impl<S: Storage> Member<S> {
         self.jobs.shortages
     }
 
+    fn witness_written(
+        &mut self,
+        witness: Witness,
+        result: io::Result<()>,
+    ) -> Result<JobNews, Fatal> {
+        let shortage = match result {
+            Ok(()) => None,
+            Err(error) if is_shortage(&error) => Some(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        self.witness.written(witness, shortage.is_none());
+        Ok(self.jobs.attempted("the witness to be written", shortage))
+    }
+
     fn removed(&mut self, left: Vec<String>, result: io::Result<()>) -> Result<JobNews, Fatal> {
         let shortage = match result {
             Ok(()) => None,
@@ -124,6 +147,7 @@ impl<S: Storage> Member<S> {
                 let keep_after = self.jobs.keep_after;
                 let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
                 self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
+                self.witness.renew_soon();
                 JobNews::SnapshotMade { zxid, written }
             }
             Err(reason) => {

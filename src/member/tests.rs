@@ -121,13 +121,14 @@ impl World {
         self.member.job_done(done).unwrap()
     }
 
-    /// Runs what is due until there is nothing, and says what it was.
+    /// Runs what is due until there is nothing, and says what it was, but for witnesses.
     fn run_all(&mut self) -> Vec<&'static str> {
         let mut words = Vec::new();
         while let Some(job) = self.member.poll_job() {
             words.push(word(&job));
             self.run(job);
         }
+        words.retain(|word| *word != "witness");
         words
     }
 
@@ -143,6 +144,7 @@ fn word(job: &Job) -> &'static str {
         Job::Spare(_) => "new spare",
         Job::Snapshot { .. } => "snapshot",
         Job::Remove(_) => "remove",
+        Job::Witness(_) => "witness",
         Job::ReadLog(_) => "read",
     }
 }
@@ -332,11 +334,91 @@ fn a_log_that_can_not_be_read_now_may_be_read_again_from_the_next_tick_on() {
     assert_eq!((said, w.member.shortages()), (1, 3));
 }
 
+/// The witness on disk.
+fn witnessed(w: &World) -> crate::log::Witness {
+    match crate::log::witness::find(&w.disk, &w.disk).unwrap() {
+        crate::log::witness::Found::Witness(witness, None) => witness,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn a_segment_that_can_not_be_removed_stops_the_process() {
+fn the_witness_follows_the_log_in_time_at_a_roll_and_at_the_end() {
+    use crate::log::witness::RENEWAL_MS;
+    let mut w = World::new(u64::MAX);
+    w.run_all();
+    let first = witnessed(&w);
+    let tick = |w: &mut World, ms| {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+        w.run_all();
+    };
+    tick(&mut w, 0);
+    tick(&mut w, RENEWAL_MS - 1);
+    assert_eq!(witnessed(&w), first, "not before it is old");
+    tick(&mut w, RENEWAL_MS);
+    let renewed = witnessed(&w);
+    assert_eq!(renewed.durable.zxid, w.member.tree.last_zxid());
+    assert_eq!(renewed.sequence, first.sequence + 1);
+    for ms in (RENEWAL_MS..20 * RENEWAL_MS).step_by(10) {
+        tick(&mut w, ms);
+    }
+    assert_eq!(witnessed(&w), renewed, "nothing was written");
+    w.fill_segments(1);
+    w.sync();
+    w.run_all();
+    let rolled = witnessed(&w);
+    assert!(rolled.newest > renewed.newest && !rolled.is_closed);
+    let World { disk, member, .. } = w;
+    let last = member.tree.last_zxid();
+    member.close().unwrap();
+    let closed = match crate::log::witness::find(&disk, &disk).unwrap() {
+        crate::log::witness::Found::Witness(witness, None) => witness,
+        other => panic!("{other:?}"),
+    };
+    assert!(closed.is_closed && closed.durable.zxid == last);
+}
+
+#[test]
+fn a_witness_that_finds_no_descriptor_is_written_later_and_one_that_fails_stops_the_process() {
+    use crate::log::witness::RENEWAL_MS;
+    let mut w = World::new(u64::MAX);
+    w.run_all();
+    let first = witnessed(&w);
+    for (ms, shortage) in [(0, None), (RENEWAL_MS, Some((0, NO_DESCRIPTOR)))] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+        w.disk.set_shortage(shortage);
+        w.run_all();
+        w.disk.set_shortage(None);
+    }
+    assert_eq!((witnessed(&w), w.member.shortages()), (first, 1));
+    for ms in [RENEWAL_MS, 2 * RENEWAL_MS] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+    }
+    let job = w.member.poll_job().unwrap();
+    assert_eq!(word(&job), "witness");
+    w.disk.fail_next_sync();
+    let done = job.run(&w.disk, &w.disk);
+    assert!(matches!(w.member.job_done(done), Err(Fatal::Log(_))));
+}
+
+#[test]
+fn a_segment_that_is_not_there_any_more_counts_as_removed() {
     let mut w = World::new(5);
     w.run_all();
     let gone = Job::Remove(vec!["log.0123456789abcdef".to_owned()]);
-    let done = gone.run(&w.disk, &w.disk);
+    assert!(matches!(w.run(gone), JobNews::None));
+}
+
+#[test]
+fn a_directory_that_can_not_be_synced_after_a_removal_stops_the_process() {
+    let mut w = World::new(5);
+    w.run_all();
+    let done = Done::Removed {
+        left: Vec::new(),
+        result: Err(io::Error::other("EIO")),
+    };
     assert!(matches!(w.member.job_done(done), Err(Fatal::Log(_))));
 }

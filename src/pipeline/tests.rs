@@ -1,7 +1,7 @@
 //! The pipeline over the real tree and the real log, on the simulated disk.
 
 use super::*;
-use crate::log::{LogConfig, Scan};
+use crate::log::{LogConfig, Scan, StoreId};
 use crate::sim::disk::SimStorage;
 use crate::tree::DigestMismatch;
 use crate::txn::CreateRequest;
@@ -37,7 +37,8 @@ fn recover(disk: &SimStorage, tree: &Tree) -> Log<SimStorage> {
         segment_bytes: SEGMENT,
     };
     let scan = Scan::new(disk).unwrap();
-    scan.open(config, next, tree.last_zxid()).unwrap()
+    scan.open(config, next, StoreId(1), tree.last_zxid())
+        .unwrap()
 }
 
 fn config() -> PipelineConfig {

@@ -43,9 +43,11 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        // For the message of whoever comes second; a full disk takes it not always.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(DirectoryLock { _file: file })
     }
 }

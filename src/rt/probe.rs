@@ -91,6 +91,8 @@ pub enum Filesystem {
     Tmpfs,
     /// A network filesystem.
     Network(&'static str),
+    /// A process serves it, and says what a sync means.
+    Fuse,
     /// Its magic number.
     Other(i64),
 }
@@ -118,20 +120,45 @@ pub fn filesystem(path: &Path) -> io::Result<(Filesystem, u64)> {
         0x0102_1994 | 0x8584_58f6 => Filesystem::Tmpfs,
         0x6969 => Filesystem::Network("nfs"),
         0xff53_4d42 | 0xfe53_4d42 | 0x517b => Filesystem::Network("cifs"),
+        0x0102_1997 => Filesystem::Network("9p"),
+        0x00c3_6400 => Filesystem::Network("ceph"),
+        0x6a65_6a63 => Filesystem::Network("virtiofs"),
+        0x6573_5546 => Filesystem::Fuse,
         other => Filesystem::Other(other),
     };
     Ok((kind, found.f_bavail as u64 * found.f_bsize as u64))
 }
 
-/// Makes the directory if it is not there, and a file in it, and removes that again.
+/// Makes the directory if it is not there, and a file in it, and removes that again. The file is empty:
+/// a full disk is no reason not to start.
 ///
 /// # Errors
 /// Why that does not work.
 pub fn writable(directory: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
+    make_durable_directory(directory)?;
     let probe = directory.join(".ringkeeper-probe");
-    std::fs::write(&probe, b"x")?;
+    std::fs::File::create(&probe)?;
     std::fs::remove_file(&probe)
+}
+
+/// Makes a directory and those above it that are missing; the name of each is durable.
+fn make_durable_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().ok_or(io::ErrorKind::NotFound)?;
+    if !parent.as_os_str().is_empty() {
+        make_durable_directory(parent)?;
+    }
+    match std::fs::create_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }?;
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    std::fs::File::open(parent)?.sync_all()
 }
 
 /// CPUs of the machine.

@@ -3,6 +3,7 @@
 
 use super::exit::Exit;
 use crate::config::Config;
+use crate::log::{segment, snapshot_file};
 use crate::rt::lock::{DirectoryLock, LockError};
 use crate::rt::net::{self, Bound};
 use crate::rt::probe::{self, Filesystem, InodeWrites, Uring};
@@ -143,59 +144,80 @@ fn open_files(limit: u64) -> Row {
 fn writable(name: &'static str, path: &Path, found: &io::Result<()>) -> Row {
     match found {
         Ok(()) => good(name, path.display().to_string()),
-        Err(e) => fail(
-            name,
-            Exit::NotWritable,
-            format!("{} can't be written ({e})", path.display()),
-        ),
+        Err(e) => {
+            let exit = match e.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::DiskFull,
+                _ => Exit::NotWritable,
+            };
+            fail(
+                name,
+                exit,
+                format!("{} can't be written ({e})", path.display()),
+            )
+        }
     }
 }
 
-fn filesystem(
-    found: &io::Result<(Filesystem, u64)>,
-    segment_bytes: u64,
-    allow_volatile: bool,
-    has_spare: bool,
-) -> Row {
-    let name = "log filesystem";
+/// What may lie on a filesystem: the log, or snapshots, for which the log is given up.
+#[derive(Clone, Copy)]
+enum Holds {
+    Log {
+        segment_bytes: u64,
+        /// A segment was made ahead: no room for another is needed to start.
+        has_spare: bool,
+    },
+    Snapshots,
+}
+
+fn filesystem(found: &io::Result<(Filesystem, u64)>, holds: Holds, allow_volatile: bool) -> Row {
+    let (name, what) = match holds {
+        Holds::Log { .. } => ("log filesystem", "the log"),
+        Holds::Snapshots => ("snapshot filesystem", "snapshots"),
+    };
     let (kind, free) = match found {
         Ok(found) => found,
         Err(e) => {
-            return fail(
-                name,
-                Exit::NotWritable,
-                format!("the filesystem of the log can't be looked at ({e})"),
-            );
+            let found = format!("the filesystem of {what} can't be looked at ({e})");
+            return fail(name, Exit::NotWritable, found);
         }
     };
-    let (text, volatile) = match kind {
-        Filesystem::Disk(kind) => ((*kind).to_owned(), false),
+    let (text, volatile, doubtful) = match kind {
+        Filesystem::Disk(kind @ ("btrfs" | "zfs")) => (
+            format!("{kind}, which copies what is written again and may find no room for it"),
+            false,
+            true,
+        ),
+        Filesystem::Disk(kind) => ((*kind).to_owned(), false, false),
         Filesystem::Tmpfs => (
             "tmpfs, which a restart of the machine empties".to_owned(),
             true,
+            false,
         ),
-        Filesystem::Network(kind) => (format!("{kind}, which another machine serves"), true),
-        Filesystem::Other(magic) => (format!("of an unknown kind ({magic:#x})"), false),
+        Filesystem::Network(kind) => (format!("{kind}, which another machine serves"), true, false),
+        Filesystem::Fuse => (
+            "FUSE: a process decides what a sync means".to_owned(),
+            false,
+            true,
+        ),
+        Filesystem::Other(magic) => (format!("of an unknown kind ({magic:#x})"), false, true),
     };
     if volatile && !allow_volatile {
-        return fail(
-            name,
-            Exit::VolatileLog,
-            format!("the log's filesystem is {text}"),
-        );
+        let found = format!("the filesystem of {what} is {text}");
+        return fail(name, Exit::VolatileLog, found);
     }
-    if *free < 2 * segment_bytes && !has_spare {
-        return fail(
-            name,
-            Exit::DiskFull,
-            format!("only {} MiB are free for the log", free >> 20),
-        );
+    if let Holds::Log {
+        segment_bytes,
+        has_spare: false,
+    } = holds
+        && *free < 2 * segment_bytes
+    {
+        let found = format!("only {} MiB are free for the log", free >> 20);
+        return fail(name, Exit::DiskFull, found);
     }
     let text = format!("{text}, {} MiB free", free >> 20);
-    if volatile {
-        warn(name, text)
-    } else {
-        good(name, text)
+    match volatile || doubtful {
+        true => warn(name, text),
+        false => good(name, text),
     }
 }
 
@@ -370,23 +392,28 @@ fn look_at_all(
             &probe::writable(&log.join(NATIVE)),
         ))?;
     }
-    let native_log = log.join(NATIVE);
-    let has_spare = std::fs::read_dir(&native_log).is_ok_and(|dir| {
-        dir.flatten()
-            .any(|e| e.file_name().to_string_lossy().starts_with("spare."))
-    });
-    let found = probe::filesystem(&native_log);
-    add(filesystem(
-        &found,
-        config.segment_bytes,
-        config.allow_volatile_log,
-        has_spare,
-    ))?;
-    add(inode_writes(probe::inode_writes_in_fdatasync(&native_log)))?;
-    add(lock(&data.join(NATIVE), locks))?;
+    let (native_data, native_log) = (data.join(NATIVE), log.join(NATIVE));
+    add(lock(&native_data, locks))?;
     if separate {
         add(lock(&native_log, locks))?;
     }
+    // A snapshot that was interrupted is what may fill the disk.
+    if let Ok(storage) = FsStorage::open(&native_data) {
+        let _ = snapshot_file::remove_temporary(&storage);
+    }
+    let has_spare = FsStorage::open(&native_log)
+        .is_ok_and(|log| segment::has_spare(&log, config.segment_bytes));
+    let holds = Holds::Log {
+        segment_bytes: config.segment_bytes,
+        has_spare,
+    };
+    let allow = config.allow_volatile_log;
+    add(filesystem(&probe::filesystem(&native_log), holds, allow))?;
+    if separate {
+        let found = probe::filesystem(&native_data);
+        add(filesystem(&found, Holds::Snapshots, allow))?;
+    }
+    add(inode_writes(probe::inode_writes_in_fdatasync(&native_log)))?;
     add(port(config, bound))?;
     add(clock(crate::rt::clock::wall().0))
 }
@@ -395,6 +422,11 @@ fn look_at_all(
 mod tests {
     use super::*;
 
+    const LOG: Holds = Holds::Log {
+        segment_bytes: 1 << 26,
+        has_spare: false,
+    };
+
     fn status(row: Row) -> (Status, String) {
         (row.status, row.text)
     }
@@ -402,6 +434,7 @@ mod tests {
     #[test]
     fn every_failure_is_one_sentence_with_advice() {
         let gone = || io::Result::<()>::Err(io::ErrorKind::PermissionDenied.into());
+        let full = || io::Result::<()>::Err(io::ErrorKind::StorageFull.into());
         let rows = [
             (io_uring(Uring::Missing), Exit::NoUring),
             (io_uring(Uring::Sysctl), Exit::NoUring),
@@ -412,25 +445,23 @@ mod tests {
                 Exit::NotWritable,
             ),
             (
-                filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), 1 << 26, false, false),
+                filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), LOG, false),
                 Exit::VolatileLog,
             ),
             (
-                filesystem(
-                    &Ok((Filesystem::Network("nfs"), 1 << 40)),
-                    1 << 26,
-                    false,
-                    false,
-                ),
+                filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), Holds::Snapshots, false),
                 Exit::VolatileLog,
             ),
             (
-                filesystem(
-                    &Ok((Filesystem::Disk("ext4"), 1 << 20)),
-                    1 << 26,
-                    false,
-                    false,
-                ),
+                writable("dataDir", Path::new("/x"), &full()),
+                Exit::DiskFull,
+            ),
+            (
+                filesystem(&Ok((Filesystem::Network("nfs"), 1 << 40)), LOG, false),
+                Exit::VolatileLog,
+            ),
+            (
+                filesystem(&Ok((Filesystem::Disk("ext4"), 1 << 20)), LOG, false),
                 Exit::DiskFull,
             ),
             (clock(0), Exit::Clock),
@@ -453,13 +484,21 @@ mod tests {
         );
         assert_eq!(status(open_files(256)).0, Status::Warn);
         assert_eq!(
-            filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), 1, true, false).status,
+            filesystem(&Ok((Filesystem::Tmpfs, 1 << 40)), LOG, true).status,
             Status::Warn
         );
-        assert_eq!(
-            filesystem(&Ok((Filesystem::Disk("xfs"), 0)), 1 << 26, false, true).status,
-            Status::Good
-        );
+        let has_spare = Holds::Log {
+            segment_bytes: 1 << 26,
+            has_spare: true,
+        };
+        let full = Ok((Filesystem::Disk("xfs"), 0));
+        assert_eq!(filesystem(&full, has_spare, false).status, Status::Good);
+        let full = filesystem(&full, Holds::Snapshots, false);
+        assert_eq!(full.status, Status::Good, "reads are served");
+        for doubtful in [Filesystem::Fuse, Filesystem::Other(1)] {
+            let found = filesystem(&Ok((doubtful, 1 << 40)), LOG, false);
+            assert_eq!(found.status, Status::Warn, "{doubtful:?}");
+        }
     }
 
     #[test]

@@ -5,13 +5,13 @@
 
 use super::base::{Base, Event, WALL};
 use super::checks::{self, At, Checks};
-use super::config::{SHARE_ENOUGH, machine_config};
+use super::config::{SEGMENT, SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::machine::Machine;
 use super::network::Network;
 use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::{RecoveryError, Scan};
+use crate::log::{Known, LogConfig, RecoveryError, Scan};
 use crate::member::{Done, Job, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
@@ -98,7 +98,16 @@ impl Host {
             },
             digest: None,
         });
-        snapshot::write(&base.disk, &tree).expect("an empty disk takes a snapshot");
+        let log = LogConfig {
+            segment_bytes: SEGMENT,
+        };
+        let (disk, mut identity) = (&base.disk, 0);
+        let identities = Box::new(move || {
+            identity += 1;
+            identity
+        });
+        snapshot::create_store(disk, disk, &tree, log, identities)
+            .expect("an empty disk takes a store");
     }
 
     /// Starts the member; whoever must die or wait instead has been seen to.
@@ -674,7 +683,7 @@ impl Host {
             let Some(job) = job else { break };
             let takes = match &job {
                 Job::Snapshot { .. } => base.rng.u64(1_000..50_000),
-                Job::Remove(_) => 100,
+                Job::Remove(_) | Job::Witness(_) => 100,
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
             base.at(takes, Event::Job(job));
@@ -686,7 +695,11 @@ impl Host {
 /// appended: a second recovery, after a power cut right now, finds a whole log with the same end.
 fn survives_a_power_cut(end: Position, snapshot: Zxid, base: &mut Base) -> Result<(), String> {
     let copy = base.disk.after_power_cut(&mut base.rng.fork());
-    let scan = Scan::read(&copy, snapshot, |_| Ok::<(), RecoveryError>(()));
+    let known = Known {
+        after: snapshot,
+        witness: None,
+    };
+    let scan = Scan::read(&copy, &known, |_| Ok::<(), RecoveryError>(()));
     let scan = scan.map_err(|e| format!("power cut after recovery: {e}"))?;
     let found = scan.end().map(|end| end.position);
     if scan.is_torn() || found != Some(end) {

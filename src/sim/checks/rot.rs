@@ -3,7 +3,7 @@
 
 use super::super::disk::SimStorage;
 use crate::log::record::HEADER;
-use crate::log::{RecoveryError, Scan};
+use crate::log::{Known, RecoveryError, Scan};
 use crate::types::Zxid;
 use std::collections::VecDeque;
 
@@ -89,7 +89,7 @@ impl Rot {
             return Ok(());
         }
         let mut covered = Vec::new();
-        let scan = Scan::read(disk, Zxid::ZERO, |record| {
+        let scan = Scan::read(disk, &Known::default(), |record| {
             if record.zxid <= self.covered {
                 covered.push((record.zxid, record.position, record.payload.len()));
             }

@@ -1,0 +1,94 @@
+//! Why a log is refused. The letters are those of the table in `recover`.
+
+use super::record;
+use crate::types::Zxid;
+use std::io;
+
+/// Why the log can't be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Cases E, F, H, I, K, L, N.
+    #[error(
+        "the log is corrupt: {what} in {file} at byte {offset}; transactions behind {intact} are lost \
+         or can't be trusted, so the server does not start: restore the file from a backup; nothing \
+         was changed"
+    )]
+    Corrupt {
+        /// Name of the file.
+        file: String,
+        /// Offset in the file, bytes.
+        offset: u64,
+        /// What was found.
+        what: &'static str,
+        /// The last transaction that is known to be good.
+        intact: Zxid,
+    },
+    /// Case O.
+    #[error(
+        "{file} can't be read at byte {offset} ({source}); transactions behind {intact} may be lost, \
+         so the server does not start: restore the file from a backup; nothing was changed"
+    )]
+    Unreadable {
+        /// Name of the file.
+        file: String,
+        /// Offset in the file, bytes.
+        offset: u64,
+        /// The device's error.
+        source: io::Error,
+        /// The last transaction that is known to be good.
+        intact: Zxid,
+    },
+    /// Case L: no file is damaged, and one or more are missing.
+    #[error(
+        "the log {}, and {by} shows that it went as far as {known}: what lies between is lost, so the \
+         server does not start; look whether dataLogDir is mounted and the right one, or restore it \
+         from a backup; nothing was changed",
+        end.as_ref().map_or("is not there".to_owned(), |(zxid, (file, offset))| {
+            format!("ends at {zxid}, in {file} at byte {offset}")
+        })
+    )]
+    Lost {
+        /// The last transaction in the log, and where it ends: file, byte.
+        end: Option<(Zxid, (String, u64))>,
+        /// The last one that there was.
+        known: Zxid,
+        /// What shows it.
+        by: String,
+    },
+    /// Case J.
+    #[error(
+        "{file} has log format {format}, this server reads up to {}: start the newer version",
+        record::FORMAT
+    )]
+    Newer {
+        /// Name of the file.
+        file: String,
+        /// What it says.
+        format: u32,
+    },
+    /// A file belongs to somebody else.
+    #[error(
+        "{file} does not belong to {whose}: look whether dataDir and dataLogDir are the right ones, and \
+         mounted; nothing was changed"
+    )]
+    Foreign {
+        /// Name of the file.
+        file: String,
+        /// Whose it should be.
+        whose: &'static str,
+    },
+    /// There is a store, and nothing that says how far its log went.
+    #[error(
+        "{file} is there, and neither of {names} can be read: what the log has lost can't be known; \
+         restore one of them from a backup; nothing was changed"
+    )]
+    NoWitness {
+        /// Name of a file that shows that there was a store.
+        file: String,
+        /// Names of the files that are wanted.
+        names: String,
+    },
+    /// The operating system failed.
+    #[error("the log can't be read: {0}")]
+    Io(#[from] io::Error),
+}

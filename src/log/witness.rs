@@ -1,0 +1,363 @@
+//! What a store says of itself outside its log: who it is, and how far its log is known to be durable.
+//! A log can't show that its own end is missing; a witness beside it can.
+//!
+//! Two files, `witness.data` in the directory of the snapshots and `witness.log` in that of the log, hold
+//! the same. Each has two slots in blocks of their own; the sequence number says which one is written
+//! next, so that a write that is torn destroys nothing.
+//!
+//! ```text
+//! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
+//!  0       8        12      16      32         40       48         56      64         72          4092
+//!  ┌───────┬────────┬───────┬───────┬──────────┬────────┬──────────┬───────┬──────────┬────···────┬────────┐
+//!  │ magic │ format │ flags │ store │ sequence │ newest │ durable  │ zxid  │ native   │  zeroes   │ crc32c │
+//!  │  8 B  │  u32   │  u32  │ 16 B  │   u64    │  u64   │   u64    │  i64  │   u64    │           │  u32   │
+//!  └───────┴────────┴───────┴───────┴──────────┴────────┴──────────┴───────┴──────────┴────···────┴────────┘
+//! flags: 1 = the log was closed there, nothing was appended since
+//! ```
+//!
+//! | Files found | Log and snapshots | What is done |
+//! |---|---|---|
+//! | one valid slot or more, of one store | any | the slot with the highest sequence counts; a file without one is made anew |
+//! | valid slots of two stores | any | refuse: the directories do not belong together |
+//! | no valid slot | none | a store is made |
+//! | no valid slot | all of format 1 | the store is converted: the witness is its marker |
+//! | no valid slot | any of format 2 | refuse |
+//! | a slot of a newer format | any | refuse, naming the format |
+//!
+//! A witness is written before the first segment of a store, then at each start before anything is served,
+//! after a roll, after a snapshot, every [`RENEWAL_MS`] under writes, and at a clean stop. What was acknowledged
+//! since the last time is what a lost end of the log can still take along unseen.
+//!
+//! The zeroes are for what a member of an ensemble promises: its id, its epochs, its configuration.
+
+use super::durable::LogEnd;
+use super::error::RecoveryError;
+use super::record::{StoreId, u32_at, u64_at};
+use super::storage::{File, Storage};
+use super::{segment, snapshot_file};
+use crate::types::{Position, Zxid};
+use std::io;
+
+/// Under writes the witness is at most this old, and the time that writing it takes, ms.
+pub const RENEWAL_MS: u64 = 2_000;
+/// The format that this server writes, and the newest it reads.
+pub const FORMAT: u32 = 2;
+
+const MAGIC: [u8; 8] = *b"RKWITNES";
+const SLOT: usize = 4096;
+const CRC_AT: usize = SLOT - 4;
+const CLOSED: u32 = 1;
+const IN_DATA: &str = "witness.data";
+const IN_LOG: &str = "witness.log";
+
+/// What is known of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Who it is.
+    pub store: StoreId,
+    /// Counts what was written; each write adds one.
+    pub sequence: u64,
+    /// Base of the newest segment.
+    pub newest: Position,
+    /// Everything in the log up to here is durable.
+    pub durable: LogEnd,
+    /// Segments from this base on have format 2; those before are of the store before it was converted.
+    pub native: Position,
+    /// The log ends at `durable`.
+    pub is_closed: bool,
+}
+
+impl Witness {
+    /// Of a store in which nothing is yet.
+    pub fn first(store: StoreId, native: Position) -> Witness {
+        Witness {
+            store,
+            sequence: 0,
+            newest: native,
+            durable: LogEnd::default(),
+            native,
+            is_closed: false,
+        }
+    }
+
+    /// The next one, of a log that goes on.
+    pub fn renewed(&self, durable: LogEnd, newest: Position) -> Witness {
+        Witness {
+            sequence: self.sequence + 1,
+            newest,
+            durable,
+            is_closed: false,
+            ..*self
+        }
+    }
+
+    /// The same, of a log to which nothing is appended any more.
+    pub fn closed(self) -> Witness {
+        Witness {
+            is_closed: true,
+            ..self
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut slot = Vec::with_capacity(SLOT);
+        slot.extend(MAGIC);
+        slot.extend(FORMAT.to_le_bytes());
+        slot.extend(if self.is_closed { CLOSED } else { 0 }.to_le_bytes());
+        slot.extend(self.store.0.to_le_bytes());
+        slot.extend(self.sequence.to_le_bytes());
+        slot.extend(self.newest.0.to_le_bytes());
+        slot.extend(self.durable.position.0.to_le_bytes());
+        slot.extend(self.durable.zxid.0.to_le_bytes());
+        slot.extend(self.native.0.to_le_bytes());
+        slot.resize(CRC_AT, 0);
+        let crc = crc32c::crc32c(&slot);
+        slot.extend(crc.to_le_bytes());
+        slot
+    }
+
+    /// `None`: torn, or damaged.
+    fn decode(slot: &[u8], file: &str) -> Result<Option<Witness>, RecoveryError> {
+        let is_whole = slot.len() == SLOT
+            && slot[..8] == MAGIC
+            && u32_at(slot, CRC_AT) == crc32c::crc32c(&slot[..CRC_AT]);
+        if !is_whole {
+            return Ok(None);
+        }
+        let format = u32_at(slot, 8);
+        if format > FORMAT {
+            let file = file.to_owned();
+            return Err(RecoveryError::Newer { file, format });
+        }
+        let store = slot[16..32].try_into().expect("sixteen bytes");
+        Ok(Some(Witness {
+            store: StoreId(u128::from_le_bytes(store)),
+            sequence: u64_at(slot, 32),
+            newest: Position(u64_at(slot, 40)),
+            durable: LogEnd {
+                position: Position(u64_at(slot, 48)),
+                zxid: Zxid(u64_at(slot, 56) as i64),
+            },
+            native: Position(u64_at(slot, 64)),
+            is_closed: u32_at(slot, 12) & CLOSED != 0,
+        }))
+    }
+}
+
+/// What the two files say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This, and what is wrong with one of the files.
+    Witness(Witness, Option<String>),
+    /// Nothing, and there is nothing that they could speak of.
+    NewStore,
+    /// Nothing, and everything is of format 1.
+    Format1,
+}
+
+/// Looks for the witness of the store whose snapshots are in `data`, and whose log is in `log`.
+///
+/// # Errors
+/// [`RecoveryError`]: the rows of the table that refuse.
+pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
+    let found = [slots(data, IN_DATA)?, slots(log, IN_LOG)?];
+    let valid = found.iter().flatten().flatten();
+    let Some(newest) = valid.clone().max_by_key(|witness| witness.sequence) else {
+        return without(data, log);
+    };
+    if valid.clone().any(|witness| witness.store != newest.store) {
+        return Err(RecoveryError::Foreign {
+            file: IN_LOG.to_owned(),
+            whose: "the store in dataDir",
+        });
+    }
+    let bad = [IN_DATA, IN_LOG]
+        .iter()
+        .zip(&found)
+        .find(|(_, slots)| slots.as_ref().is_none_or(Vec::is_empty));
+    let bad = bad.map(|(name, slots)| match slots {
+        None => format!("{name} is not there"),
+        Some(_) => format!("{name} is damaged"),
+    });
+    Ok(Found::Witness(*newest, bad))
+}
+
+/// The valid slots of one file; `None`: there is no file.
+fn slots<S: Storage>(storage: &S, name: &str) -> Result<Option<Vec<Witness>>, RecoveryError> {
+    let file = match storage.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut valid = Vec::new();
+    for nth in 0..2 {
+        let mut slot = vec![0; SLOT];
+        // A slot that can't be read is a slot that is damaged: that is what the others are for.
+        let read = file.read_at((nth * SLOT) as u64, &mut slot).unwrap_or(0);
+        valid.extend(Witness::decode(&slot[..read], name)?);
+    }
+    Ok(Some(valid))
+}
+
+/// No slot is valid.
+fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
+    let missing = |file: &str| RecoveryError::NoWitness {
+        file: file.to_owned(),
+        names: format!("{IN_DATA} and {IN_LOG}"),
+    };
+    let is_first = |format: Option<u32>| format.is_none_or(|format| format == 1);
+    let mut is_empty = true;
+    for name in log.list()? {
+        if segment::parse_name(&name).is_some() {
+            is_empty = false;
+            if !is_first(segment::format(log, &name)?) {
+                return Err(missing(&name));
+            }
+        }
+    }
+    for zxid in snapshot_file::list(data)? {
+        is_empty = false;
+        if !is_first(snapshot_file::format(data, zxid)?) {
+            return Err(missing(&snapshot_file::name(zxid)));
+        }
+    }
+    Ok(if is_empty {
+        Found::NewStore
+    } else {
+        Found::Format1
+    })
+}
+
+/// Writes the witness into both files and makes it durable; a file that is not there is made. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()> {
+    write_one(data, IN_DATA, witness)?;
+    write_one(log, IN_LOG, witness)
+}
+
+fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Result<()> {
+    let (file, is_new) = match storage.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (storage.create(name, 2 * SLOT as u64)?, true)
+        }
+        file => (file?, false),
+    };
+    let at = witness.sequence % 2 * SLOT as u64;
+    file.write_at(at, &witness.encode())?;
+    file.sync()?;
+    match is_new {
+        true => storage.sync_dir(),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::disk::SimStorage;
+
+    fn witness(sequence: u64) -> Witness {
+        Witness {
+            store: StoreId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+            sequence,
+            newest: Position(0x2000),
+            durable: LogEnd {
+                position: Position(0x2340),
+                zxid: Zxid(0x1_0000_0007),
+            },
+            native: Position(0x1000),
+            is_closed: true,
+        }
+    }
+
+    fn disk() -> SimStorage {
+        SimStorage::new(1 << 20)
+    }
+
+    #[test]
+    fn golden_slot_v2() {
+        let slot = witness(5).encode();
+        let golden = include_bytes!("../../tests/fixtures/log/v2-witness.bin");
+        assert_eq!(slot[..72], golden[..72]);
+        assert_eq!(slot[CRC_AT..], golden[72..]);
+        assert_eq!(Witness::decode(&slot, IN_DATA).unwrap(), Some(witness(5)));
+        for at in (0..72).chain([2000, CRC_AT, SLOT - 1]) {
+            let mut bad = slot.clone();
+            bad[at] ^= 1;
+            assert_eq!(Witness::decode(&bad, IN_DATA).unwrap(), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let disk = disk();
+        write(&disk, &disk, &witness(1)).unwrap();
+        let mut slot = witness(2).encode();
+        slot[8] = 9;
+        let crc = crc32c::crc32c(&slot[..CRC_AT]);
+        slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        disk.open(IN_LOG).unwrap().write_at(0, &slot).unwrap();
+        let found = find(&disk, &disk);
+        assert!(matches!(found, Err(RecoveryError::Newer { format: 9, .. })));
+    }
+
+    #[test]
+    fn a_write_that_is_cut_off_at_any_place_leaves_the_one_before_it() {
+        for effects in 0..5 {
+            for seed in 0..40 {
+                let disk = disk();
+                write(&disk, &disk, &witness(1)).unwrap();
+                disk.crash_at(Some(disk.effects() + effects));
+                let written = write(&disk, &disk, &witness(2)).is_ok();
+                disk.restart(&mut fastrand::Rng::with_seed(seed), true);
+                let Found::Witness(found, None) = find(&disk, &disk).unwrap() else {
+                    panic!("a file is damaged");
+                };
+                let least = if written { 2 } else { 1 };
+                assert!((least..=2).contains(&found.sequence), "{effects} {seed}");
+                assert_eq!(found, witness(found.sequence));
+            }
+        }
+    }
+
+    #[test]
+    fn one_file_is_enough_and_none_is_a_new_store() {
+        for (gone, left) in [(IN_DATA, IN_LOG), (IN_LOG, IN_DATA)] {
+            let disk = disk();
+            assert_eq!(find(&disk, &disk).unwrap(), Found::NewStore);
+            write(&disk, &disk, &witness(1)).unwrap();
+            write(&disk, &disk, &witness(2)).unwrap();
+            assert_eq!(
+                find(&disk, &disk).unwrap(),
+                Found::Witness(witness(2), None)
+            );
+            disk.remove(gone).unwrap();
+            let bad = format!("{gone} is not there");
+            assert_eq!(
+                find(&disk, &disk).unwrap(),
+                Found::Witness(witness(2), Some(bad))
+            );
+            let file = disk.open(left).unwrap();
+            file.write_at(0, &[0; SLOT]).unwrap();
+            assert!(
+                matches!(find(&disk, &disk), Ok(Found::Witness(found, _)) if found == witness(1))
+            );
+        }
+    }
+
+    #[test]
+    fn directories_of_two_stores_are_not_served_together() {
+        let (data, log) = (disk(), disk());
+        write(&data, &log, &witness(3)).unwrap();
+        let other = Witness {
+            store: StoreId(1),
+            ..witness(9)
+        };
+        write(&disk(), &log, &other).unwrap();
+        assert!(matches!(
+            find(&data, &log),
+            Err(RecoveryError::Foreign { .. })
+        ));
+    }
+}
