@@ -345,6 +345,320 @@ fn cases_f_g_and_l_missing_segments() {
     assert!(zxids(&disk).len() < zxid as usize);
 }
 
+/// What a start says of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It starts, with all that there was.
+    Whole,
+    /// It starts without the last transaction: nothing shows that it was durable.
+    Torn,
+    /// It starts without the last segment: nothing shows that there was one.
+    Unseen,
+    Corrupt,
+    Lost,
+    Newer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The last transaction of the last segment.
+    Last,
+    /// The last transaction of a segment that another one follows.
+    Followed,
+    /// The same, and the segment that followed is not there.
+    NextIsGone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Valid,
+    Bad,
+    Newer,
+}
+
+/// A log of three segments, and where the last transactions of the second and of the third begin.
+fn three_segments() -> (SimStorage, Witness, [(String, u64); 2], [i64; 2]) {
+    let (disk, mut log) = fresh();
+    let (mut zxid, mut places) = (0, Vec::new());
+    let mut in_the_last = 0;
+    while in_the_last < 3 {
+        zxid += 1;
+        let rolls = log.counters().rolls;
+        append(&mut log, &disk, zxid, 3000);
+        if log.counters().rolls > rolls || places.is_empty() {
+            places.push((0, 0));
+        }
+        let begins = log.end().position.0 - record::size(3000) as u64;
+        *places.last_mut().unwrap() = (begins - log.newest().0 + HEADER_BLOCK as u64, zxid);
+        sync(&mut log);
+        in_the_last += u32::from(log.counters().rolls == 2);
+    }
+    let witness = Witness::first(STORE, Position(0)).renewed(log.durable_end(), log.newest());
+    let names = segments(&disk);
+    let [second, third] = [1, 2].map(|nth| ((names[nth].clone(), places[nth].0), places[nth].1));
+    (disk, witness, [second.0, third.0], [second.1, third.1])
+}
+
+fn verdict(disk: &SimStorage, witness: Witness, last: [i64; 2]) -> Verdict {
+    let mut newest = 0;
+    let known = Known {
+        after: Zxid::ZERO,
+        witness: Some(witness),
+    };
+    let scan = Scan::read(disk, &known, |record| {
+        assert_eq!(record.zxid.0, newest + 1, "no gap");
+        newest = record.zxid.0;
+        Ok::<(), RecoveryError>(())
+    });
+    match scan {
+        Ok(_) if newest == last[1] => Verdict::Whole,
+        Ok(_) if newest == last[1] - 1 => Verdict::Torn,
+        Ok(_) if newest == last[0] => Verdict::Unseen,
+        Ok(_) => panic!("ends at {newest}"),
+        Err(RecoveryError::Corrupt { .. }) => Verdict::Corrupt,
+        Err(RecoveryError::Lost { .. }) => Verdict::Lost,
+        Err(RecoveryError::Newer { .. }) => Verdict::Newer,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_recovery_table_row_by_row() {
+    use {Condition::*, Place::*, Verdict::*};
+    // (place, condition, whether the witness knows it to be durable, what is done)
+    let rows = [
+        (Last, Valid, true, Whole),
+        (Last, Valid, false, Whole),
+        (Last, Bad, true, Lost),
+        (Last, Bad, false, Torn),
+        (Last, Condition::Newer, true, Verdict::Newer),
+        (Last, Condition::Newer, false, Verdict::Newer),
+        (Followed, Valid, true, Whole),
+        (Followed, Valid, false, Whole),
+        (Followed, Bad, true, Corrupt),
+        (Followed, Bad, false, Corrupt),
+        (Followed, Condition::Newer, true, Verdict::Newer),
+        (Followed, Condition::Newer, false, Verdict::Newer),
+        (NextIsGone, Valid, true, Lost),
+        (NextIsGone, Valid, false, Unseen),
+        // The seal that ended the segment shows it.
+        (NextIsGone, Bad, true, Corrupt),
+        (NextIsGone, Bad, false, Corrupt),
+        (NextIsGone, Condition::Newer, true, Verdict::Newer),
+        (NextIsGone, Condition::Newer, false, Verdict::Newer),
+    ];
+    for (place, condition, known, expected) in rows {
+        let (disk, mut witness, [second, third], last) = three_segments();
+        let (name, offset) = if place == Last { &third } else { &second };
+        match condition {
+            Valid => {}
+            Bad => flip(&disk, name, offset + 100),
+            Condition::Newer => make_newer(&disk, name, *offset),
+        }
+        if place == NextIsGone {
+            disk.remove(&third.0).unwrap();
+        }
+        if !known {
+            witness.durable = LogEnd::default();
+        }
+        let found = verdict(&disk, witness, last);
+        assert_eq!(found, expected, "{place:?} {condition:?} {known}");
+    }
+}
+
+/// Gives the record at `offset` a format that this server does not know.
+fn make_newer(disk: &SimStorage, name: &str, offset: u64) {
+    let file = disk.open(name).unwrap();
+    let bytes = file.view(u64::MAX).unwrap();
+    let identity = segment::SegmentHeader::decode(&bytes).unwrap().identity;
+    let mut record = bytes[offset as usize..][..record::size(3000)].to_vec();
+    record[9] = 9;
+    let crc = crc32c::crc32c(&identity.0.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &record[4..record::HEADER + 3000]);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
+    file.write_at(offset, &record).unwrap();
+}
+
+#[test]
+fn a_log_that_is_not_there_is_lost_if_the_witness_has_seen_one() {
+    let (disk, witness, ..) = three_segments();
+    for name in segments(&disk) {
+        disk.remove(&name).unwrap();
+    }
+    let known = |witness| Known {
+        after: Zxid::ZERO,
+        witness,
+    };
+    let read = |witness| Scan::read(&disk, &known(witness), |_| Ok::<(), RecoveryError>(()));
+    assert!(matches!(
+        read(Some(witness)),
+        Err(RecoveryError::Lost { end: None, .. })
+    ));
+    assert!(read(Some(Witness::first(STORE, Position(0)))).is_ok());
+    assert!(read(None).is_ok());
+}
+
+#[test]
+fn a_segment_of_another_store_is_foreign_and_one_of_format_1_only_before_the_conversion_is_not() {
+    let (disk, witness, ..) = three_segments();
+    let read = |witness: Witness| {
+        let known = Known {
+            after: Zxid::ZERO,
+            witness: Some(witness),
+        };
+        Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(()))
+    };
+    let other = Witness {
+        store: StoreId(1),
+        ..witness
+    };
+    assert!(matches!(read(other), Err(RecoveryError::Foreign { .. })));
+    assert!(read(witness).is_ok());
+    let name = segments(&disk).remove(0);
+    let file = disk.open(&name).unwrap();
+    let header = segment::SegmentHeader::decode(&file.view(u64::MAX).unwrap()).unwrap();
+    let first = segment::SegmentHeader {
+        store: None,
+        ..header
+    };
+    file.write_at(0, &first.encode()).unwrap();
+    assert!(matches!(read(witness), Err(RecoveryError::Foreign { .. })));
+    let converted = Witness {
+        native: Position(1),
+        ..witness
+    };
+    assert!(read(converted).is_ok());
+}
+
+/// The unit in which disks lose data is a sector, or a page of their own.
+#[test]
+fn a_page_that_is_lost_at_the_end_never_takes_the_seal_along() {
+    for n in 1..40 {
+        let (disk, mut log) = fresh();
+        for zxid in 1..=n {
+            append(&mut log, &disk, zxid, 97 * n as usize % 1000);
+            sync(&mut log);
+        }
+        log.tick(Tick(0)).unwrap();
+        log.tick(Tick(100)).unwrap();
+        sync(&mut log);
+        let end = log.end().position;
+        drop(log);
+        let name = segments(&disk).remove(0);
+        let seal = offset(end) - record::HEADER as u64;
+        assert_eq!(seal % 4096, 0, "in a page of its own");
+        // The page with the last transaction.
+        let file = disk.open(&name).unwrap();
+        file.write_at(seal - 4096, &[0; 4096]).unwrap();
+        let Err(RecoveryError::Corrupt { .. }) = open(&disk, 9).map(drop) else {
+            panic!("{n}: a transaction is gone");
+        };
+    }
+}
+
+#[test]
+fn rot_that_the_snapshot_covers_is_a_warning_and_what_follows_it_is_read() {
+    let (disk, ends) = sealed(6);
+    let name = segments(&disk).remove(0);
+    for (nth, end) in ends.iter().take(6).enumerate() {
+        flip(&disk, &name, offset(*end) + 100);
+        for after in 0..=6 {
+            let known = Known {
+                after: Zxid(after),
+                witness: None,
+            };
+            let mut found = Vec::new();
+            let scan = Scan::read(&disk, &known, |record| {
+                found.push(record.zxid.0);
+                Ok::<(), RecoveryError>(())
+            });
+            let is_covered = nth as i64 + 1 <= after;
+            assert_eq!(scan.is_ok(), is_covered, "record {} of {after}", nth + 1);
+            if let Ok(scan) = scan {
+                assert_eq!(found, (after + 1..=6).collect::<Vec<_>>());
+                assert_eq!(scan.rotten().len(), 1);
+            }
+            let part = Part {
+                after: Zxid(after),
+                upto: Zxid(6),
+                bytes: u64::MAX,
+                mapped_to: None,
+            };
+            let mut live = Vec::new();
+            let read = read_part(&disk, part, |record| {
+                live.push(record.zxid.0);
+                Ok::<(), RecoveryError>(())
+            });
+            let expected = if is_covered {
+                after + 1..=6
+            } else {
+                after + 1..=nth as i64
+            };
+            if after < 6 {
+                assert_eq!(live, expected.collect::<Vec<_>>(), "{} {after}", nth + 1);
+            }
+            drop(read);
+        }
+        flip(&disk, &name, offset(*end) + 100);
+    }
+}
+
+#[test]
+fn segments_that_the_snapshot_covers_are_not_read() {
+    let (disk, mut log) = fresh();
+    let mut zxid = 0;
+    while log.counters().rolls < 6 {
+        zxid += 1;
+        append(&mut log, &disk, zxid, 3000);
+        sync(&mut log);
+    }
+    drop(log);
+    let names = segments(&disk);
+    for (nth, name) in names.iter().enumerate().take(5) {
+        // The header of one, and a record of the others.
+        flip(&disk, name, if nth == 2 { 20 } else { 5000 });
+    }
+    let known = Known {
+        after: Zxid(zxid - 1),
+        witness: None,
+    };
+    let scan = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(())).unwrap();
+    assert!(scan.segments() <= 2, "{} segments", scan.segments());
+    assert_eq!(scan.end().unwrap().zxid, Zxid(zxid));
+}
+
+#[test]
+fn restarts_cost_what_they_have_written() {
+    let disk = SimStorage::new(64 << 20);
+    for nth in 1..=100 {
+        let (mut log, found) = open(&disk, 1000 * nth as u128).unwrap();
+        assert_eq!(found.len() as i64, nth - 1);
+        append(&mut log, &disk, nth, 100);
+        sync(&mut log);
+    }
+    let bytes: u64 = segments(&disk)
+        .iter()
+        .map(|name| disk.open(name).unwrap().len().unwrap())
+        .sum();
+    // A header, a page with the seal and the record: not a whole segment.
+    assert!(bytes <= 100 * 3 * 4096 + SEGMENT, "{bytes}");
+}
+
+#[test]
+fn a_file_that_was_cut_is_refused_and_a_segment_that_a_start_has_cut_is_not() {
+    let (disk, _) = sealed(3);
+    let name = segments(&disk).remove(0);
+    disk.open(&name).unwrap().truncate(SEGMENT - 4096).unwrap();
+    assert_eq!(
+        refusal(&disk).1,
+        "an end before that of the segment, whose last part is missing,"
+    );
+    let (disk, _) = sealed(3);
+    for _ in 0..3 {
+        assert_eq!(zxids(&disk), [1, 2, 3]);
+    }
+}
+
 #[test]
 fn cases_h_i_and_j_headers() {
     let (disk, _) = sealed(1);
