@@ -416,6 +416,9 @@ impl<S: Storage> Log<S> {
         for name in spares {
             let file = storage.open(&name)?;
             if ready.len() <= SPARES_AHEAD && file.len()? == config.segment_bytes {
+                // If the sync of its length has failed once, the kernel takes it for clean: written
+                // again, it is made durable by the sync that makes it a segment.
+                file.write_at(config.segment_bytes - PAGE, &ZEROES)?;
                 ready.push_back(Spare { name, file });
             } else {
                 storage.remove(&name)?;
