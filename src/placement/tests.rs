@@ -55,6 +55,10 @@ impl Sockets for Net {
         Accepted::Connection(address())
     }
 
+    fn waiting_max(&self) -> usize {
+        self.backlog
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         self.reads.push(id);
         let kernel = self
@@ -1210,4 +1214,28 @@ fn a_shard_does_not_end_before_it_has_what_was_given_before_the_decision() {
             }
         });
     }
+}
+
+/// Somebody connects as fast as connections are accepted.
+#[test]
+fn who_connects_without_end_keeps_no_silent_session_and_no_silent_connection() {
+    let mut world = World::new();
+    let silent = world.client();
+    let expired = |world: &World| world.member().pipeline.counters().expired;
+    for _ in 0..3 * 100 {
+        world.core.listener_ready();
+        world.net.backlog = 2 * Budgets::DEFAULT.accepts;
+        world.now.tick = world.now.tick.after(100);
+        let ticked = world
+            .core
+            .turn(true, world.now, &mut world.net, &mut |_| {});
+        ticked.expect("no fault");
+        // Others that have connected leave again.
+        let open: Vec<SocketId> = world.net.open.keys().copied().collect();
+        let others = open.into_iter().filter(|&id| id != silent);
+        others.for_each(|id| world.end(id));
+        world.turn();
+    }
+    assert_eq!(expired(&world), 1, "30 s of silence, for a timeout of 10 s");
+    assert!(world.net.closed.contains(&silent));
 }
