@@ -15,6 +15,7 @@
 //! waited for, nor, for longer than that, is a hand-over. A shard that is behind is waited for: what it
 //! sent during the pause is worked off first.
 
+use crate::constants::pause_ms;
 use crate::types::{ShardId, Tick};
 use std::collections::BTreeMap;
 
@@ -76,11 +77,10 @@ impl Arrivals {
         }
     }
 
-    /// Something happens at `now`; a gap of more than half a tickTime since the last event is a
-    /// pause of the process (or of the machine).
+    /// Something happens at `now`; a long gap since the last event ([`pause_ms`]) is a pause.
     pub(super) fn see_clock(&mut self, now: Tick) {
         let last = self.clock.replace(now).unwrap_or(now);
-        if now > last.after(self.tick_time_ms / 2) {
+        if now > last.after(pause_ms(self.tick_time_ms)) {
             self.resumed = Some(Resumed {
                 at: now,
                 handed_over: None,

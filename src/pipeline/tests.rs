@@ -864,6 +864,23 @@ fn a_handshake_behind_what_its_shard_sent_during_a_pause_finds_its_session() {
 }
 
 #[test]
+fn the_time_between_two_timers_is_no_pause_however_short_a_tick_time_is() {
+    for tick_time_ms in [1, 4, 8] {
+        let config = PipelineConfig {
+            tick_time_ms,
+            ..config()
+        };
+        let mut w = World::with(config, Zxid::ZERO);
+        w.session(1, 100);
+        for now in (5..200).step_by(5) {
+            w.pause_until(now);
+            w.touched(S0, now - 5, &[]);
+        }
+        assert_eq!(w.pipeline.counters().expired, 1, "{tick_time_ms}");
+    }
+}
+
+#[test]
 fn a_slow_start_costs_nobody_its_timeout() {
     let mut w = World::new();
     let session = w.session(1, 2500);

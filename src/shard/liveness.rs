@@ -1,6 +1,7 @@
 //! Which sessions were heard of, and when the shard looks at all its connections.
 
 use super::connection::{Connection, Phase};
+use crate::constants::pause_ms;
 use crate::types::{ConnId, Now, SessionId, Tick};
 
 /// What a round over the connections decides about one of them.
@@ -35,6 +36,8 @@ pub(super) enum Round {
 pub(super) struct Liveness {
     /// Half a tickTime, ms.
     half: u64,
+    /// What is known of a moment that lies back longer says little of now, ms.
+    pause_ms: u64,
     handshake_timeout_ms: u64,
     session_timeout_max_ms: i32,
     /// Sessions heard of since the last report, each once.
@@ -56,6 +59,7 @@ impl Liveness {
     ) -> Liveness {
         Liveness {
             half: (tick_time_ms / 2).max(1),
+            pause_ms: pause_ms(tick_time_ms),
             handshake_timeout_ms,
             session_timeout_max_ms,
             touched: Vec::new(),
@@ -137,7 +141,7 @@ impl Liveness {
             0 => 0,
             _ => c.undrained_rounds + 1,
         };
-        let is_known = now.tick <= watermark.after(self.half);
+        let is_known = now.tick <= watermark.after(self.pause_ms);
         match c.phase {
             Phase::Attached(attachment) if held_back && !is_known => {
                 Fate::IsHeldBack(attachment.session)

@@ -358,6 +358,22 @@ fn a_silent_connection_ends_after_its_timeout_and_a_lively_one_does_not() {
 }
 
 #[test]
+fn a_silent_connection_ends_however_short_a_tick_time_is() {
+    for tick_time_ms in [1, 4, 8] {
+        let mut world = World::with(|config| config.tick_time_ms = tick_time_ms);
+        let conn = world.client();
+        for _ in 0..60_000 / 5 {
+            let last_turn = world.now.tick;
+            world.now.tick = last_turn.after(5);
+            let mut budget = Budget::UNLIMITED;
+            assert!(world.shard.report(last_turn, &mut budget, world.now));
+            while world.shard.poll_request(world.now).is_some() {}
+        }
+        assert!(world.take(conn).1, "{tick_time_ms}");
+    }
+}
+
+#[test]
 fn behind_a_pause_nobody_is_cut_before_what_came_in_it_was_read() {
     let mut world = World::new();
     let (silent, lively) = (world.client(), world.client());
