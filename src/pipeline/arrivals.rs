@@ -237,6 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn after_a_pause_the_first_hand_over_of_those_who_waited_then_counts_and_no_other() {
+        let mut arrivals = Arrivals::new(1, 1000);
+        arrivals.see_clock(Tick(10));
+        arrivals.see_clock(Tick(9000));
+        // Those who had come before the pause, and what the shard sent behind that.
+        arrivals.accepted(Tick(8999), Tick(9010));
+        arrivals.reported(S0, Tick(9020));
+        assert!(arrivals.is_resuming(Tick(9020)), "others came meanwhile");
+        for moment in [9030, 9040, 9050] {
+            arrivals.accepted(Tick(moment), Tick(moment));
+        }
+        arrivals.reported(S0, Tick(9031));
+        assert!(
+            !arrivals.is_resuming(Tick(9050)),
+            "others come all the time"
+        );
+    }
+
+    #[test]
     fn after_a_pause_a_shard_that_is_behind_is_waited_for_and_one_that_is_stuck_is_not() {
         let mut arrivals = Arrivals::new(2, 1000);
         arrivals.see_clock(Tick(10));

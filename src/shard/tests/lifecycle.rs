@@ -307,6 +307,31 @@ fn no_report_follows_one_that_waits_and_the_next_one_has_everybody() {
 }
 
 #[test]
+fn no_report_follows_one_of_which_a_part_waits() {
+    let mut world = World::with(|config| config.tick_time_ms = 2000);
+    let conns = [world.client(), world.client(), world.client()];
+    while world.shard.poll_request(world.now).is_some() {}
+    conns.into_iter().for_each(|conn| world.shard.heard(conn));
+    world.now.tick = Tick(10_000);
+    let mut slices = 1;
+    while !(world.shard).report(Tick(10_000), &mut Budget::steps(32), world.now) {
+        slices += 1;
+    }
+    assert_eq!(slices, 3, "a part for each session");
+    let part = |world: &mut World| match world.shard.poll_request(world.now) {
+        Some(ShardRequest::Touched { watermark, .. }) => watermark,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(part(&mut world), Tick(0));
+    world.now.tick = Tick(12_000);
+    let mut budget = Budget::UNLIMITED;
+    assert!(world.shard.report(Tick(12_000), &mut budget, world.now));
+    assert_eq!(part(&mut world), Tick(0));
+    assert_eq!(part(&mut world), Tick(10_000));
+    assert!(!world.shard.has_requests());
+}
+
+#[test]
 fn sessions_whose_requests_we_hold_back_are_touched() {
     let mut world = World::with(|config| config.fifo_max = 1);
     let conn = world.client();
