@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Next, Phase, Timing};
+use super::connection::{Connection, Next, Phase, Silence, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
@@ -167,7 +167,7 @@ impl ShardState {
     /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
     /// for at least one round: the first one counted may have begun just after the last byte.
     pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
-        c.undrained_rounds > 1 && c.backlog() > self.config.connection_share
+        c.undrained.rounds > 1 && c.backlog() > self.config.connection_share
     }
 
     /// The next connection that waited for a state that the replica has reached.
@@ -229,7 +229,7 @@ impl ShardState {
         self.credits.give_back(c);
         self.drop_promise(c);
         self.disown_requests(c);
-        c.undrained_rounds = 0;
+        c.undrained = Silence::default();
         c.phase = Phase::Ended { discard };
     }
 
