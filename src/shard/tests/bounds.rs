@@ -26,6 +26,16 @@ fn send_what_may_be_read<'a>(world: &mut World, conn: ConnId, mut bytes: &'a [u8
     }
 }
 
+/// A multi of `n` operations, which takes several times its bytes when it is decoded.
+fn multi_of(n: usize) -> Vec<u8> {
+    request(1, 14, |out| {
+        for _ in 0..n {
+            put_multi_delete(out, "/none/of/them");
+        }
+        put_multi_end(out);
+    })
+}
+
 #[test]
 fn a_large_frame_is_read_when_memory_for_all_of_it_is_there() {
     let mut world = World::with(small);
@@ -108,12 +118,7 @@ fn who_waits_for_memory_holds_none_beyond_its_share() {
         let large = set_data(2, "/zookeeper", &[7; 60_000]);
         let first = set_data(1, "/zookeeper", &vec![7; n]);
         let stream = [&first[..], &large].concat();
-        let multi = request(1, 14, |out| {
-            for _ in 0..2_000 {
-                put_multi_delete(out, "/none/of/them");
-            }
-            put_multi_end(out);
-        });
+        let multi = multi_of(2_000);
         assert!(send_what_may_be_read(&mut world, c, &large).is_empty());
         assert!(send_what_may_be_read(&mut world, a, &stream[..first.len() + 1]).is_empty());
         // Decoded it takes more than the bound: it waits until nobody else holds anything.
@@ -482,7 +487,7 @@ fn who_does_not_read_its_replies_holds_no_memory_for_requests_that_others_wait_f
         set_data(1, "/zookeeper", b""),
         read(2, 4, "/big", false),
         read(3, 4, "/big", false),
-        write[..1_200].to_vec(),
+        write[..900].to_vec(),
     ];
     assert!(send_what_may_be_read(&mut world, idle, &stream.concat()).is_empty());
     assert!(
@@ -550,4 +555,47 @@ fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
         assert!(world.shard.stats().output_bytes < 400_000);
     }
     assert!(world.take(conn).1);
+}
+
+#[test]
+fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_for_it() {
+    let mut world = World::with(|config| {
+        small(config);
+        config.output_max = 40_000;
+    });
+    let (slow, next) = (world.client(), world.client());
+    world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.frames(next);
+    world.prompt = false;
+    let write = set_data(4, "/zookeeper", &[7; 60_000]);
+    let stream = [
+        set_data(1, "/zookeeper", b""),
+        read(2, 4, "/big", false),
+        read(3, 4, "/big", false),
+        write[..30_000].to_vec(),
+    ];
+    assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
+    // Decoded it takes more than the bound: it waits until nobody else holds anything.
+    let multi = multi_of(2_000);
+    let of_next = send_what_may_be_read(&mut world, next, &multi);
+    assert!(!of_next.is_empty());
+    // The replies fill the output; they are taken bit by bit.
+    world.commit(1);
+    assert_eq!(world.shard.may_read(slow), 0);
+    let output = world.shard.fetch_output(slow, Vec::new(), world.now);
+    let mut unsent = output.bytes.len();
+    while unsent > 0 {
+        world.shard.heard(slow);
+        world.shard.heard(next);
+        world.advance_ms(1000);
+        let n = unsent.min(10_000);
+        world.shard.sent(slow, n);
+        unsent -= n;
+        world.turn();
+    }
+    let of_slow = send_what_may_be_read(&mut world, slow, &write[30_000..]);
+    world.prompt = true;
+    world.turn();
+    let of_next = send_what_may_be_read(&mut world, next, of_next);
+    assert_eq!((of_slow.len(), of_next.len()), (0, 0));
 }
