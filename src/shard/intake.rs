@@ -68,10 +68,10 @@ fn outcome_max(payload: &[u8]) -> usize {
 }
 
 /// The most that a frame of `len` bytes takes in memory when it is decoded, as far as its first
-/// bytes tell.
+/// bytes tell: one that does not say what it is may be a list.
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
     let list = match op_of(payload) {
-        Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
+        None | Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
         Some(OpCode::CREATE | OpCode::CREATE2) => {
             let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))

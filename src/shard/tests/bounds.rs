@@ -599,3 +599,22 @@ fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_
     let of_next = send_what_may_be_read(&mut world, next, of_next);
     assert_eq!((of_slow.len(), of_next.len()), (0, 0));
 }
+
+#[test]
+fn memory_for_all_of_a_multi_is_set_aside_however_little_of_it_has_come() {
+    let multi = multi_of(500);
+    for n in 1..20 {
+        let mut world = World::with(small);
+        let conns: Vec<ConnId> = (0..10).map(|_| world.client()).collect();
+        world.prompt = false;
+        for &conn in &conns {
+            // Their share is taken by what is under way, but for a few bytes.
+            let used = 1_000 - n - 256 - set_data(1, "/zookeeper", b"").len() + 4;
+            let write = set_data(1, "/zookeeper", &vec![7; used]);
+            assert!(send_what_may_be_read(&mut world, conn, &write).is_empty());
+            send_what_may_be_read(&mut world, conn, &multi);
+        }
+        let bytes = world.shard.stats().request_bytes;
+        assert!(bytes <= 100_000 + 10 * 1_000, "{n}: {bytes}");
+    }
+}
