@@ -155,7 +155,7 @@ impl ShardState {
             Next::Bad => return true,
             Next::Whole(payload) => payload,
         };
-        if !self.may_queue(c) {
+        if !self.may_queue(c, payload) {
             return false;
         }
         let outcome = outcome_max(payload);
@@ -171,10 +171,15 @@ impl ShardState {
     }
 
     /// Whether there is memory for a further entry of the FIFO. If not, the connection goes on when
-    /// an entry of its own has been answered.
-    fn may_queue(&self, c: &Connection) -> bool {
+    /// an entry of its own has been answered. While somebody waits for memory there is none beyond the
+    /// share: who waits until nobody else holds any would starve behind those who always hold some.
+    fn may_queue(&self, c: &Connection, payload: &[u8]) -> bool {
         let bytes = c.request_bytes();
-        c.fifo.is_empty() || self.requests.has_room(bytes, bytes + REQUEST_FIXED, false)
+        let decoded = bytes - payload.len() + decoded_max(payload.len(), payload);
+        let is_shared = decoded <= self.config.connection_share;
+        c.fifo.is_empty()
+            || ((is_shared || self.memory_queue.is_empty())
+                && self.requests.has_room(bytes, bytes + REQUEST_FIXED, false))
     }
 
     fn has_room(&self, c: &Connection) -> bool {

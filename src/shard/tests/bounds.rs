@@ -618,3 +618,39 @@ fn memory_for_all_of_a_multi_is_set_aside_however_little_of_it_has_come() {
         assert!(bytes <= 100_000 + 10 * 1_000, "{n}: {bytes}");
     }
 }
+
+#[test]
+fn who_waits_for_memory_does_not_starve_behind_small_requests_of_others() {
+    let mut world = World::with(small);
+    let (a, b, c) = (world.client(), world.client(), world.client());
+    let multi = multi_of(2_000);
+    world.prompt = false;
+    for conn in [a, b] {
+        send_what_may_be_read(&mut world, conn, &set_datas(1..=20));
+    }
+    let mut of_c = send_what_may_be_read(&mut world, c, &multi);
+    assert!(!of_c.is_empty());
+    let mut rest: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..1_000 {
+        for (conn, rest) in [a, b].into_iter().zip(&mut rest) {
+            if rest.len() < 2_000 {
+                rest.extend(set_datas(1..=20));
+            }
+            let left = send_what_may_be_read(&mut world, conn, rest).len();
+            rest.drain(..rest.len() - left);
+        }
+        world.commit(1);
+        world.frames(a);
+        world.frames(b);
+        of_c = send_what_may_be_read(&mut world, c, of_c);
+        if of_c.is_empty() {
+            return;
+        }
+        assert!(
+            round < 500,
+            "{} left, held {}",
+            of_c.len(),
+            world.shard.stats().request_bytes
+        );
+    }
+}
