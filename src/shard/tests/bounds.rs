@@ -1,6 +1,7 @@
 //! Memory: each bound, at the bound, and who waits or ends there.
 
 use super::stand_in::*;
+use crate::budget::Budget;
 use crate::shard::ShardConfig;
 use crate::types::{ConnId, Zxid};
 
@@ -260,6 +261,22 @@ fn at_the_bound_of_output_the_reader_without_progress_for_the_longest_ends() {
     assert_eq!(ended, [true, false, false, false]);
     world.turn();
     assert_eq!(world.frames(conns[3]).len(), 1, "who waited has its reply");
+}
+
+#[test]
+fn readers_without_progress_make_room_also_while_a_report_waits() {
+    let mut world = World::with(small);
+    let readers = readers(&mut world, 4);
+    for _ in 0..2 {
+        // Whoever orders takes no report.
+        world.now.tick.0 += 1_000;
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(world.now.tick, &mut budget, world.now));
+    }
+    let mut ended = readers
+        .iter()
+        .map(|(conn, _)| world.shard.is_discarded(*conn));
+    assert!(ended.any(|ended| ended));
 }
 
 #[test]
