@@ -402,20 +402,40 @@ fn a_silent_connection_ends_however_short_a_tick_time_is() {
 fn behind_a_pause_nobody_is_cut_before_what_came_in_it_was_read() {
     let mut world = World::new();
     let (silent, lively) = (world.client(), world.client());
-    let before = world.now.tick;
+    for _ in 0..11 {
+        world.advance_ms(1000);
+    }
     // One round more, and both were silent for their timeout; but the process stood still before it, and
     // the round is for what came before that.
+    let before = world.now.tick;
     world.now.tick = before.after(60_000);
     assert!(world.shard.round_is_due(world.now));
-    for _ in 0..30 {
-        let mut budget = Budget::UNLIMITED;
-        assert!(world.shard.report(before, &mut budget, world.now));
-    }
+    let mut budget = Budget::UNLIMITED;
+    assert!(world.shard.report(before, &mut budget, world.now));
     assert!(!world.take(silent).1);
     world.send(lively, &ping());
     world.advance_ms(1000);
     assert!(!world.take(lively).1);
     assert!(world.take(silent).1);
+}
+
+#[test]
+fn who_is_silent_is_cut_although_every_round_comes_late() {
+    let mut world = World::new();
+    let (silent, lively, fresh) = (world.client(), world.client(), world.accept());
+    world.send(fresh, &[0, 0, 0, 45, 0]);
+    for _ in 0..30 {
+        // A round takes longer than half a tickTime: many are busy.
+        let watermark = world.now.tick;
+        world.now.tick = watermark.after(3_000);
+        world.send(lively, &ping());
+        assert!(!world.take(lively).1);
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(watermark, &mut budget, world.now));
+    }
+    assert!(!world.take(lively).1);
+    assert!(world.take(silent).1);
+    assert!(world.take(fresh).1);
 }
 
 #[test]
