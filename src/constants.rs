@@ -37,6 +37,10 @@ pub const SEAL_DELAY_MS: u64 = 100;
 /// (docs/protocol.md §5.2).
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 
+/// The shortest gap between two events of a core that can be a pause of the process, ms: where tickTime is
+/// short, cores look at their timers every 5 ms.
+const PAUSE_MS_MIN: u64 = 20;
+
 /// What one connection may hold of requests, and of output, whatever the others hold, bytes.
 pub const CONNECTION_SHARE: usize = 64 << 10;
 /// The least that the bound of one reply may be, bytes; it is four times `jute.maxbuffer` where
@@ -60,6 +64,11 @@ const _: () = assert!(REQUEST_BYTES_MAX >= request_bytes_least(JUTE_MAXBUFFER));
 const _: () = assert!(OUTPUT_BYTES_MAX >= output_bytes_least(JUTE_MAXBUFFER));
 // The scheme `auth` becomes an entry for each identity.
 const _: () = assert!(ACL_ENTRIES_MAX >= IDENTITIES_MAX);
+
+/// A longer gap than this between two events of a core is a pause of the process, or of the machine, ms.
+pub fn pause_ms(tick_time_ms: u64) -> u64 {
+    (tick_time_ms / 2).max(PAUSE_MS_MIN)
+}
 
 /// Smallest `ringkeeper.requestBytesMax` beside a `jute.maxbuffer`, bytes: one connection that sends
 /// the largest request leaves room for the largest of another.

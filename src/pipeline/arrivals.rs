@@ -15,6 +15,7 @@
 //! waited for, nor, for longer than that, is a hand-over. A shard that is behind is waited for: what it
 //! sent during the pause is worked off first.
 
+use crate::constants::pause_ms;
 use crate::types::{ShardId, Tick};
 use std::collections::BTreeMap;
 
@@ -76,11 +77,10 @@ impl Arrivals {
         }
     }
 
-    /// Something happens at `now`; a gap of more than half a tickTime since the last event is a
-    /// pause of the process (or of the machine).
+    /// Something happens at `now`; a long gap since the last event ([`pause_ms`]) is a pause.
     pub(super) fn see_clock(&mut self, now: Tick) {
         let last = self.clock.replace(now).unwrap_or(now);
-        if now > last.after(self.tick_time_ms / 2) {
+        if now > last.after(pause_ms(self.tick_time_ms)) {
             self.resumed = Some(Resumed {
                 at: now,
                 handed_over: None,
@@ -234,6 +234,25 @@ mod tests {
         let mut arrivals = resumed();
         assert!(arrivals.is_resuming(Tick(10_999)));
         assert!(!arrivals.is_resuming(Tick(11_000)));
+    }
+
+    #[test]
+    fn after_a_pause_the_first_hand_over_of_those_who_waited_then_counts_and_no_other() {
+        let mut arrivals = Arrivals::new(1, 1000);
+        arrivals.see_clock(Tick(10));
+        arrivals.see_clock(Tick(9000));
+        // Those who had come before the pause, and what the shard sent behind that.
+        arrivals.accepted(Tick(8999), Tick(9010));
+        arrivals.reported(S0, Tick(9020));
+        assert!(arrivals.is_resuming(Tick(9020)), "others came meanwhile");
+        for moment in [9030, 9040, 9050] {
+            arrivals.accepted(Tick(moment), Tick(moment));
+        }
+        arrivals.reported(S0, Tick(9031));
+        assert!(
+            !arrivals.is_resuming(Tick(9050)),
+            "others come all the time"
+        );
     }
 
     #[test]

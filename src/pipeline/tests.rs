@@ -865,6 +865,48 @@ fn a_handshake_behind_what_its_shard_sent_during_a_pause_finds_its_session() {
 }
 
 #[test]
+fn after_a_pause_a_shard_that_is_behind_with_its_report_is_waited_for_whatever_it_sends() {
+    let two_shards = PipelineConfig {
+        shards: 2,
+        ..config()
+    };
+    let mut w = World::with(two_shards, Zxid::ZERO);
+    let writer = w.session(1, 60_000);
+    w.connect(S1, 2, 2500);
+    w.settle();
+    w.tick(100);
+    w.pause_until(9000);
+    w.accepted();
+    w.touched(S1, 9001, &[]);
+    // The report is behind writes, and a re-attachment of the other session may be, too.
+    for write in 1..=9 {
+        w.tick(9000 + 700 * write);
+        w.write(1, writer, create(&format!("/n{write}"), false, 1));
+        w.settle();
+    }
+    assert_eq!(w.pipeline.counters().expired, 0);
+    w.tick(9000 + 700 * 9 + 2 * TICK_TIME);
+    assert_eq!(w.pipeline.counters().expired, 1, "it sends nothing");
+}
+
+#[test]
+fn the_time_between_two_timers_is_no_pause_however_short_a_tick_time_is() {
+    for tick_time_ms in [1, 4, 8] {
+        let config = PipelineConfig {
+            tick_time_ms,
+            ..config()
+        };
+        let mut w = World::with(config, Zxid::ZERO);
+        w.session(1, 100);
+        for now in (5..200).step_by(5) {
+            w.pause_until(now);
+            w.touched(S0, now - 5, &[]);
+        }
+        assert_eq!(w.pipeline.counters().expired, 1, "{tick_time_ms}");
+    }
+}
+
+#[test]
 fn a_slow_start_costs_nobody_its_timeout() {
     let mut w = World::new();
     let session = w.session(1, 2500);

@@ -18,7 +18,7 @@
 //! bytes in its socket when the round began has been read once, or is known to have something to do,
 //! so its session has been heard of. That is what the watermark of a report means, whatever the load.
 
-use super::sockets::SocketId;
+use super::sockets::{SocketId, Waiting};
 use crate::budget::Budget;
 use crate::types::Tick;
 use std::collections::VecDeque;
@@ -128,8 +128,8 @@ pub struct Intake {
     busy: VecDeque<Next>,
     /// Sparse connections that came first since a busy one did.
     run: u32,
-    /// A round that waits until the listening socket has been emptied.
-    wanted: Option<Tick>,
+    /// A round that waits until whoever waits in the listening socket has been accepted.
+    wanted: Waiting,
     /// Queues that hold the mark of a round.
     marks: u32,
 }
@@ -195,17 +195,22 @@ impl Intake {
     }
 
     /// Begins a round for what lay in any socket, the listening one included, at `watermark`, unless
-    /// one is under way.
-    pub fn want_round(&mut self, watermark: Tick) {
-        if self.marks == 0 && self.wanted.is_none() {
-            self.wanted = Some(watermark);
+    /// one is under way. `waiting_max`: so many connections wait to be accepted, at most.
+    pub fn want_round(&mut self, watermark: Tick, waiting_max: usize) {
+        if self.marks == 0 {
+            self.wanted.begin(watermark, waiting_max);
         }
     }
 
-    /// Whoever waited in the listening socket when the round began has been accepted, and stands in
-    /// a queue.
-    pub fn listener_emptied(&mut self) {
-        if let Some(watermark) = self.wanted.take() {
+    /// A connection was accepted, and stands in a queue, or was turned away.
+    pub fn accepted(&mut self) {
+        self.wanted.accepted();
+    }
+
+    /// Marks the round that is wanted, if whoever waited in the listening socket when it began has been
+    /// accepted. `nobody_waits`: nobody does, or there is no room for those who do.
+    pub fn mark_round(&mut self, nobody_waits: bool) {
+        if let Some(watermark) = self.wanted.take_accepted(nobody_waits) {
             self.marks = 2;
             self.sparse.push_back(Next::Round(watermark));
             self.busy.push_back(Next::Round(watermark));
@@ -368,12 +373,12 @@ mod tests {
         world.ask(1);
         world.served(1, |_| Some(1000));
         world.ask(2);
-        world.intake.want_round(Tick(5));
+        world.intake.want_round(Tick(5), 0);
         world.ask(3);
-        world.intake.listener_emptied();
+        world.intake.mark_round(true);
         world.ask(4);
-        world.intake.want_round(Tick(6));
-        world.intake.listener_emptied();
+        world.intake.want_round(Tick(6), 0);
+        world.intake.mark_round(true);
         let looks = std::iter::from_fn(|| world.look(&mut |_, _| false));
         let order: Vec<Next> = looks.collect();
         let at = |next| order.iter().position(|&n| n == next).expect("it comes");
@@ -384,14 +389,14 @@ mod tests {
         assert!(!order.contains(&Next::Round(Tick(6))), "one at a time");
         world.ask(5);
         world.intake.go_on_with_round(Tick(5));
-        world.intake.want_round(Tick(6));
-        world.intake.listener_emptied();
+        world.intake.want_round(Tick(6), 0);
+        world.intake.mark_round(true);
         let looks = std::iter::from_fn(|| world.look(&mut |_, _| false));
         let order: Vec<Next> = looks.collect();
         let expected = [Next::Socket(socket(5)), Next::Round(Tick(5))];
         assert_eq!(order, expected, "a round that goes on is still the one");
-        world.intake.want_round(Tick(7));
-        world.intake.listener_emptied();
+        world.intake.want_round(Tick(7), 0);
+        world.intake.mark_round(true);
         assert_eq!(world.intake.pop(), Some(Next::Round(Tick(7))));
     }
 }

@@ -64,5 +64,5 @@ pub use progress::{Progress, Taken};
 pub use replica::Replica;
 pub use served::Served;
 pub use serving::{ServingCore, Turned};
-pub use sockets::{Accepted, Read, SocketId, Sockets, Wrote};
+pub use sockets::{Accepted, Read, SocketId, Sockets, Waiting, Wrote};
 pub use syncs::{SyncStep, Syncs};

@@ -292,7 +292,8 @@ impl<S: Storage> ServingCore<S> {
             self.enforce_deadlines(now, sockets);
         }
         if self.served.shard().round_is_due(now) {
-            self.intake.want_round(self.last_turn);
+            let waiting = sockets.waiting_max();
+            self.intake.want_round(self.last_turn, waiting);
         }
         self.last_turn = now.tick;
         self.clients(now, sockets);
@@ -411,17 +412,18 @@ impl<S: Storage> ServingCore<S> {
                 break;
             }
             match sockets.accept(self.table.next_id()) {
-                Accepted::Connection(address) => drop(self.adopt(address, now)),
-                Accepted::Dropped => {}
+                Accepted::Connection(address) => {
+                    self.adopt(address, now);
+                    self.intake.accepted();
+                }
+                Accepted::Dropped => self.intake.accepted(),
                 accepted @ (Accepted::Nobody | Accepted::Exhausted) => {
                     self.listener_ready = false;
                     self.exhausted = accepted == Accepted::Exhausted;
                 }
             }
         }
-        if !self.listener_ready {
-            self.intake.listener_emptied();
-        }
+        self.intake.mark_round(!self.listener_ready);
     }
 
     /// One connection's slice: what it had left over, then one read.

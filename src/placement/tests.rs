@@ -55,6 +55,10 @@ impl Sockets for Net {
         Accepted::Connection(address())
     }
 
+    fn waiting_max(&self) -> usize {
+        self.backlog
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         self.reads.push(id);
         let kernel = self
@@ -311,6 +315,25 @@ fn create_acl(path: &str, data: &[u8], acl: &[(&str, &str)]) -> Vec<u8> {
     })
 }
 
+fn multi_of_sets(path: &str, ops: usize) -> Vec<u8> {
+    let header = |out: &mut Vec<u8>, op: i32| {
+        out.put_i32(op);
+        out.put_bool(op < 0);
+        out.put_i32(-1);
+    };
+    frame(|out| {
+        out.put_i32(4);
+        out.put_i32(14);
+        for _ in 0..ops {
+            header(out, 5);
+            out.put_str(path);
+            out.put_buf(None);
+            out.put_i32(-1);
+        }
+        header(out, -1);
+    })
+}
+
 /// Of the reply to the create of a path of two characters.
 const CREATED: usize = 20 + 4 + 2;
 /// Of one ping.
@@ -442,6 +465,27 @@ fn a_turn_ends_when_its_budget_is_spent() {
     let answered: Vec<_> = clients.iter().map(|&id| world.replies(id) / PONG).collect();
     assert!(answered.iter().sum::<usize>() <= 14, "{answered:?}");
     assert!(answered.iter().all(|&n| n <= 4), "{answered:?}");
+    world.settle();
+}
+
+#[test]
+fn what_all_clients_ask_for_in_a_turn_is_bounded_in_requests_and_in_bytes() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..16).map(|_| world.client()).collect();
+    for &id in &clients {
+        world.send(id, &ping().repeat(128));
+    }
+    world.turn();
+    let answered = clients.iter().map(|&id| world.replies(id) / PONG);
+    assert_eq!(answered.sum::<usize>(), 3 * 128);
+    world.settle();
+    for &id in &clients {
+        world.replies(id);
+        world.send(id, &create_with("/a", &[7; 63 << 10]));
+    }
+    world.net.reads.clear();
+    world.turn();
+    assert!(world.net.reads.len() <= 9, "512 KiB, and the last of them");
     world.settle();
 }
 
@@ -1085,6 +1129,7 @@ fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_w
 /// that one of them serves.
 fn ordering_core(
     slots: usize,
+    budgets: Budgets,
 ) -> (
     OrderingCore<SimStorage>,
     Vec<ReplicaRings>,
@@ -1101,13 +1146,13 @@ fn ordering_core(
     let progress = std::sync::Arc::new(Progress::new(2, member.tree.last_zxid()));
     let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, 2);
     let (ends, shards) = (0..2).map(|_| rings(slots, slots)).unzip();
-    let core = OrderingCore::new(orderer, ends, Budgets::DEFAULT);
+    let core = OrderingCore::new(orderer, ends, budgets);
     (core, shards, session, world.now)
 }
 
 #[test]
 fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain() {
-    let (mut core, mut shards, (session, timeout_ms), now) = ordering_core(8);
+    let (mut core, mut shards, (session, timeout_ms), now) = ordering_core(8, Budgets::DEFAULT);
     let conn = ConnId {
         slot: 0,
         generation: 0,
@@ -1138,7 +1183,7 @@ fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain()
 
 #[test]
 fn a_shard_whose_requests_had_no_room_is_woken_when_they_have() {
-    let (mut core, mut shards, _, now) = ordering_core(2);
+    let (mut core, mut shards, _, now) = ordering_core(2, Budgets::DEFAULT);
     // Also when it was never full at the beginning of a turn: it may have been in between.
     for (requests, woken) in [
         (1, vec![]),
@@ -1160,6 +1205,63 @@ fn a_shard_whose_requests_had_no_room_is_woken_when_they_have() {
         turned.expect("no fault");
         assert_eq!(wakes, woken, "{requests} requests");
     }
+}
+
+#[test]
+fn a_shard_whose_requests_had_no_room_is_woken_though_no_more_of_them_fit_the_turn() {
+    let budgets = Budgets {
+        order: Budget::steps(1),
+        ..Budgets::DEFAULT
+    };
+    let (mut core, mut shards, _, now) = ordering_core(1, budgets);
+    for shard in [0, 1, 0, 1, 1] {
+        let report = ShardRequest::Touched {
+            shard: ShardId(shard),
+            watermark: Tick(0),
+            sessions: Vec::new(),
+            made: now.tick,
+        };
+        let ring = &mut shards[usize::from(shard)].requests;
+        ring.push(report).expect("there is room");
+        assert!(ring.is_full());
+        let mut wakes = Vec::new();
+        while core.has_mail() {
+            let turned = core.turn(now, &mut |_| {}, &mut |shard| wakes.push(shard));
+            turned.expect("no fault");
+        }
+        assert_eq!(wakes, [ShardId(shard)]);
+    }
+}
+
+#[test]
+fn what_a_long_sync_has_piled_up_is_applied_faster_than_more_is_ordered() {
+    const OPS: usize = 500;
+    let mut world = World::new();
+    let id = world.client();
+    world.send(id, &create("/a"));
+    world.settle();
+    world.replies(id);
+    let before = world.member().records();
+    for _ in 0..12 {
+        world.send(id, &multi_of_sets("/a", OPS));
+    }
+    let mut ordered = Vec::new();
+    while world.member().records() - before < 12 {
+        let records = world.member().records();
+        turn_without_sync(&mut world);
+        ordered.push(world.member().records() - records);
+    }
+    let now = world.now;
+    let outcome = inline(&mut world).poll_sync().expect("it is due").run();
+    inline(&mut world).synced(outcome, now).expect("no fault");
+    let applied_before = world.member().pipeline.cursors().applied.0;
+    turn_without_sync(&mut world);
+    let applied = world.member().pipeline.cursors().applied.0 - applied_before;
+    let most = ordered.into_iter().max().expect("some turns");
+    assert!(
+        applied as u64 > most,
+        "{applied} are applied, {most} ordered"
+    );
 }
 
 /// The core that orders gives something and then decides, while the shard looks whether it may end.
@@ -1210,4 +1312,28 @@ fn a_shard_does_not_end_before_it_has_what_was_given_before_the_decision() {
             }
         });
     }
+}
+
+/// Somebody connects as fast as connections are accepted.
+#[test]
+fn who_connects_without_end_keeps_no_silent_session_and_no_silent_connection() {
+    let mut world = World::new();
+    let silent = world.client();
+    let expired = |world: &World| world.member().pipeline.counters().expired;
+    for _ in 0..3 * 100 {
+        world.core.listener_ready();
+        world.net.backlog = 2 * Budgets::DEFAULT.accepts;
+        world.now.tick = world.now.tick.after(100);
+        let ticked = world
+            .core
+            .turn(true, world.now, &mut world.net, &mut |_| {});
+        ticked.expect("no fault");
+        // Others that have connected leave again.
+        let open: Vec<SocketId> = world.net.open.keys().copied().collect();
+        let others = open.into_iter().filter(|&id| id != silent);
+        others.for_each(|id| world.end(id));
+        world.turn();
+    }
+    assert_eq!(expired(&world), 1, "30 s of silence, for a timeout of 10 s");
+    assert!(world.net.closed.contains(&silent));
 }

@@ -21,7 +21,14 @@ pub struct Bound {
 
 /// A port being listened on.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct Listener {
+    socket: OwnedFd,
+    backlog: i32,
+}
+
+/// Processors that add a connection at the same time to those that wait, at most: each of them may have seen
+/// that there is room for one.
+const PROCESSORS: usize = 1024;
 
 /// What an attempt to accept brought.
 #[derive(Debug)]
@@ -97,7 +104,10 @@ impl Bound {
     /// `AddrInUse` if another process has begun to listen meanwhile.
     pub fn listen(self) -> io::Result<Listener> {
         self.socket.listen(self.backlog)?;
-        Ok(Listener(self.socket.into()))
+        Ok(Listener {
+            socket: self.socket.into(),
+            backlog: self.backlog,
+        })
     }
 }
 
@@ -108,6 +118,12 @@ fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
 }
 
 impl Listener {
+    /// Connections that wait to be accepted at the same time, at most. The kernel may allow fewer than the
+    /// backlog says (net.core.somaxconn).
+    pub fn waiting_max(&self) -> usize {
+        usize::try_from(self.backlog).unwrap_or(0) + PROCESSORS
+    }
+
     /// The next connection that waits.
     pub fn accept(&self) -> Accepted {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -115,7 +131,7 @@ impl Listener {
         // is fresh when the call has succeeded, and nobody else's.
         let accepted = unsafe {
             SockAddr::try_init(|storage, size| {
-                let fd = libc::accept4(self.0.as_raw_fd(), storage.cast(), size, flags);
+                let fd = libc::accept4(self.socket.as_raw_fd(), storage.cast(), size, flags);
                 match fd {
                     0.. => Ok(OwnedFd::from_raw_fd(fd)),
                     _ => Err(io::Error::last_os_error()),
@@ -138,7 +154,7 @@ impl Listener {
 
 impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 

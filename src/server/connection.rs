@@ -169,6 +169,10 @@ impl Sockets for ClientSockets {
         }
     }
 
+    fn waiting_max(&self) -> usize {
+        self.listener.as_ref().map_or(0, Listener::waiting_max)
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         self.client(id)
             .map_or(Read::End, |client| client.transport.read(buffer))

@@ -8,7 +8,9 @@ use super::mailbox::{Letter, Mailboxes};
 use super::process::Process;
 use super::report::OrderingReport;
 use crate::pipeline::Fatal;
-use crate::placement::{Drain, DrainFacts, DrainStep, OrderingCore, OrderingDrain};
+use crate::placement::{
+    Drain, DrainFacts, DrainStep, OrderingCore, OrderingDrain, Sockets, Waiting,
+};
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
@@ -30,6 +32,8 @@ pub struct OrderingLoop {
     disk: Disk,
     next_tick: Tick,
     listener_ready: bool,
+    /// Those who waited in the listening socket at a tick.
+    waiting: Waiting,
     /// When the turn before this one began.
     last_turn: Tick,
     again: bool,
@@ -53,6 +57,7 @@ impl OrderingLoop {
             disk,
             next_tick: tick,
             listener_ready: true,
+            waiting: Waiting::default(),
             last_turn: tick,
             again: true,
         }
@@ -144,13 +149,16 @@ impl OrderingLoop {
             self.next_tick = now.tick.after(self.process.tick_ms());
             self.listener_ready |= std::mem::take(&mut self.sockets.exhausted);
             orderer.member.tick(now)?;
+            let waiting = self.sockets.waiting_max();
+            self.waiting.begin(self.last_turn, waiting);
         }
         self.accept();
-        if tick && !self.listener_ready && !self.sockets.exhausted {
+        let nobody_waits = !self.listener_ready && !self.sockets.exhausted;
+        if let Some(until) = self.waiting.take_accepted(nobody_waits) {
             // The clock is read again: what was handed over has come to the shards by then.
             let handed_over = self.process.now().tick;
             let pipeline = &mut self.core.orderer.member.pipeline;
-            pipeline.accepted_until(self.last_turn, handed_over);
+            pipeline.accepted_until(until, handed_over);
         }
         self.last_turn = now.tick;
         self.again = self.turn_of_shards(now)?;
@@ -188,8 +196,11 @@ impl OrderingLoop {
                 break;
             }
             match self.sockets.accept_admitted() {
-                Admitted::Connection(socket, peer) => self.mailboxes.hand_over(socket, peer),
-                Admitted::Dropped => {}
+                Admitted::Connection(socket, peer) => {
+                    self.mailboxes.hand_over(socket, peer);
+                    self.waiting.accepted();
+                }
+                Admitted::Dropped => self.waiting.accepted(),
                 Admitted::Nobody | Admitted::Exhausted => self.listener_ready = false,
             }
         }

@@ -82,7 +82,8 @@ impl Process {
         self.clock.now()
     }
 
-    /// Time between two looks at the timers of a data core.
+    /// Time between two looks at the timers of a data core: shorter than a gap that counts as a pause
+    /// (`constants::pause_ms`).
     pub fn tick_ms(&self) -> u64 {
         (self.config.tick_time_ms / 4).clamp(5, 50)
     }

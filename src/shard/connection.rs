@@ -206,6 +206,31 @@ pub(super) struct Grant {
     pub(super) weight: usize,
 }
 
+/// For how long nothing has moved, as the rounds see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Silence {
+    /// Rounds in which nothing had moved.
+    pub(super) rounds: u64,
+    /// When the first of them was.
+    since: Tick,
+}
+
+impl Silence {
+    /// A round has seen that nothing moved.
+    pub(super) fn count(&mut self, now: Now) {
+        if self.rounds == 0 {
+            self.since = now.tick;
+        }
+        self.rounds += 1;
+    }
+
+    /// Whether it is known up to `until`, and longer than `timeout_ms`.
+    pub(super) fn exceeds(&self, timeout_ms: i32, until: Tick) -> bool {
+        let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
+        self.rounds > 0 && until > self.since.after(timeout_ms)
+    }
+}
+
 /// One connection, from the first byte until its socket is closed.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -284,10 +309,10 @@ pub(super) struct Connection {
     pub(super) bytes_wait: bool,
     /// For the handshake timeout.
     pub(super) accepted: Tick,
-    /// Housekeeping rounds since bytes moved in either direction.
-    pub(super) quiet_rounds: u64,
-    /// Housekeeping rounds since the kernel took a byte of the output, while there was some.
-    pub(super) undrained_rounds: u64,
+    /// Since bytes moved in either direction.
+    pub(super) quiet: Silence,
+    /// Since the kernel took a byte of the output, while there was some.
+    pub(super) undrained: Silence,
     pub(super) counters: Counters,
 }
 
@@ -339,8 +364,8 @@ impl Connection {
             touched_batch: 0,
             bytes_wait: false,
             accepted: now.tick,
-            quiet_rounds: 0,
-            undrained_rounds: 0,
+            quiet: Silence::default(),
+            undrained: Silence::default(),
             counters: Counters::new(now.wall),
         }
     }

@@ -68,10 +68,10 @@ fn outcome_max(payload: &[u8]) -> usize {
 }
 
 /// The most that a frame of `len` bytes takes in memory when it is decoded, as far as its first
-/// bytes tell.
+/// bytes tell: one that does not say what it is may be a list.
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
     let list = match op_of(payload) {
-        Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
+        None | Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
         Some(OpCode::CREATE | OpCode::CREATE2) => {
             let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
@@ -155,7 +155,7 @@ impl ShardState {
             Next::Bad => return true,
             Next::Whole(payload) => payload,
         };
-        if !self.may_queue(c) {
+        if !self.may_queue(c, payload) {
             return false;
         }
         let outcome = outcome_max(payload);
@@ -171,10 +171,15 @@ impl ShardState {
     }
 
     /// Whether there is memory for a further entry of the FIFO. If not, the connection goes on when
-    /// an entry of its own has been answered.
-    fn may_queue(&self, c: &Connection) -> bool {
+    /// an entry of its own has been answered. While somebody waits for memory there is none beyond the
+    /// share: who waits until nobody else holds any would starve behind those who always hold some.
+    fn may_queue(&self, c: &Connection, payload: &[u8]) -> bool {
         let bytes = c.request_bytes();
-        c.fifo.is_empty() || self.requests.has_room(bytes, bytes + REQUEST_FIXED, false)
+        let decoded = bytes - payload.len() + decoded_max(payload.len(), payload);
+        let is_shared = decoded <= self.config.connection_share;
+        c.fifo.is_empty()
+            || ((is_shared || self.memory_queue.is_empty())
+                && self.requests.has_room(bytes, bytes + REQUEST_FIXED, false))
     }
 
     fn has_room(&self, c: &Connection) -> bool {

@@ -1,6 +1,6 @@
 //! Which sessions were heard of, and when the shard looks at all its connections.
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, Silence};
 use crate::types::{ConnId, Now, SessionId, Tick};
 
 /// What a round over the connections decides about one of them.
@@ -116,14 +116,10 @@ impl Liveness {
         self.untaken -= 1;
     }
 
-    /// Rounds that fit a timeout.
-    fn patience(&self, timeout_ms: i32) -> u64 {
-        u64::try_from(timeout_ms).unwrap_or(0) / self.half + 1
-    }
-
     /// Counts one round for a connection, and decides. `held_back`: it has requests that wait for
-    /// the shard. Everything that lay in its socket at `watermark` is known; where that is long ago, behind
-    /// a pause of the process, what came since may say that it is alive, and the next round decides.
+    /// the shard. Everything that lay in its socket at `watermark` is known, so a timeout ends there: where
+    /// that is long ago, behind a pause of the process, what came since may say that it is alive, and a later
+    /// round decides.
     pub(super) fn round(
         &self,
         c: &mut Connection,
@@ -131,24 +127,19 @@ impl Liveness {
         watermark: Tick,
         now: Now,
     ) -> Fate {
-        let waited = now.tick.0 - c.accepted.0;
-        c.quiet_rounds += 1;
-        c.undrained_rounds = match c.backlog() {
-            0 => 0,
-            _ => c.undrained_rounds + 1,
-        };
-        let is_known = now.tick <= watermark.after(self.half);
+        c.quiet.count(now);
+        match c.backlog() {
+            0 => c.undrained = Silence::default(),
+            _ => c.undrained.count(now),
+        }
+        let handshake_until = c.accepted.after(self.handshake_timeout_ms);
         match c.phase {
-            Phase::Attached(attachment) if held_back && !is_known => {
-                Fate::IsHeldBack(attachment.session)
-            }
-            _ if !is_known => Fate::Stays,
-            Phase::Fresh | Phase::Connecting(_) if waited > self.handshake_timeout_ms => Fate::Ends,
+            Phase::Fresh | Phase::Connecting(_) if watermark > handshake_until => Fate::Ends,
             Phase::Fresh | Phase::Connecting(_) => Fate::Stays,
             Phase::Attached(attachment) => {
-                let limit = self.patience(attachment.timeout_ms);
-                let idle = c.fifo.is_empty() && !held_back && c.quiet_rounds > limit;
-                if idle || c.undrained_rounds > limit {
+                let exceeds = |silence: Silence| silence.exceeds(attachment.timeout_ms, watermark);
+                let idle = c.fifo.is_empty() && !held_back && exceeds(c.quiet);
+                if idle || exceeds(c.undrained) {
                     Fate::Ends
                 } else if held_back {
                     Fate::IsHeldBack(attachment.session)
@@ -157,7 +148,7 @@ impl Liveness {
                 }
             }
             Phase::Ended { .. } => {
-                if c.undrained_rounds > self.patience(self.session_timeout_max_ms) {
+                if c.undrained.exceeds(self.session_timeout_max_ms, watermark) {
                     Fate::Ends
                 } else {
                     Fate::Stays

@@ -55,7 +55,7 @@ use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{Applied, OpResult, Readers, Tree};
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
-use connection::{Attachment, Connection, Phase, Timing};
+use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
@@ -147,7 +147,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else {
             return;
         };
-        c.quiet_rounds = 0;
+        c.quiet = Silence::default();
         c.bytes_wait = true;
         if let Phase::Attached(attachment) = c.phase {
             self.core.liveness.touch(c, attachment.session);
@@ -194,7 +194,7 @@ impl Shard {
     /// The other end takes what the kernel holds for it, though the kernel takes no more of it yet.
     pub fn progressed(&mut self, conn: ConnId) {
         if let Some(c) = self.conns.get_mut(conn) {
-            (c.quiet_rounds, c.undrained_rounds) = (0, 0);
+            (c.quiet, c.undrained) = Default::default();
         }
     }
 
@@ -262,7 +262,7 @@ impl Shard {
                 budget.spend_steps(STEPS);
                 self.core.housekeep(c, watermark, now);
                 if self.core.is_idle_reader(c) {
-                    idle.push((c.undrained_rounds, c.id));
+                    idle.push((c.undrained.rounds, c.id));
                 }
             }
             slot += 1;
@@ -625,7 +625,7 @@ impl Shard {
         if c.ended() || c.deaf {
             return;
         }
-        c.quiet_rounds = 0;
+        c.quiet = Silence::default();
         c.bytes_wait = false;
         c.filled += bytes.len();
         if c.filled >= self.core.config.connection_share {
@@ -656,7 +656,7 @@ impl Shard {
         let was_full = self.core.is_full(c);
         c.sent(bytes);
         if bytes > 0 {
-            (c.quiet_rounds, c.undrained_rounds) = (0, 0);
+            (c.quiet, c.undrained) = Default::default();
         }
         self.core.output_left(c, was_full);
         self.core.settle(c);

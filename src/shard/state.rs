@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Next, Phase, Timing};
+use super::connection::{Connection, Next, Phase, Silence, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
@@ -167,7 +167,7 @@ impl ShardState {
     /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
     /// for at least one round: the first one counted may have begun just after the last byte.
     pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
-        c.undrained_rounds > 1 && c.backlog() > self.config.connection_share
+        c.undrained.rounds > 1 && c.backlog() > self.config.connection_share
     }
 
     /// The next connection that waited for a state that the replica has reached.
@@ -229,7 +229,7 @@ impl ShardState {
         self.credits.give_back(c);
         self.drop_promise(c);
         self.disown_requests(c);
-        c.undrained_rounds = 0;
+        c.undrained = Silence::default();
         c.phase = Phase::Ended { discard };
     }
 
@@ -264,7 +264,8 @@ impl ShardState {
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
     /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and
-    /// does not read the replies; what was set aside and is not about to be used is taken back.
+    /// does not read the replies; what was set aside and is not about to be used is taken back, unless
+    /// more of the frame than a share has come: without it the frame would be held, and wait for itself.
     fn take_back_memory(&mut self, c: &mut Connection) {
         const PATIENCE: u64 = 2;
         if self.memory_queue.is_empty() {
@@ -278,7 +279,7 @@ impl ShardState {
         }
         let unused = match c.input.peek(self.config.frame_max) {
             Next::Whole(_) => false,
-            Next::Partial(Some(len)) if len > share => self.is_full(c),
+            Next::Partial(Some(len)) if len > share => self.is_full(c) && c.input.len() <= share,
             Next::Empty | Next::Partial(_) | Next::Bad => true,
         };
         if c.grant.is_some() && unused {

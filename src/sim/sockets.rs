@@ -90,6 +90,10 @@ impl Sockets for KernelSockets<'_> {
         }
     }
 
+    fn waiting_max(&self) -> usize {
+        self.network.backlog.len()
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         let Some(connection) = self.connection(id, "reads") else {
             return Read::End;

@@ -1,6 +1,7 @@
 //! Memory: each bound, at the bound, and who waits or ends there.
 
 use super::stand_in::*;
+use crate::budget::Budget;
 use crate::shard::ShardConfig;
 use crate::types::{ConnId, Zxid};
 
@@ -24,6 +25,16 @@ fn send_what_may_be_read<'a>(world: &mut World, conn: ConnId, mut bytes: &'a [u8
         world.send(conn, &bytes[..n]);
         bytes = &bytes[n..];
     }
+}
+
+/// A multi of `n` operations, which takes several times its bytes when it is decoded.
+fn multi_of(n: usize) -> Vec<u8> {
+    request(1, 14, |out| {
+        for _ in 0..n {
+            put_multi_delete(out, "/none/of/them");
+        }
+        put_multi_end(out);
+    })
 }
 
 #[test]
@@ -108,12 +119,7 @@ fn who_waits_for_memory_holds_none_beyond_its_share() {
         let large = set_data(2, "/zookeeper", &[7; 60_000]);
         let first = set_data(1, "/zookeeper", &vec![7; n]);
         let stream = [&first[..], &large].concat();
-        let multi = request(1, 14, |out| {
-            for _ in 0..2_000 {
-                put_multi_delete(out, "/none/of/them");
-            }
-            put_multi_end(out);
-        });
+        let multi = multi_of(2_000);
         assert!(send_what_may_be_read(&mut world, c, &large).is_empty());
         assert!(send_what_may_be_read(&mut world, a, &stream[..first.len() + 1]).is_empty());
         // Decoded it takes more than the bound: it waits until nobody else holds anything.
@@ -255,6 +261,22 @@ fn at_the_bound_of_output_the_reader_without_progress_for_the_longest_ends() {
     assert_eq!(ended, [true, false, false, false]);
     world.turn();
     assert_eq!(world.frames(conns[3]).len(), 1, "who waited has its reply");
+}
+
+#[test]
+fn readers_without_progress_make_room_also_while_a_report_waits() {
+    let mut world = World::with(small);
+    let readers = readers(&mut world, 4);
+    for _ in 0..2 {
+        // Whoever orders takes no report.
+        world.now.tick.0 += 1_000;
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(world.now.tick, &mut budget, world.now));
+    }
+    let mut ended = readers
+        .iter()
+        .map(|(conn, _)| world.shard.is_discarded(*conn));
+    assert!(ended.any(|ended| ended));
 }
 
 #[test]
@@ -482,7 +504,7 @@ fn who_does_not_read_its_replies_holds_no_memory_for_requests_that_others_wait_f
         set_data(1, "/zookeeper", b""),
         read(2, 4, "/big", false),
         read(3, 4, "/big", false),
-        write[..1_200].to_vec(),
+        write[..900].to_vec(),
     ];
     assert!(send_what_may_be_read(&mut world, idle, &stream.concat()).is_empty());
     assert!(
@@ -550,4 +572,102 @@ fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
         assert!(world.shard.stats().output_bytes < 400_000);
     }
     assert!(world.take(conn).1);
+}
+
+#[test]
+fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_for_it() {
+    let mut world = World::with(|config| {
+        small(config);
+        config.output_max = 40_000;
+    });
+    let (slow, next) = (world.client(), world.client());
+    world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.frames(next);
+    world.prompt = false;
+    let write = set_data(4, "/zookeeper", &[7; 60_000]);
+    let stream = [
+        set_data(1, "/zookeeper", b""),
+        read(2, 4, "/big", false),
+        read(3, 4, "/big", false),
+        write[..30_000].to_vec(),
+    ];
+    assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
+    // Decoded it takes more than the bound: it waits until nobody else holds anything.
+    let multi = multi_of(2_000);
+    let of_next = send_what_may_be_read(&mut world, next, &multi);
+    assert!(!of_next.is_empty());
+    // The replies fill the output; they are taken bit by bit.
+    world.commit(1);
+    assert_eq!(world.shard.may_read(slow), 0);
+    let output = world.shard.fetch_output(slow, Vec::new(), world.now);
+    let mut unsent = output.bytes.len();
+    while unsent > 0 {
+        world.shard.heard(slow);
+        world.shard.heard(next);
+        world.advance_ms(1000);
+        let n = unsent.min(10_000);
+        world.shard.sent(slow, n);
+        unsent -= n;
+        world.turn();
+    }
+    let of_slow = send_what_may_be_read(&mut world, slow, &write[30_000..]);
+    world.prompt = true;
+    world.turn();
+    let of_next = send_what_may_be_read(&mut world, next, of_next);
+    assert_eq!((of_slow.len(), of_next.len()), (0, 0));
+}
+
+#[test]
+fn memory_for_all_of_a_multi_is_set_aside_however_little_of_it_has_come() {
+    let multi = multi_of(500);
+    for n in 1..20 {
+        let mut world = World::with(small);
+        let conns: Vec<ConnId> = (0..10).map(|_| world.client()).collect();
+        world.prompt = false;
+        for &conn in &conns {
+            // Their share is taken by what is under way, but for a few bytes.
+            let used = 1_000 - n - 256 - set_data(1, "/zookeeper", b"").len() + 4;
+            let write = set_data(1, "/zookeeper", &vec![7; used]);
+            assert!(send_what_may_be_read(&mut world, conn, &write).is_empty());
+            send_what_may_be_read(&mut world, conn, &multi);
+        }
+        let bytes = world.shard.stats().request_bytes;
+        assert!(bytes <= 100_000 + 10 * 1_000, "{n}: {bytes}");
+    }
+}
+
+#[test]
+fn who_waits_for_memory_does_not_starve_behind_small_requests_of_others() {
+    let mut world = World::with(small);
+    let (a, b, c) = (world.client(), world.client(), world.client());
+    let multi = multi_of(2_000);
+    world.prompt = false;
+    for conn in [a, b] {
+        send_what_may_be_read(&mut world, conn, &set_datas(1..=20));
+    }
+    let mut of_c = send_what_may_be_read(&mut world, c, &multi);
+    assert!(!of_c.is_empty());
+    let mut rest: [Vec<u8>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..1_000 {
+        for (conn, rest) in [a, b].into_iter().zip(&mut rest) {
+            if rest.len() < 2_000 {
+                rest.extend(set_datas(1..=20));
+            }
+            let left = send_what_may_be_read(&mut world, conn, rest).len();
+            rest.drain(..rest.len() - left);
+        }
+        world.commit(1);
+        world.frames(a);
+        world.frames(b);
+        of_c = send_what_may_be_read(&mut world, c, of_c);
+        if of_c.is_empty() {
+            return;
+        }
+        assert!(
+            round < 500,
+            "{} left, held {}",
+            of_c.len(),
+            world.shard.stats().request_bytes
+        );
+    }
 }

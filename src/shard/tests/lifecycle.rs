@@ -307,6 +307,31 @@ fn no_report_follows_one_that_waits_and_the_next_one_has_everybody() {
 }
 
 #[test]
+fn no_report_follows_one_of_which_a_part_waits() {
+    let mut world = World::with(|config| config.tick_time_ms = 2000);
+    let conns = [world.client(), world.client(), world.client()];
+    while world.shard.poll_request(world.now).is_some() {}
+    conns.into_iter().for_each(|conn| world.shard.heard(conn));
+    world.now.tick = Tick(10_000);
+    let mut slices = 1;
+    while !(world.shard).report(Tick(10_000), &mut Budget::steps(32), world.now) {
+        slices += 1;
+    }
+    assert_eq!(slices, 3, "a part for each session");
+    let part = |world: &mut World| match world.shard.poll_request(world.now) {
+        Some(ShardRequest::Touched { watermark, .. }) => watermark,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(part(&mut world), Tick(0));
+    world.now.tick = Tick(12_000);
+    let mut budget = Budget::UNLIMITED;
+    assert!(world.shard.report(Tick(12_000), &mut budget, world.now));
+    assert_eq!(part(&mut world), Tick(0));
+    assert_eq!(part(&mut world), Tick(10_000));
+    assert!(!world.shard.has_requests());
+}
+
+#[test]
 fn sessions_whose_requests_we_hold_back_are_touched() {
     let mut world = World::with(|config| config.fifo_max = 1);
     let conn = world.client();
@@ -358,23 +383,59 @@ fn a_silent_connection_ends_after_its_timeout_and_a_lively_one_does_not() {
 }
 
 #[test]
+fn a_silent_connection_ends_however_short_a_tick_time_is() {
+    for tick_time_ms in [1, 4, 8] {
+        let mut world = World::with(|config| config.tick_time_ms = tick_time_ms);
+        let conn = world.client();
+        for _ in 0..60_000 / 5 {
+            let last_turn = world.now.tick;
+            world.now.tick = last_turn.after(5);
+            let mut budget = Budget::UNLIMITED;
+            assert!(world.shard.report(last_turn, &mut budget, world.now));
+            while world.shard.poll_request(world.now).is_some() {}
+        }
+        assert!(world.take(conn).1, "{tick_time_ms}");
+    }
+}
+
+#[test]
 fn behind_a_pause_nobody_is_cut_before_what_came_in_it_was_read() {
     let mut world = World::new();
     let (silent, lively) = (world.client(), world.client());
-    let before = world.now.tick;
+    for _ in 0..11 {
+        world.advance_ms(1000);
+    }
     // One round more, and both were silent for their timeout; but the process stood still before it, and
     // the round is for what came before that.
+    let before = world.now.tick;
     world.now.tick = before.after(60_000);
     assert!(world.shard.round_is_due(world.now));
-    for _ in 0..30 {
-        let mut budget = Budget::UNLIMITED;
-        assert!(world.shard.report(before, &mut budget, world.now));
-    }
+    let mut budget = Budget::UNLIMITED;
+    assert!(world.shard.report(before, &mut budget, world.now));
     assert!(!world.take(silent).1);
     world.send(lively, &ping());
     world.advance_ms(1000);
     assert!(!world.take(lively).1);
     assert!(world.take(silent).1);
+}
+
+#[test]
+fn who_is_silent_is_cut_although_every_round_comes_late() {
+    let mut world = World::new();
+    let (silent, lively, fresh) = (world.client(), world.client(), world.accept());
+    world.send(fresh, &[0, 0, 0, 45, 0]);
+    for _ in 0..30 {
+        // A round takes longer than half a tickTime: many are busy.
+        let watermark = world.now.tick;
+        world.now.tick = watermark.after(3_000);
+        world.send(lively, &ping());
+        assert!(!world.take(lively).1);
+        let mut budget = Budget::UNLIMITED;
+        assert!(world.shard.report(watermark, &mut budget, world.now));
+    }
+    assert!(!world.take(lively).1);
+    assert!(world.take(silent).1);
+    assert!(world.take(fresh).1);
 }
 
 #[test]

@@ -169,6 +169,17 @@ impl Expiry {
         asked.push((now_us, timeout_ms));
     }
 
+    /// The longest timeout that a session may have, as far as its clients were granted one or have asked, ms.
+    pub(in crate::sim) fn timeout_max(&self, session: SessionId) -> i32 {
+        let heard = self.heard.get(&session).into_iter().flatten();
+        let asked = self.asked.get(&session).into_iter().flatten();
+        let granted = heard.map(|heard| heard.timeout_ms);
+        granted
+            .chain(asked.map(|(_, timeout_ms)| *timeout_ms))
+            .max()
+            .unwrap_or(0)
+    }
+
     /// The session expires by a transaction that was ordered at `ordered`. What arrives behind the
     /// decision does not undo it, nor what arrived behind the deadline if the core that orders was not told.
     pub(super) fn observe(&self, session: SessionId, ordered: u64) -> Result<(), String> {
