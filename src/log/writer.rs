@@ -664,13 +664,9 @@ impl<S: Storage> Log<S> {
         let mut remove = Vec::new();
         // What begins where a segment ends has its name before the segment goes: without any name
         // the log would count as lost.
-        let named = |closed: &VecDeque<Closed>| closed.len() > self.unnamed.len() + self.naming;
-        while named(&self.closed)
-            && self
-                .closed
-                .front()
-                .is_some_and(|oldest| oldest.last_zxid <= zxid)
-        {
+        let unnamed = self.unnamed.len() + self.naming;
+        let is_covered = |oldest: &Closed| oldest.last_zxid <= zxid;
+        while self.closed.len() > unnamed && self.closed.front().is_some_and(is_covered) {
             let oldest = self.closed.pop_front().expect("just seen");
             self.recyclable.push_back(oldest);
             if self.recyclable.len() > RECYCLE_MAX {
