@@ -130,8 +130,8 @@ impl Exit {
                 "allow it: kernel.io_uring_disabled=0, or a seccomp profile that permits io_uring_setup, io_uring_enter and io_uring_register",
             ),
             Exit::VolatileLog => (
-                "the log would be on a filesystem that forgets or that another machine serves",
-                "set dataLogDir to a local disk, or accept the loss with -Dringkeeper.allowVolatileLog=true",
+                "the log or the snapshots would be on a filesystem that forgets or that another machine serves",
+                "set dataLogDir and dataDir to a local disk, or accept the loss with -Dringkeeper.allowVolatileLog=true",
             ),
             Exit::Clock => (
                 "the wall clock is implausible",
