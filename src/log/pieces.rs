@@ -13,6 +13,8 @@ const PIECE: u64 = 256 << 10;
 pub(super) struct Pieces<F: File> {
     source: Source<F>,
     len: u64,
+    /// What is read at once, bytes.
+    piece: u64,
 }
 
 enum Source<F: File> {
@@ -29,13 +31,18 @@ enum Source<F: File> {
 impl<F: File> Pieces<F> {
     /// Over the whole file as long as it is now.
     pub(super) fn read(file: F) -> io::Result<Pieces<F>> {
+        Pieces::of_size(file, PIECE)
+    }
+
+    /// The same, in pieces of another size.
+    pub(super) fn of_size(file: F, piece: u64) -> io::Result<Pieces<F>> {
         let len = file.len()?;
         let source = Source::Read {
             file,
             window: AlignedVec::new(),
             from: 0,
         };
-        Ok(Pieces { source, len })
+        Ok(Pieces { source, len, piece })
     }
 
     /// Over the first `len` bytes, through a map: they are durable, and never change.
@@ -43,7 +50,8 @@ impl<F: File> Pieces<F> {
         let view = file.view(len)?;
         let len = view.len() as u64;
         let source = Source::Mapped(view);
-        Ok(Pieces { source, len })
+        let piece = PIECE;
+        Ok(Pieces { source, len, piece })
     }
 
     /// Bytes there are.
@@ -66,7 +74,7 @@ impl<F: File> Pieces<F> {
                 let is_there = *from <= offset && end <= *from + window.len() as u64;
                 if !is_there {
                     let begin = offset & !(AlignedVec::<16>::ALIGNMENT as u64 - 1);
-                    let until = end.max(begin + PIECE).min(self.len);
+                    let until = end.max(begin + self.piece).min(self.len);
                     *from = begin;
                     // What can't be read further on is no reason to give up what is asked for.
                     fill(file, window, begin, until).or_else(|_| fill(file, window, begin, end))?;

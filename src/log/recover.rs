@@ -196,7 +196,7 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<usize, E> {
     let bases = segments(storage).map_err(RecoveryError::from)?;
-    let first = first_needed(storage, &bases, part.after)?.0;
+    let first = first_needed(storage, &bases, part.after)?;
     let mut last = part.after;
     for (nth, (base, name)) in bases.iter().enumerate().skip(first) {
         let next = bases.get(nth + 1).map(|&(base, _)| base);
@@ -258,31 +258,33 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     Ok(bases.len() - first)
 }
 
-/// The newest segment before which nothing behind `after` can lie. And of each segment: the last
-/// transaction that can lie before it, as far as its first record can be read.
-#[allow(clippy::type_complexity)]
+/// The newest segment before which nothing behind `after` can lie. Only the first record of each is
+/// read.
 fn first_needed<S: Storage>(
     storage: &S,
     bases: &[(Position, String)],
     after: Zxid,
-) -> Result<(usize, Vec<Option<Zxid>>), RecoveryError> {
-    let (mut needed, mut before) = (0, Vec::with_capacity(bases.len()));
-    for (nth, (base, name)) in bases.iter().enumerate() {
-        let pieces = Pieces::read(storage.open(name)?)?;
-        // Damage is said when the segment is read, if it is needed.
-        let mut reader = Reader::open(name, *base, pieces, Zxid::ZERO).ok();
-        let first = reader
-            .as_mut()
-            .and_then(|reader| reader.record(*base, Zxid::ZERO).ok().flatten());
-        if first.is_some_and(|first| first.is_first_needed(after)) {
-            needed = nth;
+) -> Result<usize, RecoveryError> {
+    for (nth, segment) in bases.iter().enumerate().rev() {
+        if first_record(storage, segment, |first| first.is_first_needed(after))? == Some(true) {
+            return Ok(nth);
         }
-        before.push(first.map(|first| match first.kind {
-            Kind::Txn => Zxid(first.zxid.0 - 1),
-            Kind::Seal | Kind::Fence | Kind::Filler => first.zxid,
-        }));
     }
-    Ok((needed, before))
+    Ok(0)
+}
+
+/// What is to be known of the first record of a segment; `None`: it can't be read. That is said when the
+/// segment is read, if it is needed.
+fn first_record<S: Storage, T>(
+    storage: &S,
+    (base, name): &(Position, String),
+    look: impl Fn(Record<'_>) -> T,
+) -> Result<Option<T>, RecoveryError> {
+    let pieces = Pieces::of_size(storage.open(name)?, FIRST_PIECE)?;
+    let Ok(mut reader) = Reader::open(name, *base, pieces, Zxid::ZERO) else {
+        return Ok(None);
+    };
+    Ok(reader.record(*base, Zxid::ZERO).ok().flatten().map(look))
 }
 
 /// What is known before the log is read.
@@ -372,15 +374,19 @@ impl<S: Storage> Scan<S> {
         let mut bases = segments(storage)?;
         let names = storage.list()?;
         let is_spare = |name: &String| segment::parse_spare(name).is_some();
-        let (needed, before) = first_needed(storage, &bases, after)?;
-        let mut older = VecDeque::new();
-        for (nth, (_, name)) in bases.drain(..needed).enumerate() {
-            let last_zxid = before[nth + 1..=needed].iter().flatten().next();
-            older.push_back(Closed {
-                last_zxid: last_zxid.copied().unwrap_or(after),
-                name,
-            });
+        let needed = first_needed(storage, &bases, after)?;
+        let last_before = |first: Record<'_>| match first.kind {
+            Kind::Txn => Zxid(first.zxid.0 - 1),
+            Kind::Seal | Kind::Fence | Kind::Filler => first.zxid,
+        };
+        let (mut older, mut last_zxid) = (VecDeque::new(), after);
+        for nth in (0..needed).rev() {
+            let next = first_record(storage, &bases[nth + 1], last_before)?;
+            last_zxid = next.unwrap_or(last_zxid);
+            let name = bases[nth].1.clone();
+            older.push_front(Closed { name, last_zxid });
         }
+        bases.drain(..needed);
         let scan = Scan {
             storage: storage.clone(),
             older,
@@ -422,7 +428,7 @@ impl<S: Storage> Scan<S> {
             let whose = "this store";
             return Err(RecoveryError::Foreign { file, whose }.into());
         }
-        let limit = walk.limit(&reader);
+        let limit = walk.next.unwrap_or(reader.limit()).min(reader.limit());
         let (mut at, mut in_run) = (base, true);
         while at < limit {
             let record = match reader.record(at, walk.last) {
@@ -436,6 +442,8 @@ impl<S: Storage> Scan<S> {
                     continue;
                 }
                 Err(error) => return Err(error.into()),
+                // Nothing was appended behind the place where the log was closed.
+                Ok(None) if walk.closed_at() == Some(at) && in_run => break,
                 Ok(None) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);
@@ -638,7 +646,8 @@ impl<S: Storage> Scan<S> {
         // Not before the next segment is there: a last one that is shorter than its header says is
         // refused.
         for found in kept {
-            self.trim(found, end.position)?;
+            // What can't be given back is only lost room.
+            let _ = self.trim(found, end.position);
         }
         Ok(log)
     }
@@ -711,13 +720,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Behind this no record of the segment is looked for: the next one begins there, or a witness says
-    /// that the log was closed there.
-    fn limit<F: File>(&self, reader: &Reader<F>) -> Position {
-        let closed = self.known.witness.filter(|witness| witness.is_closed);
-        let closed = closed.map(|witness| witness.durable.position);
-        let end = self.next.or(closed).unwrap_or(reader.limit());
-        end.min(reader.limit())
+    /// Where the log was closed the last time that the witness was written.
+    fn closed_at(&self) -> Option<Position> {
+        let witness = self.known.witness.filter(|witness| witness.is_closed);
+        witness.map(|witness| witness.durable.position)
     }
 }
 
@@ -737,5 +743,7 @@ fn write_again<F: File>(file: &F, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// What is read of a segment to see how it begins, bytes.
+const FIRST_PIECE: u64 = 8 << 10;
 /// What is written again at once, bytes.
 const PIECE: u64 = 256 << 10;

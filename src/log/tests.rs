@@ -644,6 +644,29 @@ fn restarts_cost_what_they_have_written() {
     assert!(bytes <= 100 * 3 * 4096 + SEGMENT, "{bytes}");
 }
 
+/// A witness that was restored from a backup says less than the log, and takes nothing from it.
+#[test]
+fn what_follows_the_place_where_a_log_was_closed_is_read() {
+    let (disk, witness, _, last) = three_segments();
+    let mut zxid = 0;
+    let mut places = Vec::new();
+    Scan::read(&disk, &Known::default(), |record| {
+        zxid = record.zxid.0;
+        places.push((record.end(), record.zxid));
+        Ok::<(), RecoveryError>(())
+    })
+    .unwrap();
+    assert_eq!(zxid, last[1]);
+    for (position, zxid) in places {
+        let stale = Witness {
+            durable: LogEnd { position, zxid },
+            is_closed: true,
+            ..witness
+        };
+        assert_eq!(verdict(&disk, stale, last), Verdict::Whole, "{zxid}");
+    }
+}
+
 #[test]
 fn a_file_that_was_cut_is_refused_and_a_segment_that_a_start_has_cut_is_not() {
     let (disk, _) = sealed(3);

@@ -6,7 +6,8 @@
 //! | the log behind the last snapshot has [`SEGMENTS_MAX`] segments more than its bytes fill | each restart leaves a segment, however little stands in it |
 //! | at once: a start found damage that costs nothing as long as nothing else is damaged | what is in memory is whole |
 //!
-//! One that failed is tried again after [`RETRY_MS`], whether or not anything is written meanwhile.
+//! One that failed is tried again after [`RETRY_MS`], whether or not anything is written meanwhile; after
+//! each further failure after twice as long, up to [`RETRY_MS_MAX`].
 
 use crate::log::LogCounters;
 use crate::types::Tick;
@@ -15,6 +16,8 @@ use crate::types::Tick;
 pub(super) const SEGMENTS_MAX: u64 = 8;
 /// A snapshot that could not be made is tried again after this long, ms.
 pub(super) const RETRY_MS: u64 = 10_000;
+/// A snapshot that can't be made costs no more than a try in this time, ms.
+const RETRY_MS_MAX: u64 = 64 * RETRY_MS;
 
 /// How long a part of the log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Schedule {
     /// Of what was appended since the start, this much is in `behind` or in the last snapshot.
     since: LogLength,
     at_once: bool,
+    /// How long the next failure is waited out, ms.
+    retry_ms: u64,
     state: State,
 }
 
@@ -78,6 +83,7 @@ impl Schedule {
             behind: replayed,
             since: LogLength::default(),
             at_once,
+            retry_ms: RETRY_MS,
             state: State::Waiting,
         }
     }
@@ -107,7 +113,7 @@ impl Schedule {
             (State::Making(appended), Some(bytes)) => {
                 (self.behind, self.since) = (LogLength::default(), appended);
                 (self.last_bytes, self.at_once) = (bytes, false);
-                self.state = State::Waiting;
+                (self.retry_ms, self.state) = (RETRY_MS, State::Waiting);
             }
             _ => self.state = State::Failed(None),
         }
@@ -116,16 +122,18 @@ impl Schedule {
     /// Timers.
     pub fn tick(&mut self, now: Tick) {
         if let State::Failed(retry_at) = &mut self.state {
-            let at = *retry_at.get_or_insert(now.after(RETRY_MS));
+            let at = *retry_at.get_or_insert(now.after(self.retry_ms));
             if now >= at {
+                self.retry_ms = (2 * self.retry_ms).min(RETRY_MS_MAX);
                 self.state = State::Waiting;
             }
         }
     }
 
-    /// What should be free before one is begun, so that the log still finds room, bytes.
+    /// What should be free before one is begun, bytes: one that fills the disk takes room from the log
+    /// for nothing.
     pub fn room_needed(&self) -> u64 {
-        self.last_bytes + self.last_bytes / 8 + 2 * self.segment_bytes
+        self.last_bytes + self.last_bytes / 8
     }
 }
 
@@ -176,6 +184,23 @@ mod tests {
         }
         due.tick(Tick(RETRY_MS));
         assert!(due.is_due(LogLength::default()));
+    }
+
+    #[test]
+    fn one_that_always_fails_is_tried_at_growing_distances_up_to_a_bound() {
+        let mut due = schedule(0, length(1000, MIB, 1));
+        let mut tries = Vec::new();
+        for second in 0..4000 {
+            due.tick(Tick(1000 * second));
+            if due.is_due(LogLength::default()) {
+                tries.push(second);
+                due.made(None);
+            }
+        }
+        let distances: Vec<u64> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(distances.is_sorted() && tries.len() > 9, "{tries:?}");
+        let longest = *distances.last().expect("there were tries");
+        assert!((640..650).contains(&longest), "{tries:?}");
     }
 
     #[test]
