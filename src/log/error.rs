@@ -7,7 +7,7 @@ use std::io;
 /// Why the log can't be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// Cases E, F, H, I, K, L, N.
+    /// Cases E, F, H, I, K, N.
     #[error(
         "the log is corrupt: {what} in {file} at byte {offset}; transactions behind {intact} are lost \
          or can't be trusted, so the server does not start: restore the file from a backup; nothing \
@@ -38,7 +38,7 @@ pub enum RecoveryError {
         /// The last transaction that is known to be good.
         intact: Zxid,
     },
-    /// Case L: no file is damaged, and one or more are missing.
+    /// Case L.
     #[error(
         "the log {}, and {by} shows that it went as far as {known}: what lies between is lost, so the \
          server does not start; look whether dataLogDir is mounted and the right one, or restore it \
@@ -66,7 +66,7 @@ pub enum RecoveryError {
         /// What it says.
         format: u32,
     },
-    /// A file belongs to somebody else.
+    /// Case P.
     #[error(
         "{file} does not belong to {whose}: look whether dataDir and dataLogDir are the right ones, and \
          mounted; nothing was changed"

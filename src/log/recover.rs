@@ -17,19 +17,20 @@
 //! | I renamed | the header's base is not the name's | somebody renamed or copied | refuse |
 //! | J newer | a whole header or record of a newer format | downgrade | refuse, naming the format |
 //! | K disorder | zxids do not grow | rot that hit crc and all; a bug | refuse |
-//! | L lost end | D lies behind the last segment | a file was removed | refuse |
+//! | L lost end | D lies behind the last segment; or the witness, or a snapshot, knows of later transactions | a file was removed or cut, a directory is not mounted, sectors are lost | refuse |
 //! | M rot, not needed | a bad record, and behind it one that the snapshot covers, or the first that it does not | rot | go on behind it; a snapshot is made at once |
 //! | N short | the file of the last segment is shorter than its header says | a file was cut | refuse |
+//! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
 //! | O unreadable | the device can't read where a record may be needed | rot | refuse |
 //!
-//! Nothing is acknowledged behind a bad record at or above D but what a flipped bit hit within the
-//! seal's delay: in that window the two can't be told apart.
+//! D and the witness together leave a window: what was acknowledged since the witness was written and
+//! is vouched for by no later record that can be read. There rot can't be told from a torn batch.
 //!
 //! Only what follows the newest whole snapshot is read, one segment open at a time, and none further
-//! than the base of the next one. A torn rest stays where it is, or is cut off with what its segment does not use: the
-//! next segment begins where the good part ends, and behind that place nobody looks. Torn segments are
-//! gone *before* the first new record: a record of the torn batch that survived must never come back
-//! behind new ones.
+//! than the base of the next one. A torn rest stays where it is, or is cut off with what its segment
+//! does not use: the next segment begins where the good part ends, and behind that place nobody looks.
+//! Torn segments are gone *before* the first new record: a record of the torn batch that survived must
+//! never come back behind new ones.
 
 use super::durable::LogEnd;
 use super::error::RecoveryError;
@@ -119,9 +120,9 @@ impl<F: File> Reader<F> {
         self.header.base.plus(bytes)
     }
 
-    /// The first place behind `at` that lies in another page of the file.
-    fn next_page(&self, at: Position) -> Position {
-        at.plus(PAGE - self.header.offset(at) % PAGE)
+    /// The first place behind `at` that lies in another sector of the file.
+    fn next_sector(&self, at: Position) -> Position {
+        at.plus(SECTOR - self.header.offset(at) % SECTOR)
     }
 }
 
@@ -221,7 +222,7 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
                 }
                 Err(RecoveryError::Unreadable { .. }) if last == part.after => {
                     damaged.get_or_insert(at);
-                    at = reader.next_page(at);
+                    at = reader.next_sector(at);
                     continue;
                 }
                 Ok(None) => break,
@@ -438,7 +439,7 @@ impl<S: Storage> Scan<S> {
                         found.unreadable = Some(error);
                     }
                     in_run = false;
-                    at = reader.next_page(at);
+                    at = reader.next_sector(at);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -743,6 +744,8 @@ fn write_again<F: File>(file: &F, from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The least that a device can fail to read, bytes.
+const SECTOR: u64 = 512;
 /// What is read of a segment to see how it begins, bytes.
 const FIRST_PIECE: u64 = 8 << 10;
 /// What is written again at once, bytes.

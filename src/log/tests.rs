@@ -604,6 +604,41 @@ fn rot_that_the_snapshot_covers_is_a_warning_and_what_follows_it_is_read() {
 }
 
 #[test]
+fn a_sector_that_can_not_be_read_is_refused_with_its_place_where_it_is_needed_and_nowhere_else() {
+    let (disk, ends) = sealed(6);
+    let name = segments(&disk).remove(0);
+    for (nth, end) in ends.iter().take(6).enumerate() {
+        let sector = offset(*end).next_multiple_of(512);
+        disk.break_sector(&name, sector as usize);
+        for after in 0..=6 {
+            let known = Known {
+                after: Zxid(after),
+                witness: None,
+            };
+            let scan = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(()));
+            match scan {
+                // A sector may hold the end of one record and the header of the next.
+                Ok(_) => assert!(nth as i64 <= after, "{nth} of {after}"),
+                Err(RecoveryError::Unreadable {
+                    file,
+                    offset,
+                    intact,
+                    ..
+                }) => {
+                    assert!(nth as i64 + 1 >= after, "{nth} of {after}");
+                    assert_eq!(file, name);
+                    assert!(offset.abs_diff(sector) < 1100, "{offset} of {sector}");
+                    assert!(intact >= Zxid(after.min(nth as i64)));
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        disk.mend_sectors();
+    }
+    assert_eq!(zxids(&disk).len(), 6);
+}
+
+#[test]
 fn segments_that_the_snapshot_covers_are_not_read() {
     let (disk, mut log) = fresh();
     let mut zxid = 0;
@@ -890,6 +925,35 @@ fn who_begins_a_segment_writes_and_waits_for_nothing() {
     log.synced(ticket.run()).unwrap();
     assert_eq!(segments(&disk).len(), named.len() + 1);
     assert!(!log.has_rolled());
+}
+
+/// A log without any name would count as lost.
+#[test]
+fn a_segment_is_not_retired_before_the_one_behind_it_has_its_name() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 10);
+    sync(&mut log);
+    let (last, _) = roll(&mut log, &disk);
+    let recycles = |log: &mut Log<SimStorage>| {
+        let order = log.poll_spare();
+        order.is_some_and(|order| {
+            let recycles = order.recycles();
+            log.spare_made(order.fulfil(&disk)).unwrap();
+            recycles
+        })
+    };
+    assert!(log.retire(Zxid(last)).is_empty());
+    assert!(!recycles(&mut log), "nothing is retired");
+    let ticket = log.begin_sync().unwrap();
+    assert!(log.retire(Zxid(last)).is_empty());
+    let outcome = ticket.run();
+    log.synced(outcome).unwrap();
+    let before = segments(&disk).len();
+    roll(&mut log, &disk);
+    sync(&mut log);
+    assert!(log.retire(Zxid(last - 1)).is_empty());
+    assert!(recycles(&mut log), "now it is");
+    assert_eq!(segments(&disk).len(), before);
 }
 
 /// Whatever of it was done before: what was acknowledged is there, and the log goes on.

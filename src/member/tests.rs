@@ -278,6 +278,38 @@ fn a_snapshot_that_fails_leaves_nothing_and_is_tried_again_on_time() {
     assert!(w.run_all().contains(&"snapshot"));
 }
 
+#[test]
+fn a_snapshot_with_a_sector_that_can_not_be_read_is_made_up_for_by_an_older_one_and_the_log() {
+    let mut w = World::new(10);
+    for _ in 0..3 {
+        w.run_all();
+        w.fill_segments(2);
+    }
+    w.run_all();
+    let names = crate::log::storage::Storage::list(&w.disk).unwrap();
+    let newest = names.iter().rfind(|n| n.starts_with("snap.")).unwrap();
+    let World { disk, member, .. } = w;
+    let zxid = member.tree.last_zxid();
+    member.close().unwrap();
+    // The one before it, as if it had not been purged.
+    let older = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    assert!(older.warnings().is_empty());
+    disk.break_sector(newest, 600);
+    let found = snapshot::recover(&disk, &disk, &mut |_| {});
+    match found {
+        // One is kept: the log behind the one before is gone, and what is lost is said.
+        Err(SnapError::Gap { snapshot, .. }) => assert_eq!(snapshot, Zxid::ZERO),
+        Err(other) => panic!("{other}"),
+        Ok(found) => {
+            assert_eq!(found.tree.last_zxid(), zxid);
+            assert_eq!(found.warnings().len(), 1);
+        }
+    }
+    disk.mend_sectors();
+    let found = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    assert_eq!(found.tree.last_zxid(), zxid);
+}
+
 /// EMFILE of Linux.
 const NO_DESCRIPTOR: i32 = 24;
 

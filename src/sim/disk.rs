@@ -11,7 +11,7 @@
 //! | `sync` | may fail once when told to (the process must die); what it should have written stays readable and counts as clean: no later sync writes it | it is lost |
 //! | `create`, growing writes | fail when the capacity is reached | |
 //! | `create`, `open`, `view`, `remove` | fail for want of descriptors or memory when told to | |
-//! | synced bytes, when told to | | one bit rots, until it is mended |
+//! | synced bytes, when told to | a sector can't be read, until it is mended | one bit rots, until it is mended |
 //!
 //! Every operation that changes something is an *effect*: the disk counts them, and from the
 //! effect at which it was told to crash on, every operation fails and nothing reaches the medium.
@@ -23,6 +23,8 @@ use std::io;
 use std::rc::Rc;
 
 const SECTOR: usize = 512;
+/// Of Linux.
+const EIO: i32 = 5;
 /// One sector in this many is torn in its middle when it is lost.
 const TEAR_ONE_IN: u32 = 16;
 
@@ -76,6 +78,8 @@ struct Disk {
     fail_next_sync: bool,
     /// After so many more operations that need a descriptor or memory they fail with this error.
     shortage: Option<(u32, i32)>,
+    /// Sectors that can't be read: inode, offset.
+    unreadable: Vec<(usize, usize)>,
     faults: DiskFaults,
 }
 
@@ -131,6 +135,7 @@ impl Disk {
             crashed: false,
             fail_next_sync: false,
             shortage: None,
+            unreadable: Vec::new(),
             faults: DiskFaults::default(),
         }
     }
@@ -313,6 +318,18 @@ impl SimStorage {
         disk.faults.bits_flipped += 1;
     }
 
+    /// From now on the sector of a file at `offset` can't be read.
+    pub fn break_sector(&self, name: &str, offset: usize) {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.names[name];
+        disk.unreadable.push((inode, offset / SECTOR * SECTOR));
+    }
+
+    /// Every sector can be read again.
+    pub fn mend_sectors(&self) {
+        self.0.borrow_mut().unreadable.clear();
+    }
+
     /// Another disk: this one, if the power failed now.
     pub fn after_power_cut(&self, rng: &mut fastrand::Rng) -> SimStorage {
         let disk = self.0.borrow();
@@ -474,6 +491,13 @@ impl File for SimFile {
         let now = &disk.inodes[self.inode].now;
         let found = now.get(offset as usize..).unwrap_or_default();
         let bytes = found.len().min(into.len());
+        let asked = offset as usize..offset as usize + bytes;
+        let meets = |&(inode, sector): &(usize, usize)| {
+            inode == self.inode && sector < asked.end && asked.start < sector + SECTOR
+        };
+        if disk.unreadable.iter().any(meets) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         into[..bytes].copy_from_slice(&found[..bytes]);
         Ok(bytes)
     }
