@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 16;
 const WINDOW: usize = 16;
 const DATA: [u8; 100] = [b'd'; 100];
 
+/// Children that a connection lists.
+const CHILDREN: usize = 100;
+
 /// What the operations are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -28,6 +31,26 @@ pub enum Kind {
     Get,
     /// setData of 100 bytes.
     Set,
+    /// getChildren of a node with 100 children.
+    List,
+    /// create with 100 bytes of data.
+    Create,
+    /// create and delete, by turns.
+    CreateDelete,
+}
+
+/// What is done, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// Serving shards; 0 = inline.
+    pub shards: u16,
+    /// The operations.
+    pub kind: Kind,
+    /// How many, at least.
+    pub operations: usize,
+    /// Names in the path of the node that a connection works on or, where it creates or lists, below; one at
+    /// least.
+    pub depth: usize,
 }
 
 /// The sockets of one core: what was sent is there at once, and what is written is gone at once.
@@ -89,21 +112,28 @@ struct Member {
 ///
 /// # Errors
 /// [`Fatal`], which a disk without faults does not bring about.
-pub fn work(shards: u16, kind: Kind, operations: usize) -> Result<usize, Fatal> {
-    let mut member = Member::start(shards)?;
+pub fn work(work: Work) -> Result<usize, Fatal> {
+    let Work { kind, depth, .. } = work;
+    let mut member = Member::start(work.shards)?;
     for at in 0..CONNECTIONS {
         member.ask(at, handshake())?;
     }
     for at in 0..CONNECTIONS {
-        member.ask(at, create(at))?;
+        for above in 1..=depth.max(1) {
+            member.ask(at, create(&path(at, above)))?;
+        }
+        for nth in 0..if kind == Kind::List { CHILDREN } else { 0 } {
+            member.ask(at, create(&child(at, depth, nth)))?;
+        }
     }
-    let requests: Vec<Vec<u8>> = (0..CONNECTIONS)
-        .map(|at| request(kind, at).repeat(WINDOW))
-        .collect();
     let greeted = member.answered();
-    for _ in 0..operations.div_ceil(CONNECTIONS * WINDOW) {
-        for (at, bytes) in requests.iter().enumerate() {
-            member.receive(at, bytes);
+    for round in 0..work.operations.div_ceil(CONNECTIONS * WINDOW) {
+        for at in 0..CONNECTIONS {
+            let requests = round * WINDOW..(round + 1) * WINDOW;
+            let requests: Vec<u8> = requests
+                .flat_map(|nth| request(kind, at, depth, nth))
+                .collect();
+            member.receive(at, &requests);
         }
         member.settle()?;
     }
@@ -205,8 +235,14 @@ impl Member {
     }
 }
 
-fn path(at: usize) -> String {
-    format!("/price{at:02}")
+/// The node of a connection, or one above it.
+fn path(at: usize, depth: usize) -> String {
+    format!("/price{at:02}{}", "/below".repeat(depth.max(1) - 1))
+}
+
+/// A node below that of a connection.
+fn child(at: usize, depth: usize, nth: usize) -> String {
+    format!("{}/n{nth:08}", path(at, depth))
 }
 
 fn handshake() -> Vec<u8> {
@@ -216,26 +252,41 @@ fn handshake() -> Vec<u8> {
     wire.frame()
 }
 
-fn create(at: usize) -> Vec<u8> {
+fn create(path: &str) -> Vec<u8> {
     let mut wire = Wire::default();
     wire.i32(1).i32(OpCode::CREATE.0);
-    wire.buf(Some(path(at).as_bytes())).buf(Some(&DATA));
+    wire.buf(Some(path.as_bytes())).buf(Some(&DATA));
     wire.i32(1).i32(31);
     wire.buf(Some(b"world")).buf(Some(b"anyone")).i32(0);
     wire.frame()
 }
 
-fn request(kind: Kind, at: usize) -> Vec<u8> {
+fn delete(path: &str) -> Vec<u8> {
+    let mut wire = Wire::default();
+    wire.i32(2).i32(OpCode::DELETE.0);
+    wire.buf(Some(path.as_bytes())).i32(-1);
+    wire.frame()
+}
+
+fn request(kind: Kind, at: usize, depth: usize, nth: usize) -> Vec<u8> {
     let mut wire = Wire::default();
     match kind {
         Kind::Get => {
             wire.i32(2).i32(OpCode::GET_DATA.0);
-            wire.buf(Some(path(at).as_bytes())).byte(0);
+            wire.buf(Some(path(at, depth).as_bytes())).byte(0);
         }
         Kind::Set => {
             wire.i32(2).i32(OpCode::SET_DATA.0);
-            wire.buf(Some(path(at).as_bytes())).buf(Some(&DATA)).i32(-1);
+            wire.buf(Some(path(at, depth).as_bytes()));
+            wire.buf(Some(&DATA)).i32(-1);
         }
+        Kind::List => {
+            wire.i32(2).i32(OpCode::GET_CHILDREN.0);
+            wire.buf(Some(path(at, depth).as_bytes())).byte(0);
+        }
+        Kind::Create => return create(&child(at, depth, nth)),
+        Kind::CreateDelete if nth.is_multiple_of(2) => return create(&child(at, depth, nth)),
+        Kind::CreateDelete => return delete(&child(at, depth, nth - 1)),
     }
     wire.frame()
 }
@@ -246,12 +297,26 @@ mod tests {
 
     #[test]
     fn every_operation_is_answered() {
-        // A header of 16 bytes, the frame's length, a Stat of 68, and the data with its length.
+        // A header of 16 bytes and the frame's length, and behind them what the reply holds.
+        let head = 4 + 16;
+        let name = "/price00/below/n00000000".len();
         for shards in [0, 1, 3] {
-            let set = work(shards, Kind::Set, 512).unwrap();
-            assert_eq!(set, 512 * (4 + 16 + 68), "{shards} shards");
-            let get = work(shards, Kind::Get, 512).unwrap();
-            assert_eq!(get, 512 * (4 + 16 + 4 + 100 + 68), "{shards} shards");
+            for (kind, body) in [
+                (Kind::Set, 68),
+                (Kind::Get, 4 + 100 + 68),
+                (Kind::List, 4 + CHILDREN * (4 + 9)),
+                (Kind::Create, 4 + name),
+                (Kind::CreateDelete, (4 + name) / 2),
+            ] {
+                let answered = work(Work {
+                    shards,
+                    kind,
+                    operations: 256,
+                    depth: 2,
+                });
+                let due = 256 * (head + body);
+                assert_eq!(answered.unwrap(), due, "{kind:?}, {shards} shards");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `rk instructions`: a fixed amount of work on a member without faults, for callgrind to count.
 
-use ringkeeper::sim::instructions::{self, Kind};
+use ringkeeper::sim::instructions::{self, Kind, Work};
 use std::process::ExitCode;
 
 /// Arguments of `rk instructions`.
@@ -15,6 +15,9 @@ pub struct Args {
     /// Serving shards of the member; 0 = inline.
     #[arg(long, default_value_t = 0)]
     shards: u16,
+    /// Names in the path of each connection's node.
+    #[arg(long, default_value_t = 1)]
+    depth: usize,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -23,14 +26,29 @@ enum Operation {
     Get,
     /// setData of 100 bytes.
     Set,
+    /// getChildren of a node with 100 children.
+    List,
+    /// create with 100 bytes of data, below the connection's node.
+    Create,
+    /// create and delete, by turns.
+    CreateDelete,
 }
 
 pub fn run(args: &Args) -> ExitCode {
     let kind = match args.operation {
         Operation::Get => Kind::Get,
         Operation::Set => Kind::Set,
+        Operation::List => Kind::List,
+        Operation::Create => Kind::Create,
+        Operation::CreateDelete => Kind::CreateDelete,
     };
-    match instructions::work(args.shards, kind, args.operations) {
+    let work = Work {
+        shards: args.shards,
+        kind,
+        operations: args.operations,
+        depth: args.depth,
+    };
+    match instructions::work(work) {
         Ok(bytes) => {
             println!("{bytes} bytes of replies");
             ExitCode::SUCCESS
