@@ -87,10 +87,15 @@ pub struct MultiPreparation {
 #[derive(Clone, Debug)]
 struct Shadow {
     stored: NodeStat,
-    data: Data,
     prefix_crc: u32,
     acl: Arc<[Acl]>,
     children: i32,
+}
+
+impl Shadow {
+    fn digest(&self) -> u64 {
+        self.stored.digest(self.prefix_crc)
+    }
 }
 
 /// The latest pending record of a path; `None` is a deleted node.
@@ -400,6 +405,7 @@ impl Overlay {
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
 
+        let parent_digest = parent.digest();
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
         let cversion = parent.stored.cversion.saturating_add(1);
         if cversion > parent.stored.cversion {
@@ -434,13 +440,12 @@ impl Overlay {
                 op,
                 &txn,
             ),
-            data: txn.data.clone(),
             prefix_crc: prefix_crc(&path, &txn.data),
             acl,
             children: 0,
         };
-        self.put(tree, context.zxid, above, Some(parent));
-        self.put(tree, context.zxid, path, Some(shadow));
+        self.put(context.zxid, above, parent_digest, Some(parent));
+        self.put(context.zxid, path, 0, Some(shadow));
         Ok((op, Txn::Create(txn)))
     }
 
@@ -466,7 +471,8 @@ impl Overlay {
         let node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
         next_version(node.stored.version, version)?;
         require(node.children == 0, ErrorCode::NOT_EMPTY)?;
-        self.gone(tree, context.zxid, path);
+        let above = Arc::from(above);
+        self.gone(context.zxid, (above, Some(parent)), (path, Some(node)));
         Ok(Txn::Delete { path: path.clone() })
     }
 
@@ -485,12 +491,12 @@ impl Overlay {
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.version, version)?;
+        let before = node.digest();
         node.stored.version = version;
         node.stored.mzxid = context.zxid;
         node.stored.mtime = context.time.0;
         node.prefix_crc = prefix_crc(path, data);
-        node.data = data.clone();
-        self.put(tree, context.zxid, path.clone(), Some(node));
+        self.put(context.zxid, path.clone(), before, Some(node));
         Ok(Txn::SetData {
             path: path.clone(),
             data: data.clone(),
@@ -520,9 +526,10 @@ impl Overlay {
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.aversion, version)?;
+        let before = node.digest();
         node.stored.aversion = version;
         node.acl = acl.clone();
-        self.put(tree, context.zxid, path.clone(), Some(node));
+        self.put(context.zxid, path.clone(), before, Some(node));
         Ok(Txn::SetAcl {
             path: path.clone(),
             acl,
@@ -568,7 +575,10 @@ impl Overlay {
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
         let paths = self.owned(tree, context.session);
         for path in &paths {
-            self.gone(tree, context.zxid, path);
+            let above: Arc<str> = parent_path(path).expect("a node has a parent").into();
+            let parent = self.get(tree, &above);
+            let node = self.get(tree, path);
+            self.gone(context.zxid, (above, parent), (path, node));
         }
         Txn::CloseSession {
             paths: Some(paths.into_iter().collect()),
@@ -593,31 +603,34 @@ impl Overlay {
         }
         tree.nodes.get(path).map(|node| Shadow {
             stored: node.stored,
-            data: node.data.clone(),
             prefix_crc: node.prefix_crc,
             acl: tree.nodes.acl(node).clone(),
             children: node.child_count(),
         })
     }
 
-    /// Takes a node away and tells its parent.
-    fn gone(&mut self, tree: &Tree, zxid: Zxid, path: &Arc<str>) {
-        let above: Arc<str> = parent_path(path).expect("a node has a parent").into();
-        if let Some(mut parent) = self.get(tree, &above) {
+    /// Takes a node away and tells its parent; each is given as it is so far.
+    fn gone(
+        &mut self,
+        zxid: Zxid,
+        (above, parent): (Arc<str>, Option<Shadow>),
+        (path, node): (&Arc<str>, Option<Shadow>),
+    ) {
+        if let Some(mut parent) = parent {
+            let before = parent.digest();
             parent.stored.pzxid = zxid;
             parent.children -= 1;
-            self.put(tree, zxid, above, Some(parent));
+            self.put(zxid, above, before, Some(parent));
         }
-        self.put(tree, zxid, path.clone(), None);
+        let before = node.map_or(0, |node| node.digest());
+        self.put(zxid, path.clone(), before, None);
     }
 
     /// The only place that changes what is pending: keeps the digest, and what a multi needs to
-    /// undo.
-    fn put(&mut self, tree: &Tree, zxid: Zxid, path: Arc<str>, shadow: Option<Shadow>) {
+    /// undo. `before` is the digest of the node so far, 0 if there is none.
+    fn put(&mut self, zxid: Zxid, path: Arc<str>, before: u64, shadow: Option<Shadow>) {
         if in_digest(&path) {
-            let digest = |s: &Shadow| s.stored.digest(s.prefix_crc);
-            let before = self.get(tree, &path).as_ref().map_or(0, digest);
-            let after = shadow.as_ref().map_or(0, digest);
+            let after = shadow.as_ref().map_or(0, Shadow::digest);
             self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
         }
         let before = self.replace(path.clone(), Some((zxid, shadow)));
