@@ -442,8 +442,9 @@ impl<S: Storage> Scan<S> {
                     continue;
                 }
                 Err(error) => return Err(error.into()),
-                // Nothing was appended behind the place where the log was closed.
-                Ok(None) if walk.closed_at() == Some(at) && in_run => break,
+                // Nothing was appended behind the place where the log was closed. It is never a base:
+                // there begins what was appended since a witness that is older than the log.
+                Ok(None) if walk.closed_at() == Some(at) && at > base && in_run => break,
                 Ok(None) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);

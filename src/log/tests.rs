@@ -667,6 +667,30 @@ fn what_follows_the_place_where_a_log_was_closed_is_read() {
     }
 }
 
+/// A place where a log was closed is the base of the next segment, too.
+#[test]
+fn a_segment_that_begins_where_the_log_was_closed_is_judged_as_any_other() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 1000);
+    let closing = log.close().unwrap();
+    let closed = Witness::first(STORE, Position(0));
+    let closed = closed.renewed(closing.end, closing.newest).closed();
+    let (mut log, _) = open(&disk, 20).unwrap();
+    for zxid in 2..=4 {
+        append(&mut log, &disk, zxid, 1000);
+        sync(&mut log);
+    }
+    drop(log);
+    let name = segment::name(closing.end.position);
+    flip(&disk, &name, HEADER_BLOCK as u64 + 20);
+    let known = Known {
+        after: Zxid::ZERO,
+        witness: Some(closed),
+    };
+    let read = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(()));
+    assert!(matches!(read, Err(RecoveryError::Corrupt { .. })));
+}
+
 #[test]
 fn a_file_that_was_cut_is_refused_and_a_segment_that_a_start_has_cut_is_not() {
     let (disk, _) = sealed(3);
@@ -799,6 +823,21 @@ fn a_failed_sync_of_a_spare_ends_the_log() {
     disk.fail_next_sync();
     assert!(log.spare_made(order.fulfil(&disk)).is_err());
     assert!(log.append(Zxid(1), b"x").is_err());
+}
+
+#[test]
+fn a_spare_whose_sync_finds_no_room_leaves_nothing() {
+    let (disk, mut log) = fresh();
+    let names = disk.list().unwrap();
+    for retry in 0..3 {
+        let order = log.poll_spare().unwrap();
+        disk.fill_at_next_sync();
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        assert_eq!(disk.list().unwrap(), names);
+        for ms in [0, 1000] {
+            log.tick(Tick(2000 * retry + ms)).unwrap();
+        }
+    }
 }
 
 #[test]
