@@ -667,6 +667,22 @@ fn what_follows_the_place_where_a_log_was_closed_is_read() {
     }
 }
 
+#[test]
+fn an_operator_is_told_of_so_many_places_of_rot_and_no_more() {
+    let (disk, ends) = sealed(40);
+    let name = segments(&disk).remove(0);
+    for end in ends.iter().take(40).step_by(2) {
+        flip(&disk, &name, offset(*end) + 60);
+    }
+    let known = Known {
+        after: Zxid(40),
+        witness: None,
+    };
+    let scan = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(())).unwrap();
+    assert_eq!(scan.rotten().len(), recover::ROTTEN_MAX);
+    assert_eq!(scan.end().unwrap().zxid, Zxid(40));
+}
+
 /// A place where a log was closed is the base of the next segment, too.
 #[test]
 fn a_segment_that_begins_where_the_log_was_closed_is_judged_as_any_other() {
