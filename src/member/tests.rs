@@ -492,3 +492,24 @@ fn a_conversion_that_is_cut_off_at_any_place_goes_on_at_the_next_start() {
         assert!(converted);
     }
 }
+
+#[test]
+fn a_witness_that_is_still_being_written_at_a_clean_stop_does_not_replace_the_last_one() {
+    use crate::log::witness::{Found, RENEWAL_MS, find};
+    let mut w = World::new(u64::MAX);
+    w.run_all();
+    for ms in [0, RENEWAL_MS] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+    }
+    let late = w.member.poll_job().unwrap();
+    assert_eq!(word(&late), "witness");
+    let World { disk, member, .. } = w;
+    member.close().unwrap();
+    late.run(&disk, &disk);
+    let found = find(&disk, &disk).unwrap();
+    assert!(
+        matches!(found, Found::Witness(witness, None) if witness.is_closed),
+        "{found:?}"
+    );
+}
