@@ -257,13 +257,15 @@ impl<S: Storage> Member<S> {
         unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))
     }
 
-    /// The end of a clean stop: nothing is under way any more; seals the log, and writes down where.
-    /// Blocks.
+    /// The end of a clean stop: no sync is under way any more; seals the log, and writes down where.
+    /// Jobs that are under way may go on, and count for nothing. Blocks.
     ///
     /// # Errors
     /// Nothing is known about the log's last bytes.
     pub fn close(self) -> io::Result<()> {
-        let last = *self.witness.last();
+        let mut last = *self.witness.last();
+        // Not into the slot to which a job may be writing the next one.
+        last.sequence += u64::from(self.jobs.spares);
         let Closing { end, newest } = self.pipeline.into_log().close()?;
         let (data, log) = &self.directories;
         witness::write(data, log, &last.renewed(end, newest).closed())

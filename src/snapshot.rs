@@ -145,9 +145,15 @@ impl<S: Storage> Recovered<S> {
         mut identities: Identities,
     ) -> io::Result<(Tree, Log<S>, Witness)> {
         let durable = self.scan.settle()?;
+        // The log goes on at the base of a segment that holds nothing: until the fresh one takes its
+        // place, one of format 1 begins there.
+        let native = match self.scan.end() {
+            Some(_) => durable.position.plus(1),
+            None => Position(0),
+        };
         let witness = self
             .witness
-            .unwrap_or_else(|| Witness::first(StoreId(identities()), durable.position));
+            .unwrap_or_else(|| Witness::first(StoreId(identities()), native));
         let witness = witness.renewed(durable, durable.position);
         witness::write(data, log, &witness)?;
         let applied = self.tree.last_zxid();

@@ -443,8 +443,9 @@ impl<S: Storage> Scan<S> {
                     continue;
                 }
                 Err(error) => return Err(error.into()),
-                // Nothing was appended behind the place where the log was closed.
-                Ok(None) if walk.closed_at() == Some(at) && in_run => break,
+                // Nothing was appended behind the place where the log was closed. It is never a base:
+                // there begins what was appended since a witness that is older than the log.
+                Ok(None) if walk.closed_at() == Some(at) && at > base && in_run => break,
                 Ok(None) => {
                     in_run = false;
                     at = at.plus(ALIGN as u64);
@@ -458,7 +459,7 @@ impl<S: Storage> Scan<S> {
             if !in_run && record.is_first_needed(walk.known.after) {
                 let offset = found.header.offset(found.end);
                 let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
-                self.rotten.push(place);
+                self.note_rot(place);
                 (in_run, found.unreadable) = (true, None);
             }
             if !in_run {
@@ -524,9 +525,16 @@ impl<S: Storage> Scan<S> {
             }
             let (name, offset) = (&found.name, found.header.offset(found.end));
             let place = format!("{name} is damaged at byte {offset}, where no transaction was");
-            self.rotten.push(place);
+            self.note_rot(place);
         }
         Ok(())
+    }
+
+    /// One place says what there is to do; each record of a segment may be one.
+    fn note_rot(&mut self, place: String) {
+        if self.rotten.len() < ROTTEN_MAX {
+            self.rotten.push(place);
+        }
     }
 
     /// Where the good part ends; `None` if there is no segment.
@@ -568,7 +576,7 @@ impl<S: Storage> Scan<S> {
         self.last_good + 1 < self.segments.len() || self.segments.iter().any(|f| f.valid_behind)
     }
 
-    /// Damage that was found and costs nothing.
+    /// Damage that was found and costs nothing: the first [`ROTTEN_MAX`] places.
     pub fn rotten(&self) -> &[String] {
         &self.rotten
     }
@@ -727,6 +735,9 @@ impl Walk<'_> {
         witness.map(|witness| witness.durable.position)
     }
 }
+
+/// Places of damage that an operator is told of.
+pub const ROTTEN_MAX: usize = 16;
 
 /// For messages.
 const WITNESS: &str = "the witness beside it";

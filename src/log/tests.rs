@@ -572,7 +572,7 @@ fn rot_that_the_snapshot_covers_is_a_warning_and_what_follows_it_is_read() {
                 found.push(record.zxid.0);
                 Ok::<(), RecoveryError>(())
             });
-            let is_covered = nth as i64 + 1 <= after;
+            let is_covered = (nth as i64) < after;
             assert_eq!(scan.is_ok(), is_covered, "record {} of {after}", nth + 1);
             if let Ok(scan) = scan {
                 assert_eq!(found, (after + 1..=6).collect::<Vec<_>>());
@@ -700,6 +700,46 @@ fn what_follows_the_place_where_a_log_was_closed_is_read() {
         };
         assert_eq!(verdict(&disk, stale, last), Verdict::Whole, "{zxid}");
     }
+}
+
+#[test]
+fn an_operator_is_told_of_so_many_places_of_rot_and_no_more() {
+    let (disk, ends) = sealed(40);
+    let name = segments(&disk).remove(0);
+    for end in ends.iter().take(40).step_by(2) {
+        flip(&disk, &name, offset(*end) + 60);
+    }
+    let known = Known {
+        after: Zxid(40),
+        witness: None,
+    };
+    let scan = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(())).unwrap();
+    assert_eq!(scan.rotten().len(), recover::ROTTEN_MAX);
+    assert_eq!(scan.end().unwrap().zxid, Zxid(40));
+}
+
+/// A place where a log was closed is the base of the next segment, too.
+#[test]
+fn a_segment_that_begins_where_the_log_was_closed_is_judged_as_any_other() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 1000);
+    let closing = log.close().unwrap();
+    let closed = Witness::first(STORE, Position(0));
+    let closed = closed.renewed(closing.end, closing.newest).closed();
+    let (mut log, _) = open(&disk, 20).unwrap();
+    for zxid in 2..=4 {
+        append(&mut log, &disk, zxid, 1000);
+        sync(&mut log);
+    }
+    drop(log);
+    let name = segment::name(closing.end.position);
+    flip(&disk, &name, HEADER_BLOCK as u64 + 20);
+    let known = Known {
+        after: Zxid::ZERO,
+        witness: Some(closed),
+    };
+    let read = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(()));
+    assert!(matches!(read, Err(RecoveryError::Corrupt { .. })));
 }
 
 #[test]
@@ -834,6 +874,21 @@ fn a_failed_sync_of_a_spare_ends_the_log() {
     disk.fail_next_sync();
     assert!(log.spare_made(order.fulfil(&disk)).is_err());
     assert!(log.append(Zxid(1), b"x").is_err());
+}
+
+#[test]
+fn a_spare_whose_sync_finds_no_room_leaves_nothing() {
+    let (disk, mut log) = fresh();
+    let names = disk.list().unwrap();
+    for retry in 0..3 {
+        let order = log.poll_spare().unwrap();
+        disk.fill_at_next_sync();
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        assert_eq!(disk.list().unwrap(), names);
+        for ms in [0, 1000] {
+            log.tick(Tick(2000 * retry + ms)).unwrap();
+        }
+    }
 }
 
 #[test]

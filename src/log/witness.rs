@@ -61,7 +61,7 @@ pub struct Witness {
     pub newest: Position,
     /// Everything in the log up to here is durable.
     pub durable: LogEnd,
-    /// Segments from this base on have format 2; those before are of the store before it was converted.
+    /// Segments from this base on have format 2; those before may be of the store before it was converted.
     pub native: Position,
     /// The log ends at `durable`.
     pub is_closed: bool,
@@ -73,7 +73,7 @@ impl Witness {
         Witness {
             store,
             sequence: 0,
-            newest: native,
+            newest: Position(0),
             durable: LogEnd::default(),
             native,
             is_closed: false,

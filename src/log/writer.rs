@@ -260,6 +260,9 @@ impl SpareJob {
                 Ok(()) => Ok(file),
                 // File systems that allocate late say so here. Nobody has used the file yet.
                 Err(reason) if reason.kind() == io::ErrorKind::StorageFull => {
+                    // Or each further try would leave another file. A start takes it for a spare if it
+                    // can't be removed.
+                    let _ = storage.remove(&name);
                     Err(NoSpare::Shortage {
                         reason,
                         recycle: None,

@@ -18,7 +18,8 @@
 //! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
 //! one reads, spares are made of new files and `Remove` waits; while segments are taken away,
 //! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
-//! later are newer than those that are removed, and a crash in between must not leave a gap.
+//! later are newer than those that are removed, and a crash in between must not leave a gap. A
+//! `Witness` waits for one `Spare` at most: where writes use up each spare at once, another is always due.
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
@@ -253,6 +254,8 @@ pub(super) struct Jobs {
     pub(super) reads: bool,
     /// The one on [`JobQueue::Spares`] takes segments away.
     pub(super) taking: bool,
+    /// A spare has gone before a witness that was due: the next turn is the witness's.
+    pub(super) witness_waits: bool,
     /// Segments to remove, oldest first.
     pub(super) remove: Vec<String>,
     /// What follows this is needed, though no snapshot needs it.

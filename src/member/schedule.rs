@@ -33,6 +33,11 @@ impl<S: Storage> Member<S> {
         if !self.jobs.remove.is_empty() && !self.jobs.is_read() && !self.jobs.pauses {
             return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
         }
+        let witness = self.witness.poll(self.pipeline.log()).map(Job::Witness);
+        if self.jobs.witness_waits && witness.is_some() {
+            self.jobs.witness_waits = false;
+            return witness;
+        }
         let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
         let log = self.pipeline.log_mut();
         let order = match may_recycle {
@@ -40,8 +45,11 @@ impl<S: Storage> Member<S> {
             false => log.poll_new_spare(),
         };
         match order {
-            Some(order) => Some(Job::Spare(order)),
-            None => self.witness.poll(self.pipeline.log()).map(Job::Witness),
+            Some(order) => {
+                self.jobs.witness_waits = witness.is_some();
+                Some(Job::Spare(order))
+            }
+            None => witness,
         }
     }
 

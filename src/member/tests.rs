@@ -17,30 +17,39 @@ struct World {
     sequence: u64,
 }
 
+const START: Now = Now {
+    tick: Tick(0),
+    micros: 0,
+    wall: WallMs(1_000_000),
+};
+
+fn start_member(
+    disk: &SimStorage,
+    snapshot_records: u64,
+) -> Result<Member<SimStorage>, StartError> {
+    let mut identity = disk.effects().into();
+    let identities = Box::new(move || {
+        identity += 1;
+        identity
+    });
+    let config = MemberConfig {
+        pipeline: PipelineConfig::new(Rules::default()),
+        log: LogConfig {
+            segment_bytes: SEGMENT,
+        },
+        snapshot_records,
+        snapshots_kept: Some(1),
+    };
+    let started = Member::start(config, disk, disk, identities, START, &mut |_| {});
+    started.map(|(member, _)| member)
+}
+
 impl World {
     /// A session is open; a snapshot is due after every `snapshot_records`, one is kept.
     fn new(snapshot_records: u64) -> World {
         let disk = SimStorage::new(64 << 20);
-        let mut identity = 0;
-        let identities = Box::new(move || {
-            identity += 1;
-            identity
-        });
-        let now = Now {
-            tick: Tick(0),
-            micros: 0,
-            wall: WallMs(1_000_000),
-        };
-        let config = MemberConfig {
-            pipeline: PipelineConfig::new(Rules::default()),
-            log: LogConfig {
-                segment_bytes: SEGMENT,
-            },
-            snapshot_records,
-            snapshots_kept: Some(1),
-        };
-        let (member, _) =
-            Member::start(config, &disk, &disk, identities, now, &mut |_| {}).unwrap();
+        let now = START;
+        let member = start_member(&disk, snapshot_records).unwrap();
         let mut world = World {
             disk,
             member,
@@ -453,4 +462,86 @@ fn a_directory_that_can_not_be_synced_after_a_removal_stops_the_process() {
         result: Err(io::Error::other("EIO")),
     };
     assert!(matches!(w.member.job_done(done), Err(Fatal::Log(_))));
+}
+
+#[test]
+fn the_witness_has_its_turn_though_a_spare_is_always_wanted() {
+    let mut w = World::new(u64::MAX);
+    let first = witnessed(&w);
+    let mut words = Vec::new();
+    // Writes that use up each spare as soon as it is made.
+    for _ in 0..8 {
+        let job = w.member.poll_job().unwrap();
+        words.push(word(&job));
+        w.run(job);
+        w.sync();
+        w.fill_segments(1);
+    }
+    let renewed = witnessed(&w);
+    assert!(renewed.sequence > first.sequence, "{words:?}");
+    let twice = words.windows(2).any(|two| two == ["witness", "witness"]);
+    assert!(!twice, "the spares have theirs: {words:?}");
+}
+
+/// A store of format 1 whose last segment, the only one, holds no transaction.
+fn idle_store_of_format_1() -> SimStorage {
+    use crate::log::segment::SegmentHeader;
+    use crate::log::storage::{File, Storage};
+    let disk = SimStorage::new(64 << 20);
+    drop(start_member(&disk, 5).unwrap());
+    for name in disk.list().unwrap() {
+        if name.starts_with("log.") {
+            let file = disk.open(&name).unwrap();
+            let header = SegmentHeader::decode(&file.view(4096).unwrap()).unwrap();
+            let store = None;
+            let header = SegmentHeader { store, ..header };
+            file.write_at(0, &header.encode()).unwrap();
+            file.sync().unwrap();
+        } else {
+            disk.remove(&name).unwrap();
+        }
+    }
+    disk.sync_dir().unwrap();
+    disk
+}
+
+#[test]
+fn a_conversion_that_is_cut_off_at_any_place_goes_on_at_the_next_start() {
+    for power_cut in [false, true] {
+        let mut converted = false;
+        for effects in 0.. {
+            let disk = idle_store_of_format_1();
+            disk.crash_at(Some(disk.effects() + effects));
+            converted = start_member(&disk, 5).is_ok();
+            disk.restart(&mut fastrand::Rng::with_seed(effects), power_cut);
+            if let Err(error) = start_member(&disk, 5) {
+                panic!("cut off at effect {effects}: {error}");
+            }
+            if converted {
+                break;
+            }
+        }
+        assert!(converted);
+    }
+}
+
+#[test]
+fn a_witness_that_is_still_being_written_at_a_clean_stop_does_not_replace_the_last_one() {
+    use crate::log::witness::{Found, RENEWAL_MS, find};
+    let mut w = World::new(u64::MAX);
+    w.run_all();
+    for ms in [0, RENEWAL_MS] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+    }
+    let late = w.member.poll_job().unwrap();
+    assert_eq!(word(&late), "witness");
+    let World { disk, member, .. } = w;
+    member.close().unwrap();
+    late.run(&disk, &disk);
+    let found = find(&disk, &disk).unwrap();
+    assert!(
+        matches!(found, Found::Witness(witness, None) if witness.is_closed),
+        "{found:?}"
+    );
 }

@@ -394,12 +394,15 @@ fn look_at_all(
     }
     let (native_data, native_log) = (data.join(NATIVE), log.join(NATIVE));
     add(lock(&native_data, locks))?;
+    // A snapshot that was interrupted is what may fill the disk. Without the lock it may be one that
+    // another server is making.
+    if !locks.is_empty()
+        && let Ok(storage) = FsStorage::open(&native_data)
+    {
+        let _ = snapshot_file::remove_temporary(&storage);
+    }
     if separate {
         add(lock(&native_log, locks))?;
-    }
-    // A snapshot that was interrupted is what may fill the disk.
-    if let Ok(storage) = FsStorage::open(&native_data) {
-        let _ = snapshot_file::remove_temporary(&storage);
     }
     let has_spare = FsStorage::open(&native_log)
         .is_ok_and(|log| segment::has_spare(&log, config.segment_bytes));
@@ -518,5 +521,25 @@ mod tests {
             Status::Good,
             "ours is there too"
         );
+    }
+
+    #[test]
+    fn a_look_beside_a_running_server_leaves_the_snapshot_that_it_is_making() {
+        let dir = tempfile::tempdir().unwrap();
+        let embedded = crate::config::embedded(dir.path(), &[]);
+        let config = Config {
+            client_address: "127.0.0.1:0".parse().unwrap(),
+            ..embedded.accepted().unwrap().config
+        };
+        let native = config.data_dir.join(NATIVE);
+        probe::writable(&native).unwrap();
+        let unfinished = native.join("tmp.snap");
+        for (is_running, is_left) in [(true, true), (false, false)] {
+            let lock = is_running.then(|| DirectoryLock::take(&native).unwrap());
+            std::fs::write(&unfinished, b"x").unwrap();
+            look(&config, true);
+            assert_eq!(unfinished.exists(), is_left, "running: {is_running}");
+            drop(lock);
+        }
     }
 }

@@ -75,7 +75,7 @@ struct Disk {
     effects: u64,
     crash_at: Option<u64>,
     crashed: bool,
-    fail_next_sync: bool,
+    fail_next_sync: Option<io::ErrorKind>,
     /// After so many more operations that need a descriptor or memory they fail with this error.
     shortage: Option<(u32, i32)>,
     /// Sectors that can't be read: inode, offset.
@@ -133,7 +133,7 @@ impl Disk {
             effects: 0,
             crash_at: None,
             crashed: false,
-            fail_next_sync: false,
+            fail_next_sync: None,
             shortage: None,
             unreadable: Vec::new(),
             faults: DiskFaults::default(),
@@ -281,7 +281,12 @@ impl SimStorage {
 
     /// The next sync fails.
     pub fn fail_next_sync(&self) {
-        self.0.borrow_mut().fail_next_sync = true;
+        self.0.borrow_mut().fail_next_sync = Some(io::ErrorKind::Other);
+    }
+
+    /// The next sync finds no room: a file system that allocates late says so then.
+    pub fn fill_at_next_sync(&self) {
+        self.0.borrow_mut().fail_next_sync = Some(io::ErrorKind::StorageFull);
     }
 
     /// From now on, after `operations` more, creating, opening, mapping and removing files fails with
@@ -294,7 +299,7 @@ impl SimStorage {
     pub fn disarm(&self) {
         let mut disk = self.0.borrow_mut();
         disk.crash_at = None;
-        disk.fail_next_sync = false;
+        disk.fail_next_sync = None;
     }
 
     /// Room on the device, bytes.
@@ -361,7 +366,7 @@ impl SimStorage {
         let disk = &mut *self.0.borrow_mut();
         disk.crashed = false;
         disk.crash_at = None;
-        disk.fail_next_sync = false;
+        disk.fail_next_sync = None;
         if !power_cut {
             return;
         }
@@ -523,9 +528,9 @@ impl File for SimFile {
         let failed = std::mem::take(&mut disk.fail_next_sync);
         let inode = &mut disk.inodes[self.inode];
         let pending = std::mem::take(&mut inode.pending);
-        if failed {
+        if let Some(kind) = failed {
             disk.faults.sync_errors += 1;
-            return Err(io::Error::other("simulated fsync error"));
+            return Err(io::Error::new(kind, "simulated fsync error"));
         }
         for (offset, bytes) in pending {
             let end = offset + bytes.len();
