@@ -414,6 +414,10 @@ impl Storage for Memory {
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn room(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 impl File for Bytes {
@@ -433,8 +437,22 @@ impl File for Bytes {
         Ok(())
     }
 
-    fn view(&self) -> io::Result<Vec<u8>> {
-        Ok(self.0.borrow().clone())
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let file = self.0.borrow();
+        let found = file.get(offset as usize..).unwrap_or_default();
+        let bytes = found.len().min(into.len());
+        into[..bytes].copy_from_slice(&found[..bytes]);
+        Ok(bytes)
+    }
+
+    fn view(&self, len: u64) -> io::Result<Vec<u8>> {
+        let file = self.0.borrow();
+        Ok(file[..file.len().min(len as usize)].to_vec())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.borrow_mut().truncate(len as usize);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
