@@ -20,8 +20,8 @@
 //! | L lost end | D lies behind the last segment; or the witness, or a snapshot, knows of later transactions | a file was removed or cut, a directory is not mounted, sectors are lost | refuse |
 //! | M rot, not needed | a bad record, and behind it one that the snapshot covers, or the first that it does not | rot | go on behind it; a snapshot is made at once |
 //! | N short | the file of the last segment is shorter than its header says | a file was cut | refuse |
-//! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
 //! | O unreadable | the device can't read where a record may be needed | rot | refuse |
+//! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
 //!
 //! D and the witness together leave a window: what was acknowledged since the witness was written and
 //! is vouched for by no later record that can be read. There rot can't be told from a torn batch.

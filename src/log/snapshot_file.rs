@@ -73,8 +73,7 @@ pub fn name(zxid: Zxid) -> String {
     format!("snap.{:016x}", zxid.0)
 }
 
-/// The zxid in a snapshot's name.
-pub fn parse_name(name: &str) -> Option<Zxid> {
+fn parse_name(name: &str) -> Option<Zxid> {
     let digits = name
         .strip_prefix("snap.")
         .filter(|digits| digits.len() == 16)?;

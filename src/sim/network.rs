@@ -136,8 +136,9 @@ pub(super) struct Network {
     accepting: u16,
     /// Bytes of receive window and send buffer that connections get at most.
     buffers_max: usize,
-    /// When bytes of a client last came into a receive queue, µs.
-    pub(super) last_arrival_us: u64,
+    /// When the server has last read bytes of a client, µs: until then they waited, and nobody expires whose
+    /// bytes wait.
+    pub(super) last_read_us: u64,
 }
 
 impl Network {
@@ -149,7 +150,7 @@ impl Network {
             kernels: (0..cores).map(|_| Kernel::default()).collect(),
             accepting: cores - 1,
             buffers_max,
-            last_arrival_us: 0,
+            last_read_us: 0,
         }
     }
 
@@ -285,9 +286,6 @@ impl Network {
         }
         let ends = of.finishing && of.waiting.is_empty() && !of.finished;
         of.finished |= ends;
-        if n > 0 {
-            self.last_arrival_us = now_us;
-        }
         if n > 0 || ends {
             self.report(connection, true, false, ends, now_us);
         }

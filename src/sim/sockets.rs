@@ -100,6 +100,9 @@ impl Sockets for KernelSockets<'_> {
         };
         let read = self.network.read(connection, buffer, self.base);
         let bytes = read.unwrap_or(0);
+        if bytes > 0 {
+            self.network.last_read_us = self.base.now_us;
+        }
         let turns = self.checks.turns.read(self.core, connection, bytes);
         self.violated(turns);
         if !self.network.connections[connection].has_bytes() {

@@ -169,8 +169,8 @@ impl World {
         ))
     }
 
-    /// Everybody falls silent; every session must be gone soon after its timeout, which counts from the last
-    /// byte that was under way, and its ephemerals with it.
+    /// Everybody falls silent; every session must be gone soon after its timeout, which counts from the moment
+    /// at which the server has read the last byte that was under way, and its ephemerals with it.
     fn end_sessions(&mut self) -> Result<(), String> {
         self.operations.fall_silent();
         let mut silent_since = self.base.now_us;
@@ -179,8 +179,8 @@ impl World {
             let end = silent_since + (TIMEOUT_MAX_MS as u64 + EXPIRY_TAKES_MS) * 1000;
             while self.base.now_us < end && self.base.incarnation == before {
                 self.run_until(end.min(self.base.now_us + TICK_MS * 1000))?;
-                // The rest of a large request comes as the window lets it.
-                self.nobody_outlives(silent_since.max(self.network.last_arrival_us), before)?;
+                // The rest of a large request comes as the window lets it, and is read as budgets let it.
+                self.nobody_outlives(silent_since.max(self.network.last_read_us), before)?;
             }
             let member = self.host.member.as_ref();
             let is_empty = member.map(|member| member.tree().sessions().len() == 0);
@@ -188,7 +188,7 @@ impl World {
                 Some(true) if self.base.incarnation == before => {
                     return self.host.compare_tree(&mut self.checks);
                 }
-                Some(_) if self.base.incarnation == before => self.network.last_arrival_us,
+                Some(_) if self.base.incarnation == before => self.network.last_read_us,
                 // After a restart every session has its full timeout again.
                 _ => self.base.now_us,
             };
