@@ -206,6 +206,49 @@ pub(super) struct Grant {
     pub(super) weight: usize,
 }
 
+/// How the memory that a connection was granted fills, as the rounds see it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filling {
+    /// Bytes received since a share of them came last.
+    pub(super) bytes: usize,
+    /// Rounds since then in which the connection waited for memory, and was not read.
+    held_rounds: u64,
+    /// Rounds since then in which it might have sent, while others waited for memory.
+    stuck_rounds: u64,
+}
+
+impl Filling {
+    /// Rounds in which less than a share may come, beside those in which the connection was not read.
+    const PATIENCE: u64 = 2;
+
+    /// The shard does not read the connection in this round.
+    pub(super) fn is_held(&mut self) {
+        self.held_rounds += 1;
+        self.stuck_rounds = 0;
+    }
+
+    /// The connection is read, and nothing of it waits in the kernel.
+    pub(super) fn is_read(&mut self) {
+        self.stuck_rounds += 1;
+    }
+
+    /// Nobody else waits for the memory, or what waits in the kernel fills it.
+    pub(super) fn is_well(&mut self) {
+        self.stuck_rounds = 0;
+    }
+
+    /// Whether a client that was read all the time would have sent a share.
+    pub(super) fn is_late(&self) -> bool {
+        self.stuck_rounds > Self::PATIENCE
+    }
+
+    /// Whether a client that was not read would have sent a share too. A sender that met a full receive
+    /// buffer tries again after pauses that double: they are about as long as the receiver has not read.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.stuck_rounds > Self::PATIENCE + self.held_rounds
+    }
+}
+
 /// For how long nothing has moved, as the rounds see it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Silence {
@@ -287,11 +330,8 @@ pub(super) struct Connection {
     pub(super) grant: Option<Grant>,
     /// In the shard's list of connections that wait for memory for their input.
     pub(super) waits_for_memory: bool,
-    /// Housekeeping rounds in which less than a share came for the grant, while others waited for
-    /// memory.
-    pub(super) stuck_rounds: u64,
-    /// Bytes received since that counter was set back.
-    pub(super) filled: usize,
+    /// How its granted memory fills.
+    pub(super) filling: Filling,
     pub(super) unsent: Vec<Timing>,
     /// In the shard's list of connections that the driver must look at.
     pub(super) dirty: bool,
@@ -353,8 +393,7 @@ impl Connection {
             waits_for_output: None,
             grant: None,
             waits_for_memory: false,
-            stuck_rounds: 0,
-            filled: 0,
+            filling: Filling::default(),
             unsent: Vec::new(),
             dirty: false,
             ready: false,

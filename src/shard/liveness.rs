@@ -127,7 +127,11 @@ impl Liveness {
         watermark: Tick,
         now: Now,
     ) -> Fate {
-        c.quiet.count(now);
+        match held_back {
+            // Who is not read can't be heard.
+            true => c.quiet = Silence::default(),
+            false => c.quiet.count(now),
+        }
         match c.backlog() {
             0 => c.undrained = Silence::default(),
             _ => c.undrained.count(now),

@@ -59,6 +59,11 @@ impl Pool {
         self.above > self.max
     }
 
+    /// Whether so many bytes are more than half of the bound.
+    pub(super) fn is_most(&self, bytes: usize) -> bool {
+        bytes > self.max / 2
+    }
+
     /// Sets room aside.
     pub(super) fn promise(&mut self, bytes: usize) {
         self.promised += bytes;

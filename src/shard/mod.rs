@@ -55,7 +55,7 @@ use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{Applied, OpResult, Readers, Tree};
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
-use connection::{Attachment, Connection, Phase, Silence, Timing};
+use connection::{Attachment, Connection, Filling, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
@@ -256,6 +256,9 @@ impl Shard {
     ) -> Option<Round> {
         /// Of one connection: it is rarely in the processor's cache.
         const STEPS: usize = 4;
+        if slot == 0 {
+            self.core.late_bytes = 0;
+        }
         while slot < self.conns.slots() {
             budget.spend_steps(1);
             if let Some(c) = self.conns.at_mut(slot) {
@@ -627,10 +630,10 @@ impl Shard {
         }
         c.quiet = Silence::default();
         c.bytes_wait = false;
-        c.filled += bytes.len();
-        if c.filled >= self.core.config.connection_share {
+        c.filling.bytes += bytes.len();
+        if c.filling.bytes >= self.core.config.connection_share {
             // Fewer bytes at a time are no progress: whoever waits for the memory would wait for ever.
-            (c.filled, c.stuck_rounds) = (0, 0);
+            c.filling = Filling::default();
         }
         c.received_at = now.micros;
         c.input.push(bytes);

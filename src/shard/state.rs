@@ -50,6 +50,8 @@ pub(super) struct ShardState {
     pub(super) requests: Pool,
     /// Connections whose input waits for memory, each once, the longest waiting first.
     pub(super) memory_queue: VecDeque<ConnId>,
+    /// Granted to connections that are late with it, as far as this round has seen, bytes.
+    pub(super) late_bytes: usize,
     /// Bytes of output that no kernel has taken.
     pub(super) outputs: Pool,
     /// Connections whose next reply waits for room in the output, each once, the longest waiting
@@ -86,6 +88,7 @@ impl ShardState {
             ),
             requests: Pool::new(config.request_bytes_max, config.connection_share),
             memory_queue: VecDeque::new(),
+            late_bytes: 0,
             outputs: Pool::new(config.output_bytes_max, config.connection_share),
             output_queue: VecDeque::new(),
             idle_readers: VecDeque::new(),
@@ -263,13 +266,14 @@ impl ShardState {
     }
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
-    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and
-    /// does not read the replies; what was set aside and is not about to be used is taken back, unless
-    /// more of the frame than a share has come: without it the frame would be held, and wait for itself.
+    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and does
+    /// not read the replies. Who was not read before has as long to go on, but all those together keep no
+    /// more than half of the memory from those who wait. What was set aside and is not about to be used is
+    /// taken back, unless more of the frame than a share has come: without it the frame would be held, and
+    /// wait for itself.
     fn take_back_memory(&mut self, c: &mut Connection) {
-        const PATIENCE: u64 = 2;
         if self.memory_queue.is_empty() {
-            c.stuck_rounds = 0;
+            c.filling.is_well();
             return;
         }
         let share = self.config.connection_share;
@@ -286,10 +290,18 @@ impl ShardState {
             c.grant = None;
             self.settle(c);
         }
-        let fills = c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0;
-        c.stuck_rounds = if fills { c.stuck_rounds + 1 } else { 0 };
-        if c.stuck_rounds > PATIENCE {
-            self.end(c, Ending::Discard);
+        if c.waits_for_memory {
+            c.filling.is_held();
+        } else if c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0 {
+            c.filling.is_read();
+        } else {
+            c.filling.is_well();
+        }
+        if c.filling.is_late() {
+            self.late_bytes += c.grant.map_or(0, |grant| grant.weight);
+            if c.filling.is_overdue() || self.requests.is_most(self.late_bytes) {
+                self.end(c, Ending::Discard);
+            }
         }
     }
 

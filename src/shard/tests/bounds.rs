@@ -175,6 +175,88 @@ fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wai
     assert_eq!(world.shard.may_read(next), left.len());
 }
 
+/// Clients that wait for memory to send `write`, behind as many who hold all of it and send nothing, for so
+/// many rounds; then those are gone.
+fn clients_not_read_for(
+    world: &mut World,
+    clients: usize,
+    rounds: u64,
+    write: &[u8],
+) -> Vec<ConnId> {
+    let conns =
+        |world: &mut World| -> Vec<ConnId> { (0..clients).map(|_| world.client()).collect() };
+    let (holders, held) = (conns(world), conns(world));
+    for &conn in holders.iter().chain(&held) {
+        world.send(conn, &write[..1_000]);
+    }
+    for round in 0..rounds {
+        for &conn in &holders {
+            // What waits in the kernel for them is no fault of theirs.
+            world.shard.heard(conn);
+            assert!(!world.take(conn).1, "round {round}");
+        }
+        world.advance_ms(1000);
+        assert!(held.iter().all(|&conn| world.shard.may_read(conn) == 0));
+    }
+    for conn in holders {
+        world.shard.closed(conn, world.now);
+    }
+    held
+}
+
+#[test]
+fn who_was_not_read_for_longer_than_its_timeout_is_not_silent_since_then() {
+    let mut world = World::with(small);
+    let write = set_data(1, "/zookeeper", &[7; 90_000]);
+    let held = clients_not_read_for(&mut world, 1, 12, &write)[0];
+    for round in 0..9 {
+        assert!(!world.take(held).1, "round {round}");
+        world.advance_ms(1000);
+    }
+    world.advance_ms(3000);
+    assert!(
+        world.take(held).1,
+        "silent for its timeout, while nobody held it back"
+    );
+}
+
+#[test]
+fn who_was_not_read_for_long_has_as_long_to_go_on() {
+    let mut world = World::with(small);
+    let write = set_data(1, "/zookeeper", &[7; 40_000]);
+    let held = clients_not_read_for(&mut world, 2, 6, &write)[0];
+    let next = world.client();
+    world.send(next, &write[..1_000]);
+    for round in 0..8 {
+        assert!(!world.take(held).1, "round {round}");
+        world.advance_ms(1000);
+    }
+    assert_eq!(
+        send_what_may_be_read(&mut world, held, &write[1_000..]),
+        b""
+    );
+    assert_eq!(world.frames(held).len(), 1);
+}
+
+#[test]
+fn those_who_were_not_read_for_long_keep_half_of_the_memory_from_others_at_most() {
+    let mut world = World::with(small);
+    let write = set_data(1, "/zookeeper", &[7; 30_000]);
+    let held = clients_not_read_for(&mut world, 3, 5, &write);
+    let next = world.client();
+    world.send(next, &write[..1_000]);
+    world.advance_ms(1000);
+    world.advance_ms(1000);
+    assert_eq!(world.shard.may_read(next), 0);
+    world.advance_ms(1000);
+    let ended = held.iter().filter(|&&conn| world.take(conn).1).count();
+    assert_eq!(
+        ended, 2,
+        "one of 30,000 bytes may keep what half of 100,000 has room for"
+    );
+    assert_eq!(world.shard.may_read(next), write.len() - 1_000);
+}
+
 #[test]
 fn writes_of_connections_that_are_gone_hold_their_memory_until_their_outcome() {
     let mut world = World::with(small);
