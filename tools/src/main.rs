@@ -8,6 +8,10 @@ mod sim;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+// The server's, so that what `rk instructions` counts is what the server takes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Operator's tool of Ringkeeper.
 #[derive(Parser)]
 #[command(
