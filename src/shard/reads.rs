@@ -122,7 +122,7 @@ pub(super) fn put_found(
             if size.data > room {
                 return Err(Missing::TooMuch);
             }
-            out.put_buf(data.as_deref());
+            out.put_buf(data);
             stat.encode_into(out);
         }
         ReadRequest::GetAcl { .. } => {

@@ -22,6 +22,25 @@ fn is_illegal(c: char) -> bool {
     matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
 }
 
+/// The parent's path: `/` for `/a` and for `/` itself; `None` without a slash.
+pub(super) fn parent_path(path: &str) -> Option<&str> {
+    match path.rfind('/')? {
+        0 => Some("/"),
+        at => Some(&path[..at]),
+    }
+}
+
+/// The path of the node below which a node of this path can be stored; `None` for one that is no way
+/// down from the root, as `//a` is none.
+pub(super) fn stored_below(path: &str) -> Option<&str> {
+    parent_path(path).filter(|above| *above != "/" || !path.starts_with("//"))
+}
+
+/// Whether the path counts in the tree's digest.
+pub(super) fn in_digest(path: &str) -> bool {
+    !path.starts_with("/zookeeper/")
+}
+
 /// The four nodes that can't be deleted (docs/protocol.md §2.3).
 pub(super) fn is_protected(path: &str) -> bool {
     matches!(

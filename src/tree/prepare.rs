@@ -6,8 +6,8 @@
 use super::Tree;
 use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
-use super::node::{NodeStat, in_digest, is_session, owner_session, parent_path, prefix_crc};
-use super::path::{has_shape, is_protected, is_valid};
+use super::path::{has_shape, in_digest, is_protected, is_valid, parent_path};
+use super::stored::{NodeStat, is_session, owner_session, prefix_crc};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
@@ -440,7 +440,7 @@ impl Overlay {
                 op,
                 &txn,
             ),
-            prefix_crc: prefix_crc(&path, &txn.data),
+            prefix_crc: prefix_crc(&path, txn.data.as_deref()),
             acl,
             children: 0,
         };
@@ -495,7 +495,7 @@ impl Overlay {
         node.stored.version = version;
         node.stored.mzxid = context.zxid;
         node.stored.mtime = context.time.0;
-        node.prefix_crc = prefix_crc(path, data);
+        node.prefix_crc = prefix_crc(path, data.as_deref());
         self.put(context.zxid, path.clone(), before, Some(node));
         Ok(Txn::SetData {
             path: path.clone(),
@@ -602,9 +602,9 @@ impl Overlay {
             return shadow.clone();
         }
         tree.nodes.get(path).map(|node| Shadow {
-            stored: node.stored,
-            prefix_crc: node.prefix_crc,
-            acl: tree.nodes.acl(node).clone(),
+            stored: node.stored(),
+            prefix_crc: node.prefix_crc(),
+            acl: node.acl().clone(),
             children: node.child_count(),
         })
     }

@@ -1,9 +1,9 @@
 //! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
 use super::access::{allow, compared, mask};
-use super::node::Node;
+use super::node::Znode;
 use super::{Stat, Tree};
-use crate::txn::{Acl, AuthId, Data};
+use crate::txn::{Acl, AuthId};
 use crate::types::ErrorCode;
 
 /// How much there is to read of a node, so that a reader knows what a reply will cost.
@@ -27,10 +27,10 @@ impl Tree {
             return Size::default();
         };
         Size {
-            data: node.data.as_ref().map_or(0, |data| data.len()),
+            data: node.data_len(),
             children: node.child_count() as usize,
-            names: node.names,
-            acl: compared(self.nodes.acl(node), Acl::READ),
+            names: node.names(),
+            acl: compared(node.acl(), Acl::READ),
         }
     }
 
@@ -38,20 +38,20 @@ impl Tree {
     ///
     /// Steps: the entries.
     pub fn acl_bytes(&self, path: &str) -> usize {
-        let acl = self.lookup(path).map(|node| self.nodes.acl(node));
+        let acl = self.lookup(path).map(|node| node.acl());
         let entries = acl.into_iter().flat_map(|acl| acl.iter());
         entries
             .map(|entry| 12 + entry.scheme.len() + entry.id.len())
             .sum()
     }
 
-    fn lookup(&self, path: &str) -> Option<&Node> {
+    fn lookup(&self, path: &str) -> Option<Znode<'_>> {
         self.nodes.get(if path.is_empty() { "/" } else { path })
     }
 
-    fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<&Node, ErrorCode> {
+    fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<Znode<'_>, ErrorCode> {
         let node = self.lookup(path).ok_or(ErrorCode::NO_NODE)?;
-        match allow(self.nodes.acl(node), perm, who) {
+        match allow(node.acl(), perm, who) {
             true => Ok(node),
             false => Err(ErrorCode::NO_AUTH),
         }
@@ -59,7 +59,7 @@ impl Tree {
 
     /// A node's Stat, without any check.
     pub fn stat(&self, path: &str) -> Option<Stat> {
-        self.lookup(path).map(Node::stat)
+        self.lookup(path).map(|node| node.stat())
     }
 
     /// exists.
@@ -70,19 +70,20 @@ impl Tree {
         if path.contains('\0') {
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
-        self.readable(path, Acl::READ, who).map(Node::stat)
+        let node = self.readable(path, Acl::READ, who)?;
+        Ok(node.stat())
     }
 
-    /// getData.
+    /// getData; `None` is null.
     ///
     /// # Errors
     /// NONODE, NOAUTH.
-    pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Data, Stat), ErrorCode> {
+    pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Option<&[u8]>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ, who)?;
-        Ok((node.data.clone(), node.stat()))
+        Ok((node.data(), node.stat()))
     }
 
-    /// getChildren: names in no particular order.
+    /// getChildren: names, which are UTF-8, in no particular order.
     ///
     /// # Errors
     /// NONODE, NOAUTH.
@@ -90,20 +91,17 @@ impl Tree {
         &'a self,
         path: &str,
         who: &[AuthId],
-    ) -> Result<(impl ExactSizeIterator<Item = &'a str> + use<'a>, Stat), ErrorCode> {
+    ) -> Result<(impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ, who)?;
-        Ok((
-            self.nodes.children_from(node, 0).map(Node::name),
-            node.stat(),
-        ))
+        Ok((node.children_from(0), node.stat()))
     }
 
     /// Names of a node's children without the first `from`, without any check; none if the node does not
     /// exist. They and their order stay the same as long as the node's pzxid and their number do.
-    pub fn child_names(&self, path: &str, from: usize) -> impl Iterator<Item = &str> {
+    pub fn child_names(&self, path: &str, from: usize) -> impl Iterator<Item = &[u8]> {
         let node = self.lookup(path);
-        let children = node.map(|node| self.nodes.children_from(node, from));
-        children.into_iter().flatten().map(Node::name)
+        let children = node.map(|node| node.children_from(from));
+        children.into_iter().flatten()
     }
 
     /// getACL; digests are masked for a caller without ADMIN.
@@ -112,7 +110,7 @@ impl Tree {
     /// NONODE, NOAUTH.
     pub fn get_acl(&self, path: &str, who: &[AuthId]) -> Result<(Vec<Acl>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ | Acl::ADMIN, who)?;
-        let acl = self.nodes.acl(node);
+        let acl = node.acl();
         let seen = if allow(acl, Acl::ADMIN, who) {
             acl.to_vec()
         } else {

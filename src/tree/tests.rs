@@ -348,7 +348,7 @@ fn the_creation_counter_sticks_at_its_end() {
         m.waiting.clear();
         m.overlay = Overlay::new(&m.tree);
         let before = m.tree.stat("/p").unwrap();
-        let counter = |m: &Machine| m.tree.nodes.get("/p").unwrap().stored.cversion;
+        let counter = |m: &Machine| m.tree.nodes.get("/p").unwrap().stored().cversion;
         assert_eq!(counter(&m), i32::MAX);
         for (request, due) in [
             (create("/p/next", 0, anyone()), 0),
