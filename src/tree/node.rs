@@ -12,7 +12,8 @@
 //! The digest of a node is the crc over path and data, kept as `prefix_crc`, continued over the 60
 //! bytes of its stat: changing a stat never reads the data.
 //!
-//! What a znode costs in bytes is counted by `rk znodes` (`docs/performance.md`).
+//! What a znode costs in bytes is counted in [`footprint`](super::footprint); docs/performance.md has the
+//! table.
 
 use super::acls::Acls;
 use super::children::Children;

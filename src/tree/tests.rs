@@ -212,10 +212,7 @@ fn a_fresh_tree_is_what_the_reference_shows() {
             (cversion, children, aversion),
             "{path}"
         );
-        assert_eq!(
-            tree.get_data(path, &[]).unwrap().0.as_deref(),
-            Some(&[][..])
-        );
+        assert_eq!(tree.get_data(path, &[]).unwrap().0, Some(&[][..]));
     }
     assert_eq!(tree.stat(""), tree.stat("/"));
 }
