@@ -6,9 +6,11 @@
 
 mod access;
 mod acls;
+mod allocated;
 mod apply;
 mod children;
 mod footprint;
+mod hash;
 mod name;
 mod node;
 mod path;
@@ -19,6 +21,8 @@ mod slab;
 mod snapshot_body;
 mod stored;
 mod verify;
+mod walk;
+mod walked;
 
 #[cfg(test)]
 mod tests;
@@ -26,10 +30,12 @@ mod tests;
 pub use access::{ACL_ENTRIES_MAX, digest_id};
 pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
-pub use read::Size;
+pub use read::{Found, Size};
 pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
 pub use verify::DigestMismatch;
+pub use walk::WalkStart;
+pub use walked::WalkedNode;
 
 pub use crate::txn::Stat;
 
