@@ -7,15 +7,20 @@ pub(super) fn has_shape(path: &str) -> bool {
 
 /// The full validation. Characters above U+FFFF are surrogate pairs in UTF-16, hence illegal.
 pub(super) fn is_valid(path: &str) -> bool {
-    if path == "/" {
-        return true;
+    let Some(below) = path.strip_prefix('/') else {
+        return false;
+    };
+    let mut segments = below.as_bytes().split(|byte| *byte == b'/');
+    path == "/"
+        || segments.all(|segment| !matches!(segment, b"" | b"." | b"..")) && has_legal_text(below)
+}
+
+fn has_legal_text(text: &str) -> bool {
+    match text.is_ascii() {
+        // Without a way out of the loop it is compiled to instructions that take many bytes at once.
+        true => !(text.bytes()).fold(false, |found, byte| found | byte.is_ascii_control()),
+        false => !text.chars().any(is_illegal),
     }
-    path.starts_with('/')
-        && !path.ends_with('/')
-        && path[1..]
-            .split('/')
-            .all(|segment| !matches!(segment, "" | "." | ".."))
-        && !path.chars().any(is_illegal)
 }
 
 fn is_illegal(c: char) -> bool {
@@ -52,6 +57,7 @@ pub(super) fn is_protected(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_of_the_specification() {
@@ -96,6 +102,14 @@ mod tests {
         ];
         for path in invalid {
             assert!(!is_valid(path), "{path:?}");
+        }
+    }
+
+    proptest! {
+        /// ASCII is looked at byte by byte, other text character by character.
+        #[test]
+        fn text_is_legal_if_each_of_its_characters_is(text in "[ -~\\PC\u{0}-\u{a0}]{0,40}|[ -~]{0,30}[\u{0}-\u{7f}]?[ -~]{0,30}") {
+            prop_assert_eq!(has_legal_text(&text), !text.chars().any(is_illegal));
         }
     }
 }

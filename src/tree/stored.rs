@@ -109,13 +109,32 @@ impl NodeStat {
 /// Of a stat in the digest.
 const STAT_BYTES: usize = 60;
 
+/// Bytes of path, data and stat up to which they are copied to one place: one run over the copy costs less
+/// than one over each.
+const JOINED_MAX: usize = 256;
+
 /// The digest of a node (docs/peer-protocol.md §3.5): the CRC-32 over path, data and stat.
 pub(super) fn digest(path: &str, data: Option<&[u8]>, stored: &NodeStat) -> u32 {
+    let path = if path == "/" { b"" } else { path.as_bytes() };
+    let (data, stat) = (data.unwrap_or_default(), stored.bytes());
+    if path.len() + data.len() + STAT_BYTES <= JOINED_MAX {
+        return joined_digest(path, data, &stat);
+    }
     let mut crc = crc32fast::Hasher::new();
-    crc.update(if path == "/" { b"" } else { path.as_bytes() });
-    crc.update(data.unwrap_or_default());
-    crc.update(&stored.bytes());
+    crc.update(path);
+    crc.update(data);
+    crc.update(&stat);
     crc.finalize()
+}
+
+fn joined_digest(path: &[u8], data: &[u8], stat: &[u8; STAT_BYTES]) -> u32 {
+    let mut joined = [0; JOINED_MAX];
+    let (at_data, at_stat) = (path.len(), path.len() + data.len());
+    let end = at_stat + STAT_BYTES;
+    joined[..at_data].copy_from_slice(path);
+    joined[at_data..at_stat].copy_from_slice(data);
+    joined[at_stat..end].copy_from_slice(stat);
+    crc32fast::hash(&joined[..end])
 }
 
 /// The digest of a node of which the stat has changed and nothing else.
@@ -166,6 +185,9 @@ mod tests {
             (before, after) in (any_stat(), any_stat()),
         ) {
             let due = digest(&path, data.as_deref(), &after);
+            let own = if path == "/" { "" } else { &path };
+            let parts = [own.as_bytes(), data.as_deref().unwrap_or_default(), &after.bytes()];
+            prop_assert_eq!(crc32fast::hash(&parts.concat()), due);
             let old = digest(&path, data.as_deref(), &before);
             prop_assert_eq!(restated(old, &before, &after), due);
             prop_assert_eq!(restated(old, &before, &before), old);
