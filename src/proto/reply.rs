@@ -117,7 +117,7 @@ pub fn put_header(frame: &mut [u8], header: ReplyHeader) -> Result<(), ReplyTooL
 /// It does not; what was written until then is to be taken off again.
 pub fn put_names<'a>(
     out: &mut Vec<u8>,
-    names: impl ExactSizeIterator<Item = &'a str>,
+    names: impl ExactSizeIterator<Item = &'a [u8]>,
     len_max: usize,
 ) -> Result<(), ReplyTooLong> {
     let least = out.len().saturating_add(names.len().saturating_mul(4));
@@ -126,7 +126,7 @@ pub fn put_names<'a>(
     }
     out.put_len(names.len());
     for name in names {
-        out.put_str(name);
+        out.put_buf(Some(name));
         if out.len() > len_max {
             return Err(ReplyTooLong);
         }
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn names_end_where_there_is_no_room() {
-        let names = ["one", "two"];
+        let names = [&b"one"[..], b"two"];
         let put = |len_max| {
             let mut out = vec![0; 10];
             let fits = put_names(&mut out, names.into_iter(), len_max);

@@ -267,7 +267,7 @@ impl Draft {
                 self.ops += 1;
                 return Ok(());
             };
-            self.frame.put_str(name);
+            self.frame.put_buf(Some(name));
             listed += 1;
             budget.spend_steps(1);
             budget.spend_bytes(4 + name.len());

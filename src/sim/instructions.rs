@@ -127,13 +127,13 @@ pub fn work(work: Work) -> Result<usize, Fatal> {
         }
     }
     let greeted = member.answered();
+    let mut requests = vec![Vec::new(); CONNECTIONS];
     for round in 0..work.operations.div_ceil(CONNECTIONS * WINDOW) {
-        for at in 0..CONNECTIONS {
-            let requests = round * WINDOW..(round + 1) * WINDOW;
-            let requests: Vec<u8> = requests
-                .flat_map(|nth| request(kind, at, depth, nth))
-                .collect();
-            member.receive(at, &requests);
+        for (at, requests) in requests.iter_mut().enumerate() {
+            if round == 0 || matches!(kind, Kind::Create | Kind::CreateDelete) {
+                *requests = window(work, at, round);
+            }
+            member.receive(at, requests);
         }
         member.settle()?;
     }
@@ -266,6 +266,14 @@ fn delete(path: &str) -> Vec<u8> {
     wire.i32(2).i32(OpCode::DELETE.0);
     wire.buf(Some(path.as_bytes())).i32(-1);
     wire.frame()
+}
+
+/// What a connection sends in a round.
+fn window(work: Work, at: usize, round: usize) -> Vec<u8> {
+    let requests = round * WINDOW..(round + 1) * WINDOW;
+    requests
+        .flat_map(|nth| request(work.kind, at, work.depth, nth))
+        .collect()
 }
 
 fn request(kind: Kind, at: usize, depth: usize, nth: usize) -> Vec<u8> {

@@ -1,7 +1,9 @@
 //! Applying a transaction: total and idempotent (docs/peer-protocol.md §3.4, §3.6). What fails leaves nothing
 //! and is only reported to the requester.
 
-use super::node::{CONTAINER_OWNER, NodeId, NodeStat, TTL_OWNER, owner_session, parent_path};
+use super::node::NodeId;
+use super::path::{parent_path, stored_below};
+use super::stored::{CONTAINER_OWNER, NodeStat, TTL_OWNER, owner_session};
 use super::{Applied, Change, ChangeKind, OpResult, Tree};
 use crate::txn::{CreateTxn, Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
@@ -43,8 +45,8 @@ impl Tree {
             } => match self.nodes.find(path) {
                 None => Err(ErrorCode::NO_NODE),
                 Some(id) => {
-                    let acl = self.nodes.acl(self.nodes.node(id)).clone();
-                    self.nodes.set_data(id, data.clone(), |stored| {
+                    let acl = self.nodes.at(id).acl().clone();
+                    self.nodes.set_data(id, path, data.clone(), |stored| {
                         stored.version = *version;
                         stored.mzxid = header.zxid;
                         stored.mtime = header.time.0;
@@ -56,15 +58,16 @@ impl Tree {
                         acl,
                         parent_acl: None,
                     });
-                    Ok(OpResult::SetData(self.nodes.node(id).stat()))
+                    Ok(OpResult::SetData(self.nodes.at(id).stat()))
                 }
             },
             Txn::SetAcl { path, acl, version } => match self.nodes.find(path) {
                 None => Err(ErrorCode::NO_NODE),
                 Some(id) => {
                     self.nodes.set_acl(id, acl);
-                    self.nodes.restat(id, |stored| stored.aversion = *version);
-                    Ok(OpResult::SetAcl(self.nodes.node(id).stat()))
+                    self.nodes
+                        .restat(id, path, |stored| stored.aversion = *version);
+                    Ok(OpResult::SetAcl(self.nodes.at(id).stat()))
                 }
             },
             Txn::Check { .. } => Ok(OpResult::Check),
@@ -117,26 +120,29 @@ impl Tree {
         let CreateTxn {
             path, data, acl, ..
         } = create;
-        let parent = parent_path(path)
-            .and_then(|p| self.nodes.find(p))
-            .ok_or(ErrorCode::NO_NODE)?;
-        if let Some(id) = self.nodes.find(path) {
-            self.nodes.set_acl(id, acl);
-            if op == OpCode::CREATE {
-                self.raise_parent(parent, header.zxid, create.parent_cversion);
+        let above = stored_below(path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.nodes.find(above).ok_or(ErrorCode::NO_NODE)?;
+        let hash = match self.nodes.locate(path) {
+            Err(hash) => hash,
+            Ok(id) => {
+                self.nodes.set_acl(id, acl);
+                if op == OpCode::CREATE {
+                    self.raise_parent(parent, above, header.zxid, create.parent_cversion);
+                }
+                return Err(ErrorCode::NODE_EXISTS);
             }
-            return Err(ErrorCode::NODE_EXISTS);
-        }
-        let parent_acl = Some(self.nodes.acl(self.nodes.node(parent)).clone());
+        };
+        let found = self.nodes.at(parent);
+        let parent_acl = Some(found.acl().clone());
         let cversion = match create.parent_cversion {
-            -1 => self.nodes.node(parent).stored.cversion.wrapping_add(1),
+            -1 => found.stored().cversion.wrapping_add(1),
             given => given,
         };
-        self.raise_parent(parent, header.zxid, cversion);
+        self.raise_parent(parent, above, header.zxid, cversion);
         let stored = new_node(header, op, create);
         let id = self
             .nodes
-            .add(parent, path.clone(), data.clone(), acl, stored);
+            .add(parent, (path, hash), data.clone(), acl, stored);
         if let Some(owner) = owner_session(&stored) {
             self.ephemerals
                 .entry(owner)
@@ -153,14 +159,14 @@ impl Tree {
         Ok(OpResult::Create {
             op,
             path,
-            stat: self.nodes.node(id).stat(),
+            stat: self.nodes.at(id).stat(),
         })
     }
 
     /// cversion and pzxid are only ever raised, so that replay over a newer parent converges.
-    fn raise_parent(&mut self, parent: NodeId, zxid: Zxid, cversion: i32) {
-        if cversion > self.nodes.node(parent).stored.cversion {
-            self.nodes.restat(parent, |stored| {
+    fn raise_parent(&mut self, parent: NodeId, path: &str, zxid: Zxid, cversion: i32) {
+        if cversion > self.nodes.at(parent).stored().cversion {
+            self.nodes.restat(parent, path, |stored| {
                 stored.cversion = cversion;
                 stored.pzxid = zxid;
             });
@@ -173,25 +179,25 @@ impl Tree {
         path: &Arc<str>,
         changes: &mut Vec<Change>,
     ) -> Result<(), ErrorCode> {
-        let parent = parent_path(path)
-            .and_then(|p| self.nodes.find(p))
-            .ok_or(ErrorCode::NO_NODE)?;
-        self.nodes
-            .restat(parent, |stored| stored.pzxid = stored.pzxid.max(zxid));
+        let above = parent_path(path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.nodes.find(above).ok_or(ErrorCode::NO_NODE)?;
+        self.nodes.restat(parent, above, |stored| {
+            stored.pzxid = stored.pzxid.max(zxid)
+        });
         let id = self
             .nodes
             .find(path)
             .filter(|&id| id != parent)
             .ok_or(ErrorCode::NO_NODE)?;
-        let acl = self.nodes.acl(self.nodes.node(id)).clone();
-        let parent_acl = Some(self.nodes.acl(self.nodes.node(parent)).clone());
+        let acl = self.nodes.at(id).acl().clone();
+        let parent_acl = Some(self.nodes.at(parent).acl().clone());
         let ephemerals = &mut self.ephemerals;
-        self.nodes.remove(id, &mut |node| {
-            let Some(owner) = owner_session(&node.stored) else {
+        self.nodes.remove(id, path, &mut |path, stored| {
+            let Some(owner) = owner_session(stored) else {
                 return;
             };
             if let Some(paths) = ephemerals.get_mut(&owner) {
-                paths.remove(&node.path);
+                paths.remove(path);
                 if paths.paths.is_empty() {
                     ephemerals.remove(&owner);
                 }

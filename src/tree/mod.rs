@@ -5,33 +5,47 @@
 //! has one tree, which the driver passes to pipeline and shard as an argument.
 
 mod access;
+mod acls;
+mod allocated;
 mod apply;
+mod children;
+mod footprint;
+mod hash;
+mod name;
 mod node;
 mod path;
 mod prepare;
 mod read;
 mod readers;
+mod slab;
 mod snapshot_body;
+mod stored;
 mod verify;
+mod walk;
+mod walked;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::{ACL_ENTRIES_MAX, digest_id};
+pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
-pub use read::Size;
+pub use read::{Found, Size};
 pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
 pub use verify::DigestMismatch;
+pub use walk::WalkStart;
+pub use walked::WalkedNode;
 
 pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
-use node::{NodeStat, Nodes, open_acl};
+use node::{NodeId, Nodes, ROOT, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use stored::NodeStat;
 
 /// Outcome of one operation, for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +141,7 @@ impl Ephemerals {
     }
 }
 
-/// A replica of the whole state. A clone shares payloads, paths and ACL lists.
+/// A replica of the whole state. A clone shares payloads and ACL lists.
 #[derive(Clone, Debug)]
 pub struct Tree {
     nodes: Nodes,
@@ -150,28 +164,19 @@ impl Tree {
     /// A fresh database: `/`, `/zookeeper`, and below it `quota` and `config` (docs/protocol.md §2.3).
     pub fn new() -> Tree {
         let mut nodes = Nodes::new();
-        let empty = || Some(Arc::from([]));
+        let mut add = |parent: NodeId, path: &str, acl: &Arc<[Acl]>, stored| {
+            let hash = nodes.locate(path).expect_err("the tree is new");
+            nodes.add(parent, (path, hash), Some(Arc::from([])), acl, stored)
+        };
         let reserved = NodeStat::default();
-        let zookeeper = nodes.add(0, "/zookeeper".into(), empty(), &open_acl(), reserved);
-        nodes.add(
-            zookeeper,
-            "/zookeeper/quota".into(),
-            empty(),
-            &open_acl(),
-            reserved,
-        );
+        let zookeeper = add(ROOT, "/zookeeper", &open_acl(), reserved);
+        add(zookeeper, "/zookeeper/quota", &open_acl(), reserved);
         let read_only: Arc<[Acl]> = Arc::from([Acl::world(Acl::READ)]);
         let config = NodeStat {
             aversion: -1,
             ..reserved
         };
-        nodes.add(
-            zookeeper,
-            "/zookeeper/config".into(),
-            empty(),
-            &read_only,
-            config,
-        );
+        add(zookeeper, "/zookeeper/config", &read_only, config);
         Tree {
             nodes,
             ephemerals: BTreeMap::new(),

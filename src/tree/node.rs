@@ -1,388 +1,679 @@
 //! How the tree is kept in memory.
 //!
-//! Nodes live in a slab and are found by the hash of their full path; a node knows its parent and
-//! its place in the parent's child list, so nothing is searched and no path is built to go up.
-//! ACL lists are interned and counted. The digest of a node is the crc over path and data, kept as
-//! `prefix_crc`, continued over the 60 bytes of its stat: changing a stat never reads the data.
+//! A node holds what every node has and what differs between most: its name, two numbers of its Stat,
+//! its data. What only some have is in records beside it: an [`Extra`] once the node was changed, has
+//! an owner or children, a [`Branch`] once it has had a child. Nodes and extras lie in slabs and know
+//! each other by numbers of four bytes. ACL lists are kept once, and counted.
+//!
+//! A name is stored once, in its node. A node is found by the hash of its full path, and is the right
+//! one if its name and those of the nodes above it make up the path: one search, however deep it lies.
+//! The way up ends at the first node whose whole path is short enough to be stored beside its name. The
+//! hash is kept, so that the index grows without a look at any path.
+//!
+//! The digest of a node is kept too: changing a stat never reads the data.
+//!
+//! What a znode costs in bytes is counted in [`footprint`](super::footprint); docs/performance.md has the
+//! table.
 
+use super::acls::Acls;
+use super::allocated::{allocation, listed, payload};
+use super::children::Children;
+use super::hash::{PathHash, PathHasher};
+use super::name::{Name, name_start};
+use super::path::in_digest;
+use super::slab::Slab;
+use super::stored::{NodeStat, digest, is_session, restated};
+use super::walked::Walk;
 use crate::txn::{Acl, Data, Stat};
-use crate::types::{DetHashMap, HashState, SessionId, Zxid};
+use crate::types::Zxid;
 use hashbrown::HashTable;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Owner value of a container (docs/protocol.md §3.5).
-pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
-/// Top byte of a TTL node's owner (docs/protocol.md §3.6).
-pub(super) const TTL_OWNER: i64 = 0xff << 56;
-
-/// Whether a stored owner is a session, rather than nobody, a container or a TTL.
-pub(super) fn is_session(owner: i64) -> bool {
-    owner != 0 && owner != CONTAINER_OWNER && owner & TTL_OWNER != TTL_OWNER
-}
-
-/// The parent's path: `/` for `/a` and for `/` itself; `None` without a slash.
-pub(super) fn parent_path(path: &str) -> Option<&str> {
-    match path.rfind('/')? {
-        0 => Some("/"),
-        at => Some(&path[..at]),
-    }
-}
-
-/// What is stored of a node beside data, ACL and children (docs/peer-protocol.md §0.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NodeStat {
-    pub czxid: Zxid,
-    pub mzxid: Zxid,
-    pub pzxid: Zxid,
-    pub ctime: i64,
-    pub mtime: i64,
-    pub version: i32,
-    /// Number of creates below this node.
-    pub cversion: i32,
-    pub aversion: i32,
-    pub owner: i64,
-}
-
-impl NodeStat {
-    /// Reported to clients (docs/protocol.md §3.1).
-    pub(super) fn reported(&self, children: i32, data: &Data) -> Stat {
-        Stat {
-            czxid: self.czxid,
-            mzxid: self.mzxid,
-            ctime: self.ctime,
-            mtime: self.mtime,
-            version: self.version,
-            cversion: self.cversion.wrapping_mul(2).wrapping_sub(children),
-            aversion: self.aversion,
-            ephemeral_owner: if is_session(self.owner) {
-                self.owner
-            } else {
-                0
-            },
-            data_length: data.as_ref().map_or(0, |d| d.len() as i32),
-            num_children: children,
-            pzxid: self.pzxid,
-        }
-    }
-
-    /// The node's digest (docs/peer-protocol.md §3.5), continued from the crc over path and data.
-    pub(super) fn digest(&self, prefix_crc: u32) -> u64 {
-        let mut bytes = [0u8; 60];
-        let longs = [
-            self.czxid.0,
-            self.mzxid.0,
-            self.pzxid.0,
-            self.ctime,
-            self.mtime,
-        ];
-        for (field, value) in bytes.chunks_exact_mut(8).zip(longs) {
-            field.copy_from_slice(&value.to_be_bytes());
-        }
-        for (field, value) in
-            bytes[40..52]
-                .chunks_exact_mut(4)
-                .zip([self.version, self.cversion, self.aversion])
-        {
-            field.copy_from_slice(&value.to_be_bytes());
-        }
-        bytes[52..].copy_from_slice(&self.owner.to_be_bytes());
-        let mut crc = crc32fast::Hasher::new_with_initial(prefix_crc);
-        crc.update(&bytes);
-        u64::from(crc.finalize())
-    }
-}
-
-/// The crc over path and data that [`NodeStat::digest`] continues.
-pub(super) fn prefix_crc(path: &str, data: &Data) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(if path == "/" { b"" } else { path.as_bytes() });
-    crc.update(data.as_deref().unwrap_or_default());
-    crc.finalize()
-}
-
-/// Whether the path counts in the tree's digest.
-pub(super) fn in_digest(path: &str) -> bool {
-    !path.starts_with("/zookeeper/")
-}
-
 pub(super) type NodeId = u32;
-const ROOT: NodeId = 0;
+pub(super) const ROOT: NodeId = 0;
 
+/// What every node has.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) path: Arc<str>,
-    pub(crate) data: Data,
-    pub(crate) stored: NodeStat,
-    pub(super) acl: u32,
-    pub(super) prefix_crc: u32,
+struct Node {
+    name: Name,
+    /// `None` is empty, or null where the extra says so: neither takes memory.
+    data: Option<Arc<[u8]>>,
+    czxid: Zxid,
+    ctime: i64,
     parent: NodeId,
-    /// Index in the parent's `children`.
+    /// Index in the parent's children.
     place: u32,
-    children: Vec<NodeId>,
+    hash: PathHash,
+    /// docs/peer-protocol.md §3.5
+    digest: u32,
+    acl: u32,
+    /// Number of the [`Extra`], or [`Slab::NONE`]: then the stat is [`NodeStat::plain`].
+    extra: u32,
+}
+
+const _: () = assert!(size_of::<Option<Node>>() == 80);
+
+/// What a node has that is not as it was created, or has an owner, children, or null for data.
+#[derive(Clone, Debug, Default)]
+struct Extra {
+    mzxid: Zxid,
+    pzxid: Zxid,
+    mtime: i64,
+    owner: i64,
+    version: i32,
+    cversion: i32,
+    aversion: i32,
+    /// The data is null.
+    null: bool,
+    branch: Option<Box<Branch>>,
+}
+
+const _: () = assert!(size_of::<Option<Extra>>() == 56);
+
+/// What a node with children has.
+#[derive(Clone, Debug, Default)]
+struct Branch {
+    children: Children,
     /// Bytes of the children's names.
-    pub(super) names: usize,
+    names: usize,
+}
+
+impl Branch {
+    fn bytes(&self) -> usize {
+        allocation(size_of::<Branch>()) + allocation(self.children.allocated())
+    }
+}
+
+impl Extra {
+    fn new(stored: &NodeStat, null: bool) -> Extra {
+        let mut extra = Extra {
+            null,
+            ..Extra::default()
+        };
+        extra.set(stored);
+        extra
+    }
+
+    fn branch_bytes(&self) -> usize {
+        self.branch.as_deref().map_or(0, Branch::bytes)
+    }
+
+    fn set(&mut self, stored: &NodeStat) {
+        self.mzxid = stored.mzxid;
+        self.pzxid = stored.pzxid;
+        self.mtime = stored.mtime;
+        self.owner = stored.owner;
+        self.version = stored.version;
+        self.cversion = stored.cversion;
+        self.aversion = stored.aversion;
+    }
 }
 
 impl Node {
-    pub(super) fn child_count(&self) -> i32 {
-        self.children.len() as i32
+    fn stored(&self, extra: Option<&Extra>) -> NodeStat {
+        let Some(extra) = extra else {
+            return NodeStat::plain(self.czxid, self.ctime);
+        };
+        NodeStat {
+            czxid: self.czxid,
+            mzxid: extra.mzxid,
+            pzxid: extra.pzxid,
+            ctime: self.ctime,
+            mtime: extra.mtime,
+            version: extra.version,
+            cversion: extra.cversion,
+            aversion: extra.aversion,
+            owner: extra.owner,
+        }
+    }
+
+    /// Replaces the stat, and whether the data is null; nothing else.
+    fn store(&mut self, extras: &mut Slab<Extra>, stored: &NodeStat, null: bool) {
+        (self.czxid, self.ctime) = (stored.czxid, stored.ctime);
+        match extras.get_mut(self.extra) {
+            Some(extra) => {
+                extra.set(stored);
+                extra.null = null;
+            }
+            None if null || !stored.is_plain() => {
+                self.extra = extras.insert(Extra::new(stored, null));
+            }
+            None => {}
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.len())
+    }
+}
+
+/// A node, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Znode<'a> {
+    nodes: &'a Nodes,
+    node: &'a Node,
+    extra: Option<&'a Extra>,
+}
+
+impl<'a> Znode<'a> {
+    pub(super) fn data(&self) -> Option<&'a [u8]> {
+        match (&self.node.data, self.extra) {
+            (Some(data), _) => Some(data),
+            (None, Some(extra)) if extra.null => None,
+            (None, _) => Some(&[]),
+        }
+    }
+
+    /// As [`Znode::data`], without a copy.
+    pub(super) fn shared_data(&self) -> Data {
+        match (&self.node.data, self.data()) {
+            (Some(data), _) => Some(data.clone()),
+            (None, data) => data.map(Arc::from),
+        }
+    }
+
+    pub(super) fn data_len(&self) -> usize {
+        self.node.data_len()
+    }
+
+    pub(super) fn stored(&self) -> NodeStat {
+        self.node.stored(self.extra)
     }
 
     pub(super) fn stat(&self) -> Stat {
-        self.stored.reported(self.child_count(), &self.data)
+        let children = self.child_count();
+        self.stored().reported(children, self.data_len() as i32)
     }
 
-    /// Last segment of the path.
-    pub(super) fn name(&self) -> &str {
-        name(&self.path)
+    pub(super) fn digest(&self) -> u32 {
+        self.node.digest
+    }
+
+    pub(super) fn acl(&self) -> &'a Arc<[Acl]> {
+        self.nodes.acls.get(self.node.acl)
+    }
+
+    /// Equal for equal lists.
+    pub(super) fn acl_id(&self) -> u32 {
+        self.node.acl
+    }
+
+    fn branch(&self) -> Option<&'a Branch> {
+        self.extra?.branch.as_deref()
+    }
+
+    fn child_ids(&self) -> &'a [NodeId] {
+        let branch = self.branch();
+        branch.map_or(&[], |branch| branch.children.as_slice())
+    }
+
+    pub(super) fn child_count(&self) -> i32 {
+        self.child_ids().len() as i32
+    }
+
+    /// Bytes of the children's names.
+    pub(super) fn names(&self) -> usize {
+        self.branch().map_or(0, |branch| branch.names)
+    }
+
+    /// Bytes of a name that does not fit the node.
+    pub(super) fn name_allocated(&self) -> usize {
+        self.node.name.allocated()
+    }
+
+    /// Bytes of the branch with its list, 0 for none.
+    pub(super) fn branch_bytes(&self) -> usize {
+        self.branch().map_or(0, Branch::bytes)
+    }
+
+    /// The names of the children without the first `from`.
+    pub(super) fn children_from(
+        &self,
+        from: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let (nodes, ids) = (self.nodes, self.child_ids());
+        let ids = ids.get(from..).unwrap_or_default();
+        ids.iter().map(|&id| nodes.node(id).name.as_bytes())
     }
 }
 
-/// Last segment of a path.
-fn name(path: &str) -> &str {
-    &path[path.rfind('/').map_or(0, |at| at + 1)..]
-}
-
-/// ACL lists by number.
-#[derive(Clone, Debug, Default)]
-struct Acls {
-    lists: Vec<Option<(Arc<[Acl]>, u32)>>,
-    ids: DetHashMap<Arc<[Acl]>, u32>,
-    free: Vec<u32>,
-}
-
-impl Acls {
-    fn intern(&mut self, acl: &Arc<[Acl]>) -> u32 {
-        if let Some(&id) = self.ids.get(acl) {
-            self.lists[id as usize].as_mut().expect("a named list").1 += 1;
-            return id;
-        }
-        let id = self.free.pop().unwrap_or(self.lists.len() as u32);
-        if id as usize == self.lists.len() {
-            self.lists.push(None);
-        }
-        self.lists[id as usize] = Some((acl.clone(), 1));
-        self.ids.insert(acl.clone(), id);
-        id
-    }
-
-    fn release(&mut self, id: u32) {
-        let (list, count) = self.lists[id as usize].as_mut().expect("a list in use");
-        *count -= 1;
-        if *count == 0 {
-            self.ids.remove(list);
-            self.lists[id as usize] = None;
-            self.free.push(id);
-        }
-    }
-
-    fn get(&self, id: u32) -> &Arc<[Acl]> {
-        &self.lists[id as usize].as_ref().expect("a list in use").0
-    }
-}
-
-/// The slab, its index, and the sums over it.
+/// All nodes, their index, and the sums over them.
 #[derive(Clone, Debug)]
 pub(super) struct Nodes {
-    slab: Vec<Option<Node>>,
-    free: Vec<NodeId>,
+    slab: Slab<Node>,
+    extras: Slab<Extra>,
+    /// All but the root.
     index: HashTable<NodeId>,
-    hasher: HashState,
+    hasher: PathHasher,
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
     pub(super) digest: u64,
     /// Path and data bytes.
     pub(super) bytes: u64,
+    /// What is allocated beside slabs and index, as [`footprint`](super::footprint) counts it, bytes:
+    /// long names, data, branches, and the paths of ephemerals once more.
+    pub(super) beside: usize,
+    /// The one that is under way.
+    pub(super) walk: Option<Box<Walk>>,
 }
 
 impl Nodes {
     /// Only a root.
     pub(super) fn new() -> Nodes {
         let mut nodes = Nodes {
-            slab: Vec::new(),
-            free: Vec::new(),
+            slab: Slab::default(),
+            extras: Slab::default(),
             index: HashTable::new(),
-            hasher: HashState::default(),
+            hasher: PathHasher::default(),
             acls: Acls::default(),
             digest: 0,
-            bytes: 0,
+            bytes: 1,
+            beside: 0,
+            walk: None,
         };
-        let root = nodes.add(
-            ROOT,
-            "/".into(),
-            Some(Arc::from([])),
-            &open_acl(),
-            NodeStat::default(),
-        );
-        assert_eq!(root, ROOT);
+        let (data, acl) = (Some(Arc::from([])), open_acl());
+        let place = (ROOT, 0);
+        let hash = nodes.hasher.hash("/");
+        nodes.put(place, ("/", hash), data, &acl, NodeStat::default());
         nodes
     }
 
     /// Nodes, the root once.
     pub(super) fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() + 1
+    }
+
+    /// The node at a path; where there is none, the hash under which [`Nodes::add`] puts one there.
+    pub(super) fn locate(&self, path: &str) -> Result<NodeId, PathHash> {
+        let hash = self.hasher.hash(path);
+        self.find_hashed(path, hash).ok_or(hash)
+    }
+
+    /// The node at a path of which the hash is known.
+    pub(super) fn find_hashed(&self, path: &str, hash: PathHash) -> Option<NodeId> {
+        if path == "/" {
+            return Some(ROOT);
+        }
+        let is_it = |&id: &NodeId| self.is_at(id, hash, path.as_bytes());
+        self.index.find(hash.spread(), is_it).copied()
     }
 
     pub(super) fn find(&self, path: &str) -> Option<NodeId> {
-        let hash = self.hasher.hash_one(path);
-        self.index
-            .find(hash, |&id| *self.node(id).path == *path)
-            .copied()
+        self.find_hashed(path, self.hasher.hash(path))
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&Node> {
-        self.find(path).map(|id| self.node(id))
+    /// Whether a node's name and those above it make up the path.
+    fn is_at(&self, id: NodeId, hash: PathHash, path: &[u8]) -> bool {
+        let mut node = self.node(id);
+        if node.hash != hash {
+            return false;
+        }
+        let mut rest = path;
+        loop {
+            if let Some(whole) = node.name.path() {
+                return rest == whole;
+            }
+            let above = rest.strip_suffix(node.name.as_bytes());
+            let Some(above) = above.and_then(|above| above.strip_suffix(b"/")) else {
+                return false;
+            };
+            if node.parent == ROOT {
+                return above.is_empty();
+            }
+            rest = above;
+            node = self.node(node.parent);
+        }
     }
 
-    pub(super) fn node(&self, id: NodeId) -> &Node {
-        self.slab[id as usize].as_ref().expect("an indexed node")
+    pub(super) fn get(&self, path: &str) -> Option<Znode<'_>> {
+        self.find(path).map(|id| self.at(id))
     }
 
-    pub(super) fn acl(&self, node: &Node) -> &Arc<[Acl]> {
-        self.acls.get(node.acl)
+    fn node(&self, id: NodeId) -> &Node {
+        self.slab.get(id).expect("an indexed node")
     }
 
-    /// The children of a node without the first `from`.
-    pub(super) fn children_from(
-        &self,
-        node: &Node,
-        from: usize,
-    ) -> impl ExactSizeIterator<Item = &Node> {
-        let children = node.children.get(from..).unwrap_or_default();
-        children.iter().map(|&id| self.node(id))
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.slab.get_mut(id).expect("an indexed node")
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.slab.iter().flatten()
+    pub(super) fn at(&self, id: NodeId) -> Znode<'_> {
+        self.znode(self.node(id))
     }
 
-    /// Adds a node below `parent`; the path must be free.
+    /// `None` for a place without a node.
+    pub(super) fn try_at(&self, id: NodeId) -> Option<Znode<'_>> {
+        self.slab.get(id).map(|node| self.znode(node))
+    }
+
+    /// Places for nodes, with those that are free.
+    pub(super) fn places(&self) -> NodeId {
+        self.slab.places()
+    }
+
+    /// The path of a node.
+    ///
+    /// Steps: the names in it.
+    pub(super) fn path(&self, id: NodeId) -> String {
+        let mut names = Vec::new();
+        let mut node = self.node(id);
+        let above = loop {
+            if let Some(whole) = node.name.path() {
+                break whole;
+            }
+            names.push(node.name.as_bytes());
+            if node.parent == ROOT {
+                break b"";
+            }
+            node = self.node(node.parent);
+        };
+        let mut path = above.to_vec();
+        for name in names.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        String::from_utf8(path).expect("a path was text")
+    }
+
+    fn znode<'a>(&'a self, node: &'a Node) -> Znode<'a> {
+        Znode {
+            nodes: self,
+            node,
+            extra: self.extras.get(node.extra),
+        }
+    }
+
+    /// In no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Znode<'_>> {
+        self.slab.iter().map(|node| self.znode(node))
+    }
+
+    /// Bytes of what every node has.
+    pub(super) fn slab_bytes(&self) -> usize {
+        self.slab.bytes()
+    }
+
+    /// Bytes of what some nodes have.
+    pub(super) fn extras_bytes(&self) -> usize {
+        self.extras.bytes()
+    }
+
+    /// Bytes of the access control lists.
+    pub(super) fn acls_bytes(&self) -> usize {
+        self.acls.bytes()
+    }
+
+    /// [`Nodes::acls_bytes`], list by list.
+    pub(super) fn acls_recounted(&self) -> usize {
+        self.acls.recounted()
+    }
+
+    /// Bytes of the index.
+    pub(super) fn index_bytes(&self) -> usize {
+        self.index.allocation_size()
+    }
+
+    /// Calls `visit` with each node and its path, sorted by the bytes of the path.
+    ///
+    /// # Errors
+    /// What `visit` fails with.
+    pub(super) fn in_order<'a, E>(
+        &'a self,
+        mut visit: impl FnMut(&[u8], Znode<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        visit(b"/", self.at(ROOT))?;
+        let mut path = Vec::new();
+        // What is still to be listed below each node on the way, and the length of that node's path.
+        let mut open = vec![(self.listing(ROOT), 0)];
+        while let Some((listing, len)) = open.last_mut() {
+            path.truncate(*len);
+            let Some((id, part)) = listing.next() else {
+                open.pop();
+                continue;
+            };
+            path.push(b'/');
+            path.extend_from_slice(self.node(id).name.as_bytes());
+            match part {
+                Part::Node => visit(&path, self.at(id))?,
+                Part::Below => open.push((self.listing(id), path.len())),
+            }
+        }
+        Ok(())
+    }
+
+    /// The children of a node, and what is below each, in the order of their paths' bytes. A node and
+    /// what is below it need not be neighbours: `/a-b` is between `/a` and `/a/b`.
+    fn listing(&self, id: NodeId) -> std::vec::IntoIter<(NodeId, Part)> {
+        let mut parts = Vec::new();
+        for &child in self.at(id).child_ids() {
+            parts.push((child, Part::Node));
+            if self.at(child).child_count() > 0 {
+                parts.push((child, Part::Below));
+            }
+        }
+        parts.sort_unstable_by(|&(a, a_part), &(b, b_part)| {
+            let (a, b) = (self.node(a).name.as_bytes(), self.node(b).name.as_bytes());
+            let (a_head, a_rest) = a.split_at(a.len().min(b.len()));
+            let (b_head, b_rest) = b.split_at(a.len().min(b.len()));
+            let tail = |rest: &[u8], part| rest.first().copied().or(Part::first_byte(part));
+            let tails = || tail(a_rest, a_part).cmp(&tail(b_rest, b_part));
+            a_head.cmp(b_head).then_with(tails)
+        });
+        parts.into_iter()
+    }
+
+    /// Adds a node below `parent`; the path, whose hash is given, must be free.
     pub(super) fn add(
         &mut self,
         parent: NodeId,
-        path: Arc<str>,
+        (path, hash): (&str, PathHash),
         data: Data,
         acl: &Arc<[Acl]>,
         stored: NodeStat,
     ) -> NodeId {
-        let id = self.free.pop().unwrap_or(self.slab.len() as NodeId);
-        if id as usize == self.slab.len() {
-            self.slab.push(None);
-        }
-        let place = match id {
-            ROOT => 0,
-            _ => {
-                let above = self.slab[parent as usize].as_mut().expect("a parent");
-                above.children.push(id);
-                above.names += name(&path).len();
-                above.children.len() as u32 - 1
-            }
-        };
-        let prefix_crc = prefix_crc(&path, &data);
         self.bytes += (path.len() + data.as_ref().map_or(0, |d| d.len())) as u64;
-        if in_digest(&path) {
-            self.digest = self.digest.wrapping_add(stored.digest(prefix_crc));
-        }
-        let hash = self.hasher.hash_one(&*path);
-        let acl = self.acls.intern(acl);
-        let children = Vec::new();
-        self.slab[id as usize] = Some(Node {
-            path,
-            data,
-            stored,
-            acl,
-            prefix_crc,
-            parent,
-            place,
-            children,
-            names: 0,
-        });
-        let Nodes {
-            slab,
-            index,
-            hasher,
-            ..
-        } = self;
-        index.insert_unique(hash, id, |&id| {
-            hasher.hash_one(&*slab[id as usize].as_ref().expect("an indexed node").path)
+        let id = self.slab.next();
+        self.before_creation(id);
+        let extra = self.extra_mut(parent);
+        let before = extra.branch_bytes();
+        let branch = extra.branch.get_or_insert_default();
+        branch.names += path.len() - name_start(path);
+        let place = (parent, branch.children.push(id));
+        let more = branch.bytes() - before;
+        self.beside += more;
+        self.put(place, (path, hash), data, acl, stored);
+        let Nodes { slab, index, .. } = self;
+        index.insert_unique(hash.spread(), id, |&id| {
+            slab.get(id).expect("an indexed node").hash.spread()
         });
         id
     }
 
+    /// Puts a node into the slab, and into the digest.
+    fn put(
+        &mut self,
+        (parent, place): (NodeId, u32),
+        (path, hash): (&str, PathHash),
+        data: Data,
+        acl: &Arc<[Acl]>,
+        stored: NodeStat,
+    ) {
+        let digest = digest(path, data.as_deref(), &stored);
+        if in_digest(path) {
+            self.digest = self.digest.wrapping_add(u64::from(digest));
+        }
+        let null = data.is_none();
+        let name = Name::of(path);
+        self.beside += beside(&name, data.as_deref().map_or(0, <[u8]>::len), path, &stored);
+        let mut node = Node {
+            name,
+            data: data.filter(|data| !data.is_empty()),
+            czxid: stored.czxid,
+            ctime: stored.ctime,
+            parent,
+            place,
+            hash,
+            digest,
+            acl: self.acls.intern(acl),
+            extra: Slab::<Extra>::NONE,
+        };
+        node.store(&mut self.extras, &stored, null);
+        self.slab.insert(node);
+    }
+
+    /// The extra of a node, made if it has none.
+    fn extra_mut(&mut self, id: NodeId) -> &mut Extra {
+        let node = self.slab.get_mut(id).expect("an indexed node");
+        if node.extra == Slab::<Extra>::NONE {
+            let stored = NodeStat::plain(node.czxid, node.ctime);
+            node.extra = self.extras.insert(Extra::new(&stored, false));
+        }
+        self.extras.get_mut(node.extra).expect("a node's extra")
+    }
+
     /// Removes a node and, which only the replay of a fuzzy snapshot can meet, what is below it
-    /// (the log then creates again what is to stay: docs/peer-protocol.md §3.6).
-    pub(super) fn remove(&mut self, id: NodeId, removed: &mut impl FnMut(&Node)) {
+    /// (the log then creates again what is to stay: docs/peer-protocol.md §3.6). `removed` gets the path
+    /// and the stat of each.
+    pub(super) fn remove(
+        &mut self,
+        id: NodeId,
+        path: &str,
+        removed: &mut impl FnMut(&str, &NodeStat),
+    ) {
         assert_ne!(id, ROOT, "the root stays");
-        while let Some(&child) = self.node(id).children.last() {
-            self.remove(child, removed);
+        let mut below: Vec<(NodeId, String)> = Vec::new();
+        loop {
+            let (last, at) = below
+                .last()
+                .map_or((id, path), |(id, path)| (*id, path.as_str()));
+            if let Some(&child) = self.at(last).child_ids().last() {
+                let name = String::from_utf8_lossy(self.node(child).name.as_bytes());
+                below.push((child, format!("{at}/{name}")));
+                continue;
+            }
+            self.remove_leaf(last, at, removed);
+            if below.pop().is_none() {
+                return;
+            }
         }
-        let node = self.slab[id as usize].take().expect("an indexed node");
-        let above = self.slab[node.parent as usize].as_mut().expect("a parent");
-        above.children.swap_remove(node.place as usize);
-        above.names -= node.name().len();
-        if let Some(&moved) = above.children.get(node.place as usize) {
-            self.slab[moved as usize]
-                .as_mut()
-                .expect("an indexed node")
-                .place = node.place;
+    }
+
+    fn remove_leaf(&mut self, id: NodeId, path: &str, removed: &mut impl FnMut(&str, &NodeStat)) {
+        self.before_change(id);
+        let node = self.slab.remove(id).expect("an indexed node");
+        let extra = self.extras.remove(node.extra);
+        let stored = node.stored(extra.as_ref());
+        self.beside -= beside(&node.name, node.data_len(), path, &stored);
+        self.beside -= extra.map_or(0, |extra| extra.branch_bytes());
+        if in_digest(path) {
+            self.digest = self.digest.wrapping_sub(u64::from(node.digest));
         }
-        let hash = self.hasher.hash_one(&*node.path);
-        if let Ok(entry) = self.index.find_entry(hash, |&found| found == id) {
+        let above = self.extra_mut(node.parent).branch.as_mut();
+        let above = above.expect("the parent has children");
+        above.names -= node.name.as_bytes().len();
+        let before = above.bytes();
+        let moved = above.children.swap_remove(node.place);
+        let less = before - above.bytes();
+        self.beside -= less;
+        if let Some(moved) = moved {
+            self.node_mut(moved).place = node.place;
+        }
+        if let Ok(entry) = (self.index).find_entry(node.hash.spread(), |&found| found == id) {
             entry.remove();
         }
-        if in_digest(&node.path) {
-            self.digest = self
-                .digest
-                .wrapping_sub(node.stored.digest(node.prefix_crc));
-        }
-        self.bytes -= (node.path.len() + node.data.as_ref().map_or(0, |d| d.len())) as u64;
+        self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
-        self.free.push(id);
-        removed(&node);
+        removed(path, &stored);
     }
 
     /// Changes the stat of a node and keeps the digest.
-    pub(super) fn restat(&mut self, id: NodeId, change: impl FnOnce(&mut NodeStat)) {
-        let node = self.slab[id as usize].as_mut().expect("an indexed node");
-        let before = node.stored.digest(node.prefix_crc);
-        change(&mut node.stored);
-        if in_digest(&node.path) {
-            let after = node.stored.digest(node.prefix_crc);
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
-        }
+    pub(super) fn restat(&mut self, id: NodeId, path: &str, change: impl FnOnce(&mut NodeStat)) {
+        self.before_change(id);
+        let node = self.slab.get_mut(id).expect("an indexed node");
+        let extra = self.extras.get(node.extra);
+        let (before, null) = (node.stored(extra), extra.is_some_and(|extra| extra.null));
+        let mut after = before;
+        change(&mut after);
+        let (old, new) = (node.digest, restated(node.digest, &before, &after));
+        node.digest = new;
+        node.store(&mut self.extras, &after, null);
+        self.redigest(path, old, new);
     }
 
     /// Replaces data and stat.
-    pub(super) fn set_data(&mut self, id: NodeId, data: Data, change: impl FnOnce(&mut NodeStat)) {
-        let node = self.slab[id as usize].as_mut().expect("an indexed node");
-        let before = node.stored.digest(node.prefix_crc);
-        self.bytes -= node.data.as_ref().map_or(0, |d| d.len()) as u64;
-        self.bytes += data.as_ref().map_or(0, |d| d.len()) as u64;
-        node.prefix_crc = prefix_crc(&node.path, &data);
-        node.data = data;
-        change(&mut node.stored);
-        if in_digest(&node.path) {
-            let after = node.stored.digest(node.prefix_crc);
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+    pub(super) fn set_data(
+        &mut self,
+        id: NodeId,
+        path: &str,
+        data: Data,
+        change: impl FnOnce(&mut NodeStat),
+    ) {
+        self.before_change(id);
+        let node = self.slab.get_mut(id).expect("an indexed node");
+        let mut stored = node.stored(self.extras.get(node.extra));
+        change(&mut stored);
+        let (old, new) = (node.digest, digest(path, data.as_deref(), &stored));
+        let (null, len_before) = (data.is_none(), node.data_len());
+        node.digest = new;
+        node.data = data.filter(|data| !data.is_empty());
+        node.store(&mut self.extras, &stored, null);
+        let len = node.data_len();
+        self.bytes = self.bytes - len_before as u64 + len as u64;
+        self.beside = self.beside - payload(len_before) + payload(len);
+        self.redigest(path, old, new);
+    }
+
+    fn redigest(&mut self, path: &str, old: u32, new: u32) {
+        if in_digest(path) {
+            let without = self.digest.wrapping_sub(u64::from(old));
+            self.digest = without.wrapping_add(u64::from(new));
         }
     }
 
     /// Replaces the ACL list.
     pub(super) fn set_acl(&mut self, id: NodeId, acl: &Arc<[Acl]>) {
+        self.before_change(id);
         let new = self.acls.intern(acl);
-        let node = self.slab[id as usize].as_mut().expect("an indexed node");
-        let old = std::mem::replace(&mut node.acl, new);
+        let old = std::mem::replace(&mut self.node_mut(id).acl, new);
         self.acls.release(old);
     }
 
     /// The digest computed from scratch, for checks.
     #[cfg(test)]
     pub(super) fn recount(&self) -> u64 {
-        self.iter()
-            .filter(|n| in_digest(&n.path))
-            .map(|n| n.stored.digest(prefix_crc(&n.path, &n.data)))
-            .fold(0, u64::wrapping_add)
+        let mut digest = 0u64;
+        let Ok(()) = self.in_order(|path, node| {
+            let path = std::str::from_utf8(path).unwrap();
+            if in_digest(path) {
+                let of_node = super::stored::digest(path, node.data(), &node.stored());
+                digest = digest.wrapping_add(u64::from(of_node));
+            }
+            Ok::<(), std::convert::Infallible>(())
+        });
+        digest
+    }
+}
+
+/// What a node has allocated beside slabs and index, but for its branch.
+fn beside(name: &Name, data: usize, path: &str, stored: &NodeStat) -> usize {
+    let listed = match is_session(stored.owner) {
+        true => listed(path),
+        false => 0,
+    };
+    allocation(name.allocated()) + payload(data) + listed
+}
+
+/// A node, or what is below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Node,
+    Below,
+}
+
+impl Part {
+    /// What follows the node's name in the paths of the part.
+    fn first_byte(self) -> Option<u8> {
+        (self == Part::Below).then_some(b'/')
     }
 }
 
@@ -391,7 +682,68 @@ pub(super) fn open_acl() -> Arc<[Acl]> {
     Arc::from([Acl::world(Acl::ALL)])
 }
 
-/// The session of an ephemeral.
-pub(super) fn owner_session(stored: &NodeStat) -> Option<SessionId> {
-    is_session(stored.owner).then_some(SessionId(stored.owner))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::name::SHORT_MAX;
+    use proptest::prelude::*;
+
+    /// Paths that are alike: segments of one letter and a few lengths around what fits a node.
+    fn any_path() -> impl Strategy<Value = String> {
+        let lengths = [1, 2, 9, 10, 11, SHORT_MAX - 1, SHORT_MAX, SHORT_MAX + 1];
+        let segment = proptest::sample::select(lengths.to_vec());
+        let segments = proptest::collection::vec((segment, any::<bool>()), 1..5);
+        segments.prop_map(|segments| {
+            let text = |&(len, other): &(usize, bool)| {
+                format!("/{}", if other { "b" } else { "a" }.repeat(len))
+            };
+            segments.iter().map(text).collect()
+        })
+    }
+
+    fn with(paths: &[String]) -> Nodes {
+        let mut nodes = Nodes::new();
+        for path in paths {
+            let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
+            for end in ends.chain([path.len()]) {
+                let path = &path[..end];
+                if let Err(hash) = nodes.locate(path) {
+                    let parent = nodes.find(crate::tree::path::parent_path(path).unwrap());
+                    let parent = parent.expect("a parent is added before");
+                    let stored = NodeStat::default();
+                    nodes.add(
+                        parent,
+                        (path, hash),
+                        Some(Arc::from([])),
+                        &open_acl(),
+                        stored,
+                    );
+                }
+            }
+        }
+        nodes
+    }
+
+    proptest! {
+        /// As if the hashes of all paths were the same.
+        #[test]
+        fn a_node_is_at_its_own_path_and_at_no_other(paths in proptest::collection::vec(any_path(), 1..12)) {
+            let nodes = with(&paths);
+            let mut probes: Vec<String> = (0..nodes.places()).map(|id| nodes.path(id)).collect();
+            prop_assert!(paths.iter().all(|path| probes.contains(path)));
+            for path in paths {
+                probes.extend([path[1..].to_owned(), path.clone() + "/", format!("/{path}")]);
+                probes.push(format!("a{path}"));
+                probes.push(path.replacen("/a", "a/", 1));
+            }
+            for id in 1..nodes.places() {
+                let hash = nodes.node(id).hash;
+                for probe in &probes {
+                    let due = *probe == nodes.path(id);
+                    prop_assert_eq!(nodes.is_at(id, hash, probe.as_bytes()), due, "{:?}", probe);
+                }
+                prop_assert_eq!(nodes.find(&nodes.path(id)), Some(id));
+            }
+        }
+    }
 }

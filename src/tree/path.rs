@@ -7,19 +7,43 @@ pub(super) fn has_shape(path: &str) -> bool {
 
 /// The full validation. Characters above U+FFFF are surrogate pairs in UTF-16, hence illegal.
 pub(super) fn is_valid(path: &str) -> bool {
-    if path == "/" {
-        return true;
+    let Some(below) = path.strip_prefix('/') else {
+        return false;
+    };
+    let mut segments = below.as_bytes().split(|byte| *byte == b'/');
+    path == "/"
+        || segments.all(|segment| !matches!(segment, b"" | b"." | b"..")) && has_legal_text(below)
+}
+
+fn has_legal_text(text: &str) -> bool {
+    match text.is_ascii() {
+        // Without a way out of the loop it is compiled to instructions that take many bytes at once.
+        true => !(text.bytes()).fold(false, |found, byte| found | byte.is_ascii_control()),
+        false => !text.chars().any(is_illegal),
     }
-    path.starts_with('/')
-        && !path.ends_with('/')
-        && path[1..]
-            .split('/')
-            .all(|segment| !matches!(segment, "" | "." | ".."))
-        && !path.chars().any(is_illegal)
 }
 
 fn is_illegal(c: char) -> bool {
     matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
+}
+
+/// The parent's path: `/` for `/a` and for `/` itself; `None` without a slash.
+pub(super) fn parent_path(path: &str) -> Option<&str> {
+    match path.rfind('/')? {
+        0 => Some("/"),
+        at => Some(&path[..at]),
+    }
+}
+
+/// The path of the node below which a node of this path can be stored; `None` for one that is no way
+/// down from the root, as `//a` is none.
+pub(super) fn stored_below(path: &str) -> Option<&str> {
+    parent_path(path).filter(|above| *above != "/" || !path.starts_with("//"))
+}
+
+/// Whether the path counts in the tree's digest.
+pub(super) fn in_digest(path: &str) -> bool {
+    !path.starts_with("/zookeeper/")
 }
 
 /// The four nodes that can't be deleted (docs/protocol.md §2.3).
@@ -33,6 +57,7 @@ pub(super) fn is_protected(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn rows_of_the_specification() {
@@ -77,6 +102,14 @@ mod tests {
         ];
         for path in invalid {
             assert!(!is_valid(path), "{path:?}");
+        }
+    }
+
+    proptest! {
+        /// ASCII is looked at byte by byte, other text character by character.
+        #[test]
+        fn text_is_legal_if_each_of_its_characters_is(text in "[ -~\\PC\u{0}-\u{a0}]{0,40}|[ -~]{0,30}[\u{0}-\u{7f}]?[ -~]{0,30}") {
+            prop_assert_eq!(has_legal_text(&text), !text.chars().any(is_illegal));
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
 use super::access::{allow, compared, mask};
-use super::node::Node;
+use super::node::Znode;
 use super::{Stat, Tree};
-use crate::txn::{Acl, AuthId, Data};
+use crate::txn::{Acl, AuthId};
 use crate::types::ErrorCode;
 
 /// How much there is to read of a node, so that a reader knows what a reply will cost.
@@ -20,38 +20,65 @@ pub struct Size {
     pub acl: usize,
 }
 
+/// A node that was looked up once, for all that a read asks of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a>(Znode<'a>);
+
+impl<'a> Found<'a> {
+    /// How much there is to read of it.
+    pub fn size(&self) -> Size {
+        let Found(node) = self;
+        Size {
+            data: node.data_len(),
+            children: node.child_count() as usize,
+            names: node.names(),
+            acl: compared(node.acl(), Acl::READ),
+        }
+    }
+
+    /// getData; `None` is null.
+    ///
+    /// # Errors
+    /// NOAUTH.
+    pub fn get_data(&self, who: &[AuthId]) -> Result<(Option<&'a [u8]>, Stat), ErrorCode> {
+        let Found(node) = self;
+        match allow(node.acl(), Acl::READ, who) {
+            true => Ok((node.data(), node.stat())),
+            false => Err(ErrorCode::NO_AUTH),
+        }
+    }
+}
+
 impl Tree {
+    /// Looks a node up.
+    pub fn find(&self, path: &str) -> Option<Found<'_>> {
+        self.lookup(path).map(Found)
+    }
+
     /// How much there is to read of a node; nothing if it does not exist.
     pub fn size(&self, path: &str) -> Size {
-        let Some(node) = self.lookup(path) else {
-            return Size::default();
-        };
-        Size {
-            data: node.data.as_ref().map_or(0, |data| data.len()),
-            children: node.child_count() as usize,
-            names: node.names,
-            acl: compared(self.nodes.acl(node), Acl::READ),
-        }
+        let found = self.find(path);
+        found.map_or_else(Size::default, |found| found.size())
     }
 
     /// Bytes of a node's access control list in a reply; 0 if the node does not exist.
     ///
     /// Steps: the entries.
     pub fn acl_bytes(&self, path: &str) -> usize {
-        let acl = self.lookup(path).map(|node| self.nodes.acl(node));
+        let acl = self.lookup(path).map(|node| node.acl());
         let entries = acl.into_iter().flat_map(|acl| acl.iter());
         entries
             .map(|entry| 12 + entry.scheme.len() + entry.id.len())
             .sum()
     }
 
-    fn lookup(&self, path: &str) -> Option<&Node> {
+    fn lookup(&self, path: &str) -> Option<Znode<'_>> {
         self.nodes.get(if path.is_empty() { "/" } else { path })
     }
 
-    fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<&Node, ErrorCode> {
+    fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<Znode<'_>, ErrorCode> {
         let node = self.lookup(path).ok_or(ErrorCode::NO_NODE)?;
-        match allow(self.nodes.acl(node), perm, who) {
+        match allow(node.acl(), perm, who) {
             true => Ok(node),
             false => Err(ErrorCode::NO_AUTH),
         }
@@ -59,7 +86,7 @@ impl Tree {
 
     /// A node's Stat, without any check.
     pub fn stat(&self, path: &str) -> Option<Stat> {
-        self.lookup(path).map(Node::stat)
+        self.lookup(path).map(|node| node.stat())
     }
 
     /// exists.
@@ -70,19 +97,19 @@ impl Tree {
         if path.contains('\0') {
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
-        self.readable(path, Acl::READ, who).map(Node::stat)
+        let node = self.readable(path, Acl::READ, who)?;
+        Ok(node.stat())
     }
 
-    /// getData.
+    /// getData; `None` is null.
     ///
     /// # Errors
     /// NONODE, NOAUTH.
-    pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Data, Stat), ErrorCode> {
-        let node = self.readable(path, Acl::READ, who)?;
-        Ok((node.data.clone(), node.stat()))
+    pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Option<&[u8]>, Stat), ErrorCode> {
+        self.find(path).ok_or(ErrorCode::NO_NODE)?.get_data(who)
     }
 
-    /// getChildren: names in no particular order.
+    /// getChildren: names, which are UTF-8, in no particular order.
     ///
     /// # Errors
     /// NONODE, NOAUTH.
@@ -90,20 +117,17 @@ impl Tree {
         &'a self,
         path: &str,
         who: &[AuthId],
-    ) -> Result<(impl ExactSizeIterator<Item = &'a str> + use<'a>, Stat), ErrorCode> {
+    ) -> Result<(impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ, who)?;
-        Ok((
-            self.nodes.children_from(node, 0).map(Node::name),
-            node.stat(),
-        ))
+        Ok((node.children_from(0), node.stat()))
     }
 
     /// Names of a node's children without the first `from`, without any check; none if the node does not
     /// exist. They and their order stay the same as long as the node's pzxid and their number do.
-    pub fn child_names(&self, path: &str, from: usize) -> impl Iterator<Item = &str> {
+    pub fn child_names(&self, path: &str, from: usize) -> impl Iterator<Item = &[u8]> {
         let node = self.lookup(path);
-        let children = node.map(|node| self.nodes.children_from(node, from));
-        children.into_iter().flatten().map(Node::name)
+        let children = node.map(|node| node.children_from(from));
+        children.into_iter().flatten()
     }
 
     /// getACL; digests are masked for a caller without ADMIN.
@@ -112,7 +136,7 @@ impl Tree {
     /// NONODE, NOAUTH.
     pub fn get_acl(&self, path: &str, who: &[AuthId]) -> Result<(Vec<Acl>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ | Acl::ADMIN, who)?;
-        let acl = self.nodes.acl(node);
+        let acl = node.acl();
         let seen = if allow(acl, Acl::ADMIN, who) {
             acl.to_vec()
         } else {

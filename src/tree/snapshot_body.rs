@@ -16,7 +16,9 @@
 //! order has it before them. Integers are big-endian, strings and buffers as in Jute.
 
 use super::Tree;
-use super::node::{Node, NodeStat, Nodes, owner_session, parent_path};
+use super::node::{Nodes, ROOT, Znode};
+use super::path::stored_below;
+use super::stored::{NodeStat, owner_session};
 use crate::txn::Acl;
 use crate::txn::jute::{JuteError, Put, Reader};
 use crate::types::{SessionId, Zxid};
@@ -57,32 +59,31 @@ impl Tree {
             out.put_i64(id.0);
             out.put_i32(timeout_ms);
         }
-        let mut nodes: Vec<&Node> = self.nodes.iter().collect();
-        nodes.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-        out.put_i64(nodes.len() as i64);
+        out.put_i64(self.nodes.len() as i64);
         let mut numbers = BTreeMap::new();
-        for node in nodes {
-            put_node(&mut out, node, self.nodes.acl(node), &mut numbers);
+        self.nodes.in_order(|path, node| {
+            put_node(&mut out, path, node, &mut numbers);
             if out.len() >= PIECE {
                 sink(&out)?;
                 out.clear();
             }
-        }
+            Ok(())
+        })?;
         out.put_i64(self.digest() as i64);
         sink(&out)
     }
 }
 
-fn put_node(out: &mut Vec<u8>, node: &Node, acl: &[Acl], numbers: &mut BTreeMap<u32, i32>) {
-    out.put_str(&node.path);
-    out.put_buf(node.data.as_deref());
+fn put_node(out: &mut Vec<u8>, path: &[u8], node: Znode<'_>, numbers: &mut BTreeMap<u32, i32>) {
+    out.put_buf(Some(path));
+    out.put_buf(node.data());
     let next = numbers.len() as i32;
-    let number = *numbers.entry(node.acl).or_insert(next);
+    let number = *numbers.entry(node.acl_id()).or_insert(next);
     out.put_i32(number);
     if number == next {
-        out.put_acls(acl);
+        out.put_acls(node.acl());
     }
-    let stored = &node.stored;
+    let stored = node.stored();
     for value in [
         stored.czxid.0,
         stored.mzxid.0,
@@ -240,18 +241,19 @@ fn read_node(
     };
     if !*root_seen {
         *root_seen = true;
-        let root = tree.nodes.find("/").filter(|_| *path == *"/");
-        let root = root.ok_or(BodyError::Content("the root does not come first"))?;
-        tree.nodes.set_acl(root, acl);
-        tree.nodes.set_data(root, data, |own| *own = stored);
+        if *path != *"/" {
+            return Err(BodyError::Content("the root does not come first"));
+        }
+        tree.nodes.set_acl(ROOT, acl);
+        tree.nodes.set_data(ROOT, "/", data, |own| *own = stored);
         return Ok(());
     }
-    let parent = parent_path(&path).and_then(|p| tree.nodes.find(p));
+    let parent = stored_below(&path).and_then(|p| tree.nodes.find(p));
     let parent = parent.ok_or(BodyError::Content("a node comes before its parent"))?;
-    if tree.nodes.find(&path).is_some() {
+    let Err(hash) = tree.nodes.locate(&path) else {
         return Err(BodyError::Content("a node comes twice"));
-    }
-    tree.nodes.add(parent, path.clone(), data, acl, stored);
+    };
+    tree.nodes.add(parent, (&path, hash), data, acl, stored);
     if let Some(owner) = owner_session(&stored) {
         tree.ephemerals.entry(owner).or_default().insert(path);
     }

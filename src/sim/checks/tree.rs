@@ -18,7 +18,9 @@ pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> 
         let (data, _) = tree
             .get_data(path, &[])
             .map_err(|e| format!("{path}: {e:?}"))?;
-        let same = data == node.data && stat.version == node.version && stat.czxid == node.czxid;
+        let same = data == node.data.as_deref()
+            && stat.version == node.version
+            && stat.czxid == node.czxid;
         let same = same && stat.mzxid == node.mzxid && stat.ephemeral_owner == node.owner.0;
         if !same || (stat.num_children != node.children && path.as_ref() != "/") {
             return Err(format!("{path} at {zxid}: tree {stat:?}, truth {node:?}"));

@@ -1,0 +1,166 @@
+//! What the tree takes in memory: a count, not a measurement.
+
+use super::Tree;
+use super::allocated::{allocation, listed, payload};
+use super::node::Nodes;
+use crate::types::SessionId;
+
+/// Bytes, without what is free in vectors that grow, and as `malloc` rounds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Znodes.
+    pub znodes: usize,
+    /// What every znode has.
+    pub nodes: usize,
+    /// Of znodes that were changed, or have an owner, children, or null for data.
+    pub extras: usize,
+    /// Of znodes that have had children, with their lists.
+    pub branches: usize,
+    /// Names that do not fit their nodes.
+    pub names: usize,
+    /// Data; replicas share it.
+    pub payloads: usize,
+    /// The index of paths.
+    pub index: usize,
+    /// The paths of ephemerals, once more.
+    pub ephemerals: usize,
+    /// Access control lists, each once.
+    pub acls: usize,
+    /// The session table.
+    pub sessions: usize,
+}
+
+impl Footprint {
+    /// All together.
+    pub fn total(&self) -> usize {
+        self.nodes
+            + self.extras
+            + self.branches
+            + self.names
+            + self.payloads
+            + self.index
+            + self.ephemerals
+            + self.acls
+            + self.sessions
+    }
+}
+
+impl Tree {
+    /// What the tree takes in memory, bytes: [`Footprint::total`], kept up with each change.
+    pub fn bytes(&self) -> usize {
+        self.nodes.taken() + self.sessions_bytes()
+    }
+
+    /// [`Tree::bytes`] by what it is for, counted node by node.
+    pub fn footprint(&self) -> Footprint {
+        let paths = self.ephemerals.values().flat_map(|own| own.paths.iter());
+        Footprint {
+            ephemerals: paths.map(|path| listed(path)).sum(),
+            sessions: self.sessions_bytes(),
+            ..self.nodes.footprint()
+        }
+    }
+
+    fn sessions_bytes(&self) -> usize {
+        self.sessions.len() * size_of::<(SessionId, i32)>()
+    }
+}
+
+impl Nodes {
+    /// Without the session table.
+    fn taken(&self) -> usize {
+        self.slab_bytes()
+            + self.extras_bytes()
+            + self.index_bytes()
+            + self.acls_bytes()
+            + self.beside
+    }
+
+    fn footprint(&self) -> Footprint {
+        let mut found = Footprint {
+            znodes: self.len(),
+            nodes: self.slab_bytes(),
+            extras: self.extras_bytes(),
+            index: self.index_bytes(),
+            acls: self.acls_recounted(),
+            ..Footprint::default()
+        };
+        for node in self.iter() {
+            found.names += allocation(node.name_allocated());
+            found.payloads += payload(node.data_len());
+            found.branches += node.branch_bytes();
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::stored::NodeStat;
+    use crate::txn::{Acl, Data};
+    use crate::types::Zxid;
+    use std::sync::Arc;
+
+    const CREATED: NodeStat = NodeStat {
+        czxid: Zxid(1),
+        mzxid: Zxid(1),
+        pzxid: Zxid(1),
+        ctime: 1,
+        mtime: 1,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        owner: 0,
+    };
+
+    /// A tree with `znodes` below `/p`, and what they take on average.
+    fn below(znodes: usize, prefix: &str, data: &Data, stored: NodeStat) -> (Tree, usize) {
+        let mut tree = Tree::new();
+        let acl: Arc<[Acl]> = Arc::from([Acl::world(Acl::ALL)]);
+        let mut add = |above: &str, path: &str| {
+            let parent = tree.nodes.find(above).unwrap();
+            let hash = tree.nodes.locate(path).unwrap_err();
+            let at = (path, hash);
+            tree.nodes.add(parent, at, data.clone(), &acl, stored);
+        };
+        add("/", "/p");
+        (0..znodes).for_each(|nth| add("/p", &format!("/p/{prefix}{nth:08}")));
+        let total = tree.footprint().total();
+        (tree, total / znodes)
+    }
+
+    /// The table in docs/performance.md.
+    #[test]
+    fn a_znode_costs_so_many_bytes() {
+        let data = |len| -> Data { Some(vec![7; len].into()) };
+        let changed = NodeStat {
+            version: 1,
+            ..CREATED
+        };
+        let cost = |prefix, data, stored| below(14_000, prefix, &data, stored).1;
+        // 80 for the node, 6 in the index, 4 in the parent's list.
+        assert_eq!(cost("n", data(0), CREATED), 90);
+        assert_eq!(cost("n", data(100), CREATED), 90 + 128);
+        assert_eq!(cost("n", data(100), changed), 90 + 128 + 56);
+        assert_eq!(cost("n", None, CREATED), 90 + 56);
+        let long = "a-name-of-thirty-two-letters";
+        assert_eq!(cost(long, data(0), CREATED), 90 + 48);
+    }
+
+    #[test]
+    fn what_is_deleted_takes_no_payload_and_no_list() {
+        let (mut tree, _) = below(1000, "n", &Some(vec![7; 100].into()), CREATED);
+        assert_eq!(tree.footprint().znodes, 1000 + 5);
+        assert_eq!(tree.footprint().payloads, 1001 * 128);
+        for nth in 0..1000 {
+            let path = format!("/p/n{nth:08}");
+            let id = tree.nodes.find(&path).unwrap();
+            tree.nodes.remove(id, &path, &mut |_, _| {});
+        }
+        let left = tree.footprint();
+        assert_eq!((left.znodes, left.payloads), (5, 128));
+        let fresh = Tree::new().footprint();
+        assert_eq!(left.branches, fresh.branches + 48, "of /p, without a list");
+    }
+}
