@@ -7,7 +7,8 @@ use crate::wire::{self, Reply, Session, code};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long an answer is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -15,6 +16,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub const SESSION_TIMEOUT_MS: i32 = 30_000;
 /// Requests of the preparation that are on the way at once.
 const PIPELINE: usize = 256;
+/// How long a server that is being started may take to answer at all.
+const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(300);
 /// Connections that are opened or closed at once: a listen backlog is 50 by default.
 const HANDSHAKES: usize = 32;
 
@@ -138,6 +141,19 @@ impl Control {
         &mut self,
         what: &str,
         items: impl IntoIterator<Item = T>,
+        build: impl FnMut(&mut Vec<u8>, i32, &T),
+        tolerated: &[i32],
+    ) -> Result<(), Failure> {
+        self.all_within(PIPELINE, what, items, build, tolerated)
+    }
+
+    /// The same with so many on the way: large requests must not fill all buffers, or both sides would
+    /// wait for the other to read.
+    pub fn all_within<T>(
+        &mut self,
+        pipeline: usize,
+        what: &str,
+        items: impl IntoIterator<Item = T>,
         mut build: impl FnMut(&mut Vec<u8>, i32, &T),
         tolerated: &[i32],
     ) -> Result<(), Failure> {
@@ -146,7 +162,7 @@ impl Control {
         let mut scratch = vec![0; 64 << 10];
         let mut out = Vec::new();
         while items.peek().is_some() || !waiting.is_empty() {
-            while waiting.len() < PIPELINE
+            while waiting.len() < pipeline
                 && let Some(item) = items.next()
             {
                 self.xid += 1;
@@ -207,6 +223,60 @@ impl Control {
     pub fn close(self) {
         close(vec![self.stream]);
     }
+}
+
+/// Asks for the data of a node until it is there, on new connections: a server that is being started
+/// refuses them, ends them, or answers late. `is_alive` says whether it is worth asking again.
+pub fn first_answer(
+    address: SocketAddr,
+    path: &str,
+    mut is_alive: impl FnMut() -> bool,
+) -> Result<Vec<u8>, Failure> {
+    let begun = Instant::now();
+    loop {
+        match read_once(address, path) {
+            Ok(data) => return Ok(data),
+            Err(Failure::Setup { what, code }) => return Err(Failure::Setup { what, code }),
+            Err(e) if begun.elapsed() > FIRST_ANSWER_WAIT || !is_alive() => return Err(e),
+            Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// A connection, a session, and one getData; all of it is given up at the end.
+fn read_once(address: SocketAddr, path: &str) -> Result<Vec<u8>, Failure> {
+    let (mut stream, _) = session(address, SESSION_TIMEOUT_MS)?;
+    let mut request = Vec::new();
+    wire::get_data(&mut request, 1, path, false);
+    stream.write_all(&request).map_err(no_answer)?;
+    let answer = read_frame(&mut stream)?;
+    let reply = Reply::parse(&answer)?;
+    if reply.err != 0 {
+        return Err(Failure::Setup {
+            what: format!("getData of {path}"),
+            code: reply.err,
+        });
+    }
+    let data = wire::Reader(reply.body).bytes().map(<[u8]>::to_vec);
+    close(vec![stream]);
+    data.ok_or_else(|| Failure::Protocol("an answer to getData has no data".into()))
+}
+
+/// A number that `mntr` tells; `None` if it does not.
+pub fn figure_of(address: SocketAddr, key: &str) -> Result<Option<u64>, Failure> {
+    let mntr = word(address, "mntr")?;
+    let mut rows = mntr.lines().filter_map(|line| line.split_once('\t'));
+    let row = rows.find(|(name, _)| *name == key);
+    Ok(row.and_then(|(_, value)| value.trim().parse().ok()))
+}
+
+/// The last transaction that the server knows of, as `srvr` tells it.
+pub fn last_zxid(address: SocketAddr) -> Result<i64, Failure> {
+    let srvr = word(address, "srvr")?;
+    let mut lines = srvr.lines();
+    let zxid = lines.find_map(|line| line.strip_prefix("Zxid: 0x"));
+    zxid.and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok())
+        .ok_or_else(|| Failure::Protocol("srvr names no zxid".into()))
 }
 
 /// Asks a four-letter word.

@@ -3,9 +3,9 @@
 
     cached.py BACKING MOUNTPOINT BYTES SEED     serves MOUNTPOINT/disk, kept in BACKING, until it is killed
 
-What is written stays in memory, page by page, until the kernel asks for a flush. SIGUSR1 is a power cut: of each page
-that waits it is thrown whether it reaches BACKING, the others are lost, every later request fails, and BACKING.cut
-says how many pages there were. A page is what ext4 writes at once: a torn superblock would be the file system's
+What is written stays in memory, page by page, until the kernel asks for a flush. SIGUSR1 is a power cut, at once, some
+writes later or instead of the next flush: of each page that waits it is thrown whether it reaches BACKING, the others
+are lost, every later request fails, and BACKING.cut says how many pages there were. A page is what ext4 writes at once: a torn superblock would be the file system's
 loss and not the server's. Needs root and /dev/fuse; ends when the program that started it does."""
 
 import ctypes
@@ -24,6 +24,10 @@ PAGE = 4096
 PR_SET_PDEATHSIG = 1
 # How much of the cache survives: nothing, half, most.
 KEPT = (0.0, 0.5, 0.9)
+# Writes that come before a cut, at most, unless a flush does: 0 is a cut at once.
+WRITES_LEFT = (0, 3, 30)
+# Nobody may write any more: then it comes after so many seconds.
+CUT_S = 0.3
 
 
 class Cached(hang.Disk):
@@ -35,6 +39,8 @@ class Cached(hang.Disk):
         self.rng = random.Random(seed)
         self.waiting = {}
         self.flushes = 0
+        # Writes until the cut; `None` while the power is on and stays on.
+        self.left = None
         self.failed = False
 
     def answer(self, operation, node, body):
@@ -43,11 +49,20 @@ class Cached(hang.Disk):
         if self.failed:
             raise OSError(errno.EIO, "the power is off")
         if operation == hang.FSYNC:
-            return self.flush()
+            return self.flush() if self.left is None else self.refuse()
         _, offset, size, _ = hang.TRANSFER.unpack_from(body)
         if operation == hang.READ:
             return self.read(offset, size)
-        return self.write(offset, body[40:40 + size])
+        done = self.write(offset, body[40:40 + size])
+        if self.left is None or self.left > 1:
+            self.left = self.left and self.left - 1
+            return done
+        return self.refuse()
+
+    def refuse(self):
+        """The cut comes with this request, which is not answered any more."""
+        self.cut()
+        raise OSError(errno.EIO, "the power is off")
 
     def page(self, number):
         return self.waiting.get(number) or os.pread(self.file, PAGE, number * PAGE).ljust(PAGE, b"\0")
@@ -83,8 +98,18 @@ class Cached(hang.Disk):
         self.flushes += 1
         return b""
 
+    def announce(self, *_):
+        """The power is going to fail."""
+        self.left = self.rng.choice(WRITES_LEFT)
+        if self.left:
+            signal.setitimer(signal.ITIMER_REAL, CUT_S)
+        else:
+            self.cut()
+
     def cut(self, *_):
         """The power fails."""
+        if self.failed:
+            return
         share = self.rng.choice(KEPT)
         kept = [number for number in self.waiting if self.rng.random() < share]
         self.keep(kept)
@@ -99,7 +124,8 @@ def main():
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     disk = Cached(backing, int(size), seed)
-    signal.signal(signal.SIGUSR1, disk.cut)
+    signal.signal(signal.SIGUSR1, disk.announce)
+    signal.signal(signal.SIGALRM, disk.cut)
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
     if libc.mount(b"cached", mountpoint.encode(), b"fuse", 0, options.encode()):

@@ -243,7 +243,7 @@ class Cut:
             time.sleep(rng.uniform(0, 0.02))
         elif self.moment == "close":
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(rng.uniform(0, 0.04))
+            time.sleep(rng.uniform(0, rng.choice((0.002, 0.01, 0.04))))
         if self.moment == "close":
             self.run.count("while_closing", server.process.poll() is None)
         else:

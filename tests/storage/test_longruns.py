@@ -68,10 +68,25 @@ class Cache(unittest.TestCase):
         self.assertIn(bytes(cached.PAGE), pages, "with this seed some are lost")
         waiting, kept, flushes = map(int, self.backing.with_suffix(".cut").read_text().split())
         self.assertEqual((waiting, flushes, kept < 8), (8, 1, True))
-        for operation in (hang.READ, hang.WRITE, hang.FSYNC):
+        self.fails(hang.READ, hang.WRITE, hang.FSYNC)
+
+    def fails(self, *operations):
+        for operation in operations:
             with self.assertRaises(OSError) as failed:
                 self.ask(operation, data=bytes(512))
             self.assertEqual(failed.exception.errno, errno.EIO)
+
+    def test_a_cut_that_is_announced_comes_with_the_last_write_or_instead_of_a_flush(self):
+        self.disk.left = 2
+        self.ask(hang.WRITE, 0, data=b"a" * cached.PAGE)
+        self.assertFalse(self.disk.failed)
+        self.fails(hang.WRITE)
+        self.assertEqual(self.backing.with_suffix(".cut").read_text().split()[0], "1")
+        self.setUp()
+        self.ask(hang.WRITE, 0, data=b"a" * cached.PAGE)
+        self.disk.left = 30
+        self.fails(hang.FSYNC)
+        self.assertEqual((self.disk.flushes, self.disk.failed), (0, True))
 
 
 if __name__ == "__main__":
