@@ -7,8 +7,7 @@ use crate::wire::{self, Reply, Session, code};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an answer is waited for.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -16,8 +15,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub const SESSION_TIMEOUT_MS: i32 = 30_000;
 /// Requests of the preparation that are on the way at once.
 const PIPELINE: usize = 256;
-/// How long a server that is being started may take to answer at all.
-const FIRST_ANSWER_WAIT: Duration = Duration::from_secs(300);
 /// Connections that are opened or closed at once: a listen backlog is 50 by default.
 const HANDSHAKES: usize = 32;
 
@@ -223,43 +220,6 @@ impl Control {
     pub fn close(self) {
         close(vec![self.stream]);
     }
-}
-
-/// Asks for the data of a node until it is there, on new connections: a server that is being started
-/// refuses them, ends them, or answers late. `is_alive` says whether it is worth asking again.
-pub fn first_answer(
-    address: SocketAddr,
-    path: &str,
-    mut is_alive: impl FnMut() -> bool,
-) -> Result<Vec<u8>, Failure> {
-    let begun = Instant::now();
-    loop {
-        match read_once(address, path) {
-            Ok(data) => return Ok(data),
-            Err(Failure::Setup { what, code }) => return Err(Failure::Setup { what, code }),
-            Err(e) if begun.elapsed() > FIRST_ANSWER_WAIT || !is_alive() => return Err(e),
-            Err(_) => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-/// A connection, a session, and one getData; all of it is given up at the end.
-fn read_once(address: SocketAddr, path: &str) -> Result<Vec<u8>, Failure> {
-    let (mut stream, _) = session(address, SESSION_TIMEOUT_MS)?;
-    let mut request = Vec::new();
-    wire::get_data(&mut request, 1, path, false);
-    stream.write_all(&request).map_err(no_answer)?;
-    let answer = read_frame(&mut stream)?;
-    let reply = Reply::parse(&answer)?;
-    if reply.err != 0 {
-        return Err(Failure::Setup {
-            what: format!("getData of {path}"),
-            code: reply.err,
-        });
-    }
-    let data = wire::Reader(reply.body).bytes().map(<[u8]>::to_vec);
-    close(vec![stream]);
-    data.ok_or_else(|| Failure::Protocol("an answer to getData has no data".into()))
 }
 
 /// A number that `mntr` tells; `None` if it does not.

@@ -22,6 +22,7 @@ pub mod content;
 pub mod control;
 pub mod failure;
 pub mod fairness;
+pub mod first;
 pub mod floor;
 pub mod goals;
 pub mod hostile;

@@ -5,8 +5,8 @@
 //! znode until it is answered. Then memory: ours at rest, Apache's after a full collection of its heap.
 
 use crate::content::{self, Filling};
-use crate::control;
 use crate::failure::{Context, Failure};
+use crate::first;
 use crate::journal::{Journal, Record, Records};
 use crate::outcome::figure;
 use crate::plan;
@@ -224,7 +224,7 @@ impl<'a> Trial<'a> {
         let mut server = self.begin(name, &scratch)?;
         let (address, begun) = (server.address, server.begun);
         let number = self.args.znodes - 1;
-        let data = control::first_answer(address, &content::path(number), || server.is_alive())?;
+        let data = first::answer(address, &content::path(number), || server.is_alive())?;
         let restart = begun.elapsed();
         if data != content::data(number, 0) {
             let sentence = "the znode that was asked for has other data";

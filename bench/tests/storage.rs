@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use rkbench::control;
+use rkbench::first;
 use rkbench::load::{Places, Worker};
 use rkbench::plan::{Pace, Plan, Workload};
 use rkbench::stub::Stub;
@@ -67,7 +68,7 @@ fn a_server_that_comes_late_is_asked_until_it_answers() {
     let reserved = listener();
     let address = reserved.local_addr().unwrap();
     drop(reserved);
-    let asked = thread::spawn(move || control::first_answer(address, "/n", || true));
+    let asked = thread::spawn(move || first::answer(address, "/n", || true));
     thread::sleep(Duration::from_millis(100));
     assert!(!asked.is_finished());
     stub(TcpListener::bind(address).unwrap());
@@ -75,9 +76,22 @@ fn a_server_that_comes_late_is_asked_until_it_answers() {
 }
 
 #[test]
+fn a_handshake_that_is_never_answered_holds_up_nobody() {
+    let listener = listener();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        // The first connection is taken and forgotten; the others are the stub's.
+        let lost = listener.accept().unwrap();
+        Stub::new(listener, 100, None).unwrap().serve().unwrap();
+        drop(lost);
+    });
+    assert_eq!(first::answer(address, "/n", || true).unwrap().len(), 100);
+}
+
+#[test]
 fn a_server_that_has_ended_is_not_asked_again() {
     let reserved = listener();
     let address = reserved.local_addr().unwrap();
     drop(reserved);
-    assert!(control::first_answer(address, "/n", || false).is_err());
+    assert!(first::answer(address, "/n", || false).is_err());
 }
