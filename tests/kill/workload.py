@@ -170,6 +170,9 @@ def trial(server, number, seed, before, end, start):
     wrong += [f"client {c.number} has not heard of the end of the server" for c in clients if c.is_alive()]
     start(server, rng)
     raws = [reattach(server, clients[n], wrong) for n in STAYING]
+    if wrong:
+        # Whoever's session is dead has no connection to read by.
+        return wrong, 0
     live = {clients[n].raw.session for n in STAYING}
     leaving = {clients[n].raw.session for n in LEAVING}
     closed = clients[CLOSING].closed

@@ -2,6 +2,7 @@
 """Power cuts under load, on an ext4 of its own; after each the history of eight clients is checked.
 
     tests/storage/power.py --cuts 300 [--seed S] [--device ext4|cache|both]
+    tests/storage/power.py --lie          shows that a server whose syncs do nothing is found
     tests/storage/power.py --clean        gives back what a run that was killed has left
 
 The real server writes to an ext4 on a loop device. A cut is one of two:
@@ -34,6 +35,8 @@ import tempfile
 import time
 
 from longrun import HERE, REPO, WORK, Broken, Run, check, ends_in_order, told  # noqa: I001: it sets the path
+import rawzk as zk
+import server as tested
 import workload
 from server import Server, four_letter
 
@@ -48,8 +51,12 @@ LIVES = (1, 12)
 MOMENTS = ("load", "load", "roll", "snapshot", "close", "start")
 # Seconds in which a roll or a snapshot comes, or a mount is given back.
 PATIENCE_S = 20
+# Cuts within which a server that does not sync is found.
+LIES = 10
+LIE = "int fdatasync(int fd) { (void)fd; return 0; }\nint fsync(int fd) { (void)fd; return 0; }\n"
 # jute.maxbuffer of 64 KiB allows segments of 320 KiB: several a second.
 FRAME_BYTES, SEGMENT_KIB, SNAP_COUNT = 65536, 320, 500
+PROPERTIES = {"jute.maxbuffer": FRAME_BYTES}
 
 
 def command(*words, may_fail=False):
@@ -201,7 +208,7 @@ def store(kind, rng):
     """A fresh one, its server started."""
     with contextlib.ExitStack() as ends:
         made = ends.enter_context(disk(kind, rng.getrandbits(64)))
-        server = Server(properties={"jute.maxbuffer": FRAME_BYTES}, parent=made.root, tickTime=100, minSessionTimeout=200,
+        server = Server(properties=PROPERTIES, parent=made.root, tickTime=100, minSessionTimeout=200,
                         snapCount=SNAP_COUNT, preAllocSize=SEGMENT_KIB)
         ends.callback(server.close)
         server.data = made.mounted / "data"
@@ -295,7 +302,7 @@ def all_cuts(run, kinds):
             while fresh.lives > 0 and run.done < run.n:
                 try:
                     one_cut(run, fresh, run.done)
-                except (Broken, RuntimeError, AssertionError) as e:
+                except (Broken, RuntimeError, AssertionError, OSError, zk.Closed) as e:
                     keep = WORK / f"broken-{PREFIX}{run.seed}-{run.done}"
                     shutil.copytree(fresh.server.root, keep, dirs_exist_ok=True)
                     shutil.copytree(fresh.server.data, keep / "data", dirs_exist_ok=True)
@@ -322,6 +329,38 @@ def clean():
     print(f"{len(found)} directories given back")
 
 
+@contextlib.contextmanager
+def lying():
+    """The server's syncs, all of them made on its own core, do nothing."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=WORK) as root:
+        source, library, server = (pathlib.Path(root) / name for name in ("lie.c", "lie.so", "server"))
+        source.write_text(LIE)
+        command("cc", "-shared", "-fPIC", "-o", library, source)
+        server.write_text(f'#!/bin/sh\nLD_PRELOAD={library} exec {tested.BINARY} "$@"\n')
+        server.chmod(0o755)
+        honest, tested.BINARY = tested.BINARY, str(server)
+        PROPERTIES["ringkeeper.inlineSync"] = "always"
+        try:
+            yield
+        finally:
+            tested.BINARY = honest
+            del PROPERTIES["ringkeeper.inlineSync"]
+
+
+def lie(seed):
+    """Whether what a server that does not sync loses is found."""
+    run = Run("lies", LIES, seed, LIES + 1)
+    try:
+        with lying():
+            all_cuts(run, ("ext4",))
+    except Broken as e:
+        print(f"{str(e)[:600]}\n\na server that does not sync was found at cut {run.done + 1}\n1 passed, 0 failed")
+        return 0
+    print(f"{told(run.counts)}\na server that does not sync was not found in {LIES} cuts\n0 passed, 1 failed")
+    return 1
+
+
 def not_here():
     """Why nothing can be run here; `None` if it can."""
     if os.geteuid() != 0:
@@ -338,6 +377,7 @@ def main():
     parser.add_argument("--cuts", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", choices=("ext4", "cache", "both"), default="both")
+    parser.add_argument("--lie", action="store_true")
     parser.add_argument("--clean", action="store_true")
     args = parser.parse_args()
     ends_in_order()
@@ -347,6 +387,8 @@ def main():
         print(f"power cuts: not run: {why}")
         print("0 passed, 0 failed, 1 not run")
         return 0
+    if args.lie:
+        return lie(args.seed)
     run = Run("cuts", args.cuts, args.seed, CLOSE)
     kinds = tuple(KINDS) if args.device == "both" else (args.device,)
     try:
