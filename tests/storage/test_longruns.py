@@ -23,12 +23,12 @@ def looks(**grown):
 
 class Flat(unittest.TestCase):
     def test_what_stays_is_flat_whatever_the_clock_says(self):
-        figures = starts.flat(looks(start_ms=5000, bytes=1100, segments=5))
-        self.assertEqual((figures["segments_first_half"], figures["segments_second_half"]), (4, 5))
+        figures = starts.flat(looks(start_ms=5000, bytes=1100, segments=8))
+        self.assertEqual((figures["segments_first_half"], figures["segments_second_half"]), (4, 8))
         self.assertEqual(figures["second_start_ms"], 5000)
 
     def test_each_thing_that_grows_is_named(self):
-        for what, value in {"bytes": 1101, "segments": 6, "snapshots": 4, "descriptors": 21, "replayed": 18}.items():
+        for what, value in {"bytes": 1101, "segments": 9, "snapshots": 4, "descriptors": 21, "replayed": 18}.items():
             with self.assertRaisesRegex(longrun.Broken, what):
                 starts.flat(looks(**{what: value}))
 
@@ -41,8 +41,7 @@ class Cache(unittest.TestCase):
         self.backing = pathlib.Path(self.directory.name) / "image"
         self.disk = cached.Cached(self.backing, 16 * cached.PAGE, 1)
 
-    def tearDown(self):
-        self.directory.cleanup()
+        self.addCleanup(self.directory.cleanup)
 
     def ask(self, operation, offset=0, size=0, data=b""):
         return self.disk.answer(operation, hang.DISK, hang.TRANSFER.pack(0, offset, size or len(data), 0).ljust(40, b"\0") + data)
