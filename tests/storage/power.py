@@ -291,6 +291,7 @@ def one_cut(run, store, number):
     run.count("acknowledged", acknowledged)
     run.count(f"at_{cut.moment}")
     run.count(f"on_{store.disk.kind}")
+    run.count("started_with_shards", cut.shards > 0)
     store.lives -= 1
 
 
