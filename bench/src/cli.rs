@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::outcome::Outcome;
 use crate::plan::{self, NODES_MAX, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::run;
-use crate::{compare, fairness, floor, stub};
+use crate::{compare, fairness, floor, restart, snapshot, stub};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +19,8 @@ Examples:
   rkbench compare --against apache --ours target/release/ringkeeper --parent OLD_BINARY
   rkbench compare --ours target/release/ringkeeper --resume bench/runs/INTERRUPTED
   rkbench fairness --against apache --ours target/release/ringkeeper --shards 0,2
+  rkbench snapshot --znodes 5000000 --seconds 90   what a snapshot costs an open loop of writes
+  rkbench restart --znodes 1000000 --shards 0,1,2  cold starts and memory, beside Apache's server
 
 Exit codes: 0 everything was done, 1 something failed or was missing, 2 wrong arguments.";
 
@@ -40,6 +42,10 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Measures what hostile clients can do to others, on ours and on Apache's server.
     Fairness(fairness::FairnessArgs),
+    /// Measures what a snapshot of a large tree costs those who write meanwhile.
+    Snapshot(snapshot::SnapshotArgs),
+    /// Measures restarts and memory with a large tree, on ours and on Apache's server.
+    Restart(restart::RestartArgs),
     /// The server that does nothing, in the foreground.
     Stub(stub::StubArgs),
 }
@@ -153,6 +159,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Floor(args) => floor::main(&args),
         Command::Compare(args) => compare::main(&args),
         Command::Fairness(args) => fairness::main(&args),
+        Command::Snapshot(args) => snapshot::main(&args),
+        Command::Restart(args) => restart::main(&args),
         Command::Stub(args) => stub::main(&args).map(|()| true),
     };
     match done {

@@ -138,6 +138,19 @@ impl Control {
         &mut self,
         what: &str,
         items: impl IntoIterator<Item = T>,
+        build: impl FnMut(&mut Vec<u8>, i32, &T),
+        tolerated: &[i32],
+    ) -> Result<(), Failure> {
+        self.all_within(PIPELINE, what, items, build, tolerated)
+    }
+
+    /// The same with so many on the way: large requests must not fill all buffers, or both sides would
+    /// wait for the other to read.
+    pub fn all_within<T>(
+        &mut self,
+        pipeline: usize,
+        what: &str,
+        items: impl IntoIterator<Item = T>,
         mut build: impl FnMut(&mut Vec<u8>, i32, &T),
         tolerated: &[i32],
     ) -> Result<(), Failure> {
@@ -146,7 +159,7 @@ impl Control {
         let mut scratch = vec![0; 64 << 10];
         let mut out = Vec::new();
         while items.peek().is_some() || !waiting.is_empty() {
-            while waiting.len() < PIPELINE
+            while waiting.len() < pipeline
                 && let Some(item) = items.next()
             {
                 self.xid += 1;
@@ -207,6 +220,23 @@ impl Control {
     pub fn close(self) {
         close(vec![self.stream]);
     }
+}
+
+/// A number that `mntr` tells; `None` if it does not.
+pub fn figure_of(address: SocketAddr, key: &str) -> Result<Option<u64>, Failure> {
+    let mntr = word(address, "mntr")?;
+    let mut rows = mntr.lines().filter_map(|line| line.split_once('\t'));
+    let row = rows.find(|(name, _)| *name == key);
+    Ok(row.and_then(|(_, value)| value.trim().parse().ok()))
+}
+
+/// The last transaction that the server knows of, as `srvr` tells it.
+pub fn last_zxid(address: SocketAddr) -> Result<i64, Failure> {
+    let srvr = word(address, "srvr")?;
+    let mut lines = srvr.lines();
+    let zxid = lines.find_map(|line| line.strip_prefix("Zxid: 0x"));
+    zxid.and_then(|hex| i64::from_str_radix(hex.trim(), 16).ok())
+        .ok_or_else(|| Failure::Protocol("srvr names no zxid".into()))
 }
 
 /// Asks a four-letter word.

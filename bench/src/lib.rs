@@ -4,7 +4,8 @@
 //! A run is planned ([`plan`]), prepared over a blocking connection ([`control`]), driven by worker
 //! threads that own their connections ([`load`], [`storm`], [`watch`] over [`conn`] and [`wire`]),
 //! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs; [`fairness`] sets [`hostile`]
-//! clients beside a [`bystander`]. What takes long keeps its figures in a [`journal`], from which
+//! clients beside a [`bystander`]; [`snapshot`] and [`restart`] measure on a [`store`] that is filled with
+//! [`content`]. What takes long keeps its figures in a [`journal`], from which
 //! [`ratios`] and [`goals`] are told.
 //!
 //! Nothing of the server is used here, its encoder least of all: a mistake in it must not be
@@ -17,9 +18,11 @@ pub mod bystander;
 pub mod cli;
 pub mod compare;
 pub mod conn;
+pub mod content;
 pub mod control;
 pub mod failure;
 pub mod fairness;
+pub mod first;
 pub mod floor;
 pub mod goals;
 pub mod hostile;
@@ -32,10 +35,13 @@ pub mod procfs;
 pub mod progress;
 pub mod ratios;
 pub mod repository;
+pub mod restart;
 pub mod rows;
 pub mod run;
 pub mod segment;
 pub mod servers;
+pub mod snapshot;
+pub mod store;
 pub mod storm;
 pub mod stub;
 pub mod sys;

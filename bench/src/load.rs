@@ -4,10 +4,12 @@ use crate::conn::{self, Got, Inbound, Outbound, SCRATCH_BYTES};
 use crate::failure::{Context, Failure};
 use crate::plan::{Pace, Plan, Workload};
 use crate::sys::{self, Poller, Ready};
-use crate::tally::{Clock, Opening, Tally, Window};
+use crate::tally::{Answered, Clock, Opening, Tally, Window};
 use crate::wire::{self, REPLY_HEADER_BYTES, Reply, STAT_BYTES, code};
 use std::collections::VecDeque;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long answers that are missing at the end are waited for.
@@ -58,6 +60,18 @@ struct Pending {
     start_ns: u64,
     /// How late the generator itself was with it.
     lag_ns: u64,
+}
+
+impl Pending {
+    /// With an answer that came now.
+    fn answered(&self, now: u64, zxid: i64) -> Answered {
+        Answered {
+            due_ns: self.start_ns,
+            latency_ns: now - self.start_ns,
+            lag_ns: self.lag_ns,
+            zxid,
+        }
+    }
 }
 
 /// A connection and what is outstanding on it.
@@ -212,6 +226,8 @@ pub struct Worker {
     sampling: Option<Vec<u32>>,
     heard_ns: u64,
     outstanding: u64,
+    /// Once it is set, the run is over before its time.
+    enough: Option<Arc<AtomicBool>>,
     measuring: bool,
     over: bool,
     /// What requests are taken for that could not even be sent.
@@ -276,6 +292,7 @@ impl Worker {
             sampling: (number == 0).then(|| plan.pids.clone()),
             heard_ns: start_ns,
             outstanding: 0,
+            enough: None,
             measuring: false,
             over: false,
             unsent_kind: match plan.workload {
@@ -283,6 +300,24 @@ impl Worker {
                 _ => Kind::Write,
             },
         })
+    }
+
+    /// Keeps every request of the open loop, and ends before its time once the flag is set.
+    pub fn tracing(mut self, enough: Arc<AtomicBool>) -> Worker {
+        self.tally.answered = Some(Vec::new());
+        self.enough = Some(enough);
+        self
+    }
+
+    /// The run is over now if somebody has said so.
+    fn end_early(&mut self, now: u64) {
+        let is_enough = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
+        if now < self.window.end_ns && self.enough.as_ref().is_some_and(is_enough) {
+            self.window.end_ns = now;
+            if let Some(schedule) = &mut self.schedule {
+                schedule.end_ns = now;
+            }
+        }
     }
 
     /// Runs to the end.
@@ -297,6 +332,7 @@ impl Worker {
         }
         loop {
             let now = self.clock.ns();
+            self.end_early(now);
             if began.is_none() && now >= self.window.begin_ns {
                 began = Some(Opening::take(self.sampling.as_deref(), self.clock));
                 self.measuring = true;
@@ -494,8 +530,11 @@ impl Worker {
                     let latency_ns = now - done.start_ns;
                     latencies.saturating_record(latency_ns.max(1));
                     if open {
-                        let served_ns = latency_ns.saturating_sub(done.lag_ns);
-                        tally.less_lag.saturating_record(served_ns.max(1));
+                        let answered = done.answered(now, reply.zxid);
+                        tally
+                            .less_lag
+                            .saturating_record(answered.served_ns().max(1));
+                        tally.keep(answered);
                     }
                 }
             }
@@ -534,8 +573,11 @@ impl Worker {
                 };
                 let latency_ns = now - pending.start_ns;
                 latencies.saturating_record(latency_ns.max(1));
-                let served_ns = latency_ns.saturating_sub(pending.lag_ns);
-                self.tally.less_lag.saturating_record(served_ns.max(1));
+                let answered = pending.answered(now, 0);
+                self.tally
+                    .less_lag
+                    .saturating_record(answered.served_ns().max(1));
+                self.tally.keep(answered);
             }
         }
         while let Some(schedule) = &mut self.schedule

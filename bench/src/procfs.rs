@@ -96,6 +96,8 @@ fn cpu_line(line: &str) -> Option<(u64, u64)> {
 pub struct Memory {
     /// Resident now.
     pub rss_kib: u64,
+    /// Of it, what is no page of a file.
+    pub anon_kib: u64,
     /// Most that was ever resident, or since [`forget_peak`].
     pub peak_kib: u64,
 }
@@ -104,11 +106,13 @@ pub struct Memory {
 pub fn memory(pids: &[u32]) -> Option<Memory> {
     let mut sum = Memory {
         rss_kib: 0,
+        anon_kib: 0,
         peak_kib: 0,
     };
     for pid in pids {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         sum.rss_kib += status_kib(&status, "VmRSS:")?;
+        sum.anon_kib += status_kib(&status, "RssAnon:")?;
         sum.peak_kib += status_kib(&status, "VmHWM:")?;
     }
     (!pids.is_empty()).then_some(sum)
@@ -173,6 +177,7 @@ mod tests {
         let own = [std::process::id()];
         let memory = memory(&own).unwrap();
         assert!(memory.peak_kib >= memory.rss_kib && memory.rss_kib > 0);
+        assert!(memory.rss_kib > memory.anon_kib && memory.anon_kib > 0);
         assert!(sample(0, &own).servers_us.is_some());
         assert!(sample(0, &[]).servers_us.is_none());
     }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a start may take.
-const START_WAIT: Duration = Duration::from_secs(60);
+const START_WAIT: Duration = Duration::from_secs(180);
 /// How long an end may take before it is forced.
 const END_WAIT: Duration = Duration::from_secs(20);
 /// Between two looks.
@@ -62,7 +62,12 @@ pub struct Server {
     kind: Kind,
     /// Where clients connect.
     pub address: SocketAddr,
+    /// When its process was begun.
+    pub begun: Instant,
     child: Child,
+    /// Its program, and where it writes.
+    what: String,
+    log: PathBuf,
 }
 
 /// The `zoo.cfg` that both get: the one that Apache ships, on our port and directory, for any
@@ -79,6 +84,11 @@ pub fn zoo_cfg(data: &Path, port: u16) -> String {
 impl Server {
     /// Apache's, with the jars of `home` (or of its `lib`), in a directory that does not exist yet.
     pub fn apache(java: &Path, home: &Path, dir: &Path) -> Result<Server, Failure> {
+        Server::begin_apache(java, home, dir)?.serving()
+    }
+
+    /// The same, perhaps on a data directory that is there, without waiting until it serves.
+    pub fn begin_apache(java: &Path, home: &Path, dir: &Path) -> Result<Server, Failure> {
         let (config, port) = prepare(dir)?;
         fs::write(dir.join("logback.xml"), LOGBACK)
             .context(|| format!("writing to {}", dir.display()))?;
@@ -95,7 +105,7 @@ impl Server {
             .arg(classes.join(":"))
             .arg(APACHE_MAIN)
             .arg(config);
-        Server::start("apache", Kind::Apache, command, dir, port)
+        Server::begin("apache", Kind::Apache, command, dir, port)
     }
 
     /// A binary of ours under a name, in a directory that does not exist yet; on so many shards, or on as
@@ -106,15 +116,24 @@ impl Server {
         shards: Option<usize>,
         dir: &Path,
     ) -> Result<Server, Failure> {
+        let shards = shards.map(|shards| format!("shards={shards}\n"));
+        Server::begin_ours(name, binary, &shards.unwrap_or_default(), dir)?.serving()
+    }
+
+    /// The same with further lines of configuration, perhaps on a data directory that is there, without
+    /// waiting until it serves.
+    pub fn begin_ours(
+        name: &str,
+        binary: &Path,
+        lines: &str,
+        dir: &Path,
+    ) -> Result<Server, Failure> {
         let (config, port) = prepare(dir)?;
-        if let Some(shards) = shards {
-            let text = fs::read_to_string(&config).unwrap_or_default();
-            fs::write(&config, format!("{text}shards={shards}\n"))
-                .context(|| format!("writing {}", config.display()))?;
-        }
+        let text = fs::read_to_string(&config).unwrap_or_default();
+        fs::write(&config, text + lines).context(|| format!("writing {}", config.display()))?;
         let mut command = Command::new(binary);
         command.arg(config);
-        Server::start(name, Kind::Ours, command, dir, port)
+        Server::begin(name, Kind::Ours, command, dir, port)
     }
 
     /// The stub: this program once more. It answers getData with so many bytes, and syncs writes in the
@@ -148,11 +167,14 @@ impl Server {
             name: name.to_owned(),
             kind: Kind::Stub,
             address: (Ipv4Addr::LOCALHOST, port).into(),
+            begun: Instant::now(),
             child,
+            what: "the stub".to_owned(),
+            log: PathBuf::new(),
         })
     }
 
-    fn start(
+    fn begin(
         name: &str,
         kind: Kind,
         mut command: Command,
@@ -166,25 +188,49 @@ impl Server {
             .context(|| format!("writing {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
         let what = command.get_program().to_string_lossy().into_owned();
+        let begun = Instant::now();
         let child = sys::ends_with_us(&mut command)
             .spawn()
             .context(|| format!("starting {what}"))?;
-        let mut server = Server {
+        Ok(Server {
             name: name.to_owned(),
             kind,
             address: (Ipv4Addr::LOCALHOST, port).into(),
+            begun,
             child,
-        };
-        let begun = Instant::now();
+            what,
+            log,
+        })
+    }
+
+    /// Waits until it serves.
+    pub fn serving(mut self) -> Result<Server, Failure> {
         // A session, because Apache's server says imok before it serves.
-        while Control::open(server.address).map(Control::close).is_err() {
-            let ended = !matches!(server.child.try_wait(), Ok(None));
-            if ended || begun.elapsed() > START_WAIT {
-                return Err(Failure::Child { what, log });
+        while Control::open(self.address).map(Control::close).is_err() {
+            if !self.is_alive() || self.begun.elapsed() > START_WAIT {
+                return Err(self.failure());
             }
             thread::sleep(PAUSE);
         }
-        Ok(server)
+        Ok(self)
+    }
+
+    /// Whether its process is there.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// That it did not become what it should.
+    pub fn failure(&self) -> Failure {
+        Failure::Child {
+            what: self.what.clone(),
+            log: self.log.clone(),
+        }
+    }
+
+    /// Ends it in order, and waits for that.
+    pub fn stop(self) {
+        drop(self);
     }
 
     /// Its process.
@@ -236,7 +282,7 @@ fn number(mntr: &str, key: &str) -> Option<u64> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_alive() {
             sys::ask_to_end(&self.child);
         }
         let begun = Instant::now();
@@ -251,9 +297,14 @@ impl Drop for Server {
     }
 }
 
+/// Where a server that is started in a directory has its data.
+pub fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
 /// Makes the directory with a data directory and a `zoo.cfg`; returns its path and the port.
 fn prepare(dir: &Path) -> Result<(PathBuf, u16), Failure> {
-    let data = dir.join("data");
+    let data = data_dir(dir);
     fs::create_dir_all(&data).context(|| format!("making {}", data.display()))?;
     let data = data
         .canonicalize()

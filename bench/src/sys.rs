@@ -136,6 +136,12 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Has the kernel write all that it keeps for files to their disks, and waits.
+pub fn sync_disks() {
+    // SAFETY: takes nothing and returns nothing.
+    unsafe { libc::sync() };
+}
+
 /// Timers of this thread fire when they are due and not up to 50 µs later.
 pub fn exact_timers() {
     // SAFETY: takes numbers only. It can't fail with a positive slack.

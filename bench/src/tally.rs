@@ -73,6 +73,31 @@ impl Opening {
     }
 }
 
+/// One answered request of an open loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// When it was due, on the run's clock.
+    pub due_ns: u64,
+    /// From then to the answer.
+    pub latency_ns: u64,
+    /// The generator's own share of that.
+    pub lag_ns: u64,
+    /// Of the answer; 0 if none came.
+    pub zxid: i64,
+}
+
+impl Answered {
+    /// The latency less the generator's lag.
+    pub fn served_ns(&self) -> u64 {
+        self.latency_ns.saturating_sub(self.lag_ns)
+    }
+
+    /// When the answer came.
+    pub fn at_ns(&self) -> u64 {
+        self.due_ns + self.latency_ns
+    }
+}
+
 /// Counts of one worker, or of all.
 pub struct Tally {
     /// Of operations that the server's log doesn't see: gets, deliveries.
@@ -101,6 +126,8 @@ pub struct Tally {
     pub busiest: f64,
     /// The longest that a worker was ready and had no CPU, as a share of the window.
     pub waited: f64,
+    /// Each request of an open loop, if that was asked for: as many as its rate and length come to.
+    pub answered: Option<Vec<Answered>>,
     /// Process figures at the window's begin and end; the first worker takes them.
     pub samples: Option<(Sample, Sample)>,
 }
@@ -121,6 +148,7 @@ impl Default for Tally {
             surplus: 0,
             busiest: 0.0,
             waited: 0.0,
+            answered: None,
             samples: None,
         }
     }
@@ -131,6 +159,13 @@ impl Tally {
     pub fn error(&mut self, code: i32, count: u64) {
         if count > 0 {
             *self.errors.entry(code).or_default() += count;
+        }
+    }
+
+    /// Keeps a request, if requests are kept.
+    pub fn keep(&mut self, answered: Answered) {
+        if let Some(kept) = &mut self.answered {
+            kept.push(answered);
         }
     }
 
@@ -157,6 +192,9 @@ impl Tally {
         }
         for (code, count) in other.errors {
             self.error(code, count);
+        }
+        if let Some(theirs) = other.answered {
+            self.answered.get_or_insert_default().extend(theirs);
         }
         self.completed += other.completed;
         self.transactions += other.transactions;

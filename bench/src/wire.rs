@@ -124,42 +124,68 @@ pub fn get_data(out: &mut Vec<u8>, xid: i32, path: &str, watch: bool) {
 
 /// `setData` whatever the version.
 pub fn set_data(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
-    request(out, xid, op::SET_DATA, |out| {
-        put_bytes(out, path.as_bytes());
-        put_bytes(out, data);
-        put_i32(out, -1);
-    });
+    request(out, xid, op::SET_DATA, |out| set_body(out, path, data));
 }
 
 /// `multi` of the same `setData`, so many times.
 pub fn multi_of_sets(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8], count: usize) {
+    let operations = (0..count).map(|_| (path, data));
+    multi(out, xid, op::SET_DATA, operations, set_body);
+}
+
+/// `multi` of one `setData` for each path and data.
+pub fn multi_set(out: &mut Vec<u8>, xid: i32, nodes: &[(String, Vec<u8>)]) {
+    let operations = nodes.iter().map(|(path, data)| (path.as_str(), &data[..]));
+    multi(out, xid, op::SET_DATA, operations, set_body);
+}
+
+/// `multi` of one `create` for each path and data.
+pub fn multi_create(out: &mut Vec<u8>, xid: i32, nodes: &[(String, Vec<u8>)]) {
+    let operations = nodes.iter().map(|(path, data)| (path.as_str(), &data[..]));
+    multi(out, xid, op::CREATE, operations, create_body);
+}
+
+fn multi<'a>(
+    out: &mut Vec<u8>,
+    xid: i32,
+    kind: i32,
+    operations: impl Iterator<Item = (&'a str, &'a [u8])>,
+    body: fn(&mut Vec<u8>, &str, &[u8]),
+) {
     let header = |out: &mut Vec<u8>, op: i32, done: bool| {
         put_i32(out, op);
         out.push(done.into());
         put_i32(out, -1); // error
     };
     request(out, xid, op::MULTI, |out| {
-        for _ in 0..count {
-            header(out, op::SET_DATA, false);
-            put_bytes(out, path.as_bytes());
-            put_bytes(out, data);
-            put_i32(out, -1);
+        for (path, data) in operations {
+            header(out, kind, false);
+            body(out, path, data);
         }
         header(out, -1, true);
     });
 }
 
+fn set_body(out: &mut Vec<u8>, path: &str, data: &[u8]) {
+    put_bytes(out, path.as_bytes());
+    put_bytes(out, data);
+    put_i32(out, -1); // any version
+}
+
+/// Of a persistent node that everybody may do everything with.
+fn create_body(out: &mut Vec<u8>, path: &str, data: &[u8]) {
+    put_bytes(out, path.as_bytes());
+    put_bytes(out, data);
+    put_i32(out, 1); // ACL entries
+    put_i32(out, 31);
+    put_bytes(out, b"world");
+    put_bytes(out, b"anyone");
+    put_i32(out, 0); // flags
+}
+
 /// `create` of a persistent node that everybody may do everything with.
 pub fn create(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
-    request(out, xid, op::CREATE, |out| {
-        put_bytes(out, path.as_bytes());
-        put_bytes(out, data);
-        put_i32(out, 1); // ACL entries
-        put_i32(out, 31);
-        put_bytes(out, b"world");
-        put_bytes(out, b"anyone");
-        put_i32(out, 0); // flags
-    });
+    request(out, xid, op::CREATE, |out| create_body(out, path, data));
 }
 
 /// `delete` whatever the version.
@@ -440,6 +466,19 @@ mod tests {
                 "00000041 00000006 0000000e
                  00000005 00 ffffffff 00000002 2f77 00000001 76 ffffffff
                  00000005 00 ffffffff 00000002 2f77 00000001 76 ffffffff
+                 ffffffff 01 ffffffff",
+            ),
+            (
+                "multi of two creates",
+                built(|out| {
+                    let node = |path: &str| (path.to_owned(), b"v".to_vec());
+                    multi_create(out, 7, &[node("/a"), node("/b")]);
+                }),
+                "00000077 00000007 0000000e
+                 00000001 00 ffffffff 00000002 2f61 00000001 76
+                 00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65 00000000
+                 00000001 00 ffffffff 00000002 2f62 00000001 76
+                 00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65 00000000
                  ffffffff 01 ffffffff",
             ),
             ("ping", built(ping), "00000008 fffffffe 0000000b"),

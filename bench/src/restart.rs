@@ -1,0 +1,610 @@
+//! How long a restart takes and what a large tree costs in memory, beside Apache's server in the same run.
+//!
+//! Both stores are filled once with the same znodes, a transaction each, so that each server makes snapshots as it
+//! does in operation. Each turn copies one, empties the page cache, starts the server and asks for the data of a
+//! znode until it is answered. Then memory: ours at rest, Apache's after a full collection of its heap.
+
+use crate::content::{self, Filling};
+use crate::failure::{Context, Failure};
+use crate::first;
+use crate::journal::{Journal, Record, Records};
+use crate::outcome::figure;
+use crate::plan;
+use crate::procfs;
+use crate::progress::Progress;
+use crate::ratios::{PAIRS_MIN, Spread};
+use crate::servers::{self, Server};
+use crate::store::{self, Store};
+use crate::{machine, repository};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// Ours by Apache's: until the first answer.
+const RESTART_RATIO_MAX: f64 = 1.0 / 8.0;
+/// Ours, inline, by Apache's after a full collection: resident memory.
+const MEMORY_RATIO_MAX: f64 = 0.3;
+/// Collections before a heap is looked at: the second one finds what the first has made unreachable.
+const COLLECTIONS: usize = 2;
+
+/// Whom we are held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// Apache ZooKeeper 3.9.5.
+    Apache,
+    /// Nobody.
+    None,
+}
+
+/// The arguments of the measurement of restarts.
+#[derive(Args)]
+pub struct RestartArgs {
+    /// The other server.
+    #[arg(long, default_value = "apache")]
+    against: Against,
+    /// Our server's binary.
+    #[arg(long, value_name = "PATH", default_value = "target/release/ringkeeper")]
+    ours: PathBuf,
+    /// Our server is started once on each of these numbers of shards.
+    #[arg(long, value_delimiter = ',', default_value = "0", value_name = "N")]
+    shards: Vec<usize>,
+    /// Znodes of 100 bytes of data.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    znodes: usize,
+    /// How often each server is started.
+    #[arg(long, default_value_t = PAIRS_MIN, value_name = "N")]
+    pairs: usize,
+    /// How long a server is left alone before its memory is looked at, s.
+    #[arg(long, default_value = "5", value_parser = plan::seconds)]
+    rest: Duration,
+    /// Where the servers' directories are made (tests/.work/bench of the repository).
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// A directory with Apache's jars, or a binary distribution; fetched unless given.
+    #[arg(long, value_name = "DIR")]
+    apache_home: Option<PathBuf>,
+    /// The Java that runs Apache's server.
+    #[arg(long, default_value = "java", value_name = "PATH")]
+    java: PathBuf,
+    /// The tool of the same JDK that has a heap collected.
+    #[arg(long, default_value = "jcmd", value_name = "PATH")]
+    jcmd: PathBuf,
+    /// Where results go, in a directory of their own (bench/runs of the repository).
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The directory of an interrupted measurement, to go on with it.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+    /// Results as one line of JSON in place of the tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures, prints, and writes everything to a directory of its own.
+pub fn main(args: &RestartArgs) -> Result<bool, Failure> {
+    let trial = Trial::prepare(args)?;
+    let facts = trial.facts()?;
+    let mut journal = match &args.resume {
+        Some(dir) => Journal::resume(dir, &facts)?,
+        None => {
+            let dir = repository::fresh_results(args.out.as_deref(), "restart-")?;
+            Journal::create(&dir, facts)?
+        }
+    };
+    eprintln!("results: {}", journal.dir.display());
+    let open = |journal: &Journal, pair| trial.open(journal, pair).len();
+    let turns = (1..=args.pairs).map(|pair| open(&journal, pair));
+    let mut progress = Progress::new(turns.sum());
+    for pair in 1..=args.pairs {
+        for name in trial.open(&journal, pair) {
+            progress.begin(&format!("pair {pair} {} {name}", trial.row));
+            let record = match trial.turn(pair, &name) {
+                Ok(record) => record,
+                Err(e) => Record::failed(pair, &trial.row, &name, e.to_string()),
+            };
+            progress.end(&told(&record));
+            journal.append(record)?;
+        }
+        let (text, document) = (trial.text(&journal.records), trial.json(&journal));
+        journal.report("restart", &text, &document)?;
+    }
+    if args.json {
+        println!("{}", trial.json(&journal));
+    } else {
+        print!("{}", trial.text(&journal.records));
+        println!("\nraw results: {}", journal.dir.display());
+    }
+    Ok(journal.records.failures(&trial.row).is_empty())
+}
+
+/// Arguments, resolved.
+struct Trial<'a> {
+    args: &'a RestartArgs,
+    row: String,
+    /// Of all servers, the other's first.
+    names: Vec<String>,
+    home: PathBuf,
+    dir: PathBuf,
+    ours: Store,
+    apache: Option<Store>,
+}
+
+/// Names of the figures.
+mod key {
+    pub const RESTART: &str = "first_answer_ms";
+    pub const RSS: &str = "rss_mib";
+    pub const ANON: &str = "anonymous_mib";
+    pub const HEAP: &str = "heap_used_mib";
+    pub const COLD: &str = "cold";
+}
+
+const APACHE: &str = "apache";
+
+impl<'a> Trial<'a> {
+    fn prepare(args: &'a RestartArgs) -> Result<Trial<'a>, Failure> {
+        if args.pairs == 0 || args.znodes == 0 || args.shards.is_empty() {
+            let sentence = "--pairs and --znodes are more than 0, --shards names one at least";
+            return Err(Failure::Usage(sentence.into()));
+        }
+        let dir = repository::scratch(args.dir.as_deref())?;
+        let against = args.against == Against::Apache;
+        let home = match against {
+            true => repository::apache_home(args.apache_home.as_deref())?,
+            false => PathBuf::new(),
+        };
+        let identity = servers::identity(&args.ours)?;
+        let content = identity.rsplit(' ').next().unwrap_or_default();
+        let at = |name: &str| dir.join(format!("filled-{}-{name}", args.znodes));
+        let ours = Store::kept(&at(content), |dir| {
+            fill(args.znodes, || {
+                Server::begin_ours("ours", &args.ours, "shards=0\n", dir)?.serving()
+            })
+        })?;
+        let apache = || {
+            Store::kept(&at(APACHE), |dir| {
+                fill(args.znodes, || Server::apache(&args.java, &home, dir))
+            })
+        };
+        let apache = against.then(apache).transpose()?;
+        let others = apache.iter().map(|_| APACHE.to_owned());
+        let names = args.shards.iter().map(|shards| format!("ours-{shards}"));
+        let names = others.chain(names).collect();
+        Ok(Trial {
+            args,
+            row: format!("restart-{}", args.znodes),
+            names,
+            home,
+            dir,
+            ours,
+            apache,
+        })
+    }
+
+    /// What the figures rest on.
+    fn facts(&self) -> Result<Value, Failure> {
+        let args = self.args;
+        let java = self.apache.as_ref();
+        let java = java.map(|_| servers::version(&args.java, "-version"));
+        Ok(json!({
+            "date": repository::today(),
+            "rkbench": env!("CARGO_PKG_VERSION"),
+            "ours": servers::identity(&args.ours)?,
+            "servers": self.names,
+            "apache": "3.9.5",
+            "java": java.transpose()?,
+            "jvm_flags": servers::JVM_FLAGS,
+            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
+            "store": self.ours.facts,
+            "machine": machine::facts(&self.dir),
+            "rest": args.rest.as_secs_f64(),
+        }))
+    }
+
+    /// The servers that have not had their turn in a pair; in every other pair the other way round.
+    fn open(&self, journal: &Journal, pair: usize) -> Vec<String> {
+        let open = |name: &&String| !journal.has(pair, &self.row, &[name.as_str()]);
+        let mut open: Vec<String> = self.names.iter().filter(open).cloned().collect();
+        if pair.is_multiple_of(2) {
+            open.reverse();
+        }
+        open
+    }
+
+    /// One start of one server.
+    fn turn(&self, pair: usize, name: &str) -> Result<Record, Failure> {
+        let scratch = self.dir.join(format!("restart-{}", std::process::id()));
+        store::remove(&scratch)?;
+        let store = self.apache.as_ref().filter(|_| name == APACHE);
+        store.unwrap_or(&self.ours).copy_to(&scratch)?;
+        let cold = store::forget_files();
+        let mut server = self.begin(name, &scratch)?;
+        let (address, begun) = (server.address, server.begun);
+        let number = self.args.znodes - 1;
+        let data = first::answer(address, &content::path(number), || server.is_alive())?;
+        let restart = begun.elapsed();
+        if data != content::data(number, 0) {
+            let sentence = "the znode that was asked for has other data";
+            return Err(Failure::Protocol(sentence.into()));
+        }
+        thread::sleep(self.args.rest);
+        let heap = (name == APACHE).then(|| heap_after_collection(&self.args.jcmd, server.pid()));
+        let heap_kib = heap.transpose()?;
+        let memory = procfs::memory(&[server.pid()]).ok_or_else(|| server.failure())?;
+        server.stop();
+        store::remove(&scratch)?;
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        let mut figures = BTreeMap::from([
+            (key::RESTART.to_owned(), restart.as_secs_f64() * 1e3),
+            (key::RSS.to_owned(), mib(memory.rss_kib)),
+            (key::ANON.to_owned(), mib(memory.anon_kib)),
+            (key::COLD.to_owned(), f64::from(u8::from(cold))),
+        ]);
+        figures.extend(heap_kib.map(|kib| (key::HEAP.to_owned(), mib(kib))));
+        Ok(Record {
+            figures,
+            failures: Vec::new(),
+            ..Record::failed(pair, &self.row, name, String::new())
+        })
+    }
+
+    fn begin(&self, name: &str, dir: &Path) -> Result<Server, Failure> {
+        let args = self.args;
+        match name.strip_prefix("ours-") {
+            Some(shards) => {
+                Server::begin_ours(name, &args.ours, &format!("shards={shards}\n"), dir)
+            }
+            None => Server::begin_apache(&args.java, &self.home, dir),
+        }
+    }
+}
+
+/// Fills a server that is started for it, and ends it in order.
+fn fill(znodes: usize, start: impl FnOnce() -> Result<Server, Failure>) -> Result<Value, Failure> {
+    let server = start()?;
+    eprintln!("filling {} with {znodes} znodes, once", server.name);
+    content::fill(server.address, znodes, Filling::Singly)?;
+    server.stop();
+    Ok(json!({"znodes": znodes, "data_bytes": content::DATA_BYTES}))
+}
+
+/// Has a JVM collect its whole heap; KiB of it that are used then.
+fn heap_after_collection(jcmd: &Path, pid: u32) -> Result<u64, Failure> {
+    let ask = |what: &str| {
+        let output = Command::new(jcmd).args([&pid.to_string(), what]).output();
+        let output = output.context(|| {
+            format!(
+                "starting {}, which is part of a JDK and not of a JRE; give --jcmd",
+                jcmd.display()
+            )
+        })?;
+        Ok::<_, Failure>(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for _ in 0..COLLECTIONS {
+        ask("GC.run")?;
+    }
+    let said = ask("GC.heap_info")?;
+    heap_used_kib(&said).ok_or_else(|| {
+        Failure::Protocol(format!(
+            "GC.heap_info says nothing of a heap: {}",
+            said.trim()
+        ))
+    })
+}
+
+/// The sum over the parts of a heap; metaspace is none.
+fn heap_used_kib(said: &str) -> Option<u64> {
+    let used = said.lines().filter_map(|line| {
+        let (_, behind) = line.split_once(" total ")?;
+        let (_, used) = behind.split_once("used ")?;
+        let digits: String = used.chars().take_while(char::is_ascii_digit).collect();
+        let scale = match used[digits.len()..].chars().next()? {
+            'K' => 1,
+            'M' => 1024,
+            _ => return None,
+        };
+        Some(digits.parse::<u64>().ok()? * scale)
+    });
+    used.reduce(|sum, part| sum + part)
+}
+
+/// A turn in a few words.
+fn told(record: &Record) -> String {
+    let of = |name| record.figures.get(name).map_or("—".into(), |v| figure(*v));
+    match record.failures.first() {
+        Some(failure) => failure.clone(),
+        None => format!(
+            "first answer after {} ms, {} MiB resident",
+            of(key::RESTART),
+            of(key::RSS)
+        ),
+    }
+}
+
+/// What N shards cost: the value at none of the line through those with shards, and its slope; `None` with
+/// fewer than two of them.
+fn law(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let sharded: Vec<_> = points.iter().filter(|(shards, _)| *shards > 0.0).collect();
+    let count = sharded.len() as f64;
+    let mean =
+        |of: fn(&(f64, f64)) -> f64| sharded.iter().map(|point| of(point)).sum::<f64>() / count;
+    let (n, value) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = sharded.iter().map(|point| (point.0 - n).powi(2)).sum();
+    let slope = sharded
+        .iter()
+        .map(|point| (point.0 - n) * (point.1 - value))
+        .sum::<f64>()
+        / spread;
+    (spread > 0.0).then_some((value - slope * n, slope))
+}
+
+impl Trial<'_> {
+    fn ratio(&self, records: &Records, name: &str, figures: (&str, &str)) -> Option<Spread> {
+        let value = |pair, server: &str, figure: &str| {
+            let record = records.find(pair, &self.row, server)?;
+            record.figures.get(figure).copied()
+        };
+        let of_pair = |pair| {
+            let ours = value(pair, name, figures.0)?;
+            Some(ours / value(pair, APACHE, figures.1)?)
+        };
+        Spread::of((1..=records.pairs()).filter_map(of_pair))
+    }
+
+    /// Bounds that one of ours is held against: what, the ratio, the bound if there is one.
+    fn judged(
+        &self,
+        records: &Records,
+        name: &str,
+    ) -> Vec<(&'static str, Option<Spread>, Option<f64>)> {
+        let is_inline = name == "ours-0";
+        vec![
+            (
+                "until the first answer",
+                self.ratio(records, name, (key::RESTART, key::RESTART)),
+                Some(RESTART_RATIO_MAX),
+            ),
+            (
+                "resident memory",
+                self.ratio(records, name, (key::RSS, key::RSS)),
+                is_inline.then_some(MEMORY_RATIO_MAX),
+            ),
+            (
+                "resident memory by the heap that Apache's uses",
+                self.ratio(records, name, (key::RSS, key::HEAP)),
+                None,
+            ),
+        ]
+    }
+
+    fn verdict(
+        &self,
+        records: &Records,
+        ratio: Option<Spread>,
+        at_most: Option<f64>,
+    ) -> &'static str {
+        match (ratio, at_most) {
+            (Some(_), Some(_)) if records.pairs() < 5 => "none: too few pairs",
+            (Some(ratio), Some(at_most)) if ratio.median <= at_most => "met",
+            (Some(_), Some(_)) => "**missed**",
+            _ => "—",
+        }
+    }
+
+    /// The tables in Markdown.
+    fn text(&self, records: &Records) -> String {
+        let mut text = String::from(
+            "| server | first answer ms | resident MiB | anonymous MiB | heap used MiB | B resident per znode |\n\
+             |---|---|---|---|---|---|\n",
+        );
+        for name in &self.names {
+            let spread = |figure| Spread::of(records.values(&self.row, name, figure));
+            let range = |figure| spread(figure).map_or("—".into(), Spread::text);
+            let each =
+                spread(key::RSS).map(|rss| rss.median * 1_048_576.0 / self.args.znodes as f64);
+            text += &format!(
+                "| {name} | {} | {} | {} | {} | {} |\n",
+                range(key::RESTART),
+                range(key::RSS),
+                range(key::ANON),
+                range(key::HEAP),
+                each.map_or("—".into(), figure),
+            );
+        }
+        text += "\n| server | figure | ours / apache: median (lowest–highest) | at most | |\n|---|---|---|---|---|\n";
+        for name in self.names.iter().filter(|name| *name != APACHE) {
+            for (what, ratio, at_most) in self.judged(records, name) {
+                text += &format!(
+                    "| {name} | {what} | {} | {} | {} |\n",
+                    ratio.map_or("—".into(), Spread::text),
+                    at_most.map_or("—".into(), figure),
+                    self.verdict(records, ratio, at_most),
+                );
+            }
+        }
+        if let Some((base, slope)) = law(&self.anonymous(records)) {
+            text += &format!(
+                "\nwith N shards: {} + {} N bytes of anonymous memory per znode\n",
+                figure(base),
+                figure(slope)
+            );
+        }
+        for failure in records.failures(&self.row) {
+            text += &format!("\nfailed: {failure}\n");
+        }
+        let cold = |name| records.values(&self.row, name, key::COLD);
+        if self.names.iter().any(|name| cold(name).contains(&0.0)) {
+            text += "\nwarning: the page cache could not be emptied, which is root's: these starts were warm\n";
+        }
+        for warning in records.warnings() {
+            text += &format!("\nwarning: {warning}\n");
+        }
+        text
+    }
+
+    /// Shards, and bytes of anonymous memory per znode.
+    fn anonymous(&self, records: &Records) -> Vec<(f64, f64)> {
+        let of = |&shards: &usize| {
+            let values = records.values(&self.row, &format!("ours-{shards}"), key::ANON);
+            let bytes = Spread::of(values)?.median * 1_048_576.0;
+            Some((shards as f64, bytes / self.args.znodes as f64))
+        };
+        self.args.shards.iter().filter_map(of).collect()
+    }
+
+    /// For files.
+    fn json(&self, journal: &Journal) -> Value {
+        let records = &journal.records;
+        let of_server = |name: &String| {
+            let keys = [key::RESTART, key::RSS, key::ANON, key::HEAP];
+            let spread = |figure: &str| {
+                let spread = Spread::of(records.values(&self.row, name, figure));
+                (figure.to_owned(), spread.map_or(Value::Null, Spread::json))
+            };
+            let figures: serde_json::Map<String, Value> = keys.into_iter().map(spread).collect();
+            let judged = self.judged(records, name).into_iter();
+            let judged = judged
+                .filter(|_| name != APACHE)
+                .map(|(what, ratio, at_most)| {
+                    json!({
+                        "what": what, "ratio": ratio.map(Spread::json), "at_most": at_most,
+                        "verdict": self.verdict(records, ratio, at_most),
+                    })
+                });
+            json!({"server": name, "figures": figures, "judged": judged.collect::<Vec<_>>()})
+        };
+        let law = law(&self.anonymous(records));
+        json!({
+            "facts": journal.facts, "pairs": records.pairs(),
+            "servers": self.names.iter().map(of_server).collect::<Vec<_>>(),
+            "anonymous_bytes_per_znode": law.map(|(base, slope)| json!({"base": base, "per_shard": slope})),
+            "failures": records.failures(&self.row), "warnings": records.warnings(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_used_heap_is_summed_over_its_parts_and_metaspace_is_none() {
+        let g1 = "4711:\n garbage-first heap   total 1054720K, used 467456K [0x80000000, 0x100000000)\n  \
+                  region size 1024K, 2 young (2048K), 0 survivors (0K)\n Metaspace       used 23000K, \
+                  committed 23400K, reserved 1114112K\n  class space    used 2500K, committed 2700K\n";
+        assert_eq!(heap_used_kib(g1), Some(467_456));
+        let serial = " def new generation   total 157248K, used 5600K [0x1, 0x2, 0x3)\n  eden space 139776K,   4% used\n \
+                      tenured generation   total 349568K, used 300M [0x1, 0x2, 0x3)\n   the space 349568K,   0% used\n";
+        assert_eq!(heap_used_kib(serial), Some(5_600 + (300 << 10)));
+        assert_eq!(
+            heap_used_kib("4711:\ncom.sun.tools.attach.AttachNotSupportedException"),
+            None
+        );
+    }
+
+    #[test]
+    fn the_law_is_the_line_through_those_with_shards() {
+        let (base, slope) = law(&[(0.0, 300.0), (1.0, 480.0), (2.0, 630.0), (3.0, 780.0)]).unwrap();
+        assert!((base - 330.0).abs() < 1e-9 && (slope - 150.0).abs() < 1e-9);
+        assert_eq!(law(&[(0.0, 300.0), (2.0, 630.0)]), None);
+        assert_eq!(law(&[]), None);
+    }
+
+    fn trial(args: &RestartArgs) -> Trial<'_> {
+        let store = |_: ()| Store {
+            dir: PathBuf::new(),
+            facts: Value::Null,
+        };
+        Trial {
+            args,
+            row: "restart".into(),
+            names: ["apache", "ours-0", "ours-2"].map(String::from).into(),
+            home: PathBuf::new(),
+            dir: PathBuf::new(),
+            ours: store(()),
+            apache: Some(store(())),
+        }
+    }
+
+    fn args() -> RestartArgs {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            restart: RestartArgs,
+        }
+        Line::parse_from(["restart", "--shards", "0,2"]).restart
+    }
+
+    fn records(pairs: usize, ours_ms: f64, ours_mib: f64) -> Records {
+        let one = |pair, server: &str, figures: &[(&str, f64)]| Record {
+            figures: figures
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect(),
+            failures: Vec::new(),
+            ..Record::failed(pair, "restart", server, String::new())
+        };
+        let all = |pair| {
+            let apache = [
+                (key::RESTART, 8_000.0),
+                (key::RSS, 1_000.0),
+                (key::HEAP, 450.0),
+            ];
+            let ours = [(key::RESTART, ours_ms), (key::RSS, ours_mib)];
+            [
+                one(pair, "apache", &apache),
+                one(pair, "ours-0", &ours),
+                one(pair, "ours-2", &ours),
+            ]
+        };
+        Records((1..=pairs).flat_map(all).collect())
+    }
+
+    #[test]
+    fn bounds_are_held_against_apache_in_the_same_pair_and_memory_inline_only() {
+        let args = args();
+        let trial = trial(&args);
+        let verdicts = |records: &Records, name| {
+            let judged = trial.judged(records, name).into_iter();
+            judged
+                .map(|(_, ratio, at_most)| trial.verdict(records, ratio, at_most))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            verdicts(&records(5, 1_000.0, 300.0), "ours-0"),
+            ["met", "met", "—"]
+        );
+        assert_eq!(
+            verdicts(&records(5, 1_001.0, 301.0), "ours-0"),
+            ["**missed**", "**missed**", "—"]
+        );
+        assert_eq!(
+            verdicts(&records(5, 1_000.0, 900.0), "ours-2"),
+            ["met", "—", "—"]
+        );
+        assert_eq!(
+            verdicts(&records(4, 1.0, 1.0), "ours-0")[..2],
+            ["none: too few pairs"; 2]
+        );
+        assert_eq!(verdicts(&Records::default(), "ours-0"), ["—"; 3]);
+    }
+
+    #[test]
+    fn pairs_alternate_and_who_has_had_a_turn_has_no_other() {
+        let args = args();
+        let trial = trial(&args);
+        let dir = std::env::temp_dir().join(format!("rkbench-restart-{}", std::process::id()));
+        let mut journal = Journal::create(&dir, json!({})).unwrap();
+        assert_eq!(trial.open(&journal, 1), ["apache", "ours-0", "ours-2"]);
+        assert_eq!(trial.open(&journal, 2), ["ours-2", "ours-0", "apache"]);
+        let taken = Record::failed(2, "restart", "ours-0", String::new());
+        journal.append(taken).unwrap();
+        assert_eq!(trial.open(&journal, 2), ["ours-2", "apache"]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
