@@ -173,14 +173,7 @@ fn print_machine(resolved: &Resolved, mut first: Exit) -> Exit {
     }
     if let Some(ready) = ready {
         match probe::durability(ready.log.path()) {
-            Ok(d) => print_row(
-                "ok",
-                "durability",
-                format_args!(
-                    "sync p50 {} µs, p99 {} µs; append during a sync p99 {} µs",
-                    d.sync_p50_us, d.sync_p99_us, d.append_p99_us
-                ),
-            ),
+            Ok(found) => print_row("ok", "durability", found),
             Err(e) => print_row(
                 "warn",
                 "durability",
