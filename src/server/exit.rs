@@ -53,11 +53,13 @@ pub enum Exit {
     CannotListen = 35,
     /// The configuration promises security that is not there.
     Insecure = 36,
+    /// A shard woke after the log that it had missed was given up.
+    Forgotten = 40,
 }
 
 impl Exit {
     /// All, in order of their numbers.
-    pub const ALL: [Exit; 20] = [
+    pub const ALL: [Exit; 21] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Config,
@@ -78,6 +80,7 @@ impl Exit {
         Exit::Ensemble,
         Exit::CannotListen,
         Exit::Insecure,
+        Exit::Forgotten,
     ];
 
     /// The first of two failures: `self`, or `next` if `self` is none.
@@ -173,6 +176,10 @@ impl Exit {
                 "the configuration promises security that this version does not have",
                 "remove the key that the message names if the server may run without, or keep Apache ZooKeeper; `ringkeeper check` lists every such key",
             ),
+            Exit::Forgotten => (
+                "a serving shard was held still for so long that the log that it missed is given up",
+                "look what stopped its thread, or raise ringkeeper.detachedLogBytes; start again: nothing acknowledged is lost",
+            ),
         }
     }
 }
@@ -192,6 +199,7 @@ impl From<&Fatal> for Exit {
         match error {
             Fatal::Log(_) => Exit::LogFailed,
             Fatal::Shard(_) => Exit::Unexpected,
+            Fatal::Forgotten { .. } => Exit::Forgotten,
             Fatal::DigestMismatch(_) => Exit::Digest,
         }
     }

@@ -202,7 +202,11 @@ impl Cores {
                 }
                 Some((rings, progress)) => {
                     let shards = cores.placement.shards;
-                    let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, shards);
+                    let limits = RingLimits {
+                        log_bytes: cores.process.config.detached_log_bytes,
+                        ..RingLimits::DEFAULT
+                    };
+                    let orderer = Orderer::new(member, limits, progress, shards);
                     let core = OrderingCore::new(orderer, rings, Budgets::DEFAULT);
                     let (mailboxes, process) = (cores.mailboxes.clone(), cores.process.clone());
                     let ordering = OrderingLoop::new(core, sockets, mailboxes, process, disk);
