@@ -476,6 +476,10 @@ impl<S: Storage> Scan<S> {
         let (mut at, mut in_run) = (base, true);
         while at < limit {
             let record = match reader.record(at, walk.last) {
+                Ok(Some(record)) if record.kind == Kind::Fence => {
+                    let file = found.name;
+                    return Err(RecoveryError::Member { file }.into());
+                }
                 Ok(Some(record)) => record,
                 Err(error @ RecoveryError::Unreadable { .. }) => {
                     if in_run {
@@ -496,10 +500,6 @@ impl<S: Storage> Scan<S> {
                     continue;
                 }
             };
-            if record.kind == Kind::Fence {
-                let file = found.name;
-                return Err(RecoveryError::Member { file }.into());
-            }
             self.durable_to = self.durable_to.max(record.durable_to);
             self.committed_to = self.committed_to.max(record.committed_to);
             let position = at;

@@ -295,9 +295,9 @@ impl ReplicaFeed {
             self.give(Batch::new(batch));
         }
         if let Some(tail) = tail {
+            self.detached_at = None;
             self.private.clear();
             self.state = State::Attached;
-            self.detached_at = None;
             self.counters.rejoined += 1;
             for batch in tail.batches {
                 self.give(batch);
