@@ -24,6 +24,9 @@ pub const REQUEST_BYTES_MAX: usize = 128 << 20;
 pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
 /// Watches of all connections: default of `ringkeeper.watchBytesMax`, bytes of memory.
 pub const WATCH_BYTES_MAX: usize = 512 << 20;
+/// Log kept for a shard that is held still, since it was detached: default of
+/// `ringkeeper.detachedLogBytes`.
+pub const DETACHED_LOG_BYTES: u64 = 1 << 30;
 /// Identities of one connection, its address among them: default of `ringkeeper.identitiesMax`.
 pub const IDENTITIES_MAX: usize = 1000;
 /// Bytes of one identity's scheme and id, on average over the most identities that a connection may

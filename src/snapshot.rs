@@ -4,6 +4,8 @@
 //! its own: no executor and no live tree takes part. This first cut replays into a scratch tree,
 //! which costs the memory of a second tree while it runs.
 
+pub mod loss;
+
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
@@ -46,7 +48,8 @@ pub enum SnapError {
     /// Transactions between the snapshot and the log are missing.
     #[error(
         "transactions are missing: the newest readable snapshot ends at {snapshot}, the log goes on \
-         at {log}; restore the missing snapshot or log files from a backup"
+         at {log}; restore the missing snapshot or log files from a backup, or see with `ringkeeper \
+         accept-loss` what a start without them costs"
     )]
     Gap {
         /// Where the snapshot ends.

@@ -150,6 +150,10 @@ newtype! {
     Position(u64)
 }
 newtype! {
+    /// The reign of a leader: the high half of the zxids that it gives.
+    Epoch(u32)
+}
+newtype! {
     /// A serving shard of this process, counted from 0.
     ShardId(u16)
 }

@@ -301,6 +301,12 @@ pub const KEYS: &[Key] = &[
     honoured("ringkeeper.watchBytesMax", BYTES, |c, v| {
         put(&mut c.watch_bytes_max, bytes(v))
     }),
+    honoured("ringkeeper.detachedLogBytes", BYTES, |c, v| {
+        put(
+            &mut c.detached_log_bytes,
+            bytes(v).map(|bytes| bytes as u64),
+        )
+    }),
     honoured(
         "ringkeeper.identitiesMax",
         "a number from 2 to 1000000",

@@ -405,7 +405,8 @@ mod tests {
                     clientPortListenBacklog=128\njute.maxbuffer=1048576\nringkeeper.allowVolatileLog=TRUE\nshards=3\npin=false\n\
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
-                    ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n";
+                    ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
+                    ringkeeper.detachedLogBytes=512m\n";
         for key in KEYS {
             let is_there = text.contains(key.name);
             assert!(
@@ -455,6 +456,7 @@ mod tests {
             (64 << 20, 32 << 20, 1 << 30)
         );
         assert_eq!((config.identities_max, config.acl_entries_max), (5, 6));
+        assert_eq!(config.detached_log_bytes, 512 << 20);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a configuration comes to, and what holds for a key that is not set.
 
 use crate::constants::{
-    ACL_ENTRIES_MAX, IDENTITIES_MAX, JUTE_MAXBUFFER, OUTPUT_BYTES_MAX, OUTSTANDING_MAX,
-    REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
+    ACL_ENTRIES_MAX, DETACHED_LOG_BYTES, IDENTITIES_MAX, JUTE_MAXBUFFER, OUTPUT_BYTES_MAX,
+    OUTSTANDING_MAX, REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
 };
 use core::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -57,6 +57,8 @@ pub struct Config {
     pub output_bytes_max: usize,
     /// `ringkeeper.watchBytesMax`: memory of the watches of all connections, bytes.
     pub watch_bytes_max: usize,
+    /// `ringkeeper.detachedLogBytes`: log kept for a shard that is held still, bytes.
+    pub detached_log_bytes: u64,
     /// `ringkeeper.identitiesMax`: identities of one connection, its address among them.
     pub identities_max: usize,
     /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
@@ -129,6 +131,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         request_bytes_max: REQUEST_BYTES_MAX,
         output_bytes_max: OUTPUT_BYTES_MAX,
         watch_bytes_max: WATCH_BYTES_MAX,
+        detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,
         allow_volatile_log: false,

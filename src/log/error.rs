@@ -10,8 +10,8 @@ pub enum RecoveryError {
     /// Cases E, F, H, I, K, N.
     #[error(
         "the log is corrupt: {what} in {file} at byte {offset}; transactions behind {intact} are lost \
-         or can't be trusted, so the server does not start: restore the file from a backup; nothing \
-         was changed"
+         or can't be trusted, so the server does not start: restore the file from a backup, or see with \
+         `ringkeeper accept-loss` what a start without them costs; nothing was changed"
     )]
     Corrupt {
         /// Name of the file.
@@ -26,7 +26,8 @@ pub enum RecoveryError {
     /// Case O.
     #[error(
         "{file} can't be read at byte {offset} ({source}); transactions behind {intact} may be lost, \
-         so the server does not start: restore the file from a backup; nothing was changed"
+         so the server does not start: restore the file from a backup, or see with `ringkeeper \
+         accept-loss` what a start without them costs; nothing was changed"
     )]
     Unreadable {
         /// Name of the file.
@@ -42,7 +43,8 @@ pub enum RecoveryError {
     #[error(
         "the log {}, and {by} shows that it went as far as {known}: what lies between is lost, so the \
          server does not start; look whether dataLogDir is mounted and the right one, or restore it \
-         from a backup; nothing was changed",
+         from a backup, or see with `ringkeeper accept-loss` what a start without it costs; nothing was \
+         changed",
         end.as_ref().map_or("is not there".to_owned(), |(zxid, (file, offset))| {
             format!("ends at {zxid}, in {file} at byte {offset}")
         })
@@ -69,7 +71,7 @@ pub enum RecoveryError {
     /// Case P.
     #[error(
         "{file} does not belong to {whose}: look whether dataDir and dataLogDir are the right ones, and \
-         mounted; nothing was changed"
+         mounted, or see with `ringkeeper accept-loss` what a start without it costs; nothing was changed"
     )]
     Foreign {
         /// Name of the file.
@@ -77,10 +79,21 @@ pub enum RecoveryError {
         /// Whose it should be.
         whose: &'static str,
     },
+    /// Case Q.
+    #[error(
+        "{file} is of a member of an ensemble, whose history is not this server's alone to go on with: \
+         start it with its ensemble's configuration; to begin a standalone server, name an empty dataDir \
+         and dataLogDir; nothing was changed"
+    )]
+    Member {
+        /// Name of the file.
+        file: String,
+    },
     /// There is a store, and nothing that says how far its log went.
     #[error(
         "{file} is there, and neither of {names} can be read: what the log has lost can't be known; \
-         restore one of them from a backup; nothing was changed"
+         restore one of them from a backup, or see with `ringkeeper accept-loss` what a start without \
+         them costs; nothing was changed"
     )]
     NoWitness {
         /// Name of a file that shows that there was a store.
@@ -88,7 +101,33 @@ pub enum RecoveryError {
         /// Names of the files that are wanted.
         names: String,
     },
+    /// The operator's command has begun to change the store, and has not come to its end.
+    #[error(
+        "the loss of what lies behind {kept} was being accepted, and that was cut off: run `ringkeeper \
+         accept-loss --last-zxid {kept}` again, with the same configuration"
+    )]
+    Accepting {
+        /// The last transaction that stays.
+        kept: Zxid,
+    },
     /// The operating system failed.
     #[error("the log can't be read: {0}")]
     Io(#[from] io::Error),
+}
+
+impl RecoveryError {
+    /// Whether something of the store is lost, so that only a backup helps, or who gives it up.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            RecoveryError::Corrupt { .. }
+            | RecoveryError::Unreadable { .. }
+            | RecoveryError::Lost { .. }
+            | RecoveryError::Foreign { .. }
+            | RecoveryError::NoWitness { .. }
+            | RecoveryError::Accepting { .. } => true,
+            RecoveryError::Newer { .. } | RecoveryError::Member { .. } | RecoveryError::Io(_) => {
+                false
+            }
+        }
+    }
 }

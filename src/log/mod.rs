@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `storage` | the seam to files |
 //! | `pieces` | reading a file without mapping it |
-//! | `record`, `segment` | layouts |
+//! | `record`, `fence`, `segment` | layouts |
 //! | `writer` | appending, batched syncs, rolls, seals, the full disk |
 //! | `error` | why a log is refused |
 //! | `recover` | the table of what may be found, and what is done |
@@ -15,6 +15,7 @@
 
 mod durable;
 mod error;
+pub mod fence;
 pub mod inspect;
 mod pieces;
 pub mod record;

@@ -33,7 +33,7 @@ pub enum Kind {
     Txn = 1,
     /// Carries nothing but `durable_to`: says that everything before was synced.
     Seal = 2,
-    /// Marks a change of history; for ensembles.
+    /// Marks a change of history; for ensembles. Carries a [`super::fence::Fence`].
     Fence = 3,
     /// Carries zeroes, up to the end of a page: what follows stands in another one. From format 2 on.
     Filler = 4,

@@ -22,6 +22,10 @@
 //! | N short | the file of the last segment is shorter than its header says | a file was cut | refuse |
 //! | O unreadable | the device can't read where a record may be needed | rot | refuse |
 //! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
+//! | Q fenced | a fence | the log of a member of an ensemble | refuse |
+//!
+//! What is refused for a loss (all but J and Q) an operator can give up: `ringkeeper accept-loss`
+//! ([`Scan::survey`] and `snapshot::loss`).
 //!
 //! D and the witness together leave a window: what was acknowledged since the witness was written and
 //! is vouched for by no later record that can be read. There rot can't be told from a torn batch.
@@ -151,6 +155,8 @@ struct Found {
     valid_behind: bool,
     /// Why what lies at `end` can't be read.
     unreadable: Option<RecoveryError>,
+    /// What lies at `end` can't be read.
+    is_damaged: bool,
 }
 
 impl Found {
@@ -197,7 +203,7 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
 ) -> Result<usize, E> {
     let bases = segments(storage).map_err(RecoveryError::from)?;
-    let first = first_needed(storage, &bases, part.after)?;
+    let first = first_needed(storage, &bases, part.after, |_| true)?;
     let mut last = part.after;
     for (nth, (base, name)) in bases.iter().enumerate().skip(first) {
         let next = bases.get(nth + 1).map(|&(base, _)| base);
@@ -259,15 +265,18 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     Ok(bases.len() - first)
 }
 
-/// The newest segment before which nothing behind `after` can lie. Only the first record of each is
-/// read.
+/// The newest segment of the store before which nothing behind `after` can lie. Only the first record of
+/// each is read.
 fn first_needed<S: Storage>(
     storage: &S,
     bases: &[(Position, String)],
     after: Zxid,
+    owns: impl Fn(&SegmentHeader) -> bool,
 ) -> Result<usize, RecoveryError> {
+    let is_needed =
+        |header: &SegmentHeader, first: Record<'_>| owns(header) && first.is_first_needed(after);
     for (nth, segment) in bases.iter().enumerate().rev() {
-        if first_record(storage, segment, |first| first.is_first_needed(after))? == Some(true) {
+        if first_record(storage, segment, is_needed)? == Some(true) {
             return Ok(nth);
         }
     }
@@ -279,13 +288,15 @@ fn first_needed<S: Storage>(
 fn first_record<S: Storage, T>(
     storage: &S,
     (base, name): &(Position, String),
-    look: impl Fn(Record<'_>) -> T,
+    look: impl Fn(&SegmentHeader, Record<'_>) -> T,
 ) -> Result<Option<T>, RecoveryError> {
     let pieces = Pieces::of_size(storage.open(name)?, FIRST_PIECE)?;
     let Ok(mut reader) = Reader::open(name, *base, pieces, Zxid::ZERO) else {
         return Ok(None);
     };
-    Ok(reader.record(*base, Zxid::ZERO).ok().flatten().map(look))
+    let header = reader.header;
+    let first = reader.record(*base, Zxid::ZERO).ok().flatten();
+    Ok(first.map(|first| look(&header, first)))
 }
 
 /// What is known before the log is read.
@@ -337,9 +348,40 @@ impl<S: Storage> Scan<S> {
         known: &Known,
         mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<Scan<S>, E> {
-        let after = known.after;
-        let (mut scan, bases) = Scan::begin(storage, after)?;
-        let mut last = after;
+        let (scan, refusal) = Scan::survey(storage, known, &mut sink)?;
+        match refusal {
+            None => Ok(scan),
+            Some(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// As [`Scan::read`], of a log that may be refused: what can be used of it, and why it is refused. What
+    /// was handed to `sink` is whole, follows the snapshot without a gap in positions, and counts.
+    ///
+    /// # Errors
+    /// The operating system's for the directory, or what `sink` fails with.
+    pub fn survey<E: From<RecoveryError>>(
+        storage: &S,
+        known: &Known,
+        mut sink: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(Scan<S>, Option<RecoveryError>), E> {
+        let (mut scan, bases) = Scan::begin(storage, known)?;
+        let refusal = match scan.walk(&bases, known, &mut sink) {
+            Ok(()) => scan.judge(known).err(),
+            Err(Stop::Refused(refusal)) => Some(refusal),
+            Err(Stop::Sink(error)) => return Err(error),
+        };
+        Ok((scan, refusal))
+    }
+
+    /// Reads all segments that are needed.
+    fn walk<E>(
+        &mut self,
+        bases: &[(Position, String)],
+        known: &Known,
+        sink: &mut impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
+        let mut last = known.after;
         let mut is_whole = true;
         for (nth, (base, name)) in bases.iter().enumerate() {
             let next = bases.get(nth + 1).map(|&(base, _)| base);
@@ -349,13 +391,12 @@ impl<S: Storage> Scan<S> {
                 last,
                 yields: is_whole,
             };
-            let found = scan.read_segment(name, *base, &mut walk, &mut sink)?;
+            let found = self.read_segment(name, *base, &mut walk, sink)?;
             last = walk.last;
             is_whole &= next == Some(found.end);
-            scan.segments.push(found);
+            self.segments.push(found);
         }
-        scan.judge(known)?;
-        Ok(scan)
+        Ok(())
     }
 
     /// As [`Scan::read`], for who wants none of the transactions.
@@ -370,13 +411,14 @@ impl<S: Storage> Scan<S> {
     #[allow(clippy::type_complexity)]
     fn begin(
         storage: &S,
-        after: Zxid,
+        known: &Known,
     ) -> Result<(Scan<S>, Vec<(Position, String)>), RecoveryError> {
+        let after = known.after;
         let mut bases = segments(storage)?;
         let names = storage.list()?;
         let is_spare = |name: &String| segment::parse_spare(name).is_some();
-        let needed = first_needed(storage, &bases, after)?;
-        let last_before = |first: Record<'_>| match first.kind {
+        let needed = first_needed(storage, &bases, after, |header| known.owns(header))?;
+        let last_before = |_: &SegmentHeader, first: Record<'_>| match first.kind {
             Kind::Txn => Zxid(first.zxid.0 - 1),
             Kind::Seal | Kind::Fence | Kind::Filler => first.zxid,
         };
@@ -404,13 +446,13 @@ impl<S: Storage> Scan<S> {
     /// Walks the run of valid records, then looks for valid ones behind a bad one: those count for
     /// D and for nothing else. The run ends where the next segment begins: what stands behind was
     /// torn off by the recovery that began that one.
-    fn read_segment<E: From<RecoveryError>>(
+    fn read_segment<E>(
         &mut self,
         name: &str,
         base: Position,
         walk: &mut Walk<'_>,
         sink: &mut impl FnMut(Record<'_>) -> Result<(), E>,
-    ) -> Result<Found, E> {
+    ) -> Result<Found, Stop<E>> {
         let pieces = self.storage.open(name).and_then(Pieces::read);
         let pieces = pieces.map_err(RecoveryError::from)?;
         let mut reader = Reader::open(name, base, pieces, walk.last)?;
@@ -423,6 +465,7 @@ impl<S: Storage> Scan<S> {
             zxid: None,
             valid_behind: false,
             unreadable: None,
+            is_damaged: false,
         };
         if !walk.known.owns(&found.header) {
             let file = found.name;
@@ -433,11 +476,16 @@ impl<S: Storage> Scan<S> {
         let (mut at, mut in_run) = (base, true);
         while at < limit {
             let record = match reader.record(at, walk.last) {
+                Ok(Some(record)) if record.kind == Kind::Fence => {
+                    let file = found.name;
+                    return Err(RecoveryError::Member { file }.into());
+                }
                 Ok(Some(record)) => record,
                 Err(error @ RecoveryError::Unreadable { .. }) => {
                     if in_run {
                         found.unreadable = Some(error);
                     }
+                    found.is_damaged |= in_run;
                     in_run = false;
                     at = reader.next_sector(at);
                     continue;
@@ -460,7 +508,7 @@ impl<S: Storage> Scan<S> {
                 let offset = found.header.offset(found.end);
                 let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
                 self.note_rot(place);
-                (in_run, found.unreadable) = (true, None);
+                (in_run, found.unreadable, found.is_damaged) = (true, None, false);
             }
             if !in_run {
                 found.valid_behind = true;
@@ -479,7 +527,7 @@ impl<S: Storage> Scan<S> {
                         let what = "a transaction out of order";
                         return Err(found.corrupt(position, what, walk.last).into());
                     }
-                    sink(record)?;
+                    sink(record).map_err(Stop::Sink)?;
                     walk.last = zxid;
                 }
             }
@@ -564,6 +612,72 @@ impl<S: Storage> Scan<S> {
             (zxid, (found.name.clone(), found.header.offset(found.end)))
         });
         RecoveryError::Lost { end, known, by }
+    }
+
+    /// Names of the segments that hold anything but whole transactions up to `kept`, and of all behind the
+    /// first of them, oldest first, with the base of that one: what a store that ends at `kept` has no use
+    /// for.
+    ///
+    /// # Errors
+    /// The listing's.
+    pub fn unusable(
+        &self,
+        kept: Zxid,
+        known: &Known,
+    ) -> io::Result<(Option<Position>, Vec<String>)> {
+        let mut bases = segments(&self.storage)?;
+        let witnessed = known.witness.map(|witness| witness.durable.position);
+        let older = self.older.len();
+        let is_usable = |nth: usize| {
+            let found = self.segments.get(nth);
+            let next = bases.get(older + nth + 1).map(|(base, _)| *base);
+            found.is_some_and(|found| {
+                let ends_well = match next {
+                    Some(next) => found.end == next,
+                    None => found.end >= witnessed.unwrap_or_default().max(self.durable_to),
+                };
+                let is_short = found.len < found.header.bytes && next.is_none();
+                let holds_more = found.last_zxid.is_some_and(|last| last > kept);
+                ends_well && !holds_more && !found.is_damaged && !found.valid_behind && !is_short
+            })
+        };
+        let needed = 0..bases.len().saturating_sub(older);
+        let usable = needed.take_while(|&nth| is_usable(nth)).count();
+        let unusable = bases.split_off(older + usable);
+        let first = unusable.first().map(|(base, _)| *base);
+        Ok((first, unusable.into_iter().map(|(_, name)| name).collect()))
+    }
+
+    /// The last transaction of which anything can be read in these segments; what can't be read is passed
+    /// over.
+    pub fn newest_in(&self, names: &[String], known: &Known) -> Zxid {
+        let newest = |name: &String| self.newest_in_one(name, known);
+        names.iter().filter_map(newest).max().unwrap_or(Zxid::ZERO)
+    }
+
+    fn newest_in_one(&self, name: &str, known: &Known) -> Option<Zxid> {
+        let base = segment::parse_name(name)?;
+        let pieces = Pieces::read(self.storage.open(name).ok()?).ok()?;
+        let mut reader = Reader::open(name, base, pieces, Zxid::ZERO).ok()?;
+        let limit = reader.limit();
+        let (mut at, mut newest) = (base, None);
+        while known.owns(&reader.header) && at < limit {
+            let next = reader.next_sector(at);
+            at = match reader.record(at, Zxid::ZERO) {
+                Ok(Some(record)) => {
+                    newest = newest.max(Some(record.zxid));
+                    record.end()
+                }
+                Ok(None) => at.plus(ALIGN as u64),
+                Err(_) => next,
+            };
+        }
+        newest
+    }
+
+    /// Whether there is any segment of the store.
+    pub fn is_there(&self) -> bool {
+        !(self.segments.is_empty() && self.older.is_empty())
     }
 
     /// Everything up to here was committed when it was written.
@@ -714,8 +828,79 @@ impl<S: Storage> Scan<S> {
     }
 }
 
+/// Behind every byte that the files of a directory, or the witness, show to have been in the log.
+///
+/// # Errors
+/// The operating system's.
+pub fn behind_all<S: Storage>(
+    storage: &S,
+    witness: Option<&Witness>,
+    segment_bytes: u64,
+) -> io::Result<Position> {
+    let known = witness.map(|witness| {
+        let newest = witness.newest.plus(segment_bytes);
+        newest.max(witness.durable.position)
+    });
+    let mut behind = known.unwrap_or_default();
+    for (base, name) in segments(storage)? {
+        behind = behind.max(base.plus(storage.open(&name)?.len()?));
+    }
+    Ok(Position(behind.0.next_multiple_of(PAGE)))
+}
+
+/// Names of the segments that begin at `from` or later, and before `to`, oldest first.
+///
+/// # Errors
+/// The listing's.
+pub fn segments_between<S: Storage>(
+    storage: &S,
+    from: Position,
+    to: Position,
+) -> io::Result<Vec<String>> {
+    let mut bases = segments(storage)?;
+    bases.retain(|(base, _)| (from..to).contains(base));
+    Ok(bases.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Begins a log anew at `end`, behind all segments that there are, which count for nothing. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub fn begin_at<S: Storage>(
+    storage: &S,
+    config: LogConfig,
+    identities: Identities,
+    store: StoreId,
+    end: LogEnd,
+) -> io::Result<Log<S>> {
+    let is_spare = |name: &String| segment::parse_spare(name).is_some();
+    Log::start(Start {
+        storage: storage.clone(),
+        config: config.in_whole_pages(),
+        identities,
+        store,
+        closed: VecDeque::new(),
+        spares: storage.list()?.into_iter().filter(is_spare).collect(),
+        end,
+    })
+}
+
 /// A segment that uses all but less than one part in so many stays as it is, and can be used again.
 const TRIM_PART: u64 = 4;
+
+/// Why a walk over a log has ended early.
+enum Stop<E> {
+    /// The log is refused.
+    Refused(RecoveryError),
+    /// The sink has failed.
+    Sink(E),
+}
+
+impl<E> From<RecoveryError> for Stop<E> {
+    fn from(refusal: RecoveryError) -> Stop<E> {
+        Stop::Refused(refusal)
+    }
+}
 
 /// What [`Scan::read_segment`] is told, and says.
 struct Walk<'a> {

@@ -117,13 +117,21 @@ pub fn parse_name(name: &str) -> Option<Position> {
 /// # Errors
 /// The operating system's.
 pub fn format<S: Storage>(storage: &S, name: &str) -> io::Result<Option<u32>> {
-    let mut block = vec![0; HEADER_BLOCK];
-    let read = storage.open(name)?.read_at(0, &mut block)?;
-    Ok(match SegmentHeader::decode(&block[..read]) {
+    Ok(match header(storage, name)? {
         Ok(header) => Some(if header.store.is_some() { FORMAT } else { 1 }),
         Err(BadHeader::Newer(format)) => Some(format),
         Err(BadHeader::NoHeader) => None,
     })
+}
+
+/// The header of a segment.
+///
+/// # Errors
+/// The operating system's; within: why the block is none.
+pub fn header<S: Storage>(storage: &S, name: &str) -> io::Result<Result<SegmentHeader, BadHeader>> {
+    let mut block = vec![0; HEADER_BLOCK];
+    let read = storage.open(name)?.read_at(0, &mut block)?;
+    Ok(SegmentHeader::decode(&block[..read]))
 }
 
 /// The name of a spare file.

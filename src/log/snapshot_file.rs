@@ -236,6 +236,16 @@ pub fn format<S: Storage>(storage: &S, zxid: Zxid) -> io::Result<Option<u32>> {
     })
 }
 
+/// Whose a snapshot is; `None`: it has format 1, or its header can't be read.
+///
+/// # Errors
+/// The operating system's.
+pub fn store<S: Storage>(storage: &S, zxid: Zxid) -> io::Result<Option<StoreId>> {
+    let file = name(zxid);
+    let mut pieces = Pieces::read(storage.open(&file)?)?;
+    Ok(read_header(&mut pieces, &file, zxid).ok().flatten())
+}
+
 /// Reads the snapshot of `zxid`, handing over each chunk after its check, and checks the whole at
 /// the end: what `sink` made of the chunks counts only if this returns. `store`: whose it is.
 ///

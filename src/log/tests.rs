@@ -782,6 +782,43 @@ fn cases_h_i_and_j_headers() {
 }
 
 #[test]
+fn case_q_a_log_with_a_fence_is_a_members() {
+    use super::fence::{Base, Fence};
+    use super::record::{Kind, Record};
+    let (disk, ends) = sealed(3);
+    let name = segments(&disk).remove(0);
+    let block = disk.open(&name).unwrap().view(4096).unwrap().to_vec();
+    let identity = segment::SegmentHeader::decode(&block).unwrap().identity;
+    let end = Scan::new(&disk).unwrap().end().unwrap();
+    assert!(end.position > *ends.last().unwrap());
+    let payload = Fence::Opened {
+        epoch: crate::types::Epoch(7),
+        base: Base::Log(Zxid(2)),
+    };
+    let mut record = Vec::new();
+    Record {
+        kind: Kind::Fence,
+        zxid: end.zxid,
+        position: end.position,
+        durable_to: end.position,
+        committed_to: end.zxid,
+        payload: &payload.encode(),
+    }
+    .encode_into(identity, &mut record);
+    let file = disk.open(&name).unwrap();
+    file.write_at(offset(end.position), &record).unwrap();
+    let Err(refusal @ RecoveryError::Member { .. }) = open(&disk, 9).map(drop) else {
+        panic!("it is not refused");
+    };
+    assert!(!refusal.is_loss());
+    let said = refusal.to_string();
+    assert!(
+        said.contains("ensemble") && !said.contains("accept-loss"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_full_disk_keeps_a_reserve_and_service_resumes() {
     let disk = SimStorage::new(3 * SEGMENT);
     let (mut log, _) = open(&disk, 1).unwrap();

@@ -7,13 +7,36 @@
 //!
 //! ```text
 //! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
-//!  0       8        12      16      32         40       48         56      64         72          4092
-//!  ┌───────┬────────┬───────┬───────┬──────────┬────────┬──────────┬───────┬──────────┬────···────┬────────┐
-//!  │ magic │ format │ flags │ store │ sequence │ newest │ durable  │ zxid  │ native   │  zeroes   │ crc32c │
-//!  │  8 B  │  u32   │  u32  │ 16 B  │   u64    │  u64   │   u64    │  i64  │   u64    │           │  u32   │
-//!  └───────┴────────┴───────┴───────┴──────────┴────────┴──────────┴───────┴──────────┴────···────┴────────┘
+//!  0       8        12      16      32         40       48         56      64       72
+//!  ┌───────┬────────┬───────┬───────┬──────────┬────────┬──────────┬───────┬────────┬─····
+//!  │ magic │ format │ flags │ store │ sequence │ newest │ durable  │ zxid  │ native │
+//!  │  8 B  │  u32   │  u32  │ 16 B  │   u64    │  u64   │   u64    │  i64  │  u64   │
+//!  └───────┴────────┴───────┴───────┴──────────┴────────┴──────────┴───────┴────────┴─····
+//!
+//!  72     80       88    96      104     128   136        140       144            152        156
+//!  ┌──────┬────────┬─────┬───────┬───────┬─────┬──────────┬─────────┬──────────────┬──────────┬─····
+//!  │ kept │ behind │ cut │ begin │  0    │ sid │ accepted │ current │ ids reserved │ standing │
+//!  │ i64  │  i64   │ u64 │  u64  │       │ u64 │   u32    │   u32   │     u64      │   u32    │
+//!  └──────┴────────┴─────┴───────┴───────┴─────┴──────────┴─────────┴──────────────┴──────────┴─····
+//!
+//!  156      160             4092     4096
+//!  ┌────────┬────────····───┬────────┐
+//!  │ length │ configuration │ crc32c │
+//!  │  u32   │ text, zeroes  │  u32   │
+//!  └────────┴────────····───┴────────┘
 //! flags: 1 = the log was closed there, nothing was appended since
+//!        2 = a loss is being accepted; 72 to 104 count
+//!        4 = a member of an ensemble; 128 to 4092 count
 //! ```
+//!
+//! Bytes 72 to 104 say how far an operator's command has got that gives up what is lost: the last
+//! transaction that stays, the zxid behind which the store goes on, the base from which on segments are
+//! set aside, and the one with which the log begins anew. No start takes such a store for whole.
+//!
+//! Bytes 128 to 4092 are kept for what a member of an ensemble promises before it speaks: its id, the epochs
+//! that it has accepted and that it is in, the session ids that it has set aside for itself, its standing,
+//! and the last configuration that it has seen. A standalone server writes zeroes there, and refuses a
+//! slot whose flag says that they count. A flag that is not listed here is of a newer version.
 //!
 //! | Files found | Log and snapshots | What is done |
 //! |---|---|---|
@@ -22,13 +45,13 @@
 //! | no valid slot | none | a store is made |
 //! | no valid slot | all of format 1 | the store is converted: the witness is its marker |
 //! | no valid slot | any of format 2 | refuse |
-//! | a slot of a newer format | any | refuse, naming the format |
+//! | the newest slot says that a loss is being accepted | any | refuse: the command is to be run again |
+//! | the newest slot is a member's | any | refuse |
+//! | a slot of a newer format, or with flags that are not known | any | refuse, naming the format |
 //!
 //! A witness is written before the first segment of a store, then at each start before anything is served,
 //! after a roll, after a snapshot, every [`RENEWAL_MS`] under writes, and at a clean stop. What was acknowledged
 //! since the last time is what a lost end of the log can still take along unseen.
-//!
-//! The zeroes are for what a member of an ensemble promises: its id, its epochs, its configuration.
 
 use super::durable::LogEnd;
 use super::error::RecoveryError;
@@ -47,6 +70,9 @@ pub(super) const MAGIC: [u8; 8] = *b"RKWITNES";
 pub(super) const SLOT: usize = 4096;
 const CRC_AT: usize = SLOT - 4;
 const CLOSED: u32 = 1;
+const ACCEPTING: u32 = 2;
+const MEMBER: u32 = 4;
+const FLAGS: u32 = CLOSED | ACCEPTING | MEMBER;
 const IN_DATA: &str = "witness.data";
 const IN_LOG: &str = "witness.log";
 
@@ -65,6 +91,21 @@ pub struct Witness {
     pub native: Position,
     /// The log ends at `durable`.
     pub is_closed: bool,
+    /// What of the store is lost is being given up.
+    pub accepting: Option<Accepting>,
+}
+
+/// How what a store has lost is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepting {
+    /// The last transaction that stays.
+    pub kept: Zxid,
+    /// The store goes on behind this: above every zxid that is known to have been used.
+    pub behind: Zxid,
+    /// Segments that begin here or later, and before `begin`, are set aside.
+    pub cut: Position,
+    /// Where the log begins anew.
+    pub begin: Position,
 }
 
 impl Witness {
@@ -77,6 +118,7 @@ impl Witness {
             durable: LogEnd::default(),
             native,
             is_closed: false,
+            accepting: None,
         }
     }
 
@@ -87,6 +129,17 @@ impl Witness {
             newest,
             durable,
             is_closed: false,
+            accepting: None,
+            ..*self
+        }
+    }
+
+    /// The next one, of a store in which nothing but this has changed.
+    pub fn accepting(&self, accepting: Accepting) -> Witness {
+        Witness {
+            sequence: self.sequence + 1,
+            is_closed: false,
+            accepting: Some(accepting),
             ..*self
         }
     }
@@ -103,13 +156,21 @@ impl Witness {
         let mut slot = Vec::with_capacity(SLOT);
         slot.extend(MAGIC);
         slot.extend(FORMAT.to_le_bytes());
-        slot.extend(if self.is_closed { CLOSED } else { 0 }.to_le_bytes());
+        let closed = if self.is_closed { CLOSED } else { 0 };
+        let accepting = self.accepting.map_or(0, |_| ACCEPTING);
+        slot.extend((closed | accepting).to_le_bytes());
         slot.extend(self.store.0.to_le_bytes());
         slot.extend(self.sequence.to_le_bytes());
         slot.extend(self.newest.0.to_le_bytes());
         slot.extend(self.durable.position.0.to_le_bytes());
         slot.extend(self.durable.zxid.0.to_le_bytes());
         slot.extend(self.native.0.to_le_bytes());
+        if let Some(accepting) = self.accepting {
+            slot.extend(accepting.kept.0.to_le_bytes());
+            slot.extend(accepting.behind.0.to_le_bytes());
+            slot.extend(accepting.cut.0.to_le_bytes());
+            slot.extend(accepting.begin.0.to_le_bytes());
+        }
         slot.resize(CRC_AT, 0);
         let crc = crc32c::crc32c(&slot);
         slot.extend(crc.to_le_bytes());
@@ -127,11 +188,22 @@ impl Witness {
         if !is_whole {
             return Ok(None);
         }
-        let format = u32_at(slot, 8);
-        if format > FORMAT {
+        let (format, flags) = (u32_at(slot, 8), u32_at(slot, 12));
+        if format > FORMAT || flags & !FLAGS != 0 {
             let file = file.to_owned();
+            let format = format.max(FORMAT + 1);
             return Err(RecoveryError::Newer { file, format });
         }
+        if flags & MEMBER != 0 {
+            let file = file.to_owned();
+            return Err(RecoveryError::Member { file });
+        }
+        let accepting = || Accepting {
+            kept: Zxid(u64_at(slot, 72) as i64),
+            behind: Zxid(u64_at(slot, 80) as i64),
+            cut: Position(u64_at(slot, 88)),
+            begin: Position(u64_at(slot, 96)),
+        };
         let store = slot[16..32].try_into().expect("sixteen bytes");
         Ok(Some(Witness {
             store: StoreId(u128::from_le_bytes(store)),
@@ -142,7 +214,8 @@ impl Witness {
                 zxid: Zxid(u64_at(slot, 56) as i64),
             },
             native: Position(u64_at(slot, 64)),
-            is_closed: u32_at(slot, 12) & CLOSED != 0,
+            is_closed: flags & CLOSED != 0,
+            accepting: (flags & ACCEPTING != 0).then(accepting),
         }))
     }
 }
@@ -174,6 +247,9 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
             whose: "the store in dataDir",
         });
     }
+    if let Some(Accepting { kept, .. }) = newest.accepting {
+        return Err(RecoveryError::Accepting { kept });
+    }
     let bad = [IN_DATA, IN_LOG]
         .iter()
         .zip(&found)
@@ -183,6 +259,42 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
         Some(_) => format!("{name} is damaged"),
     });
     Ok(Found::Witness(*newest, bad))
+}
+
+/// What the two files of a store say that may be refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readable {
+    /// Of the store whose snapshots are in `dataDir`, if the file there says which, else of the other.
+    pub newest: Option<Witness>,
+    /// Names of the files, in `dataDir` and in `dataLogDir`, that are there and say nothing of it.
+    pub useless: [Option<&'static str>; 2],
+}
+
+/// Reads what can be read of the witness.
+///
+/// # Errors
+/// [`RecoveryError::Newer`], [`RecoveryError::Member`], or the operating system's.
+pub fn read<S: Storage>(data: &S, log: &S) -> Result<Readable, RecoveryError> {
+    let found = [slots(data, IN_DATA)?, slots(log, IN_LOG)?];
+    let newest = |slots: &Option<Vec<Witness>>| {
+        let slots = slots.iter().flatten();
+        slots.max_by_key(|witness| witness.sequence).copied()
+    };
+    let store = found.iter().find_map(newest).map(|witness| witness.store);
+    let own = found.clone().map(|slots| {
+        slots.map(|mut slots| {
+            slots.retain(|witness| Some(witness.store) == store);
+            slots
+        })
+    });
+    let useless = |nth: usize| {
+        let is_useless = own[nth].as_ref().is_some_and(Vec::is_empty);
+        is_useless.then_some([IN_DATA, IN_LOG][nth])
+    };
+    Ok(Readable {
+        newest: own.iter().filter_map(newest).max_by_key(|w| w.sequence),
+        useless: [useless(0), useless(1)],
+    })
 }
 
 /// The valid slots of one file; `None`: there is no file.
@@ -271,6 +383,7 @@ mod tests {
             },
             native: Position(0x1000),
             is_closed: true,
+            accepting: None,
         }
     }
 
@@ -293,16 +406,85 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_named() {
+    fn golden_slot_of_a_loss_that_is_being_accepted() {
+        let accepting = Accepting {
+            kept: Zxid(0x1_0000_0003),
+            behind: Zxid(0x2_0000_0000),
+            cut: Position(0x1800),
+            begin: Position(0x9000),
+        };
+        let slot = witness(5).accepting(accepting).encode();
+        assert_eq!(slot[12..16], [2, 0, 0, 0]);
+        let golden = [
+            [3, 0, 0, 0, 1, 0, 0, 0],
+            [0, 0, 0, 0, 2, 0, 0, 0],
+            [0, 0x18, 0, 0, 0, 0, 0, 0],
+            [0, 0x90, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(slot[72..104], *golden.as_flattened());
+        let read = Witness::decode(&slot, IN_DATA).unwrap().unwrap();
+        assert_eq!(read, witness(5).accepting(accepting));
+        let disk = disk();
+        write(&disk, &disk, &read).unwrap();
+        let found = find(&disk, &disk);
+        assert!(matches!(found, Err(RecoveryError::Accepting { kept }) if kept == accepting.kept));
+        let next = read.renewed(read.durable, read.newest);
+        write(&disk, &disk, &next).unwrap();
+        assert_eq!(find(&disk, &disk).unwrap(), Found::Witness(next, None));
+    }
+
+    /// What a start says of a store in one of whose slots a byte was changed, with a checksum that fits.
+    fn with_byte(at: usize, byte: u8) -> RecoveryError {
         let disk = disk();
         write(&disk, &disk, &witness(1)).unwrap();
         let mut slot = witness(2).encode();
-        slot[8] = 9;
+        slot[at] = byte;
         let crc = crc32c::crc32c(&slot[..CRC_AT]);
         slot[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         disk.open(IN_LOG).unwrap().write_at(0, &slot).unwrap();
-        let found = find(&disk, &disk);
-        assert!(matches!(found, Err(RecoveryError::Newer { format: 9, .. })));
+        find(&disk, &disk).unwrap_err()
+    }
+
+    #[test]
+    fn a_newer_format_and_a_members_slot_are_named() {
+        let newer = |error| match error {
+            RecoveryError::Newer { file, format } => (file, format),
+            other => panic!("{other}"),
+        };
+        assert_eq!(newer(with_byte(8, 9)), (IN_LOG.to_owned(), 9));
+        assert_eq!(newer(with_byte(12, 8)), (IN_LOG.to_owned(), FORMAT + 1));
+        let member = with_byte(12, MEMBER as u8);
+        assert!(matches!(member, RecoveryError::Member { .. }), "{member}");
+    }
+
+    #[test]
+    fn of_two_stores_the_one_in_data_dir_counts_and_the_other_file_says_nothing_of_it() {
+        let (data, log) = (disk(), disk());
+        write(&data, &log, &witness(3)).unwrap();
+        let other = Witness {
+            store: StoreId(1),
+            ..witness(9)
+        };
+        write(&disk(), &log, &other).unwrap();
+        write(
+            &disk(),
+            &log,
+            &Witness {
+                sequence: 8,
+                ..other
+            },
+        )
+        .unwrap();
+        let found = read(&data, &log).unwrap();
+        assert_eq!(found.newest, Some(witness(3)));
+        assert_eq!(found.useless, [None, Some(IN_LOG)]);
+        data.open(IN_DATA)
+            .unwrap()
+            .write_at(0, &[0; 2 * SLOT])
+            .unwrap();
+        let found = read(&data, &log).unwrap();
+        assert_eq!(found.newest, Some(other));
+        assert_eq!(found.useless, [Some(IN_DATA), None]);
     }
 
     #[test]

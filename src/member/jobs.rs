@@ -132,6 +132,11 @@ pub struct LogRead {
 }
 
 impl LogRead {
+    /// Whether the log does not reach back that far any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.entries, Err(ReadLogError::Gap { .. }))
+    }
+
     /// Why there was no room to read it.
     pub fn shortage(&self) -> Option<&io::Error> {
         match &self.entries {

@@ -1,5 +1,7 @@
 //! The jobs of a member on the simulated disk: what runs beside what, and in which order.
 
+mod loss;
+
 use super::*;
 use crate::sim::disk::SimStorage;
 use crate::tree::Rules;

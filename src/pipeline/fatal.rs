@@ -1,6 +1,7 @@
 //! What stops the whole process.
 
 use crate::tree::DigestMismatch;
+use crate::types::{ShardId, Zxid};
 use std::io;
 
 /// The process ends at once; nothing may be sent any more. What is in the log decides at the next
@@ -16,6 +17,18 @@ pub enum Fatal {
     /// A shard can't serve or catch up: its clients would wait for ever.
     #[error("a serving shard can't go on: {0}; start again, and report this if it comes back")]
     Shard(String),
+    /// A shard was held still for longer than the log is kept for it: what it missed is gone.
+    #[error(
+        "shard {shard} was held still for so long that the log behind {after}, which it needs, is given \
+         up: look what stopped its thread (a debugger, a signal, a page that could not be read), or raise \
+         ringkeeper.detachedLogBytes; start again, nothing acknowledged is lost"
+    )]
+    Forgotten {
+        /// The shard.
+        shard: ShardId,
+        /// What it has.
+        after: Zxid,
+    },
     /// Applying made another tree than preparing had promised.
     #[error("{0}: memory or program fault; keep the data directory and report this")]
     DigestMismatch(#[from] DigestMismatch),

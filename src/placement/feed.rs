@@ -6,11 +6,18 @@
 //! | detached | the replica has too much before it; the tail got too long; a part of the log was given | only what is for this replica alone is kept |
 //! | catching up | a detached replica has taken all that it has; the log up to `upto` was asked for | is kept as the tail, and what is for this replica alone too, in case the tail is dropped |
 //!
+//! The log behind what a detached replica has is kept for it, up to a limit that counts from the moment at
+//! which it was detached: a replica that is held still must not fill the disk. From then on snapshots decide
+//! alone how far the log reaches back. Nothing that was acknowledged is lost by that, and whoever is
+//! served by other replicas does not notice; if the replica wakes and finds what it missed gone, the process
+//! ends, because its clients wait for outcomes that only the log knew.
+//!
 //! What the log does not tell (which connection a transaction answers, notices) is bounded by the
 //! replica's credits, its connections and its sessions. Memory is bounded by the limits, twice: once
 //! for what the replica has before it, once for the tail.
 
 use super::progress::Taken;
+use crate::constants::DETACHED_LOG_BYTES;
 use crate::messages::{Committed, Notice, Origin, Stamps, ToShards};
 use crate::txn::{Entry, Txn};
 use crate::types::{Generation, ShardId, Zxid};
@@ -26,6 +33,9 @@ pub struct RingLimits {
     pub bytes: u64,
     /// Bytes of the log that are read at once for a replica that was detached.
     pub catch_up_bytes: u64,
+    /// Bytes that may be appended to the log from the moment at which a replica is detached, until what it has
+    /// not taken is not kept for it any more.
+    pub log_bytes: u64,
 }
 
 impl RingLimits {
@@ -34,6 +44,7 @@ impl RingLimits {
         entries: 65_536,
         bytes: 16 << 20,
         catch_up_bytes: 8 << 20,
+        log_bytes: DETACHED_LOG_BYTES,
     };
 
     /// Batches that a replica can have before it at once, so the slots that its ring needs: each
@@ -155,6 +166,8 @@ pub(super) struct ReplicaFeed {
     /// The last transaction given.
     given_to: Zxid,
     private: VecDeque<Private>,
+    /// How long the log was, bytes since the start, when the replica was detached; `None`: it is not.
+    detached_at: Option<u64>,
     counters: FeedCounters,
 }
 
@@ -169,6 +182,7 @@ impl ReplicaFeed {
             given: Taken::default(),
             given_to: zxid,
             private: VecDeque::new(),
+            detached_at: None,
             counters: FeedCounters::default(),
         }
     }
@@ -184,6 +198,19 @@ impl ReplicaFeed {
     /// The log is needed behind this.
     pub(super) fn given_to(&self) -> Zxid {
         self.given_to
+    }
+
+    /// What was offered so far is in the log, which has grown to so many bytes since the start.
+    pub(super) fn log_has_grown(&mut self, bytes: u64) {
+        if !self.is_attached() {
+            self.detached_at.get_or_insert(bytes);
+        }
+    }
+
+    /// Whether the log behind what the replica was given is kept, the log having so many bytes.
+    pub(super) fn keeps_log(&self, bytes: u64) -> bool {
+        self.detached_at
+            .is_some_and(|at| bytes - at <= self.limits.log_bytes)
     }
 
     /// A batch for every replica; `before` is the last transaction before it. `taken`: what this
@@ -268,6 +295,7 @@ impl ReplicaFeed {
             self.give(Batch::new(batch));
         }
         if let Some(tail) = tail {
+            self.detached_at = None;
             self.private.clear();
             self.state = State::Attached;
             self.counters.rejoined += 1;
@@ -372,6 +400,7 @@ mod tests {
         entries: 4,
         bytes: 1 << 20,
         catch_up_bytes: 1 << 20,
+        log_bytes: 1000,
     };
 
     fn entry(zxid: i64) -> Arc<Entry> {
@@ -543,6 +572,32 @@ mod tests {
             rejoined: 1,
         };
         assert_eq!(feed.counters(), counters);
+    }
+
+    #[test]
+    fn the_log_is_kept_for_a_detached_replica_up_to_a_limit_that_begins_anew_when_it_is_back() {
+        let mut feed = ReplicaFeed::new(SHARD, LIMITS, Zxid(0));
+        feed.log_has_grown(5000);
+        assert!(!feed.keeps_log(5000), "it needs none");
+        let mut feed = detached();
+        for bytes in [5000, 5500, 6000] {
+            feed.log_has_grown(bytes);
+            assert!(feed.keeps_log(bytes));
+        }
+        feed.begin_catch_up(Zxid(7), taken(4)).unwrap();
+        feed.log_has_grown(6001);
+        assert!(
+            !feed.keeps_log(6001),
+            "it has begun to read, and is not back"
+        );
+        feed.caught_up(log(5..=7));
+        feed.log_has_grown(6002);
+        assert!(feed.is_attached() && !feed.keeps_log(6002));
+        for zxid in 8..=20 {
+            feed.offer(&Batch::new(vec![txn(zxid)]), Zxid(zxid - 1), taken(4));
+        }
+        feed.log_has_grown(9000);
+        assert!(!feed.is_attached() && feed.keeps_log(10_000));
     }
 
     /// The most batches that a ring of these limits has to hold, with the longest tail behind a run

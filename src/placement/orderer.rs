@@ -69,6 +69,7 @@ impl<S: Storage> Orderer<S> {
         let batch = Batch::new(entries);
         for (shard, feed) in (0..).map(ShardId).zip(&mut self.feeds) {
             feed.offer(&batch, before, self.progress.taken(shard));
+            feed.log_has_grown(self.member.pipeline.log().counters().bytes);
         }
         Ok(())
     }
@@ -121,13 +122,14 @@ impl<S: Storage> Orderer<S> {
     /// replica stays detached, so that it is asked for again.
     fn log_read(&mut self, read: LogRead) -> Result<(), Fatal> {
         self.catching_up = false;
-        let is_short = read.shortage().is_some();
+        let (is_short, is_gone) = (read.shortage().is_some(), read.is_gone());
         let LogRead { order, entries } = read;
         let CatchUp { shard, after, .. } = order;
         let feed = &mut self.feeds[usize::from(shard.0)];
         match entries {
             Ok(log) => feed.caught_up(log),
             Err(_) if is_short => feed.not_caught_up(),
+            Err(_) if is_gone => return Err(Fatal::Forgotten { shard, after }),
             Err(e) => {
                 let text = format!("shard {shard} reads the log behind {after}: {e}");
                 return Err(Fatal::Shard(text));
@@ -136,9 +138,11 @@ impl<S: Storage> Orderer<S> {
         Ok(())
     }
 
-    /// What a detached replica has: it needs the log behind that.
+    /// What a detached replica has: it needs the log behind that. Nothing is kept for one that has stayed
+    /// away for too long.
     fn needed_after(&self) -> Option<Zxid> {
-        let detached = self.feeds.iter().filter(|feed| !feed.is_attached());
+        let bytes = self.member.pipeline.log().counters().bytes;
+        let detached = self.feeds.iter().filter(|feed| feed.keeps_log(bytes));
         detached.map(ReplicaFeed::given_to).min()
     }
 

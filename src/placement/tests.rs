@@ -966,6 +966,11 @@ struct Ordering {
 
 impl Ordering {
     fn new() -> Ordering {
+        Ordering::with(RingLimits::DEFAULT.log_bytes)
+    }
+
+    /// With so many bytes of log that are kept for a replica that is detached.
+    fn with(log_bytes: u64) -> Ordering {
         let disk = SimStorage::new(64 << 20);
         let now = World::new().now;
         let config = MemberConfig {
@@ -986,6 +991,7 @@ impl Ordering {
         let progress = std::sync::Arc::new(Progress::new(1, member.tree.last_zxid()));
         let limits = RingLimits {
             entries: 1,
+            log_bytes,
             ..RingLimits::DEFAULT
         };
         let mut world = Ordering {
@@ -1123,6 +1129,39 @@ fn a_snapshot_that_ends_keeps_the_log_for_a_replica_that_was_detached_while_it_w
     assert!(world.orderer.all_attached());
     let reached = world.orderer.member.tree.last_zxid();
     assert_eq!(world.progress.seen(ShardId(0)), reached);
+}
+
+#[test]
+fn a_shard_that_is_held_still_keeps_the_log_up_to_a_limit_and_ends_the_process_if_it_wakes_behind_it()
+ {
+    // (bytes of log that are kept, whether the replica finds what it missed)
+    for (log_bytes, comes_back) in [(10 << 20, true), (200_000, false)] {
+        let mut world = Ordering::with(log_bytes);
+        for _ in 0..3 {
+            world.run_all();
+            world.fill_segments(2, true);
+        }
+        for _ in 0..20 {
+            world.run_all();
+            world.fill_segments(2, false);
+        }
+        world.run_all();
+        let names = crate::log::storage::Storage::list(&world.disk).expect("no fault");
+        let segments = names.iter().filter(|name| name.starts_with("log.")).count();
+        assert_eq!(segments > 30, comes_back, "{segments} segments");
+        let mut ended = None;
+        for _ in 0..20 {
+            world.take();
+            while let Some(job) = world.orderer.poll_job() {
+                let done = job.run(&world.disk, &world.disk);
+                ended = world.orderer.job_done(done).err().or(ended);
+            }
+            world.turn();
+        }
+        let is_forgotten = matches!(ended, Some(crate::pipeline::Fatal::Forgotten { .. }));
+        assert_eq!(is_forgotten, !comes_back, "{ended:?}");
+        assert_eq!(world.orderer.all_attached(), comes_back);
+    }
 }
 
 /// The core that orders, with the ends of two shards' rings of so many slots; and the session of a client

@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
 //! | `snapshots` | snapshots, and removing what they make unneeded | 10 |
-//! | `reads` | parts of the log for shards that catch up: clients wait for them | 0 |
+//! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
 use super::mailbox::{Letter, Mailbox};
 use super::process::Process;
 use crate::member::{Job, JobNews, JobQueue};
 use crate::rt::background::{Executor, Queue};
+use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use std::io;
 use std::sync::Arc;
@@ -56,6 +57,17 @@ impl Background {
             reads: one("reads", 0)?,
             words: Arc::new(one("words", 0)?),
         })
+    }
+
+    /// Measures what appending and syncing costs on the log's disk, and says it. Nobody waits for that.
+    pub fn look_at_disk(&self, process: &Arc<Process>) {
+        let process = process.clone();
+        let look = move || match probe::durability(process.log.path()) {
+            Ok(found) => tracing::info!("durability {found}"),
+            Err(error) => tracing::warn!("durability could not be measured: {error}"),
+        };
+        // The queue is empty at the start; a look that finds no place is none.
+        let _ = self.reads.run(0, look);
     }
 
     /// Runs a job; what came of it is left in the mailbox.

@@ -1,14 +1,14 @@
 //! The command line: `ringkeeper [serve] [-Dname=value…] [zoo.cfg]`, the positional form of Apache's
-//! server, and `check`.
+//! server, `check` and `accept-loss`.
 
-use super::exit::Exit;
+use super::exit::{Exit, complain};
+use super::loss::accept_loss;
 use super::preflight::{self, Status};
 use super::run::run;
 use crate::config::{self, Reading, Resolved};
 use crate::rt::{probe, signals};
+use crate::types::Zxid;
 use clap::Parser;
-use std::fmt::Display;
-use std::io::Write;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -19,6 +19,8 @@ Examples:
   ringkeeper -DsnapCount=10000 zoo.cfg        with a property; the file overrides it
   ringkeeper 2181 /var/lib/ringkeeper         port and data directory
   ringkeeper check zoo.cfg                    looks at the machine and the file, starts nothing
+  ringkeeper accept-loss zoo.cfg              shows what a store that is refused has lost; gives it up
+                                              only with the --last-zxid that it names
 
 Exit codes are listed in docs/exit-codes.md.";
 
@@ -29,7 +31,10 @@ struct Cli {
     /// A property of zoo.cfg or of the Java server, with or without `zookeeper.`; anywhere.
     #[arg(short = 'D', value_name = "name=value", value_parser = property)]
     properties: Vec<(String, String)>,
-    /// `serve` or `check`, then a configuration file, or port and data directory.
+    /// With `accept-loss`: the zxid at which the store is to end.
+    #[arg(long, value_name = "zxid", value_parser = zxid)]
+    last_zxid: Option<Zxid>,
+    /// `serve`, `check` or `accept-loss`, then a configuration file, or port and data directory.
     #[arg(value_name = "zoo.cfg")]
     rest: Vec<String>,
 }
@@ -42,6 +47,20 @@ fn property(text: &str) -> Result<(String, String), String> {
         true => Err("a property has a name".into()),
         false => Ok((key.to_owned(), value.to_owned())),
     }
+}
+
+fn zxid(text: &str) -> Result<Zxid, String> {
+    let digits = text.strip_prefix("0x").ok_or("a zxid begins with 0x")?;
+    let number = i64::from_str_radix(digits, 16).map_err(|e| e.to_string())?;
+    Ok(Zxid(number))
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Serve,
+    Check,
+    AcceptLoss,
 }
 
 /// `-Dname=value` words of JVMFLAGS and SERVER_JVMFLAGS; other flags are for a JVM.
@@ -82,7 +101,7 @@ fn read(rest: &[String], properties: &[(String, String)]) -> Result<Reading, Str
 }
 
 /// A sentence about the configuration, behind the name of the file if there is one.
-fn named(rest: &[String], sentence: impl std::fmt::Display) -> String {
+fn in_file(rest: &[String], sentence: impl std::fmt::Display) -> String {
     match rest {
         [file] => format!("{file}: {sentence}"),
         _ => sentence.to_string(),
@@ -102,13 +121,21 @@ pub fn main() -> Exit {
             };
         }
     };
+    let named = cli.properties.iter();
+    let named = named.map(|(name, value)| format!("-D{name}={value} "));
+    let named: String = named.collect();
     let mut properties = inherited_properties();
     properties.extend(cli.properties);
-    let (check, rest) = match cli.rest.split_first() {
-        Some((word, rest)) if word == "check" => (true, rest),
-        Some((word, rest)) if word == "serve" => (false, rest),
-        _ => (false, &cli.rest[..]),
+    let (verb, rest) = match cli.rest.split_first() {
+        Some((word, rest)) if word == "check" => (Verb::Check, rest),
+        Some((word, rest)) if word == "serve" => (Verb::Serve, rest),
+        Some((word, rest)) if word == "accept-loss" => (Verb::AcceptLoss, rest),
+        _ => (Verb::Serve, &cli.rest[..]),
     };
+    if cli.last_zxid.is_some() && verb != Verb::AcceptLoss {
+        complain(&"--last-zxid goes with `ringkeeper accept-loss`");
+        return Exit::Config;
+    }
     let reading = match read(rest, &properties) {
         Ok(reading) => reading,
         Err(sentence) => {
@@ -116,22 +143,20 @@ pub fn main() -> Exit {
             return Exit::Config;
         }
     };
-    if check {
+    if verb == Verb::Check {
         return print_checks(&reading, rest);
     }
     match reading.accepted() {
+        Ok(resolved) if verb == Verb::AcceptLoss => {
+            let arguments = named + &rest.join(" ");
+            accept_loss(&resolved.config, cli.last_zxid, &arguments)
+        }
         Ok(resolved) => serve(resolved, rest.is_empty()),
         Err(e) => {
-            complain(&named(rest, &e));
+            complain(&in_file(rest, &e));
             Exit::from(&e)
         }
     }
-}
-
-/// One sentence on stderr. Whether anybody reads it changes nothing, the exit code least of all: the
-/// standard macro would panic if stderr is a closed pipe or a file on a full disk.
-fn complain(sentence: &dyn Display) {
-    let _ = writeln!(std::io::stderr(), "{sentence}");
 }
 
 fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
@@ -143,13 +168,13 @@ fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
 fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
     let mut first = Exit::Ok;
     for refusal in reading.refusals() {
-        print_row("FAIL", "security", named(rest, refusal));
+        print_row("FAIL", "security", in_file(rest, refusal));
         first = Exit::Insecure;
     }
     match reading.outcome() {
         Ok(resolved) => print_machine(resolved, first),
         Err(e) => {
-            print_row("FAIL", "configuration", named(rest, e));
+            print_row("FAIL", "configuration", in_file(rest, e));
             first.or(e.into())
         }
     }
@@ -173,14 +198,7 @@ fn print_machine(resolved: &Resolved, mut first: Exit) -> Exit {
     }
     if let Some(ready) = ready {
         match probe::durability(ready.log.path()) {
-            Ok(d) => print_row(
-                "ok",
-                "durability",
-                format_args!(
-                    "sync p50 {} µs, p99 {} µs; append during a sync p99 {} µs",
-                    d.sync_p50_us, d.sync_p99_us, d.append_p99_us
-                ),
-            ),
+            Ok(found) => print_row("ok", "durability", found),
             Err(e) => print_row(
                 "warn",
                 "durability",

@@ -7,7 +7,14 @@ use crate::log::snapshot_file::SnapshotError;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::tree::BodyError;
-use std::io;
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// One sentence on stderr. Whether anybody reads it changes nothing, the exit code least of all: the
+/// standard macro would panic if stderr is a closed pipe or a file on a full disk.
+pub(super) fn complain(sentence: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{sentence}");
+}
 
 /// Why the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +60,19 @@ pub enum Exit {
     CannotListen = 35,
     /// The configuration promises security that is not there.
     Insecure = 36,
+    /// A loss was shown, and nobody has accepted it.
+    LossShown = 37,
+    /// A loss was accepted under another zxid than the one at which the store would end.
+    OtherLoss = 38,
+    /// The log of a member of an ensemble.
+    Member = 39,
+    /// A shard woke after the log that it had missed was given up.
+    Forgotten = 40,
 }
 
 impl Exit {
     /// All, in order of their numbers.
-    pub const ALL: [Exit; 20] = [
+    pub const ALL: [Exit; 24] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Config,
@@ -78,6 +93,10 @@ impl Exit {
         Exit::Ensemble,
         Exit::CannotListen,
         Exit::Insecure,
+        Exit::LossShown,
+        Exit::OtherLoss,
+        Exit::Member,
+        Exit::Forgotten,
     ];
 
     /// The first of two failures: `self`, or `next` if `self` is none.
@@ -139,7 +158,7 @@ impl Exit {
             ),
             Exit::Corrupt => (
                 "the log or all snapshots are corrupt, or parts are missing",
-                "restore the file that the message names from a backup; nothing has been changed",
+                "restore the file that the message names from a backup, or see with `ringkeeper accept-loss` what a start without it costs; nothing has been changed",
             ),
             Exit::LogFailed => (
                 "a write or sync of the log failed",
@@ -173,6 +192,22 @@ impl Exit {
                 "the configuration promises security that this version does not have",
                 "remove the key that the message names if the server may run without, or keep Apache ZooKeeper; `ringkeeper check` lists every such key",
             ),
+            Exit::LossShown => (
+                "`ringkeeper accept-loss` has shown what is lost, and has changed nothing",
+                "restore a backup if there is one; else run the command that it names",
+            ),
+            Exit::OtherLoss => (
+                "`ringkeeper accept-loss` was given another --last-zxid than the one at which the store would end",
+                "read again what is lost: the store is not the one that was looked at; nothing has been changed",
+            ),
+            Exit::Member => (
+                "the data is that of a member of an ensemble",
+                "start it with its ensemble's configuration; for a standalone server name an empty dataDir and dataLogDir",
+            ),
+            Exit::Forgotten => (
+                "a serving shard was held still for so long that the log that it missed is given up",
+                "look what stopped its thread, or raise ringkeeper.detachedLogBytes; start again: nothing acknowledged is lost",
+            ),
         }
     }
 }
@@ -192,6 +227,7 @@ impl From<&Fatal> for Exit {
         match error {
             Fatal::Log(_) => Exit::LogFailed,
             Fatal::Shard(_) => Exit::Unexpected,
+            Fatal::Forgotten { .. } => Exit::Forgotten,
             Fatal::DigestMismatch(_) => Exit::Digest,
         }
     }
@@ -202,6 +238,7 @@ pub(super) fn of_snap(error: &SnapError) -> Exit {
         SnapError::Log(RecoveryError::Newer { .. })
         | SnapError::File(SnapshotError::Newer { .. })
         | SnapError::Body(BodyError::Newer(_)) => Exit::NewerFormat,
+        SnapError::Log(RecoveryError::Member { .. }) => Exit::Member,
         SnapError::Log(RecoveryError::Io(e))
         | SnapError::File(SnapshotError::Io(e))
         | SnapError::Io(e) => of_io(e),

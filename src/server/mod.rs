@@ -7,6 +7,7 @@ mod connection;
 mod disk;
 pub mod exit;
 mod lists;
+mod loss;
 mod mailbox;
 mod order;
 pub mod preflight;

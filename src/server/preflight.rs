@@ -318,6 +318,53 @@ fn clock(wall_ms: i64) -> Row {
     }
 }
 
+/// The native directories of a store, and nobody else's as long as the locks are held.
+pub struct Directories {
+    /// Held as long as somebody reads or changes the store.
+    pub locks: Vec<DirectoryLock>,
+    /// Native files of `dataDir`.
+    pub data: FsStorage,
+    /// Native files of `dataLogDir`.
+    pub log: FsStorage,
+}
+
+/// Takes the directories of a store without starting a server; `None`: `dataDir` holds none. A native folder
+/// that is missing below `dataLogDir` is made, as a start makes it.
+///
+/// # Errors
+/// The row that ends a start.
+pub fn take_directories(config: &Config) -> Result<Option<Directories>, Row> {
+    let native = [&config.data_dir, &config.data_log_dir].map(|path| path.join(NATIVE));
+    let [data, log] = &native;
+    if !data.is_dir() {
+        return Ok(None);
+    }
+    let names = ["dataDir", "dataLogDir"];
+    let separate = 1 + usize::from(data != log);
+    let mut locks = Vec::new();
+    for (name, path) in names.into_iter().zip(&native).take(separate) {
+        passed(writable(name, path, &probe::writable(path)))?;
+        passed(lock(path, &mut locks))?;
+    }
+    let open = |name, path: &Path| {
+        let failed = |e| writable(name, path, &Err(e));
+        FsStorage::open(path).map_err(failed)
+    };
+    Ok(Some(Directories {
+        locks,
+        data: open(names[0], data)?,
+        log: open(names[1], log)?,
+    }))
+}
+
+/// A row that ends a start is an error.
+fn passed(row: Row) -> Result<(), Row> {
+    match row.status {
+        Status::Fail(_) => Err(row),
+        Status::Good | Status::Warn => Ok(()),
+    }
+}
+
 /// The rows so far, and what they have taken.
 struct Checks {
     rows: Vec<Row>,

@@ -115,6 +115,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         entries: rng.u64(4..80),
         bytes: rng.u64(10_000..100_000),
         catch_up_bytes: 20_000,
+        ..RingLimits::DEFAULT
     };
     let policy = match rng.u32(0..4) {
         0 => SyncPolicy::Always,
