@@ -78,22 +78,81 @@ pub const fn size(payload: usize) -> usize {
     HEADER + payload.next_multiple_of(ALIGN)
 }
 
+impl Identity {
+    /// With what the checksum of each record begins.
+    pub(super) fn seed(self) -> Seed {
+        Seed(crc32c::crc32c(&self.0.to_le_bytes()))
+    }
+}
+
+/// The checksum of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seed(u32);
+
+/// A record's header, for a payload that is not there yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) kind: Kind,
+    pub(super) zxid: Zxid,
+    pub(super) position: Position,
+    pub(super) durable_to: Position,
+    pub(super) committed_to: Zxid,
+}
+
+impl Head {
+    /// Appends a record whose payload of `len` bytes `write` appends, in place.
+    ///
+    /// # Panics
+    /// `write` has appended more or fewer; nothing of the record is left.
+    pub(super) fn append(
+        &self,
+        seed: Seed,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        out.reserve(size(len));
+        out.extend_from_slice(&self.encode(len));
+        write(out);
+        let end = start + HEADER + len;
+        if out.len() != end {
+            let written = out.len() - start;
+            out.truncate(start);
+            panic!("a record of {written} bytes, {} were to come", HEADER + len);
+        }
+        let crc = crc32c::crc32c_append(seed.0, &out[start + 4..]);
+        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        out.resize(start + size(len), 0);
+    }
+
+    /// Without the checksum.
+    fn encode(&self, len: usize) -> [u8; HEADER] {
+        let length = u32::try_from(len).expect("a segment holds it");
+        let mut header = [0; HEADER];
+        header[4..8].copy_from_slice(&length.to_le_bytes());
+        header[8] = self.kind as u8;
+        header[9] = FORMAT;
+        header[16..24].copy_from_slice(&self.zxid.0.to_le_bytes());
+        header[24..32].copy_from_slice(&self.position.0.to_le_bytes());
+        header[32..40].copy_from_slice(&self.durable_to.0.to_le_bytes());
+        header[40..].copy_from_slice(&self.committed_to.0.to_le_bytes());
+        header
+    }
+}
+
 impl<'a> Record<'a> {
     /// Appends the record.
     pub fn encode_into(&self, identity: Identity, out: &mut Vec<u8>) {
-        let start = out.len();
-        let length = u32::try_from(self.payload.len()).expect("bounded by the largest entry");
-        out.extend([0; 4]);
-        out.extend(length.to_le_bytes());
-        out.extend([self.kind as u8, FORMAT, 0, 0, 0, 0, 0, 0]);
-        out.extend(self.zxid.0.to_le_bytes());
-        out.extend(self.position.0.to_le_bytes());
-        out.extend(self.durable_to.0.to_le_bytes());
-        out.extend(self.committed_to.0.to_le_bytes());
-        out.extend(self.payload);
-        let crc = checksum(identity, &out[start + 4..]);
-        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-        out.resize(start + size(self.payload.len()), 0);
+        let head = Head {
+            kind: self.kind,
+            zxid: self.zxid,
+            position: self.position,
+            durable_to: self.durable_to,
+            committed_to: self.committed_to,
+        };
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(self.payload);
+        head.append(identity.seed(), self.payload.len(), write, out);
     }
 
     /// Bytes of payload that the record at `position` says it has, given at least its header; `None`: it
@@ -113,15 +172,27 @@ impl<'a> Record<'a> {
         position: Position,
         bytes: &'a [u8],
     ) -> Result<Record<'a>, Bad> {
-        let header: &[u8; HEADER] = bytes.first_chunk().ok_or(Bad::NoRecord)?;
-        if u64_at(header, 24) != position.0 {
+        let payload = Record::framed(position, bytes).ok_or(Bad::NoRecord)?;
+        let end = HEADER + payload.len();
+        if u32_at(bytes, 0) != checksum(identity, &bytes[4..end]) {
             return Err(Bad::NoRecord);
         }
-        let length = u32_at(header, 4) as usize;
-        let payload = bytes[HEADER..].get(..length).ok_or(Bad::NoRecord)?;
-        if u32_at(header, 0) != checksum(identity, &bytes[4..HEADER + length]) {
-            return Err(Bad::NoRecord);
-        }
+        Record::parse(position, bytes)
+    }
+
+    /// The payload of what says that it is the record at `position`, as long as it says.
+    fn framed(position: Position, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let length = Record::payload_len(position, bytes)?;
+        bytes[HEADER..].get(..length)
+    }
+
+    /// As [`Record::decode`], without the checksum: for who has lost the identity.
+    ///
+    /// # Errors
+    /// [`Bad`].
+    pub(super) fn parse(position: Position, bytes: &'a [u8]) -> Result<Record<'a>, Bad> {
+        let payload = Record::framed(position, bytes).ok_or(Bad::NoRecord)?;
+        let header = &bytes[..HEADER];
         if header[9] > FORMAT {
             return Err(Bad::Newer(header[9]));
         }
@@ -157,7 +228,7 @@ impl<'a> Record<'a> {
 }
 
 fn checksum(identity: Identity, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&identity.0.to_le_bytes()), bytes)
+    crc32c::crc32c_append(identity.seed().0, bytes)
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -216,6 +287,26 @@ mod tests {
         let crc = checksum(IDENTITY, &bytes[4..HEADER + 7]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(read(IDENTITY, Position(4096), &bytes), Err(Bad::Newer(9)));
+    }
+
+    #[test]
+    fn a_payload_of_another_length_than_announced_leaves_nothing_of_its_record() {
+        let head = Head {
+            kind: Kind::Txn,
+            zxid: Zxid(1),
+            position: Position(0),
+            durable_to: Position(0),
+            committed_to: Zxid(0),
+        };
+        for written in [0, 6, 8, 4000] {
+            let mut out = b"before".to_vec();
+            let append = std::panic::AssertUnwindSafe(|| {
+                let write = |out: &mut Vec<u8>| out.resize(out.len() + written, 1);
+                head.append(IDENTITY.seed(), 7, write, &mut out);
+            });
+            assert!(std::panic::catch_unwind(append).is_err(), "{written}");
+            assert_eq!(out, b"before");
+        }
     }
 
     proptest! {

@@ -868,6 +868,22 @@ fn a_retired_segment_that_can_not_be_opened_now_is_used_again_later() {
 }
 
 #[test]
+fn a_transaction_that_no_segment_holds_is_refused_and_the_log_goes_on() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 100);
+    let end = log.end();
+    let refused = log.append(Zxid(2), &vec![2; SEGMENT as usize]);
+    assert_eq!(
+        refused.unwrap_err().kind(),
+        std::io::ErrorKind::InvalidInput
+    );
+    assert_eq!(log.end(), end);
+    append(&mut log, &disk, 2, 100);
+    sync(&mut log);
+    assert_eq!(zxids(&disk), [1, 2]);
+}
+
+#[test]
 fn a_failed_sync_of_a_spare_ends_the_log() {
     let (disk, mut log) = fresh();
     let order = log.poll_spare().unwrap();

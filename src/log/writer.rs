@@ -42,8 +42,8 @@
 //! memory while a spare is created, or a retired segment opened, counts as a full disk.
 
 use super::durable::{Durable, LogEnd};
-use super::record::{HEADER, Identity, Kind, Record, StoreId, size};
-use super::segment::{self, SegmentHeader};
+use super::record::{HEADER, Head, Identity, Kind, Seed, StoreId, size};
+use super::segment::{self, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage, is_shortage};
 use crate::constants::SEAL_DELAY_MS;
 use crate::types::{Position, Tick, Zxid};
@@ -354,9 +354,11 @@ pub struct Log<S: Storage> {
     /// Retired, oldest first, still on disk under their names.
     recyclable: VecDeque<Closed>,
     header: SegmentHeader,
+    /// Of the header's identity.
+    seed: Seed,
     file: S::File,
     name: String,
-    /// Gathered records; the first begins at `written`.
+    /// Gathered records; the first begins at `written`. Bounded by a segment.
     buffer: Vec<u8>,
     written: Position,
     end: LogEnd,
@@ -449,6 +451,7 @@ impl<S: Storage> Log<S> {
             closed,
             recyclable: VecDeque::new(),
             name: segment::name(header.base),
+            seed: header.identity.seed(),
             header,
             file,
             buffer: Vec::new(),
@@ -506,15 +509,38 @@ impl<S: Storage> Log<S> {
     /// Appends a transaction; rolls if it does not fit. The caller has asked for room.
     ///
     /// # Errors
-    /// A failed roll; the process must stop.
+    /// As [`Log::append_in_place`].
     pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<Position> {
+        let write = |out: &mut Vec<u8>| out.extend_from_slice(payload);
+        self.append_in_place(zxid, payload.len(), write)
+    }
+
+    /// Appends a transaction whose payload of `len` bytes `write` appends to a buffer, right where the
+    /// record is gathered; rolls first if it does not fit. The caller has asked for room.
+    ///
+    /// # Errors
+    /// `InvalidInput`: no segment holds so much; nothing was written, and the log goes on. A failed
+    /// roll; the process must stop.
+    ///
+    /// # Panics
+    /// `write` has appended more or fewer bytes.
+    pub fn append_in_place(
+        &mut self,
+        zxid: Zxid,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<Position> {
         assert!(zxid > self.end.zxid, "zxids only grow");
         self.check_alive()?;
-        if !self.fits(payload.len()) {
+        if !self.fits(len) {
+            if needed(HEADER_BLOCK as u64, len) > self.config.segment_bytes {
+                let what = format!("a segment holds no transaction of {len} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
             self.guard(Self::roll)?;
         }
         self.end.zxid = zxid;
-        self.push(Kind::Txn, payload);
+        self.push(Kind::Txn, len, write);
         self.counters.records += 1;
         Ok(self.end.position)
     }
@@ -746,32 +772,30 @@ impl<S: Storage> Log<S> {
     }
 
     fn fits(&self, payload: usize) -> bool {
-        let end = self.header.offset(self.end.position) + size(payload) as u64;
-        end + 3 * SEAL <= self.header.bytes
+        needed(self.header.offset(self.end.position), payload) <= self.header.bytes
     }
 
-    fn push(&mut self, kind: Kind, payload: &[u8]) {
-        let record = Record {
+    fn push(&mut self, kind: Kind, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let head = Head {
             kind,
             zxid: self.end.zxid,
             position: self.end.position,
             durable_to: self.durable,
             committed_to: self.committed,
-            payload,
         };
-        self.end.position = record.end();
-        let offset = self.header.offset(self.end.position);
+        let end = head.position.plus(size(len) as u64);
+        let offset = self.header.offset(end);
         assert!(offset <= self.header.bytes, "a segment never grows");
-        let before = self.buffer.len();
-        record.encode_into(self.header.identity, &mut self.buffer);
+        head.append(self.seed, len, write, &mut self.buffer);
+        self.end.position = end;
         self.recorded = self.durable;
         self.exposed_since = None;
-        self.counters.bytes += (self.buffer.len() - before) as u64;
+        self.counters.bytes += size(len) as u64;
     }
 
     fn append_seal(&mut self) {
         self.fill_page();
-        self.push(Kind::Seal, &[]);
+        self.push(Kind::Seal, 0, |_| {});
         self.counters.seals += 1;
     }
 
@@ -787,7 +811,9 @@ impl<S: Storage> Log<S> {
             Some(payload) => payload,
             None => left + PAGE as usize - HEADER,
         };
-        self.push(Kind::Filler, &ZEROES[..filler]);
+        self.push(Kind::Filler, filler, |out| {
+            out.extend_from_slice(&ZEROES[..filler]);
+        });
     }
 
     fn write_gathered(&mut self) -> io::Result<()> {
@@ -834,9 +860,15 @@ impl<S: Storage> Log<S> {
             last_zxid: self.end.zxid,
         });
         self.header = header;
+        self.seed = header.identity.seed();
         self.counters.rolls += 1;
         Ok(())
     }
+}
+
+/// Where the segment must not end before, if such a payload is appended at `offset`: three seals follow.
+fn needed(offset: u64, payload: usize) -> u64 {
+    offset + size(payload) as u64 + 3 * SEAL
 }
 
 /// Makes a spare the first segment after a start. Header before name, both durable before the first

@@ -49,7 +49,8 @@ use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
 use crate::tree::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
-use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest, record};
+use crate::txn::record::Payload;
+use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
@@ -752,8 +753,9 @@ impl<S: Storage> Pipeline<S> {
         let zxid = entry.header.zxid;
         let mut stamps = asked.stamps;
         stamps.ordered = now.micros;
-        let payload = record::encode(&entry);
-        let end = self.log.append(zxid, &payload)?;
+        let payload = Payload::of(&entry);
+        let write = |out: &mut Vec<u8>| payload.write_into(out);
+        let end = self.log.append_in_place(zxid, payload.len(), write)?;
         self.ring.push(Slot {
             end,
             entry: Arc::new(entry),

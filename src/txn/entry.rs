@@ -6,7 +6,7 @@
 //! TxnDigest = version i32 ‖ treeDigest i64                                 12 bytes
 //! ```
 
-use super::jute::{JuteError, Put, Reader};
+use super::jute::{JuteError, Put, Reader, acls_len, buf_len, str_len};
 use super::{Acl, Data};
 use crate::types::{ErrorCode, OpCode, SessionId, WallMs, Zxid};
 use std::sync::Arc;
@@ -145,36 +145,49 @@ pub const HEADER_BYTES: usize = 32;
 /// Bytes of a [`TxnDigest`].
 pub const DIGEST_BYTES: usize = 12;
 
+impl TxnHeader {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(&self.session.0.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.cxid.to_be_bytes());
+        bytes[12..20].copy_from_slice(&self.zxid.0.to_be_bytes());
+        bytes[20..28].copy_from_slice(&self.time.0.to_be_bytes());
+        bytes[28..].copy_from_slice(&self.op.0.to_be_bytes());
+        bytes
+    }
+}
+
 impl TxnDigest {
     /// The digest version that this server computes.
     pub const VERSION: i32 = 2;
+
+    fn encode(&self) -> [u8; DIGEST_BYTES] {
+        let mut bytes = [0; DIGEST_BYTES];
+        bytes[..4].copy_from_slice(&self.version.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.tree.to_be_bytes());
+        bytes
+    }
 }
 
 impl Entry {
     /// Appends the serialised entry.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        let TxnHeader {
-            session,
-            cxid,
-            zxid,
-            time,
-            op,
-        } = self.header;
-        out.put_i64(session.0);
-        out.put_i32(cxid);
-        out.put_i64(zxid.0);
-        out.put_i64(time.0);
-        out.put_i32(op.0);
-        self.txn.encode_into(op, out);
+        out.extend_from_slice(&self.header.encode());
+        self.txn.encode_into(self.header.op, out);
         if let Some(digest) = self.digest {
-            out.put_i32(digest.version);
-            out.put_i64(digest.tree as i64);
+            out.extend_from_slice(&digest.encode());
         }
+    }
+
+    /// Bytes that [`Entry::encode_into`] appends.
+    pub fn encoded_len(&self) -> usize {
+        let digest = self.digest.map_or(0, |_| DIGEST_BYTES);
+        HEADER_BYTES + self.txn.encoded_len(self.header.op) + digest
     }
 
     /// The serialised entry.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+        let mut out = Vec::with_capacity(self.encoded_len());
         self.encode_into(&mut out);
         out
     }
@@ -255,13 +268,30 @@ impl Txn {
             Txn::Error { code } => out.put_i32(code.0),
             Txn::Multi(ops) => {
                 out.put_len(ops.len());
-                let mut body = Vec::new();
                 for (op, txn) in ops {
-                    body.clear();
-                    txn.encode_into(*op, &mut body);
                     out.put_i32(op.0);
-                    out.put_buf(Some(&body));
+                    out.put_sized(|out| txn.encode_into(*op, out));
                 }
+            }
+        }
+    }
+
+    /// Bytes that the body takes under a header of type `op`.
+    fn encoded_len(&self, op: OpCode) -> usize {
+        match self {
+            Txn::Create(create) => create.encoded_len(op),
+            Txn::Delete { path } => str_len(path),
+            Txn::SetData { path, data, .. } => str_len(path) + buf_len(data.as_deref()) + 4,
+            Txn::SetAcl { path, acl, .. } => str_len(path) + acls_len(acl) + 4,
+            Txn::Check { path, .. } => str_len(path) + 4,
+            Txn::CreateSession { .. } | Txn::Error { .. } => 4,
+            Txn::CloseSession { paths: None } => 0,
+            Txn::CloseSession { paths: Some(paths) } => {
+                4 + paths.iter().map(|path| str_len(path)).sum::<usize>()
+            }
+            Txn::Multi(ops) => {
+                let part = |(op, txn): &(OpCode, Txn)| 8 + txn.encoded_len(*op);
+                4 + ops.iter().map(part).sum::<usize>()
             }
         }
     }
@@ -328,6 +358,13 @@ impl CreateTxn {
         }
     }
 
+    fn encoded_len(&self, op: OpCode) -> usize {
+        let ephemeral = usize::from(matches!(op, OpCode::CREATE | OpCode::CREATE2));
+        let ttl = if op == OpCode::CREATE_TTL { 8 } else { 0 };
+        let list = acls_len(&self.acl);
+        str_len(&self.path) + buf_len(self.data.as_deref()) + list + ephemeral + 4 + ttl
+    }
+
     fn decode(op: OpCode, r: &mut Reader<'_>) -> Result<CreateTxn, EntryError> {
         let path = r.required_str()?;
         let data = r.data()?;
@@ -366,6 +403,7 @@ mod tests {
             let entry = Entry::decode(bytes).unwrap();
             assert_eq!(entry.header.zxid, Zxid::new(1, nth as u32 + 1));
             assert_eq!(&entry.encode(), bytes, "entry {:#x}", nth + 1);
+            assert_eq!(entry.encoded_len(), bytes.len(), "entry {:#x}", nth + 1);
             let plain_error = matches!(entry.txn, Txn::Error { .. });
             assert_eq!(entry.digest.is_none(), plain_error);
         }

@@ -1,6 +1,14 @@
 //! The transactions of docs/peer-protocol.md §9.2, typed from the specification; shared by the tests of this
 //! crate's modules.
 
+use super::{Acl, CreateTxn, Data, Entry, Txn, TxnDigest, TxnHeader};
+use crate::types::{ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use std::sync::Arc;
+
 /// Bytes of a hexadecimal text, white space ignored.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
@@ -9,6 +17,99 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()
+}
+
+/// Entries with bodies of every type, lists and payloads of any length, with and without a digest.
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+    let header = any::<(i64, i32, i64, i64)>();
+    let digest = option::of(any::<(i32, u64)>());
+    (header, any_txn(), digest).prop_map(|(header, (op, txn), digest)| Entry {
+        header: TxnHeader {
+            session: SessionId(header.0),
+            cxid: header.1,
+            zxid: Zxid(header.2),
+            time: WallMs(header.3),
+            op,
+        },
+        txn,
+        digest: digest.map(|(version, tree)| TxnDigest { version, tree }),
+    })
+}
+
+fn any_txn() -> impl Strategy<Value = (OpCode, Txn)> {
+    let sessions = prop_oneof![
+        any::<i32>()
+            .prop_map(|timeout_ms| { (OpCode::CREATE_SESSION, Txn::CreateSession { timeout_ms }) }),
+        option::of(vec(any_path(), 0..4))
+            .prop_map(|paths| (OpCode::CLOSE_SESSION, Txn::CloseSession { paths })),
+    ];
+    let multi = vec(any_operation(), 0..5).prop_map(|ops| (OpCode::MULTI, Txn::Multi(ops)));
+    prop_oneof![4 => any_operation(), 1 => sessions, 1 => multi]
+}
+
+fn any_path() -> impl Strategy<Value = Arc<str>> {
+    "/.{0,40}".prop_map(Arc::from)
+}
+
+fn any_data() -> impl Strategy<Value = Data> {
+    option::of(vec(any::<u8>(), 0..300).prop_map(Arc::from))
+}
+
+fn any_acl() -> impl Strategy<Value = Arc<[Acl]>> {
+    let entry = (any::<i32>(), ".{0,10}", ".{0,10}").prop_map(|(perms, scheme, id)| Acl {
+        perms,
+        scheme: scheme.into(),
+        id: id.into(),
+    });
+    vec(entry, 0..4).prop_map(Arc::from)
+}
+
+/// What a multi may hold.
+fn any_operation() -> impl Strategy<Value = (OpCode, Txn)> {
+    let creates = [
+        OpCode::CREATE,
+        OpCode::CREATE2,
+        OpCode::CREATE_CONTAINER,
+        OpCode::CREATE_TTL,
+    ];
+    let fixed = any::<(bool, i32, i64)>();
+    let create = (
+        select(creates.to_vec()),
+        any_path(),
+        any_data(),
+        any_acl(),
+        fixed,
+    );
+    prop_oneof![
+        create.prop_map(|(op, path, data, acl, fixed)| {
+            let (ephemeral, parent_cversion, ttl_ms) = fixed;
+            let create = CreateTxn {
+                path,
+                data,
+                acl,
+                ephemeral,
+                parent_cversion,
+                ttl_ms,
+            };
+            (op, Txn::Create(create))
+        }),
+        any_path().prop_map(|path| (OpCode::DELETE, Txn::Delete { path })),
+        (any_path(), any_data(), any::<i32>()).prop_map(|(path, data, version)| {
+            let set = Txn::SetData {
+                path,
+                data,
+                version,
+            };
+            (OpCode::SET_DATA, set)
+        }),
+        (any_path(), any_acl(), any::<i32>()).prop_map(|(path, acl, version)| {
+            (OpCode::SET_ACL, Txn::SetAcl { path, acl, version })
+        }),
+        any::<i32>().prop_map(|code| {
+            let code = ErrorCode(code);
+            (OpCode::ERROR, Txn::Error { code })
+        }),
+    ]
 }
 
 /// The entries in order of zxid, 0x100000001 to 0x100000012.

@@ -125,6 +125,22 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Bytes that [`Put::put_str`] appends.
+pub fn str_len(v: &str) -> usize {
+    4 + v.len()
+}
+
+/// Bytes that [`Put::put_buf`] appends.
+pub fn buf_len(v: Option<&[u8]>) -> usize {
+    4 + v.map_or(0, <[u8]>::len)
+}
+
+/// Bytes that [`Put::put_acls`] appends.
+pub fn acls_len(acl: &[Acl]) -> usize {
+    let entry = |acl: &Acl| 4 + str_len(&acl.scheme) + str_len(&acl.id);
+    4 + acl.iter().map(entry).sum::<usize>()
+}
+
 /// The writing side, on any byte vector.
 pub trait Put {
     /// `i32`.
@@ -137,10 +153,16 @@ pub trait Put {
     fn put_buf(&mut self, v: Option<&[u8]>);
     /// `str`, never null.
     fn put_str(&mut self, v: &str);
+    /// `buf` of what `body` appends.
+    fn put_sized(&mut self, body: impl FnOnce(&mut Self));
     /// Length of a vector.
     fn put_len(&mut self, n: usize);
     /// `vec<ACL>`.
     fn put_acls(&mut self, acl: &[Acl]);
+}
+
+fn jute_len(n: usize) -> i32 {
+    i32::try_from(n).expect("lengths are bounded by the frame")
 }
 
 impl Put for Vec<u8> {
@@ -170,8 +192,16 @@ impl Put for Vec<u8> {
         self.put_buf(Some(v.as_bytes()));
     }
 
+    fn put_sized(&mut self, body: impl FnOnce(&mut Self)) {
+        let at = self.len();
+        self.put_i32(0);
+        body(self);
+        let len = jute_len(self.len() - at - 4);
+        self[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    }
+
     fn put_len(&mut self, n: usize) {
-        self.put_i32(i32::try_from(n).expect("lengths are bounded by the frame"));
+        self.put_i32(jute_len(n));
     }
 
     fn put_acls(&mut self, acl: &[Acl]) {
@@ -210,12 +240,17 @@ mod tests {
             bytes.put_str(&s);
             bytes.put_buf(d.as_deref());
             bytes.put_bool(true);
+            let before = bytes.len();
+            bytes.put_sized(|bytes| bytes.put_str(&s));
+            prop_assert_eq!(bytes.len() - before, 4 + str_len(&s));
             let mut r = Reader::new(&bytes);
             prop_assert_eq!(r.i32(), Ok(a));
             prop_assert_eq!(r.i64(), Ok(b));
             prop_assert_eq!(&*r.required_str().unwrap(), s.as_str());
             prop_assert_eq!(r.buf().unwrap(), d.as_deref());
             prop_assert_eq!(r.bool(), Ok(true));
+            let inner = r.buf().unwrap().unwrap();
+            prop_assert_eq!(&*Reader::new(inner).required_str().unwrap(), s.as_str());
             prop_assert!(r.rest().is_empty());
         }
 

@@ -4,12 +4,22 @@
 //! Archived types are one module per version and never edited once released: a newer layout is a
 //! new module, and the record header's format version says which one a record has. rkyv's own
 //! validation misses most bit flips, so the log checks its crc before anything here is looked at.
+//!
+//! ```text
+//! payload = entry ‖ zeroes to 8 ‖ index, 72 bytes, with the distance back to the entry      v1
+//! ```
+//!
+//! So an entry is written first and once, by its own encoder, in the buffer from which the log writes.
 
-use super::entry::{Entry, EntryError, HEADER_BYTES};
+use super::entry::{Entry, EntryError, HEADER_BYTES, Txn};
 use super::jute::Reader;
 use crate::types::{OpCode, SessionId, WallMs, Zxid};
-use rkyv::rancor::Error as RkyvError;
-use rkyv::util::AlignedVec;
+use rkyv::api::serialize_using;
+use rkyv::rancor::{Error as RkyvError, Strategy};
+use rkyv::ser::{Positional, Writer};
+use rkyv::vec::{ArchivedVec, VecResolver};
+use rkyv::{Archive, Place, Serialize};
+use std::convert::Infallible;
 
 /// Format 1.
 pub mod v1 {
@@ -59,34 +69,161 @@ pub enum RecordError {
     Entry(#[from] EntryError),
 }
 
-/// Archives a transaction that this server made.
-pub fn encode(entry: &Entry) -> AlignedVec {
-    encode_verbatim(entry, entry.encode())
+/// A record's payload that is not written yet: its length is known before, and it is written once, where
+/// it is to stand. The bytes are those of `rkyv::to_bytes` of a [`v1::Record`].
+#[derive(Debug)]
+pub struct Payload<'a>(Root<'a>);
+
+/// What archives as a [`v1::Record`] and holds no entry of its own.
+#[derive(Archive, Serialize, Debug)]
+#[rkyv(as = v1::ArchivedRecord, serialize_bounds(EntryBytes<'a>: Serialize<__S>))]
+struct Root<'a> {
+    zxid: i64,
+    session: i64,
+    time: i64,
+    digest: u64,
+    cxid: i32,
+    op: i32,
+    digest_version: i32,
+    path_at: u32,
+    path_len: i32,
+    data_at: u32,
+    data_len: i32,
+    #[rkyv(omit_bounds)]
+    entry: EntryBytes<'a>,
 }
 
-/// Archives a transaction with the bytes that arrived.
-pub fn encode_verbatim(entry: &Entry, bytes: Vec<u8>) -> AlignedVec {
-    let (path, data) = spans(entry.header.op, &bytes);
-    let record = v1::Record {
-        zxid: entry.header.zxid.0,
-        session: entry.header.session.0,
-        time: entry.header.time.0,
-        digest: entry.digest.map_or(0, |d| d.tree),
-        cxid: entry.header.cxid,
-        op: entry.header.op.0,
-        digest_version: entry.digest.map_or(0, |d| d.version),
-        path_at: path.0,
-        path_len: path.1,
-        data_at: data.0,
-        data_len: data.1,
-        entry: bytes,
+/// An entry's bytes, and how many they are.
+#[derive(Debug)]
+enum EntryBytes<'a> {
+    /// They are made where they are to stand.
+    Made(&'a Entry, usize),
+    Arrived(&'a [u8]),
+}
+
+impl<'a> Payload<'a> {
+    /// Of a transaction that this server made.
+    pub fn of(entry: &'a Entry) -> Payload<'a> {
+        let len = entry.encoded_len();
+        Payload::new(entry, made_spans(&entry.txn), EntryBytes::Made(entry, len))
+    }
+
+    /// Of a transaction with the bytes that arrived; `entry` is what they say.
+    pub fn verbatim(entry: &Entry, bytes: &'a [u8]) -> Payload<'a> {
+        let spans = spans(entry.header.op, bytes);
+        Payload::new(entry, spans, EntryBytes::Arrived(bytes))
+    }
+
+    fn new(entry: &Entry, spans: (Span, Span), bytes: EntryBytes<'a>) -> Payload<'a> {
+        let (path, data) = spans;
+        let header = entry.header;
+        Payload(Root {
+            zxid: header.zxid.0,
+            session: header.session.0,
+            time: header.time.0,
+            digest: entry.digest.map_or(0, |d| d.tree),
+            cxid: header.cxid,
+            op: header.op.0,
+            digest_version: entry.digest.map_or(0, |d| d.version),
+            path_at: path.0,
+            path_len: path.1,
+            data_at: data.0,
+            data_len: data.1,
+            entry: bytes,
+        })
+    }
+
+    /// Bytes that [`Payload::write_into`] appends.
+    #[expect(clippy::len_without_is_empty, reason = "there is always an index")]
+    pub fn len(&self) -> usize {
+        let entry = self.0.entry.len();
+        entry.next_multiple_of(align_of::<v1::ArchivedRecord>()) + size_of::<v1::ArchivedRecord>()
+    }
+
+    /// Appends the payload.
+    pub fn write_into(&self, out: &mut Vec<u8>) {
+        let base = out.len();
+        let mut archive = Archiver { out, base };
+        let Ok(_) = serialize_using::<_, Infallible>(&self.0, &mut archive);
+    }
+}
+
+/// Where rkyv writes: behind what a buffer holds. Positions count from there, so that an archive does not
+/// depend on what is before it.
+struct Archiver<'a> {
+    out: &'a mut Vec<u8>,
+    base: usize,
+}
+
+impl Positional for Archiver<'_> {
+    fn pos(&self) -> usize {
+        self.out.len() - self.base
+    }
+}
+
+impl Writer<Infallible> for Archiver<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl EntryBytes<'_> {
+    fn len(&self) -> usize {
+        match self {
+            EntryBytes::Made(_, len) => *len,
+            EntryBytes::Arrived(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Archive for EntryBytes<'_> {
+    type Archived = ArchivedVec<u8>;
+    type Resolver = VecResolver;
+
+    fn resolve(&self, resolver: VecResolver, out: Place<ArchivedVec<u8>>) {
+        ArchivedVec::resolve_from_len(self.len(), resolver, out);
+    }
+}
+
+impl Serialize<Strategy<Archiver<'_>, Infallible>> for EntryBytes<'_> {
+    fn serialize(
+        &self,
+        archive: &mut Strategy<Archiver<'_>, Infallible>,
+    ) -> Result<VecResolver, Infallible> {
+        let at = archive.pos();
+        match self {
+            EntryBytes::Made(entry, _) => entry.encode_into(archive.out),
+            EntryBytes::Arrived(bytes) => archive.out.extend_from_slice(bytes),
+        }
+        debug_assert_eq!(archive.pos() - at, self.len());
+        Ok(VecResolver::from_pos(at))
+    }
+}
+
+/// (offset, length) of bytes inside the entry; a length of −1 is null or absent.
+type Span = (u32, i32);
+
+const NONE: Span = (0, -1);
+
+/// Path and data of a transaction that is still to be serialised.
+fn made_spans(txn: &Txn) -> (Span, Span) {
+    let (path, data) = match txn {
+        Txn::Create(create) => (&create.path, create.data.as_deref()),
+        Txn::SetData { path, data, .. } => (path, data.as_deref()),
+        Txn::Delete { path } | Txn::SetAcl { path, .. } => (path, None),
+        _ => return (NONE, NONE),
     };
-    rkyv::to_bytes::<RkyvError>(&record).expect("archiving into memory can't fail")
+    let path_at = HEADER_BYTES + 4;
+    let data_at = path_at + path.len() + 4;
+    (
+        (path_at as u32, path.len() as i32),
+        data.map_or(NONE, |data| (data_at as u32, data.len() as i32)),
+    )
 }
 
-/// (offset, length) of path and data inside the entry.
-fn spans(op: OpCode, bytes: &[u8]) -> ((u32, i32), (u32, i32)) {
-    const NONE: (u32, i32) = (0, -1);
+/// Path and data of a serialised transaction.
+fn spans(op: OpCode, bytes: &[u8]) -> (Span, Span) {
     let has_data = matches!(
         op,
         OpCode::CREATE
@@ -171,8 +308,38 @@ fn slice(entry: &[u8], at: u32, len: i32) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txn::golden::entries;
+    use crate::txn::golden::{any_entry, entries};
     use proptest::prelude::*;
+    use rkyv::util::AlignedVec;
+
+    fn archive(payload: &Payload<'_>) -> AlignedVec {
+        let mut out = Vec::new();
+        payload.write_into(&mut out);
+        assert_eq!(out.len(), payload.len());
+        let mut aligned = AlignedVec::new();
+        aligned.extend_from_slice(&out);
+        aligned
+    }
+
+    /// As rkyv archives the whole record.
+    fn copied(entry: &Entry, bytes: Vec<u8>) -> AlignedVec {
+        let (path, data) = spans(entry.header.op, &bytes);
+        let record = v1::Record {
+            zxid: entry.header.zxid.0,
+            session: entry.header.session.0,
+            time: entry.header.time.0,
+            digest: entry.digest.map_or(0, |d| d.tree),
+            cxid: entry.header.cxid,
+            op: entry.header.op.0,
+            digest_version: entry.digest.map_or(0, |d| d.version),
+            path_at: path.0,
+            path_len: path.1,
+            data_at: data.0,
+            data_len: data.1,
+            entry: bytes,
+        };
+        rkyv::to_bytes::<RkyvError>(&record).unwrap()
+    }
 
     #[test]
     fn the_entry_is_kept_verbatim_with_an_unknown_tail() {
@@ -180,7 +347,7 @@ mod tests {
             let entry = Entry::decode(&bytes).unwrap();
             let mut tailed = bytes.clone();
             tailed.extend([7; 5]);
-            let archived = encode_verbatim(&entry, tailed.clone());
+            let archived = archive(&Payload::verbatim(&entry, &tailed));
             let record = access(&archived).unwrap();
             assert_eq!(&record.entry[..], tailed);
             assert_eq!(record.decode().unwrap(), entry);
@@ -191,23 +358,44 @@ mod tests {
     #[test]
     fn the_index_points_at_path_and_data() {
         let create = Entry::decode(&entries()[3]).unwrap();
-        let archived = encode(&create);
+        let archived = archive(&Payload::of(&create));
         let record = access(&archived).unwrap();
         assert_eq!(record.path(), Some(&b"/a"[..]));
         assert_eq!(record.data(), Some(&b"hello"[..]));
         let close = entries().pop().unwrap();
-        let archived = encode(&Entry::decode(&close).unwrap());
+        let archived = archive(&Payload::of(&Entry::decode(&close).unwrap()));
         assert_eq!(access(&archived).unwrap().path(), None);
     }
 
     #[test]
     fn golden_record_v1() {
-        let archived = encode(&Entry::decode(&entries()[3]).unwrap());
+        let archived = archive(&Payload::of(&Entry::decode(&entries()[3]).unwrap()));
         let fixture = include_bytes!("../../tests/fixtures/record/v1-create.bin");
         assert_eq!(archived.as_slice(), fixture);
     }
 
     proptest! {
+        #[test]
+        fn a_payload_written_in_place_is_the_archive_of_its_record(
+            entry in any_entry(),
+            tail in any::<Vec<u8>>(),
+            before in any::<Vec<u8>>(),
+        ) {
+            let mut bytes = entry.encode();
+            prop_assert_eq!(entry.encoded_len(), bytes.len());
+            let mut out = before.clone();
+            Payload::of(&entry).write_into(&mut out);
+            prop_assert_eq!(&out[..before.len()], &before);
+            let expected = copied(&entry, bytes.clone());
+            prop_assert_eq!(&out[before.len()..], expected.as_slice());
+            bytes.extend(tail);
+            let arrived = archive(&Payload::verbatim(&entry, &bytes));
+            let record = access(&arrived).unwrap();
+            prop_assert_eq!(&record.entry[..], bytes.as_slice());
+            let expected = copied(&entry, bytes);
+            prop_assert_eq!(arrived.as_slice(), expected.as_slice());
+        }
+
         #[test]
         fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
             let mut aligned = AlignedVec::<16>::new();
