@@ -19,24 +19,27 @@ use std::io;
 
 const CONNECTIONS: usize = 16;
 const WINDOW: usize = 16;
-const DATA: [u8; 100] = [b'd'; 100];
 
 /// Children that a connection lists.
 const CHILDREN: usize = 100;
+/// Operations of a multi.
+const MULTI: usize = 10;
 
 /// What the operations are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// getData.
     Get,
-    /// setData of 100 bytes.
+    /// setData.
     Set,
     /// getChildren of a node with 100 children.
     List,
-    /// create with 100 bytes of data.
+    /// create.
     Create,
     /// create and delete, by turns.
     CreateDelete,
+    /// multi of ten setData.
+    Multi,
 }
 
 /// What is done, and where.
@@ -51,6 +54,8 @@ pub struct Work {
     /// Names in the path of the node that a connection works on or, where it creates or lists, below; one at
     /// least.
     pub depth: usize,
+    /// Data of a node, bytes.
+    pub data: usize,
 }
 
 /// The sockets of one core: what was sent is there at once, and what is written is gone at once.
@@ -113,27 +118,29 @@ struct Member {
 /// # Errors
 /// [`Fatal`], which a disk without faults does not bring about.
 pub fn work(work: Work) -> Result<usize, Fatal> {
-    let Work { kind, depth, .. } = work;
+    let Work {
+        kind, depth, data, ..
+    } = work;
     let mut member = Member::start(work.shards)?;
     for at in 0..CONNECTIONS {
         member.ask(at, handshake())?;
     }
     for at in 0..CONNECTIONS {
         for above in 1..=depth.max(1) {
-            member.ask(at, create(&path(at, above)))?;
+            member.ask(at, create(&path(at, above), data))?;
         }
         for nth in 0..if kind == Kind::List { CHILDREN } else { 0 } {
-            member.ask(at, create(&child(at, depth, nth)))?;
+            member.ask(at, create(&child(at, depth, nth), data))?;
         }
     }
     let greeted = member.answered();
+    let mut requests = vec![Vec::new(); CONNECTIONS];
     for round in 0..work.operations.div_ceil(CONNECTIONS * WINDOW) {
-        for at in 0..CONNECTIONS {
-            let requests = round * WINDOW..(round + 1) * WINDOW;
-            let requests: Vec<u8> = requests
-                .flat_map(|nth| request(kind, at, depth, nth))
-                .collect();
-            member.receive(at, &requests);
+        for (at, requests) in requests.iter_mut().enumerate() {
+            if round == 0 || matches!(kind, Kind::Create | Kind::CreateDelete) {
+                *requests = window(work, at, round);
+            }
+            member.receive(at, requests);
         }
         member.settle()?;
     }
@@ -252,12 +259,23 @@ fn handshake() -> Vec<u8> {
     wire.frame()
 }
 
-fn create(path: &str) -> Vec<u8> {
+fn create(path: &str, data: usize) -> Vec<u8> {
     let mut wire = Wire::default();
     wire.i32(1).i32(OpCode::CREATE.0);
-    wire.buf(Some(path.as_bytes())).buf(Some(&DATA));
+    wire.buf(Some(path.as_bytes())).buf(Some(&vec![b'd'; data]));
     wire.i32(1).i32(31);
     wire.buf(Some(b"world")).buf(Some(b"anyone")).i32(0);
+    wire.frame()
+}
+
+fn multi(path: &str, data: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::default();
+    wire.i32(2).i32(OpCode::MULTI.0);
+    for _ in 0..MULTI {
+        wire.i32(OpCode::SET_DATA.0).byte(0).i32(-1);
+        wire.buf(Some(path.as_bytes())).buf(Some(data)).i32(-1);
+    }
+    wire.i32(-1).byte(1).i32(-1);
     wire.frame()
 }
 
@@ -268,7 +286,16 @@ fn delete(path: &str) -> Vec<u8> {
     wire.frame()
 }
 
-fn request(kind: Kind, at: usize, depth: usize, nth: usize) -> Vec<u8> {
+/// What a connection sends in a round.
+fn window(work: Work, at: usize, round: usize) -> Vec<u8> {
+    let requests = round * WINDOW..(round + 1) * WINDOW;
+    requests.flat_map(|nth| request(work, at, nth)).collect()
+}
+
+fn request(work: Work, at: usize, nth: usize) -> Vec<u8> {
+    let Work {
+        kind, depth, data, ..
+    } = work;
     let mut wire = Wire::default();
     match kind {
         Kind::Get => {
@@ -278,15 +305,18 @@ fn request(kind: Kind, at: usize, depth: usize, nth: usize) -> Vec<u8> {
         Kind::Set => {
             wire.i32(2).i32(OpCode::SET_DATA.0);
             wire.buf(Some(path(at, depth).as_bytes()));
-            wire.buf(Some(&DATA)).i32(-1);
+            wire.buf(Some(&vec![b'd'; data])).i32(-1);
         }
         Kind::List => {
             wire.i32(2).i32(OpCode::GET_CHILDREN.0);
             wire.buf(Some(path(at, depth).as_bytes())).byte(0);
         }
-        Kind::Create => return create(&child(at, depth, nth)),
-        Kind::CreateDelete if nth.is_multiple_of(2) => return create(&child(at, depth, nth)),
+        Kind::Create => return create(&child(at, depth, nth), data),
+        Kind::CreateDelete if nth.is_multiple_of(2) => {
+            return create(&child(at, depth, nth), data);
+        }
         Kind::CreateDelete => return delete(&child(at, depth, nth - 1)),
+        Kind::Multi => return multi(&path(at, depth), &vec![b'd'; data]),
     }
     wire.frame()
 }
@@ -307,12 +337,14 @@ mod tests {
                 (Kind::List, 4 + CHILDREN * (4 + 9)),
                 (Kind::Create, 4 + name),
                 (Kind::CreateDelete, (4 + name) / 2),
+                (Kind::Multi, MULTI * (9 + 68) + 9),
             ] {
                 let answered = work(Work {
                     shards,
                     kind,
                     operations: 256,
                     depth: 2,
+                    data: 100,
                 });
                 let due = 256 * (head + body);
                 assert_eq!(answered.unwrap(), due, "{kind:?}, {shards} shards");

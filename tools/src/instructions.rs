@@ -18,20 +18,25 @@ pub struct Args {
     /// Names in the path of each connection's node.
     #[arg(long, default_value_t = 1)]
     depth: usize,
+    /// Data of a node, bytes.
+    #[arg(long, default_value_t = 100)]
+    data: usize,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Operation {
     /// getData.
     Get,
-    /// setData of 100 bytes.
+    /// setData.
     Set,
     /// getChildren of a node with 100 children.
     List,
-    /// create with 100 bytes of data, below the connection's node.
+    /// create below the connection's node.
     Create,
     /// create and delete, by turns.
     CreateDelete,
+    /// multi of ten setData.
+    Multi,
 }
 
 pub fn run(args: &Args) -> ExitCode {
@@ -41,12 +46,14 @@ pub fn run(args: &Args) -> ExitCode {
         Operation::List => Kind::List,
         Operation::Create => Kind::Create,
         Operation::CreateDelete => Kind::CreateDelete,
+        Operation::Multi => Kind::Multi,
     };
     let work = Work {
         shards: args.shards,
         kind,
         operations: args.operations,
         depth: args.depth,
+        data: args.data,
     };
     match instructions::work(work) {
         Ok(bytes) => {
