@@ -10,10 +10,12 @@
 //! | `recover` | the table of what may be found, and what is done |
 //! | `snapshot_file` | the container of a snapshot |
 //! | `witness` | who a store is, and how far its log went |
+//! | `inspect` | what stands in a file, for an operator who looks |
 //! | `durable` | proof that something is on disk |
 
 mod durable;
 mod error;
+pub mod inspect;
 mod pieces;
 pub mod record;
 pub mod recover;

@@ -21,7 +21,7 @@ use std::io;
 
 /// Bytes before the first record.
 pub const HEADER_BLOCK: usize = 4096;
-const MAGIC: [u8; 8] = *b"RKSEGMNT";
+pub(super) const MAGIC: [u8; 8] = *b"RKSEGMNT";
 /// The format that this server writes, and the newest it reads.
 pub const FORMAT: u32 = 2;
 /// What the checksum of format 1 covers, bytes; it follows.

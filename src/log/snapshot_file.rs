@@ -21,7 +21,7 @@ use super::storage::{File, Storage};
 use crate::types::Zxid;
 use std::io;
 
-const MAGIC: [u8; 8] = *b"RKSNAPSH";
+pub(super) const MAGIC: [u8; 8] = *b"RKSNAPSH";
 /// The format that this server writes, and the newest it reads.
 pub const FORMAT: u32 = 2;
 /// Largest chunk, bytes.
@@ -273,12 +273,42 @@ pub fn read<S: Storage, E: From<SnapshotError>>(
     Ok(Written { root, bytes })
 }
 
+/// Header of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotHeader {
+    /// Of the file.
+    pub format: u32,
+    /// The last transaction of its state.
+    pub zxid: Zxid,
+    /// Whose it is; `None`: it has format 1.
+    pub store: Option<StoreId>,
+}
+
+impl SnapshotHeader {
+    /// How long it is.
+    pub(super) fn bytes(&self) -> usize {
+        if self.format == 1 { HEADER_1 } else { HEADER }
+    }
+}
+
 /// Whose it is; `None`: it has format 1.
 fn read_header<F: File>(
     pieces: &mut Pieces<F>,
     file: &str,
     zxid: Zxid,
 ) -> Result<Option<StoreId>, SnapshotError> {
+    let header = header(pieces, file)?;
+    if header.zxid != zxid {
+        return Err(damaged(file, 16, "another snapshot's zxid"));
+    }
+    Ok(header.store)
+}
+
+/// The header of a snapshot.
+pub(super) fn header<F: File>(
+    pieces: &mut Pieces<F>,
+    file: &str,
+) -> Result<SnapshotHeader, SnapshotError> {
     let broken = || damaged(file, 0, "a damaged header");
     let start = pieces.get(0, 16)?.ok_or_else(broken)?;
     let format = u32_at(start, 8);
@@ -292,15 +322,23 @@ fn read_header<F: File>(
         let file = file.to_owned();
         return Err(SnapshotError::Newer { file, format });
     }
-    if u64_at(header, 16) as i64 != zxid.0 {
-        return Err(damaged(file, 16, "another snapshot's zxid"));
-    }
     let store = || header[24..40].try_into().expect("sixteen bytes");
-    Ok((format > 1).then(|| StoreId(u128::from_le_bytes(store()))))
+    Ok(SnapshotHeader {
+        format,
+        zxid: Zxid(u64_at(header, 16) as i64),
+        store: (format > 1).then(|| StoreId(u128::from_le_bytes(store()))),
+    })
+}
+
+/// Where the chunk that begins at `at` says that it ends; `None`: it says nothing that can be.
+pub(super) fn behind_chunk<F: File>(pieces: &mut Pieces<F>, at: u64) -> Option<u64> {
+    let length = u32_at(pieces.get(at, 4).ok()??, 0) as usize;
+    let end = at + 8 + length as u64;
+    ((1..=CHUNK).contains(&length) && end <= pieces.len()).then_some(end)
 }
 
 /// The chunk that begins at `at`; `None`: the chunks end there.
-fn read_chunk<'a, F: File>(
+pub(super) fn read_chunk<'a, F: File>(
     pieces: &'a mut Pieces<F>,
     file: &str,
     at: u64,
@@ -327,15 +365,27 @@ fn read_footer<F: File>(
     bytes: u64,
     root: Root,
 ) -> Result<(), SnapshotError> {
-    let is_at_the_end = at + FOOTER as u64 == pieces.len();
-    let footer = pieces.get(at, FOOTER)?.filter(|_| is_at_the_end);
-    let footer = footer.ok_or_else(|| damaged(file, at, "no footer where the chunks end"))?;
-    let is_sound = u32_at(footer, 40) == crc32c::crc32c(&footer[..40]);
-    if !is_sound || u64_at(footer, 0) != bytes || footer[8..40] != root {
+    if footer(pieces, file, at)? != (bytes, root) {
         let what = "a footer that does not fit the body";
         return Err(damaged(file, at, what));
     }
     Ok(())
+}
+
+/// What the footer says of the body: its length, and its root.
+pub(super) fn footer<F: File>(
+    pieces: &mut Pieces<F>,
+    file: &str,
+    at: u64,
+) -> Result<(u64, Root), SnapshotError> {
+    let is_at_the_end = at + FOOTER as u64 == pieces.len();
+    let footer = pieces.get(at, FOOTER)?.filter(|_| is_at_the_end);
+    let footer = footer.ok_or_else(|| damaged(file, at, "no footer where the chunks end"))?;
+    if u32_at(footer, 40) != crc32c::crc32c(&footer[..40]) {
+        return Err(damaged(file, at, "a damaged footer"));
+    }
+    let root = footer[8..40].try_into().expect("32 bytes");
+    Ok((u64_at(footer, 0), root))
 }
 
 fn damaged(file: &str, offset: u64, what: &'static str) -> SnapshotError {

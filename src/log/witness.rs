@@ -43,8 +43,8 @@ pub const RENEWAL_MS: u64 = 2_000;
 /// The format that this server writes, and the newest it reads.
 pub const FORMAT: u32 = 2;
 
-const MAGIC: [u8; 8] = *b"RKWITNES";
-const SLOT: usize = 4096;
+pub(super) const MAGIC: [u8; 8] = *b"RKWITNES";
+pub(super) const SLOT: usize = 4096;
 const CRC_AT: usize = SLOT - 4;
 const CLOSED: u32 = 1;
 const IN_DATA: &str = "witness.data";
@@ -117,7 +117,10 @@ impl Witness {
     }
 
     /// `None`: torn, or damaged.
-    fn decode(slot: &[u8], file: &str) -> Result<Option<Witness>, RecoveryError> {
+    ///
+    /// # Errors
+    /// [`RecoveryError::Newer`].
+    pub(super) fn decode(slot: &[u8], file: &str) -> Result<Option<Witness>, RecoveryError> {
         let is_whole = slot.len() == SLOT
             && slot[..8] == MAGIC
             && u32_at(slot, CRC_AT) == crc32c::crc32c(&slot[..CRC_AT]);
