@@ -18,7 +18,7 @@ use crate::budget::Budget;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::{Closing, Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket, witness};
-use crate::messages::{Committed, ShardRequest, ToShards};
+use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
 use crate::snapshot::{self, Recovered, SnapError};
 use crate::tree::{Applied, Tree};
@@ -153,21 +153,23 @@ impl<S: Storage> Member<S> {
         self.pipeline.advance(&self.tree, budget, now)
     }
 
-    /// Whether [`Member::advance`] or [`Member::poll_message`] would do anything.
+    /// Whether [`Member::advance`] or [`Member::tell`] would do anything.
     pub fn has_work(&self) -> bool {
         self.pipeline.has_work() || self.pipeline.has_messages()
     }
 
-    /// The next thing to tell the shards, in one order; a transaction is applied here first, and
-    /// comes with what it did. Nothing if `budget` is spent.
+    /// Gives `tell` the next thing to tell the shards, in one order; a transaction is applied here first,
+    /// and comes with the tree behind it and with what it did. What `tell` gives; nothing if there is
+    /// nothing to tell, or `budget` is spent.
     ///
     /// # Errors
     /// As [`Member::request`].
-    pub fn poll_message(
+    pub fn tell<T>(
         &mut self,
         budget: &mut Budget,
         now: Now,
-    ) -> Result<Option<(ToShards, Option<Applied>)>, Fatal> {
+        tell: impl FnOnce(&Tree, ToShards, Option<Applied>) -> T,
+    ) -> Result<Option<T>, Fatal> {
         if budget.is_spent() {
             return Ok(None);
         }
@@ -176,16 +178,14 @@ impl<S: Storage> Member<S> {
         };
         budget.spend_steps(down.steps());
         let applied = match &down {
-            ToShards::Txn(txn) => Some(self.apply(txn, now)?),
+            ToShards::Txn(txn) => {
+                let applied = self.tree.apply(&txn.entry);
+                self.pipeline.applied(&self.tree, txn, now)?;
+                Some(applied)
+            }
             ToShards::Notice(..) => None,
         };
-        Ok(Some((down, applied)))
-    }
-
-    fn apply(&mut self, txn: &Committed, now: Now) -> Result<Applied, Fatal> {
-        let applied = self.tree.apply(&txn.entry);
-        self.pipeline.applied(&self.tree, txn, now)?;
-        Ok(applied)
+        Ok(Some(tell(&self.tree, down, applied)))
     }
 
     /// Timers; sessions that are due expire in the next [`Member::advance`].

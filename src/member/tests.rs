@@ -90,8 +90,8 @@ impl World {
         }
         let mut budget = Budget::UNLIMITED;
         self.member.advance(&mut budget, self.now).unwrap();
-        let mut poll = || self.member.poll_message(&mut budget, self.now).unwrap();
-        while poll().is_some() {}
+        let mut tell = || self.member.tell(&mut budget, self.now, |_, _, _| ());
+        while tell().unwrap().is_some() {}
     }
 
     /// Writes of 8,000 bytes, until as many segments were begun, or a write waits for a spare or is

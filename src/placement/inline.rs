@@ -43,20 +43,21 @@ impl<S: Storage> Inline<S> {
         now: Now,
         observe: &mut impl FnMut(&ToShards),
     ) -> Result<bool, Fatal> {
+        let Inline { member, shard } = self;
         let mut moved = false;
-        while let Some((down, applied)) = self.member.poll_message(budget, now)? {
-            moved = true;
+        while let Some(events) = member.tell(budget, now, |tree, down, applied| {
             observe(&down);
-            match (down, applied) {
-                (ToShards::Txn(txn), Some(applied)) => {
-                    let events = self.shard.committed(&self.member.tree, &txn, &applied, now);
-                    budget.spend_steps(events);
-                }
+            match (&down, &applied) {
+                (ToShards::Txn(txn), Some(applied)) => shard.committed(tree, txn, applied, now),
                 (ToShards::Notice(_, notice), _) => {
-                    self.shard.notice(&self.member.tree, notice, now);
+                    shard.notice(tree, notice.clone(), now);
+                    0
                 }
                 (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
             }
+        })? {
+            moved = true;
+            budget.spend_steps(events);
         }
         Ok(moved)
     }

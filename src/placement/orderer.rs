@@ -54,10 +54,14 @@ impl<S: Storage> Orderer<S> {
     ) -> Result<(), Fatal> {
         let before = self.member.tree.last_zxid();
         let mut entries = Vec::new();
-        while let Some((down, _)) = self.member.poll_message(budget, now)? {
+        let mut keep = |down| {
             observe(&down);
             entries.push(down);
-        }
+        };
+        while (self.member)
+            .tell(budget, now, |_, down, _| keep(down))?
+            .is_some()
+        {}
         if entries.is_empty() {
             return Ok(());
         }

@@ -10,9 +10,13 @@ use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
 #[error("a reply is longer than a frame can be")]
 pub struct ReplyTooLong;
 
+/// A frame with the header of a reply and a Stat, bytes: room for so much is made at once.
+const FRAME_USUAL: usize = 4 + 16 + Stat::BYTES;
+
 /// Appends one frame; `body` writes its payload.
 fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) -> Result<(), ReplyTooLong> {
     let start = out.len();
+    out.reserve(FRAME_USUAL);
     out.put_i32(0);
     body(out);
     let Ok(len) = i32::try_from(out.len() - start - 4) else {
@@ -44,9 +48,11 @@ pub struct ReplyHeader {
 
 impl ReplyHeader {
     fn put(self, out: &mut Vec<u8>) {
-        out.put_i32(self.xid.0);
-        out.put_i64(self.zxid.0);
-        out.put_i32(self.err.0);
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&self.xid.0.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.zxid.0.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.err.0.to_be_bytes());
+        out.extend_from_slice(&bytes);
     }
 }
 

@@ -508,15 +508,18 @@ impl Shard {
     /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, entries and identities compared.
     fn deliver_events(&mut self, applied: &Applied) -> usize {
         let Shard { conns, core } = self;
-        let mut encoded = Vec::new();
-        let mut encoded_for: Option<(EventType, &str)> = None;
         let mut told = Vec::new();
-        let mut readers = Readers::default();
         for change in &applied.changes {
             core.watches
                 .trigger(change, |conn, event| told.push((conn, event)));
         }
         let fired = told.len();
+        if fired == 0 {
+            return 0;
+        }
+        let mut encoded = Vec::new();
+        let mut encoded_for: Option<(EventType, &str)> = None;
+        let mut readers = Readers::default();
         for (conn, event) in told {
             // Watches of a connection that has ended are freed later.
             let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {

@@ -78,9 +78,11 @@ impl<'a> Reader<'a> {
 
     /// `str`; malformed UTF-8 becomes U+FFFD, which path validation refuses.
     pub fn str(&mut self) -> Result<Option<Arc<str>>, JuteError> {
-        Ok(self
-            .buf()?
-            .map(|bytes| String::from_utf8_lossy(bytes).into()))
+        let text = |bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Arc::from(text),
+            Err(_) => String::from_utf8_lossy(bytes).into(),
+        };
+        Ok(self.buf()?.map(text))
     }
 
     /// A string that may not be null.

@@ -1,6 +1,5 @@
 //! The Stat of a node as clients see it.
 
-use super::jute::Put;
 use crate::types::Zxid;
 
 /// What clients see of a node, 68 bytes on the wire in this order (docs/protocol.md §1.5, §3.1).
@@ -31,18 +30,28 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Appends the 68 bytes.
+    /// Bytes on the wire.
+    pub const BYTES: usize = 68;
+
+    /// The bytes on the wire.
+    pub fn encode(&self) -> [u8; Stat::BYTES] {
+        let mut bytes = [0; Stat::BYTES];
+        bytes[..8].copy_from_slice(&self.czxid.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.mzxid.0.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.ctime.to_be_bytes());
+        bytes[24..32].copy_from_slice(&self.mtime.to_be_bytes());
+        bytes[32..36].copy_from_slice(&self.version.to_be_bytes());
+        bytes[36..40].copy_from_slice(&self.cversion.to_be_bytes());
+        bytes[40..44].copy_from_slice(&self.aversion.to_be_bytes());
+        bytes[44..52].copy_from_slice(&self.ephemeral_owner.to_be_bytes());
+        bytes[52..56].copy_from_slice(&self.data_length.to_be_bytes());
+        bytes[56..60].copy_from_slice(&self.num_children.to_be_bytes());
+        bytes[60..].copy_from_slice(&self.pzxid.0.to_be_bytes());
+        bytes
+    }
+
+    /// Appends the bytes on the wire.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.czxid.0);
-        out.put_i64(self.mzxid.0);
-        out.put_i64(self.ctime);
-        out.put_i64(self.mtime);
-        out.put_i32(self.version);
-        out.put_i32(self.cversion);
-        out.put_i32(self.aversion);
-        out.put_i64(self.ephemeral_owner);
-        out.put_i32(self.data_length);
-        out.put_i32(self.num_children);
-        out.put_i64(self.pzxid.0);
+        out.extend_from_slice(&self.encode());
     }
 }
