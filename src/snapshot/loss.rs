@@ -205,7 +205,7 @@ fn survey<S: Storage>(
     unreadable.retain(newer);
     let (cut, segments) = scan.unusable(kept, &known)?;
     let highest = highest(&scan, &segments, &unreadable, &witnesses, &known, data)?.max(kept);
-    let behind = Zxid::new(Zxid(highest.0 + UNSEEN_MAX).epoch() + 1, 0);
+    let behind = next_epoch(highest);
     // Cut off before: what showed a higher one may have been set aside since.
     let begun = witnesses.newest.and_then(|newest| newest.accepting);
     let behind = begun.map_or(behind, |begun| begun.behind.max(behind));
@@ -230,6 +230,12 @@ fn survey<S: Storage>(
         witnesses,
         directories: (data.clone(), log.clone()),
     })))
+}
+
+/// Before the first transaction of an epoch in which no zxid was used, where `highest` is the last one that
+/// is known to be.
+fn next_epoch(highest: Zxid) -> Zxid {
+    Zxid::new(Zxid(highest.0 + UNSEEN_MAX).epoch() + 1, 0)
 }
 
 /// The highest zxid of which any file of the store shows that it was used.
@@ -369,4 +375,29 @@ const LOST: &str = "lost.";
 /// The number in such a name.
 fn number(name: &str) -> Option<u64> {
     name.strip_prefix(LOST)?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_zxid_that_may_have_been_used_unseen_comes_again() {
+        let next = |epoch, counter| next_epoch(Zxid::new(epoch, counter));
+        assert_eq!(next(0, 0), Zxid::new(1, 0));
+        assert_eq!(next(0, 0x1234), Zxid::new(1, 0));
+        assert_eq!(next(7, 0), Zxid::new(8, 0));
+        // The counter may have rolled over since.
+        assert_eq!(next(7, 0xf000_0000), Zxid::new(9, 0));
+        assert_eq!(next(7, Zxid::COUNTER_MAX), Zxid::new(9, 0));
+        assert_eq!(next(7, 3).next(), Zxid::new(8, 1));
+    }
+
+    #[test]
+    fn only_names_of_files_that_were_set_aside_have_a_number() {
+        assert_eq!(number("lost.12.log.0000000000000000"), Some(12));
+        for name in ["lost.x.log", "log.0000000000000012", "lost", "lost."] {
+            assert_eq!(number(name), None, "{name}");
+        }
+    }
 }
