@@ -12,7 +12,7 @@ mod witnessing;
 #[cfg(test)]
 mod tests;
 
-pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
+pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
 
 use crate::budget::Budget;
 use crate::log::snapshot_file::Written;
@@ -26,6 +26,7 @@ use crate::txn::Entry;
 use crate::types::{Now, Zxid};
 use due::{LogLength, Schedule};
 use jobs::Jobs;
+use std::collections::BTreeSet;
 use std::io;
 use witnessing::Witnessing;
 
@@ -38,8 +39,10 @@ pub struct MemberConfig {
     pub log: LogConfig,
     /// `snapCount`: transactions between snapshots, at least.
     pub snapshot_records: u64,
-    /// How many snapshots are kept; `None`: all of them, and the whole log.
+    /// How many whole snapshots are kept; `None`: all of them, and the whole log.
     pub snapshots_kept: Option<usize>,
+    /// Most bytes of memory for what has changed since the last snapshot, while one is made.
+    pub snapshot_memory: usize,
 }
 
 /// What start-up found, for its summary.
@@ -78,6 +81,9 @@ pub struct Member<S: Storage> {
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
     snapshots_kept: Option<usize>,
+    snapshot_memory: usize,
+    /// Snapshots that are known to be whole; no more than are kept.
+    verified: BTreeSet<Zxid>,
     witness: Witnessing,
     /// Of snapshots, and of the log.
     directories: (S, S),
@@ -124,6 +130,8 @@ impl<S: Storage> Member<S> {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
             snapshots_kept: config.snapshots_kept,
+            snapshot_memory: config.snapshot_memory,
+            verified: summary.snapshot.into_iter().collect(),
             witness: Witnessing::new(witness),
             directories,
             jobs: Jobs::default(),

@@ -24,8 +24,8 @@
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
 use crate::log::witness::{self, Witness};
-use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
-use crate::snapshot::{self, ReadLogError, SnapError};
+use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
+use crate::snapshot::{self, Made, ReadLogError, SnapError};
 use crate::txn::Entry;
 use crate::types::{Position, ShardId, Zxid};
 use std::collections::BTreeSet;
@@ -65,14 +65,12 @@ pub enum Job {
     Spare(SpareJob),
     /// Make a snapshot.
     Snapshot {
-        /// Of this state; everything up to it is applied and durable.
-        zxid: Zxid,
-        /// Afterwards remove all but so many snapshots.
+        /// Of what; everything up to it is applied.
+        order: snapshot::Order,
+        /// Afterwards remove what is older than so many snapshots that are whole.
         purge: Option<usize>,
-        /// Whose it is.
-        store: StoreId,
-        /// Bytes that are to be free before it is begun.
-        room_needed: u64,
+        /// Those that are known to be whole.
+        verified: BTreeSet<Zxid>,
     },
     /// Write down how far the log is durable.
     Witness(Witness),
@@ -101,8 +99,8 @@ pub enum Done<S: Storage> {
     Snapshot {
         /// Of this state.
         zxid: Zxid,
-        /// The snapshot, and up to where the log is not needed any more.
-        made: Result<(Written, Option<Zxid>), SnapError>,
+        /// The snapshot, and what follows from it.
+        made: Result<SnapshotMade, SnapError>,
     },
     /// Of [`Job::Witness`].
     Witness {
@@ -120,6 +118,17 @@ pub enum Done<S: Storage> {
     },
     /// Of [`Job::ReadLog`].
     LogRead(LogRead),
+}
+
+/// What follows from a snapshot that was made.
+#[derive(Clone, Debug)]
+pub struct SnapshotMade {
+    /// What was written.
+    pub written: Written,
+    /// Up to where the log is not needed any more.
+    pub unneeded: Option<Zxid>,
+    /// Snapshots that are known to be whole.
+    pub verified: BTreeSet<Zxid>,
 }
 
 /// What was read for a replica.
@@ -195,14 +204,12 @@ impl Job {
         match self {
             Job::Spare(order) => Done::Spare(order.fulfil(log)),
             Job::Snapshot {
-                zxid,
+                order,
                 purge,
-                store,
-                room_needed,
+                verified,
             } => Done::Snapshot {
-                zxid,
-                made: snapshot::make(data, log, zxid, store, room_needed)
-                    .and_then(|made| Ok((made, purge_snapshots(data, purge)?))),
+                zxid: order.zxid,
+                made: make_snapshot((data, log), order, purge, verified),
             },
             Job::Witness(witness) => Done::Witness {
                 result: witness::write(data, log, &witness),
@@ -217,11 +224,23 @@ impl Job {
     }
 }
 
-fn purge_snapshots<S: Storage>(data: &S, retain: Option<usize>) -> io::Result<Option<Zxid>> {
-    match retain {
-        Some(retain) => snapshot::purge(data, retain),
-        None => Ok(None),
+fn make_snapshot<S: Storage>(
+    (data, log): (&S, &S),
+    order: snapshot::Order,
+    purge: Option<usize>,
+    mut verified: BTreeSet<Zxid>,
+) -> Result<SnapshotMade, SnapError> {
+    let Made { written, base } = snapshot::make(data, log, order)?;
+    let mut unneeded = None;
+    if let Some(retain) = purge {
+        verified.extend(base.into_iter().chain([order.zxid]));
+        unneeded = snapshot::purge(data, order.store, retain, &mut verified)?;
     }
+    Ok(SnapshotMade {
+        written,
+        unneeded,
+        verified,
+    })
 }
 
 /// Oldest first: a crash in between must not leave a gap.

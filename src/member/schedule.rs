@@ -1,12 +1,11 @@
 //! Which job of a member is due, and what follows from the outcome of one: the table of `jobs`.
 
 use super::Member;
-use super::jobs::{CatchUp, Done, Job, JobNews, LogRead};
+use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
 use crate::log::Witness;
-use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
 use crate::pipeline::Fatal;
-use crate::snapshot::SnapError;
+use crate::snapshot::{self, SnapError};
 use crate::types::Zxid;
 use std::io;
 
@@ -16,14 +15,23 @@ impl<S: Storage> Member<S> {
         let job = self.poll_files().or_else(|| {
             let free = !self.jobs.snapshots && self.jobs.may_read();
             let zxid = if free { self.poll_snapshot() } else { None }?;
-            Some(Job::Snapshot {
-                zxid,
-                purge: self.snapshots_kept,
-                store: self.witness.store(),
-                room_needed: self.snapshots.room_needed(),
-            })
+            Some(self.snapshot_of(zxid))
         })?;
         Some(self.jobs.begin(job))
+    }
+
+    fn snapshot_of(&self, zxid: Zxid) -> Job {
+        let order = snapshot::Order {
+            zxid,
+            store: self.witness.store(),
+            room_needed: self.snapshots.room_needed(),
+            memory: self.snapshot_memory,
+        };
+        Job::Snapshot {
+            order,
+            purge: self.snapshots_kept,
+            verified: self.verified.clone(),
+        }
     }
 
     fn poll_files(&mut self) -> Option<Job> {
@@ -145,13 +153,14 @@ impl<S: Storage> Member<S> {
         Ok(self.jobs.attempted("segments to be removed", shortage))
     }
 
-    fn snapshot_ended(
-        &mut self,
-        zxid: Zxid,
-        made: Result<(Written, Option<Zxid>), SnapError>,
-    ) -> JobNews {
+    fn snapshot_ended(&mut self, zxid: Zxid, made: Result<SnapshotMade, SnapError>) -> JobNews {
         match made {
-            Ok((written, unneeded)) => {
+            Ok(SnapshotMade {
+                written,
+                unneeded,
+                verified,
+            }) => {
+                self.verified = verified;
                 let keep_after = self.jobs.keep_after;
                 let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
                 self.jobs.remove = self.snapshot_made(Some(&written), unneeded);

@@ -39,6 +39,7 @@ fn start_member(
         },
         snapshot_records,
         snapshots_kept: Some(1),
+        snapshot_memory: 4 << 10,
     };
     let started = Member::start(config, disk, disk, identities, START, &mut |_| {});
     started.map(|(member, _)| member)
