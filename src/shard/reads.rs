@@ -114,11 +114,12 @@ pub(super) fn put_found(
     else {
         unreachable!("not a single read")
     };
-    let size = tree.size(path);
+    let found = tree.find(path);
+    let size = found.map_or_else(Size::default, |found| found.size());
     *steps += 1 + size.acl;
     match read {
         ReadRequest::GetData { .. } => {
-            let (data, stat) = tree.get_data(path, who)?;
+            let (data, stat) = found.ok_or(ErrorCode::NO_NODE)?.get_data(who)?;
             if size.data > room {
                 return Err(Missing::TooMuch);
             }

@@ -199,6 +199,13 @@ pub(super) fn normalise(
     entries_max: usize,
 ) -> Option<Arc<[Acl]>> {
     let acl = acl.filter(|acl| !acl.is_empty() && acl.len() <= entries_max)?;
+    if let [RawAcl { perms, scheme, id }] = acl
+        && scheme.as_deref().is_some_and(|scheme| scheme != "auth")
+    {
+        let (scheme, id) = (scheme.clone()?, id.clone()?);
+        let perms = *perms;
+        return is_valid_id(&scheme, &id).then(|| Arc::from([Acl { perms, scheme, id }]));
+    }
     let mut list = Distinct::default();
     let mut expanded = DetHashSet::default();
     for raw in acl {
@@ -221,10 +228,14 @@ pub(super) fn normalise(
     Some(list.entries.into())
 }
 
+/// Entries among which an equal one is looked for one by one.
+const FEW_MAX: usize = 8;
+
 /// Entries in the order in which they came, each once.
 #[derive(Default)]
 struct Distinct {
     entries: Vec<Acl>,
+    /// The same; empty as long as they are few.
     seen: DetHashSet<Acl>,
 }
 
@@ -235,9 +246,19 @@ impl Distinct {
             scheme: scheme.clone(),
             id: id.clone(),
         };
-        if self.seen.insert(entry.clone()) {
+        if self.is_new(&entry) {
             self.entries.push(entry);
         }
+    }
+
+    fn is_new(&mut self, entry: &Acl) -> bool {
+        if self.entries.len() < FEW_MAX {
+            return !self.entries.contains(entry);
+        }
+        if self.seen.is_empty() {
+            self.seen.extend(self.entries.iter().cloned());
+        }
+        self.seen.insert(entry.clone())
     }
 }
 
@@ -349,6 +370,19 @@ mod tests {
             id: None,
         };
         assert_eq!(normal(Some(&[null]), &who), None);
+    }
+
+    #[test]
+    fn entries_keep_their_order_and_come_once_whether_they_are_few_or_many() {
+        for many in [1, 2, FEW_MAX - 1, FEW_MAX, FEW_MAX + 1, 3 * FEW_MAX] {
+            let once: Vec<RawAcl> = (0..many)
+                .map(|i| raw("digest", &format!("u:{i}")))
+                .collect();
+            let list = normal(Some(&[&once[..], &once[..]].concat()), &[]).unwrap();
+            let due: Vec<String> = (0..many).map(|i| format!("u:{i}")).collect();
+            let found: Vec<&str> = list.iter().map(|entry| &*entry.id).collect();
+            assert_eq!(found, due);
+        }
     }
 
     #[test]

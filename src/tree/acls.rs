@@ -1,5 +1,6 @@
 //! Access control lists, each kept once.
 
+use super::allocated::shared;
 use super::slab::Slab;
 use crate::txn::Acl;
 use crate::types::DetHashMap;
@@ -13,6 +14,14 @@ pub(super) struct Acls {
     ids: DetHashMap<Arc<[Acl]>, u32>,
     /// The list that was asked for last: many nodes have the same one.
     last: u32,
+    /// Of all lists.
+    bytes: usize,
+}
+
+/// What a list takes in memory, with its entries' texts.
+fn bytes_of(acl: &[Acl]) -> usize {
+    let texts = acl.iter().flat_map(|entry| [&entry.scheme, &entry.id]);
+    shared(size_of_val(acl)) + texts.map(|text| shared(text.len())).sum::<usize>()
 }
 
 impl Acls {
@@ -29,6 +38,7 @@ impl Acls {
                 id
             }
             None => {
+                self.bytes += bytes_of(acl);
                 let id = self.lists.insert((acl.clone(), 1));
                 self.ids.insert(acl.clone(), id);
                 id
@@ -41,6 +51,7 @@ impl Acls {
         let (list, count) = self.lists.get_mut(id).expect("a list in use");
         *count -= 1;
         if *count == 0 {
+            self.bytes -= bytes_of(list);
             self.ids.remove(list);
             self.lists.remove(id);
         }
@@ -48,6 +59,16 @@ impl Acls {
 
     pub(super) fn get(&self, id: u32) -> &Arc<[Acl]> {
         &self.lists.get(id).expect("a list in use").0
+    }
+
+    /// What the lists take in memory, as if no text were shared.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// [`Acls::bytes`], list by list.
+    pub(super) fn recounted(&self) -> usize {
+        self.lists.iter().map(|(acl, _)| bytes_of(acl)).sum()
     }
 }
 

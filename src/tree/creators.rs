@@ -4,9 +4,9 @@
 use crate::types::SessionId;
 use std::collections::BTreeMap;
 
-/// By the creator of the ids.
+/// The highest id of each creator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SessionHighWater(BTreeMap<u8, SessionId>);
+pub struct SessionHighWater(BTreeMap<u8, SessionId>);
 
 impl SessionHighWater {
     /// Takes notice of an id that was made.

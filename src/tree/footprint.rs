@@ -1,10 +1,11 @@
 //! What the tree takes in memory: a count, not a measurement.
 
 use super::Tree;
+use super::allocated::{allocation, listed, payload};
 use super::node::Nodes;
+use crate::types::SessionId;
 
-/// Bytes, without what is free in vectors that grow. What is allocated is rounded as glibc's `malloc`
-/// does it: eight bytes beside it, in steps of 16, at least 32.
+/// Bytes, without what is free in vectors that grow, and as `malloc` rounds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Znodes.
@@ -23,6 +24,10 @@ pub struct Footprint {
     pub index: usize,
     /// The paths of ephemerals, once more.
     pub ephemerals: usize,
+    /// Access control lists, each once.
+    pub acls: usize,
+    /// The session table.
+    pub sessions: usize,
 }
 
 impl Footprint {
@@ -35,48 +40,55 @@ impl Footprint {
             + self.payloads
             + self.index
             + self.ephemerals
+            + self.acls
+            + self.sessions
     }
 }
-
-/// What an allocation of `bytes` takes; nothing for none.
-fn allocation(bytes: usize) -> usize {
-    match bytes {
-        0 => 0,
-        _ => (bytes + 8).next_multiple_of(16).max(32),
-    }
-}
-
-/// The counters in front of what an `Arc` holds.
-const COUNTERS: usize = 16;
 
 impl Tree {
-    /// What the tree takes, counted node by node.
+    /// What the tree takes in memory, bytes: [`Footprint::total`], kept up with each change.
+    pub fn bytes(&self) -> usize {
+        self.nodes.taken() + self.sessions_bytes()
+    }
+
+    /// [`Tree::bytes`] by what it is for, counted node by node.
     pub fn footprint(&self) -> Footprint {
         let paths = self.ephemerals.values().flat_map(|own| own.paths.iter());
-        let ephemerals = paths.map(|path| size_of_val(path) + allocation(COUNTERS + path.len()));
         Footprint {
-            ephemerals: ephemerals.sum(),
+            ephemerals: paths.map(|path| listed(path)).sum(),
+            sessions: self.sessions_bytes(),
             ..self.nodes.footprint()
         }
+    }
+
+    fn sessions_bytes(&self) -> usize {
+        self.sessions.len() * size_of::<(SessionId, i32)>()
     }
 }
 
 impl Nodes {
+    /// Without the session table.
+    fn taken(&self) -> usize {
+        self.slab_bytes()
+            + self.extras_bytes()
+            + self.index_bytes()
+            + self.acls_bytes()
+            + self.beside
+    }
+
     fn footprint(&self) -> Footprint {
         let mut found = Footprint {
             znodes: self.len(),
             nodes: self.slab_bytes(),
             extras: self.extras_bytes(),
             index: self.index_bytes(),
+            acls: self.acls_recounted(),
             ..Footprint::default()
         };
         for node in self.iter() {
             found.names += allocation(node.name_allocated());
-            if node.data_len() > 0 {
-                found.payloads += allocation(COUNTERS + node.data_len());
-            }
-            let branch = node.branch_allocated();
-            found.branches += branch.map_or(0, |(own, list)| allocation(own) + allocation(list));
+            found.payloads += payload(node.data_len());
+            found.branches += node.branch_bytes();
         }
         found
     }

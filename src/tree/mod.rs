@@ -6,11 +6,13 @@
 
 mod access;
 mod acls;
+mod allocated;
 mod apply;
 mod changes;
 mod children;
 mod creators;
 mod footprint;
+mod hash;
 mod name;
 mod node;
 mod path;
@@ -21,6 +23,8 @@ mod slab;
 mod snapshot_body;
 mod stored;
 mod verify;
+mod walk;
+mod walked;
 
 #[cfg(test)]
 mod tests;
@@ -28,14 +32,16 @@ mod tests;
 pub use access::{ACL_ENTRIES_MAX, digest_id};
 pub use changes::Contradiction;
 pub(crate) use changes::{Changes, Key, Patch, session_key};
-pub(crate) use creators::SessionHighWater;
+pub use creators::SessionHighWater;
 pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
-pub use read::Size;
+pub use read::{Found, Size};
 pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
 pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
 pub use verify::DigestMismatch;
+pub use walk::WalkStart;
+pub use walked::WalkedNode;
 
 pub use crate::txn::Stat;
 

@@ -7,39 +7,30 @@
 //!
 //! A name is stored once, in its node. A node is found by the hash of its full path, and is the right
 //! one if its name and those of the nodes above it make up the path: one search, however deep it lies.
-//! The hash is kept, so that the index grows without a look at any path.
+//! The way up ends at the first node whose whole path is short enough to be stored beside its name. The
+//! hash is kept, so that the index grows without a look at any path.
 //!
-//! The digest of a node is the crc over path and data, kept as `prefix_crc`, continued over the 60
-//! bytes of its stat: changing a stat never reads the data.
+//! The digest of a node is kept too: changing a stat never reads the data.
 //!
 //! What a znode costs in bytes is counted in [`footprint`](super::footprint); docs/performance.md has the
 //! table.
 
 use super::acls::Acls;
+use super::allocated::{allocation, listed, payload};
 use super::children::Children;
-use super::name::Name;
+use super::hash::{PathHash, PathHasher};
+use super::name::{Name, name_start};
 use super::path::in_digest;
 use super::slab::Slab;
-use super::stored::{NodeStat, prefix_crc};
+use super::stored::{NodeStat, digest, is_session, restated};
+use super::walked::Walk;
 use crate::txn::{Acl, Data, Stat};
-use crate::types::{HashState, Zxid};
+use crate::types::Zxid;
 use hashbrown::HashTable;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 pub(super) type NodeId = u32;
 pub(super) const ROOT: NodeId = 0;
-
-/// Hash of a full path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PathHash(u32);
-
-impl PathHash {
-    /// For a table that takes the place from the low bits and seven more from the highest.
-    fn spread(self) -> u64 {
-        u64::from(self.0) | u64::from(self.0) << 32
-    }
-}
 
 /// What every node has.
 #[derive(Clone, Debug)]
@@ -53,9 +44,10 @@ struct Node {
     /// Index in the parent's children.
     place: u32,
     hash: PathHash,
-    prefix_crc: u32,
+    /// docs/peer-protocol.md §3.5
+    digest: u32,
     acl: u32,
-    /// Number of the [`Extra`], or [`Slab::NONE`]: then the stat is that of [`plain`].
+    /// Number of the [`Extra`], or [`Slab::NONE`]: then the stat is [`NodeStat::plain`].
     extra: u32,
 }
 
@@ -86,19 +78,26 @@ struct Branch {
     names: usize,
 }
 
-/// The stat of a node that nobody has changed, without an owner and children.
-fn plain(czxid: Zxid, ctime: i64) -> NodeStat {
-    NodeStat {
-        czxid,
-        mzxid: czxid,
-        pzxid: czxid,
-        ctime,
-        mtime: ctime,
-        ..NodeStat::default()
+impl Branch {
+    fn bytes(&self) -> usize {
+        allocation(size_of::<Branch>()) + allocation(self.children.allocated())
     }
 }
 
 impl Extra {
+    fn new(stored: &NodeStat, null: bool) -> Extra {
+        let mut extra = Extra {
+            null,
+            ..Extra::default()
+        };
+        extra.set(stored);
+        extra
+    }
+
+    fn branch_bytes(&self) -> usize {
+        self.branch.as_deref().map_or(0, Branch::bytes)
+    }
+
     fn set(&mut self, stored: &NodeStat) {
         self.mzxid = stored.mzxid;
         self.pzxid = stored.pzxid;
@@ -107,6 +106,44 @@ impl Extra {
         self.version = stored.version;
         self.cversion = stored.cversion;
         self.aversion = stored.aversion;
+    }
+}
+
+impl Node {
+    fn stored(&self, extra: Option<&Extra>) -> NodeStat {
+        let Some(extra) = extra else {
+            return NodeStat::plain(self.czxid, self.ctime);
+        };
+        NodeStat {
+            czxid: self.czxid,
+            mzxid: extra.mzxid,
+            pzxid: extra.pzxid,
+            ctime: self.ctime,
+            mtime: extra.mtime,
+            version: extra.version,
+            cversion: extra.cversion,
+            aversion: extra.aversion,
+            owner: extra.owner,
+        }
+    }
+
+    /// Replaces the stat, and whether the data is null; nothing else.
+    fn store(&mut self, extras: &mut Slab<Extra>, stored: &NodeStat, null: bool) {
+        (self.czxid, self.ctime) = (stored.czxid, stored.ctime);
+        match extras.get_mut(self.extra) {
+            Some(extra) => {
+                extra.set(stored);
+                extra.null = null;
+            }
+            None if null || !stored.is_plain() => {
+                self.extra = extras.insert(Extra::new(stored, null));
+            }
+            None => {}
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.data.as_ref().map_or(0, |data| data.len())
     }
 }
 
@@ -127,25 +164,20 @@ impl<'a> Znode<'a> {
         }
     }
 
+    /// As [`Znode::data`], without a copy.
+    pub(super) fn shared_data(&self) -> Data {
+        match (&self.node.data, self.data()) {
+            (Some(data), _) => Some(data.clone()),
+            (None, data) => data.map(Arc::from),
+        }
+    }
+
     pub(super) fn data_len(&self) -> usize {
-        self.node.data.as_ref().map_or(0, |data| data.len())
+        self.node.data_len()
     }
 
     pub(super) fn stored(&self) -> NodeStat {
-        let Some(extra) = self.extra else {
-            return plain(self.node.czxid, self.node.ctime);
-        };
-        NodeStat {
-            czxid: self.node.czxid,
-            mzxid: extra.mzxid,
-            pzxid: extra.pzxid,
-            ctime: self.node.ctime,
-            mtime: extra.mtime,
-            version: extra.version,
-            cversion: extra.cversion,
-            aversion: extra.aversion,
-            owner: extra.owner,
-        }
+        self.node.stored(self.extra)
     }
 
     pub(super) fn stat(&self) -> Stat {
@@ -153,12 +185,8 @@ impl<'a> Znode<'a> {
         self.stored().reported(children, self.data_len() as i32)
     }
 
-    pub(super) fn prefix_crc(&self) -> u32 {
-        self.node.prefix_crc
-    }
-
-    fn digest(&self) -> u64 {
-        self.stored().digest(self.node.prefix_crc)
+    pub(super) fn digest(&self) -> u32 {
+        self.node.digest
     }
 
     pub(super) fn acl(&self) -> &'a Arc<[Acl]> {
@@ -193,10 +221,9 @@ impl<'a> Znode<'a> {
         self.node.name.allocated()
     }
 
-    /// Bytes of the branch, and of its list.
-    pub(super) fn branch_allocated(&self) -> Option<(usize, usize)> {
-        let branch = self.branch()?;
-        Some((size_of::<Branch>(), branch.children.allocated()))
+    /// Bytes of the branch with its list, 0 for none.
+    pub(super) fn branch_bytes(&self) -> usize {
+        self.branch().map_or(0, Branch::bytes)
     }
 
     /// The names of the children without the first `from`.
@@ -217,12 +244,17 @@ pub(super) struct Nodes {
     extras: Slab<Extra>,
     /// All but the root.
     index: HashTable<NodeId>,
-    hasher: HashState,
+    hasher: PathHasher,
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
     pub(super) digest: u64,
     /// Path and data bytes.
     pub(super) bytes: u64,
+    /// What is allocated beside slabs and index, as [`footprint`](super::footprint) counts it, bytes:
+    /// long names, data, branches, and the paths of ephemerals once more.
+    pub(super) beside: usize,
+    /// The one that is under way.
+    pub(super) walk: Option<Box<Walk>>,
 }
 
 impl Nodes {
@@ -232,15 +264,17 @@ impl Nodes {
             slab: Slab::default(),
             extras: Slab::default(),
             index: HashTable::new(),
-            hasher: HashState::default(),
+            hasher: PathHasher::default(),
             acls: Acls::default(),
             digest: 0,
             bytes: 1,
+            beside: 0,
+            walk: None,
         };
         let (data, acl) = (Some(Arc::from([])), open_acl());
-        let hash = nodes.hash("/");
-        let root = nodes.place("/", Name::new(""), hash, data, &acl, NodeStat::default());
-        assert_eq!(root, ROOT);
+        let place = (ROOT, 0);
+        let hash = nodes.hasher.hash("/");
+        nodes.put(place, ("/", hash), data, &acl, NodeStat::default());
         nodes
     }
 
@@ -249,25 +283,23 @@ impl Nodes {
         self.index.len() + 1
     }
 
-    fn hash(&self, path: &str) -> PathHash {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(path.as_bytes());
-        let hash = hasher.finish();
-        PathHash((hash ^ hash >> 32) as u32)
-    }
-
     /// The node at a path; where there is none, the hash under which [`Nodes::add`] puts one there.
     pub(super) fn locate(&self, path: &str) -> Result<NodeId, PathHash> {
-        let hash = self.hash(path);
+        let hash = self.hasher.hash(path);
+        self.find_hashed(path, hash).ok_or(hash)
+    }
+
+    /// The node at a path of which the hash is known.
+    pub(super) fn find_hashed(&self, path: &str, hash: PathHash) -> Option<NodeId> {
         if path == "/" {
-            return Ok(ROOT);
+            return Some(ROOT);
         }
-        let found = (self.index).find(hash.spread(), |&id| self.is_at(id, hash, path.as_bytes()));
-        found.copied().ok_or(hash)
+        let is_it = |&id: &NodeId| self.is_at(id, hash, path.as_bytes());
+        self.index.find(hash.spread(), is_it).copied()
     }
 
     pub(super) fn find(&self, path: &str) -> Option<NodeId> {
-        self.locate(path).ok()
+        self.find_hashed(path, self.hasher.hash(path))
     }
 
     /// Whether a node's name and those above it make up the path.
@@ -278,6 +310,9 @@ impl Nodes {
         }
         let mut rest = path;
         loop {
+            if let Some(whole) = node.name.path() {
+                return rest == whole;
+            }
             let above = rest.strip_suffix(node.name.as_bytes());
             let Some(above) = above.and_then(|above| above.strip_suffix(b"/")) else {
                 return false;
@@ -306,6 +341,40 @@ impl Nodes {
         self.znode(self.node(id))
     }
 
+    /// `None` for a place without a node.
+    pub(super) fn try_at(&self, id: NodeId) -> Option<Znode<'_>> {
+        self.slab.get(id).map(|node| self.znode(node))
+    }
+
+    /// Places for nodes, with those that are free.
+    pub(super) fn places(&self) -> NodeId {
+        self.slab.places()
+    }
+
+    /// The path of a node.
+    ///
+    /// Steps: the names in it.
+    pub(super) fn path(&self, id: NodeId) -> String {
+        let mut names = Vec::new();
+        let mut node = self.node(id);
+        let above = loop {
+            if let Some(whole) = node.name.path() {
+                break whole;
+            }
+            names.push(node.name.as_bytes());
+            if node.parent == ROOT {
+                break b"";
+            }
+            node = self.node(node.parent);
+        };
+        let mut path = above.to_vec();
+        for name in names.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
+        String::from_utf8(path).expect("a path was text")
+    }
+
     fn znode<'a>(&'a self, node: &'a Node) -> Znode<'a> {
         Znode {
             nodes: self,
@@ -327,6 +396,16 @@ impl Nodes {
     /// Bytes of what some nodes have.
     pub(super) fn extras_bytes(&self) -> usize {
         self.extras.bytes()
+    }
+
+    /// Bytes of the access control lists.
+    pub(super) fn acls_bytes(&self) -> usize {
+        self.acls.bytes()
+    }
+
+    /// [`Nodes::acls_bytes`], list by list.
+    pub(super) fn acls_recounted(&self) -> usize {
+        self.acls.recounted()
     }
 
     /// Bytes of the index.
@@ -392,15 +471,17 @@ impl Nodes {
         acl: &Arc<[Acl]>,
         stored: NodeStat,
     ) -> NodeId {
-        let name = &path[path.rfind('/').map_or(0, |at| at + 1)..];
         self.bytes += (path.len() + data.as_ref().map_or(0, |d| d.len())) as u64;
-        let id = self.place(path, Name::new(name), hash, data, acl, stored);
+        let id = self.slab.next();
+        self.before_creation(id);
         let extra = self.extra_mut(parent);
+        let before = extra.branch_bytes();
         let branch = extra.branch.get_or_insert_default();
-        branch.names += name.len();
-        let place = branch.children.push(id);
-        let node = self.node_mut(id);
-        (node.parent, node.place) = (parent, place);
+        branch.names += path.len() - name_start(path);
+        let place = (parent, branch.children.push(id));
+        let more = branch.bytes() - before;
+        self.beside += more;
+        self.put(place, (path, hash), data, acl, stored);
         let Nodes { slab, index, .. } = self;
         index.insert_unique(hash.spread(), id, |&id| {
             slab.get(id).expect("an indexed node").hash.spread()
@@ -409,58 +490,45 @@ impl Nodes {
     }
 
     /// Puts a node into the slab, and into the digest.
-    fn place(
+    fn put(
         &mut self,
-        path: &str,
-        name: Name,
-        hash: PathHash,
+        (parent, place): (NodeId, u32),
+        (path, hash): (&str, PathHash),
         data: Data,
         acl: &Arc<[Acl]>,
         stored: NodeStat,
-    ) -> NodeId {
-        let prefix_crc = prefix_crc(path, data.as_deref());
+    ) {
+        let digest = digest(path, data.as_deref(), &stored);
         if in_digest(path) {
-            self.digest = self.digest.wrapping_add(stored.digest(prefix_crc));
+            self.digest = self.digest.wrapping_add(u64::from(digest));
         }
         let null = data.is_none();
-        let id = self.slab.insert(Node {
+        let name = Name::of(path);
+        self.beside += beside(&name, data.as_deref().map_or(0, <[u8]>::len), path, &stored);
+        let mut node = Node {
             name,
             data: data.filter(|data| !data.is_empty()),
             czxid: stored.czxid,
             ctime: stored.ctime,
-            parent: ROOT,
-            place: 0,
+            parent,
+            place,
             hash,
-            prefix_crc,
+            digest,
             acl: self.acls.intern(acl),
             extra: Slab::<Extra>::NONE,
-        });
-        if null {
-            self.extra_mut(id).null = true;
-        }
-        self.store(id, &stored);
-        id
+        };
+        node.store(&mut self.extras, &stored, null);
+        self.slab.insert(node);
     }
 
     /// The extra of a node, made if it has none.
     fn extra_mut(&mut self, id: NodeId) -> &mut Extra {
         let node = self.slab.get_mut(id).expect("an indexed node");
         if node.extra == Slab::<Extra>::NONE {
-            let mut extra = Extra::default();
-            extra.set(&plain(node.czxid, node.ctime));
-            node.extra = self.extras.insert(extra);
+            let stored = NodeStat::plain(node.czxid, node.ctime);
+            node.extra = self.extras.insert(Extra::new(&stored, false));
         }
         self.extras.get_mut(node.extra).expect("a node's extra")
-    }
-
-    /// Replaces the stat of a node, and nothing else.
-    fn store(&mut self, id: NodeId, stored: &NodeStat) {
-        let node = self.slab.get_mut(id).expect("an indexed node");
-        (node.czxid, node.ctime) = (stored.czxid, stored.ctime);
-        let is_plain = *stored == plain(stored.czxid, stored.ctime);
-        if !is_plain || node.extra != Slab::<Extra>::NONE {
-            self.extra_mut(id).set(stored);
-        }
     }
 
     /// Removes a node and, which only the replay of a fuzzy snapshot can meet, what is below it
@@ -491,39 +559,45 @@ impl Nodes {
     }
 
     fn remove_leaf(&mut self, id: NodeId, path: &str, removed: &mut impl FnMut(&str, &NodeStat)) {
-        let found = self.at(id);
-        let stored = found.stored();
-        if in_digest(path) {
-            let digest = stored.digest(found.prefix_crc());
-            self.digest = self.digest.wrapping_sub(digest);
-        }
+        self.before_change(id);
         let node = self.slab.remove(id).expect("an indexed node");
-        self.extras.remove(node.extra);
+        let extra = self.extras.remove(node.extra);
+        let stored = node.stored(extra.as_ref());
+        self.beside -= beside(&node.name, node.data_len(), path, &stored);
+        self.beside -= extra.map_or(0, |extra| extra.branch_bytes());
+        if in_digest(path) {
+            self.digest = self.digest.wrapping_sub(u64::from(node.digest));
+        }
         let above = self.extra_mut(node.parent).branch.as_mut();
         let above = above.expect("the parent has children");
         above.names -= node.name.as_bytes().len();
-        if let Some(moved) = above.children.swap_remove(node.place) {
+        let before = above.bytes();
+        let moved = above.children.swap_remove(node.place);
+        let less = before - above.bytes();
+        self.beside -= less;
+        if let Some(moved) = moved {
             self.node_mut(moved).place = node.place;
         }
         if let Ok(entry) = (self.index).find_entry(node.hash.spread(), |&found| found == id) {
             entry.remove();
         }
-        self.bytes -= (path.len() + node.data.as_ref().map_or(0, |d| d.len())) as u64;
+        self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
         removed(path, &stored);
     }
 
     /// Changes the stat of a node and keeps the digest.
     pub(super) fn restat(&mut self, id: NodeId, path: &str, change: impl FnOnce(&mut NodeStat)) {
-        let found = self.at(id);
-        let (crc, before) = (found.prefix_crc(), found.stored());
+        self.before_change(id);
+        let node = self.slab.get_mut(id).expect("an indexed node");
+        let extra = self.extras.get(node.extra);
+        let (before, null) = (node.stored(extra), extra.is_some_and(|extra| extra.null));
         let mut after = before;
         change(&mut after);
-        if in_digest(path) {
-            let (before, after) = (before.digest(crc), after.digest(crc));
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
-        }
-        self.store(id, &after);
+        let (old, new) = (node.digest, restated(node.digest, &before, &after));
+        node.digest = new;
+        node.store(&mut self.extras, &after, null);
+        self.redigest(path, old, new);
     }
 
     /// Replaces data and stat.
@@ -534,28 +608,31 @@ impl Nodes {
         data: Data,
         change: impl FnOnce(&mut NodeStat),
     ) {
-        let found = self.at(id);
-        let (before, mut stored) = (found.digest(), found.stored());
-        self.bytes -= found.data_len() as u64;
-        self.bytes += data.as_ref().map_or(0, |d| d.len()) as u64;
+        self.before_change(id);
+        let node = self.slab.get_mut(id).expect("an indexed node");
+        let mut stored = node.stored(self.extras.get(node.extra));
         change(&mut stored);
-        let prefix_crc = prefix_crc(path, data.as_deref());
-        if in_digest(path) {
-            let after = stored.digest(prefix_crc);
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
-        }
-        self.store(id, &stored);
-        let null = data.is_none();
-        let node = self.node_mut(id);
-        node.prefix_crc = prefix_crc;
+        let (old, new) = (node.digest, digest(path, data.as_deref(), &stored));
+        let (null, len_before) = (data.is_none(), node.data_len());
+        node.digest = new;
         node.data = data.filter(|data| !data.is_empty());
-        if null || node.extra != Slab::<Extra>::NONE {
-            self.extra_mut(id).null = null;
+        node.store(&mut self.extras, &stored, null);
+        let len = node.data_len();
+        self.bytes = self.bytes - len_before as u64 + len as u64;
+        self.beside = self.beside - payload(len_before) + payload(len);
+        self.redigest(path, old, new);
+    }
+
+    fn redigest(&mut self, path: &str, old: u32, new: u32) {
+        if in_digest(path) {
+            let without = self.digest.wrapping_sub(u64::from(old));
+            self.digest = without.wrapping_add(u64::from(new));
         }
     }
 
     /// Replaces the ACL list.
     pub(super) fn set_acl(&mut self, id: NodeId, acl: &Arc<[Acl]>) {
+        self.before_change(id);
         let new = self.acls.intern(acl);
         let old = std::mem::replace(&mut self.node_mut(id).acl, new);
         self.acls.release(old);
@@ -568,13 +645,22 @@ impl Nodes {
         let Ok(()) = self.in_order(|path, node| {
             let path = std::str::from_utf8(path).unwrap();
             if in_digest(path) {
-                let crc = prefix_crc(path, node.data());
-                digest = digest.wrapping_add(node.stored().digest(crc));
+                let of_node = super::stored::digest(path, node.data(), &node.stored());
+                digest = digest.wrapping_add(u64::from(of_node));
             }
             Ok::<(), std::convert::Infallible>(())
         });
         digest
     }
+}
+
+/// What a node has allocated beside slabs and index, but for its branch.
+fn beside(name: &Name, data: usize, path: &str, stored: &NodeStat) -> usize {
+    let listed = match is_session(stored.owner) {
+        true => listed(path),
+        false => 0,
+    };
+    allocation(name.allocated()) + payload(data) + listed
 }
 
 /// A node, or what is below it.
@@ -594,4 +680,70 @@ impl Part {
 /// `world:anyone` with all permissions.
 pub(super) fn open_acl() -> Arc<[Acl]> {
     Arc::from([Acl::world(Acl::ALL)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::name::SHORT_MAX;
+    use proptest::prelude::*;
+
+    /// Paths that are alike: segments of one letter and a few lengths around what fits a node.
+    fn any_path() -> impl Strategy<Value = String> {
+        let lengths = [1, 2, 9, 10, 11, SHORT_MAX - 1, SHORT_MAX, SHORT_MAX + 1];
+        let segment = proptest::sample::select(lengths.to_vec());
+        let segments = proptest::collection::vec((segment, any::<bool>()), 1..5);
+        segments.prop_map(|segments| {
+            let text = |&(len, other): &(usize, bool)| {
+                format!("/{}", if other { "b" } else { "a" }.repeat(len))
+            };
+            segments.iter().map(text).collect()
+        })
+    }
+
+    fn with(paths: &[String]) -> Nodes {
+        let mut nodes = Nodes::new();
+        for path in paths {
+            let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
+            for end in ends.chain([path.len()]) {
+                let path = &path[..end];
+                if let Err(hash) = nodes.locate(path) {
+                    let parent = nodes.find(crate::tree::path::parent_path(path).unwrap());
+                    let parent = parent.expect("a parent is added before");
+                    let stored = NodeStat::default();
+                    nodes.add(
+                        parent,
+                        (path, hash),
+                        Some(Arc::from([])),
+                        &open_acl(),
+                        stored,
+                    );
+                }
+            }
+        }
+        nodes
+    }
+
+    proptest! {
+        /// As if the hashes of all paths were the same.
+        #[test]
+        fn a_node_is_at_its_own_path_and_at_no_other(paths in proptest::collection::vec(any_path(), 1..12)) {
+            let nodes = with(&paths);
+            let mut probes: Vec<String> = (0..nodes.places()).map(|id| nodes.path(id)).collect();
+            prop_assert!(paths.iter().all(|path| probes.contains(path)));
+            for path in paths {
+                probes.extend([path[1..].to_owned(), path.clone() + "/", format!("/{path}")]);
+                probes.push(format!("a{path}"));
+                probes.push(path.replacen("/a", "a/", 1));
+            }
+            for id in 1..nodes.places() {
+                let hash = nodes.node(id).hash;
+                for probe in &probes {
+                    let due = *probe == nodes.path(id);
+                    prop_assert_eq!(nodes.is_at(id, hash, probe.as_bytes()), due, "{:?}", probe);
+                }
+                prop_assert_eq!(nodes.find(&nodes.path(id)), Some(id));
+            }
+        }
+    }
 }

@@ -6,14 +6,16 @@
 use super::Tree;
 use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
+use super::hash::{PathHash, PathHasher};
 use super::path::{has_shape, in_digest, is_protected, is_valid, parent_path};
-use super::stored::{NodeStat, is_session, owner_session, prefix_crc};
+use super::stored::{NodeStat, digest, is_session, owner_session, restated};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
     WriteRequest,
 };
 use crate::types::{DetHashMap, DetHashSet, ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use hashbrown::hash_table::{self, HashTable};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -87,33 +89,50 @@ pub struct MultiPreparation {
 #[derive(Clone, Debug)]
 struct Shadow {
     stored: NodeStat,
-    prefix_crc: u32,
+    digest: u32,
     acl: Arc<[Acl]>,
     children: i32,
 }
 
 impl Shadow {
-    fn digest(&self) -> u64 {
-        self.stored.digest(self.prefix_crc)
+    /// Changes the stat and nothing else.
+    fn restat(&mut self, change: impl FnOnce(&mut NodeStat)) {
+        let before = self.stored;
+        change(&mut self.stored);
+        self.digest = restated(self.digest, &before, &self.stored);
     }
 }
 
 /// The latest pending record of a path; `None` is a deleted node.
 type Pending = (Zxid, Option<Shadow>);
 
+/// A path with its hash.
+#[derive(Clone, Debug)]
+struct Key {
+    path: Arc<str>,
+    hash: PathHash,
+}
+
+impl Key {
+    fn is_of(&self, path: &str, hash: PathHash) -> bool {
+        self.hash == hash && *self.path == *path
+    }
+}
+
 /// Pending changes over a tree.
 #[derive(Debug)]
 pub struct Overlay {
-    pending: DetHashMap<Arc<str>, Pending>,
+    pending: HashTable<(Key, Pending)>,
+    hasher: PathHasher,
     /// Those of the pending paths at which a session will have an ephemeral, by that session.
     ephemerals: DetHashMap<SessionId, DetHashSet<Arc<str>>>,
     /// What was touched, in order of zxid, so that `forget` needs no scan.
-    touched: VecDeque<(Zxid, Arc<str>)>,
+    touched: VecDeque<(Zxid, Key)>,
     /// The tree's digest after everything ordered so far.
     digest: u64,
     /// While a multi is validated: what its changes replaced, newest last, one for each of its entries in
     /// `touched`.
-    undo: Option<Vec<(Arc<str>, Option<Pending>)>>,
+    undo: Option<Vec<(Key, Option<Pending>)>>,
     /// The tree has applied everything up to here.
     forgotten: Zxid,
 }
@@ -124,7 +143,8 @@ impl Overlay {
     /// Nothing pending.
     pub fn new(tree: &Tree) -> Overlay {
         Overlay {
-            pending: DetHashMap::default(),
+            pending: HashTable::new(),
+            hasher: PathHasher::default(),
             ephemerals: DetHashMap::default(),
             touched: VecDeque::new(),
             digest: tree.digest(),
@@ -141,8 +161,8 @@ impl Overlay {
     /// Whether an ephemeral that a session has in the tree is still its own after everything
     /// ordered so far: nobody has deleted it, or deleted it and created another one.
     pub fn is_still_owned(&self, path: &str, session: SessionId) -> bool {
-        match self.pending.get(path) {
-            Some((_, shadow)) => shadow
+        match self.pending_at(path, self.hasher.hash(path)) {
+            Some((_, (_, shadow))) => shadow
                 .as_ref()
                 .is_some_and(|shadow| shadow.stored.owner == session.0),
             None => true,
@@ -153,21 +173,47 @@ impl Overlay {
     pub fn forget(&mut self, upto: Zxid) {
         self.forgotten = upto;
         while self.touched.front().is_some_and(|(zxid, _)| *zxid <= upto) {
-            let (_, path) = self.touched.pop_front().expect("just seen");
-            let latest = self.pending.get(&path);
-            if latest.is_some_and(|(zxid, _)| *zxid <= upto) {
-                self.replace(path, None);
+            let (_, key) = self.touched.pop_front().expect("just seen");
+            let latest = self.pending_at(&key.path, key.hash);
+            if latest.is_some_and(|(_, (zxid, _))| *zxid <= upto) {
+                self.replace(key, None);
             }
+        }
+    }
+
+    fn pending_at(&self, path: &str, hash: PathHash) -> Option<&(Key, Pending)> {
+        self.pending
+            .find(hash.spread(), |(key, _)| key.is_of(path, hash))
+    }
+
+    /// A path that is to be pending.
+    fn key(&self, path: &str, hash: PathHash) -> Key {
+        match self.pending_at(path, hash) {
+            Some((key, _)) => key.clone(),
+            None => Key {
+                path: path.into(),
+                hash,
+            },
         }
     }
 
     /// Replaces the pending record of a path, `None` where there is none, and gives the one before:
     /// the only place that does, because it keeps the index of ephemerals.
-    fn replace(&mut self, path: Arc<str>, pending: Option<Pending>) -> Option<Pending> {
+    fn replace(&mut self, key: Key, pending: Option<Pending>) -> Option<Pending> {
         let owner = owner_of(&pending);
-        let before = match pending {
-            Some(pending) => self.pending.insert(path.clone(), pending),
-            None => self.pending.remove(&path),
+        let hash = key.hash;
+        let is_it = |(own, _): &(Key, Pending)| own.is_of(&key.path, hash);
+        let found = (self.pending).entry(hash.spread(), is_it, |(key, _)| key.hash.spread());
+        let before = match (found, pending) {
+            (hash_table::Entry::Occupied(mut found), Some(pending)) => {
+                Some(std::mem::replace(&mut found.get_mut().1, pending))
+            }
+            (hash_table::Entry::Occupied(found), None) => Some(found.remove().0.1),
+            (hash_table::Entry::Vacant(place), Some(pending)) => {
+                place.insert((key.clone(), pending));
+                None
+            }
+            (hash_table::Entry::Vacant(_), None) => None,
         };
         let owner_before = owner_of(&before);
         if owner_before == owner {
@@ -176,13 +222,14 @@ impl Overlay {
         if let Some(session) = owner_before
             && let Some(own) = self.ephemerals.get_mut(&session)
         {
-            own.remove(&path);
+            own.remove(&key.path);
             if own.is_empty() {
                 self.ephemerals.remove(&session);
             }
         }
         if let Some(session) = owner {
-            self.ephemerals.entry(session).or_default().insert(path);
+            let own = self.ephemerals.entry(session).or_default();
+            own.insert(key.path);
         }
         before
     }
@@ -304,11 +351,11 @@ impl Overlay {
             }
             budget.spend_steps(1);
             let undo = self.undo.as_mut().expect("a multi is validated");
-            let (path, before) = undo.pop().expect("not empty");
+            let (key, before) = undo.pop().expect("not empty");
             self.touched.pop_back();
             // What the tree has is not pending any more.
             let before = before.filter(|(zxid, _)| *zxid > self.forgotten);
-            self.replace(path, before);
+            self.replace(key, before);
         }
         self.digest = multi.digest;
         let behind = Txn::Error {
@@ -388,8 +435,9 @@ impl Overlay {
         let (acl, rules) = (request.acl.as_deref(), context.rules);
         let acl = checks.normalise(acl, context.credentials, rules.acl_entries_max);
         let acl = acl.ok_or(ErrorCode::INVALID_ACL)?;
-        let above: Arc<str> = parent_path(asked).expect("its shape was checked").into();
-        let mut parent = self.get(tree, &above).ok_or(ErrorCode::NO_NODE)?;
+        let above = parent_path(asked).expect("its shape was checked");
+        let above_hash = self.hasher.hash(above);
+        let mut parent = (self.get(tree, above, above_hash)).ok_or(ErrorCode::NO_NODE)?;
         require(
             checks.allow(&parent.acl, Acl::CREATE, context.credentials),
             ErrorCode::NO_AUTH,
@@ -399,18 +447,24 @@ impl Overlay {
             false => asked.clone(),
         };
         require(is_valid(&path), ErrorCode::BAD_ARGUMENTS)?;
-        require(self.get(tree, &path).is_none(), ErrorCode::NODE_EXISTS)?;
+        let hash = self.hasher.hash(&path);
+        require(
+            self.get(tree, &path, hash).is_none(),
+            ErrorCode::NODE_EXISTS,
+        )?;
         require(
             !is_session(parent.stored.owner),
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
 
-        let parent_digest = parent.digest();
+        let parent_digest = parent.digest;
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
         let cversion = parent.stored.cversion.saturating_add(1);
         if cversion > parent.stored.cversion {
-            parent.stored.cversion = cversion;
-            parent.stored.pzxid = context.zxid;
+            parent.restat(|stored| {
+                stored.cversion = cversion;
+                stored.pzxid = context.zxid;
+            });
         }
         parent.children += 1;
         let txn = CreateTxn {
@@ -428,24 +482,23 @@ impl Overlay {
             time,
             ..
         } = *context;
+        let header = TxnHeader {
+            session,
+            cxid,
+            zxid,
+            time,
+            op,
+        };
+        let stored = new_node(&header, op, &txn);
         let shadow = Shadow {
-            stored: new_node(
-                &TxnHeader {
-                    session,
-                    cxid,
-                    zxid,
-                    time,
-                    op,
-                },
-                op,
-                &txn,
-            ),
-            prefix_crc: prefix_crc(&path, txn.data.as_deref()),
+            stored,
+            digest: digest(&path, txn.data.as_deref(), &stored),
             acl,
             children: 0,
         };
+        let above = self.key(above, above_hash);
         self.put(context.zxid, above, parent_digest, Some(parent));
-        self.put(context.zxid, path, 0, Some(shadow));
+        self.put(context.zxid, Key { path, hash }, 0, Some(shadow));
         Ok((op, Txn::Create(txn)))
     }
 
@@ -463,17 +516,24 @@ impl Overlay {
             ErrorCode::BAD_ARGUMENTS,
         )?;
         let above = parent_path(path).expect("its shape was checked");
-        let parent = self.get(tree, above).ok_or(ErrorCode::NO_NODE)?;
+        let above_hash = self.hasher.hash(above);
+        let parent = (self.get(tree, above, above_hash)).ok_or(ErrorCode::NO_NODE)?;
         require(
             checks.allow(&parent.acl, Acl::DELETE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
-        let node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
+        let hash = self.hasher.hash(path);
+        let node = self.get(tree, path, hash).ok_or(ErrorCode::NO_NODE)?;
         next_version(node.stored.version, version)?;
         require(node.children == 0, ErrorCode::NOT_EMPTY)?;
-        let above = Arc::from(above);
-        self.gone(context.zxid, (above, Some(parent)), (path, Some(node)));
-        Ok(Txn::Delete { path: path.clone() })
+        let above = self.key(above, above_hash);
+        let path = path.clone();
+        let key = Key {
+            path: path.clone(),
+            hash,
+        };
+        self.gone(context.zxid, (above, Some(parent)), (key, Some(node)));
+        Ok(Txn::Delete { path })
     }
 
     fn set_data(
@@ -485,20 +545,25 @@ impl Overlay {
         version: i32,
         checks: &mut Checks,
     ) -> Checked<Txn> {
-        let (path, mut node) = self.existing(tree, context, path)?;
+        let (path, hash, mut node) = self.existing(tree, context, path)?;
         require(
             checks.allow(&node.acl, Acl::WRITE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.version, version)?;
-        let before = node.digest();
+        let before = node.digest;
         node.stored.version = version;
         node.stored.mzxid = context.zxid;
         node.stored.mtime = context.time.0;
-        node.prefix_crc = prefix_crc(path, data.as_deref());
-        self.put(context.zxid, path.clone(), before, Some(node));
-        Ok(Txn::SetData {
+        node.digest = digest(path, data.as_deref(), &node.stored);
+        let path = path.clone();
+        let key = Key {
             path: path.clone(),
+            hash,
+        };
+        self.put(context.zxid, key, before, Some(node));
+        Ok(Txn::SetData {
+            path,
             data: data.clone(),
             version,
         })
@@ -520,21 +585,23 @@ impl Overlay {
         let acl = checks
             .normalise(acl, context.credentials, context.rules.acl_entries_max)
             .ok_or(ErrorCode::INVALID_ACL)?;
-        let mut node = self.get(tree, path).ok_or(ErrorCode::NO_NODE)?;
+        let hash = self.hasher.hash(path);
+        let mut node = self.get(tree, path, hash).ok_or(ErrorCode::NO_NODE)?;
         require(
             checks.allow(&node.acl, Acl::ADMIN, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
         let version = next_version(node.stored.aversion, version)?;
-        let before = node.digest();
-        node.stored.aversion = version;
+        let before = node.digest;
+        node.restat(|stored| stored.aversion = version);
         node.acl = acl.clone();
-        self.put(context.zxid, path.clone(), before, Some(node));
-        Ok(Txn::SetAcl {
+        let path = path.clone();
+        let key = Key {
             path: path.clone(),
-            acl,
-            version,
-        })
+            hash,
+        };
+        self.put(context.zxid, key, before, Some(node));
+        Ok(Txn::SetAcl { path, acl, version })
     }
 
     fn check(
@@ -545,7 +612,7 @@ impl Overlay {
         version: i32,
         checks: &mut Checks,
     ) -> Checked<Txn> {
-        let (path, node) = self.existing(tree, context, path)?;
+        let (path, _, node) = self.existing(tree, context, path)?;
         require(
             checks.allow(&node.acl, Acl::READ, context.credentials),
             ErrorCode::NO_AUTH,
@@ -563,22 +630,27 @@ impl Overlay {
         tree: &Tree,
         context: &PrepareContext<'_>,
         path: Option<&'p Arc<str>>,
-    ) -> Checked<(&'p Arc<str>, Shadow)> {
+    ) -> Checked<(&'p Arc<str>, PathHash, Shadow)> {
         live(context)?;
         let path = path
             .filter(|p| is_valid(p))
             .ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        Ok((path, self.get(tree, path).ok_or(ErrorCode::NO_NODE)?))
+        let hash = self.hasher.hash(path);
+        let node = self.get(tree, path, hash).ok_or(ErrorCode::NO_NODE)?;
+        Ok((path, hash, node))
     }
 
     /// The list is what the session will own when everything before is applied.
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
         let paths = self.owned(tree, context.session);
         for path in &paths {
-            let above: Arc<str> = parent_path(path).expect("a node has a parent").into();
-            let parent = self.get(tree, &above);
-            let node = self.get(tree, path);
-            self.gone(context.zxid, (above, parent), (path, node));
+            let above = parent_path(path).expect("a node has a parent");
+            let (above_hash, hash) = (self.hasher.hash(above), self.hasher.hash(path));
+            let parent = self.get(tree, above, above_hash);
+            let node = self.get(tree, path, hash);
+            let path = path.clone();
+            let above = self.key(above, above_hash);
+            self.gone(context.zxid, (above, parent), (Key { path, hash }, node));
         }
         Txn::CloseSession {
             paths: Some(paths.into_iter().collect()),
@@ -597,13 +669,14 @@ impl Overlay {
     }
 
     /// The state of a node after everything ordered so far.
-    fn get(&self, tree: &Tree, path: &str) -> Option<Shadow> {
-        if let Some((_, shadow)) = self.pending.get(path) {
+    fn get(&self, tree: &Tree, path: &str, hash: PathHash) -> Option<Shadow> {
+        if let Some((_, (_, shadow))) = self.pending_at(path, hash) {
             return shadow.clone();
         }
-        tree.nodes.get(path).map(|node| Shadow {
+        let node = tree.nodes.at(tree.nodes.find_hashed(path, hash)?);
+        Some(Shadow {
             stored: node.stored(),
-            prefix_crc: node.prefix_crc(),
+            digest: node.digest(),
             acl: node.acl().clone(),
             children: node.child_count(),
         })
@@ -613,31 +686,32 @@ impl Overlay {
     fn gone(
         &mut self,
         zxid: Zxid,
-        (above, parent): (Arc<str>, Option<Shadow>),
-        (path, node): (&Arc<str>, Option<Shadow>),
+        (above, parent): (Key, Option<Shadow>),
+        (key, node): (Key, Option<Shadow>),
     ) {
         if let Some(mut parent) = parent {
-            let before = parent.digest();
-            parent.stored.pzxid = zxid;
+            let before = parent.digest;
+            parent.restat(|stored| stored.pzxid = zxid);
             parent.children -= 1;
             self.put(zxid, above, before, Some(parent));
         }
-        let before = node.map_or(0, |node| node.digest());
-        self.put(zxid, path.clone(), before, None);
+        let before = node.map_or(0, |node| node.digest);
+        self.put(zxid, key, before, None);
     }
 
     /// The only place that changes what is pending: keeps the digest, and what a multi needs to
     /// undo. `before` is the digest of the node so far, 0 if there is none.
-    fn put(&mut self, zxid: Zxid, path: Arc<str>, before: u64, shadow: Option<Shadow>) {
-        if in_digest(&path) {
-            let after = shadow.as_ref().map_or(0, Shadow::digest);
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
+    fn put(&mut self, zxid: Zxid, key: Key, before: u32, shadow: Option<Shadow>) {
+        if in_digest(&key.path) {
+            let after = shadow.as_ref().map_or(0, |shadow| shadow.digest);
+            let without = self.digest.wrapping_sub(u64::from(before));
+            self.digest = without.wrapping_add(u64::from(after));
         }
-        let before = self.replace(path.clone(), Some((zxid, shadow)));
+        let before = self.replace(key.clone(), Some((zxid, shadow)));
         if let Some(undo) = &mut self.undo {
-            undo.push((path.clone(), before));
+            undo.push((key.clone(), before));
         }
-        self.touched.push_back((zxid, path));
+        self.touched.push_back((zxid, key));
     }
 }
 
@@ -704,12 +778,12 @@ impl Overlay {
     /// that is pending.
     pub(super) fn owned_and_model(&self, tree: &Tree, session: SessionId) -> [Vec<Arc<str>>; 2] {
         let mut paths: BTreeSet<Arc<str>> = tree.ephemerals(session).cloned().collect();
-        for (path, (_, shadow)) in &self.pending {
+        for (key, (_, shadow)) in &self.pending {
             match shadow {
                 Some(shadow) if shadow.stored.owner == session.0 => {
-                    paths.insert(path.clone());
+                    paths.insert(key.path.clone());
                 }
-                _ => drop(paths.remove(path)),
+                _ => drop(paths.remove(&key.path)),
             }
         }
         [self.owned(tree, session), paths].map(Vec::from_iter)
@@ -727,7 +801,7 @@ impl Overlay {
     pub(super) fn pending_paths(&self) -> Vec<(Arc<str>, Zxid, bool)> {
         let pending = self.pending.iter();
         let mut paths: Vec<_> = pending
-            .map(|(path, (zxid, shadow))| (path.clone(), *zxid, shadow.is_some()))
+            .map(|(key, (zxid, shadow))| (key.path.clone(), *zxid, shadow.is_some()))
             .collect();
         paths.sort();
         paths

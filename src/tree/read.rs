@@ -20,18 +20,45 @@ pub struct Size {
     pub acl: usize,
 }
 
-impl Tree {
-    /// How much there is to read of a node; nothing if it does not exist.
-    pub fn size(&self, path: &str) -> Size {
-        let Some(node) = self.lookup(path) else {
-            return Size::default();
-        };
+/// A node that was looked up once, for all that a read asks of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a>(Znode<'a>);
+
+impl<'a> Found<'a> {
+    /// How much there is to read of it.
+    pub fn size(&self) -> Size {
+        let Found(node) = self;
         Size {
             data: node.data_len(),
             children: node.child_count() as usize,
             names: node.names(),
             acl: compared(node.acl(), Acl::READ),
         }
+    }
+
+    /// getData; `None` is null.
+    ///
+    /// # Errors
+    /// NOAUTH.
+    pub fn get_data(&self, who: &[AuthId]) -> Result<(Option<&'a [u8]>, Stat), ErrorCode> {
+        let Found(node) = self;
+        match allow(node.acl(), Acl::READ, who) {
+            true => Ok((node.data(), node.stat())),
+            false => Err(ErrorCode::NO_AUTH),
+        }
+    }
+}
+
+impl Tree {
+    /// Looks a node up.
+    pub fn find(&self, path: &str) -> Option<Found<'_>> {
+        self.lookup(path).map(Found)
+    }
+
+    /// How much there is to read of a node; nothing if it does not exist.
+    pub fn size(&self, path: &str) -> Size {
+        let found = self.find(path);
+        found.map_or_else(Size::default, |found| found.size())
     }
 
     /// Bytes of a node's access control list in a reply; 0 if the node does not exist.
@@ -79,8 +106,7 @@ impl Tree {
     /// # Errors
     /// NONODE, NOAUTH.
     pub fn get_data(&self, path: &str, who: &[AuthId]) -> Result<(Option<&[u8]>, Stat), ErrorCode> {
-        let node = self.readable(path, Acl::READ, who)?;
-        Ok((node.data(), node.stat()))
+        self.find(path).ok_or(ErrorCode::NO_NODE)?.get_data(who)
     }
 
     /// getChildren: names, which are UTF-8, in no particular order.

@@ -20,6 +20,16 @@ impl<T> Slab<T> {
     /// A number that no element ever has.
     pub(super) const NONE: u32 = u32::MAX;
 
+    /// Behind the highest number that was ever given.
+    pub(super) fn places(&self) -> u32 {
+        self.places.len() as u32
+    }
+
+    /// The number that the next element will have.
+    pub(super) fn next(&self) -> u32 {
+        self.free.last().copied().unwrap_or(self.places())
+    }
+
     pub(super) fn insert(&mut self, element: T) -> u32 {
         if let Some(id) = self.free.pop() {
             self.places[id as usize] = Some(element);
@@ -63,7 +73,12 @@ mod tests {
     #[test]
     fn a_number_that_is_free_is_given_again_and_an_element_keeps_its_own() {
         let mut slab = Slab::default();
-        let ids: Vec<u32> = (0..4).map(|n| slab.insert(n)).collect();
+        let mut insert = |n| {
+            let next = slab.next();
+            assert_eq!(slab.insert(n), next);
+            next
+        };
+        let ids: Vec<u32> = (0..4).map(&mut insert).collect();
         assert_eq!(ids, [0, 1, 2, 3]);
         assert_eq!((slab.remove(1), slab.remove(1)), (Some(1), None));
         assert_eq!((slab.insert(9), slab.insert(8)), (1, 4));

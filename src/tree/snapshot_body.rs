@@ -33,7 +33,7 @@ use super::Tree;
 use super::creators::SessionHighWater;
 use super::node::{Nodes, ROOT};
 use super::path::{in_digest, stored_below};
-use super::stored::{NodeStat, owner_session, prefix_crc};
+use super::stored::{NodeStat, digest, owner_session};
 use crate::txn::Acl;
 use crate::txn::jute::{JuteError, Put, Reader};
 use crate::types::{DetHashMap, SessionId, Zxid};
@@ -82,7 +82,7 @@ impl BodyNode<'_> {
     /// What the node adds to the tree's digest (docs/peer-protocol.md §3.5).
     pub(crate) fn digest(&self) -> u64 {
         match in_digest(self.path) {
-            true => self.stat.digest(prefix_crc(self.path, self.data)),
+            true => digest(self.path, self.data, &self.stat).into(),
             false => 0,
         }
     }

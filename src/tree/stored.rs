@@ -29,6 +29,22 @@ pub(crate) struct NodeStat {
 }
 
 impl NodeStat {
+    /// Of a node that nobody has changed, without an owner and children.
+    pub(super) fn plain(czxid: Zxid, ctime: i64) -> NodeStat {
+        NodeStat {
+            czxid,
+            mzxid: czxid,
+            pzxid: czxid,
+            ctime,
+            mtime: ctime,
+            ..NodeStat::default()
+        }
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        *self == NodeStat::plain(self.czxid, self.ctime)
+    }
+
     /// Reported to clients (docs/protocol.md §3.1).
     pub(super) fn reported(&self, children: i32, data_length: i32) -> Stat {
         Stat {
@@ -50,9 +66,9 @@ impl NodeStat {
         }
     }
 
-    /// The node's digest (docs/peer-protocol.md §3.5), continued from the crc over path and data.
-    pub(super) fn digest(&self, prefix_crc: u32) -> u64 {
-        let mut bytes = [0u8; 60];
+    /// As in the digest (docs/peer-protocol.md §3.5).
+    fn bytes(&self) -> [u8; STAT_BYTES] {
+        let mut bytes = [0; STAT_BYTES];
         let longs = [
             self.czxid.0,
             self.mzxid.0,
@@ -71,21 +87,88 @@ impl NodeStat {
             field.copy_from_slice(&value.to_be_bytes());
         }
         bytes[52..].copy_from_slice(&self.owner.to_be_bytes());
-        let mut crc = crc32fast::Hasher::new_with_initial(prefix_crc);
-        crc.update(&bytes);
-        u64::from(crc.finalize())
+        bytes
+    }
+
+    /// What of each field differs, bit by bit.
+    fn difference(&self, other: &NodeStat) -> NodeStat {
+        NodeStat {
+            czxid: Zxid(self.czxid.0 ^ other.czxid.0),
+            mzxid: Zxid(self.mzxid.0 ^ other.mzxid.0),
+            pzxid: Zxid(self.pzxid.0 ^ other.pzxid.0),
+            ctime: self.ctime ^ other.ctime,
+            mtime: self.mtime ^ other.mtime,
+            version: self.version ^ other.version,
+            cversion: self.cversion ^ other.cversion,
+            aversion: self.aversion ^ other.aversion,
+            owner: self.owner ^ other.owner,
+        }
     }
 }
 
-/// The crc over path and data that [`NodeStat::digest`] continues.
-pub(super) fn prefix_crc(path: &str, data: Option<&[u8]>) -> u32 {
+/// Of a stat in the digest.
+const STAT_BYTES: usize = 60;
+
+/// The digest of a node (docs/peer-protocol.md §3.5): the CRC-32 over path, data and stat.
+pub(super) fn digest(path: &str, data: Option<&[u8]>, stored: &NodeStat) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(if path == "/" { b"" } else { path.as_bytes() });
     crc.update(data.unwrap_or_default());
+    crc.update(&stored.bytes());
     crc.finalize()
+}
+
+/// The digest of a node of which the stat has changed and nothing else.
+///
+/// A CRC is linear: those of two contents of one length differ by that of their difference, begun at a
+/// state of zero. The difference of path and data is zero, and zeros do not change such a state.
+pub(super) fn restated(digest: u32, before: &NodeStat, after: &NodeStat) -> u32 {
+    // Four more zeros make it whole blocks for the instructions that compute it.
+    let mut difference = [0; STAT_BYTES + 4];
+    difference[4..].copy_from_slice(&before.difference(after).bytes());
+    let mut crc = crc32fast::Hasher::new_with_initial(!0);
+    crc.update(&difference);
+    digest ^ !crc.finalize()
 }
 
 /// The session of an ephemeral.
 pub(super) fn owner_session(stored: &NodeStat) -> Option<SessionId> {
     is_session(stored.owner).then_some(SessionId(stored.owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_stat() -> impl Strategy<Value = NodeStat> {
+        let ids = (any::<i64>(), any::<i64>(), any::<i64>());
+        let times = (any::<i64>(), any::<i64>());
+        let versions = (any::<i32>(), any::<i32>(), any::<i32>());
+        (ids, times, versions, any::<i64>()).prop_map(|(ids, times, versions, owner)| NodeStat {
+            czxid: Zxid(ids.0),
+            mzxid: Zxid(ids.1),
+            pzxid: Zxid(ids.2),
+            ctime: times.0,
+            mtime: times.1,
+            version: versions.0,
+            cversion: versions.1,
+            aversion: versions.2,
+            owner,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_is_kept_up_without_path_and_data(
+            path in "(/[a-z]{1,12}){1,4}|/",
+            data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
+            (before, after) in (any_stat(), any_stat()),
+        ) {
+            let due = digest(&path, data.as_deref(), &after);
+            let old = digest(&path, data.as_deref(), &before);
+            prop_assert_eq!(restated(old, &before, &after), due);
+            prop_assert_eq!(restated(old, &before, &before), old);
+        }
+    }
 }

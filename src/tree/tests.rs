@@ -630,6 +630,21 @@ fn body(tree: &Tree) -> Vec<u8> {
     bytes
 }
 
+/// Sorted by path.
+fn all_nodes(tree: &Tree) -> Vec<WalkedNode> {
+    let mut nodes = Vec::new();
+    let Ok(()) = tree.nodes.in_order(|path, node| {
+        nodes.push(WalkedNode {
+            path: std::str::from_utf8(path).unwrap().into(),
+            data: node.data().map(Arc::from),
+            acl: node.acl().clone(),
+            stored: node.stored(),
+        });
+        Ok::<(), std::convert::Infallible>(())
+    });
+    nodes
+}
+
 fn read(bytes: &[u8], cut: usize) -> Result<Tree, BodyError> {
     let mut reader = BodyReader::default();
     for piece in bytes.chunks(cut.max(1)) {
@@ -640,7 +655,14 @@ fn read(bytes: &[u8], cut: usize) -> Result<Tree, BodyError> {
 
 /// Requests of two sessions over few paths, so that they meet.
 fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
-    let path = prop_oneof!["/[ab]", "/[ab]/[cd]", "/[ab]/[cd]/e"];
+    // The last ones do not fit a node, in whole or with their names.
+    let path = prop_oneof![
+        2 => "/[ab]",
+        2 => "/[ab]/[cd]",
+        2 => "/[ab]/[cd]/e",
+        1 => "/[ab]/[cd]/of-16-characters",
+        1 => "/[ab]/a-name-of-32-characters-in-all(/f)?",
+    ];
     let single = prop_oneof![
         4 => (path.clone(), 0..4i32).prop_map(|(p, f)| create(&p, f, anyone())),
         2 => (path.clone(), -1..2i32).prop_map(|(p, v)| delete(&p, v)),
@@ -791,6 +813,57 @@ proptest! {
         }
         prop_assert_eq!(m.tree.nodes.recount(), m.tree.digest());
         prop_assert_eq!(body(&m.tree), due);
+    }
+
+    #[test]
+    fn the_bytes_kept_up_are_those_counted_node_by_node(requests in requests()) {
+        let mut m = Machine::new();
+        prop_assert_eq!(m.tree.bytes(), m.tree.footprint().total());
+        for (session, request, _) in &requests {
+            m.prepare_as(*session, request);
+            m.apply_all();
+            prop_assert_eq!(m.tree.bytes(), m.tree.footprint().total());
+        }
+        let again = read(&body(&m.tree), 300).unwrap();
+        prop_assert_eq!(again.bytes(), again.footprint().total());
+    }
+
+    #[test]
+    fn a_walk_gives_each_node_as_it_was_whatever_is_applied_meanwhile(
+        before in requests(),
+        meanwhile in requests(),
+        slices in proptest::collection::vec((0..3usize, 0..4u32), 1..60),
+    ) {
+        let mut m = Machine::new();
+        for (session, request, _) in &before {
+            m.prepare_as(*session, request);
+        }
+        m.apply_all();
+        let due = all_nodes(&m.tree);
+        let start = m.tree.begin_walk();
+        prop_assert_eq!(start.nodes, due.len());
+        prop_assert_eq!((start.last_zxid, start.digest), (m.tree.last_zxid(), m.tree.digest()));
+        prop_assert_eq!(start.sessions, m.tree.sessions().collect::<Vec<_>>());
+        let (mut found, mut changed) = (Vec::new(), 0);
+        let mut requests = meanwhile.iter();
+        for (applied, places) in slices {
+            for (session, request, _) in requests.by_ref().take(applied) {
+                m.prepare_as(*session, request);
+                for applied in m.apply_all() {
+                    // A node and its parent; or a node of which only the list was changed.
+                    changed += 2 * applied.changes.len() + 1;
+                }
+            }
+            let kept = m.tree.walk_keeps();
+            prop_assert!(kept <= 2 * changed, "{} for {} changes", kept, changed);
+            found.extend(m.tree.walk_slice(places).into_iter().flatten());
+        }
+        while let Some(slice) = m.tree.walk_slice(1) {
+            found.extend(slice);
+        }
+        prop_assert_eq!((m.tree.walk_slice(1), m.tree.walk_keeps()), (None, 0));
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        prop_assert_eq!(found, due);
     }
 
     #[test]

@@ -1,0 +1,28 @@
+//! Hashes of paths.
+
+use crate::types::HashState;
+use std::hash::{BuildHasher, Hasher};
+
+/// Hash of a full path: computed once for each request and path, and kept where the path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PathHash(u32);
+
+impl PathHash {
+    /// For a table that takes the place from the low bits and seven more from the highest.
+    pub(super) fn spread(self) -> u64 {
+        u64::from(self.0) | u64::from(self.0) << 32
+    }
+}
+
+/// Makes the hashes of paths; all of one process agree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PathHasher(HashState);
+
+impl PathHasher {
+    pub(super) fn hash(&self, path: &str) -> PathHash {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(path.as_bytes());
+        let hash = hasher.finish();
+        PathHash((hash ^ hash >> 32) as u32)
+    }
+}
