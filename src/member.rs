@@ -6,6 +6,7 @@
 
 mod due;
 mod jobs;
+mod saving;
 mod schedule;
 mod witnessing;
 
@@ -26,6 +27,7 @@ use crate::txn::Entry;
 use crate::types::{Now, Zxid};
 use due::{LogLength, Schedule};
 use jobs::Jobs;
+use saving::Saving;
 use std::collections::BTreeSet;
 use std::io;
 use witnessing::Witnessing;
@@ -84,6 +86,9 @@ pub struct Member<S: Storage> {
     snapshot_memory: usize,
     /// Snapshots that are known to be whole; no more than are kept.
     verified: BTreeSet<Zxid>,
+    /// The snapshot that is made out of memory.
+    saving: Option<Saving>,
+    snapshots_saved: u64,
     witness: Witnessing,
     /// Of snapshots, and of the log.
     directories: (S, S),
@@ -132,6 +137,8 @@ impl<S: Storage> Member<S> {
             snapshots_kept: config.snapshots_kept,
             snapshot_memory: config.snapshot_memory,
             verified: summary.snapshot.into_iter().collect(),
+            saving: None,
+            snapshots_saved: 0,
             witness: Witnessing::new(witness),
             directories,
             jobs: Jobs::default(),
@@ -158,12 +165,17 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// As [`Member::request`].
     pub fn advance(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
-        self.pipeline.advance(&self.tree, budget, now)
+        self.pipeline.advance(&self.tree, budget, now)?;
+        if let Some(saving) = &mut self.saving {
+            saving.advance(&mut self.tree, budget);
+        }
+        Ok(())
     }
 
     /// Whether [`Member::advance`] or [`Member::poll_message`] would do anything.
     pub fn has_work(&self) -> bool {
-        self.pipeline.has_work() || self.pipeline.has_messages()
+        let saves = self.saving.as_ref().is_some_and(Saving::has_work);
+        saves || self.pipeline.has_work() || self.pipeline.has_messages()
     }
 
     /// The next thing to tell the shards, in one order; a transaction is applied here first, and

@@ -25,6 +25,11 @@ pub fn tell(news: &JobNews) {
         JobNews::Shortage { what, reason } => {
             tracing::warn!("no room for {what}, tried again until there is: {reason}");
         }
+        JobNews::SnapshotOutOfMemory { zxid, reason } => {
+            tracing::warn!(
+                "no snapshot can be made of the files, one of {zxid} is made out of memory: {reason}"
+            );
+        }
         JobNews::SnapshotFailed { zxid, reason } => {
             tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
         }

@@ -682,7 +682,7 @@ impl Host {
             };
             let Some(job) = job else { break };
             let takes = match &job {
-                Job::Snapshot { .. } => base.rng.u64(1_000..50_000),
+                Job::Snapshot { .. } | Job::Save(_) => base.rng.u64(1_000..50_000),
                 Job::Remove(_) | Job::Witness(_) => 100,
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };

@@ -2,6 +2,7 @@
 
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
+use crate::log::storage::is_shortage;
 use crate::tree::{BodyError, Contradiction, DigestMismatch};
 use crate::txn::record::RecordError;
 use crate::types::Zxid;
@@ -60,6 +61,19 @@ pub enum SnapError {
         /// Bytes.
         free: u64,
     },
+}
+
+impl SnapError {
+    /// Whether it is for want of room, descriptors or memory, so that nothing is wrong with any file.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            SnapError::NoRoom { .. } => true,
+            SnapError::Io(error)
+            | SnapError::File(SnapshotError::Io(error))
+            | SnapError::Log(RecoveryError::Io(error)) => is_shortage(error),
+            _ => false,
+        }
+    }
 }
 
 /// Why a part of the log of a running server can't be read.

@@ -17,7 +17,7 @@ use crate::log::storage::Storage;
 use crate::log::{Part, StoreId, read_part};
 use crate::tree::{
     BodyError, BodyItem, BodyNode, BodyParser, BodyWriter, Changes, Contradiction, DigestMismatch,
-    Key, Patch, SessionHighWater, Tree, session_key,
+    Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
 };
 use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
@@ -72,6 +72,29 @@ pub(super) fn merge<S: Storage>(
     join.finish(&changes)
 }
 
+/// Makes a snapshot of patches alone, which are all of a tree that was walked over.
+///
+/// # Errors
+/// [`SnapError`]; nothing is left.
+pub(super) fn write_walked<S: Storage>(
+    data: &S,
+    order: Order,
+    start: WalkStart,
+    patches: Merged<S>,
+) -> Result<Written, SnapError> {
+    let file = SnapshotWriter::create(data, order.zxid, order.store)?;
+    let mut join = Join::new(order.zxid, patches, file);
+    join.is_walked = true;
+    let none = Changes::default();
+    let head = BodyItem::Head {
+        last_zxid: start.last_zxid,
+        high_water: start.session_high_water,
+    };
+    join.take(head, none.high_water())?;
+    join.take(BodyItem::End(start.digest), none.high_water())?;
+    join.finish(&none)
+}
+
 /// Each transaction of the log from behind `after` up to `upto`, which is durable.
 pub(super) fn each_since<S: Storage>(
     log: &S,
@@ -123,6 +146,8 @@ struct Join<S: Storage> {
     digest_before: u64,
     /// The last key of the snapshot before.
     last: Vec<u8>,
+    /// The patches are of all nodes, not of those that were created since the snapshot before.
+    is_walked: bool,
     parents: Parents,
 }
 
@@ -137,6 +162,7 @@ impl<S: Storage> Join<S> {
             digest: 0,
             digest_before: 0,
             last: Vec::new(),
+            is_walked: false,
             parents: Parents::default(),
         }
     }
@@ -200,7 +226,8 @@ impl<S: Storage> Join<S> {
             } else {
                 let path = std::str::from_utf8(&next);
                 let path = path.map_err(|_| Contradiction("a path is no text"))?;
-                self.put_node(patch.apply(path, None)?, true)?;
+                let is_new = !self.is_walked;
+                self.put_node(patch.apply(path, None)?, is_new)?;
             }
             self.next = self.patches.next()?;
         }

@@ -6,12 +6,14 @@
 mod error;
 mod merge;
 mod runs;
+mod walked;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{ReadLogError, SnapError};
 pub use merge::{CHANGES_BYTES_MAX, Order};
+pub use walked::Walked;
 
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};

@@ -32,6 +32,13 @@ const BATCH: usize = 256 << 10;
 /// Before the key: length, checksum.
 const FRAME: usize = 8;
 
+/// Where runs are in their file, between two who work on them.
+#[derive(Debug, Default)]
+pub(super) struct RunParts {
+    bytes: u64,
+    runs: Vec<Range<u64>>,
+}
+
 /// Runs of patches, oldest first. Nothing is on the disk as long as there is none.
 pub(super) struct Runs<S: Storage> {
     storage: S,
@@ -58,17 +65,40 @@ impl<S: Storage> Runs<S> {
         }
     }
 
+    /// As [`Runs::into_parts`] gave them away.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn resume(storage: &S, parts: RunParts) -> io::Result<Runs<S>> {
+        let mut resumed = Runs::new(storage);
+        if !parts.runs.is_empty() {
+            resumed.file = Some(Appender::new(storage.open(SCRATCH)?, parts.bytes));
+            resumed.runs = parts.runs;
+        }
+        Ok(resumed)
+    }
+
+    /// What is to be known to go on with the file, which stays.
+    pub(super) fn into_parts(mut self) -> RunParts {
+        let bytes = self.file.take().map_or(0, |file| file.len());
+        let runs = std::mem::take(&mut self.runs);
+        RunParts { bytes, runs }
+    }
+
     /// How many there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Adds a run of later patches than all before.
+    /// Adds a run of later patches than all before, sorted.
     ///
     /// # Errors
     /// [`SnapError`].
-    pub(super) fn add(&mut self, patches: BTreeMap<Key, Patch>) -> Result<(), SnapError> {
+    pub(super) fn add(
+        &mut self,
+        patches: impl IntoIterator<Item = (Key, Patch)>,
+    ) -> Result<(), SnapError> {
         if self.runs.len() == FAN_IN {
             let mut merged = self.merged(BTreeMap::new())?;
             let run = self.write(|| merged.next())?;

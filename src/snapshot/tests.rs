@@ -316,6 +316,33 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_out_of_memory_is_of_the_moment_at_which_the_walk_began(
+        before in requests(),
+        meanwhile in requests(),
+        places in 1..5u32,
+    ) {
+        let mut w = World::new(Tree::new());
+        for (session, request) in &before {
+            w.request(*session, request);
+        }
+        let (due, order) = (body_of(&w.tree), w.order(PLENTY));
+        let mut walked = Walked::new(w.tree.begin_walk());
+        let mut requests = meanwhile.iter();
+        while let Some(nodes) = w.tree.walk_slice(places) {
+            walked = walked.add(&w.disk, nodes).unwrap();
+            if let Some((session, request)) = requests.next() {
+                w.request(*session, request);
+            }
+        }
+        walked.finish(&w.disk, order).unwrap();
+        prop_assert_eq!(body_in(&w.disk, order.zxid), due);
+        prop_assert!(!w.names().contains(&snapshot_file::SCRATCH.to_owned()));
+        // What follows it in the log is merged with it.
+        w.merge(PLENTY).unwrap();
+        prop_assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+    }
+
+    #[test]
     fn what_nobody_has_checked_is_merged_as_it_is_replayed_or_not_at_all(
         before in requests(),
         transactions in raw_transactions(),

@@ -29,6 +29,7 @@ use super::creators::SessionHighWater;
 use super::path::{parent_path, stored_below};
 use super::snapshot_body::{BodyNode, put_stat, read_stat};
 use super::stored::NodeStat;
+use super::walked::WalkedNode;
 use crate::txn::jute::{JuteError, Put, Reader};
 use crate::txn::{Acl, CreateTxn, Data, Entry, Txn, TxnDigest, TxnHeader};
 use crate::types::{DetHashSet, OpCode, SessionId, Zxid};
@@ -265,6 +266,26 @@ impl Patch {
             Patch::Node(Some(image)) => size_of::<Image>() + data_bytes(&image.data),
             Patch::Edit(edit) => edit.bytes(),
         }
+    }
+}
+
+impl WalkedNode {
+    /// The node, as a patch of its path.
+    pub(crate) fn into_patch(self) -> (Key, Patch) {
+        let mut acl = Vec::new();
+        acl.put_acls(&self.acl);
+        let image = Image {
+            data: self.data,
+            acl: acl.into(),
+            stat: self.stored,
+        };
+        let patch = Patch::Node(Some(Box::new(image)));
+        (self.path.as_bytes().into(), patch)
+    }
+
+    /// Bytes of memory, if nobody shares them.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<WalkedNode>() + self.path.len() + ALLOCATION_BYTES + data_bytes(&self.data)
     }
 }
 
