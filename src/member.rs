@@ -6,13 +6,14 @@
 
 mod due;
 mod jobs;
+mod saving;
 mod schedule;
 mod witnessing;
 
 #[cfg(test)]
 mod tests;
 
-pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead};
+pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
 
 use crate::budget::Budget;
 use crate::log::snapshot_file::Written;
@@ -26,6 +27,8 @@ use crate::txn::Entry;
 use crate::types::{Now, Zxid};
 use due::{LogLength, Schedule};
 use jobs::Jobs;
+use saving::Saving;
+use std::collections::BTreeSet;
 use std::io;
 use witnessing::Witnessing;
 
@@ -38,8 +41,10 @@ pub struct MemberConfig {
     pub log: LogConfig,
     /// `snapCount`: transactions between snapshots, at least.
     pub snapshot_records: u64,
-    /// How many snapshots are kept; `None`: all of them, and the whole log.
+    /// How many whole snapshots are kept; `None`: all of them, and the whole log.
     pub snapshots_kept: Option<usize>,
+    /// Most bytes of memory for what has changed since the last snapshot, while one is made.
+    pub snapshot_memory: usize,
 }
 
 /// What start-up found, for its summary.
@@ -78,6 +83,12 @@ pub struct Member<S: Storage> {
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
     snapshots_kept: Option<usize>,
+    snapshot_memory: usize,
+    /// Snapshots that are known to be whole; no more than are kept.
+    verified: BTreeSet<Zxid>,
+    /// The snapshot that is made out of memory.
+    saving: Option<Saving>,
+    snapshots_saved: u64,
     witness: Witnessing,
     /// Of snapshots, and of the log.
     directories: (S, S),
@@ -124,6 +135,10 @@ impl<S: Storage> Member<S> {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
             snapshots_kept: config.snapshots_kept,
+            snapshot_memory: config.snapshot_memory,
+            verified: summary.snapshot.into_iter().collect(),
+            saving: None,
+            snapshots_saved: 0,
             witness: Witnessing::new(witness),
             directories,
             jobs: Jobs::default(),
@@ -150,12 +165,17 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// As [`Member::request`].
     pub fn advance(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
-        self.pipeline.advance(&self.tree, budget, now)
+        self.pipeline.advance(&self.tree, budget, now)?;
+        if let Some(saving) = &mut self.saving {
+            saving.advance(&mut self.tree, budget);
+        }
+        Ok(())
     }
 
     /// Whether [`Member::advance`] or [`Member::tell`] would do anything.
     pub fn has_work(&self) -> bool {
-        self.pipeline.has_work() || self.pipeline.has_messages()
+        let saves = self.saving.as_ref().is_some_and(Saving::has_work);
+        saves || self.pipeline.has_work() || self.pipeline.has_messages()
     }
 
     /// Gives `tell` the next thing to tell the shards, in one order; a transaction is applied here first,

@@ -119,6 +119,23 @@ pub struct SessionId(pub i64);
 impl SessionId {
     /// "No session".
     pub const NONE: SessionId = SessionId(0);
+    /// The largest number that a creator can give to one of its sessions.
+    pub const NUMBER_MAX: i64 = (1 << 56) - 1;
+
+    /// The id with which a server, its number in the top byte, numbers one of its sessions: the low 56 bits.
+    pub const fn of(creator: u8, number: i64) -> SessionId {
+        SessionId((creator as i64) << 56 | number & SessionId::NUMBER_MAX)
+    }
+
+    /// The server that made the id.
+    pub const fn creator(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// What the creator numbered the session.
+    pub const fn number(self) -> i64 {
+        self.0 & SessionId::NUMBER_MAX
+    }
 }
 
 impl fmt::Debug for SessionId {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `storage` | the seam to files |
 //! | `pieces` | reading a file without mapping it |
+//! | `appender` | appending to a file that is not the log, at an even pace |
 //! | `record`, `fence`, `segment` | layouts |
 //! | `writer` | appending, batched syncs, rolls, seals, the full disk |
 //! | `error` | why a log is refused |
@@ -13,6 +14,7 @@
 //! | `inspect` | what stands in a file, for an operator who looks |
 //! | `durable` | proof that something is on disk |
 
+mod appender;
 mod durable;
 mod error;
 pub mod fence;
@@ -29,8 +31,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use appender::Appender;
 pub use durable::{Durable, LogEnd};
 pub use error::RecoveryError;
+pub(crate) use pieces::Pieces;
 pub use record::StoreId;
 pub use recover::{Known, Part, Scan, read_part};
 pub use witness::Witness;

@@ -10,7 +10,7 @@ use std::io;
 const PIECE: u64 = 256 << 10;
 
 /// A window that moves over a file.
-pub(super) struct Pieces<F: File> {
+pub(crate) struct Pieces<F: File> {
     source: Source<F>,
     len: u64,
     /// What is read at once, bytes.
@@ -30,12 +30,12 @@ enum Source<F: File> {
 
 impl<F: File> Pieces<F> {
     /// Over the whole file as long as it is now.
-    pub(super) fn read(file: F) -> io::Result<Pieces<F>> {
+    pub(crate) fn read(file: F) -> io::Result<Pieces<F>> {
         Pieces::of_size(file, PIECE)
     }
 
     /// The same, in pieces of another size.
-    pub(super) fn of_size(file: F, piece: u64) -> io::Result<Pieces<F>> {
+    pub(crate) fn of_size(file: F, piece: u64) -> io::Result<Pieces<F>> {
         let len = file.len()?;
         let source = Source::Read {
             file,
@@ -46,7 +46,7 @@ impl<F: File> Pieces<F> {
     }
 
     /// Over the first `len` bytes, through a map: they are durable, and never change.
-    pub(super) fn mapped(file: &F, len: u64) -> io::Result<Pieces<F>> {
+    pub(crate) fn mapped(file: &F, len: u64) -> io::Result<Pieces<F>> {
         let view = file.view(len)?;
         let len = view.len() as u64;
         let source = Source::Mapped(view);
@@ -55,7 +55,7 @@ impl<F: File> Pieces<F> {
     }
 
     /// Bytes there are.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
@@ -63,7 +63,7 @@ impl<F: File> Pieces<F> {
     ///
     /// # Errors
     /// The device's.
-    pub(super) fn get(&mut self, offset: u64, bytes: usize) -> io::Result<Option<&[u8]>> {
+    pub(crate) fn get(&mut self, offset: u64, bytes: usize) -> io::Result<Option<&[u8]>> {
         let end = offset.saturating_add(bytes as u64);
         if end > self.len {
             return Ok(None);

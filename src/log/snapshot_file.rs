@@ -15,6 +15,7 @@
 //! them. A file is written under a temporary name and gets its own, `snap.<zxid, 16 hex digits>`,
 //! when all of it is durable: a file with that name is whole, or has rotted.
 
+use super::appender::Appender;
 use super::pieces::Pieces;
 use super::record::{StoreId, u32_at, u64_at};
 use super::storage::{File, Storage};
@@ -30,6 +31,8 @@ const HEADER_1: usize = 32;
 const HEADER: usize = 48;
 const FOOTER: usize = 44;
 const TEMPORARY: &str = "tmp.snap";
+/// What whoever makes a snapshot keeps beside it meanwhile.
+pub const SCRATCH: &str = "tmp.runs";
 
 /// Identity of a snapshot.
 pub type Root = [u8; 32];
@@ -99,11 +102,18 @@ pub fn list<S: Storage>(storage: &S) -> io::Result<Vec<Zxid>> {
 /// # Errors
 /// The operating system's.
 pub fn remove_temporary<S: Storage>(storage: &S) -> io::Result<()> {
-    if storage.list()?.iter().any(|n| n == TEMPORARY) {
-        storage.remove(TEMPORARY)?;
-        storage.sync_dir()?;
+    let names = storage.list()?;
+    let mut is_removed = false;
+    for left in [TEMPORARY, SCRATCH] {
+        if names.iter().any(|name| name == left) {
+            storage.remove(left)?;
+            is_removed = true;
+        }
     }
-    Ok(())
+    match is_removed {
+        true => storage.sync_dir(),
+        false => Ok(()),
+    }
 }
 
 /// What was written.
@@ -118,9 +128,8 @@ pub struct Written {
 /// Writes one snapshot; nothing is visible under its name before [`SnapshotWriter::finish`].
 pub struct SnapshotWriter<S: Storage> {
     storage: S,
-    file: S::File,
+    file: Appender<S::File>,
     zxid: Zxid,
-    offset: u64,
     chunk: Vec<u8>,
     hash: blake3::Hasher,
     bytes: u64,
@@ -153,17 +162,16 @@ impl<S: Storage> SnapshotWriter<S> {
         let crc = crc32c::crc32c(&header);
         header.extend(crc.to_le_bytes());
         header.extend([0; 4]);
-        let writer = SnapshotWriter {
+        let mut writer = SnapshotWriter {
             storage: storage.clone(),
-            file,
+            file: Appender::new(file, 0),
             zxid,
-            offset: HEADER as u64,
             chunk: Vec::with_capacity(CHUNK),
             hash: blake3::Hasher::new(),
             bytes: 0,
             is_finished: false,
         };
-        writer.file.write_at(0, &header)?;
+        writer.file.append(&header)?;
         Ok(writer)
     }
 
@@ -190,9 +198,7 @@ impl<S: Storage> SnapshotWriter<S> {
         framed.extend((self.chunk.len() as u32).to_le_bytes());
         framed.extend(crc32c::crc32c(&self.chunk).to_le_bytes());
         framed.append(&mut self.chunk);
-        self.file.write_at(self.offset, &framed)?;
-        self.offset += framed.len() as u64;
-        Ok(())
+        self.file.append(&framed)
     }
 
     /// Makes the file durable, then gives it its name, then makes the name durable.
@@ -209,8 +215,8 @@ impl<S: Storage> SnapshotWriter<S> {
         end.extend(root);
         let crc = crc32c::crc32c(&end[4..]);
         end.extend(crc.to_le_bytes());
-        self.file.write_at(self.offset, &end)?;
-        self.file.sync()?;
+        self.file.append(&end)?;
+        self.file.file().sync()?;
         self.storage.rename(TEMPORARY, &name(self.zxid))?;
         self.is_finished = true;
         self.storage.sync_dir()?;

@@ -79,6 +79,17 @@ pub trait File: Clone + 'static {
     /// Gives back what lies behind the first `len` bytes. Not durable before [`File::sync`].
     fn truncate(&self, len: u64) -> io::Result<()>;
 
+    /// Has the bytes `from..to`, which were written, go to the device, and waits for it, so that who syncs
+    /// another file does not wait for them; takes its time, so that the device has time for others. Makes
+    /// nothing durable. Where there is no page cache there is nothing to do.
+    ///
+    /// # Errors
+    /// The operating system's; nothing is known about the file's content then.
+    fn write_out(&self, from: u64, to: u64) -> io::Result<()> {
+        let _ = (from, to);
+        Ok(())
+    }
+
     /// Makes every byte written so far durable (fdatasync), blocking. After an error nothing is
     /// known about the file any more: the caller stops the process.
     fn sync(&self) -> io::Result<()>;

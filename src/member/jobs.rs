@@ -8,6 +8,7 @@
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
 //! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Spares` | – | shortage: tried again later; failed: fatal, like a sync of the log |
 //! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again on time |
+//! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
 //! A *shortage* ([`is_shortage`]) is a full disk, or want of descriptors or memory. Spares are then tried
@@ -24,8 +25,9 @@
 use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
 use crate::log::witness::{self, Witness};
-use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
-use crate::snapshot::{self, ReadLogError, SnapError};
+use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
+use crate::snapshot::{self, Made, ReadLogError, SnapError, Walked};
+use crate::tree::WalkedNode;
 use crate::txn::Entry;
 use crate::types::{Position, ShardId, Zxid};
 use std::collections::BTreeSet;
@@ -65,21 +67,57 @@ pub enum Job {
     Spare(SpareJob),
     /// Make a snapshot.
     Snapshot {
-        /// Of this state; everything up to it is applied and durable.
-        zxid: Zxid,
-        /// Afterwards remove all but so many snapshots.
+        /// Of what; everything up to it is applied.
+        order: snapshot::Order,
+        /// Afterwards remove what is older than so many snapshots that are whole.
         purge: Option<usize>,
-        /// Whose it is.
-        store: StoreId,
-        /// Bytes that are to be free before it is begun.
-        room_needed: u64,
+        /// Those that are known to be whole.
+        verified: BTreeSet<Zxid>,
     },
+    /// Write a part of the state out of memory.
+    Save(Box<Save>),
     /// Write down how far the log is durable.
     Witness(Witness),
     /// Remove these segments, oldest first.
     Remove(Vec<String>),
     /// Read a part of the log for a replica.
     ReadLog(CatchUp),
+}
+
+/// A part of a snapshot out of memory.
+#[derive(Debug)]
+pub struct Save {
+    /// What has been written before.
+    pub(super) walked: Walked,
+    pub(super) nodes: Vec<WalkedNode>,
+    pub(super) order: snapshot::Order,
+    /// The snapshot is made of this and all before.
+    pub(super) is_last: bool,
+    pub(super) purge: Option<usize>,
+    pub(super) verified: BTreeSet<Zxid>,
+}
+
+impl Save {
+    fn run<S: Storage>(self, data: &S) -> Done<S> {
+        let zxid = self.order.zxid;
+        match self.walked.add(data, self.nodes) {
+            Ok(walked) if !self.is_last => Done::Saved(walked),
+            Ok(walked) => {
+                let written = walked.finish(data, self.order);
+                let made = written.map(|written| Made {
+                    written,
+                    base: None,
+                });
+                let made = made
+                    .and_then(|made| and_purged(data, self.order, made, self.purge, self.verified));
+                Done::Snapshot { zxid, made }
+            }
+            Err(error) => Done::Snapshot {
+                zxid,
+                made: Err(error),
+            },
+        }
+    }
 }
 
 /// Jobs of one queue run one after the other; queues run beside each other.
@@ -97,12 +135,14 @@ pub enum JobQueue {
 pub enum Done<S: Storage> {
     /// Of [`Job::Spare`].
     Spare(SpareResult<S>),
-    /// Of [`Job::Snapshot`].
+    /// Of a [`Job::Save`] that was not the last one.
+    Saved(Walked),
+    /// Of [`Job::Snapshot`], and of the last [`Job::Save`] or one that failed.
     Snapshot {
         /// Of this state.
         zxid: Zxid,
-        /// The snapshot, and up to where the log is not needed any more.
-        made: Result<(Written, Option<Zxid>), SnapError>,
+        /// The snapshot, and what follows from it.
+        made: Result<SnapshotMade, SnapError>,
     },
     /// Of [`Job::Witness`].
     Witness {
@@ -120,6 +160,17 @@ pub enum Done<S: Storage> {
     },
     /// Of [`Job::ReadLog`].
     LogRead(LogRead),
+}
+
+/// What follows from a snapshot that was made.
+#[derive(Clone, Debug)]
+pub struct SnapshotMade {
+    /// What was written.
+    pub written: Written,
+    /// Up to where the log is not needed any more.
+    pub unneeded: Option<Zxid>,
+    /// Snapshots that are known to be whole.
+    pub verified: BTreeSet<Zxid>,
 }
 
 /// What was read for a replica.
@@ -158,6 +209,13 @@ pub enum JobNews {
         /// What was written.
         written: Written,
     },
+    /// For the operator: it could not be made of the files, and is made out of memory.
+    SnapshotOutOfMemory {
+        /// Of this state.
+        zxid: Zxid,
+        /// Why.
+        reason: SnapError,
+    },
     /// For the operator; it is tried again.
     SnapshotFailed {
         /// Of this state.
@@ -181,7 +239,7 @@ impl Job {
     pub fn queue(&self) -> JobQueue {
         match self {
             Job::Spare(_) | Job::Remove(_) | Job::Witness(_) => JobQueue::Spares,
-            Job::Snapshot { .. } => JobQueue::Snapshots,
+            Job::Snapshot { .. } | Job::Save(_) => JobQueue::Snapshots,
             Job::ReadLog(_) => JobQueue::Reads,
         }
     }
@@ -191,7 +249,7 @@ impl Job {
         match self {
             Job::Spare(order) => order.recycles(),
             Job::Remove(_) => true,
-            Job::Snapshot { .. } | Job::Witness(_) | Job::ReadLog(_) => false,
+            Job::Snapshot { .. } | Job::Save(_) | Job::Witness(_) | Job::ReadLog(_) => false,
         }
     }
 
@@ -200,15 +258,15 @@ impl Job {
         match self {
             Job::Spare(order) => Done::Spare(order.fulfil(log)),
             Job::Snapshot {
-                zxid,
+                order,
                 purge,
-                store,
-                room_needed,
+                verified,
             } => Done::Snapshot {
-                zxid,
-                made: snapshot::make(data, log, zxid, store, room_needed)
-                    .and_then(|made| Ok((made, purge_snapshots(data, purge)?))),
+                zxid: order.zxid,
+                made: snapshot::make(data, log, order)
+                    .and_then(|made| and_purged(data, order, made, purge, verified)),
             },
+            Job::Save(save) => save.run(data),
             Job::Witness(witness) => Done::Witness {
                 result: witness::write(data, log, &witness),
                 witness,
@@ -222,11 +280,23 @@ impl Job {
     }
 }
 
-fn purge_snapshots<S: Storage>(data: &S, retain: Option<usize>) -> io::Result<Option<Zxid>> {
-    match retain {
-        Some(retain) => snapshot::purge(data, retain),
-        None => Ok(None),
+fn and_purged<S: Storage>(
+    data: &S,
+    order: snapshot::Order,
+    Made { written, base }: Made,
+    purge: Option<usize>,
+    mut verified: BTreeSet<Zxid>,
+) -> Result<SnapshotMade, SnapError> {
+    let mut unneeded = None;
+    if let Some(retain) = purge {
+        verified.extend(base.into_iter().chain([order.zxid]));
+        unneeded = snapshot::purge(data, order.store, retain, &mut verified)?;
     }
+    Ok(SnapshotMade {
+        written,
+        unneeded,
+        verified,
+    })
 }
 
 /// Oldest first: a crash in between must not leave a gap.

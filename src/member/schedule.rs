@@ -1,29 +1,49 @@
 //! Which job of a member is due, and what follows from the outcome of one: the table of `jobs`.
 
 use super::Member;
-use super::jobs::{CatchUp, Done, Job, JobNews, LogRead};
+use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+use super::saving::Saving;
 use crate::log::Witness;
-use crate::log::snapshot_file::Written;
 use crate::log::storage::{Storage, is_shortage};
 use crate::pipeline::Fatal;
-use crate::snapshot::SnapError;
+use crate::snapshot::{self, SnapError};
 use crate::types::Zxid;
 use std::io;
 
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let job = self.poll_files().or_else(|| {
-            let free = !self.jobs.snapshots && self.jobs.may_read();
-            let zxid = if free { self.poll_snapshot() } else { None }?;
-            Some(Job::Snapshot {
-                zxid,
-                purge: self.snapshots_kept,
-                store: self.witness.store(),
-                room_needed: self.snapshots.room_needed(),
-            })
-        })?;
+        let job = self.poll_files().or_else(|| self.poll_state())?;
         Some(self.jobs.begin(job))
+    }
+
+    fn poll_state(&mut self) -> Option<Job> {
+        if self.jobs.snapshots {
+            return None;
+        }
+        let order = self.order_of(self.pipeline.cursors().applied);
+        if let Some(saving) = &mut self.saving {
+            return saving.poll(order, self.snapshots_kept, &self.verified);
+        }
+        let zxid = if self.jobs.may_read() {
+            self.poll_snapshot()
+        } else {
+            None
+        }?;
+        Some(Job::Snapshot {
+            order: self.order_of(zxid),
+            purge: self.snapshots_kept,
+            verified: self.verified.clone(),
+        })
+    }
+
+    fn order_of(&self, zxid: Zxid) -> snapshot::Order {
+        snapshot::Order {
+            zxid,
+            store: self.witness.store(),
+            room_needed: self.snapshots.room_needed(),
+            memory: self.snapshot_memory,
+        }
     }
 
     fn poll_files(&mut self) -> Option<Job> {
@@ -92,6 +112,13 @@ impl<S: Storage> Member<S> {
                 self.jobs.taking = false;
                 self.removed(left, result)
             }
+            Done::Saved(walked) => {
+                self.jobs.snapshots = false;
+                if let Some(saving) = &mut self.saving {
+                    saving.written(walked);
+                }
+                Ok(JobNews::None)
+            }
             Done::Snapshot { zxid, made } => {
                 self.jobs.snapshots = false;
                 Ok(self.snapshot_ended(zxid, made))
@@ -115,6 +142,11 @@ impl<S: Storage> Member<S> {
     /// again.
     pub fn shortages(&self) -> u64 {
         self.jobs.shortages
+    }
+
+    /// Snapshots that were made out of memory, because the files could not give one.
+    pub fn snapshots_saved(&self) -> u64 {
+        self.snapshots_saved
     }
 
     fn witness_written(
@@ -145,18 +177,30 @@ impl<S: Storage> Member<S> {
         Ok(self.jobs.attempted("segments to be removed", shortage))
     }
 
-    fn snapshot_ended(
-        &mut self,
-        zxid: Zxid,
-        made: Result<(Written, Option<Zxid>), SnapError>,
-    ) -> JobNews {
+    fn snapshot_ended(&mut self, zxid: Zxid, made: Result<SnapshotMade, SnapError>) -> JobNews {
+        let was_saved = self.saving.take().is_some();
+        if was_saved {
+            self.tree.end_walk();
+            self.snapshots_saved += u64::from(made.is_ok());
+        }
         match made {
-            Ok((written, unneeded)) => {
+            Ok(SnapshotMade {
+                written,
+                unneeded,
+                verified,
+            }) => {
+                self.verified = verified;
                 let keep_after = self.jobs.keep_after;
                 let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
                 self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
                 self.witness.renew_soon();
                 JobNews::SnapshotMade { zxid, written }
+            }
+            Err(reason) if !was_saved && !reason.is_shortage() => {
+                let saving = Saving::begin(&mut self.tree, self.snapshot_memory);
+                self.saving = Some(saving);
+                let zxid = self.tree.last_zxid();
+                JobNews::SnapshotOutOfMemory { zxid, reason }
             }
             Err(reason) => {
                 self.snapshot_made(None, None);

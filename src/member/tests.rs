@@ -41,6 +41,7 @@ fn start_member(
         },
         snapshot_records,
         snapshots_kept: Some(1),
+        snapshot_memory: 4 << 10,
     };
     let started = Member::start(config, disk, disk, identities, START, &mut |_| {});
     started.map(|(member, _)| member)
@@ -105,25 +106,51 @@ impl World {
             && self.member.pipeline.counters().refused == 0
         {
             self.sequence += 1;
-            let write = ShardRequest::Write {
-                origin: self.origin(),
-                session: self.session,
-                generation: Generation(1),
-                xid: Xid(1),
-                request: crate::txn::WriteRequest::SetData {
-                    path: Some("/zookeeper/quota".into()),
-                    data: Some(vec![7; 8000].into()),
-                    version: -1,
+            self.write(crate::txn::WriteRequest::SetData {
+                path: Some("/zookeeper/quota".into()),
+                data: Some(vec![7; 8000].into()),
+                version: -1,
+            });
+        }
+    }
+
+    fn write(&mut self, request: crate::txn::WriteRequest) {
+        let write = ShardRequest::Write {
+            origin: self.origin(),
+            session: self.session,
+            generation: Generation(1),
+            xid: Xid(1),
+            request,
+            credentials: Arc::from([crate::txn::AuthId {
+                scheme: "super".into(),
+                id: "".into(),
+            }]),
+            stamps: Stamps::default(),
+        };
+        let mut budget = Budget::UNLIMITED;
+        self.member.request(write, &mut budget, self.now).unwrap();
+        self.sync();
+    }
+
+    /// Nodes with a path and no data.
+    fn create(&mut self, nodes: std::ops::Range<usize>) {
+        for nth in nodes {
+            self.sequence += 1;
+            let path = format!("/{nth:04}").into();
+            self.write(crate::txn::WriteRequest::Create(
+                crate::txn::CreateRequest {
+                    op: crate::types::OpCode::CREATE,
+                    path,
+                    data: None,
+                    acl: Some(vec![crate::txn::RawAcl {
+                        perms: 31,
+                        scheme: Some("world".into()),
+                        id: Some("anyone".into()),
+                    }]),
+                    flags: 0,
+                    ttl_ms: 0,
                 },
-                credentials: Arc::from([crate::txn::AuthId {
-                    scheme: "super".into(),
-                    id: "".into(),
-                }]),
-                stamps: Stamps::default(),
-            };
-            let mut budget = Budget::UNLIMITED;
-            self.member.request(write, &mut budget, self.now).unwrap();
-            self.sync();
+            ));
         }
     }
 
@@ -154,6 +181,7 @@ fn word(job: &Job) -> &'static str {
         Job::Spare(order) if order.recycles() => "recycled spare",
         Job::Spare(_) => "new spare",
         Job::Snapshot { .. } => "snapshot",
+        Job::Save(_) => "save",
         Job::Remove(_) => "remove",
         Job::Witness(_) => "witness",
         Job::ReadLog(_) => "read",
@@ -546,4 +574,58 @@ fn a_witness_that_is_still_being_written_at_a_clean_stop_does_not_replace_the_la
         matches!(found, Found::Witness(witness, None) if witness.is_closed),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_member_whose_log_rots_behind_its_last_snapshot_saves_what_it_has_in_memory() {
+    let mut w = World::new(5);
+    w.run_all();
+    for part in 0..10 {
+        w.create(100 * part..100 * (part + 1));
+        w.run_all();
+    }
+    w.fill_segments(2);
+    assert_eq!(w.member.pipeline.waiting(), 0);
+    let names = crate::log::storage::Storage::list(&w.disk).unwrap();
+    let segments: Vec<_> = names.iter().filter(|n| n.starts_with("log.")).collect();
+    w.disk.flip(segments[segments.len() - 2], 30_000, 1);
+    let (mut due, mut batches, mut rounds) = (None, 0, 0);
+    let made = loop {
+        rounds += 1;
+        assert!(rounds < 1000, "{batches} batches");
+        let Some(job) = w.member.poll_job() else {
+            // The walk goes on while clients write.
+            assert!(due.is_none() || w.member.has_work(), "nobody goes on");
+            w.sync();
+            continue;
+        };
+        batches += u32::from(matches!(job, Job::Save(_)));
+        match w.run(job) {
+            JobNews::SnapshotOutOfMemory { zxid, reason } => {
+                assert!(matches!(reason, SnapError::Log(_)), "{reason}");
+                assert_eq!((zxid, due), (w.member.tree.last_zxid(), None));
+                due = Some(snapshot::root(&w.member.tree));
+            }
+            JobNews::SnapshotMade { zxid, written } => break (zxid, written.root),
+            JobNews::SnapshotFailed { reason, .. } => panic!("{reason}"),
+            _ if due.is_some() => w.create(1000..1000 + batches as usize),
+            _ => {}
+        }
+    };
+    assert_eq!(Some(made.1), due);
+    assert!(batches > 4, "{batches}");
+    assert!(made.0 < w.member.tree.last_zxid(), "nobody has written");
+    assert_eq!(
+        (w.member.snapshots_saved(), w.member.has_work()),
+        (1, false)
+    );
+    // The next one is made of this one, and what has rotted is needed by no start.
+    w.fill_segments(2);
+    assert!(w.run_all().contains(&"snapshot"));
+    assert_eq!(w.member.snapshots_saved(), 1);
+    let World { disk, member, .. } = w;
+    let due = snapshot::root(&member.tree);
+    member.close().unwrap();
+    let recovered = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    assert_eq!(snapshot::root(&recovered.tree), due);
 }

@@ -2,38 +2,38 @@
 
 use crate::types::{SessionId, WallMs};
 
-/// Top byte of the ids that this server makes (standalone: server id 1).
-const TOP_BYTE: i64 = 1;
+/// What the ids that this server makes have in their top byte (standalone: server id 1).
+pub(super) const CREATOR: u8 = 1;
 /// The bits of the wall clock that an id holds: 40, above 16 bits for a count.
 const CLOCK_MASK: i64 = 0xff_ffff_ffff;
 
 /// Allocates session ids.
 #[derive(Debug)]
 pub(super) struct SessionIds {
-    /// Largest id handed out by this process, including those whose transaction is not applied
-    /// yet.
+    /// Largest number given to a session by this process, including those whose transaction is not
+    /// applied yet.
     last: i64,
 }
 
 impl SessionIds {
     /// Nothing allocated yet.
     pub(super) fn new() -> SessionIds {
-        SessionIds { last: i64::MIN }
+        SessionIds { last: -1 }
     }
 
     /// A fresh id. The clock makes ids differ between servers that lost their data; that they
-    /// never repeat here rests on the other two: `high_water`, the largest id that the replicated
-    /// state has ever seen (it survives restarts, closed sessions and purged logs), and the
+    /// never repeat here rests on the other two: `high_water`, the largest id of this creator that the
+    /// replicated state has ever seen (it survives restarts, closed sessions and purged logs), and the
     /// largest one handed out since. An id that was handed out and lost in a crash before its
     /// transaction was durable has been shown to nobody.
     ///
-    /// Never 0 nor `i64::MIN`, because the clock part alone is at least `1 << 56`.
-    pub(super) fn allocate(&mut self, high_water: i64, wall: WallMs) -> SessionId {
-        let clock = (TOP_BYTE << 56) | ((wall.0 & CLOCK_MASK) << 16);
-        let used = self.last.max(high_water);
-        assert!(used < i64::MAX, "session ids are exhausted");
+    /// Never 0 nor `i64::MIN`, because of the creator in the top byte.
+    pub(super) fn allocate(&mut self, high_water: Option<SessionId>, wall: WallMs) -> SessionId {
+        let clock = (wall.0 & CLOCK_MASK) << 16;
+        let used = self.last.max(high_water.map_or(-1, SessionId::number));
+        assert!(used < SessionId::NUMBER_MAX, "session ids are exhausted");
         self.last = clock.max(used + 1);
-        SessionId(self.last)
+        SessionId::of(CREATOR, self.last)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn layout_of_the_first_id() {
-        let id = SessionIds::new().allocate(0, WallMs(0x12_3456_789a_bcde));
+        let id = SessionIds::new().allocate(None, WallMs(0x12_3456_789a_bcde));
         assert_eq!(id, SessionId(0x0156_789a_bcde_0000));
     }
 
@@ -54,12 +54,12 @@ mod tests {
         #[test]
         fn ids_never_repeat(steps in proptest::collection::vec((any::<i64>(), any::<bool>(), any::<bool>()), 1..200)) {
             let mut ids = SessionIds::new();
-            let (mut high_water, mut durable) = (0, 0);
+            let (mut high_water, mut durable) = (None, None);
             let mut shown = std::collections::BTreeSet::new();
             for (wall, restart, sync) in steps {
                 let id = ids.allocate(high_water, WallMs(wall));
-                prop_assert!(id.0 >= 1 << 56);
-                high_water = high_water.max(id.0);
+                prop_assert_eq!(id.creator(), CREATOR);
+                high_water = high_water.max(Some(id));
                 if sync {
                     durable = high_water;
                     prop_assert!(shown.insert(id));

@@ -54,7 +54,7 @@ use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
-use ids::SessionIds;
+use ids::{CREATOR, SessionIds};
 use owners::{Owners, Said, Standing};
 use ring::{Ring, Slot};
 use slow_close::SlowClose;
@@ -669,7 +669,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Admitted, Fatal> {
-        let session = self.ids.allocate(tree.session_high_water(), now.wall);
+        let session = (self.ids).allocate(tree.session_high_water(CREATOR), now.wall);
         let zxid = self.ring.next_zxid();
         let generation = self
             .owners

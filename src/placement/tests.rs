@@ -156,6 +156,7 @@ impl World {
             },
             snapshot_records: u64::MAX / 4,
             snapshots_kept: None,
+            snapshot_memory: 1 << 20,
         };
         let mut identity = 1;
         let identities = Box::new(move || {
@@ -980,6 +981,7 @@ impl Ordering {
             },
             snapshot_records: 35,
             snapshots_kept: Some(1),
+            snapshot_memory: 1 << 20,
         };
         let mut identity = 1;
         let identities = Box::new(move || {

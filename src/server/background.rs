@@ -3,7 +3,7 @@
 //! | Executor | Work | Niceness |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
-//! | `snapshots` | snapshots, and removing what they make unneeded | 10 |
+//! | `snapshots` | snapshots | 19: whatever else has work goes first. Not `SCHED_IDLE`: a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
 //! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
@@ -25,6 +25,11 @@ pub fn tell(news: &JobNews) {
         }
         JobNews::Shortage { what, reason } => {
             tracing::warn!("no room for {what}, tried again until there is: {reason}");
+        }
+        JobNews::SnapshotOutOfMemory { zxid, reason } => {
+            tracing::warn!(
+                "no snapshot can be made of the files, one of {zxid} is made out of memory: {reason}"
+            );
         }
         JobNews::SnapshotFailed { zxid, reason } => {
             tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
@@ -53,7 +58,7 @@ impl Background {
         };
         Ok(Background {
             spares: one("spares", 0)?,
-            snapshots: one("snapshots", 10)?,
+            snapshots: one("snapshots", 19)?,
             reads: one("reads", 0)?,
             words: Arc::new(one("words", 0)?),
         })

@@ -120,6 +120,8 @@ pub struct OrderingReport {
     pub full: bool,
     /// Attempts of background work that met a shortage, and are made again.
     pub shortages: u64,
+    /// Snapshots made out of memory, because the files could not give one.
+    pub snapshots_saved: u64,
     /// The stages up to applied.
     pub stages: Stages,
     /// The last committed transaction.
@@ -139,6 +141,7 @@ impl OrderingReport {
             segments: log.segments(),
             full: log.is_full(),
             shortages: member.shortages(),
+            snapshots_saved: member.snapshots_saved(),
             stages: member.pipeline.stages().clone(),
             committed: member.tree.last_zxid(),
             shards: Vec::new(),

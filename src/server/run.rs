@@ -29,6 +29,7 @@ use crate::rt::signals::{self, Stop};
 use crate::rt::storage::FsStorage;
 use crate::rt::{probe, threads};
 use crate::shard::ShardConfig;
+use crate::snapshot::CHANGES_BYTES_MAX;
 use crate::tree::Rules;
 use crate::types::ShardId;
 use std::io;
@@ -336,6 +337,7 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         },
         snapshot_records: config.snap_count,
         snapshots_kept: config.purge.then_some(config.snap_retain),
+        snapshot_memory: CHANGES_BYTES_MAX,
     }
 }
 

@@ -358,6 +358,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
             ("log_segments", part.segments as u64),
             ("log_disk_full", part.full.into()),
             ("background_shortages", part.shortages),
+            ("snapshots_out_of_memory", part.snapshots_saved),
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
         rows.push(("committed".into(), part.committed.to_string()));

@@ -110,6 +110,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         },
         snapshot_records: rng.u64(30..400),
         snapshots_kept: Some(3),
+        snapshot_memory: size(rng, 1 << 16),
     };
     let limits = RingLimits {
         entries: rng.u64(4..80),

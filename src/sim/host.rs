@@ -12,7 +12,7 @@ use super::network::Network;
 use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::{Known, LogConfig, RecoveryError, Scan};
-use crate::member::{Done, Job, StartError};
+use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::placement::{SyncPlace, SyncStep, Turned};
@@ -419,7 +419,7 @@ impl Host {
                 match &done {
                     Done::Snapshot {
                         zxid,
-                        made: Ok((written, _)),
+                        made: Ok(SnapshotMade { written, .. }),
                     } => {
                         base.counters.snapshots += 1;
                         checks.bodies.observe(*zxid, written.root)?;
@@ -682,7 +682,7 @@ impl Host {
             };
             let Some(job) = job else { break };
             let takes = match &job {
-                Job::Snapshot { .. } => base.rng.u64(1_000..50_000),
+                Job::Snapshot { .. } | Job::Save(_) => base.rng.u64(1_000..50_000),
                 Job::Remove(_) | Job::Witness(_) => 100,
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };

@@ -12,6 +12,7 @@ use crate::member::MemberConfig;
 use crate::pipeline::{Fatal, PipelineConfig};
 use crate::placement::{Accepted, Budgets, Read, RingLimits, SocketId, Sockets, SyncPolicy, Wrote};
 use crate::shard::{ClientAddress, ShardConfig};
+use crate::snapshot::CHANGES_BYTES_MAX;
 use crate::tree::Rules;
 use crate::types::{Now, OpCode, ShardId, Tick, WallMs};
 use std::collections::VecDeque;
@@ -166,6 +167,7 @@ impl Member {
                 },
                 snapshot_records: u64::MAX / 4,
                 snapshots_kept: None,
+                snapshot_memory: CHANGES_BYTES_MAX,
             },
             shard: ShardConfig::new(ShardId(0)),
             shards,

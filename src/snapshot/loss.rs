@@ -175,7 +175,7 @@ fn survey<S: Storage>(
     data: &S,
     log: &S,
 ) -> Result<Found<S>, SnapError> {
-    let (mut tree, snapshot, _) = newest_readable(data, None, store)?;
+    let (mut tree, snapshot, _) = newest_readable(data, store)?;
     let snapshot = snapshot.map(|(zxid, _)| zxid);
     let known = Known {
         after: tree.last_zxid(),

@@ -73,7 +73,7 @@ impl Tree {
             Txn::Check { .. } => Ok(OpResult::Check),
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.insert(header.session, *timeout_ms);
-                self.session_high_water = self.session_high_water.max(header.session.0);
+                self.session_high_water.raise(header.session);
                 Ok(OpResult::CreateSession {
                     timeout_ms: *timeout_ms,
                 })

@@ -8,7 +8,9 @@ mod access;
 mod acls;
 mod allocated;
 mod apply;
+mod changes;
 mod children;
+mod creators;
 mod footprint;
 mod hash;
 mod name;
@@ -28,11 +30,15 @@ mod walked;
 mod tests;
 
 pub use access::{ACL_ENTRIES_MAX, digest_id};
+pub use changes::Contradiction;
+pub(crate) use changes::{Changes, Key, Patch, session_key};
+pub use creators::SessionHighWater;
 pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
 pub use read::{Found, Size};
 pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
+pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
 pub use verify::DigestMismatch;
 pub use walk::WalkStart;
 pub use walked::WalkedNode;
@@ -149,8 +155,7 @@ pub struct Tree {
     ephemerals: BTreeMap<SessionId, Ephemerals>,
     /// Live sessions with the timeout of their createSession, ms.
     sessions: BTreeMap<SessionId, i32>,
-    /// The largest session id ever created: part of the state, so that no id comes twice.
-    session_high_water: i64,
+    session_high_water: SessionHighWater,
     last_zxid: Zxid,
 }
 
@@ -181,7 +186,7 @@ impl Tree {
             nodes,
             ephemerals: BTreeMap::new(),
             sessions: BTreeMap::new(),
-            session_high_water: 0,
+            session_high_water: SessionHighWater::default(),
             last_zxid: Zxid::ZERO,
         }
     }
@@ -233,9 +238,9 @@ impl Tree {
         self.sessions.get(&id).copied()
     }
 
-    /// The largest session id ever created, 0 if none was.
-    pub fn session_high_water(&self) -> i64 {
-        self.session_high_water
+    /// The largest id of a session that the server with this number ever made.
+    pub fn session_high_water(&self, creator: u8) -> Option<SessionId> {
+        self.session_high_water.of(creator)
     }
 
     /// Paths of a session's ephemerals, sorted.

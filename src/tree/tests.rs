@@ -486,7 +486,7 @@ fn closing_a_session_takes_its_pending_ephemerals_along() {
             .all(|c| c.kind == ChangeKind::Deleted)
     );
     assert_eq!((m.tree.ephemeral_count(), m.tree.sessions().len()), (0, 0));
-    assert_eq!(m.tree.session_high_water(), 9);
+    assert_eq!(m.tree.session_high_water(0), Some(SessionId(9)));
 }
 
 #[test]
@@ -550,10 +550,74 @@ fn golden_body_v1() {
     for bytes in &entries()[..14] {
         tree.apply(&Entry::decode(bytes).unwrap());
     }
+    let first = include_bytes!("../../tests/fixtures/snap/v1-body.bin");
+    let found = read(first, first.len()).unwrap();
+    // Version 1 has one high water, whoever made the id.
+    let highest = SessionId(0x0400_0010_e3a7_0000);
     assert_eq!(
-        body(&tree),
-        include_bytes!("../../tests/fixtures/snap/v1-body.bin")
+        found.session_high_water.ids().collect::<Vec<_>>(),
+        [highest]
     );
+    assert_eq!(tree.session_high_water(4), Some(highest));
+    tree.session_high_water = found.session_high_water.clone();
+    assert_eq!(body(&found), body(&tree));
+}
+
+#[test]
+fn golden_body_v2() {
+    let mut tree = Tree::new();
+    let sessions = [(1, 5, 4000), (200, 1, 6000), (200, 9, 8000)];
+    for (nth, (creator, number, timeout_ms)) in sessions.into_iter().enumerate() {
+        let header = crate::txn::TxnHeader {
+            session: SessionId::of(creator, number),
+            cxid: 0,
+            zxid: Zxid(nth as i64 + 5),
+            time: WallMs(0),
+            op: OpCode::CREATE_SESSION,
+        };
+        let (txn, digest) = (Txn::CreateSession { timeout_ms }, None);
+        tree.apply(&Entry {
+            header,
+            txn,
+            digest,
+        });
+    }
+    tree.sessions.remove(&SessionId::of(200, 9));
+    let zeros = |bytes: usize| "00".repeat(bytes);
+    let parts = [
+        "00000002 0000000000000007",
+        // The highest id of each creator.
+        "00000002 0100000000000005 c800000000000009",
+        // Sessions: an id with its highest bit set is negative.
+        "01 c800000000000001 00001770",
+        "01 0100000000000005 00000fa0",
+        "00",
+        "00000001 2f",
+        "00000000",
+        "00000000 00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65",
+        &zeros(60),
+        "0000000a 2f7a6f6f6b6565706572",
+        "00000000",
+        "00000000",
+        &zeros(60),
+        "00000011 2f7a6f6f6b65657065722f636f6e666967",
+        "00000000",
+        "00000001 00000001 00000001 00000005 776f726c64 00000006 616e796f6e65",
+        &zeros(48),
+        "ffffffff",
+        &zeros(8),
+        "00000010 2f7a6f6f6b65657065722f71756f7461",
+        "00000000",
+        "00000000",
+        &zeros(60),
+        // No more nodes; how many there were; the digest.
+        "ffffffff",
+        "0000000000000004",
+        "0000000051c6d660",
+    ];
+    let golden = crate::txn::golden::hex(&parts.concat().replace(' ', ""));
+    assert_eq!(body(&tree), golden);
+    assert_eq!(body(&read(&golden, 7).unwrap()), golden);
 }
 
 fn body(tree: &Tree) -> Vec<u8> {

@@ -7,6 +7,7 @@
 //! were changed since the walk began.
 
 use super::Tree;
+use super::creators::SessionHighWater;
 use super::node::{NodeId, Nodes};
 use super::walked::{Walk, WalkedNode};
 use crate::types::{SessionId, Zxid};
@@ -22,8 +23,8 @@ pub struct WalkStart {
     pub nodes: usize,
     /// Live sessions with the timeout of their createSession, ms; sorted.
     pub sessions: Vec<(SessionId, i32)>,
-    /// The largest session id ever created, 0 if none was.
-    pub session_high_water: i64,
+    /// The largest ids of sessions ever created.
+    pub session_high_water: SessionHighWater,
 }
 
 impl Tree {
@@ -40,7 +41,7 @@ impl Tree {
             digest: self.digest(),
             nodes: self.nodes.len(),
             sessions: self.sessions().collect(),
-            session_high_water: self.session_high_water(),
+            session_high_water: self.session_high_water.clone(),
         }
     }
 

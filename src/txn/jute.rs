@@ -51,9 +51,14 @@ impl<'a> Reader<'a> {
         self.take().map(i64::from_be_bytes)
     }
 
+    /// One byte.
+    pub fn u8(&mut self) -> Result<u8, JuteError> {
+        self.take::<1>().map(|[b]| b)
+    }
+
     /// `bool`: anything but 0 is true.
     pub fn bool(&mut self) -> Result<bool, JuteError> {
-        self.take::<1>().map(|[b]| b != 0)
+        self.u8().map(|b| b != 0)
     }
 
     /// `buf`, borrowed; `None` is null.

@@ -146,6 +146,7 @@ impl Driver {
             },
             snapshot_records: u64::MAX / 4,
             snapshots_kept: None,
+            snapshot_memory: 1 << 20,
         };
         let shard = ShardConfig {
             frame_max: FRAME_MAX,

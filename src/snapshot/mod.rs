@@ -1,109 +1,33 @@
 //! Snapshots of the tree, and the start-up that reads them: newest whole snapshot, then the log.
 //!
-//! A snapshot of zxid z is made from the snapshot before it and the log in between, on a thread of
-//! its own: no executor and no live tree takes part. This first cut replays into a scratch tree,
-//! which costs the memory of a second tree while it runs.
+//! A snapshot of zxid z is made from the snapshot before it and the log in between, as a merge of two
+//! streams ([`merge`]), on a thread of its own: no data core and no live tree takes part.
 
+mod error;
 pub mod loss;
+mod merge;
+mod runs;
+mod walked;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ReadLogError, SnapError};
+pub use merge::{CHANGES_BYTES_MAX, Order};
+pub use walked::Walked;
 
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
-use crate::log::storage::Storage;
+use crate::log::storage::{Storage, is_shortage};
 use crate::log::witness::{self, Witness};
-use crate::log::{
-    Identities, Known, Log, LogConfig, Part, RecoveryError, Scan, StoreId, read_part,
-};
-use crate::tree::{BodyError, BodyReader, DigestMismatch, Tree};
+use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_part};
+use crate::tree::{BodyError, BodyReader, Tree};
 use crate::txn::Entry;
-use crate::txn::record::{self, RecordError};
 use crate::types::{Position, Zxid};
+use merge::decode;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-
-/// Why no tree could be recovered, or no snapshot made.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapError {
-    /// The log refuses.
-    #[error(transparent)]
-    Log(#[from] RecoveryError),
-    /// The file is damaged, or can't be read or written.
-    #[error(transparent)]
-    File(#[from] SnapshotError),
-    /// The file is whole, its content is not.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// The operating system failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// A record passes its checksum and is none.
-    #[error(
-        "the log's record of {zxid} can't be read: {source}; report this, and restore a backup"
-    )]
-    Record {
-        /// The transaction.
-        zxid: Zxid,
-        /// Why.
-        source: RecordError,
-    },
-    /// Transactions between the snapshot and the log are missing.
-    #[error(
-        "transactions are missing: the newest readable snapshot ends at {snapshot}, the log goes on \
-         at {log}; restore the missing snapshot or log files from a backup, or see with `ringkeeper \
-         accept-loss` what a start without them costs"
-    )]
-    Gap {
-        /// Where the snapshot ends.
-        snapshot: Zxid,
-        /// Where the log begins.
-        log: Zxid,
-    },
-    /// Replay made another tree than there was.
-    #[error("{0}: keep the data directory, report this, and restore a backup")]
-    Digest(#[from] DigestMismatch),
-    /// The log does not reach the zxid that a snapshot was asked for.
-    #[error("the log ends at {0}, before the snapshot that was asked for")]
-    Short(Zxid),
-    /// A snapshot would fill the disk.
-    #[error("{free} bytes are free below dataDir, {needed} are wanted before a snapshot is begun")]
-    NoRoom {
-        /// Bytes.
-        needed: u64,
-        /// Bytes.
-        free: u64,
-    },
-}
-
-/// Why a part of the log of a running server can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadLogError {
-    /// A file of the log is damaged, or can't be read.
-    #[error(transparent)]
-    Log(#[from] RecoveryError),
-    /// A record passes its checksum and is none.
-    #[error("the log's record of {zxid} can't be read: {source}")]
-    Record {
-        /// The transaction.
-        zxid: Zxid,
-        /// Why.
-        source: RecordError,
-    },
-    /// The segment with the next transaction is not there any more.
-    #[error("the transactions between {after} and {found} are not in the log any more")]
-    Gap {
-        /// The last transaction read, or the one before the first.
-        after: Zxid,
-        /// The next one that the log holds.
-        found: Zxid,
-    },
-    /// What was known to be durable is not in the log.
-    #[error("the log ends at {last}, {upto} was durable")]
-    Short {
-        /// The last transaction in the log, or the one before the part that was asked for.
-        last: Zxid,
-        /// What was asked for.
-        upto: Zxid,
-    },
-}
 
 /// What start-up found.
 pub struct Recovered<S: Storage> {
@@ -181,7 +105,7 @@ pub fn recover<S: Storage>(
         witness::Found::NewStore | witness::Found::Format1 => (None, None),
     };
     let store = witness.map(|witness| witness.store);
-    let (mut tree, snapshot, unreadable) = newest_readable(data, None, store)?;
+    let (mut tree, snapshot, unreadable) = newest_readable(data, store)?;
     let mut replayed = 0;
     let known = Known {
         after: tree.last_zxid(),
@@ -209,25 +133,13 @@ pub fn recover<S: Storage>(
 
 type Newest = (Tree, Option<(Zxid, u64)>, Vec<String>);
 
-/// The newest whole snapshot not behind `upto`; a fresh tree if there is none.
-fn newest_readable<S: Storage>(
-    data: &S,
-    upto: Option<Zxid>,
-    store: Option<StoreId>,
-) -> Result<Newest, SnapError> {
+/// The newest whole snapshot; a fresh tree if there is none.
+fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newest, SnapError> {
     let mut unreadable = Vec::new();
     for zxid in snapshot_file::list(data)? {
-        if upto.is_some_and(|upto| zxid > upto) {
-            continue;
-        }
         match read(data, zxid, store) {
             Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
-            Err(
-                e @ (SnapError::File(SnapshotError::Newer { .. })
-                | SnapError::Body(BodyError::Newer(_))),
-            ) => {
-                return Err(e);
-            }
+            Err(e) if is_newer(&e) => return Err(e),
             Err(e) => unreadable.push(e.to_string()),
         }
     }
@@ -266,41 +178,81 @@ fn replay(
     Ok(())
 }
 
-fn decode(found: &Record<'_>) -> Result<Entry, RecordError> {
-    record::access(found.payload).and_then(|record| record.decode())
+/// A snapshot that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What was written.
+    pub written: Written,
+    /// The snapshot before, which was read to its end; `None`: it was made of the whole log.
+    pub base: Option<Zxid>,
 }
 
-/// Makes the snapshot of `zxid`, up to which everything in the log is durable, if so many bytes are
-/// free. Blocks for long.
+/// Makes a snapshot out of the one before and the log, if there is room. Blocks for long.
 ///
 /// # Errors
 /// [`SnapError`]; nothing is left.
-pub fn make<S: Storage>(
-    data: &S,
-    log: &S,
-    zxid: Zxid,
-    store: StoreId,
-    room_needed: u64,
-) -> Result<Written, SnapError> {
+pub fn make<S: Storage>(data: &S, log: &S, order: Order) -> Result<Made, SnapError> {
     let free = data.room()?;
-    if free < room_needed {
-        let needed = room_needed;
+    if free < order.room_needed {
+        let needed = order.room_needed;
         return Err(SnapError::NoRoom { needed, free });
     }
-    let (mut tree, ..) = newest_readable(data, Some(zxid), Some(store))?;
-    let part = Part {
-        after: tree.last_zxid(),
-        upto: zxid,
-        bytes: u64::MAX,
-        mapped_to: None,
+    merge_newest((data, log), order)
+}
+
+/// Merges the newest snapshot that can be read to its end with the log behind it; if none can be, a fresh
+/// tree with the whole log.
+fn merge_newest<S: Storage>(dirs: (&S, &S), order: Order) -> Result<Made, SnapError> {
+    let mut unreadable = None;
+    for base in snapshot_file::list(dirs.0)? {
+        if base > order.zxid {
+            continue;
+        }
+        match merge_or_replay(dirs, Some(base), order) {
+            Err(e) if is_newer(&e) => return Err(e),
+            Err(e @ (SnapError::File(_) | SnapError::Body(_))) => {
+                unreadable.get_or_insert(e);
+            }
+            result => return result,
+        }
+    }
+    match (merge_or_replay(dirs, None, order), unreadable) {
+        // What is missing in the log would be in the snapshot.
+        (Err(SnapError::Gap { .. }), Some(unreadable)) => Err(unreadable),
+        (result, _) => result,
+    }
+}
+
+/// Where the log of another server does not fit a merge, a tree can be made of it all the same, at the
+/// price of the memory of a second tree.
+fn merge_or_replay<S: Storage>(
+    dirs: (&S, &S),
+    base: Option<Zxid>,
+    order: Order,
+) -> Result<Made, SnapError> {
+    let written = match merge::merge(dirs, base, order) {
+        Err(SnapError::Contradiction(_)) => {
+            let (data, log) = dirs;
+            let mut tree = match base {
+                Some(base) => read(data, base, Some(order.store))?.0,
+                None => Tree::new(),
+            };
+            merge::each_since(log, tree.last_zxid(), order.zxid, |entry| {
+                tree.apply(entry);
+                Ok(tree.verify(entry)?)
+            })?;
+            write(data, &tree, order.store)?
+        }
+        result => result?,
     };
-    if tree.last_zxid() < zxid {
-        read_part(log, part, |record| replay(&mut tree, &record, &mut |_| {}))?;
-    }
-    if tree.last_zxid() != zxid {
-        return Err(SnapError::Short(tree.last_zxid()));
-    }
-    write(data, &tree, store)
+    Ok(Made { written, base })
+}
+
+fn is_newer(error: &SnapError) -> bool {
+    matches!(
+        error,
+        SnapError::File(SnapshotError::Newer { .. }) | SnapError::Body(BodyError::Newer(_))
+    )
 }
 
 /// The transactions of a part of a log that somebody else is writing; fewer if they come to more than
@@ -372,19 +324,40 @@ pub fn root(tree: &Tree) -> Root {
     *hash.finalize().as_bytes()
 }
 
-/// Removes all but the `retain` newest snapshots: the zxid of the oldest one kept, up to which the
-/// log is not needed any more. Blocks.
+/// Removes all that is older than the `retain` newest snapshots that are whole: the zxid of the oldest of
+/// those, up to which the log is not needed any more, if there are as many. One that is not among
+/// `verified` is read to its end, and is then. Blocks.
 ///
 /// # Errors
 /// The operating system's.
-pub fn purge<S: Storage>(data: &S, retain: usize) -> io::Result<Option<Zxid>> {
-    let snapshots = snapshot_file::list(data)?;
-    let removed = snapshots.len() > retain;
-    for zxid in snapshots.iter().skip(retain) {
-        data.remove(&snapshot_file::name(*zxid))?;
+pub fn purge<S: Storage>(
+    data: &S,
+    store: StoreId,
+    retain: usize,
+    verified: &mut BTreeSet<Zxid>,
+) -> io::Result<Option<Zxid>> {
+    let retain = retain.max(1);
+    let (mut whole, mut removed) = (Vec::new(), false);
+    for zxid in snapshot_file::list(data)? {
+        if whole.len() == retain {
+            data.remove(&snapshot_file::name(zxid))?;
+            removed = true;
+        } else if verified.contains(&zxid) || is_whole(data, zxid, store)? {
+            whole.push(zxid);
+        }
     }
     if removed {
         data.sync_dir()?;
     }
-    Ok(snapshots.get(retain.max(1) - 1).copied())
+    *verified = whole.iter().copied().collect();
+    Ok(whole.get(retain - 1).copied())
+}
+
+/// Reads a snapshot to its end.
+fn is_whole<S: Storage>(data: &S, zxid: Zxid, store: StoreId) -> io::Result<bool> {
+    match snapshot_file::read(data, zxid, Some(store), |_| Ok::<(), SnapshotError>(())) {
+        Ok(_) => Ok(true),
+        Err(SnapshotError::Io(error)) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
 }

@@ -1,0 +1,110 @@
+//! Why a state can't be recovered, or no snapshot be made, or the log not be read.
+
+use crate::log::RecoveryError;
+use crate::log::snapshot_file::SnapshotError;
+use crate::log::storage::is_shortage;
+use crate::tree::{BodyError, Contradiction, DigestMismatch};
+use crate::txn::record::RecordError;
+use crate::types::Zxid;
+use std::io;
+
+/// Why no tree could be recovered, or no snapshot made.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapError {
+    /// The log refuses.
+    #[error(transparent)]
+    Log(#[from] RecoveryError),
+    /// The file is damaged, or can't be read or written.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// The file is whole, its content is not.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The operating system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A record passes its checksum and is none.
+    #[error(
+        "the log's record of {zxid} can't be read: {source}; report this, and restore a backup"
+    )]
+    Record {
+        /// The transaction.
+        zxid: Zxid,
+        /// Why.
+        source: RecordError,
+    },
+    /// Transactions between the snapshot and the log are missing.
+    #[error(
+        "transactions are missing: the newest readable snapshot ends at {snapshot}, the log goes on \
+         at {log}; restore the missing snapshot or log files from a backup, or see with `ringkeeper \
+         accept-loss` what a start without them costs"
+    )]
+    Gap {
+        /// Where the snapshot ends.
+        snapshot: Zxid,
+        /// Where the log begins.
+        log: Zxid,
+    },
+    /// Replay made another tree than there was.
+    #[error("{0}: keep the data directory, report this, and restore a backup")]
+    Digest(#[from] DigestMismatch),
+    /// The transactions can't be merged with the snapshot before them.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    /// The log does not reach the zxid that a snapshot was asked for.
+    #[error("the log ends at {0}, before the snapshot that was asked for")]
+    Short(Zxid),
+    /// A snapshot would fill the disk.
+    #[error("{free} bytes are free below dataDir, {needed} are wanted before a snapshot is begun")]
+    NoRoom {
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
+}
+
+impl SnapError {
+    /// Whether it is for want of room, descriptors or memory, so that nothing is wrong with any file.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            SnapError::NoRoom { .. } => true,
+            SnapError::Io(error)
+            | SnapError::File(SnapshotError::Io(error))
+            | SnapError::Log(RecoveryError::Io(error)) => is_shortage(error),
+            _ => false,
+        }
+    }
+}
+
+/// Why a part of the log of a running server can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadLogError {
+    /// A file of the log is damaged, or can't be read.
+    #[error(transparent)]
+    Log(#[from] RecoveryError),
+    /// A record passes its checksum and is none.
+    #[error("the log's record of {zxid} can't be read: {source}")]
+    Record {
+        /// The transaction.
+        zxid: Zxid,
+        /// Why.
+        source: RecordError,
+    },
+    /// The segment with the next transaction is not there any more.
+    #[error("the transactions between {after} and {found} are not in the log any more")]
+    Gap {
+        /// The last transaction read, or the one before the first.
+        after: Zxid,
+        /// The next one that the log holds.
+        found: Zxid,
+    },
+    /// What was known to be durable is not in the log.
+    #[error("the log ends at {last}, {upto} was durable")]
+    Short {
+        /// The last transaction in the log, or the one before the part that was asked for.
+        last: Zxid,
+        /// What was asked for.
+        upto: Zxid,
+    },
+}

@@ -1,0 +1,522 @@
+//! Merged snapshots against trees that were replayed.
+
+use super::*;
+use crate::budget::Budget;
+use crate::log::storage::Storage;
+use crate::log::{Log, Need, Room};
+use crate::sim::disk::SimStorage;
+use crate::tree::{Overlay, PrepareContext, Rules, SessionState};
+use crate::txn::record::Payload;
+use crate::txn::{
+    Acl, AuthId, CreateRequest, CreateTxn, RawAcl, Txn, TxnDigest, TxnHeader, WriteRequest,
+};
+use crate::types::{OpCode, SessionId, WallMs};
+use proptest::prelude::*;
+
+const CONFIG: LogConfig = LogConfig {
+    segment_bytes: 64 << 10,
+};
+/// Enough for every history here.
+const PLENTY: usize = 1 << 20;
+
+/// A store whose log grows by transactions that were prepared, and the tree behind them.
+struct World {
+    disk: SimStorage,
+    log: Log<SimStorage>,
+    store: StoreId,
+    tree: Tree,
+    overlay: Overlay,
+    /// Of all transactions and all snapshots.
+    next: Zxid,
+}
+
+impl World {
+    fn new(tree: Tree) -> World {
+        let disk = SimStorage::new(1 << 30);
+        let identities = || -> Identities {
+            let mut identity = 6;
+            Box::new(move || {
+                identity += 1;
+                identity
+            })
+        };
+        create_store(&disk, &disk, &tree, CONFIG, identities()).unwrap();
+        let recovered = recover(&disk, &disk, &mut |_| {}).unwrap();
+        let (tree, log, witness) = recovered.open(&disk, &disk, CONFIG, identities()).unwrap();
+        World {
+            store: witness.store,
+            overlay: Overlay::new(&tree),
+            next: tree.last_zxid().next(),
+            disk,
+            log,
+            tree,
+        }
+    }
+
+    fn request(&mut self, session: SessionId, request: &WriteRequest) {
+        let who = [AuthId {
+            scheme: "ip".into(),
+            id: "127.0.0.1".into(),
+        }];
+        let rules = Rules {
+            extended_types: true,
+            ..Rules::default()
+        };
+        let context = PrepareContext {
+            zxid: self.next,
+            time: WallMs(1000 + self.next.0),
+            session,
+            cxid: 7,
+            session_state: SessionState::Live,
+            credentials: &who,
+            rules: &rules,
+        };
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (self.overlay).prepare(&self.tree, &context, request, &mut budget);
+        self.enter(&prepared.entry);
+        self.overlay.forget(prepared.entry.header.zxid);
+        self.tree.verify(&prepared.entry).unwrap();
+    }
+
+    /// A transaction that nobody has checked, with the digest of the tree behind it.
+    fn raw(&mut self, session: SessionId, op: OpCode, txn: Txn) {
+        let header = TxnHeader {
+            session,
+            cxid: 7,
+            zxid: self.next,
+            time: WallMs(1000 + self.next.0),
+            op,
+        };
+        let digest = None;
+        let mut entry = Entry {
+            header,
+            txn,
+            digest,
+        };
+        let mut behind = self.tree.clone();
+        behind.apply(&entry);
+        entry.digest = Some(TxnDigest {
+            version: TxnDigest::VERSION,
+            tree: behind.digest(),
+        });
+        self.enter(&entry);
+    }
+
+    fn enter(&mut self, entry: &Entry) {
+        let payload = Payload::of(entry);
+        while self.log.room_for(Need::Growing, payload.len()) == Room::Wait {
+            let order = self.log.poll_spare().expect("a spare is wanted");
+            self.log.spare_made(order.fulfil(&self.disk)).unwrap();
+        }
+        let write = |out: &mut Vec<u8>| payload.write_into(out);
+        (self
+            .log
+            .append_in_place(entry.header.zxid, payload.len(), write))
+        .unwrap();
+        let ticket = self.log.begin_sync().expect("something to sync");
+        self.log.synced(ticket.run()).unwrap();
+        self.tree.apply(entry);
+        self.next = self.next.next();
+    }
+
+    fn dirs(&self) -> (&SimStorage, &SimStorage) {
+        (&self.disk, &self.disk)
+    }
+
+    fn order(&self, memory: usize) -> Order {
+        Order {
+            zxid: self.tree.last_zxid(),
+            store: self.store,
+            room_needed: 0,
+            memory,
+        }
+    }
+
+    fn snapshots(&self) -> Vec<Zxid> {
+        snapshot_file::list(&self.disk).unwrap()
+    }
+
+    fn merge(&self, memory: usize) -> Result<Written, SnapError> {
+        let base = self.snapshots().first().copied();
+        merge::merge(self.dirs(), base, self.order(memory))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = self.disk.list().unwrap();
+        names.retain(|name| name.starts_with("snap.") || name.starts_with("tmp."));
+        names
+    }
+}
+
+fn body_of(tree: &Tree) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let Ok(()) = tree.write_body(&mut |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        Ok::<(), std::convert::Infallible>(())
+    });
+    bytes
+}
+
+fn body_in(disk: &SimStorage, zxid: Zxid) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    snapshot_file::read(disk, zxid, None, |chunk| {
+        bytes.extend_from_slice(chunk);
+        Ok::<(), SnapshotError>(())
+    })
+    .unwrap();
+    bytes
+}
+
+fn create(op: OpCode, path: &str, flags: i32, perms: i32) -> WriteRequest {
+    WriteRequest::Create(CreateRequest {
+        op,
+        path: path.into(),
+        data: Some(path.as_bytes().into()),
+        acl: Some(raw_acl(perms)),
+        flags,
+        ttl_ms: if flags == 5 { 1000 } else { 0 },
+    })
+}
+
+fn raw_acl(perms: i32) -> Vec<RawAcl> {
+    let entry = |perms, id: &str| RawAcl {
+        perms,
+        scheme: Some("world".into()),
+        id: Some(id.into()),
+    };
+    let strangers = (0..perms % 3).map(|_| RawAcl {
+        scheme: Some("ip".into()),
+        ..entry(perms, "127.0.0.1")
+    });
+    strangers.chain([entry(31, "anyone")]).collect()
+}
+
+fn delete(path: &str) -> WriteRequest {
+    WriteRequest::Delete {
+        path: path.into(),
+        version: -1,
+    }
+}
+
+fn set(path: &str, data: Option<&[u8]>) -> WriteRequest {
+    WriteRequest::SetData {
+        path: Some(path.into()),
+        data: data.map(Arc::from),
+        version: -1,
+    }
+}
+
+/// Paths whose order by bytes is not that of the tree: `/a-` is between `/a` and `/a/b`.
+fn paths() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "/[ab]",
+        "/[ab][-0]",
+        "/[ab]/[cd]",
+        "/[ab]-/[cd]",
+        "/[ab]/[cd]!?/e",
+    ]
+}
+
+fn sessions() -> impl Strategy<Value = SessionId> {
+    (prop_oneof![Just(1u8), Just(3), Just(200)], 1..3i64)
+        .prop_map(|(creator, number)| SessionId::of(creator, number))
+}
+
+/// What clients ask for: mostly few paths, so that they meet.
+fn requests() -> impl Strategy<Value = Vec<(SessionId, WriteRequest)>> {
+    let plain = (
+        prop_oneof![Just(OpCode::CREATE), Just(OpCode::CREATE2)],
+        0..4i32,
+    );
+    let special = prop_oneof![
+        Just((OpCode::CREATE_CONTAINER, 4)),
+        Just((OpCode::CREATE_TTL, 5)),
+    ];
+    let kind = prop_oneof![4 => plain, 1 => special];
+    let single = prop_oneof![
+        6 => (kind, paths(), 1..5i32).prop_map(|((op, flags), p, perms)| create(op, &p, flags, perms)),
+        3 => paths().prop_map(|p| delete(&p)),
+        2 => (paths(), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)))
+            .prop_map(|(p, data)| set(&p, data.as_deref())),
+    ];
+    let request = prop_oneof![
+        12 => single.clone(),
+        1 => (paths(), 1..5i32).prop_map(|(p, perms)| WriteRequest::SetAcl {
+            path: Some(p.into()),
+            acl: Some(raw_acl(perms)),
+            version: -1,
+        }),
+        3 => proptest::collection::vec(single, 0..4).prop_map(WriteRequest::Multi),
+        1 => Just(WriteRequest::CloseSession),
+        1 => (1..5i32).prop_map(|timeout_ms| WriteRequest::CreateSession { timeout_ms }),
+    ];
+    proptest::collection::vec((sessions(), request), 0..80)
+}
+
+/// What a log could hold that nobody has checked.
+fn raw_transactions() -> impl Strategy<Value = Vec<(SessionId, OpCode, Txn)>> {
+    let acl = |perms| -> Arc<[Acl]> { Arc::from([Acl::world(perms)]) };
+    let ops = [
+        OpCode::CREATE,
+        OpCode::CREATE2,
+        OpCode::CREATE_CONTAINER,
+        OpCode::CREATE_TTL,
+    ];
+    let create = (0..4usize, paths(), any::<bool>(), -1..4i32, 1..4i32).prop_map(
+        move |(op, path, ephemeral, parent_cversion, perms)| {
+            let create = CreateTxn {
+                path: path.into(),
+                data: None,
+                acl: acl(perms),
+                ephemeral: ephemeral && op < 2,
+                parent_cversion,
+                ttl_ms: if op == 3 { 7 } else { 0 },
+            };
+            (ops[op], Txn::Create(create))
+        },
+    );
+    let change = prop_oneof![
+        4 => create,
+        2 => paths().prop_map(|path| (OpCode::DELETE, Txn::Delete { path: path.into() })),
+        1 => (paths(), 0..3i32).prop_map(|(path, version)| {
+            let data = Some(Arc::from(*b"set"));
+            (OpCode::SET_DATA, Txn::SetData { path: path.into(), data, version })
+        }),
+        1 => (paths(), 0..3i32).prop_map(move |(path, version)| {
+            let acl = acl(version + 1);
+            (OpCode::SET_ACL, Txn::SetAcl { path: path.into(), acl, version })
+        }),
+    ];
+    let txn = prop_oneof![
+        10 => change.clone(),
+        2 => proptest::collection::vec(change, 0..4).prop_map(|ops| (OpCode::MULTI, Txn::Multi(ops))),
+        1 => proptest::option::of(proptest::collection::vec(paths(), 0..3)).prop_map(|paths| {
+            let paths = paths.map(|paths| paths.into_iter().map(Arc::from).collect());
+            (OpCode::CLOSE_SESSION, Txn::CloseSession { paths })
+        }),
+        1 => Just((OpCode::CREATE_SESSION, Txn::CreateSession { timeout_ms: 5 })),
+    ];
+    let one = (sessions(), txn).prop_map(|(session, (op, txn))| (session, op, txn));
+    proptest::collection::vec(one, 0..40)
+}
+
+proptest! {
+    #[test]
+    fn a_merged_snapshot_is_to_the_byte_the_one_of_the_replayed_tree(
+        requests in requests(),
+        cuts in proptest::collection::vec((0..80usize, prop_oneof![0..600usize, Just(PLENTY)]), 1..4),
+    ) {
+        let mut w = World::new(Tree::new());
+        for (nth, (session, request)) in requests.iter().enumerate() {
+            w.request(*session, request);
+            for (_, memory) in cuts.iter().filter(|(cut, _)| *cut == nth) {
+                w.merge(*memory).unwrap();
+            }
+        }
+        let written = w.merge(cuts[0].1).unwrap();
+        prop_assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+        prop_assert_eq!(written.root, root(&w.tree));
+        prop_assert!(!w.names().contains(&snapshot_file::SCRATCH.to_owned()));
+    }
+
+    #[test]
+    fn a_snapshot_out_of_memory_is_of_the_moment_at_which_the_walk_began(
+        before in requests(),
+        meanwhile in requests(),
+        places in 1..5u32,
+    ) {
+        let mut w = World::new(Tree::new());
+        for (session, request) in &before {
+            w.request(*session, request);
+        }
+        let (due, order) = (body_of(&w.tree), w.order(PLENTY));
+        let mut walked = Walked::new(w.tree.begin_walk());
+        let mut requests = meanwhile.iter();
+        while let Some(nodes) = w.tree.walk_slice(places) {
+            walked = walked.add(&w.disk, nodes).unwrap();
+            if let Some((session, request)) = requests.next() {
+                w.request(*session, request);
+            }
+        }
+        walked.finish(&w.disk, order).unwrap();
+        prop_assert_eq!(body_in(&w.disk, order.zxid), due);
+        prop_assert!(!w.names().contains(&snapshot_file::SCRATCH.to_owned()));
+        // What follows it in the log is merged with it.
+        w.merge(PLENTY).unwrap();
+        prop_assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+    }
+
+    #[test]
+    fn what_nobody_has_checked_is_merged_as_it_is_replayed_or_not_at_all(
+        before in requests(),
+        transactions in raw_transactions(),
+        memory in prop_oneof![0..600usize, Just(PLENTY)],
+    ) {
+        let mut w = World::new(Tree::new());
+        for (session, request) in before.iter().take(20) {
+            w.request(*session, request);
+        }
+        w.merge(PLENTY).unwrap();
+        for (session, op, txn) in transactions {
+            w.raw(session, op, txn);
+        }
+        let replayed = body_of(&w.tree);
+        match w.merge(memory) {
+            Ok(_) => prop_assert_eq!(body_in(&w.disk, w.tree.last_zxid()), replayed),
+            Err(SnapError::Contradiction(_) | SnapError::Digest(_)) => {}
+            Err(e) => prop_assert!(false, "{e}"),
+        }
+    }
+}
+
+/// So many nodes, each with a kibibyte.
+fn grow(w: &mut World, nodes: usize, generation: usize) {
+    for nth in 0..nodes {
+        let path = format!("/{nth:04}");
+        let data = vec![generation as u8; 1024];
+        match generation {
+            0 => w.request(SessionId(1), &create(OpCode::CREATE, &path, 0, 1)),
+            _ => w.request(SessionId(1), &set(&path, Some(&data))),
+        }
+    }
+}
+
+#[test]
+fn patches_beyond_the_bound_wait_on_disk_and_what_is_on_disk_is_read_in_few_streams() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..3 {
+        grow(&mut w, 100, generation);
+    }
+    const MEMORY: usize = 4 << 10;
+    let one_transaction = 4 << 10;
+    let (mut runs, mut changes) = (runs::Runs::new(&w.disk), crate::tree::Changes::default());
+    let (mut spills, mut most) = (0, 0);
+    merge::each_since(&w.disk, Zxid::ZERO, w.tree.last_zxid(), |entry| {
+        changes.add(entry)?;
+        assert!(changes.bytes() <= MEMORY + one_transaction);
+        if changes.bytes() > MEMORY {
+            runs.add(changes.take_patches())?;
+            spills += 1;
+            most = runs.len().max(most);
+            assert_eq!(changes.bytes(), 0);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(spills > 2 * runs::FAN_IN, "{spills}");
+    assert_eq!(most, runs::FAN_IN);
+    drop(runs);
+    w.merge(MEMORY).unwrap();
+    assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+    assert!(w.merge(CHANGES_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn runs_are_gone_whatever_ends_the_merge() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 50, 0);
+    let before = w.names();
+    let mut wrong = w.order(0);
+    wrong.zxid = wrong.zxid.next();
+    let found = merge::merge(w.dirs(), None, wrong);
+    assert!(matches!(found, Err(SnapError::Short(_))));
+    assert_eq!(w.names(), before);
+    // No room for all of the runs.
+    w.disk.set_capacity(w.disk.used() + 5000);
+    assert!(matches!(w.merge(0), Err(SnapError::Io(_))));
+    assert_eq!(w.names(), before);
+    // A crash leaves them, and the start removes them.
+    w.disk.create(snapshot_file::SCRATCH, 100).unwrap();
+    recover(&w.disk, &w.disk, &mut |_| {}).unwrap();
+    assert_eq!(w.names(), before);
+}
+
+#[test]
+fn a_snapshot_that_is_not_the_tree_that_serves_never_gets_its_name() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 5, 0);
+    let mut entry = Entry {
+        header: TxnHeader {
+            session: SessionId(1),
+            cxid: 0,
+            zxid: w.next,
+            time: WallMs(0),
+            op: OpCode::SET_DATA,
+        },
+        txn: Txn::SetData {
+            path: "/0001".into(),
+            data: None,
+            version: 1,
+        },
+        digest: Some(TxnDigest {
+            version: TxnDigest::VERSION,
+            tree: 7,
+        }),
+    };
+    w.enter(&entry);
+    let before = w.names();
+    let found = w.merge(PLENTY);
+    assert!(matches!(found, Err(SnapError::Digest(d)) if d.expected == 7));
+    assert_eq!(w.names(), before);
+    // What the transaction after it says counts.
+    entry.header.zxid = w.next;
+    let mut behind = w.tree.clone();
+    behind.apply(&entry);
+    entry.digest = Some(TxnDigest {
+        version: TxnDigest::VERSION,
+        tree: behind.digest(),
+    });
+    w.enter(&entry);
+    assert!(w.merge(PLENTY).is_ok());
+}
+
+#[test]
+fn a_damaged_snapshot_is_made_up_for_by_an_older_one_and_the_log() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..3 {
+        grow(&mut w, 30, generation);
+        w.merge(PLENTY).unwrap();
+    }
+    let newest = snapshot_file::name(w.snapshots()[0]);
+    grow(&mut w, 30, 3);
+    w.disk.flip(&newest, 20_000, 1);
+    let made = merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
+    assert_eq!(made.base, Some(w.snapshots()[2]));
+    assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+}
+
+#[test]
+fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..6 {
+        grow(&mut w, 5, generation);
+        w.merge(PLENTY).unwrap();
+    }
+    let all = w.snapshots();
+    let purge = |verified: &mut BTreeSet<Zxid>| purge(&w.disk, w.store, 3, verified).unwrap();
+    w.disk.flip(&snapshot_file::name(all[1]), 500, 1);
+    w.disk.break_sector(&snapshot_file::name(all[2]), 600);
+    let mut verified = BTreeSet::from([all[0]]);
+    assert_eq!(purge(&mut verified), Some(all[4]));
+    assert_eq!(w.snapshots(), all[..5]);
+    assert_eq!(verified, BTreeSet::from([all[0], all[3], all[4]]));
+    // What was verified is not read again.
+    w.disk.flip(&snapshot_file::name(all[4]), 500, 1);
+    assert_eq!(purge(&mut verified), Some(all[4]));
+}
+
+#[test]
+fn what_can_not_be_merged_is_replayed() {
+    let mut w = World::new(Tree::new());
+    let session = SessionId(1);
+    w.request(session, &create(OpCode::CREATE, "/own", 1, 1));
+    w.raw(
+        session,
+        OpCode::CLOSE_SESSION,
+        Txn::CloseSession { paths: None },
+    );
+    assert!(matches!(w.merge(PLENTY), Err(SnapError::Contradiction(_))));
+    merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
+    assert_eq!(w.tree.ephemeral_count(), 0);
+    assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+}
