@@ -7,6 +7,7 @@
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
+use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{
     Identities, Known, Log, LogConfig, Part, RecoveryError, Scan, StoreId, read_part,
@@ -225,10 +226,21 @@ fn newest_readable<S: Storage>(
             ) => {
                 return Err(e);
             }
+            Err(e) if !is_about_the_file(&e) => return Err(e),
             Err(e) => unreadable.push(e.to_string()),
         }
     }
     Ok((Tree::new(), None, unreadable))
+}
+
+/// Whether a snapshot can't be read for a reason that an older one does not share.
+fn is_about_the_file(error: &SnapError) -> bool {
+    match error {
+        SnapError::File(SnapshotError::Io(error)) => {
+            verdict(Call::ReadSnapshot, error) == Verdict::Older
+        }
+        _ => true,
+    }
 }
 
 fn read<S: Storage>(
@@ -378,7 +390,10 @@ pub fn purge<S: Storage>(data: &S, retain: usize) -> io::Result<Option<Zxid>> {
     let snapshots = snapshot_file::list(data)?;
     let removed = snapshots.len() > retain;
     for zxid in snapshots.iter().skip(retain) {
-        data.remove(&snapshot_file::name(*zxid))?;
+        match data.remove(&snapshot_file::name(*zxid)) {
+            Err(error) if verdict(Call::PurgeSnapshot, &error) == Verdict::Done => {}
+            removed => removed?,
+        }
     }
     if removed {
         data.sync_dir()?;

@@ -11,6 +11,7 @@
 //! | `snapshot_file` | the container of a snapshot |
 //! | `witness` | who a store is, and how far its log went |
 //! | `durable` | proof that something is on disk |
+//! | `verdict` | what follows when a call fails |
 
 mod durable;
 mod error;
@@ -20,6 +21,7 @@ pub mod recover;
 pub mod segment;
 pub mod snapshot_file;
 pub mod storage;
+pub mod verdict;
 pub mod witness;
 mod writer;
 

@@ -30,6 +30,9 @@ pub fn run(options: Options) -> Outcome {
     let base = &world.base;
     let mut counters = base.counters;
     counters.disk = base.disk.faults();
+    if base.profile.has_two_disks {
+        counters.disk.add(base.data.faults());
+    }
     let (first, last) = (world.host.start.epoch(), world.checks.truth.last().epoch());
     counters.rollovers = u64::from(last > first);
     let ms = base.now_us / 1000;
@@ -146,7 +149,7 @@ impl World {
             Event::Step { client } => operations.step(client, base, network, host.member.is_some()),
             Event::Stop if base.calm => {}
             Event::Stop => host.ask_to_stop(base, checks),
-            Event::Fault => faults::strike(base, host, checks),
+            Event::Fault => faults::strike(base, host, checks)?,
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
             event => host.step(event, base, network, checks)?,
