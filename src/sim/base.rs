@@ -89,12 +89,12 @@ impl Profile {
         };
         match rng.u32(0..32) {
             _ if options.short => plain,
-            0 | 1 => Profile {
+            0 => Profile {
                 is_restless: true,
                 snapshot_us: 3_000,
                 ..plain
             },
-            2..5 => Profile {
+            1..5 => Profile {
                 capacity: rng.u64(6..24) * SEGMENT,
                 ..plain
             },
@@ -142,6 +142,10 @@ pub(super) struct Base {
     pub(super) next_sync_fails: bool,
     /// A call has failed after which the process must end, or may.
     pub(super) may_die: bool,
+    /// Sectors destroyed before the last start that succeeded.
+    pub(super) destroyed: u64,
+    /// The seed ends here, and nothing is wrong.
+    pub(super) is_over: bool,
     /// The process has little time, and many connect: who comes back waits in the listen backlog.
     pub(super) crowded: bool,
 }
@@ -186,6 +190,8 @@ impl Base {
             failing: None,
             next_sync_fails: false,
             may_die: false,
+            destroyed: 0,
+            is_over: false,
             crowded: false,
         }
     }
@@ -237,6 +243,23 @@ impl Base {
     /// Whether a call has failed since this was last asked of which a process dies.
     pub(super) fn may_die(&mut self) -> bool {
         std::mem::take(&mut self.may_die)
+    }
+
+    /// Sectors that hold something that was never written.
+    pub(super) fn sectors_destroyed(&self) -> u64 {
+        self.disks()
+            .map(|disk| disk.faults().sectors_destroyed)
+            .sum()
+    }
+
+    /// Without the premise of old or new bytes, the death before this start took along what was
+    /// durable: the seed ends here, after which clients know more than the server.
+    pub(super) fn ends_by_a_tear(&mut self, outcome: Fault) -> bool {
+        self.is_over = self.sectors_destroyed() > self.destroyed;
+        if self.is_over {
+            self.counters.faults.count(outcome);
+        }
+        self.is_over
     }
 
     /// How long the process is gone, µs.

@@ -24,8 +24,8 @@ pub(super) struct Store<'a> {
     pub(super) id: StoreId,
     /// Where its history begins.
     pub(super) start: Zxid,
-    /// A client was shown this: if it is not there any more, something is lost.
-    pub(super) shown: Zxid,
+    /// A client was shown this, or it is covered: if it is not there any more, something is lost.
+    pub(super) known: Zxid,
     /// A durable record or seal elsewhere covers everything up to here.
     pub(super) covered: Zxid,
     /// The witness, or a snapshot, shows that the log went as far.
@@ -62,10 +62,23 @@ pub(super) struct Damage {
     pub(super) is_odd: bool,
     /// What was damaged can't be told from what is needed.
     pub(super) is_doubtful: bool,
+    /// Which bytes of a file rotted, and where those end that are written only once.
+    place: (String, usize, usize, usize),
     undo: Undo,
 }
 
 impl Damage {
+    /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.
+    fn is_settled(&self) -> bool {
+        match &self.undo {
+            Undo::Bytes(disk, _) | Undo::Sectors(disk) => {
+                let (name, begin, end, last) = &self.place;
+                disk.is_settled(name, *begin, *end) && end <= last
+            }
+            Undo::Names(..) => true,
+        }
+    }
+
     /// The operator restores what was damaged from a backup.
     pub(super) fn mend(self) {
         match self.undo {
@@ -157,9 +170,9 @@ impl Store<'_> {
             .unwrap_or(Zxid(i64::MIN))
     }
 
-    /// Whether something is lost that a client was shown.
+    /// Whether something is lost that was there.
     pub(super) fn is_lost(&self) -> bool {
-        self.reach() < self.shown
+        self.reach() < self.known
     }
 
     /// Damages something, unless what would be lost is what nothing vouches for yet: then nothing shows
@@ -184,7 +197,12 @@ impl Store<'_> {
             Undo::Names(..) => self.witnessed,
             Undo::Bytes(..) | Undo::Sectors(_) => self.covered,
         };
-        if reach < self.shown && reach >= vouched {
+        if reach < self.known && reach >= vouched {
+            damage.mend();
+            return None;
+        }
+        // What is being written is not what rots.
+        if is_running && !damage.is_settled() {
             damage.mend();
             return None;
         }
@@ -205,6 +223,10 @@ impl Store<'_> {
         let (range, mut damage, extent) = spoil(self.log, &segment.name, offset, rng);
         let is_before = at < first || at == first && range.1 <= begin && range.0 >= HEADER_BLOCK;
         damage.is_doubtful = !is_before;
+        if at + 1 == segments.len() {
+            let last = segment.places.last();
+            damage.place.3 = last.map_or(0, |last| last.offset + last.len);
+        }
         let mut faults = vec![fault, extent];
         if is_before {
             faults.push(Fault::RotNotNeeded);
@@ -306,6 +328,7 @@ impl Store<'_> {
             what: format!("{fault:?}: {name} of {} bytes", segment.len),
             is_odd: false,
             is_doubtful: at >= first,
+            place: (name.clone(), 0, 0, 0),
             undo: Undo::Names(self.log.clone(), held),
         };
         Some((vec![fault], damage))
@@ -383,6 +406,7 @@ impl Store<'_> {
             what: format!("{fault:?}: {name}"),
             is_odd: fault == Fault::DirectoryForeign,
             is_doubtful: disk.is(self.log),
+            place: (String::new(), 0, 0, 0),
             undo: Undo::Names(disk.clone(), held),
         };
         Some((vec![fault], damage))
@@ -394,6 +418,7 @@ fn gone(fault: Fault, name: &str, undo: Undo) -> Damage {
         what: format!("{fault:?}: {name}"),
         is_odd: false,
         is_doubtful: false,
+        place: (name.to_owned(), 0, 0, 0),
         undo,
     }
 }
@@ -474,6 +499,7 @@ fn spoil(
         what,
         is_odd: false,
         is_doubtful: false,
+        place: (name.to_owned(), begin, begin + len, usize::MAX),
         undo,
     };
     ((begin, begin + len), damage, fault)

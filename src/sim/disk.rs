@@ -16,7 +16,7 @@
 //!
 //! **Premise.** A sector that is written when the power fails holds what was in it before, or what was
 //! written, or a beginning of that before what was in it. [`SimStorage::tears_destroy`] takes the premise
-//! away: then such a sector may hold anything, and what was durable in it is lost (`checks::damage`
+//! away: then such a sector may hold anything, and what was durable in it is lost (`checks::rot`
 //! says what is promised then).
 //!
 //! Every operation that changes something is an *effect*: the machine counts them, and from the effect at
@@ -214,6 +214,8 @@ struct Disk {
     unreadable: BTreeSet<(usize, usize)>,
     /// Files that are given back later.
     kept: BTreeSet<usize>,
+    /// Bytes that rotted last: of which file, from where on, and which of them were written again since.
+    rotten: (usize, usize, Vec<bool>),
     faults: DiskFaults,
 }
 
@@ -274,6 +276,7 @@ impl Disk {
             sync_began: None,
             unreadable: BTreeSet::new(),
             kept: BTreeSet::new(),
+            rotten: (0, 0, Vec::new()),
             faults: DiskFaults::default(),
         }
     }
@@ -319,6 +322,11 @@ impl Disk {
             of == inode && sector < end && offset < sector + SECTOR
         };
         self.unreadable.retain(|sector| !written(sector));
+        if self.rotten.0 == inode {
+            for (nth, again) in self.rotten.2.iter_mut().enumerate() {
+                *again |= (offset..end).contains(&(self.rotten.1 + nth));
+            }
+        }
     }
 
     /// Everything so far is durable, as if the machine had stood still for long.
@@ -558,6 +566,7 @@ impl SimStorage {
             }
         }
         let after = disk.inodes[inode].now[offset..end].to_vec();
+        disk.rotten = (inode, offset, vec![false; end - offset]);
         Spoiled {
             inode,
             offset,
@@ -566,18 +575,33 @@ impl SimStorage {
         }
     }
 
-    /// Restores what has not been written again since.
+    /// Restores what rotted last and has not been written again since.
     pub fn mend(&self, spoiled: &Spoiled) {
         let disk = &mut *self.0.borrow_mut();
         let Inode { now, durable, .. } = &mut disk.inodes[spoiled.inode];
         for bytes in [now, durable] {
-            let rotten = spoiled.before.iter().zip(&spoiled.after);
-            for (byte, (before, after)) in bytes.iter_mut().skip(spoiled.offset).zip(rotten) {
-                if byte == after {
+            let rotten = spoiled
+                .before
+                .iter()
+                .zip(&spoiled.after)
+                .zip(&disk.rotten.2);
+            for (byte, ((before, after), again)) in
+                bytes.iter_mut().skip(spoiled.offset).zip(rotten)
+            {
+                if byte == after && !again {
                     *byte = *before;
                 }
             }
         }
+        disk.rotten.2.clear();
+    }
+
+    /// Whether a sync has covered whatever was written to these bytes of a file.
+    pub fn is_settled(&self, name: &str, begin: usize, end: usize) -> bool {
+        let disk = self.0.borrow();
+        let meets = |write: &Write| write.offset < end && begin < write.offset + write.bytes.len();
+        let inode = disk.names.get(name).map(|&inode| &disk.inodes[inode]);
+        inode.is_some_and(|inode| !inode.pending.iter().any(meets))
     }
 
     /// Takes all names away, which can be given back, or some of them.

@@ -33,7 +33,7 @@ const CROWDED_TURN_US: u64 = 10_000;
 /// One process in so many is crowded.
 const CROWDED_ONE_IN: u32 = 32;
 /// Segments that a store has at most where restarts are all that happens: those of three snapshots.
-const SEGMENTS_ENOUGH: usize = 150;
+const SEGMENTS_ENOUGH: usize = 60;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
 
@@ -161,6 +161,7 @@ impl Host {
                 base.at(100_000, Event::Restart);
                 Ok(())
             }
+            Err(e) if base.ends_by_a_tear(Fault::TearRefused) => Err(e.to_string()),
             Err(e) => {
                 let disks = (&base.data, &base.disk);
                 if before != checks.rot.image(disks) {
@@ -195,6 +196,10 @@ impl Host {
     ) -> Result<(), String> {
         base.may_die();
         let recovered = member.tree().last_zxid();
+        if recovered < checks.truth.shown() && base.ends_by_a_tear(Fault::TearLost) {
+            return Err("what was durable was destroyed".to_owned());
+        }
+        base.destroyed = base.sectors_destroyed();
         let is_damaged = checks.rot.is_damaged();
         checks.rot.started(recovered, &mut base.counters)?;
         checks.rot.of_store(member.member().store());
@@ -747,6 +752,7 @@ impl Host {
             let takes = match &job {
                 Job::Snapshot { .. } => base.rng.u64(1_000..base.profile.snapshot_us),
                 Job::Remove(_) | Job::Witness(_) => 100,
+                Job::Spare(_) if base.profile.is_restless => base.rng.u64(100..1_000),
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
             base.at(takes, Event::Job(job));

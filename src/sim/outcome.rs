@@ -122,11 +122,15 @@ pub enum Fault {
     Restless,
     /// Starts but the first.
     Restart,
+    /// Without the premise of old or new bytes: deaths after which a start lacked what was acknowledged.
+    TearLost,
+    /// The same: starts that were refused.
+    TearRefused,
 }
 
 impl Fault {
     /// All, with the names under which they are counted.
-    pub const ALL: [(Fault, &'static str); 51] = [
+    pub const ALL: [(Fault, &'static str); 53] = [
         (Fault::RotOfBit, "rot_of_bit"),
         (Fault::RotOfSector, "rot_of_sector"),
         (Fault::RotOfPage, "rot_of_page"),
@@ -178,6 +182,8 @@ impl Fault {
         (Fault::SlowSnapshots, "slow_snapshots"),
         (Fault::Restless, "restless"),
         (Fault::Restart, "restarts"),
+        (Fault::TearLost, "tears_lost"),
+        (Fault::TearRefused, "tears_refused"),
     ];
 }
 

@@ -28,6 +28,7 @@ pub fn run(options: Options) -> Outcome {
     let mut world = World::new(options);
     let violation = world.live().err();
     let base = &world.base;
+    let violation = violation.filter(|_| !base.is_over);
     let mut counters = base.counters;
     counters.disk = base.disk.faults();
     if base.profile.has_two_disks {

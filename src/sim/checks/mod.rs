@@ -66,6 +66,9 @@ impl Checks {
 
     /// Files are damaged behind the back of the process, if there is one.
     pub(super) fn damage(&mut self, base: &mut Base, is_running: bool) -> Result<(), String> {
+        if base.sectors_destroyed() > base.destroyed {
+            return Ok(());
+        }
         let disks = (&base.data, &base.disk);
         let (rng, counters) = (&mut base.rng, &mut base.counters);
         (self.rot).strike(disks, self.truth.shown(), is_running, rng, counters)

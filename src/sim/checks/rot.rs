@@ -8,6 +8,11 @@
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
 //! | files of two stores, or of one without a witness | it refuses |
 //!
+//! Without the premise of `disk`, that a torn sector holds old or new bytes, a power cut may take along what
+//! stood in the sector that was being written: the end of the log, where a batch begins right behind the last
+//! record, in the same sector. Then a start may refuse, or lack acknowledged transactions at the end; what it
+//! has is still a state that there was, without a gap. Seeds end there.
+//!
 //! A start that refuses has changed nothing. The operator restores what was damaged, and the next one starts.
 
 use super::super::damage::{Damage, Store};
@@ -141,7 +146,7 @@ impl Rot {
             log,
             id: self.store?,
             start: self.start,
-            shown,
+            known: shown.max(self.covered),
             covered: self.covered,
             witnessed: self.witnessed,
         })
