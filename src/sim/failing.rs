@@ -22,11 +22,6 @@ const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 const EDQUOT: i32 = 122;
 
-/// One piece of background work in so many meets a call that fails.
-const FAILS_ONE_IN: u32 = 24;
-/// One start in so many, and one sync.
-const STARTS_FAIL_ONE_IN: u32 = 16;
-
 /// Calls that fail together, and with what.
 pub(super) fn draw_calls(rng: &mut fastrand::Rng) -> (&'static [SeamCall], i32) {
     use SeamCall::{Create, Len, List, Open, Read, Remove, Rename, Room, Sync, SyncDir, Truncate};
@@ -70,6 +65,25 @@ pub(super) fn draw_calls(rng: &mut fastrand::Rng) -> (&'static [SeamCall], i32) 
     (calls.expect("not empty"), code)
 }
 
+/// One call that this work makes, and an error that it can have.
+fn draw_call(work: Work, rng: &mut fastrand::Rng) -> (&'static [SeamCall], i32) {
+    use SeamCall::{Create, List, Open, Remove, Rename, Sync, View, Write};
+    const ALL: &[SeamCall] = &SeamCall::ALL;
+    let call = *rng.choice(work.calls()).expect("not empty");
+    let code = match (call, rng.u32(0..3)) {
+        (Create | Write | Rename | Sync, 0) => *rng.choice(&[ENOSPC, EDQUOT]).expect("not empty"),
+        (Create | Open | List | Remove | View, 1 | 2) => {
+            *rng.choice(&[EMFILE, ENFILE, ENOMEM]).expect("not empty")
+        }
+        _ => EIO,
+    };
+    let at = ALL
+        .iter()
+        .position(|other| *other == call)
+        .expect("one of all");
+    (&ALL[at..=at], code)
+}
+
 /// What is done while calls may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -90,6 +104,39 @@ impl Work {
             Job::Witness(_) => Work::Witness,
             Job::Snapshot { .. } => Work::Snapshot,
             Job::ReadLog(_) => Work::ReadLog,
+        }
+    }
+
+    /// Calls that it makes; those that it makes seldom, several times.
+    fn calls(self) -> &'static [SeamCall] {
+        use SeamCall::{Create, Len, List, Open, Read, Remove, Rename, Room, Sync, SyncDir};
+        use SeamCall::{Truncate, View, Write};
+        match self {
+            Work::Spare => &[Create, Open, Len, Rename, Sync, SyncDir],
+            Work::Remove => &[Remove, Remove, SyncDir],
+            Work::Witness => &[Open, Write, Sync],
+            Work::Snapshot => &[
+                Room, Room, Remove, List, Open, Len, Read, Create, Write, Sync, Rename, SyncDir,
+                Remove,
+            ],
+            Work::ReadLog => &[List, Open, Len, Read, View, View, View],
+            Work::Sync => &[Write, Sync, Rename, SyncDir],
+            Work::Start => &[
+                List, Open, Len, Read, Create, Write, Rename, Remove, Sync, SyncDir, Truncate,
+                Truncate, Truncate, Truncate,
+            ],
+        }
+    }
+
+    /// One piece of it in so many meets a call that fails.
+    fn fails_one_in(self) -> u32 {
+        match self {
+            Work::Remove => 2,
+            Work::ReadLog => 2,
+            Work::Snapshot => 4,
+            Work::Witness | Work::Start => 10,
+            Work::Spare => 24,
+            Work::Sync => 400,
         }
     }
 
@@ -114,11 +161,7 @@ pub(super) fn arm(base: &mut Base, work: Work) {
     let lasting = base
         .failing
         .filter(|failing| base.now_us < failing.until_us);
-    let one_in = match work {
-        Work::Start => STARTS_FAIL_ONE_IN,
-        Work::Sync => 400,
-        _ => FAILS_ONE_IN,
-    };
+    let one_in = work.fails_one_in();
     let failing = match lasting {
         Some(lasting) if work != Work::Sync => Failing {
             calls: lasting.calls,
@@ -133,10 +176,11 @@ pub(super) fn arm(base: &mut Base, work: Work) {
             times: 1,
         },
         _ if base.rng.u32(0..one_in) == 0 => {
-            let (calls, code) = draw_calls(&mut base.rng);
-            let after = match work {
-                Work::Start => base.rng.u32(0..30),
-                _ => base.rng.u32(0..5),
+            let (calls, code) = draw_call(work, &mut base.rng);
+            let after = match (work, base.rng.bool()) {
+                (_, false) => 0,
+                (Work::Start, true) => base.rng.u32(0..30),
+                (_, true) => base.rng.u32(0..5),
             };
             Failing {
                 calls,

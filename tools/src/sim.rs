@@ -92,7 +92,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 37] {
+fn named(c: &Counters) -> [(&'static str, u64); 38] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -131,6 +131,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 37] {
         ("creates_refused", c.disk.full),
         ("reads_failed", c.disk.reads_failed),
         ("writes_behind_a_sync", c.disk.writes_behind_a_sync),
+        ("tears_destroyed", c.disk.sectors_destroyed),
     ]
 }
 
@@ -170,7 +171,12 @@ pub fn run(args: &Args) -> ExitCode {
         }
         scope.spawn(|| progress(&next, &stop, seeds.len() as u64));
     });
-    let totals = totals.into_inner().expect("no thread panicked");
+    let mut totals = totals.into_inner().expect("no thread panicked");
+    if !args.tears_destroy {
+        totals
+            .counters
+            .retain(|name, _| !name.starts_with("tears_"));
+    }
     report(args, &totals, seeds.len() as u64, began.elapsed());
     if stop.load(Relaxed) {
         ExitCode::FAILURE
