@@ -219,6 +219,11 @@ impl<S: Storage> Member<S> {
         self.pipeline.tick(now)
     }
 
+    /// Whose files they are.
+    pub fn store(&self) -> crate::log::StoreId {
+        self.witness.store()
+    }
+
     /// Transactions in the log since the start.
     pub fn records(&self) -> u64 {
         self.pipeline.log().counters().records

@@ -13,6 +13,7 @@
 //! | `witness` | who a store is, and how far its log went |
 //! | `inspect` | what stands in a file, for an operator who looks |
 //! | `durable` | proof that something is on disk |
+//! | `verdict` | what follows when a call fails |
 
 mod appender;
 mod durable;
@@ -25,6 +26,7 @@ pub mod recover;
 pub mod segment;
 pub mod snapshot_file;
 pub mod storage;
+pub mod verdict;
 pub mod witness;
 mod writer;
 

@@ -204,7 +204,7 @@ impl<S: Storage> SnapshotWriter<S> {
     /// Makes the file durable, then gives it its name, then makes the name durable.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's; the file is thrown away, and the next try makes another one.
     pub fn finish(mut self) -> io::Result<Written> {
         if !self.chunk.is_empty() {
             self.write_chunk()?;
@@ -219,7 +219,11 @@ impl<S: Storage> SnapshotWriter<S> {
         self.file.file().sync()?;
         self.storage.rename(TEMPORARY, &name(self.zxid))?;
         self.is_finished = true;
-        self.storage.sync_dir()?;
+        if let Err(error) = self.storage.sync_dir() {
+            // Or the next purge would count it, whose name may be lost.
+            let _ = self.storage.remove(&name(self.zxid));
+            return Err(error);
+        }
         Ok(Written {
             root,
             bytes: self.bytes,

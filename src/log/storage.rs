@@ -9,18 +9,6 @@
 use std::io;
 use std::ops::Deref;
 
-/// ENOMEM, ENFILE and EMFILE of Linux: this module sees no C library.
-const SHORTAGES: [i32; 3] = [12, 23, 24];
-
-/// Whether an operation failed for want of something that comes back: room on the device, memory,
-/// descriptors of the process or of the machine. Says that trying again later makes sense, of creating,
-/// opening, reading and removing a file; never of writing or syncing one, after which nothing is known
-/// about its content.
-pub fn is_shortage(error: &io::Error) -> bool {
-    let is_listed = |code| SHORTAGES.contains(&code);
-    error.kind() == io::ErrorKind::StorageFull || error.raw_os_error().is_some_and(is_listed)
-}
-
 /// One directory of native files.
 pub trait Storage: Clone + 'static {
     /// An open file of the directory.
@@ -51,6 +39,12 @@ pub trait Storage: Clone + 'static {
 
     /// Bytes that can still be written.
     fn room(&self) -> io::Result<u64>;
+
+    /// Whether a write into bytes that were allocated by [`Storage::create`] needs no further room. On a
+    /// copy-on-write file system each write takes room anew.
+    fn overwrites_in_place(&self) -> bool {
+        true
+    }
 }
 
 /// An open file.

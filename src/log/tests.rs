@@ -3,7 +3,7 @@
 use super::segment::HEADER_BLOCK;
 use super::storage::{File, Storage};
 use super::*;
-use crate::sim::disk::SimStorage;
+use crate::sim::disk::{Failing, SeamCall, SimStorage};
 use crate::types::{Position, Tick, Zxid};
 use proptest::prelude::*;
 
@@ -942,6 +942,131 @@ fn a_spare_whose_sync_finds_no_room_leaves_nothing() {
             log.tick(Tick(2000 * retry + ms)).unwrap();
         }
     }
+}
+
+/// ENOSPC and EDQUOT of Linux.
+const FULL: [i32; 2] = [28, 122];
+/// EIO of Linux.
+const EIO: i32 = 5;
+
+fn fail_once(disk: &SimStorage, calls: &'static [SeamCall], code: i32) {
+    disk.set_failing(Some(Failing {
+        calls,
+        code,
+        after: 0,
+        times: 1,
+    }));
+}
+
+#[test]
+fn a_recycle_whose_rename_finds_no_room_forgets_nothing() {
+    for code in FULL {
+        let (disk, mut log) = fresh();
+        let whole = SEGMENT as usize - 20_000;
+        for zxid in 1..=3 {
+            append(&mut log, &disk, zxid, whole);
+        }
+        sync(&mut log);
+        assert!(log.retire(Zxid(2)).is_empty());
+        let names = disk.list().unwrap();
+        for ms in [0, 1000, 2000, 3000] {
+            log.tick(Tick(ms)).unwrap();
+            let Some(order) = log.poll_spare() else {
+                continue;
+            };
+            assert!(order.recycles());
+            fail_once(&disk, &[SeamCall::Rename], code);
+            log.spare_made(order.fulfil(&disk)).unwrap();
+            assert_eq!(disk.list().unwrap(), names, "{code}");
+        }
+        log.tick(Tick(9000)).unwrap();
+        log.tick(Tick(10_000)).unwrap();
+        let order = log.poll_spare().unwrap();
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        log.close().unwrap();
+        assert_eq!(zxids(&disk).last(), Some(&3), "no gap");
+    }
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    for code in FULL {
+        let (disk, mut log) = fresh();
+        let order = log.poll_spare().unwrap();
+        fail_once(&disk, &[SeamCall::Create], code);
+        log.spare_made(order.fulfil(&disk)).unwrap();
+        assert!(log.is_full());
+        assert_eq!(log.room_for(Need::Growing, 10), Room::Full);
+        assert_eq!(log.room_for(Need::Reserve, 10), Room::Yes);
+    }
+}
+
+#[test]
+fn a_directory_that_can_not_be_synced_for_a_spare_ends_the_log() {
+    for code in [EIO, FULL[0], FULL[1]] {
+        let (disk, mut log) = fresh();
+        let order = log.poll_spare().unwrap();
+        fail_once(&disk, &[SeamCall::SyncDir], code);
+        assert!(log.spare_made(order.fulfil(&disk)).is_err(), "{code}");
+        assert!(log.append(Zxid(1), b"x").is_err());
+    }
+}
+
+#[test]
+fn any_call_of_a_ticket_that_fails_ends_the_log() {
+    let calls: [&[SeamCall]; 4] = [
+        &[SeamCall::Write],
+        &[SeamCall::Sync],
+        &[SeamCall::Rename],
+        &[SeamCall::SyncDir],
+    ];
+    for (nth, calls) in calls.into_iter().enumerate() {
+        for code in [EIO, FULL[0], FULL[1]] {
+            let (disk, mut log) = fresh();
+            if nth < 2 {
+                append(&mut log, &disk, 1, 10);
+            } else {
+                roll(&mut log, &disk);
+            }
+            fail_once(&disk, calls, code);
+            let ticket = log.begin_sync().unwrap();
+            assert!(log.synced(ticket.run()).is_err(), "{calls:?} {code}");
+            assert!(log.begin_sync().is_none());
+        }
+    }
+}
+
+#[test]
+fn where_writes_copy_the_disk_counts_as_full_before_an_append_finds_no_room() {
+    let disk = SimStorage::new(12 * SEGMENT);
+    disk.set_copies_on_write(true);
+    let (mut log, _) = open(&disk, 1).unwrap();
+    let mut zxid = 0;
+    loop {
+        while let Some(order) = log.poll_spare() {
+            log.spare_made(order.fulfil(&disk)).unwrap();
+        }
+        match log.room_for(Need::Growing, 10_000) {
+            Room::Yes => {}
+            Room::Wait => panic!("no spare is being made"),
+            Room::Full => break,
+        }
+        zxid += 1;
+        log.append(Zxid(zxid), &[7; 10_000]).unwrap();
+        if zxid % 5 == 0 {
+            sync(&mut log);
+        }
+    }
+    assert!(log.segments() > 5 && log.is_full());
+    // Sessions go on to the end of the segment, and find room.
+    while log.room_for(Need::Reserve, 100) == Room::Yes {
+        zxid += 1;
+        log.append(Zxid(zxid), &[1; 100]).unwrap();
+    }
+    sync(&mut log);
+    drop(log);
+    disk.set_capacity(64 << 20);
+    assert_eq!(zxids(&disk).last(), Some(&zxid));
 }
 
 #[test]

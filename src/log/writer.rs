@@ -39,12 +39,14 @@
 //! sessions alone: a client may delete what does not exist for ever, and each try is a record. A try that met a full
 //! disk is made again after [`RETRY_MS`], and the disk counts as full until a spare was made: growing
 //! writes do not use up the reserve between two tries. Service resumes by itself. Want of descriptors or
-//! memory while a spare is created, or a retired segment opened, counts as a full disk.
+//! memory while a spare is created, or a retired segment opened, counts as a full disk: what counts is the
+//! table of `verdict`.
 
 use super::durable::{Durable, LogEnd};
 use super::record::{HEADER, Head, Identity, Kind, Seed, StoreId, size};
 use super::segment::{self, HEADER_BLOCK, SegmentHeader};
-use super::storage::{File, Storage, is_shortage};
+use super::storage::{File, Storage};
+use super::verdict::{Call, Verdict, verdict};
 use crate::constants::SEAL_DELAY_MS;
 use crate::types::{Position, Tick, Zxid};
 use std::collections::VecDeque;
@@ -248,37 +250,71 @@ impl SpareJob {
             bytes,
             recycle,
         } = self;
-        let obtained = match recycle
-            .as_deref()
-            .map(|old| reuse(storage, old, &name, bytes))
-        {
-            Some(Ok(None)) | None => storage.create(&name, bytes),
-            Some(reused) => reused.map(|file| file.expect("just matched")),
-        };
-        let file = match obtained {
-            Ok(file) => match file.sync().and_then(|()| storage.sync_dir()) {
-                Ok(()) => Ok(file),
-                // File systems that allocate late say so here. Nobody has used the file yet.
-                Err(reason) if reason.kind() == io::ErrorKind::StorageFull => {
-                    // Or each further try would leave another file. A start takes it for a spare if it
-                    // can't be removed.
-                    let _ = storage.remove(&name);
-                    Err(NoSpare::Shortage {
-                        reason,
-                        recycle: None,
-                    })
-                }
-                Err(reason) => Err(NoSpare::Failed(reason)),
-            },
-            Err(reason) if is_shortage(&reason) => Err(NoSpare::Shortage { reason, recycle }),
-            Err(reason) => Err(NoSpare::Failed(reason)),
+        let file = match obtain(storage, recycle.as_deref(), &name, bytes) {
+            Ok(file) => made_durable(storage, &name, file),
+            Err((call, reason)) => Err(match verdict(call, &reason) {
+                Verdict::Later => NoSpare::Shortage { reason, recycle },
+                _ => NoSpare::Failed(reason),
+            }),
         };
         SpareResult { name, file }
     }
 }
 
-/// Gives a retired segment the name of a spare; `None`: it has another size, and
-/// is removed, or somebody has removed it.
+/// A file under the name of a spare: a retired segment if there is one, else a new one. Which call
+/// has failed, and how.
+fn obtain<S: Storage>(
+    storage: &S,
+    recycle: Option<&str>,
+    name: &str,
+    bytes: u64,
+) -> Result<S::File, (Call, io::Error)> {
+    let has_room = has_room_to_write(storage, bytes);
+    has_room.map_err(|reason| (Call::CreateSpare, reason))?;
+    if let Some(old) = recycle {
+        match reuse(storage, old, name, bytes) {
+            Ok(Some(file)) => return Ok(file),
+            Ok(None) => {}
+            Err(reason) if verdict(Call::TakeRetired, &reason) == Verdict::Done => {}
+            Err(reason) => return Err((Call::TakeRetired, reason)),
+        }
+    }
+    let created = storage.create(name, bytes);
+    created.map_err(|reason| (Call::CreateSpare, reason))
+}
+
+/// On a copy-on-write file system: whether what is written into the segments that may be written before
+/// the next spare is made finds room.
+fn has_room_to_write<S: Storage>(storage: &S, bytes: u64) -> io::Result<()> {
+    // The spare itself, those that are ready, and the one that is written.
+    let needed = bytes * (SPARES_AHEAD as u64 + 2);
+    match storage.overwrites_in_place() || storage.room()? >= needed {
+        true => Ok(()),
+        false => Err(io::ErrorKind::StorageFull.into()),
+    }
+}
+
+/// Nobody has used the file yet: if it can't be made durable for want of room, it is thrown away.
+fn made_durable<S: Storage>(storage: &S, name: &str, file: S::File) -> Result<S::File, NoSpare> {
+    if let Err(reason) = file.sync() {
+        // File systems that allocate late say so here.
+        let is_thrown_away = verdict(Call::SyncSpare, &reason) == Verdict::Anew;
+        if !is_thrown_away {
+            return Err(NoSpare::Failed(reason));
+        }
+        // Or each further try would leave another file. A start takes it for a spare if it can't be
+        // removed.
+        let _ = storage.remove(name);
+        let recycle = None;
+        return Err(NoSpare::Shortage { reason, recycle });
+    }
+    match storage.sync_dir() {
+        Ok(()) => Ok(file),
+        Err(reason) => Err(NoSpare::Failed(reason)),
+    }
+}
+
+/// Gives a retired segment the name of a spare; `None`: it has another size, and is removed.
 fn reuse<S: Storage>(
     storage: &S,
     old: &str,
@@ -286,10 +322,7 @@ fn reuse<S: Storage>(
     bytes: u64,
 ) -> io::Result<Option<S::File>> {
     // Opened before it is renamed: there may be no descriptor left.
-    let file = match storage.open(old) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
+    let file = storage.open(old)?;
     if file.len()? != bytes {
         return storage.remove(old).map(|()| None);
     }
@@ -654,7 +687,7 @@ impl<S: Storage> Log<S> {
     /// The spare is there, or could not be made.
     ///
     /// # Errors
-    /// Anything but a full disk and want of descriptors or memory: the process must stop.
+    /// What the table of `verdict` does not let be tried again: the process must stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
         match result.file {
             Ok(file) => {

@@ -11,7 +11,7 @@
 //! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
-//! A *shortage* ([`is_shortage`]) is a full disk, or want of descriptors or memory. Spares are then tried
+//! A *shortage* is a full disk, or want of descriptors or memory (`log::verdict`). Spares are then tried
 //! again after the log's `RETRY_MS`, removing and reading from the next tick on. An operator hears of the
 //! first of a row, each of them is counted.
 //!
@@ -23,7 +23,8 @@
 //! `Witness` waits for one `Spare` at most: where writes use up each spare at once, another is always due.
 
 use crate::log::snapshot_file::Written;
-use crate::log::storage::{Storage, is_shortage};
+use crate::log::storage::Storage;
+use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
 use crate::snapshot::{self, Made, ReadLogError, SnapError, Walked};
@@ -191,7 +192,9 @@ impl LogRead {
     /// Why there was no room to read it.
     pub fn shortage(&self) -> Option<&io::Error> {
         match &self.entries {
-            Err(ReadLogError::Log(RecoveryError::Io(error))) if is_shortage(error) => Some(error),
+            Err(ReadLogError::Log(RecoveryError::Io(error))) => {
+                (verdict(Call::ReadForShard, error) == Verdict::Later).then_some(error)
+            }
             _ => None,
         }
     }
@@ -305,8 +308,7 @@ fn remove_all<S: Storage>(log: &S, mut names: Vec<String>) -> Done<S> {
     let mut removed = 0;
     while result.is_ok() && removed < names.len() {
         result = match log.remove(&names[removed]) {
-            // Somebody has tidied up.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if verdict(Call::RemoveSegment, &error) == Verdict::Done => Ok(()),
             removed => removed,
         };
         removed += usize::from(result.is_ok());

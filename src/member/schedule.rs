@@ -4,7 +4,8 @@ use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
 use super::saving::Saving;
 use crate::log::Witness;
-use crate::log::storage::{Storage, is_shortage};
+use crate::log::storage::Storage;
+use crate::log::verdict::{Call, Verdict, verdict};
 use crate::pipeline::Fatal;
 use crate::snapshot::{self, SnapError};
 use crate::types::Zxid;
@@ -156,7 +157,9 @@ impl<S: Storage> Member<S> {
     ) -> Result<JobNews, Fatal> {
         let shortage = match result {
             Ok(()) => None,
-            Err(error) if is_shortage(&error) => Some(error.to_string()),
+            Err(error) if verdict(Call::WriteWitness, &error) == Verdict::Later => {
+                Some(error.to_string())
+            }
             Err(error) => return Err(error.into()),
         };
         self.witness.written(witness, shortage.is_none());
@@ -166,12 +169,17 @@ impl<S: Storage> Member<S> {
     fn removed(&mut self, left: Vec<String>, result: io::Result<()>) -> Result<JobNews, Fatal> {
         let shortage = match result {
             Ok(()) => None,
-            // Nothing left: the directory could not be synced.
-            Err(error) if is_shortage(&error) && !left.is_empty() => {
+            Err(error) => {
+                let call = match left.is_empty() {
+                    true => Call::SyncNames,
+                    false => Call::RemoveSegment,
+                };
+                if verdict(call, &error) != Verdict::Later {
+                    return Err(error.into());
+                }
                 self.jobs.pauses = true;
                 Some(error.to_string())
             }
-            Err(error) => return Err(error.into()),
         };
         self.jobs.remove = left;
         Ok(self.jobs.attempted("segments to be removed", shortage))

@@ -3,7 +3,7 @@
 mod loss;
 
 use super::*;
-use crate::sim::disk::SimStorage;
+use crate::sim::disk::{Failing, SeamCall, SimStorage};
 use crate::tree::Rules;
 use crate::types::{ConnId, ShardId, Tick, WallMs};
 use crate::{messages::Origin, messages::Stamps, types::Generation, types::Xid};
@@ -349,6 +349,81 @@ fn a_snapshot_with_a_sector_that_can_not_be_read_is_made_up_for_by_an_older_one_
     assert_eq!(found.tree.last_zxid(), zxid);
 }
 
+#[test]
+fn a_snapshot_of_which_any_call_fails_is_thrown_away_and_made_anew() {
+    let calls: [&[SeamCall]; 5] = [
+        &[SeamCall::Create],
+        &[SeamCall::Write],
+        &[SeamCall::Sync],
+        &[SeamCall::Rename],
+        &[SeamCall::SyncDir],
+    ];
+    // EIO, ENOSPC, EDQUOT and EMFILE of Linux.
+    for (calls, code) in calls
+        .iter()
+        .flat_map(|c| [5, 28, 122, 24].map(|code| (*c, code)))
+    {
+        let mut w = World::new(5);
+        w.run_all();
+        w.fill_segments(1);
+        let snapshot = loop {
+            match w.member.poll_job().unwrap() {
+                job @ Job::Snapshot { .. } => break job,
+                job => drop(w.run(job)),
+            }
+        };
+        w.disk.set_failing(Some(Failing {
+            calls,
+            code,
+            after: 0,
+            times: 1,
+        }));
+        let news = w.run(snapshot);
+        assert!(matches!(news, JobNews::SnapshotFailed { .. }), "{calls:?}");
+        w.disk.set_failing(None);
+        assert!(
+            !w.disk.names().iter().any(|n| n.contains("snap")),
+            "{calls:?}"
+        );
+        for ms in [0, due::RETRY_MS] {
+            w.now.tick = Tick(ms);
+            w.member.tick(w.now).unwrap();
+        }
+        assert!(w.run_all().contains(&"snapshot"));
+        for seed in 0..10 {
+            let cut = w.disk.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            let found = snapshot::recover(&cut, &cut, &mut |_| {}).unwrap();
+            assert!(found.snapshot.is_some() && found.warnings().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_start_without_descriptors_takes_no_older_snapshot_for_the_newest() {
+    let mut w = World::new(10);
+    for _ in 0..3 {
+        w.run_all();
+        w.fill_segments(2);
+    }
+    w.run_all();
+    let World { disk, member, .. } = w;
+    member.close().unwrap();
+    let mut refused = 0;
+    for after in 0..20 {
+        disk.set_failing(Some(Failing {
+            calls: &[SeamCall::Open],
+            code: NO_DESCRIPTOR,
+            after,
+            times: 1,
+        }));
+        match snapshot::recover(&disk, &disk, &mut |_| {}) {
+            Ok(found) => assert_eq!(found.warnings(), [""; 0], "{after}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!((3..20).contains(&refused), "{refused}");
+}
+
 /// EMFILE of Linux.
 const NO_DESCRIPTOR: i32 = 24;
 
@@ -588,7 +663,7 @@ fn a_member_whose_log_rots_behind_its_last_snapshot_saves_what_it_has_in_memory(
     assert_eq!(w.member.pipeline.waiting(), 0);
     let names = crate::log::storage::Storage::list(&w.disk).unwrap();
     let segments: Vec<_> = names.iter().filter(|n| n.starts_with("log.")).collect();
-    w.disk.flip(segments[segments.len() - 2], 30_000, 1);
+    w.disk.spoil(segments[segments.len() - 2], 30_000, &[2]);
     let (mut due, mut batches, mut rounds) = (None, 0, 0);
     let made = loop {
         rounds += 1;

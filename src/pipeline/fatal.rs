@@ -1,5 +1,6 @@
 //! What stops the whole process.
 
+use crate::log::verdict::Failure;
 use crate::tree::DigestMismatch;
 use crate::types::{ShardId, Zxid};
 use std::io;
@@ -10,8 +11,9 @@ use std::io;
 pub enum Fatal {
     /// After a failed write or sync nothing is known about the log's file: no retry.
     #[error(
-        "the transaction log can't be written or synced ({0}): look at the kernel log for errors \
-         of the device below dataLogDir, then start again; what was acknowledged is durable"
+        "the transaction log can't be written or synced ({0}): {advice}; what was acknowledged is \
+         durable",
+        advice = advice(.0)
     )]
     Log(#[from] io::Error),
     /// A shard can't serve or catch up: its clients would wait for ever.
@@ -32,4 +34,8 @@ pub enum Fatal {
     /// Applying made another tree than preparing had promised.
     #[error("{0}: memory or program fault; keep the data directory and report this")]
     DigestMismatch(#[from] DigestMismatch),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    Failure::of(error).ending()
 }

@@ -99,6 +99,13 @@ pub enum Filesystem {
     Other(i64),
 }
 
+impl Filesystem {
+    /// Whether each write takes room anew, also into bytes that were allocated before.
+    pub fn copies_on_write(&self) -> bool {
+        matches!(self, Filesystem::Disk("btrfs" | "zfs"))
+    }
+}
+
 /// Filesystem and free bytes.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ pub struct FsStorage {
     path: Arc<PathBuf>,
     /// Kept open: syncing a name must not fail for want of a descriptor.
     directory: Arc<fs::File>,
+    overwrites_in_place: bool,
 }
 
 /// An open file.
@@ -46,6 +47,7 @@ impl FsStorage {
         Ok(FsStorage {
             path: Arc::new(path.to_owned()),
             directory: Arc::new(fs::File::open(path)?),
+            overwrites_in_place: !super::probe::filesystem(path)?.0.copies_on_write(),
         })
     }
 
@@ -99,7 +101,7 @@ impl Storage for FsStorage {
         if made.is_err() {
             let _ = self.remove(name);
         }
-        made.map(|()| file).map_err(quota_is_full)
+        made.map(|()| file)
     }
 
     fn open(&self, name: &str) -> io::Result<FsFile> {
@@ -121,13 +123,9 @@ impl Storage for FsStorage {
     fn room(&self) -> io::Result<u64> {
         super::probe::filesystem(&self.path).map(|(_, room)| room)
     }
-}
 
-/// A quota that is used up is a full disk.
-fn quota_is_full(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::QuotaExceeded => io::Error::from(io::ErrorKind::StorageFull),
-        _ => error,
+    fn overwrites_in_place(&self) -> bool {
+        self.overwrites_in_place
     }
 }
 
@@ -255,14 +253,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_room_memory_and_descriptors_is_a_shortage_and_a_broken_device_is_not() {
-        use crate::log::storage::is_shortage;
-        let is_short = |code| is_shortage(&io::Error::from_raw_os_error(code));
-        for code in [libc::ENOSPC, libc::ENOMEM, libc::ENFILE, libc::EMFILE] {
-            assert!(is_short(code), "{code}");
-        }
-        for code in [libc::EIO, libc::EROFS, libc::EACCES, libc::EBADF] {
-            assert!(!is_short(code), "{code}");
+    fn the_log_knows_the_errors_of_this_system_by_their_numbers() {
+        use crate::log::verdict::Failure::{self, Broken, Denied, Full, Missing, Scarce};
+        let rows: [(Failure, &[i32]); 5] = [
+            (Full, &[libc::ENOSPC, libc::EDQUOT]),
+            (Scarce, &[libc::ENOMEM, libc::ENFILE, libc::EMFILE]),
+            (Missing, &[libc::ENOENT]),
+            (Denied, &[libc::EPERM, libc::EACCES, libc::EROFS]),
+            (Broken, &[libc::EIO, libc::EBADF]),
+        ];
+        for (failure, codes) in rows {
+            for &code in codes {
+                let error = io::Error::from_raw_os_error(code);
+                assert_eq!(Failure::of(&error), failure, "{code}");
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::config::ConfigError;
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
+use crate::log::verdict::Failure;
 use crate::pipeline::Fatal;
 use crate::snapshot::SnapError;
 use crate::tree::BodyError;
@@ -225,7 +226,7 @@ impl From<&ConfigError> for Exit {
 impl From<&Fatal> for Exit {
     fn from(error: &Fatal) -> Exit {
         match error {
-            Fatal::Log(_) => Exit::LogFailed,
+            Fatal::Log(e) => of_io(e),
             Fatal::Shard(_) => Exit::Unexpected,
             Fatal::Forgotten { .. } => Exit::Forgotten,
             Fatal::DigestMismatch(_) => Exit::Digest,
@@ -248,16 +249,35 @@ pub(super) fn of_snap(error: &SnapError) -> Exit {
 }
 
 pub(super) fn of_io(error: &io::Error) -> Exit {
-    match error.kind() {
-        io::ErrorKind::StorageFull => Exit::DiskFull,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NotWritable,
-        _ => Exit::LogFailed,
+    match Failure::of(error) {
+        Failure::Full => Exit::DiskFull,
+        Failure::Denied => Exit::NotWritable,
+        Failure::Scarce | Failure::Missing | Failure::Broken => Exit::LogFailed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_can_not_be_written_says_by_its_code_whether_room_a_right_or_the_device_is_missing()
+     {
+        // ENOSPC, EDQUOT, EROFS, EACCES, EMFILE, EIO.
+        let rows = [
+            (28, Exit::DiskFull, "make room"),
+            (122, Exit::DiskFull, "make room"),
+            (30, Exit::NotWritable, "mounted and writable"),
+            (13, Exit::NotWritable, "mounted and writable"),
+            (24, Exit::LogFailed, "descriptors"),
+            (5, Exit::LogFailed, "errors of the device"),
+        ];
+        for (code, exit, advice) in rows {
+            let fatal = Fatal::Log(io::Error::from_raw_os_error(code));
+            assert_eq!(Exit::from(&fatal), exit, "{code}");
+            assert!(fatal.to_string().contains(advice), "{fatal}");
+        }
+    }
 
     #[test]
     fn the_documentation_has_this_table() {

@@ -66,7 +66,7 @@ impl From<&RunError> for Exit {
             RunError::Start(StartError::Io(e)) => exit::of_io(e),
             RunError::Runtime(_) => Exit::Unexpected,
             RunError::PortInUse(_) => Exit::PortInUse,
-            RunError::Seal(_) => Exit::LogFailed,
+            RunError::Seal(e) => exit::of_io(e),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What every part of a run uses: the seed's random numbers, virtual time with its events, the disk,
 //! the transcript and the counters.
 
-use super::disk::SimStorage;
-use super::outcome::{Counters, Options};
+use super::disk::{SeamCall, SimStorage};
+use super::outcome::{Counters, Fault, Options};
 use super::transcript::Transcript;
 use crate::log::SyncTicket;
 use crate::member::Job;
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
 pub(super) const TICK_MS: u64 = 100;
+/// Size of a segment of the log, bytes.
+pub(super) const SEGMENT: u64 = 64 << 10;
 /// Size of the disk, bytes.
 pub(super) const DISK: u64 = 64 << 20;
 /// Wall clock at virtual time 0, ms.
@@ -24,6 +26,8 @@ pub(super) enum Event {
     Sync {
         ticket: SyncTicket<SimStorage>,
         here: bool,
+        /// What it covers: [`SimStorage::sync_begins`].
+        began: u64,
     },
     /// Background work ends.
     Job(Job),
@@ -62,6 +66,55 @@ impl Event {
     }
 }
 
+/// What a seed is like from its beginning to the calm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Profile {
+    /// Bytes of the disk.
+    pub(super) capacity: u64,
+    /// Log and snapshots are on two disks.
+    pub(super) has_two_disks: bool,
+    /// Longest time that a snapshot takes, µs.
+    pub(super) snapshot_us: u64,
+    /// The process dies every few ms, and nothing else happens.
+    pub(super) is_restless: bool,
+}
+
+impl Profile {
+    fn draw(rng: &mut fastrand::Rng, options: &Options) -> Profile {
+        let plain = Profile {
+            capacity: DISK,
+            has_two_disks: rng.bool(),
+            snapshot_us: 50_000,
+            is_restless: false,
+        };
+        match rng.u32(0..32) {
+            _ if options.short => plain,
+            0 => Profile {
+                is_restless: true,
+                snapshot_us: 3_000,
+                ..plain
+            },
+            1..5 => Profile {
+                capacity: rng.u64(6..24) * SEGMENT,
+                ..plain
+            },
+            5..12 => Profile {
+                snapshot_us: 3_000_000,
+                ..plain
+            },
+            _ => plain,
+        }
+    }
+}
+
+/// Calls that fail until a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailsForLong {
+    pub(super) calls: &'static [SeamCall],
+    pub(super) code: i32,
+    pub(super) until_us: u64,
+}
+
 pub(super) struct Base {
     pub(super) rng: fastrand::Rng,
     pub(super) options: Options,
@@ -72,21 +125,53 @@ pub(super) struct Base {
     sequence: u64,
     /// Counts the processes.
     pub(super) incarnation: u32,
+    /// Of the log.
     pub(super) disk: SimStorage,
+    /// Of the snapshots; the same, or another one.
+    pub(super) data: SimStorage,
+    pub(super) profile: Profile,
     pub(super) transcript: Transcript,
     pub(super) counters: Counters,
     /// The last fault is over.
     pub(super) calm: bool,
     /// The disk was full once, or the process was short of descriptors or memory.
     pub(super) was_full: bool,
-    /// Background work is short of descriptors or memory until then.
-    pub(super) short_until: u64,
+    /// Calls that fail again and again.
+    pub(super) failing: Option<FailsForLong>,
+    /// The next sync of the log fails.
+    pub(super) next_sync_fails: bool,
+    /// A call has failed after which the process must end, or may.
+    pub(super) may_die: bool,
+    /// Sectors destroyed before the last start that succeeded.
+    pub(super) destroyed: u64,
+    /// The seed ends here, and nothing is wrong.
+    pub(super) is_over: bool,
     /// The process has little time, and many connect: who comes back waits in the listen backlog.
     pub(super) crowded: bool,
 }
 
 impl Base {
-    pub(super) fn new(rng: fastrand::Rng, options: Options) -> Base {
+    pub(super) fn new(mut rng: fastrand::Rng, options: Options) -> Base {
+        let profile = Profile::draw(&mut rng, &options);
+        let disk = SimStorage::new(profile.capacity);
+        let data = match profile.has_two_disks {
+            true => disk.beside(profile.capacity),
+            false => disk.clone(),
+        };
+        for disk in [&disk, &data] {
+            disk.tears_destroy(options.tears_destroy);
+        }
+        let mut counters = Counters::default();
+        for (is_so, fault) in [
+            (profile.has_two_disks, Fault::TwoDisks),
+            (profile.is_restless, Fault::Restless),
+            (profile.capacity < DISK, Fault::SmallDisk),
+            (profile.snapshot_us > 1_000_000, Fault::SlowSnapshots),
+        ] {
+            if is_so {
+                counters.faults.count(fault);
+            }
+        }
         Base {
             rng,
             options,
@@ -95,12 +180,18 @@ impl Base {
             queue: BTreeMap::new(),
             sequence: 0,
             incarnation: 0,
-            disk: SimStorage::new(DISK),
+            disk,
+            data,
+            profile,
             transcript: Transcript::new(),
-            counters: Counters::default(),
+            counters,
             calm: false,
-            was_full: false,
-            short_until: 0,
+            was_full: profile.capacity < DISK,
+            failing: None,
+            next_sync_fails: false,
+            may_die: false,
+            destroyed: 0,
+            is_over: false,
             crowded: false,
         }
     }
@@ -149,9 +240,52 @@ impl Base {
         self.transcript.note(self.now_us, what);
     }
 
-    /// Whether a sync has failed since this was last asked: an error that a process must die of.
-    pub(super) fn sync_has_failed(&mut self) -> bool {
-        let failed = self.disk.faults().sync_errors;
-        std::mem::replace(&mut self.counters.disk.sync_errors, failed) < failed
+    /// Whether a call has failed since this was last asked of which a process dies.
+    pub(super) fn may_die(&mut self) -> bool {
+        std::mem::take(&mut self.may_die)
+    }
+
+    /// Sectors that hold something that was never written.
+    pub(super) fn sectors_destroyed(&self) -> u64 {
+        self.disks()
+            .map(|disk| disk.faults().sectors_destroyed)
+            .sum()
+    }
+
+    /// Without the premise of old or new bytes, the death before this start took along what was
+    /// durable: the seed ends here, after which clients know more than the server.
+    pub(super) fn ends_by_a_tear(&mut self, outcome: Fault) -> bool {
+        self.is_over = self.sectors_destroyed() > self.destroyed;
+        if self.is_over {
+            self.counters.faults.count(outcome);
+        }
+        self.is_over
+    }
+
+    /// How long the process is gone, µs.
+    pub(super) fn restart_delay(&mut self) -> u64 {
+        match self.profile.is_restless && !self.calm {
+            true => self.rng.u64(200..2_000),
+            false => self.rng.u64(2_000..300_000),
+        }
+    }
+
+    /// Each disk of the machine.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &SimStorage> {
+        let data = self.profile.has_two_disks.then_some(&self.data);
+        [&self.disk].into_iter().chain(data)
+    }
+
+    /// The power is back, or only the process died.
+    pub(super) fn disks_restart(&mut self, power_cut: bool) {
+        // A disk that has its own supply, or loses it alone.
+        let differs = self.profile.has_two_disks && self.rng.u32(0..8) == 0;
+        if differs {
+            self.counters.faults.count(Fault::OneDiskLoses);
+        }
+        self.disk.restart(&mut self.rng, power_cut);
+        if self.profile.has_two_disks {
+            self.data.restart(&mut self.rng, power_cut != differs);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How a member of the simulator is set up: every bound is drawn, small ones too, and what has a
 //! unit of work in it from one on.
 
-use super::base::{Base, TICK_MS};
+use super::base::{Base, SEGMENT, TICK_MS};
 use super::machine::{MachineConfig, PATIENCE_ENOUGH_MS};
 use crate::budget::Budget;
 use crate::log::LogConfig;
@@ -14,8 +14,6 @@ use crate::types::ShardId;
 
 pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
 pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
-/// Size of a segment of the log, bytes.
-pub(super) const SEGMENT: u64 = 64 << 10;
 
 /// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
 const FRAME_MAX: usize = 64 << 10;

@@ -1,22 +1,37 @@
 //! Faults of disk, clock and cores, and when they come.
 
-use super::base::{Base, DISK, Event};
+use super::base::{Base, DISK, Event, FailsForLong, SEGMENT};
 use super::checks::Checks;
-use super::config::SEGMENT;
+use super::failing::draw_calls;
 use super::host::Host;
+use super::outcome::Fault;
 
 /// The first fault comes in a while.
 pub(super) fn begin(base: &mut Base) {
     if !base.options.short {
-        let delay = base.rng.u64(50_000..700_000);
+        let delay = match base.profile.is_restless {
+            true => base.rng.u64(1_000..12_000),
+            false => base.rng.u64(50_000..700_000),
+        };
         base.at(delay, Event::Fault);
     }
 }
 
 /// One fault, and the next one in a while.
-pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
+pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> Result<(), String> {
     if base.calm {
-        return;
+        return Ok(());
+    }
+    if base.profile.is_restless {
+        begin(base);
+        if host.member.is_none() {
+            return Ok(());
+        }
+        match base.rng.u32(0..4) {
+            0 => stop_soon(base, host, checks),
+            _ => crash_soon(base),
+        }
+        return Ok(());
     }
     let delay = base.rng.u64(50_000..900_000);
     base.at(delay, Event::Fault);
@@ -35,18 +50,22 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) {
     if base.rng.u32(0..4) == 0 {
         stop_soon(base, host, checks);
     }
-    match base.rng.u32(0..10) {
-        0..6 => crash_soon(base),
-        6 => base.disk.fail_next_sync(),
-        7 => fill_disk(base),
-        8 => run_short(base),
+    if base.rng.u32(0..6) == 0 && host.member.is_some() {
+        checks.damage(base, true)?;
+    }
+    match base.rng.u32(0..11) {
+        0..5 => crash_soon(base),
+        5 => base.next_sync_fails = true,
+        6 => fill_disk(base),
+        7..9 => fail_for_long(base),
         _ => set_clock_back(base, checks),
     }
+    Ok(())
 }
 
 /// The operator stops the process, now and then while the disk hangs.
 fn stop_soon(base: &mut Base, host: &mut Host, checks: &mut Checks) {
-    if base.rng.u32(0..3) == 0 {
+    if base.rng.u32(0..3) == 0 && !base.profile.is_restless {
         let until = base.now_us + base.rng.u64(10_000..2_000_000);
         host.disk_hangs_until = until;
         checks.rot.held(base.now_us, until);
@@ -63,17 +82,26 @@ fn crash_soon(base: &mut Base) {
 fn fill_disk(base: &mut Base) {
     base.counters.full_disks += 1;
     base.was_full = true;
-    let room = base.disk.used() + base.rng.u64(0..SEGMENT);
-    base.disk.set_capacity(room);
+    let most = base.profile.capacity;
+    for disk in base.disks().cloned().collect::<Vec<_>>() {
+        let room = disk.used() + base.rng.u64(0..SEGMENT);
+        disk.set_capacity(room.min(most));
+    }
     let delay = base.rng.u64(50_000..2_000_000);
     base.at(delay, Event::Room);
 }
 
-/// Background work finds no descriptor or no memory for a while.
-fn run_short(base: &mut Base) {
-    base.counters.shortages += 1;
+/// Calls of background work and of starts fail again and again for a while.
+fn fail_for_long(base: &mut Base) {
+    base.counters.faults.count(Fault::FailsForLong);
     base.was_full = true;
-    base.short_until = base.now_us + base.rng.u64(50_000..2_000_000);
+    let (calls, code) = draw_calls(&mut base.rng);
+    let until_us = base.now_us + base.rng.u64(50_000..2_000_000);
+    base.failing = Some(FailsForLong {
+        calls,
+        code,
+        until_us,
+    });
 }
 
 fn set_clock_back(base: &mut Base, checks: &Checks) {
@@ -89,9 +117,13 @@ fn set_clock_back(base: &mut Base, checks: &Checks) {
     }
 }
 
-/// The disk has room again.
+/// The disk has room again, unless the store itself is what fills it.
 pub(super) fn make_room(base: &Base) {
-    base.disk.set_capacity(DISK);
+    let capacity = match base.calm {
+        true => DISK,
+        false => base.profile.capacity,
+    };
+    base.disks().for_each(|disk| disk.set_capacity(capacity));
 }
 
 /// No fault is under way, and none comes any more but the crash that a run was told to have.
@@ -99,8 +131,9 @@ pub(super) fn calm_down(base: &mut Base, host: &mut Host) {
     base.calm = true;
     host.calm_down(base);
     make_room(base);
-    base.short_until = 0;
+    base.failing = None;
+    base.next_sync_fails = false;
     if base.options.crash_at.is_none() {
-        base.disk.disarm();
+        base.disks().for_each(|disk| disk.disarm());
     }
 }

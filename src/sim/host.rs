@@ -3,12 +3,15 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::base::{Base, Event, WALL};
-use super::checks::{self, At, Checks};
-use super::config::{SEGMENT, SHARE_ENOUGH, machine_config};
+use super::base::{Base, Event, SEGMENT, WALL};
+use super::checks::{self, At, Checks, Refusal};
+use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
+use super::disk::SeamCall;
+use super::failing::{self, Work};
 use super::machine::Machine;
 use super::network::Network;
+use super::outcome::Fault;
 use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::{Known, LogConfig, RecoveryError, Scan};
@@ -29,6 +32,8 @@ const TICK_US: u64 = 10_000;
 const CROWDED_TURN_US: u64 = 10_000;
 /// One process in so many is crowded.
 const CROWDED_ONE_IN: u32 = 32;
+/// Segments that a store has at most where restarts are all that happens: those of three snapshots.
+const SEGMENTS_ENOUGH: usize = 60;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
 
@@ -101,12 +106,12 @@ impl Host {
         let log = LogConfig {
             segment_bytes: SEGMENT,
         };
-        let (disk, mut identity) = (&base.disk, 0);
+        let mut identity = 0;
         let identities = Box::new(move || {
             identity += 1;
             identity
         });
-        snapshot::create_store(disk, disk, &tree, log, identities)
+        snapshot::create_store(&base.data, &base.disk, &tree, log, identities)
             .expect("an empty disk takes a store");
     }
 
@@ -119,7 +124,7 @@ impl Host {
     ) -> Result<(), String> {
         let now = base.now();
         // What failed in the process before is no reason of this one's.
-        base.sync_has_failed();
+        base.may_die();
         self.has_fast_disk = base.rng.bool();
         let may_crowd = base.options.shards == 0 && !base.options.short;
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
@@ -127,31 +132,58 @@ impl Host {
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
         let mut replayed = Vec::new();
+        let before = checks.rot.image((&base.data, &base.disk));
+        failing::arm(base, Work::Start);
         let started = Machine::start(
             config,
-            &base.disk,
+            &base.data,
             &base.disk,
             Box::new(move || identities.u128(..)),
             now,
             &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
         );
+        let failed = failing::disarm(base, Work::Start);
         match started {
-            Ok(member) => self.started(member, &replayed, base, checks),
+            Ok(member) => {
+                self.survived(&failed)?;
+                self.started(member, &replayed, base, checks)
+            }
             Err(_) if base.disk.crashed() => {
                 base.counters.crashes_in_recovery += 1;
                 self.die(base, network, checks)
             }
-            Err(_) if base.sync_has_failed() => self.die(base, network, checks),
+            Err(_) if !failed.is_empty() => {
+                base.counters.faults.count(Fault::StartFailed);
+                self.die(base, network, checks)
+            }
             Err(e) if base.was_full && is_full(&e) => {
                 self.sealed = None;
                 base.at(100_000, Event::Restart);
                 Ok(())
             }
-            Err(e) if is_corrupt(&e) && checks.rot.mend(&base.disk) => {
-                base.counters.rot_noticed += 1;
-                self.boot(base, network, checks)
+            Err(e) if base.ends_by_a_tear(Fault::TearRefused) => Err(e.to_string()),
+            Err(e) => {
+                let disks = (&base.data, &base.disk);
+                if before != checks.rot.image(disks) {
+                    return Err(format!("refused to start, and changed something: {e}"));
+                }
+                let (shown, counters) = (checks.truth.shown(), &mut base.counters);
+                let what = checks.rot.what().to_owned();
+                match checks.rot.refused(disks, shown, counters) {
+                    Refusal::Mended => self.boot(base, network, checks),
+                    Refusal::Groundless => Err(format!("refused to start: {e} ({what})")),
+                }
             }
-            Err(e) => Err(format!("refused to start: {e}")),
+        }
+    }
+
+    /// A start that has succeeded although these calls failed could do without them.
+    fn survived(&self, failed: &[SeamCall]) -> Result<(), String> {
+        use SeamCall::{Len, Open, Read, Truncate};
+        let is_needed = |call: &&SeamCall| !matches!(call, Open | Len | Read | Truncate);
+        match failed.iter().find(is_needed) {
+            Some(call) => Err(format!("started although {call:?} had failed")),
+            None => Ok(()),
         }
     }
 
@@ -162,8 +194,18 @@ impl Host {
         base: &mut Base,
         checks: &mut Checks,
     ) -> Result<(), String> {
-        checks.rot.started(member.summary.snapshot)?;
+        base.may_die();
         let recovered = member.tree().last_zxid();
+        if recovered < checks.truth.shown() && base.ends_by_a_tear(Fault::TearLost) {
+            return Err("what was durable was destroyed".to_owned());
+        }
+        base.destroyed = base.sectors_destroyed();
+        let is_damaged = checks.rot.is_damaged();
+        checks.rot.started(recovered, &mut base.counters)?;
+        checks.rot.of_store(member.member().store());
+        if base.incarnation > 0 {
+            base.counters.faults.count(Fault::Restart);
+        }
         base.note(format!("boot {recovered}").as_bytes());
         checks.recovered(recovered)?;
         for entry in replayed {
@@ -175,7 +217,7 @@ impl Host {
             expiry.heard(session, timeout_ms, At::Ordering, base.now_us);
         }
         if let Some(sealed) = self.sealed.take()
-            && (member.summary.torn || recovered != sealed)
+            && (member.summary.torn && !is_damaged || recovered != sealed)
         {
             let torn = member.summary.torn;
             return Err(format!(
@@ -186,7 +228,8 @@ impl Host {
         let snapshot = member.summary.snapshot.unwrap_or_default();
         self.member = Some(member);
         self.compare_tree(checks)?;
-        survives_a_power_cut(end, snapshot, base)?;
+        survives_a_power_cut(end, snapshot, is_damaged, base)?;
+        is_compact(base, is_damaged)?;
         for core in 0..self.cores.len() as u16 {
             self.turn_soon(core, base);
         }
@@ -206,10 +249,11 @@ impl Host {
         base.counters.power_cuts += u64::from(power_cut);
         base.counters.kills += u64::from(!power_cut);
         base.note(if power_cut { b"power cut" } else { b"kill" });
-        base.disk.restart(&mut base.rng, power_cut);
+        base.disks_restart(power_cut);
         checks.rot.died(base.now_us);
-        if !base.options.short && base.rng.u32(0..8) == 0 {
-            checks.rot.flip(&base.disk, &mut base.rng)?;
+        let may_rot = !(base.options.short || base.profile.is_restless);
+        if may_rot && base.rng.u32(0..5) == 0 {
+            checks.damage(base, false)?;
         }
         network.process_died(base);
         if !base.options.short && !base.calm && base.rng.u32(0..5) == 0 {
@@ -217,7 +261,7 @@ impl Host {
             let soon = base.disk.effects() + base.rng.u64(0..12);
             base.disk.crash_at(Some(soon));
         }
-        let delay = base.rng.u64(2_000..300_000);
+        let delay = base.restart_delay();
         base.at(delay, Event::Restart);
         Ok(())
     }
@@ -242,9 +286,9 @@ impl Host {
         self.process_is_gone(base);
         network.process_died(base);
         checks.rot.stopped(last);
-        base.disk.restart(&mut base.rng, true);
+        base.disks_restart(true);
         match base.rng.bool() {
-            true => checks.rot.flip(&base.disk, &mut base.rng),
+            true => checks.damage(base, false),
             false => Ok(()),
         }
     }
@@ -264,7 +308,7 @@ impl Host {
         }
         match outcome {
             Ok(()) => Ok(()),
-            Err(e) if base.sync_has_failed() => {
+            Err(e) if base.may_die() => {
                 base.note(e.as_bytes());
                 self.die(base, network, checks)
             }
@@ -400,8 +444,16 @@ impl Host {
         let ordering = self.ordering();
         match event {
             Event::Turn(core) => return self.turn(core, base, network, checks),
-            Event::Sync { ticket, here } => {
+            Event::Sync {
+                ticket,
+                here,
+                began,
+            } => {
+                failing::arm(base, Work::Sync);
+                base.disk.set_sync_began(Some(began));
                 let outcome = ticket.run();
+                base.disk.set_sync_began(None);
+                failing::disarm(base, Work::Sync);
                 base.note(b"synced");
                 if here {
                     let member = self.member.as_mut().expect("its own event");
@@ -411,11 +463,11 @@ impl Host {
                 self.tell(ordering, Letter::Synced { outcome, here }, base);
             }
             Event::Job(job) => {
-                let is_short = base.now_us < base.short_until;
-                let shortage = is_short.then(|| draw_shortage(&mut base.rng));
-                base.disk.set_shortage(shortage);
-                let done = job.run(&base.disk, &base.disk);
-                base.disk.set_shortage(None);
+                let work = Work::of(&job);
+                failing::arm(base, work);
+                let done = job.run(&base.data, &base.disk);
+                let failed = failing::disarm(base, work);
+                let is_damaged = checks.rot.is_damaged();
                 match &done {
                     Done::Snapshot {
                         zxid,
@@ -423,16 +475,23 @@ impl Host {
                     } => {
                         base.counters.snapshots += 1;
                         checks.bodies.observe(*zxid, written.root)?;
-                    }
-                    Done::Snapshot { made: Err(_), .. } if base.sync_has_failed() => {
-                        return self.die(base, network, checks);
+                        checks.rot.witnessed(*zxid);
                     }
                     Done::Snapshot { zxid, made: Err(e) }
                         if !(base.disk.crashed()
-                            || is_short
+                            || !failed.is_empty()
+                            || is_damaged
                             || base.was_full && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
+                    }
+                    Done::Witness {
+                        witness,
+                        result: Ok(()),
+                    } => checks.rot.witnessed(witness.durable.zxid),
+                    // A shard can't do without what has rotted.
+                    Done::LogRead(read) if is_damaged && read.entries.is_err() => {
+                        base.may_die = true;
                     }
                     _ => {}
                 }
@@ -650,7 +709,10 @@ impl Host {
     fn begin_sync(&mut self, input_waits: bool, base: &mut Base) -> bool {
         let ordering = self.ordering();
         let member = self.member.as_mut().expect("its own event");
-        let (ticket, place) = match member.begin_sync(input_waits, base.now()) {
+        failing::arm(base, Work::Sync);
+        let step = member.begin_sync(input_waits, base.now());
+        failing::disarm(base, Work::Sync);
+        let (ticket, place) = match step {
             SyncStep::Nothing => return false,
             SyncStep::LookAgain => {
                 let delay = base.rng.u64(1..20);
@@ -668,7 +730,13 @@ impl Host {
         let hangs = self.disk_hangs_until.saturating_sub(base.now_us);
         let here = place == SyncPlace::Here;
         self.cores[usize::from(ordering)].is_syncing = here;
-        base.at(takes.max(hangs), Event::Sync { ticket, here });
+        let began = base.disk.sync_begins();
+        let event = Event::Sync {
+            ticket,
+            here,
+            began,
+        };
+        base.at(takes.max(hangs), event);
         false
     }
 
@@ -682,8 +750,11 @@ impl Host {
             };
             let Some(job) = job else { break };
             let takes = match &job {
-                Job::Snapshot { .. } | Job::Save(_) => base.rng.u64(1_000..50_000),
+                Job::Snapshot { .. } | Job::Save(_) => {
+                    base.rng.u64(1_000..base.profile.snapshot_us)
+                }
                 Job::Remove(_) | Job::Witness(_) => 100,
+                Job::Spare(_) if base.profile.is_restless => base.rng.u64(100..1_000),
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
             base.at(takes, Event::Job(job));
@@ -693,7 +764,12 @@ impl Host {
 
 /// What recovery read is durable, and behind what it tore off the log goes on, before anything new is
 /// appended: a second recovery, after a power cut right now, finds a whole log with the same end.
-fn survives_a_power_cut(end: Position, snapshot: Zxid, base: &mut Base) -> Result<(), String> {
+fn survives_a_power_cut(
+    end: Position,
+    snapshot: Zxid,
+    is_damaged: bool,
+    base: &mut Base,
+) -> Result<(), String> {
     let copy = base.disk.after_power_cut(&mut base.rng.fork());
     let known = Known {
         after: snapshot,
@@ -702,7 +778,7 @@ fn survives_a_power_cut(end: Position, snapshot: Zxid, base: &mut Base) -> Resul
     let scan = Scan::read(&copy, &known, |_| Ok::<(), RecoveryError>(()));
     let scan = scan.map_err(|e| format!("power cut after recovery: {e}"))?;
     let found = scan.end().map(|end| end.position);
-    if scan.is_torn() || found != Some(end) {
+    if scan.is_torn() && !is_damaged || found != Some(end) {
         return Err(format!(
             "power cut after recovery: the log ended at {end:?}, now at {found:?}, torn: {}",
             scan.is_torn()
@@ -711,13 +787,14 @@ fn survives_a_power_cut(end: Position, snapshot: Zxid, base: &mut Base) -> Resul
     Ok(())
 }
 
-/// How many operations background work still has room for, and the error of the next: ENOMEM, ENFILE or
-/// EMFILE.
-fn draw_shortage(rng: &mut fastrand::Rng) -> (u32, i32) {
-    (
-        rng.u32(0..4),
-        *rng.choice(&[12, 23, 24]).expect("not empty"),
-    )
+/// However often it was started, a store has so many files.
+fn is_compact(base: &Base, is_damaged: bool) -> Result<(), String> {
+    let names = base.disk.names();
+    let segments = names.iter().filter(|name| name.starts_with("log.")).count();
+    match base.profile.is_restless && !is_damaged && segments > SEGMENTS_ENOUGH {
+        true => Err(format!("{segments} segments after so many starts")),
+        false => Ok(()),
+    }
 }
 
 fn is_full(error: &StartError) -> bool {
@@ -725,13 +802,6 @@ fn is_full(error: &StartError) -> bool {
         StartError::Io(e) => e.kind() == io::ErrorKind::StorageFull,
         StartError::Unreadable(e) => snap_is_full(e),
     }
-}
-
-fn is_corrupt(error: &StartError) -> bool {
-    matches!(
-        error,
-        StartError::Unreadable(SnapError::Log(RecoveryError::Corrupt { .. }))
-    )
 }
 
 fn snap_is_full(error: &SnapError) -> bool {

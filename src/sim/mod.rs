@@ -7,6 +7,7 @@
 //! | `base` | random numbers, virtual time, events |
 //! | `transcript` | hash of the event log |
 //! | `disk` | the medium and its fault model |
+//! | `damage` | what happens to files behind the server's back |
 //! | `op` | requests, and how they are drawn |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
 //! | `client` | one client: what it has asked, and what it can check by itself |
@@ -18,6 +19,7 @@
 //! | `cores` | what one core learns before its turn |
 //! | `host` | starts, turns, background jobs and deaths of the process |
 //! | `operations` | what the clients do |
+//! | `failing` | calls that fail |
 //! | `faults` | what goes wrong, and when |
 //! | `world` | whose event it is, the life of a run |
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
@@ -28,7 +30,9 @@ mod checks;
 pub mod client;
 mod config;
 mod cores;
+mod damage;
 pub mod disk;
+mod failing;
 mod faults;
 mod host;
 pub mod instructions;
@@ -43,5 +47,5 @@ mod transcript;
 pub mod truth;
 mod world;
 
-pub use outcome::{Counters, Options, Outcome};
+pub use outcome::{Counters, Fault, FaultCounts, Options, Outcome};
 pub use world::run;

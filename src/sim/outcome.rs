@@ -13,6 +13,201 @@ pub struct Options {
     pub short: bool,
     /// Serving shards; 0 = inline.
     pub shards: u16,
+    /// A sector that is torn by a power cut may hold anything afterwards.
+    pub tears_destroy: bool,
+}
+
+/// A fault of files and disks, or a premise under which others come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A bit that rotted.
+    RotOfBit,
+    /// A sector that rotted.
+    RotOfSector,
+    /// A page that rotted.
+    RotOfPage,
+    /// A sector that can't be read any more.
+    Unreadable,
+    /// Of these: in a transaction.
+    RotInRecord,
+    /// Of these: in a seal.
+    RotInSeal,
+    /// Of these: in the header of a segment.
+    RotInHeader,
+    /// Of these: in a snapshot.
+    RotInSnapshot,
+    /// Of these: in the witness.
+    RotInWitness,
+    /// Of these: in the log where nobody needs it.
+    RotNotNeeded,
+    /// Of these: in a running process.
+    WhileRunning,
+    /// A segment that is not there any more.
+    SegmentMissing,
+    /// A segment that is shorter than it was.
+    SegmentCut,
+    /// A segment of another store.
+    SegmentForeign,
+    /// A snapshot that is not there any more.
+    SnapshotMissing,
+    /// A snapshot that is shorter than it was.
+    SnapshotCut,
+    /// One of the two files of the witness is not there any more.
+    WitnessMissing,
+    /// One of them is shorter than it was.
+    WitnessCut,
+    /// Both are not there any more.
+    WitnessesMissing,
+    /// A directory that is not mounted.
+    DirectoryMissing,
+    /// A directory of another store.
+    DirectoryForeign,
+    /// Starts refused because of damage that costs something.
+    Refused,
+    /// Starts refused although nothing was lost, where something could have been.
+    RefusedInDoubt,
+    /// Starts in spite of damage, with everything.
+    StartedDamaged,
+    /// A call that failed: list.
+    FailedList,
+    /// A call that failed: create.
+    FailedCreate,
+    /// A call that failed: open.
+    FailedOpen,
+    /// A call that failed: rename.
+    FailedRename,
+    /// A call that failed: remove.
+    FailedRemove,
+    /// A call that failed: the sync of a directory.
+    FailedSyncDir,
+    /// A call that failed: the question for free room.
+    FailedRoom,
+    /// A call that failed: the length of a file.
+    FailedLen,
+    /// A call that failed: write.
+    FailedWrite,
+    /// A call that failed: read.
+    FailedRead,
+    /// A call that failed: map.
+    FailedView,
+    /// A call that failed: truncate.
+    FailedTruncate,
+    /// A call that failed: the sync of a file.
+    FailedSync,
+    /// It failed with ENOSPC.
+    NoSpace,
+    /// It failed with EDQUOT.
+    NoQuota,
+    /// It failed with EMFILE.
+    NoDescriptor,
+    /// It failed with ENFILE.
+    NoFile,
+    /// It failed with ENOMEM.
+    NoMemory,
+    /// It failed with EIO.
+    NoInput,
+    /// A time in which calls fail again and again.
+    FailsForLong,
+    /// Starts that failed because a call did.
+    StartFailed,
+    /// Seeds in which the store itself fills the disk, and no room comes back.
+    SmallDisk,
+    /// Seeds with log and snapshots on two disks.
+    TwoDisks,
+    /// Deaths after which one of two disks has kept what was not synced, and the other has not.
+    OneDiskLoses,
+    /// Seeds with snapshots that take seconds.
+    SlowSnapshots,
+    /// Seeds with restarts by the hundred.
+    Restless,
+    /// Starts but the first.
+    Restart,
+    /// Without the premise of old or new bytes: deaths after which a start lacked what was acknowledged.
+    TearLost,
+    /// The same: starts that were refused.
+    TearRefused,
+}
+
+impl Fault {
+    /// All, with the names under which they are counted.
+    pub const ALL: [(Fault, &'static str); 53] = [
+        (Fault::RotOfBit, "rot_of_bit"),
+        (Fault::RotOfSector, "rot_of_sector"),
+        (Fault::RotOfPage, "rot_of_page"),
+        (Fault::Unreadable, "sector_unreadable"),
+        (Fault::RotInRecord, "rot_in_record"),
+        (Fault::RotInSeal, "rot_in_seal"),
+        (Fault::RotInHeader, "rot_in_header"),
+        (Fault::RotInSnapshot, "rot_in_snapshot"),
+        (Fault::RotInWitness, "rot_in_witness"),
+        (Fault::RotNotNeeded, "rot_not_needed"),
+        (Fault::WhileRunning, "rot_while_running"),
+        (Fault::SegmentMissing, "segment_missing"),
+        (Fault::SegmentCut, "segment_cut"),
+        (Fault::SegmentForeign, "segment_foreign"),
+        (Fault::SnapshotMissing, "snapshot_missing"),
+        (Fault::SnapshotCut, "snapshot_cut"),
+        (Fault::WitnessMissing, "witness_missing"),
+        (Fault::WitnessCut, "witness_cut"),
+        (Fault::WitnessesMissing, "witnesses_missing"),
+        (Fault::DirectoryMissing, "directory_missing"),
+        (Fault::DirectoryForeign, "directory_foreign"),
+        (Fault::Refused, "starts_refused"),
+        (Fault::RefusedInDoubt, "starts_refused_in_doubt"),
+        (Fault::StartedDamaged, "starts_with_damage"),
+        (Fault::FailedList, "list_failed"),
+        (Fault::FailedCreate, "create_failed"),
+        (Fault::FailedOpen, "open_failed"),
+        (Fault::FailedRename, "rename_failed"),
+        (Fault::FailedRemove, "remove_failed"),
+        (Fault::FailedSyncDir, "sync_dir_failed"),
+        (Fault::FailedRoom, "room_failed"),
+        (Fault::FailedLen, "len_failed"),
+        (Fault::FailedWrite, "write_failed"),
+        (Fault::FailedRead, "read_failed"),
+        (Fault::FailedView, "view_failed"),
+        (Fault::FailedTruncate, "truncate_failed"),
+        (Fault::FailedSync, "sync_failed"),
+        (Fault::NoSpace, "enospc"),
+        (Fault::NoQuota, "edquot"),
+        (Fault::NoDescriptor, "emfile"),
+        (Fault::NoFile, "enfile"),
+        (Fault::NoMemory, "enomem"),
+        (Fault::NoInput, "eio"),
+        (Fault::FailsForLong, "fails_for_long"),
+        (Fault::StartFailed, "starts_failed"),
+        (Fault::SmallDisk, "small_disks"),
+        (Fault::TwoDisks, "two_disks"),
+        (Fault::OneDiskLoses, "one_disk_loses"),
+        (Fault::SlowSnapshots, "slow_snapshots"),
+        (Fault::Restless, "restless"),
+        (Fault::Restart, "restarts"),
+        (Fault::TearLost, "tears_lost"),
+        (Fault::TearRefused, "tears_refused"),
+    ];
+}
+
+/// How often each fault came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultCounts([u64; Fault::ALL.len()]);
+
+impl Default for FaultCounts {
+    fn default() -> FaultCounts {
+        FaultCounts([0; Fault::ALL.len()])
+    }
+}
+
+impl FaultCounts {
+    /// One more.
+    pub fn count(&mut self, fault: Fault) {
+        self.0[fault as usize] += 1;
+    }
+
+    /// With their names.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counted = |&(fault, name): &(Fault, &'static str)| (name, self.0[fault as usize]);
+        Fault::ALL.iter().map(counted)
+    }
 }
 
 /// How often each thing happened.
@@ -28,8 +223,6 @@ pub struct Counters {
     pub clock_steps: u64,
     /// The disk was full for a while.
     pub full_disks: u64,
-    /// Background work was short of descriptors or memory for a while.
-    pub shortages: u64,
     /// Writes refused because of a full disk or a shortage.
     pub refused: u64,
     /// Seeds whose zxid counter rolled over.
@@ -40,8 +233,6 @@ pub struct Counters {
     pub steals: u64,
     /// Requests sent on a connection whose session has moved.
     pub stale_requests: u64,
-    /// Bits that rotted in a synced and covered record, and were noticed.
-    pub rot_noticed: u64,
     /// Shards held still.
     pub stalls: u64,
     /// Shards that fell too far behind and were detached.
@@ -80,8 +271,10 @@ pub struct Counters {
     pub events: u64,
     /// Transactions applied.
     pub txns: u64,
-    /// What the disk did.
+    /// What the disks did.
     pub disk: DiskFaults,
+    /// What happened to files and calls.
+    pub faults: FaultCounts,
 }
 
 /// What came of a seed.

@@ -2,6 +2,7 @@
 
 use super::base::{Base, Event};
 use super::checks::Checks;
+use super::failing::{self, Work};
 use super::host::Host;
 use super::network::Network;
 use crate::placement::DrainStep;
@@ -76,10 +77,12 @@ impl Host {
         let member = self.member.as_ref().expect("its own event");
         let end = member.member().pipeline.log().end().zxid;
         self.count_what_was_done(base);
+        failing::arm(base, Work::Sync);
         let closed = self.member.take().expect("just seen").close();
+        failing::disarm(base, Work::Sync);
         match closed {
             Ok(()) => {}
-            Err(_) if base.disk.crashed() || base.sync_has_failed() => {
+            Err(_) if base.disk.crashed() || base.may_die() => {
                 return self.die(base, network, checks);
             }
             Err(e) => return Err(format!("the log can't be sealed: {e}")),
@@ -90,13 +93,13 @@ impl Host {
         self.sealed = Some(end);
         network.process_died(base);
         checks.rot.died(base.now_us);
-        checks.rot.stopped(end);
+        checks.rot.closed(end);
         let power_cut = base.rng.bool();
-        base.disk.restart(&mut base.rng, power_cut);
-        if base.rng.u32(0..4) == 0 {
-            checks.rot.flip(&base.disk, &mut base.rng)?;
+        base.disks_restart(power_cut);
+        if base.rng.u32(0..4) == 0 && !base.profile.is_restless {
+            checks.damage(base, false)?;
         }
-        let delay = base.rng.u64(2_000..300_000);
+        let delay = base.restart_delay();
         base.at(delay, Event::Restart);
         Ok(())
     }

@@ -104,6 +104,11 @@ impl Truth {
         self.last
     }
 
+    /// The newest transaction that a client was shown.
+    pub fn shown(&self) -> Zxid {
+        self.revealed
+    }
+
     /// A client has been shown this zxid: it must never disappear.
     pub fn reveal(&mut self, zxid: Zxid) {
         self.revealed = self.revealed.max(zxid);

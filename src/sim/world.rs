@@ -28,8 +28,12 @@ pub fn run(options: Options) -> Outcome {
     let mut world = World::new(options);
     let violation = world.live().err();
     let base = &world.base;
+    let violation = violation.filter(|_| !base.is_over);
     let mut counters = base.counters;
     counters.disk = base.disk.faults();
+    if base.profile.has_two_disks {
+        counters.disk.add(base.data.faults());
+    }
     let (first, last) = (world.host.start.epoch(), world.checks.truth.last().epoch());
     counters.rollovers = u64::from(last > first);
     let ms = base.now_us / 1000;
@@ -146,7 +150,7 @@ impl World {
             Event::Step { client } => operations.step(client, base, network, host.member.is_some()),
             Event::Stop if base.calm => {}
             Event::Stop => host.ask_to_stop(base, checks),
-            Event::Fault => faults::strike(base, host, checks),
+            Event::Fault => faults::strike(base, host, checks)?,
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
             event => host.step(event, base, network, checks)?,

@@ -2,7 +2,7 @@
 
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::storage::is_shortage;
+use crate::log::verdict::Failure;
 use crate::tree::{BodyError, Contradiction, DigestMismatch};
 use crate::txn::record::RecordError;
 use crate::types::Zxid;
@@ -71,7 +71,9 @@ impl SnapError {
             SnapError::NoRoom { .. } => true,
             SnapError::Io(error)
             | SnapError::File(SnapshotError::Io(error))
-            | SnapError::Log(RecoveryError::Io(error)) => is_shortage(error),
+            | SnapError::Log(RecoveryError::Io(error)) => {
+                matches!(Failure::of(error), Failure::Full | Failure::Scarce)
+            }
             _ => false,
         }
     }

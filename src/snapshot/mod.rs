@@ -18,7 +18,8 @@ pub use walked::Walked;
 
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
-use crate::log::storage::{Storage, is_shortage};
+use crate::log::storage::Storage;
+use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_part};
 use crate::tree::{BodyError, BodyReader, Tree};
@@ -139,11 +140,21 @@ fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newes
     for zxid in snapshot_file::list(data)? {
         match read(data, zxid, store) {
             Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
-            Err(e) if is_newer(&e) => return Err(e),
+            Err(e) if is_newer(&e) || !is_about_the_file(&e) => return Err(e),
             Err(e) => unreadable.push(e.to_string()),
         }
     }
     Ok((Tree::new(), None, unreadable))
+}
+
+/// Whether a snapshot can't be read for a reason that an older one does not share.
+fn is_about_the_file(error: &SnapError) -> bool {
+    match error {
+        SnapError::File(SnapshotError::Io(error)) => {
+            verdict(Call::ReadSnapshot, error) == Verdict::Older
+        }
+        _ => true,
+    }
 }
 
 fn read<S: Storage>(
@@ -340,7 +351,10 @@ pub fn purge<S: Storage>(
     let (mut whole, mut removed) = (Vec::new(), false);
     for zxid in snapshot_file::list(data)? {
         if whole.len() == retain {
-            data.remove(&snapshot_file::name(zxid))?;
+            match data.remove(&snapshot_file::name(zxid)) {
+                Err(error) if verdict(Call::PurgeSnapshot, &error) == Verdict::Done => {}
+                result => result?,
+            }
             removed = true;
         } else if verified.contains(&zxid) || is_whole(data, zxid, store)? {
             whole.push(zxid);
@@ -357,7 +371,9 @@ pub fn purge<S: Storage>(
 fn is_whole<S: Storage>(data: &S, zxid: Zxid, store: StoreId) -> io::Result<bool> {
     match snapshot_file::read(data, zxid, Some(store), |_| Ok::<(), SnapshotError>(())) {
         Ok(_) => Ok(true),
-        Err(SnapshotError::Io(error)) if is_shortage(&error) => Err(error),
+        Err(SnapshotError::Io(error)) if verdict(Call::ReadSnapshot, &error) == Verdict::Ends => {
+            Err(error)
+        }
         Err(_) => Ok(false),
     }
 }

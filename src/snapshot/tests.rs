@@ -479,7 +479,7 @@ fn a_damaged_snapshot_is_made_up_for_by_an_older_one_and_the_log() {
     }
     let newest = snapshot_file::name(w.snapshots()[0]);
     grow(&mut w, 30, 3);
-    w.disk.flip(&newest, 20_000, 1);
+    w.disk.spoil(&newest, 20_000, &[2]);
     let made = merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
     assert_eq!(made.base, Some(w.snapshots()[2]));
     assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
@@ -494,14 +494,14 @@ fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
     }
     let all = w.snapshots();
     let purge = |verified: &mut BTreeSet<Zxid>| purge(&w.disk, w.store, 3, verified).unwrap();
-    w.disk.flip(&snapshot_file::name(all[1]), 500, 1);
+    w.disk.spoil(&snapshot_file::name(all[1]), 500, &[2]);
     w.disk.break_sector(&snapshot_file::name(all[2]), 600);
     let mut verified = BTreeSet::from([all[0]]);
     assert_eq!(purge(&mut verified), Some(all[4]));
     assert_eq!(w.snapshots(), all[..5]);
     assert_eq!(verified, BTreeSet::from([all[0], all[3], all[4]]));
     // What was verified is not read again.
-    w.disk.flip(&snapshot_file::name(all[4]), 500, 1);
+    w.disk.spoil(&snapshot_file::name(all[4]), 500, &[2]);
     assert_eq!(purge(&mut verified), Some(all[4]));
 }
 

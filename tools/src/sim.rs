@@ -36,6 +36,9 @@ pub struct Args {
     /// Serving shards of the member; 0 = inline.
     #[arg(long, default_value_t = 0)]
     shards: u16,
+    /// Take away the premise that a sector which is written in a power cut holds old or new bytes.
+    #[arg(long)]
+    tears_destroy: bool,
     /// Threads; 0 = one for each core.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -50,6 +53,9 @@ fn replay_command(options: &Options) -> String {
     let mut command = format!("rk sim --seed {}", options.seed);
     if options.shards > 0 {
         command += &format!(" --shards {}", options.shards);
+    }
+    if options.tears_destroy {
+        command += " --tears-destroy";
     }
     if options.short {
         command += " --every-effect";
@@ -79,20 +85,20 @@ impl Totals {
     fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
         self.virtual_ms += outcome.virtual_ms;
-        for (name, value) in named(&outcome.counters) {
+        let counted = named(&outcome.counters).into_iter();
+        for (name, value) in counted.chain(outcome.counters.faults.named()) {
             *self.counters.entry(name).or_default() += value;
         }
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 39] {
+fn named(c: &Counters) -> [(&'static str, u64); 38] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
         ("crashes_in_recovery", c.crashes_in_recovery),
         ("clock_steps", c.clock_steps),
         ("full_disks", c.full_disks),
-        ("shortages", c.shortages),
         ("refused", c.refused),
         ("rollovers", c.rollovers),
         ("disconnects", c.disconnects),
@@ -113,7 +119,6 @@ fn named(c: &Counters) -> [(&'static str, u64); 39] {
         ("drains_overdue", c.drains_overdue),
         ("expiries", c.expiries),
         ("stale_requests", c.stale_requests),
-        ("rot_noticed", c.rot_noticed),
         ("snapshots", c.snapshots),
         ("replies", c.replies),
         ("events", c.events),
@@ -123,9 +128,10 @@ fn named(c: &Counters) -> [(&'static str, u64); 39] {
         ("sectors_torn", c.disk.sectors_torn),
         ("names_lost", c.disk.names_lost),
         ("sync_errors", c.disk.sync_errors),
-        ("bits_flipped", c.disk.bits_flipped),
         ("creates_refused", c.disk.full),
-        ("operations_short", c.disk.shortages),
+        ("reads_failed", c.disk.reads_failed),
+        ("writes_behind_a_sync", c.disk.writes_behind_a_sync),
+        ("tears_destroyed", c.disk.sectors_destroyed),
     ]
 }
 
@@ -165,7 +171,12 @@ pub fn run(args: &Args) -> ExitCode {
         }
         scope.spawn(|| progress(&next, &stop, seeds.len() as u64));
     });
-    let totals = totals.into_inner().expect("no thread panicked");
+    let mut totals = totals.into_inner().expect("no thread panicked");
+    if !args.tears_destroy {
+        totals
+            .counters
+            .retain(|name, _| !name.starts_with("tears_"));
+    }
     report(args, &totals, seeds.len() as u64, began.elapsed());
     if stop.load(Relaxed) {
         ExitCode::FAILURE
@@ -181,6 +192,7 @@ fn one_seed(args: &Args, seed: u64, totals: &Mutex<Totals>) -> bool {
         crash_at,
         short,
         shards: args.shards,
+        tears_destroy: args.tears_destroy,
     };
     if !args.every_effect {
         return checked(args, options(None, false), totals).is_some();

@@ -157,8 +157,8 @@ fn damage(store: &Store, damage: Damage) {
                 disk.remove(name).unwrap();
             }
         }
-        Damage::Rot => disk.flip(second, 5 * PAGE, 1),
-        Damage::RotInAHeader => disk.flip(second, 20, 1),
+        Damage::Rot => drop(disk.spoil(second, 5 * PAGE, &[2])),
+        Damage::RotInAHeader => drop(disk.spoil(second, 20, &[2])),
         Damage::Short => {
             let file = disk.open(newest).unwrap();
             file.truncate(2 * PAGE as u64).unwrap();
@@ -172,7 +172,7 @@ fn damage(store: &Store, damage: Damage) {
         }
         Damage::SnapshotRots => {
             let snapshots = store.names("snap.");
-            disk.flip(snapshots.last().unwrap(), 60, 1);
+            disk.spoil(snapshots.last().unwrap(), 60, &[2]);
         }
     }
     disk.sync_dir().unwrap();

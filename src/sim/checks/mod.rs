@@ -6,7 +6,7 @@
 //! | `owner` | only the connection that holds a session writes for it |
 //! | `attachment` | a connection whose session has moved is neither answered nor obeyed |
 //! | `expiry` | nobody expires who is heard of |
-//! | `rot` | a rotten bit in a covered record stops the start |
+//! | `rot` | a start is refused where something is lost, and nowhere else |
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
 //! | `turns` | nobody is read twice while somebody else waits |
@@ -20,9 +20,10 @@ mod tree;
 mod turns;
 
 pub(super) use expiry::At;
-pub(super) use rot::COVERED_AFTER_US;
+pub(super) use rot::{COVERED_AFTER_US, Refusal};
 pub(super) use tree::compare;
 
+use super::base::Base;
 use super::outcome::Counters;
 use super::truth::Truth;
 use crate::messages::{Committed, ToShards};
@@ -56,11 +57,21 @@ impl Checks {
             owner: Owner::default(),
             attachment: Attachment::default(),
             expiry: Expiry::default(),
-            rot: Rot::default(),
+            rot: Rot::new(start),
             bodies: Bodies::default(),
             turns: Turns::default(),
             sessions_made: Vec::new(),
         }
+    }
+
+    /// Files are damaged behind the back of the process, if there is one.
+    pub(super) fn damage(&mut self, base: &mut Base, is_running: bool) -> Result<(), String> {
+        if base.sectors_destroyed() > base.destroyed {
+            return Ok(());
+        }
+        let disks = (&base.data, &base.disk);
+        let (rng, counters) = (&mut base.rng, &mut base.counters);
+        (self.rot).strike(disks, self.truth.shown(), is_running, rng, counters)
     }
 
     /// The member came back with its last transaction at `recovered`.

@@ -1,9 +1,24 @@
-//! A bit that rots in a record behind which a durable one lies must be noticed at the start, if the
-//! newest snapshot does not cover the record.
+//! A start is refused only where something is lost that nobody can do without, and always there.
+//!
+//! | After damage | Demanded of the next start |
+//! |---|---|
+//! | everything that was shown can still be read, and what was damaged is not needed | it starts |
+//! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
+//! | something that was shown can't be read any more, and what vouches for it can | it refuses |
+//! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
+//! | files of two stores, or of one without a witness | it refuses |
+//!
+//! Without the premise of `disk`, that a torn sector holds old or new bytes, a power cut may take along what
+//! stood in the sector that was being written: the end of the log, where a batch begins right behind the last
+//! record, in the same sector. Then a start may refuse, or lack acknowledged transactions at the end; what it
+//! has is still a state that there was, without a gap. Seeds end there.
+//!
+//! A start that refuses has changed nothing. The operator restores what was damaged, and the next one starts.
 
+use super::super::damage::{Damage, Store};
 use super::super::disk::SimStorage;
-use crate::log::record::HEADER;
-use crate::log::{Known, RecoveryError, Scan};
+use super::super::outcome::{Counters, Fault};
+use crate::log::StoreId;
 use crate::types::Zxid;
 use std::collections::VecDeque;
 
@@ -17,25 +32,57 @@ pub(in crate::sim) struct Rot {
     applied_at: VecDeque<(u64, Zxid)>,
     /// A later record or a seal covers everything up to here: rot there must be noticed.
     covered: Zxid,
+    /// The witness or a snapshot shows that the log went as far.
+    witnessed: Zxid,
     /// Until when the core that seals was held still, µs.
     held_until: u64,
     /// It stops, and seals nothing before its end.
     stops: bool,
-    /// A flipped bit: file, offset, bit, and the transaction in whose record it is.
-    flipped: Option<(String, usize, u32, Zxid)>,
-    /// A bit that nobody needs stays flipped.
+    /// Whose files they are.
+    store: Option<StoreId>,
+    /// Where the history begins.
+    start: Zxid,
+    /// What no start has seen yet.
+    damage: Option<Damage>,
+    /// Something was damaged, and may have stayed so.
     is_left: bool,
 }
 
+/// What to make of a start that was refused.
+pub(in crate::sim) enum Refusal {
+    /// It had a reason, which is gone.
+    Mended,
+    /// It had none.
+    Groundless,
+}
+
 impl Rot {
-    /// Recovery covers what it has read.
+    /// Of a history that begins behind `start`.
+    pub(super) fn new(start: Zxid) -> Rot {
+        Rot {
+            start,
+            ..Rot::default()
+        }
+    }
+
+    /// Recovery covers what it has read, and the witness says so.
     pub(super) fn recovered(&mut self, recovered: Zxid) {
-        self.covered = recovered;
+        (self.covered, self.witnessed) = (recovered, recovered);
         self.applied_at.clear();
     }
 
     pub(super) fn applied(&mut self, zxid: Zxid, now_us: u64) {
         self.applied_at.push_back((now_us, zxid));
+    }
+
+    /// A witness was written, or a snapshot.
+    pub(in crate::sim) fn witnessed(&mut self, zxid: Zxid) {
+        self.witnessed = self.witnessed.max(zxid);
+    }
+
+    /// Whose files they are.
+    pub(in crate::sim) fn of_store(&mut self, store: StoreId) {
+        self.store = Some(store);
     }
 
     /// The core that seals is held still.
@@ -74,68 +121,129 @@ impl Rot {
         self.applied_at.is_empty()
     }
 
-    /// A clean stop, or idleness, has covered everything.
+    /// Idleness has covered everything.
     pub(in crate::sim) fn stopped(&mut self, last: Zxid) {
         self.covered = last;
     }
 
-    /// Flips a bit in a record that a later one covers, now and then the newest of these.
-    pub(in crate::sim) fn flip(
+    /// A clean stop has written down where the log ends.
+    pub(in crate::sim) fn closed(&mut self, last: Zxid) {
+        (self.covered, self.witnessed) = (last, last);
+    }
+
+    /// Whether something was ever damaged, and may be so still.
+    pub(in crate::sim) fn is_damaged(&self) -> bool {
+        self.is_left || self.damage.is_some()
+    }
+
+    fn store<'a>(
+        &self,
+        (data, log): (&'a SimStorage, &'a SimStorage),
+        shown: Zxid,
+    ) -> Option<Store<'a>> {
+        Some(Store {
+            data,
+            log,
+            id: self.store?,
+            start: self.start,
+            known: shown.max(self.covered),
+            covered: self.covered,
+            witnessed: self.witnessed,
+        })
+    }
+
+    /// Damages something, if there is a store. `shown`: of the newest transaction that a client knows.
+    pub(in crate::sim) fn strike(
         &mut self,
-        disk: &SimStorage,
+        disks: (&SimStorage, &SimStorage),
+        shown: Zxid,
+        is_running: bool,
         rng: &mut fastrand::Rng,
+        counters: &mut Counters,
     ) -> Result<(), String> {
-        if self.flipped.is_some() || disk.crashed() {
+        if self.damage.is_some() || disks.0.crashed() {
             return Ok(());
         }
-        let mut covered = Vec::new();
-        let scan = Scan::read(disk, &Known::default(), |record| {
-            if record.zxid <= self.covered {
-                covered.push((record.zxid, record.position, record.payload.len()));
-            }
-            Ok::<(), RecoveryError>(())
-        });
-        let scan = match scan {
-            Ok(scan) => scan,
-            Err(_) if self.is_left => return Ok(()),
-            Err(e) => return Err(format!("before any rot: {e}")),
-        };
-        if covered.is_empty() {
+        let Some(store) = self.store(disks, shown) else {
             return Ok(());
-        }
-        let chosen = match rng.bool() {
-            true => covered.len() - 1,
-            false => rng.usize(0..covered.len()),
         };
-        let (zxid, position, payload) = covered[chosen];
-        let (name, begin) = scan.place(position).expect("it was read from there");
-        let within = rng.usize(0..HEADER + payload);
-        let (name, offset, bit) = (name.to_owned(), begin as usize + within, rng.u32(0..8));
-        disk.flip(&name, offset, bit);
-        self.flipped = Some((name, offset, bit, zxid));
+        if !self.is_left && store.is_lost() {
+            return Err(format!(
+                "{shown} was shown, and is not there before any rot"
+            ));
+        }
+        if let Some((faults, damage)) = store.strike(is_running, rng) {
+            faults
+                .iter()
+                .for_each(|fault| counters.faults.count(*fault));
+            self.damage = Some(damage);
+        }
         Ok(())
     }
 
-    /// The start was refused: if a bit has rotted, the operator restores its file from a backup.
-    pub(in crate::sim) fn mend(&mut self, disk: &SimStorage) -> bool {
-        let Some((name, offset, bit, _)) = self.flipped.take() else {
-            return false;
-        };
-        disk.flip(&name, offset, bit);
-        true
+    /// What the files hold, if a start that is refused must leave them so.
+    pub(in crate::sim) fn image(
+        &self,
+        disks: (&SimStorage, &SimStorage),
+    ) -> Option<Vec<(String, Option<Vec<u8>>)>> {
+        self.damage.as_ref()?;
+        Some(self.store(disks, Zxid::ZERO)?.image())
     }
 
-    /// The member has started from this snapshot.
-    pub(in crate::sim) fn started(&mut self, snapshot: Option<Zxid>) -> Result<(), String> {
-        match self.flipped.take() {
-            None => Ok(()),
-            Some((.., zxid)) if Some(zxid) <= snapshot => {
-                self.is_left = true;
-                Ok(())
-            }
-            Some((name, offset, bit, zxid)) => Err(format!(
-                "started although bit {bit} of byte {offset} in {name} had rotted, in {zxid}"
-            )),
+    /// The start was refused: if there was a reason, the operator restores what was damaged.
+    pub(in crate::sim) fn refused(
+        &mut self,
+        disks: (&SimStorage, &SimStorage),
+        shown: Zxid,
+        counters: &mut Counters,
+    ) -> Refusal {
+        let is_lost = self
+            .store(disks, shown)
+            .is_some_and(|store| store.is_lost());
+        let Some(damage) = self.damage.take() else {
+            return Refusal::Groundless;
+        };
+        if !(is_lost || damage.is_odd || damage.is_doubtful) {
+            self.damage = Some(damage);
+            return Refusal::Groundless;
         }
+        let noticed = match is_lost || damage.is_odd {
+            true => Fault::Refused,
+            false => Fault::RefusedInDoubt,
+        };
+        counters.faults.count(noticed);
+        damage.mend();
+        Refusal::Mended
+    }
+
+    /// What was damaged, for messages.
+    pub(in crate::sim) fn what(&self) -> &str {
+        self.damage
+            .as_ref()
+            .map_or("nothing", |damage| &damage.what)
+    }
+
+    /// The member has started, with everything up to `recovered`.
+    pub(in crate::sim) fn started(
+        &mut self,
+        recovered: Zxid,
+        counters: &mut Counters,
+    ) -> Result<(), String> {
+        let Some(damage) = self.damage.take() else {
+            return Ok(());
+        };
+        let what = &damage.what;
+        if damage.is_odd {
+            return Err(format!("started in spite of {what}"));
+        }
+        if recovered < self.covered {
+            let covered = self.covered;
+            return Err(format!(
+                "started at {recovered}, {covered} was covered: {what}"
+            ));
+        }
+        counters.faults.count(Fault::StartedDamaged);
+        self.is_left = true;
+        Ok(())
     }
 }
