@@ -7,7 +7,7 @@
 //! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | shortage: what is left is removed later; failed: fatal, a segment that stays where newer ones go would be a gap |
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
 //! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Spares` | – | shortage: tried again later; failed: fatal, like a sync of the log |
-//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; failed: tried again on time |
+//! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; shortage: tried again on time; failed: a `Save` |
 //! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!

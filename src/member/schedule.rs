@@ -204,7 +204,7 @@ impl<S: Storage> Member<S> {
                 self.witness.renew_soon();
                 JobNews::SnapshotMade { zxid, written }
             }
-            Err(reason) if !was_saved && !reason.is_shortage() => {
+            Err(reason) if !was_saved && reason.is_rot() => {
                 let saving = Saving::begin(&mut self.tree, self.snapshot_memory);
                 self.saving = Some(saving);
                 let zxid = self.tree.last_zxid();

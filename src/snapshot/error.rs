@@ -2,7 +2,6 @@
 
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::verdict::Failure;
 use crate::tree::{BodyError, Contradiction, DigestMismatch};
 use crate::txn::record::RecordError;
 use crate::types::Zxid;
@@ -65,17 +64,15 @@ pub enum SnapError {
 }
 
 impl SnapError {
-    /// Whether it is for want of room, descriptors or memory, so that nothing is wrong with any file.
-    pub fn is_shortage(&self) -> bool {
-        match self {
-            SnapError::NoRoom { .. } => true,
-            SnapError::Io(error)
-            | SnapError::File(SnapshotError::Io(error))
-            | SnapError::Log(RecoveryError::Io(error)) => {
-                matches!(Failure::of(error), Failure::Full | Failure::Scarce)
-            }
-            _ => false,
-        }
+    /// Whether the files that a snapshot is made of can't give one, however often it is tried.
+    pub fn is_rot(&self) -> bool {
+        !matches!(
+            self,
+            SnapError::NoRoom { .. }
+                | SnapError::Io(_)
+                | SnapError::File(SnapshotError::Io(_))
+                | SnapError::Log(RecoveryError::Io(_))
+        )
     }
 }
 

@@ -369,7 +369,7 @@ proptest! {
     }
 }
 
-/// So many nodes, each with a kibibyte.
+/// So many nodes, each with a kibibyte from the second generation on.
 fn grow(w: &mut World, nodes: usize, generation: usize) {
     for nth in 0..nodes {
         let path = format!("/{nth:04}");

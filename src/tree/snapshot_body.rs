@@ -320,8 +320,10 @@ impl BodyParser {
         }
         let used = buffer.len() - rest.len();
         buffer.drain(..used);
-        // One node may have been many pieces long.
-        buffer.shrink_to(2 * PIECE);
+        if buffer.len() < PIECE {
+            // One node may have been many pieces long.
+            buffer.shrink_to(2 * PIECE);
+        }
         self.buffer = buffer;
         Ok(())
     }
