@@ -570,7 +570,9 @@ fn judge(records: &Records, row: &str) -> Vec<Judged> {
     };
     let late = paired(key::LATE);
     let more = late.iter().filter(|(with, without)| with > without).count();
-    let sum = |of: fn(&(f64, f64)) -> f64| figure(late.iter().map(of).sum());
+    let sum = |of: fn(&(f64, f64)) -> f64| {
+        figure(late.iter().map(of).fold(0.0, |sum, value| sum + value))
+    };
     let values = |name| records.values(row, HALVES[1], name);
     let over = values(key::EXTRA).into_iter().zip(values(key::ALLOWED));
     let over = Spread::of(over.map(|(extra, allowed)| extra - allowed));
