@@ -156,10 +156,12 @@ mod tests {
         for nth in 0..1000 {
             let path = format!("/p/n{nth:08}");
             let id = tree.nodes.find(&path).unwrap();
+            assert_eq!(tree.bytes(), tree.footprint().total());
             tree.nodes.remove(id, &path, &mut |_, _| {});
         }
         let left = tree.footprint();
         assert_eq!((left.znodes, left.payloads), (5, 128));
+        assert_eq!(tree.bytes(), left.total());
         let fresh = Tree::new().footprint();
         assert_eq!(left.branches, fresh.branches + 48, "of /p, without a list");
     }
