@@ -252,14 +252,16 @@ impl Base {
             .sum()
     }
 
-    /// Without the premise of old or new bytes, the death before this start took along what was
-    /// durable: the seed ends here, after which clients know more than the server.
-    pub(super) fn ends_by_a_tear(&mut self, outcome: Fault) -> bool {
-        self.is_over = self.sectors_destroyed() > self.destroyed;
-        if self.is_over {
-            self.counters.faults.count(outcome);
-        }
-        self.is_over
+    /// Whether the death before this start may have taken along what was durable.
+    pub(super) fn was_torn_apart(&self) -> bool {
+        self.sectors_destroyed() > self.destroyed
+    }
+
+    /// It has: the seed ends here, where clients know more than the server, or nobody serves them.
+    pub(super) fn ends_by_a_tear(&mut self, outcome: Fault) -> Result<(), String> {
+        self.counters.faults.count(outcome);
+        self.is_over = true;
+        Err("what was durable was destroyed".to_owned())
     }
 
     /// How long the process is gone, µs.

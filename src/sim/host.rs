@@ -161,7 +161,7 @@ impl Host {
                 base.at(100_000, Event::Restart);
                 Ok(())
             }
-            Err(e) if base.ends_by_a_tear(Fault::TearRefused) => Err(e.to_string()),
+            Err(_) if base.was_torn_apart() => base.ends_by_a_tear(Fault::TearRefused),
             Err(e) => {
                 let disks = (&base.data, &base.disk);
                 if before != checks.rot.image(disks) {
@@ -196,8 +196,14 @@ impl Host {
     ) -> Result<(), String> {
         base.may_die();
         let recovered = member.tree().last_zxid();
-        if recovered < checks.truth.shown() && base.ends_by_a_tear(Fault::TearLost) {
-            return Err("what was durable was destroyed".to_owned());
+        if recovered < checks.truth.shown() && base.was_torn_apart() {
+            checks.truth.lost_behind(recovered);
+            checks.recovered(recovered)?;
+            for entry in replayed {
+                checks.truth.apply(entry)?;
+            }
+            checks::compare(member.tree(), &checks.truth)?;
+            return base.ends_by_a_tear(Fault::TearLost);
         }
         base.destroyed = base.sectors_destroyed();
         let is_damaged = checks.rot.is_damaged();

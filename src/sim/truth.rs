@@ -109,6 +109,11 @@ impl Truth {
         self.revealed
     }
 
+    /// What follows is lost, and there was nobody who could have kept it.
+    pub fn lost_behind(&mut self, zxid: Zxid) {
+        self.revealed = self.revealed.min(zxid);
+    }
+
     /// A client has been shown this zxid: it must never disappear.
     pub fn reveal(&mut self, zxid: Zxid) {
         self.revealed = self.revealed.max(zxid);

@@ -1,5 +1,5 @@
-//! What allocations take, as glibc's `malloc` rounds them: eight bytes beside each, in steps of 16, at
-//! least 32.
+//! What allocations take, as mimalloc's classes of sizes round them: steps of 16 bytes up to 64, then four
+//! between two powers of two.
 
 use std::sync::Arc;
 
@@ -7,7 +7,9 @@ use std::sync::Arc;
 pub(super) fn allocation(bytes: usize) -> usize {
     match bytes {
         0 => 0,
-        _ => (bytes + 8).next_multiple_of(16).max(32),
+        1..=8 => 8,
+        9..=64 => bytes.next_multiple_of(16),
+        _ => bytes.next_multiple_of(bytes.next_power_of_two() / 8),
     }
 }
 

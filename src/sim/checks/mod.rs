@@ -66,7 +66,7 @@ impl Checks {
 
     /// Files are damaged behind the back of the process, if there is one.
     pub(super) fn damage(&mut self, base: &mut Base, is_running: bool) -> Result<(), String> {
-        if base.sectors_destroyed() > base.destroyed {
+        if base.was_torn_apart() {
             return Ok(());
         }
         let disks = (&base.data, &base.disk);
