@@ -472,6 +472,11 @@ impl<S: Storage> Scan<S> {
             let whose = "this store";
             return Err(RecoveryError::Foreign { file, whose }.into());
         }
+        // From format 2 on a segment has its name after everything before it was synced: what is missing
+        // before it was never a torn batch, though no record says so yet.
+        if found.header.store.is_some() {
+            self.durable_to = self.durable_to.max(base);
+        }
         let limit = walk.next.unwrap_or(reader.limit()).min(reader.limit());
         let (mut at, mut in_run) = (base, true);
         while at < limit {

@@ -298,6 +298,22 @@ fn two_spares_are_kept_ahead_and_survive_a_restart() {
 }
 
 #[test]
+fn a_rotten_seal_at_the_end_of_a_segment_takes_no_acknowledged_record_of_the_next_one_along() {
+    let (disk, mut log) = fresh();
+    let (zxid, _) = roll(&mut log, &disk);
+    let begun = log.newest();
+    // Nothing is appended behind the batch that has begun the segment, so no record vouches for it.
+    assert_eq!(sync(&mut log).zxid(), Zxid(zxid));
+    drop(log);
+    let first = segments(&disk).remove(0);
+    let end_of_seal = offset(begun);
+    flip(&disk, &first, end_of_seal - 20);
+    assert_eq!(refusal(&disk).0, first);
+    flip(&disk, &first, end_of_seal - 20);
+    assert_eq!(zxids(&disk).last(), Some(&zxid));
+}
+
+#[test]
 fn case_e_a_bad_record_below_d_is_corruption() {
     let (disk, ends) = sealed(4);
     for (nth, end) in ends.iter().take(4).enumerate() {
