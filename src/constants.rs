@@ -24,6 +24,8 @@ pub const REQUEST_BYTES_MAX: usize = 128 << 20;
 pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
 /// Watches of all connections: default of `ringkeeper.watchBytesMax`, bytes of memory.
 pub const WATCH_BYTES_MAX: usize = 512 << 20;
+/// The default of `ringkeeper.memoryMax`: this part of what the machine or the cgroup has, percent.
+pub const MEMORY_PERCENT: u64 = 80;
 /// Log kept for a shard that is held still, since it was detached: default of
 /// `ringkeeper.detachedLogBytes`.
 pub const DETACHED_LOG_BYTES: u64 = 1 << 30;

@@ -301,6 +301,9 @@ pub const KEYS: &[Key] = &[
     honoured("ringkeeper.watchBytesMax", BYTES, |c, v| {
         put(&mut c.watch_bytes_max, bytes(v))
     }),
+    honoured("ringkeeper.memoryMax", BYTES, |c, v| {
+        put(&mut c.memory_max, bytes(v).map(|bytes| Some(bytes as u64)))
+    }),
     honoured("ringkeeper.detachedLogBytes", BYTES, |c, v| {
         put(
             &mut c.detached_log_bytes,

@@ -406,7 +406,7 @@ mod tests {
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
                     ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
-                    ringkeeper.detachedLogBytes=512m\n";
+                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\n";
         for key in KEYS {
             let is_there = text.contains(key.name);
             assert!(
@@ -457,6 +457,7 @@ mod tests {
         );
         assert_eq!((config.identities_max, config.acl_entries_max), (5, 6));
         assert_eq!(config.detached_log_bytes, 512 << 20);
+        assert_eq!(config.memory_max(0), 4 << 30);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a configuration comes to, and what holds for a key that is not set.
 
 use crate::constants::{
-    ACL_ENTRIES_MAX, DETACHED_LOG_BYTES, IDENTITIES_MAX, JUTE_MAXBUFFER, OUTPUT_BYTES_MAX,
-    OUTSTANDING_MAX, REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
+    ACL_ENTRIES_MAX, DETACHED_LOG_BYTES, IDENTITIES_MAX, JUTE_MAXBUFFER, MEMORY_PERCENT,
+    OUTPUT_BYTES_MAX, OUTSTANDING_MAX, REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
 };
 use core::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -57,6 +57,8 @@ pub struct Config {
     pub output_bytes_max: usize,
     /// `ringkeeper.watchBytesMax`: memory of the watches of all connections, bytes.
     pub watch_bytes_max: usize,
+    /// `ringkeeper.memoryMax`: memory of the process, bytes; `None`: by the machine.
+    pub memory_max: Option<u64>,
     /// `ringkeeper.detachedLogBytes`: log kept for a shard that is held still, bytes.
     pub detached_log_bytes: u64,
     /// `ringkeeper.identitiesMax`: identities of one connection, its address among them.
@@ -65,6 +67,13 @@ pub struct Config {
     pub acl_entries_max: usize,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
     pub allow_volatile_log: bool,
+}
+
+impl Config {
+    /// Memory that the process may take where there are so many bytes of it.
+    pub fn memory_max(&self, there: u64) -> u64 {
+        self.memory_max.unwrap_or(there / 100 * MEMORY_PERCENT)
+    }
 }
 
 /// `ringkeeper.ring`: which features of io_uring are used.
@@ -131,6 +140,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         request_bytes_max: REQUEST_BYTES_MAX,
         output_bytes_max: OUTPUT_BYTES_MAX,
         watch_bytes_max: WATCH_BYTES_MAX,
+        memory_max: None,
         detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,

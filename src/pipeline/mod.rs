@@ -30,6 +30,7 @@ mod arrivals;
 mod closing;
 mod fatal;
 mod ids;
+mod memory;
 mod owners;
 mod preparing;
 mod ring;
@@ -40,6 +41,7 @@ mod slow_close;
 mod tests;
 
 pub use fatal::Fatal;
+pub use memory::TreeMemory;
 pub use ring::Cursors;
 
 use crate::budget::Budget;
@@ -87,6 +89,8 @@ pub struct PipelineConfig {
     pub shards: u16,
     /// For `prepare`.
     pub rules: Rules,
+    /// Of the trees.
+    pub memory: TreeMemory,
 }
 
 impl PipelineConfig {
@@ -99,6 +103,7 @@ impl PipelineConfig {
             entry_bytes_max: ENTRY_MAX,
             shards: 1,
             rules,
+            memory: TreeMemory::UNLIMITED,
         }
     }
 }
@@ -621,7 +626,11 @@ impl<S: Storage> Pipeline<S> {
         if is_close && failed.is_none() {
             bytes = self.close_bytes(tree, session);
         }
-        match self.log.room_for(need(state, request), bytes) {
+        let need = need(state, request);
+        if need == Need::Growing && self.config.memory.is_full(tree) {
+            return Ok(self.refuse(origin));
+        }
+        match self.log.room_for(need, bytes) {
             Room::Wait => return Ok(Admitted::Wait(up)),
             Room::Full => return Ok(self.refuse(origin)),
             Room::Yes => {}

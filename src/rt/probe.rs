@@ -193,6 +193,21 @@ pub fn cpu_quota() -> Option<usize> {
     Some(quota.div_ceil(period.max(1)).max(1) as usize)
 }
 
+/// Memory that this process may use, bytes: the machine's, or what the cgroup allows if that is less.
+pub fn memory() -> u64 {
+    // SAFETY: the calls take no pointer.
+    let (pages, page) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    let machine = u64::try_from(pages).unwrap_or(0) * u64::try_from(page).unwrap_or(0);
+    let group = cgroup_file("memory.max").and_then(|file| std::fs::read_to_string(file).ok());
+    let group = group.and_then(|text| text.trim().parse().ok());
+    machine.min(group.unwrap_or(u64::MAX))
+}
+
 /// A file of this process' cgroup (version 2).
 fn cgroup_file(name: &str) -> Option<std::path::PathBuf> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;

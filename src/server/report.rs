@@ -22,6 +22,8 @@ pub struct TreeReport {
     pub ephemerals: usize,
     /// Bytes of paths and data, roughly.
     pub data_bytes: u64,
+    /// Memory that the tree takes, bytes.
+    pub bytes: u64,
     /// Live sessions.
     pub sessions: usize,
 }
@@ -64,6 +66,7 @@ impl ServingReport {
                 znodes: tree.node_count(),
                 ephemerals: tree.ephemeral_count(),
                 data_bytes: tree.approximate_data_size(),
+                bytes: tree.bytes() as u64,
                 sessions: tree.sessions().len(),
             },
             sessions: Vec::new(),

@@ -17,7 +17,7 @@ use super::serve::ServingLoop;
 use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
-use crate::pipeline::{Fatal, PipelineConfig};
+use crate::pipeline::{Fatal, PipelineConfig, TreeMemory};
 use crate::placement::{
     Budgets, Drain, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
     RingLimits, Served, ServingCore, SyncPolicy, rings,
@@ -319,8 +319,25 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
     }
 }
 
+/// What the bounds of requests, output and watches leave of the process' memory, and at least half of it,
+/// is for the trees.
+fn tree_memory(config: &Config, shards: u16) -> TreeMemory {
+    let process = config.memory_max(probe::memory());
+    let bounds = [
+        config.request_bytes_max,
+        config.output_bytes_max,
+        config.watch_bytes_max,
+    ];
+    let others: u64 = bounds.iter().map(|bytes| *bytes as u64).sum();
+    TreeMemory {
+        bytes_max: process.saturating_sub(others).max(process / 2),
+        replicas: u64::from(shards),
+    }
+}
+
 fn member_config(config: &Config, shards: u16) -> MemberConfig {
     let pipeline = PipelineConfig {
+        memory: tree_memory(config, shards),
         tick_time_ms: config.tick_time_ms,
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,

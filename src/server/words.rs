@@ -331,6 +331,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         ),
         ("ephemerals_count", number(tree.ephemerals as u64)),
         ("approximate_data_size", number(tree.data_bytes)),
+        ("tree_bytes", number(tree.bytes)),
         (
             "open_file_descriptor_count",
             number(probe::open_descriptors()),
