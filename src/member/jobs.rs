@@ -94,6 +94,8 @@ pub struct Save {
     pub(super) order: snapshot::Order,
     /// The snapshot is made of this and all before.
     pub(super) is_last: bool,
+    /// No snapshot is made of it; what has been written is removed.
+    pub(super) is_given_up: bool,
     pub(super) purge: Option<usize>,
     pub(super) verified: BTreeSet<Zxid>,
 }
@@ -101,7 +103,11 @@ pub struct Save {
 impl Save {
     fn run<S: Storage>(self, data: &S) -> Done<S> {
         let zxid = self.order.zxid;
-        match self.walked.add(data, self.nodes) {
+        let added = match self.is_given_up {
+            true => Err(self.walked.give_up(data)),
+            false => self.walked.add(data, self.nodes, self.order),
+        };
+        match added {
             Ok(walked) if !self.is_last => Done::Saved(walked),
             Ok(walked) => {
                 let written = walked.finish(data, self.order);
@@ -292,6 +298,8 @@ fn and_purged<S: Storage>(
 ) -> Result<SnapshotMade, SnapError> {
     let mut unneeded = None;
     if let Some(retain) = purge {
+        // What is newer than the base could not be read, or nothing could.
+        verified.retain(|&zxid| Some(zxid) <= base);
         verified.extend(base.into_iter().chain([order.zxid]));
         unneeded = snapshot::purge(data, order.store, retain, &mut verified)?;
     }

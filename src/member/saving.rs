@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 
 /// Places of the tree that are looked at in a slice.
 const SLICE: u32 = 256;
+/// Clients may change nodes of so many bytes between two slices, if no more memory is given: with less, a
+/// walk over a tree that is written to would seldom end.
+pub(super) const CHANGED_BYTES_MIN: usize = 1 << 20;
 
 /// A walk that is under way.
 #[derive(Debug)]
@@ -26,9 +29,10 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    /// Begins a walk; two batches take so many bytes of memory, and two slices.
+    /// Begins a walk; two batches take so many bytes of memory, and two slices, and as many bytes again
+    /// are kept of what is changed between two slices.
     pub(super) fn begin(tree: &mut Tree, memory: usize) -> Saving {
-        let start = tree.begin_walk();
+        let start = tree.begin_walk(memory.max(CHANGED_BYTES_MIN));
         Saving {
             zxid: start.last_zxid,
             walked: Some(Walked::new(start)),
@@ -58,14 +62,17 @@ impl Saving {
         self.batch.extend(nodes);
     }
 
-    /// The next job, if there is a batch and no other is being written.
+    /// The next job, if there is a batch and no other is being written. Where the tree has given up the
+    /// walk, the job removes what was written.
     pub(super) fn poll(
         &mut self,
+        tree: &Tree,
         order: Order,
         purge: Option<usize>,
         verified: &BTreeSet<Zxid>,
     ) -> Option<Job> {
-        if self.has_work() {
+        let is_given_up = tree.is_walk_given_up();
+        if self.has_work() && !is_given_up {
             return None;
         }
         let walked = self.walked.take()?;
@@ -80,6 +87,7 @@ impl Saving {
             nodes,
             order,
             is_last: self.is_through,
+            is_given_up,
             purge,
             verified: verified.clone(),
         })))

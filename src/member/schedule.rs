@@ -24,7 +24,7 @@ impl<S: Storage> Member<S> {
         }
         let order = self.order_of(self.pipeline.cursors().applied);
         if let Some(saving) = &mut self.saving {
-            return saving.poll(order, self.snapshots_kept, &self.verified);
+            return saving.poll(&self.tree, order, self.snapshots_kept, &self.verified);
         }
         let zxid = if self.jobs.may_read() {
             self.poll_snapshot()

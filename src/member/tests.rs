@@ -704,3 +704,136 @@ fn a_member_whose_log_rots_behind_its_last_snapshot_saves_what_it_has_in_memory(
     let recovered = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
     assert_eq!(snapshot::root(&recovered.tree), due);
 }
+
+/// Segments behind the last snapshot rot; the next one is then made out of memory.
+fn rot_behind_the_last_snapshot(w: &World) {
+    let names = w.disk.names();
+    let segments: Vec<_> = names.iter().filter(|n| n.starts_with("log.")).collect();
+    w.disk.spoil(segments[segments.len() - 2], 30_000, &[2]);
+}
+
+/// Runs jobs until one has this to say.
+fn run_until(w: &mut World, is_it: impl Fn(&JobNews) -> bool) -> JobNews {
+    for _ in 0..1000 {
+        let Some(job) = w.member.poll_job() else {
+            w.sync();
+            continue;
+        };
+        let news = w.run(job);
+        if is_it(&news) {
+            return news;
+        }
+    }
+    panic!("nothing of the kind");
+}
+
+#[test]
+fn a_snapshot_that_a_merge_could_not_read_takes_no_place_among_those_that_are_kept() {
+    let mut w = World::new(5);
+    w.member.snapshots_kept = Some(2);
+    let is_made = |news: &JobNews| matches!(news, JobNews::SnapshotMade { .. });
+    let made = |w: &mut World| {
+        w.fill_segments(1);
+        match run_until(w, is_made) {
+            JobNews::SnapshotMade { zxid, .. } => zxid,
+            other => panic!("{other:?}"),
+        }
+    };
+    w.run_all();
+    let (older, newest) = (made(&mut w), made(&mut w));
+    w.disk
+        .spoil(&crate::log::snapshot_file::name(newest), 500, &[2]);
+    let next = made(&mut w);
+    let kept = crate::log::snapshot_file::list(&w.disk).unwrap();
+    assert_eq!(kept, [next, newest, older]);
+}
+
+#[test]
+fn a_snapshot_out_of_memory_leaves_the_room_that_the_log_needs() {
+    let mut w = World::new(5);
+    w.run_all();
+    for part in 0..10 {
+        w.create(100 * part..100 * (part + 1));
+        w.run_all();
+    }
+    w.fill_segments(2);
+    rot_behind_the_last_snapshot(&w);
+    let begins = |news: &JobNews| matches!(news, JobNews::SnapshotOutOfMemory { .. });
+    run_until(&mut w, begins);
+    let needed = w.member.snapshots.room_needed();
+    assert!(needed > 10_000, "{needed}");
+    w.disk.set_capacity(w.disk.used() + needed + 8000);
+    let fails = |news: &JobNews| matches!(news, JobNews::SnapshotFailed { .. });
+    let JobNews::SnapshotFailed { reason, .. } = run_until(&mut w, fails) else {
+        panic!("just matched");
+    };
+    assert!(matches!(reason, SnapError::NoRoom { .. }), "{reason}");
+    assert!(!w.disk.names().iter().any(|name| name.starts_with("tmp.")));
+}
+
+#[test]
+fn a_snapshot_out_of_memory_keeps_no_second_tree_while_the_disk_hangs() {
+    let mut w = World::new(5);
+    w.run_all();
+    for part in 0..10 {
+        w.create(100 * part..100 * (part + 1));
+        w.run_all();
+    }
+    let mut hangs = None;
+    set_all(&mut w, 400..900, &mut hangs);
+    w.fill_segments(2);
+    rot_behind_the_last_snapshot(&w);
+    let mut rounds = 0;
+    while hangs.is_none() {
+        rounds += 1;
+        assert!(rounds < 100, "no snapshot is due");
+        set_all(&mut w, 0..10, &mut hangs);
+    }
+    // Each leaves 8,000 bytes behind that only the walk needs.
+    let most = set_all(&mut w, 400..900, &mut hangs);
+    let hangs = hangs.expect("it hangs");
+    let nodes = saving::CHANGED_BYTES_MIN / 8000;
+    assert!((nodes..3 * nodes).contains(&most), "{most}");
+    let JobNews::None = w.run(hangs) else {
+        panic!("it was not the last one");
+    };
+    let fails = |news: &JobNews| matches!(news, JobNews::SnapshotFailed { .. });
+    let JobNews::SnapshotFailed { reason, .. } = run_until(&mut w, fails) else {
+        panic!("just matched");
+    };
+    assert!(matches!(reason, SnapError::Overtaken), "{reason}");
+    assert!(!w.disk.names().iter().any(|name| name.starts_with("tmp.")));
+    // It is tried again, on a disk that does not hang.
+    for ms in [0, due::RETRY_MS] {
+        w.now.tick = Tick(ms);
+        w.member.tick(w.now).unwrap();
+    }
+    let is_made = |news: &JobNews| matches!(news, JobNews::SnapshotMade { .. });
+    let due = snapshot::root(&w.member.tree);
+    match run_until(&mut w, is_made) {
+        JobNews::SnapshotMade { written, .. } => assert_eq!(written.root, due),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Writes 8,000 bytes to each of these nodes, and runs what is due meanwhile, but for a save, which hangs.
+/// What a walk kept at most.
+fn set_all(w: &mut World, nodes: std::ops::Range<usize>, hangs: &mut Option<Job>) -> usize {
+    let mut most = 0;
+    for nth in nodes {
+        w.sequence += 1;
+        w.write(crate::txn::WriteRequest::SetData {
+            path: Some(format!("/{nth:04}").into()),
+            data: Some(vec![7; 8000].into()),
+            version: -1,
+        });
+        while let Some(job) = w.member.poll_job() {
+            match job {
+                Job::Save(_) => *hangs = Some(job),
+                job => drop(w.run(job)),
+            }
+        }
+        most = most.max(w.member.tree.walk_keeps());
+    }
+    most
+}

@@ -2,6 +2,7 @@
 
 use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
+use crate::log::verdict::{Call, Verdict, verdict};
 use crate::tree::{BodyError, Contradiction, DigestMismatch};
 use crate::txn::record::RecordError;
 use crate::types::Zxid;
@@ -61,18 +62,27 @@ pub enum SnapError {
         /// Bytes.
         free: u64,
     },
+    /// The disk takes what is in memory more slowly than clients change it.
+    #[error(
+        "what is in memory was changed faster than dataDir took it, and is not kept twice: look whether \
+         the device below dataDir is slow or hangs"
+    )]
+    Overtaken,
 }
 
 impl SnapError {
     /// Whether the files that a snapshot is made of can't give one, however often it is tried.
     pub fn is_rot(&self) -> bool {
-        !matches!(
-            self,
+        match self {
             SnapError::NoRoom { .. }
-                | SnapError::Io(_)
-                | SnapError::File(SnapshotError::Io(_))
-                | SnapError::Log(RecoveryError::Io(_))
-        )
+            | SnapError::Overtaken
+            | SnapError::Io(_)
+            | SnapError::Log(RecoveryError::Io(_)) => false,
+            SnapError::File(SnapshotError::Io(error)) => {
+                verdict(Call::ReadSnapshot, error) == Verdict::Older
+            }
+            _ => true,
+        }
     }
 }
 

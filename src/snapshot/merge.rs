@@ -39,6 +39,15 @@ pub struct Order {
     pub memory: usize,
 }
 
+/// Before each file, and each part of a file that a snapshot needs meanwhile.
+pub(super) fn require_room<S: Storage>(data: &S, order: Order) -> Result<(), SnapError> {
+    let (free, needed) = (data.room()?, order.room_needed);
+    match free < needed {
+        true => Err(SnapError::NoRoom { needed, free }),
+        false => Ok(()),
+    }
+}
+
 /// Merges a snapshot, or a fresh tree, with the log behind it. [`SnapError::File`] and [`SnapError::Body`]
 /// are about the snapshot before.
 ///
@@ -55,6 +64,7 @@ pub(super) fn merge<S: Storage>(
     each_since(log, after, order.zxid, |entry| {
         changes.add(entry)?;
         if changes.bytes() > order.memory {
+            require_room(data, order)?;
             runs.add(changes.take_patches())?;
         }
         Ok(())

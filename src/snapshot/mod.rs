@@ -25,7 +25,7 @@ use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_pa
 use crate::tree::{BodyError, BodyReader, Tree};
 use crate::txn::Entry;
 use crate::types::{Position, Zxid};
-use merge::decode;
+use merge::{decode, require_room};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -203,11 +203,7 @@ pub struct Made {
 /// # Errors
 /// [`SnapError`]; nothing is left.
 pub fn make<S: Storage>(data: &S, log: &S, order: Order) -> Result<Made, SnapError> {
-    let free = data.room()?;
-    if free < order.room_needed {
-        let needed = order.room_needed;
-        return Err(SnapError::NoRoom { needed, free });
-    }
+    require_room(data, order)?;
     merge_newest((data, log), order)
 }
 

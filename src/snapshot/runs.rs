@@ -10,7 +10,8 @@
 //! Where a run ends is known to who has written it: the file is of no use to anybody else, and is removed
 //! when its owner has gone, or at the next start. A younger run holds later transactions, so patches of one
 //! key are joined in the order of their runs. At most [`FAN_IN`] runs are read at a time: before there are
-//! more, all are merged into one.
+//! more, the youngest are merged into one, and none with them that is longer than they are together. So a
+//! patch is written a few times, however many runs there are; the file keeps what was merged.
 
 use super::error::SnapError;
 use crate::log::snapshot_file::SCRATCH;
@@ -100,14 +101,31 @@ impl<S: Storage> Runs<S> {
         patches: impl IntoIterator<Item = (Key, Patch)>,
     ) -> Result<(), SnapError> {
         if self.runs.len() == FAN_IN {
-            let mut merged = self.merged(BTreeMap::new())?;
+            let youngest = self.youngest();
+            let mut merged = self.merge(&self.runs[youngest..], BTreeMap::new())?;
             let run = self.write(|| merged.next())?;
-            self.runs = vec![run];
+            self.runs.truncate(youngest);
+            self.runs.push(run);
         }
         let mut patches = patches.into_iter();
         let run = self.write(|| Ok(patches.next()))?;
         self.runs.push(run);
         Ok(())
+    }
+
+    /// The first of the runs that are merged: at least two, and as many as are no longer than those behind
+    /// them together.
+    fn youngest(&self) -> usize {
+        let len = |run: &Range<u64>| run.end - run.start;
+        let mut first = self.runs.len().saturating_sub(2);
+        let mut bytes: u64 = self.runs[first..].iter().map(len).sum();
+        while let Some(before) = first.checked_sub(1)
+            && len(&self.runs[before]) <= bytes
+        {
+            bytes += len(&self.runs[before]);
+            first = before;
+        }
+        first
     }
 
     fn write(
@@ -137,9 +155,17 @@ impl<S: Storage> Runs<S> {
     /// # Errors
     /// [`SnapError`].
     pub(super) fn merged(&self, latest: BTreeMap<Key, Patch>) -> Result<Merged<S>, SnapError> {
+        self.merge(&self.runs, latest)
+    }
+
+    fn merge(
+        &self,
+        runs: &[Range<u64>],
+        latest: BTreeMap<Key, Patch>,
+    ) -> Result<Merged<S>, SnapError> {
         let mut sources = Vec::new();
         if let Some(file) = &self.file {
-            for run in &self.runs {
+            for run in runs {
                 sources.push(Source::Run(RunReader {
                     pieces: Pieces::of_size(file.file().clone(), PIECE)?,
                     rest: run.clone(),

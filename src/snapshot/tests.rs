@@ -330,10 +330,10 @@ proptest! {
             w.request(*session, request);
         }
         let (due, order) = (body_of(&w.tree), w.order(PLENTY));
-        let mut walked = Walked::new(w.tree.begin_walk());
+        let mut walked = Walked::new(w.tree.begin_walk(PLENTY));
         let mut requests = meanwhile.iter();
         while let Some(nodes) = w.tree.walk_slice(places) {
-            walked = walked.add(&w.disk, nodes).unwrap();
+            walked = walked.add(&w.disk, nodes, order).unwrap();
             if let Some((session, request)) = requests.next() {
                 w.request(*session, request);
             }
@@ -519,4 +519,65 @@ fn what_can_not_be_merged_is_replayed() {
     merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
     assert_eq!(w.tree.ephemeral_count(), 0);
     assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+}
+
+#[test]
+fn however_many_runs_there_are_each_patch_is_written_a_few_times() {
+    let w = World::new(Tree::new());
+    let mut runs = runs::Runs::new(&w.disk);
+    let many = 20 * runs::FAN_IN;
+    let before = w.disk.used();
+    for nth in 0..many {
+        let key = crate::tree::session_key(SessionId(nth as i64));
+        let patch = crate::tree::Patch::Session(Some(nth as i32));
+        runs.add([(key.into(), patch)]).unwrap();
+        assert!(runs.len() <= runs::FAN_IN);
+    }
+    let record = 8 + 4 + 9 + 5;
+    let written = (w.disk.used() - before) as usize / record;
+    assert!(written <= 4 * many, "{written} for {many}");
+    let mut merged = runs.merged(Default::default()).unwrap();
+    for nth in 0..many {
+        let (_, patch) = merged.next().unwrap().expect("all are there");
+        assert_eq!(patch, crate::tree::Patch::Session(Some(nth as i32)));
+    }
+    assert!(merged.next().unwrap().is_none());
+}
+
+#[test]
+fn snapshots_on_sectors_that_can_not_be_read_are_as_bad_as_rotten_ones() {
+    let mut before = World::new(Tree::new());
+    grow(&mut before, 30, 0);
+    // The log begins behind its snapshot.
+    let mut w = World::new(before.tree);
+    grow(&mut w, 30, 1);
+    let [only] = w.snapshots()[..] else {
+        panic!("{:?}", w.snapshots());
+    };
+    w.disk.break_sector(&snapshot_file::name(only), 100);
+    let error = merge_newest(w.dirs(), w.order(PLENTY));
+    assert!(matches!(&error, Err(e) if e.is_rot()), "{error:?}");
+}
+
+#[test]
+fn a_snapshot_whose_body_has_version_1_is_merged_with_what_follows() {
+    let old = include_bytes!("../../tests/fixtures/snap/v1-body.bin");
+    let mut reader = BodyReader::default();
+    reader.push(old).unwrap();
+    let mut w = World::new(reader.finish().unwrap());
+    let base = w.tree.last_zxid();
+    let mut file = SnapshotWriter::create(&w.disk, base, w.store).unwrap();
+    file.push(old).unwrap();
+    file.finish().unwrap();
+    assert_eq!(body_in(&w.disk, base), old);
+    for memory in [0, PLENTY] {
+        grow(&mut w, 20, 0);
+        w.request(
+            SessionId::of(1, 5),
+            &WriteRequest::CreateSession { timeout_ms: 9 },
+        );
+        grow(&mut w, 20, 1);
+        let made = merge::merge(w.dirs(), Some(base), w.order(memory)).unwrap();
+        assert_eq!(made.root, root(&w.tree));
+    }
 }

@@ -7,7 +7,7 @@
 //! the disk.
 
 use super::error::SnapError;
-use super::merge::{Order, write_walked};
+use super::merge::{Order, require_room, write_walked};
 use super::runs::{RunParts, Runs};
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
@@ -27,7 +27,7 @@ impl Walked {
         Walked { start, parts }
     }
 
-    /// Writes a batch. Blocks.
+    /// Writes a batch, if there is room for the snapshot beside it. Blocks.
     ///
     /// # Errors
     /// [`SnapError`]; nothing is left.
@@ -35,12 +35,22 @@ impl Walked {
         self,
         data: &S,
         mut nodes: Vec<WalkedNode>,
+        order: Order,
     ) -> Result<Walked, SnapError> {
         let mut runs = Runs::resume(data, self.parts)?;
+        require_room(data, order)?;
         nodes.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
         runs.add(nodes.into_iter().map(WalkedNode::into_patch))?;
         let parts = runs.into_parts();
         Ok(Walked { parts, ..self })
+    }
+
+    /// Leaves nothing, and says why.
+    pub fn give_up<S: Storage>(self, data: &S) -> SnapError {
+        match Runs::resume(data, self.parts) {
+            Ok(_removed) => SnapError::Overtaken,
+            Err(error) => error.into(),
+        }
     }
 
     /// Makes the snapshot of all batches. Blocks for long.

@@ -840,7 +840,7 @@ proptest! {
         }
         m.apply_all();
         let due = all_nodes(&m.tree);
-        let start = m.tree.begin_walk();
+        let start = m.tree.begin_walk(usize::MAX);
         prop_assert_eq!(start.nodes, due.len());
         prop_assert_eq!((start.last_zxid, start.digest), (m.tree.last_zxid(), m.tree.digest()));
         prop_assert_eq!(start.sessions, m.tree.sessions().collect::<Vec<_>>());

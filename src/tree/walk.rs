@@ -4,7 +4,8 @@
 //! Nodes are taken in the order of their places. One that is about to be changed or removed before its
 //! turn is taken first, as it is; one that was created since the walk began is left out. What is kept for
 //! that is in proportion to what was changed since the last slice, and to the places still ahead that
-//! were changed since the walk began.
+//! were changed since the walk began, a few bytes each. Who takes slices too slowly does not get the rest:
+//! where the copies come to more than a bound, the walk is given up.
 
 use super::Tree;
 use super::creators::SessionHighWater;
@@ -28,12 +29,14 @@ pub struct WalkStart {
 }
 
 impl Tree {
-    /// Begins a walk over the nodes as they are now; one that is under way ends.
+    /// Begins a walk over the nodes as they are now; one that is under way ends. It keeps at most
+    /// `copies_bytes` of nodes that are changed between two slices.
     ///
     /// Steps: the sessions.
-    pub fn begin_walk(&mut self) -> WalkStart {
+    pub fn begin_walk(&mut self, copies_bytes: usize) -> WalkStart {
         self.nodes.walk = Some(Box::new(Walk {
             end: self.nodes.places(),
+            taken_bytes_max: copies_bytes,
             ..Walk::default()
         }));
         WalkStart {
@@ -46,12 +49,16 @@ impl Tree {
     }
 
     /// What was changed since the last slice, as it was before, and nodes from the next `places` places;
-    /// `None` if there is no walk or it is through. Each node comes once, in no particular order.
+    /// `None` if there is no walk, it is through, or it was given up. Each node comes once, in no particular order.
     ///
     /// Steps: the places, each with the names of its path, and what was changed.
     pub fn walk_slice(&mut self, places: u32) -> Option<Vec<WalkedNode>> {
+        if self.is_walk_given_up() {
+            return None;
+        }
         let mut walk = self.nodes.walk.take()?;
         let mut nodes = std::mem::take(&mut walk.taken);
+        walk.taken_bytes = 0;
         let behind = walk.next.saturating_add(places).min(walk.end);
         let is_through = nodes.is_empty() && walk.next == walk.end;
         for id in walk.next..behind {
@@ -65,6 +72,14 @@ impl Tree {
         }
         self.nodes.walk = Some(walk);
         Some(nodes)
+    }
+
+    /// Whether more was changed between two slices than the walk may keep: it gives nothing any more.
+    pub fn is_walk_given_up(&self) -> bool {
+        self.nodes
+            .walk
+            .as_ref()
+            .is_some_and(|walk| walk.is_given_up)
     }
 
     /// Ends the walk, if there is one.
@@ -88,7 +103,7 @@ impl Nodes {
         {
             let node = self.walked(id);
             let walk = self.walk.as_mut().expect("just seen");
-            walk.taken.extend(node);
+            node.into_iter().for_each(|node| walk.take(node));
         }
     }
 
@@ -113,7 +128,7 @@ impl Nodes {
 #[cfg(test)]
 impl Tree {
     /// Places and nodes that the walk keeps because they were changed.
-    pub(super) fn walk_keeps(&self) -> usize {
+    pub(crate) fn walk_keeps(&self) -> usize {
         let walk = self.nodes.walk.as_ref();
         walk.map_or(0, |walk| walk.settled.len() + walk.taken.len())
     }

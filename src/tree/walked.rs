@@ -28,11 +28,29 @@ pub(super) struct Walk {
     pub(super) settled: DetHashSet<u32>,
     /// What was taken since the last slice.
     pub(super) taken: Vec<WalkedNode>,
+    /// Bytes of that.
+    pub(super) taken_bytes: usize,
+    /// Most of them.
+    pub(super) taken_bytes_max: usize,
+    /// They have come to more: nothing is kept any more, and nothing is given.
+    pub(super) is_given_up: bool,
 }
 
 impl Walk {
     /// Whether a place still has its turn, and the node there must be looked at now. From then on it has not.
     pub(super) fn settle(&mut self, id: u32) -> bool {
         (self.next..self.end).contains(&id) && self.settled.insert(id)
+    }
+
+    /// Keeps a node that is about to be changed.
+    pub(super) fn take(&mut self, node: WalkedNode) {
+        self.taken_bytes += node.memory();
+        self.taken.push(node);
+        if self.taken_bytes > self.taken_bytes_max {
+            *self = Walk {
+                is_given_up: true,
+                ..Walk::default()
+            };
+        }
     }
 }
