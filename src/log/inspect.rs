@@ -316,7 +316,9 @@ fn failed(error: SnapshotError, at: u64, to: u64, sink: &mut Sink<'_>) {
     match error {
         SnapshotError::Damaged { offset, what, .. } => sink(offset, Seen::Damage { to, what }),
         SnapshotError::Newer { format, .. } => sink(at, Seen::Newer { format }),
-        SnapshotError::Io(error) => sink(at, Seen::Unreadable { to, error }),
+        SnapshotError::Io(error) | SnapshotError::Denied { source: error, .. } => {
+            sink(at, Seen::Unreadable { to, error })
+        }
         SnapshotError::Foreign { .. } => unreachable!("nobody has asked whose it is"),
     }
 }

@@ -19,6 +19,7 @@ use super::appender::Appender;
 use super::pieces::Pieces;
 use super::record::{StoreId, u32_at, u64_at};
 use super::storage::{File, Storage};
+use super::verdict::Failure;
 use crate::types::Zxid;
 use std::io;
 
@@ -65,6 +66,17 @@ pub enum SnapshotError {
     Foreign {
         /// Name of the file.
         file: String,
+    },
+    /// It may not be opened, so nothing is known of it.
+    #[error(
+        "{file} can't be opened ({source}): give the user that runs the server the right to read and to \
+         write it, then start again; nothing was changed"
+    )]
+    Denied {
+        /// Name of the file.
+        file: String,
+        /// The operating system's error.
+        source: io::Error,
     },
     /// The operating system failed.
     #[error("a snapshot can't be read or written: {0}")]
@@ -269,7 +281,13 @@ pub fn read<S: Storage, E: From<SnapshotError>>(
 ) -> Result<Written, E> {
     let file = name(zxid);
     let opened = storage.open(&file).and_then(Pieces::read);
-    let mut pieces = opened.map_err(SnapshotError::from)?;
+    let mut pieces = opened.map_err(|source| match Failure::of(&source) {
+        Failure::Denied => SnapshotError::Denied {
+            file: file.clone(),
+            source,
+        },
+        _ => source.into(),
+    })?;
     let written_by = read_header(&mut pieces, &file, zxid)?;
     let is_foreign = written_by.is_some_and(|by| store.is_some_and(|own| own != by));
     if is_foreign {

@@ -45,7 +45,8 @@
 //! to go is gone. *Older*: an older snapshot, and more of the log. *Ignored*: it costs room. *Ends*: the
 //! process ends, or does not start, with the exit code and the sentence of [`Failure::ending`]; making a
 //! snapshot, whatever would end a start is tried again later. A sector of the log that can't be read is
-//! judged by the recovery table, with file and byte.
+//! judged by the recovery table, with file and byte. Where a start without a snapshot that may not be opened
+//! would be refused for a loss, that is what it is refused for: nothing is lost before somebody has looked.
 //!
 //! `SyncNames` ends the process because a directory is shared by all: what else that sync should have made
 //! durable, a segment's name among it, somebody else may already count as durable. Only a snapshot's name

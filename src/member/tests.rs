@@ -399,7 +399,7 @@ fn a_snapshot_of_which_any_call_fails_is_thrown_away_and_made_anew() {
 }
 
 #[test]
-fn a_start_without_descriptors_takes_no_older_snapshot_for_the_newest() {
+fn a_start_without_descriptors_or_rights_takes_no_older_snapshot_for_the_newest() {
     let mut w = World::new(10);
     for _ in 0..3 {
         w.run_all();
@@ -408,21 +408,31 @@ fn a_start_without_descriptors_takes_no_older_snapshot_for_the_newest() {
     w.run_all();
     let World { disk, member, .. } = w;
     member.close().unwrap();
-    let mut refused = 0;
-    for after in 0..20 {
-        disk.set_failing(Some(Failing {
-            calls: &[SeamCall::Open],
-            code: NO_DESCRIPTOR,
-            after,
-            times: 1,
-        }));
-        match snapshot::recover(&disk, &disk, &mut |_| {}) {
-            Ok(found) => assert_eq!(found.warnings(), [""; 0], "{after}"),
-            Err(_) => refused += 1,
+    for code in [NO_DESCRIPTOR, NO_RIGHT] {
+        let mut refused = 0;
+        for after in 0..20 {
+            disk.set_failing(Some(Failing {
+                calls: &[SeamCall::Open],
+                code,
+                after,
+                times: 1,
+            }));
+            match snapshot::recover(&disk, &disk, &mut |_| {}) {
+                Ok(found) => assert_eq!(found.warnings(), [""; 0], "{code} {after}"),
+                Err(refusal) => {
+                    // Nothing is lost, so there is nothing to give up.
+                    let text = refusal.to_string();
+                    assert!(!text.contains("accept-loss"), "{code} {after}: {text}");
+                    refused += 1;
+                }
+            }
         }
+        assert!((3..20).contains(&refused), "{code}: {refused}");
     }
-    assert!((3..20).contains(&refused), "{refused}");
 }
+
+/// EACCES of Linux.
+const NO_RIGHT: i32 = 13;
 
 /// EMFILE of Linux.
 const NO_DESCRIPTOR: i32 = 24;

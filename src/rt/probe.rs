@@ -150,6 +150,16 @@ pub fn writable(directory: &Path) -> io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
+/// Whether what the process makes belongs to who owns the directory.
+///
+/// # Errors
+/// The operating system's.
+pub fn is_owned(directory: &Path) -> io::Result<bool> {
+    // SAFETY: the call takes nothing and can't fail.
+    let user = unsafe { libc::geteuid() };
+    Ok(std::fs::metadata(directory)?.uid() == user)
+}
+
 /// Makes a directory and those above it that are missing; the name of each is durable.
 fn make_durable_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {

@@ -240,6 +240,7 @@ pub(super) fn of_snap(error: &SnapError) -> Exit {
         | SnapError::File(SnapshotError::Newer { .. })
         | SnapError::Body(BodyError::Newer(_)) => Exit::NewerFormat,
         SnapError::Log(RecoveryError::Member { .. }) => Exit::Member,
+        SnapError::File(SnapshotError::Denied { .. }) => Exit::NotWritable,
         SnapError::Log(RecoveryError::Io(e))
         | SnapError::File(SnapshotError::Io(e))
         | SnapError::Io(e) => of_io(e),

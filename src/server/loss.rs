@@ -5,8 +5,8 @@ use super::exit::{self, Exit, complain};
 use super::preflight::{self, Directories, Status};
 use crate::config::Config;
 use crate::log::LogConfig;
-use crate::rt::clock;
 use crate::rt::storage::FsStorage;
+use crate::rt::{clock, probe};
 use crate::snapshot::loss::{self, Found, Loss};
 use crate::types::Zxid;
 
@@ -24,6 +24,16 @@ pub(super) fn accept_loss(config: &Config, last_zxid: Option<Zxid>, arguments: &
             };
         }
     };
+    let is_owned = |directory: &FsStorage| probe::is_owned(directory.path()).unwrap_or(false);
+    if last_zxid.is_some() && !(is_owned(&data) && is_owned(&log)) {
+        complain(&format_args!(
+            "{} and {} do not both belong to the user that runs this command, and the server could not \
+             open what it makes there: run it as the user that runs the server; nothing was changed",
+            data.path().display(),
+            log.path().display()
+        ));
+        return Exit::NotWritable;
+    }
     let found = match loss::look(&data, &log) {
         Ok(found) => found,
         Err(refusal) => {

@@ -33,7 +33,7 @@
 //! what is left to do. To set aside is to rename within the directory, to `lost.<n>.<name>` with an `n` that no
 //! file there has. Nothing is removed, and nothing is written into a file that was there, but for the witness.
 
-use super::{SnapError, newest_readable, replay, write};
+use super::{SnapError, denied, newest_readable, replay, write};
 use crate::log::recover::{self, begin_at};
 use crate::log::snapshot_file;
 use crate::log::storage::Storage;
@@ -127,7 +127,7 @@ pub fn look<S: Storage>(data: &S, log: &S) -> Result<Found<S>, SnapError> {
 }
 
 /// Whether somebody can give up what is missing.
-fn is_loss(refusal: &SnapError) -> bool {
+pub(super) fn is_loss(refusal: &SnapError) -> bool {
     match refusal {
         SnapError::Log(refusal) => refusal.is_loss(),
         SnapError::Gap { .. } => true,
@@ -175,7 +175,10 @@ fn survey<S: Storage>(
     data: &S,
     log: &S,
 ) -> Result<Found<S>, SnapError> {
-    let (mut tree, snapshot, _) = newest_readable(data, store)?;
+    let (mut tree, snapshot, unreadable) = newest_readable(data, store)?;
+    if let Some(denied) = denied(unreadable) {
+        return Err(denied);
+    }
     let snapshot = snapshot.map(|(zxid, _)| zxid);
     let known = Known {
         after: tree.last_zxid(),

@@ -115,12 +115,21 @@ pub fn recover<S: Storage>(
     let scan = Scan::read(log, &known, |record| {
         replayed += 1;
         replay(&mut tree, &record, observe)
-    })?;
-    if let Some((known, _)) = snapshot
-        && scan.end().map(|end| end.zxid) < Some(known)
-    {
-        return Err(scan.ends_before(known, snapshot_file::name(known)).into());
-    }
+    });
+    let scan = scan.and_then(|scan| match snapshot {
+        Some((known, _)) if scan.end().map(|end| end.zxid) < Some(known) => {
+            Err(scan.ends_before(known, snapshot_file::name(known)).into())
+        }
+        _ => Ok(scan),
+    });
+    let (scan, unreadable) = match scan {
+        Ok(scan) => (scan, unreadable.iter().map(SnapError::to_string).collect()),
+        // What seems to be lost may be in it.
+        Err(refusal) if loss::is_loss(&refusal) => {
+            return Err(denied(unreadable).unwrap_or(refusal));
+        }
+        Err(refusal) => return Err(refusal),
+    };
     Ok(Recovered {
         tree,
         scan,
@@ -132,7 +141,13 @@ pub fn recover<S: Storage>(
     })
 }
 
-type Newest = (Tree, Option<(Zxid, u64)>, Vec<String>);
+/// The first of these snapshots that may not be opened, so that nothing is known of it.
+fn denied(unreadable: Vec<SnapError>) -> Option<SnapError> {
+    let is_denied = |e: &SnapError| matches!(e, SnapError::File(SnapshotError::Denied { .. }));
+    unreadable.into_iter().find(is_denied)
+}
+
+type Newest = (Tree, Option<(Zxid, u64)>, Vec<SnapError>);
 
 /// The newest whole snapshot; a fresh tree if there is none.
 fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newest, SnapError> {
@@ -141,7 +156,7 @@ fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newes
         match read(data, zxid, store) {
             Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
             Err(e) if is_newer(&e) || !is_about_the_file(&e) => return Err(e),
-            Err(e) => unreadable.push(e.to_string()),
+            Err(e) => unreadable.push(e),
         }
     }
     Ok((Tree::new(), None, unreadable))
