@@ -236,10 +236,15 @@ pub enum Found {
 /// # Errors
 /// [`RecoveryError`]: the rows of the table that refuse.
 pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
-    let found = [slots(data, IN_DATA)?, slots(log, IN_LOG)?];
+    let mut failed = None;
+    let found = [
+        slots(data, IN_DATA, &mut failed)?,
+        slots(log, IN_LOG, &mut failed)?,
+    ];
     let valid = found.iter().flatten().flatten();
     let Some(newest) = valid.clone().max_by_key(|witness| witness.sequence) else {
-        return without(data, log);
+        // What can't be read may say that there was a log.
+        return failed.map_or_else(|| without(data, log), |error| Err(error.into()));
     };
     if valid.clone().any(|witness| witness.store != newest.store) {
         return Err(RecoveryError::Foreign {
@@ -275,7 +280,11 @@ pub struct Readable {
 /// # Errors
 /// [`RecoveryError::Newer`], [`RecoveryError::Member`], or the operating system's.
 pub fn read<S: Storage>(data: &S, log: &S) -> Result<Readable, RecoveryError> {
-    let found = [slots(data, IN_DATA)?, slots(log, IN_LOG)?];
+    let mut failed = None;
+    let found = [
+        slots(data, IN_DATA, &mut failed)?,
+        slots(log, IN_LOG, &mut failed)?,
+    ];
     let newest = |slots: &Option<Vec<Witness>>| {
         let slots = slots.iter().flatten();
         slots.max_by_key(|witness| witness.sequence).copied()
@@ -297,8 +306,12 @@ pub fn read<S: Storage>(data: &S, log: &S) -> Result<Readable, RecoveryError> {
     })
 }
 
-/// The valid slots of one file; `None`: there is no file.
-fn slots<S: Storage>(storage: &S, name: &str) -> Result<Option<Vec<Witness>>, RecoveryError> {
+/// The valid slots of one file; `None`: there is no file. `failed`: why a slot could not be read.
+fn slots<S: Storage>(
+    storage: &S,
+    name: &str,
+    failed: &mut Option<io::Error>,
+) -> Result<Option<Vec<Witness>>, RecoveryError> {
     let file = match storage.open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -307,8 +320,12 @@ fn slots<S: Storage>(storage: &S, name: &str) -> Result<Option<Vec<Witness>>, Re
     for nth in 0..2 {
         let mut slot = vec![0; SLOT];
         // A slot that can't be read is a slot that is damaged: that is what the others are for.
-        let read = file.read_at((nth * SLOT) as u64, &mut slot).unwrap_or(0);
-        valid.extend(Witness::decode(&slot[..read], name)?);
+        match file.read_at((nth * SLOT) as u64, &mut slot) {
+            Ok(read) => valid.extend(Witness::decode(&slot[..read], name)?),
+            Err(error) => {
+                *failed = Some(io::Error::new(error.kind(), format!("{name}: {error}")));
+            }
+        }
     }
     Ok(Some(valid))
 }
@@ -403,6 +420,24 @@ mod tests {
             bad[at] ^= 1;
             assert_eq!(Witness::decode(&bad, IN_DATA).unwrap(), None, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_witness_that_can_not_be_read_is_no_sign_of_a_new_store() {
+        let disk = disk();
+        write(&disk, &disk, &witness(5)).unwrap();
+        let name_slots = || {
+            [IN_DATA, IN_LOG]
+                .into_iter()
+                .flat_map(|name| [(name, 0), (name, SLOT)])
+        };
+        name_slots().for_each(|(name, at)| disk.break_sector(name, at));
+        let Err(RecoveryError::Io(error)) = find(&disk, &disk) else {
+            panic!("an empty directory is begun in");
+        };
+        assert!(error.to_string().contains(IN_LOG), "{error}");
+        disk.mend_sectors();
+        assert!(matches!(find(&disk, &disk), Ok(Found::Witness(_, None))));
     }
 
     #[test]

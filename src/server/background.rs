@@ -3,7 +3,7 @@
 //! | Executor | Work | Niceness |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
-//! | `snapshots` | snapshots | 19: whatever else has work goes first. Not `SCHED_IDLE`: a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
+//! | `snapshots` | snapshots | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
 //! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
@@ -58,7 +58,7 @@ impl Background {
         };
         Ok(Background {
             spares: one("spares", 0)?,
-            snapshots: one("snapshots", 19)?,
+            snapshots: one("snapshots", 10)?,
             reads: one("reads", 0)?,
             words: Arc::new(one("words", 0)?),
         })
