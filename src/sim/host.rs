@@ -152,6 +152,14 @@ impl Host {
                 base.counters.crashes_in_recovery += 1;
                 self.die(base, network, checks)
             }
+            Err(e)
+                if !failed.is_empty() && failed.iter().all(|call| *call == SeamCall::Truncate) =>
+            {
+                // What a closed segment does not use stays where it is.
+                Err(format!(
+                    "refused to start because nothing could be given back: {e}"
+                ))
+            }
             Err(_) if !failed.is_empty() => {
                 base.counters.faults.count(Fault::StartFailed);
                 self.die(base, network, checks)

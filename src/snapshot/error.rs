@@ -71,6 +71,15 @@ pub enum SnapError {
 }
 
 impl SnapError {
+    /// Whether somebody can give up what is missing.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            SnapError::Log(refusal) => refusal.is_loss(),
+            SnapError::Gap { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the files that a snapshot is made of can't give one, however often it is tried.
     pub fn is_rot(&self) -> bool {
         match self {

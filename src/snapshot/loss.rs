@@ -112,7 +112,7 @@ pub fn look<S: Storage>(data: &S, log: &S) -> Result<Found<S>, SnapError> {
         Ok(found) => return Ok(Found::Whole(found.tree.last_zxid())),
         Err(refusal) => refusal,
     };
-    if !is_loss(&refusal) {
+    if !refusal.is_loss() {
         return Err(refusal);
     }
     let witnesses = witness::read(data, log)?;
@@ -124,15 +124,6 @@ pub fn look<S: Storage>(data: &S, log: &S) -> Result<Found<S>, SnapError> {
         return resume(refusal, accepting, store, witnesses, data, log);
     }
     survey(refusal, store, witnesses, data, log)
-}
-
-/// Whether somebody can give up what is missing.
-pub(super) fn is_loss(refusal: &SnapError) -> bool {
-    match refusal {
-        SnapError::Log(refusal) => refusal.is_loss(),
-        SnapError::Gap { .. } => true,
-        _ => false,
-    }
 }
 
 /// Which store it is: the witness says it, or the newest snapshot that has a readable header, or the newest

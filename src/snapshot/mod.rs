@@ -125,7 +125,7 @@ pub fn recover<S: Storage>(
     let (scan, unreadable) = match scan {
         Ok(scan) => (scan, unreadable.iter().map(SnapError::to_string).collect()),
         // What seems to be lost may be in it.
-        Err(refusal) if loss::is_loss(&refusal) => {
+        Err(refusal) if refusal.is_loss() => {
             return Err(denied(unreadable).unwrap_or(refusal));
         }
         Err(refusal) => return Err(refusal),
