@@ -68,6 +68,11 @@ pub(super) struct Damage {
 }
 
 impl Damage {
+    /// Whether a snapshot was damaged.
+    pub(super) fn is_of_a_snapshot(&self) -> bool {
+        self.place.0.starts_with("snap.")
+    }
+
     /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.
     fn is_settled(&self) -> bool {
         match &self.undo {
