@@ -24,7 +24,7 @@ pub(super) struct Store<'a> {
     pub(super) id: StoreId,
     /// Where its history begins.
     pub(super) start: Zxid,
-    /// A client was shown this, or it is covered: if it is not there any more, something is lost.
+    /// A client was shown this, or may be, or it is covered: if it is not there any more, something is lost.
     pub(super) known: Zxid,
     /// A durable record or seal elsewhere covers everything up to here.
     pub(super) covered: Zxid,

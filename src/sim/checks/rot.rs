@@ -31,6 +31,8 @@ pub(in crate::sim) const COVERED_AFTER_US: u64 = 500_000;
 pub(in crate::sim) struct Rot {
     /// When the newest transactions were applied, µs.
     applied_at: VecDeque<(u64, Zxid)>,
+    /// The newest that was applied: its reply may be under way to a client still.
+    newest: Zxid,
     /// A later record or a seal covers everything up to here: rot there must be noticed.
     covered: Zxid,
     /// The witness or a snapshot shows that the log went as far.
@@ -69,11 +71,13 @@ impl Rot {
     /// Recovery covers what it has read, and the witness says so.
     pub(super) fn recovered(&mut self, recovered: Zxid) {
         (self.covered, self.witnessed) = (recovered, recovered);
+        self.newest = recovered;
         self.applied_at.clear();
     }
 
     pub(super) fn applied(&mut self, zxid: Zxid, now_us: u64) {
         self.applied_at.push_back((now_us, zxid));
+        self.newest = self.newest.max(zxid);
     }
 
     /// A witness was written, or a snapshot.
@@ -147,7 +151,7 @@ impl Rot {
             log,
             id: self.store?,
             start: self.start,
-            known: shown.max(self.covered),
+            known: shown.max(self.covered).max(self.newest),
             covered: self.covered,
             witnessed: self.witnessed,
         })
