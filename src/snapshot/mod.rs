@@ -116,10 +116,16 @@ pub fn recover<S: Storage>(
         replayed += 1;
         replay(&mut tree, &record, observe)
     });
-    let scan = scan.and_then(|scan| match snapshot {
-        Some((known, _)) if scan.end().map(|end| end.zxid) < Some(known) => {
+    let applied = tree.last_zxid();
+    let scan = scan.and_then(|scan| match (snapshot, scan.end().map(|end| end.zxid)) {
+        (Some((known, _)), end) if end < Some(known) => {
             Err(scan.ends_before(known, snapshot_file::name(known)).into())
         }
+        // Of what the log had to tell, only seals are left, and the snapshot before them is gone.
+        (_, Some(log)) if log > applied => Err(SnapError::Gap {
+            snapshot: applied,
+            log,
+        }),
         _ => Ok(scan),
     });
     let (scan, unreadable) = match scan {

@@ -4,7 +4,7 @@ import collections
 import pathlib
 import re
 
-from harness import Flow, Loop, Place, check, client, has, holds, zk
+from harness import Flow, Loop, Place, check, client, disk_is_measured, has, holds, zk
 from tracing import Strace
 
 # Upper bounds of system calls by (shards or not, what). A lone read on one core: the wait, the receive, the
@@ -109,6 +109,7 @@ def lone_and_pipelined_requests_cost_few_system_calls_and_wake_ups(place: Place)
         maker = client(server)
         check(maker.call(zk.CREATE, zk.create_body("/w", b""))[1] == 0, "a node is made")
         maker.close()
+        disk_is_measured(server)
         faults, figures = [], []
         for kind in KINDS:
             calls, shown, wakes = lone(server, kind)

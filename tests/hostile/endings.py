@@ -6,7 +6,7 @@ import pathlib
 import struct
 import time
 
-from harness import PATIENCE_S, PING, Failure, Flow, Place, alive, check, client, closing, end, finish, holds, make_big, wait_until, zk
+from harness import PATIENCE_S, PING, Failure, Flow, Place, alive, check, client, closing, disk_is_measured, end, finish, holds, make_big, wait_until, zk
 
 TIMES = 1_000
 # Of each way, where everything was shown with the newer features already.
@@ -260,14 +260,9 @@ def end_in(way, server, times):
 def left_behind(server, calm, patience=PATIENCE_S):
     """What does not go back to what it was; empty if all does."""
     until = time.monotonic() + patience
-    while (now := no_less(settled(server), calm)) != calm and time.monotonic() < until:
+    while (now := settled(server)) != calm and time.monotonic() < until:
         time.sleep(0.02)
     return differences(calm, now)
-
-
-def no_less(now, calm):
-    """A thread of the kernel's that was made at the start may end meanwhile: fewer threads are no left-over."""
-    return {**now, "threads": max(now["threads"], calm["threads"])}
 
 
 def look_for_leaks(server):
@@ -292,6 +287,7 @@ def connections_end_in_every_way_and_leave_nothing(place: Place):
         wait_until(lambda: settled(server)["global_sessions"] == 0, "sessions stay")
         # The log keeps the files of two spare segments open, made ahead in the background.
         wait_until(lambda: server.spares() == 2, "spare segments are not made")
+        disk_is_measured(server)
         look_for_leaks(server)
         calm = calm_state(server, **NOBODY, **shard_counts(server))
         most = PLAIN_TIMES if place.plain else TIMES

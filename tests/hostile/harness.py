@@ -112,6 +112,11 @@ def wait_until(condition, why):
         time.sleep(0.02)
 
 
+def disk_is_measured(server):
+    """Behind a start the disk is measured in the background, which takes system calls, a file and a thread."""
+    wait_until(lambda: "durability " in server.log.read_text(), "the disk is not measured")
+
+
 def median(values):
     return sorted(values)[len(values) // 2]
 
