@@ -581,3 +581,22 @@ fn a_snapshot_whose_body_has_version_1_is_merged_with_what_follows() {
         assert_eq!(made.root, root(&w.tree));
     }
 }
+
+#[test]
+fn a_log_of_which_only_seals_are_left_is_refused_without_its_snapshot() {
+    let mut before = World::new(Tree::new());
+    let timeout_ms = 5_000;
+    let open = Txn::CreateSession { timeout_ms };
+    before.raw(SessionId(1), OpCode::CREATE_SESSION, open);
+    let World {
+        disk, log, tree, ..
+    } = World::new(before.tree);
+    log.close().unwrap();
+    assert!(recover(&disk, &disk, &mut |_| {}).is_ok());
+    disk.remove(&snapshot_file::name(tree.last_zxid())).unwrap();
+    let refused = recover(&disk, &disk, &mut |_| {}).err();
+    assert!(
+        matches!(refused, Some(SnapError::Gap { .. })),
+        "{refused:?}"
+    );
+}
