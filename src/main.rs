@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use ringkeeper::rt::clock;
+use ringkeeper::rt::{clock, memory};
 use std::io::IsTerminal;
 
 // An allocation and its end take a third of the instructions that the C library's take.
@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    memory::give_back_early();
     // So that no client can compute names that collide in a hash map.
     ringkeeper::types::set_hash_seed(clock::random() as u64);
     tracing_subscriber::fmt()

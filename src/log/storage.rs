@@ -74,8 +74,8 @@ pub trait File: Clone + 'static {
     fn truncate(&self, len: u64) -> io::Result<()>;
 
     /// Has the bytes `from..to`, which were written, go to the device, and waits for it, so that who syncs
-    /// another file does not wait for them; takes its time, so that the device has time for others. Makes
-    /// nothing durable. Where there is no page cache there is nothing to do.
+    /// another file does not wait for them. Makes nothing durable. Where there is no page cache there is
+    /// nothing to do.
     ///
     /// # Errors
     /// The operating system's; nothing is known about the file's content then.

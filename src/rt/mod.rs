@@ -9,6 +9,7 @@ pub mod background;
 pub mod bell;
 pub mod clock;
 pub mod lock;
+pub mod memory;
 pub mod net;
 pub mod probe;
 pub mod ring;

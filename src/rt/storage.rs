@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Zeroes are written in pieces of this size, so that the log's syncs get their turn.
 const ZERO_PIECE: usize = 1 << 20;
 
-/// Longest rest between two pieces of a long file.
+/// Longest rest of an unhurried reader or writer.
 const REST_MAX: Duration = Duration::from_millis(100);
 
 fn cannot_write_out(error: i32) -> bool {
@@ -29,12 +29,14 @@ pub struct FsStorage {
     /// Kept open: syncing a name must not fail for want of a descriptor.
     directory: Arc<fs::File>,
     overwrites_in_place: bool,
+    is_unhurried: bool,
 }
 
 /// An open file.
 #[derive(Clone, Debug)]
 pub struct FsFile {
     file: Arc<fs::File>,
+    is_unhurried: bool,
 }
 
 impl FsStorage {
@@ -48,7 +50,21 @@ impl FsStorage {
             path: Arc::new(path.to_owned()),
             directory: Arc::new(fs::File::open(path)?),
             overwrites_in_place: !super::probe::filesystem(path)?.0.copies_on_write(),
+            is_unhurried: false,
         })
+    }
+
+    /// The same directory for whoever reads and writes at length while others sync the log on the same
+    /// device. Files opened here are read without read-ahead: a device that serves one request after the
+    /// other has a sync wait until all that was read ahead is there, 8 MiB on some machines. And between two
+    /// pieces a reader or writer sleeps as long as the piece took, so that half of the device's time at most
+    /// is spent on these files.
+    #[must_use]
+    pub fn unhurried(&self) -> FsStorage {
+        FsStorage {
+            is_unhurried: true,
+            ..self.clone()
+        }
     }
 
     /// Where it is.
@@ -69,8 +85,14 @@ impl FsStorage {
     }
 
     fn file(&self, name: &str, options: &fs::OpenOptions) -> io::Result<FsFile> {
-        let file = Arc::new(options.open(self.path.join(name))?);
-        Ok(FsFile { file })
+        let file = FsFile {
+            file: Arc::new(options.open(self.path.join(name))?),
+            is_unhurried: self.is_unhurried,
+        };
+        if self.is_unhurried {
+            file.read_nothing_ahead();
+        }
+        Ok(file)
     }
 }
 
@@ -136,6 +158,21 @@ impl FsFile {
         // SAFETY: the call takes no pointer; the descriptor is open.
         unsafe {
             libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
+        }
+    }
+
+    /// For this open file alone. Where it is refused the kernel goes on reading ahead.
+    fn read_nothing_ahead(&self) {
+        // SAFETY: the call takes no pointer; the descriptor is open.
+        unsafe {
+            libc::posix_fadvise(self.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM);
+        }
+    }
+
+    /// Behind a piece of work that began then.
+    fn rest(&self, begun: Instant) {
+        if self.is_unhurried {
+            std::thread::sleep(begun.elapsed().min(REST_MAX));
         }
     }
 
@@ -205,6 +242,7 @@ impl File for FsFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
         let mut read = 0;
         while read < into.len() {
             match self.file.read_at(&mut into[read..], offset + read as u64) {
@@ -214,6 +252,7 @@ impl File for FsFile {
                 Err(error) => return Err(error),
             }
         }
+        self.rest(begun);
         Ok(read)
     }
 
@@ -230,12 +269,11 @@ impl File for FsFile {
         self.file.set_len(len)
     }
 
-    /// Sleeps as long again as the device took: at most half of its time is for who writes at length. An
-    /// fdatasync would commit the journal of the file system each time, for which syncs of the log wait.
+    /// An fdatasync would commit the journal of the file system each time, for which syncs of the log wait.
     fn write_out(&self, from: u64, to: u64) -> io::Result<()> {
         let begun = Instant::now();
         let result = self.write_back(from, to);
-        std::thread::sleep(begun.elapsed().min(REST_MAX));
+        self.rest(begun);
         match result {
             // Where the file system can't, the sync at the end writes all of it.
             Err(error) if error.raw_os_error().is_some_and(cannot_write_out) => Ok(()),

@@ -77,15 +77,15 @@ impl Background {
 
     /// Runs a job; what came of it is left in the mailbox.
     pub fn submit(&self, job: Job, process: &Arc<Process>, mailbox: &Arc<Mailbox>) {
-        let executor = match job.queue() {
-            JobQueue::Spares => &self.spares,
-            JobQueue::Snapshots => &self.snapshots,
-            JobQueue::Reads => &self.reads,
+        let (data, log) = (process.data.clone(), process.log.clone());
+        let (executor, data, log) = match job.queue() {
+            JobQueue::Spares => (&self.spares, data, log),
+            JobQueue::Snapshots => (&self.snapshots, data.unhurried(), log.unhurried()),
+            JobQueue::Reads => (&self.reads, data, log),
         };
-        let (process, mailbox) = (process.clone(), mailbox.clone());
+        let mailbox = mailbox.clone();
         let run = move || {
-            let done = job.run::<FsStorage>(&process.data, &process.log);
-            mailbox.send(Letter::Done(done));
+            mailbox.send(Letter::Done(job.run::<FsStorage>(&data, &log)));
         };
         let taken = executor.run(0, run);
         assert!(taken.is_ok(), "one job of a queue at a time");
