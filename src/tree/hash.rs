@@ -12,6 +12,12 @@ impl PathHash {
     pub(super) fn spread(self) -> u64 {
         u64::from(self.0) | u64::from(self.0) << 32
     }
+
+    /// Which of so many parts, a power of two up to 256, of bits that a table of up to 2¹⁷ places does not
+    /// use.
+    pub(super) fn part(self, parts: usize) -> usize {
+        (self.0 >> 17) as usize & (parts - 1)
+    }
 }
 
 /// Makes the hashes of paths; all of one process agree.

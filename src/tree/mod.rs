@@ -13,6 +13,7 @@ mod children;
 mod creators;
 mod footprint;
 mod hash;
+mod index;
 mod name;
 mod node;
 mod path;

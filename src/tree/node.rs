@@ -19,6 +19,7 @@ use super::acls::Acls;
 use super::allocated::{allocation, listed, payload};
 use super::children::Children;
 use super::hash::{PathHash, PathHasher};
+use super::index::Index;
 use super::name::{Name, name_start};
 use super::path::in_digest;
 use super::slab::Slab;
@@ -26,7 +27,6 @@ use super::stored::{NodeStat, digest, is_session, restated};
 use super::walked::Walk;
 use crate::txn::{Acl, Data, Stat};
 use crate::types::Zxid;
-use hashbrown::HashTable;
 use std::sync::Arc;
 
 pub(super) type NodeId = u32;
@@ -243,7 +243,7 @@ pub(super) struct Nodes {
     slab: Slab<Node>,
     extras: Slab<Extra>,
     /// All but the root.
-    index: HashTable<NodeId>,
+    index: Index,
     hasher: PathHasher,
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
@@ -263,7 +263,7 @@ impl Nodes {
         let mut nodes = Nodes {
             slab: Slab::default(),
             extras: Slab::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: PathHasher::default(),
             acls: Acls::default(),
             digest: 0,
@@ -294,8 +294,8 @@ impl Nodes {
         if path == "/" {
             return Some(ROOT);
         }
-        let is_it = |&id: &NodeId| self.is_at(id, hash, path.as_bytes());
-        self.index.find(hash.spread(), is_it).copied()
+        self.index
+            .find(hash, |id| self.is_at(id, hash, path.as_bytes()))
     }
 
     pub(super) fn find(&self, path: &str) -> Option<NodeId> {
@@ -410,7 +410,7 @@ impl Nodes {
 
     /// Bytes of the index.
     pub(super) fn index_bytes(&self) -> usize {
-        self.index.allocation_size()
+        self.index.bytes()
     }
 
     /// Calls `visit` with each node and its path, sorted by the bytes of the path.
@@ -483,9 +483,7 @@ impl Nodes {
         self.beside += more;
         self.put(place, (path, hash), data, acl, stored);
         let Nodes { slab, index, .. } = self;
-        index.insert_unique(hash.spread(), id, |&id| {
-            slab.get(id).expect("an indexed node").hash.spread()
-        });
+        index.insert(hash, id, |id| slab.get(id).expect("an indexed node").hash);
         id
     }
 
@@ -578,9 +576,7 @@ impl Nodes {
         if let Some(moved) = moved {
             self.node_mut(moved).place = node.place;
         }
-        if let Ok(entry) = (self.index).find_entry(node.hash.spread(), |&found| found == id) {
-            entry.remove();
-        }
+        self.index.remove(node.hash, id);
         self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
         removed(path, &stored);
