@@ -46,7 +46,7 @@ impl<T> Slab<T> {
         let id = self.places;
         // So many elements would take more memory than any machine has.
         assert_ne!(id, Self::NONE, "four bytes number what fits memory");
-        if id as usize % BLOCK == 0 {
+        if (id as usize).is_multiple_of(BLOCK) {
             // The first one grows with a tree that may stay small.
             let room = if id == 0 { 0 } else { BLOCK };
             self.blocks.push(Vec::with_capacity(room));
