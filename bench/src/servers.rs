@@ -259,6 +259,13 @@ pub fn version(program: &Path, flag: &str) -> Result<String, Failure> {
 
 /// What tells a binary of ours from another one: its version, and a hash of its content.
 pub fn identity(binary: &Path) -> Result<String, Failure> {
+    let content = content(binary)?;
+    let version = version(binary, "--version")?;
+    Ok(format!("{version}, content {content}"))
+}
+
+/// A hash of a binary's content, in hex digits.
+pub fn content(binary: &Path) -> Result<String, Failure> {
     let content = fs::read(binary).map_err(|_| {
         Failure::Usage(format!(
             "{} is no file; build it with `cargo build --release --bin ringkeeper`, or name another",
@@ -267,8 +274,7 @@ pub fn identity(binary: &Path) -> Result<String, Failure> {
     })?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&content);
-    let version = version(binary, "--version")?;
-    Ok(format!("{version}, content {:016x}", hasher.finish()))
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// A row of `mntr`. A metric that has never been touched is not there in Apache's.
