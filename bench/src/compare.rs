@@ -18,7 +18,7 @@ use crate::subjects::{APACHE, ApacheArgs};
 use crate::{machine, plan, procfs, repository, run, store};
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Whom we are held against.
@@ -76,12 +76,6 @@ struct Comparison<'a> {
     dir: PathBuf,
 }
 
-/// The servers of a pair.
-struct Field {
-    servers: Vec<Server>,
-    scratch: PathBuf,
-}
-
 /// Compares, prints, and writes everything to a directory of its own.
 pub fn main(args: &CompareArgs) -> Result<bool, Failure> {
     measurement::take(&Comparison::prepare(args)?, args.pairs, &args.output)
@@ -125,24 +119,23 @@ impl<'a> Comparison<'a> {
         self.tasks.iter().filter(open).copied().collect()
     }
 
-    fn start(&self, pair: usize) -> Result<Field, Failure> {
+    fn start(&self, scratch: &Path) -> Result<Vec<Server>, Failure> {
         let args = self.args;
-        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
         let at = |name: &str| scratch.join(name);
-        eprintln!("pair {pair}: starting the servers");
-        let mut servers = vec![
-            Server::apache(&args.apache.java, &self.home, &at(APACHE))?,
-            Server::ours("ours", &args.ours, args.shards, &at("ours"))?,
-        ];
+        let shards = args.shards.map(|shards| format!("shards={shards}\n"));
+        let shards = shards.unwrap_or_default();
+        let ours = |name, binary| Server::begin_ours(name, binary, &shards, &at(name))?.serving();
+        let apache = Server::begin_apache(&args.apache.java, &self.home, &at(APACHE))?;
+        let mut servers = vec![apache.serving()?, ours("ours", &args.ours)?];
         if let Some(parent) = &args.parent {
-            servers.push(Server::ours("parent", parent, args.shards, &at("parent"))?);
+            servers.push(ours("parent", parent)?);
         }
         for server in &servers {
             rows::warm_up(server, args.prewarm, self.pin)?;
         }
         servers.push(Server::stub(100, None)?);
         servers.push(Server::stub(100, Some(&at("stub-sync")))?);
-        Ok(Field { servers, scratch })
+        Ok(servers)
     }
 
     fn floors(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
@@ -254,20 +247,22 @@ impl Measurement for Comparison<'_> {
         if open.is_empty() {
             return Ok(());
         }
-        let field = self.start(pair)?;
+        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
+        eprintln!("pair {pair}: starting the servers");
+        let servers = self.start(&scratch)?;
         self.floors(pair, turns)?;
         for task in open {
             for name in self.takers(task, pair) {
-                if let Some(server) = field.servers.iter().find(|server| server.name == name) {
+                if let Some(server) = servers.iter().find(|server| server.name == name) {
                     let turn = || self.take(pair, task, server);
                     turns.take((pair, task.name, name), turn, told)?;
                 }
             }
         }
         eprintln!("pair {pair}: stopping");
-        drop(field.servers);
+        drop(servers);
         // After a failure they stay: the servers' output tells why.
-        store::remove(&field.scratch)
+        store::remove(&scratch)
     }
 
     fn tables(&self, records: &Records) -> String {

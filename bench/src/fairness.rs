@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::hostile::{self, Attack, Harm};
 use crate::journal::{Figures, Journal, Note, Record, Records, named};
 use crate::measurement::{self, Measurement, Output, Turns};
-use crate::outcome::{LAG_US_MAX, OTHERS_MAX, Warning, figure};
+use crate::outcome::{self, LAG_US_MAX, OTHERS_MAX, Warning, figure};
 use crate::ratios::{self, Spread};
 use crate::servers::Server;
 use crate::subjects::{APACHE, Against, Subjects, SubjectsArgs};
@@ -321,8 +321,8 @@ impl Trial<'_> {
     fn line(&self, records: &Records, case: &str, server: &str) -> String {
         let spread = |name| Spread::of(records.values(case, server, name));
         let range = |name| Spread::told(spread(name));
-        let median = |name| figure(spread(name).map_or(f64::NAN, |s| s.median));
-        let longest = figure(spread(key::MAX).map_or(f64::NAN, |s| s.high));
+        let median = |name| outcome::told(spread(name).map(|s| s.median));
+        let longest = outcome::told(spread(key::MAX).map(|s| s.high));
         let sum = |name| figure(records.values(case, server, name).iter().sum());
         format!(
             "| {case} | {server} | {} | {} | {longest} | {} | {} | {} | {} | {} | {} | {} |\n",

@@ -6,7 +6,7 @@
 //! server in the same row and pair the later one counts.
 
 use crate::failure::{Context, Failure};
-use crate::outcome::{Outcome, Warning, figure};
+use crate::outcome::{self, Outcome, Warning};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -119,8 +119,8 @@ impl Record {
     }
 
     /// A figure for people: a dash if the run does not have it.
-    pub fn told(&self, name: &str) -> String {
-        figure(self.value(name).unwrap_or(f64::NAN))
+    pub fn told(&self, figure: &str) -> String {
+        outcome::told(self.value(figure))
     }
 
     /// Whether it has a note of the kind.

@@ -1,7 +1,7 @@
 //! Paired figures of two servers become ratios with their spread, and a table.
 
 use crate::journal::{Figures, Record, Records, named};
-use crate::outcome::{Outcome, figure};
+use crate::outcome::{Outcome, figure, told};
 use serde_json::{Value, json};
 
 /// Fewer pairs than this show no spread.
@@ -310,7 +310,7 @@ pub fn table(records: &Records, rows: &[&str], other: &str) -> String {
         for compared in Compared::all(records, row, other) {
             let stub = |server| {
                 let values = records.values(row, server, compared.metric.key());
-                Spread::of(values).map_or("—".into(), |spread| figure(spread.median))
+                told(Spread::of(values).map(|spread| spread.median))
             };
             text += &format!(
                 "| {row} | {} | {} | {} | {} | {} | {} | {}{noisy} |\n",

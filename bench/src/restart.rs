@@ -9,7 +9,7 @@ use crate::failure::{Context, Failure};
 use crate::first;
 use crate::journal::{Journal, Record, Records, named};
 use crate::measurement::{self, Measurement, Output, Turns};
-use crate::outcome::figure;
+use crate::outcome::{figure, told};
 use crate::plan;
 use crate::procfs;
 use crate::ratios::{self, PAIRS_MIN, Spread};
@@ -201,7 +201,7 @@ fn heap_used_kib(said: &str) -> Option<u64> {
 }
 
 /// A turn in a few words.
-fn told(record: &Record) -> String {
+fn in_words(record: &Record) -> String {
     format!(
         "first answer after {} ms, {} MiB resident",
         record.told(key::RESTART),
@@ -226,55 +226,39 @@ fn law(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     (spread > 0.0).then_some((value - slope * n, slope))
 }
 
+/// What ours is by Apache's, the bound if there is one, and what that says.
+struct Judged {
+    what: &'static str,
+    ratio: Option<Spread>,
+    at_most: Option<f64>,
+    verdict: &'static str,
+}
+
 impl Trial<'_> {
-    fn ratio(&self, records: &Records, name: &str, figures: (&str, &str)) -> Option<Spread> {
-        let value = |pair, server, figure| records.value((pair, &self.row, server), figure);
-        let of_pair = |pair| {
-            let ours = value(pair, name, figures.0)?;
-            Some(ours / value(pair, APACHE, figures.1)?)
-        };
-        Spread::of((1..=records.pairs()).filter_map(of_pair))
-    }
-
-    /// Bounds that one of ours is held against: what, the ratio, the bound if there is one.
-    fn judged(
-        &self,
-        records: &Records,
-        name: &str,
-    ) -> Vec<(&'static str, Option<Spread>, Option<f64>)> {
-        let is_inline = name == "ours-0";
-        vec![
-            (
-                "until the first answer",
-                self.ratio(records, name, (key::RESTART, key::RESTART)),
-                Some(RESTART_RATIO_MAX),
-            ),
-            (
-                "resident memory",
-                self.ratio(records, name, (key::RSS, key::RSS)),
-                is_inline.then_some(MEMORY_RATIO_MAX),
-            ),
-            (
-                "resident memory by the heap that Apache's uses",
-                self.ratio(records, name, (key::RSS, key::HEAP)),
-                None,
-            ),
-        ]
-    }
-
-    fn verdict(
-        &self,
-        records: &Records,
-        ratio: Option<Spread>,
-        at_most: Option<f64>,
-    ) -> &'static str {
-        match (ratio, at_most) {
-            (Some(ratio), Some(at_most)) => {
-                let enough = records.pairs() >= JUDGED_PAIRS_MIN;
-                measurement::verdict(enough.then_some(ratio.median <= at_most))
+    /// What one of ours is held against.
+    fn judged(&self, records: &Records, name: &str) -> [Judged; 3] {
+        let judge = |what, (ours, apache), at_most: Option<f64>| {
+            let value = |pair, server, figure| records.value((pair, &self.row, server), figure);
+            let of_pair = |pair| Some(value(pair, name, ours)? / value(pair, APACHE, apache)?);
+            let ratio = Spread::of((1..=records.pairs()).filter_map(of_pair));
+            let enough = records.pairs() >= JUDGED_PAIRS_MIN;
+            Judged {
+                what,
+                ratio,
+                at_most,
+                verdict: Option::zip(ratio, at_most).map_or("—", |(ratio, at_most)| {
+                    measurement::verdict(enough.then_some(ratio.median <= at_most))
+                }),
             }
-            _ => "—",
-        }
+        };
+        let (restart, memory) = ((key::RESTART, key::RESTART), (key::RSS, key::RSS));
+        let inline_max = (name == subjects::name(0)).then_some(MEMORY_RATIO_MAX);
+        let heap = "resident memory by the heap that Apache's uses";
+        [
+            judge("until the first answer", restart, Some(RESTART_RATIO_MAX)),
+            judge("resident memory", memory, inline_max),
+            judge(heap, (key::RSS, key::HEAP), None),
+        ]
     }
 
     /// Shards, and bytes of anonymous memory per znode.
@@ -304,7 +288,7 @@ impl Measurement for Trial<'_> {
 
     fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
         for name in self.open(&turns.journal, pair) {
-            turns.take((pair, &self.row, name), || self.turn(pair, name), told)?;
+            turns.take((pair, &self.row, name), || self.turn(pair, name), in_words)?;
         }
         Ok(())
     }
@@ -325,17 +309,18 @@ impl Measurement for Trial<'_> {
                 range(key::RSS),
                 range(key::ANON),
                 range(key::HEAP),
-                figure(each.unwrap_or(f64::NAN)),
+                told(each),
             );
         }
         text += "\n| server | figure | ours / apache: median (lowest–highest) | at most | |\n|---|---|---|---|---|\n";
         for name in self.subjects.names.iter().filter(|name| *name != APACHE) {
-            for (what, ratio, at_most) in self.judged(records, name) {
+            for judged in self.judged(records, name) {
                 text += &format!(
-                    "| {name} | {what} | {} | {} | {} |\n",
-                    Spread::told(ratio),
-                    figure(at_most.unwrap_or(f64::NAN)),
-                    self.verdict(records, ratio, at_most),
+                    "| {name} | {} | {} | {} | {} |\n",
+                    judged.what,
+                    Spread::told(judged.ratio),
+                    told(judged.at_most),
+                    judged.verdict,
                 );
             }
         }
@@ -366,14 +351,12 @@ impl Measurement for Trial<'_> {
             let keys = [key::RESTART, key::RSS, key::ANON, key::HEAP];
             let figures = ratios::spreads(records, &self.row, name, &keys);
             let judged = self.judged(records, name).into_iter();
-            let judged = judged
-                .filter(|_| name != APACHE)
-                .map(|(what, ratio, at_most)| {
-                    json!({
-                        "what": what, "ratio": ratio.map(Spread::json), "at_most": at_most,
-                        "verdict": self.verdict(records, ratio, at_most),
-                    })
-                });
+            let judged = judged.filter(|_| name != APACHE).map(|judged| {
+                json!({
+                    "what": judged.what, "ratio": judged.ratio.map(Spread::json),
+                    "at_most": judged.at_most, "verdict": judged.verdict,
+                })
+            });
             json!({"server": name, "figures": figures, "judged": judged.collect::<Vec<_>>()})
         };
         let law = law(&self.anonymous(records));
@@ -463,10 +446,8 @@ mod tests {
         let args = args();
         let trial = trial(&args);
         let verdicts = |records: &Records, name| {
-            let judged = trial.judged(records, name).into_iter();
-            judged
-                .map(|(_, ratio, at_most)| trial.verdict(records, ratio, at_most))
-                .collect::<Vec<_>>()
+            let judged = trial.judged(records, name);
+            judged.map(|judged| judged.verdict)
         };
         assert_eq!(
             verdicts(&records(5, 1_000.0, 300.0), "ours-0"),

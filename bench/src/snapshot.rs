@@ -569,13 +569,8 @@ impl Measurement for Trial<'_> {
         let mut text = String::from("| figure | measured | at most | |\n|---|---|---|---|\n");
         for judged in judge(records, row) {
             let verdict = measurement::verdict(judged.met);
-            let Judged {
-                what,
-                measured,
-                at_most,
-                ..
-            } = judged;
-            text += &format!("| {what} | {measured} | {at_most} | {verdict} |\n");
+            let [measured, at_most] = [judged.measured, judged.at_most];
+            text += &format!("| {} | {measured} | {at_most} | {verdict} |\n", judged.what);
         }
         text += "\n| pair | half | replies | p50 µs | p99 µs | p99.9 µs | longest µs | later than 20 ms | \
                  peak RSS MiB | anonymous MiB | MiB more | anonymous MiB more | changed MiB | snapshot s | \
