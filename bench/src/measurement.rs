@@ -191,18 +191,14 @@ pub fn verdict(met: Option<bool>) -> &'static str {
 mod tests {
     use super::*;
     use crate::journal::named;
-    use std::cell::Cell;
     use std::fs;
 
-    /// A server that fails in its second pair.
-    #[derive(Default)]
-    struct Once {
-        taken: Cell<usize>,
-    }
+    /// One server, which fails in its second pair.
+    struct Failing;
 
-    impl Measurement for Once {
-        const NAME: &'static str = "once";
-        const PREFIX: &'static str = "once-";
+    impl Measurement for Failing {
+        const NAME: &'static str = "failing";
+        const PREFIX: &'static str = "failing-";
 
         fn facts(&self) -> Result<Value, Failure> {
             Ok(json!({"ours": "a"}))
@@ -213,16 +209,15 @@ mod tests {
         }
 
         fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
-            if self.left(&turns.journal, pair) == 0 {
-                return Ok(());
-            }
-            self.taken.set(self.taken.get() + 1);
             let place = (pair, "row", "ours");
             let turn = || match pair {
                 2 => Err(Failure::Stalled(7)),
                 _ => Ok(Record::new(place, named([("p50_us", 1.0)]))),
             };
-            turns.take(place, turn, |record| record.told("p50_us"))
+            match self.left(&turns.journal, pair) {
+                0 => Ok(()),
+                _ => turns.take(place, turn, |record| record.told("p50_us")),
+            }
         }
 
         fn tables(&self, records: &Records) -> String {
@@ -237,52 +232,36 @@ mod tests {
             vec!["warm".to_owned()]
         }
 
-        fn json(&self, records: &Records) -> Value {
-            json!({"failures": records.failures("row")})
+        fn json(&self, _: &Records) -> Value {
+            json!({"own": 5})
         }
     }
 
     #[test]
     fn an_interrupted_measurement_takes_only_the_turns_that_are_missing() {
         let out = std::env::temp_dir().join(format!("rkbench-take-{}", std::process::id()));
-        let output = |resume: Option<PathBuf>| Output {
+        let mut output = Output {
             dir: None,
             out: Some(out.clone()),
-            resume,
+            resume: None,
             json: false,
         };
-        let once = Once::default();
-        assert!(take(&once, 1, &output(None)).unwrap());
+        assert!(take(&Failing, 1, &output).unwrap());
         let dir = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
-        assert!(
-            dir.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("once-")
-        );
-        let resumed = Once::default();
-        let output = output(Some(dir.clone()));
-        assert!(
-            !take(&resumed, 3, &output).unwrap(),
-            "the second pair fails"
-        );
-        assert_eq!((once.taken.get(), resumed.taken.get()), (1, 2));
-        let text = fs::read_to_string(dir.join("once.md")).unwrap();
-        let failed = Failure::Stalled(7);
+        output.resume = Some(dir.clone());
+        assert!(!take(&Failing, 3, &output).unwrap(), "pair 2 fails");
+        let text = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(
-            text,
-            format!("[1.0, 1.0]\n\nfailed: pair 2, ours: {failed}\n\nwarning: warm\n")
+            text("raw.jsonl").lines().count(),
+            1 + 3,
+            "facts, a turn a pair"
         );
-        let document: Value =
-            serde_json::from_slice(&fs::read(dir.join("once.json")).unwrap()).unwrap();
-        assert_eq!(document["facts"], json!({"ours": "a"}));
-        assert_eq!(
-            (
-                &document["pairs"],
-                document["failures"].as_array().unwrap().len()
-            ),
-            (&json!(3), 1)
-        );
+        let failed = format!("failed: pair 2, ours: {}", Failure::Stalled(7));
+        let told = format!("[1.0, 1.0]\n\n{failed}\n\nwarning: warm\n");
+        assert_eq!(text("failing.md"), told);
+        let document: Value = serde_json::from_str(&text("failing.json")).unwrap();
+        let facts = json!({"ours": "a"});
+        assert_eq!(document, json!({"facts": facts, "pairs": 3, "own": 5}));
         fs::remove_dir_all(&out).unwrap();
     }
 }
