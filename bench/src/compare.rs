@@ -5,20 +5,19 @@
 //! Every turn is appended to a journal as it ends; a comparison that was interrupted goes on with the
 //! first row of the first pair that not everybody has taken.
 
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 use crate::floor::{self, Floor, PAGE_BYTES};
 use crate::goals::{self, FLOOR_ECHO, FLOOR_SYNC, FLOORS, Reference};
-use crate::journal::{Journal, Note, Record, Records};
-use crate::outcome::{OTHERS_MAX, Warning, figure};
-use crate::progress::Progress;
+use crate::journal::{Journal, Note, Record, Records, named};
+use crate::measurement::{self, Measurement, Output, Turns};
+use crate::outcome::{OTHERS_MAX, Warning};
 use crate::ratios::{self, Metric, PAIRS_MIN, Spread};
 use crate::rows::{self, Task};
-use crate::servers::{self, JVM_FLAGS, Server};
-use crate::{machine, plan, procfs, repository, run};
+use crate::servers::{self, Server};
+use crate::subjects::{APACHE, ApacheArgs};
+use crate::{machine, plan, procfs, repository, run, store};
 use clap::Args;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,27 +58,13 @@ pub struct CompareArgs {
     /// How long each server is warmed up at its start, s: a JVM compiles as it goes.
     #[arg(long, default_value = "15", value_parser = plan::seconds)]
     prewarm: Duration,
-    /// Where the servers' directories are made (tests/.work/bench of the repository).
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// A directory with Apache's jars, or a binary distribution; fetched unless given.
-    #[arg(long, value_name = "DIR")]
-    apache_home: Option<PathBuf>,
-    /// The Java that runs Apache's server.
-    #[arg(long, default_value = "java", value_name = "PATH")]
-    java: PathBuf,
-    /// Where results go, in a directory of their own (bench/runs of the repository).
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The directory of an interrupted comparison, to go on with it.
-    #[arg(long, value_name = "DIR", conflicts_with = "out")]
-    resume: Option<PathBuf>,
+    #[command(flatten)]
+    apache: ApacheArgs,
     /// Leave the generator free instead of keeping it on the last CPU.
     #[arg(long)]
     unpinned: bool,
-    /// Results as one line of JSON in place of the tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Arguments, resolved.
@@ -91,34 +76,9 @@ struct Comparison<'a> {
     dir: PathBuf,
 }
 
-/// The servers of a pair.
-struct Field {
-    servers: Vec<Server>,
-    scratch: PathBuf,
-}
-
 /// Compares, prints, and writes everything to a directory of its own.
 pub fn main(args: &CompareArgs) -> Result<bool, Failure> {
-    let comparison = Comparison::prepare(args)?;
-    let facts = comparison.facts()?;
-    let mut journal = match &args.resume {
-        Some(dir) => Journal::resume(dir, &facts)?,
-        None => Journal::create(&repository::fresh_results(args.out.as_deref(), "")?, facts)?,
-    };
-    eprintln!("results: {}", journal.dir.display());
-    let mut progress = Progress::new(comparison.turns(&journal));
-    for pair in 1..=args.pairs {
-        comparison.pair(pair, &mut journal, &mut progress)?;
-        comparison.report(&journal)?;
-    }
-    let report = Report::of(&comparison, &journal);
-    if args.json {
-        println!("{}", report.json());
-    } else {
-        print!("{}", report.text());
-        println!("\nraw results: {}", journal.dir.display());
-    }
-    Ok(report.failures.is_empty())
+    measurement::take(&Comparison::prepare(args)?, args.pairs, &args.output)
 }
 
 impl<'a> Comparison<'a> {
@@ -131,38 +91,16 @@ impl<'a> Comparison<'a> {
             args,
             tasks: rows::chosen(&args.rows)?,
             pin: machine::default_pin().filter(|_| !args.unpinned),
-            home: repository::apache_home(args.apache_home.as_deref())?,
-            dir: repository::scratch(args.dir.as_deref())?,
+            home: args.apache.home()?,
+            dir: repository::scratch(args.output.dir.as_deref())?,
         })
-    }
-
-    /// What the figures rest on.
-    fn facts(&self) -> Result<Value, Failure> {
-        let args = self.args;
-        let parent = args.parent.as_deref().map(servers::identity).transpose()?;
-        Ok(json!({
-            "date": repository::today(),
-            "rkbench": env!("CARGO_PKG_VERSION"),
-            "ours": servers::identity(&args.ours)?,
-            "parent": parent,
-            "shards": args.shards,
-            "apache": "3.9.5",
-            "java": servers::version(&args.java, "-version")?,
-            "jvm_flags": JVM_FLAGS,
-            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
-            "machine": machine::facts(&self.dir),
-            "seconds": args.seconds.as_secs_f64(),
-            "warmup": args.warmup.as_secs_f64(),
-            "prewarm": args.prewarm.as_secs_f64(),
-            "pinned": self.pin.is_some(),
-        }))
     }
 
     /// Who takes a row in a pair. The stubs set a ceiling for every row in the first pair; rows with a goal
     /// that names one of them need it in every pair.
     fn takers(&self, task: &Task, pair: usize) -> Vec<&'static str> {
         let stub = |reference| pair == 1 || goals::needs(task.name, reference);
-        let mut takers = vec!["apache", "ours"];
+        let mut takers = vec![APACHE, "ours"];
         if self.args.parent.is_some() {
             takers.push("parent");
         }
@@ -172,11 +110,7 @@ impl<'a> Comparison<'a> {
         if task.writes() && stub(Reference::StubSync) {
             takers.push("stub-sync");
         }
-        // Whoever comes behind a heavy turn may inherit something of it: not always the same one.
-        if pair.is_multiple_of(2) {
-            takers.reverse();
-        }
-        takers
+        measurement::in_order(pair, takers)
     }
 
     /// Rows of a pair that not everybody has taken yet.
@@ -185,86 +119,38 @@ impl<'a> Comparison<'a> {
         self.tasks.iter().filter(open).copied().collect()
     }
 
-    /// How many turns are left, the floors' among them.
-    fn turns(&self, journal: &Journal) -> usize {
-        let of_pair = |pair| {
-            let open = self.open(journal, pair);
-            let servers: usize = open.iter().map(|task| self.takers(task, pair).len()).sum();
-            servers + if open.is_empty() { 0 } else { 2 }
-        };
-        (1..=self.args.pairs).map(of_pair).sum()
-    }
-
-    /// One pair: all servers from their start to their end.
-    fn pair(
-        &self,
-        pair: usize,
-        journal: &mut Journal,
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
-        let open = self.open(journal, pair);
-        if open.is_empty() {
-            return Ok(());
-        }
-        let field = self.start(pair)?;
-        self.floors(pair, journal, progress)?;
-        for task in open {
-            for name in self.takers(task, pair) {
-                let Some(server) = field.servers.iter().find(|server| server.name == name) else {
-                    continue;
-                };
-                progress.begin(&format!("pair {pair} {} {name}", task.name));
-                let record = match self.take(pair, task, server) {
-                    Ok(record) => record,
-                    Err(e) => Record::failed(pair, task.name, name, e.to_string()),
-                };
-                progress.end(&told(&record));
-                journal.append(record)?;
-            }
-        }
-        eprintln!("pair {pair}: stopping");
-        drop(field.servers);
-        // After a failure they stay: the servers' output tells why.
-        fs::remove_dir_all(&field.scratch)
-            .context(|| format!("removing {}", field.scratch.display()))
-    }
-
-    fn start(&self, pair: usize) -> Result<Field, Failure> {
+    fn start(&self, scratch: &Path) -> Result<Vec<Server>, Failure> {
         let args = self.args;
-        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
         let at = |name: &str| scratch.join(name);
-        eprintln!("pair {pair}: starting the servers");
-        let mut servers = vec![
-            Server::apache(&args.java, &self.home, &at("apache"))?,
-            Server::ours("ours", &args.ours, args.shards, &at("ours"))?,
-        ];
+        let shards = args.shards.map(|shards| format!("shards={shards}\n"));
+        let shards = shards.unwrap_or_default();
+        let ours = |name, binary| Server::begin_ours(name, binary, &shards, &at(name))?.serving();
+        let apache = Server::begin_apache(&args.apache.java, &self.home, &at(APACHE))?;
+        let mut servers = vec![apache.serving()?, ours("ours", &args.ours)?];
         if let Some(parent) = &args.parent {
-            servers.push(Server::ours("parent", parent, args.shards, &at("parent"))?);
+            servers.push(ours("parent", parent)?);
         }
         for server in &servers {
             rows::warm_up(server, args.prewarm, self.pin)?;
         }
         servers.push(Server::stub(100, None)?);
         servers.push(Server::stub(100, Some(&at("stub-sync")))?);
-        Ok(Field { servers, scratch })
+        Ok(servers)
     }
 
-    fn floors(
-        &self,
-        pair: usize,
-        journal: &mut Journal,
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
+    fn floors(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
         let measured = self.args.seconds;
-        let mut keep = |name, floor: Floor, progress: &mut Progress| {
-            progress.end(&floor.text());
-            journal.append(floor_record(pair, name, &floor))
-        };
-        progress.begin(&format!("pair {pair} write {PAGE_BYTES} B + fdatasync"));
-        let sync = floor::syncing(&self.dir, PAGE_BYTES, measured)?;
-        keep(FLOOR_SYNC, sync, progress)?;
-        progress.begin(&format!("pair {pair} echo on loopback"));
-        keep(FLOOR_ECHO, floor::echoing(measured, self.pin)?, progress)
+        let told = |name, floor: Floor| (floor.text(), [floor_record(pair, name, &floor)]);
+        turns.keep(
+            &format!("pair {pair} write {PAGE_BYTES} B + fdatasync"),
+            || {
+                let sync = floor::syncing(&self.dir, PAGE_BYTES, measured)?;
+                Ok(told(FLOOR_SYNC, sync))
+            },
+        )?;
+        turns.keep(&format!("pair {pair} echo on loopback"), || {
+            Ok(told(FLOOR_ECHO, floor::echoing(measured, self.pin)?))
+        })
     }
 
     fn take(&self, pair: usize, task: &Task, server: &Server) -> Result<Record, Failure> {
@@ -295,30 +181,24 @@ impl<'a> Comparison<'a> {
         let mut parts = self.args.ours.components();
         parts.any(|part| part.as_os_str() == "debug")
     }
+}
 
-    /// Writes what is known so far.
-    fn report(&self, journal: &Journal) -> Result<(), Failure> {
-        let report = Report::of(self, journal);
-        journal.report("compare", &report.text(), &report.json())
-    }
+/// The rows that were run, without the floors.
+fn rows_of(records: &Records) -> Vec<&str> {
+    let rows = records.rows().into_iter();
+    rows.filter(|row| *row != FLOORS).collect()
 }
 
 /// A turn in a few words.
 fn told(record: &Record) -> String {
-    let of = |metric: Metric| {
-        let value = record.figures.get(metric.key());
-        value.map_or("—".into(), |value| figure(*value))
-    };
-    match record.failures.first() {
-        Some(failure) => failure.clone(),
-        None => format!(
-            "{} op/s, p50 {} µs, p99 {} µs, {} µs CPU/op",
-            of(Metric::Rate),
-            of(Metric::P50),
-            of(Metric::P99),
-            of(Metric::Cpu)
-        ),
-    }
+    let of = |metric: Metric| record.told(metric.key());
+    format!(
+        "{} op/s, p50 {} µs, p99 {} µs, {} µs CPU/op",
+        of(Metric::Rate),
+        of(Metric::P50),
+        of(Metric::P99),
+        of(Metric::Cpu)
+    )
 }
 
 fn floor_record(pair: usize, name: &str, floor: &Floor) -> Record {
@@ -328,42 +208,94 @@ fn floor_record(pair: usize, name: &str, floor: &Floor) -> Record {
         (Metric::P99, floor.latency.p99),
         (Metric::P999, floor.latency.p999),
     ];
-    let figures = figures.map(|(metric, value)| (metric.key().to_owned(), value));
+    let figures = named(figures.map(|(metric, value)| (metric.key(), value)));
     let noise = (floor.others > OTHERS_MAX).then_some(Warning::NoisyNeighbour(floor.others));
     Record {
-        figures: BTreeMap::from(figures),
         notes: noise.iter().filter_map(Note::of).collect(),
-        failures: Vec::new(),
         raw: floor.json(),
-        ..Record::failed(pair, FLOORS, name, String::new())
+        ..Record::new((pair, FLOORS, name), figures)
     }
 }
 
-/// Everything that is told of a comparison.
-struct Report<'a> {
-    journal: &'a Journal,
-    rows: Vec<&'a str>,
-    has_parent: bool,
-    failures: Vec<String>,
-    warnings: Vec<String>,
-}
+impl Measurement for Comparison<'_> {
+    const NAME: &'static str = "compare";
+    const PREFIX: &'static str = "";
 
-impl<'a> Report<'a> {
-    fn of(comparison: &Comparison, journal: &'a Journal) -> Report<'a> {
-        let records = &journal.records;
-        let rows: Vec<&str> = records
-            .rows()
-            .into_iter()
-            .filter(|row| *row != FLOORS)
-            .collect();
-        let told = |row: &&str| {
+    fn facts(&self) -> Result<Value, Failure> {
+        let args = self.args;
+        let parent = args.parent.as_deref().map(servers::identity).transpose()?;
+        let own = json!({
+            "parent": parent,
+            "shards": args.shards,
+            "seconds": args.seconds.as_secs_f64(),
+            "warmup": args.warmup.as_secs_f64(),
+            "prewarm": args.prewarm.as_secs_f64(),
+            "pinned": self.pin.is_some(),
+        });
+        measurement::facts(&args.ours, &self.dir, [args.apache.facts(true)?, own])
+    }
+
+    /// The floors' turns are among them.
+    fn left(&self, journal: &Journal, pair: usize) -> usize {
+        let open = self.open(journal, pair);
+        let servers: usize = open.iter().map(|task| self.takers(task, pair).len()).sum();
+        servers + if open.is_empty() { 0 } else { 2 }
+    }
+
+    fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
+        let open = self.open(&turns.journal, pair);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
+        eprintln!("pair {pair}: starting the servers");
+        let servers = self.start(&scratch)?;
+        self.floors(pair, turns)?;
+        for task in open {
+            for name in self.takers(task, pair) {
+                if let Some(server) = servers.iter().find(|server| server.name == name) {
+                    let turn = || self.take(pair, task, server);
+                    turns.take((pair, task.name, name), turn, told)?;
+                }
+            }
+        }
+        eprintln!("pair {pair}: stopping");
+        drop(servers);
+        // After a failure they stay: the servers' output tells why.
+        store::remove(&scratch)
+    }
+
+    fn tables(&self, records: &Records) -> String {
+        let rows = &rows_of(records);
+        let mut text = String::from("## Goals\n\n");
+        text += &goals::table(&goals::judge(records, rows));
+        if self.args.parent.is_some() {
+            text += "\n## Beside the parent commit\n\n";
+            text += &match ratios::behind(records, rows, "parent").as_slice() {
+                [] if records.pairs() < PAIRS_MIN => "No verdict: too few pairs.\n".to_owned(),
+                [] => "No row is worse than the parent's beyond the spread.\n".to_owned(),
+                worse => format!("WORSE in every pair:\n\n- {}\n", worse.join("\n- ")),
+            };
+            text += &format!("\n{}", ratios::table(records, rows, "parent"));
+        }
+        text += "\n## Beside Apache's server\n\n";
+        text += &ratios::table(records, rows, APACHE);
+        text += &format!("\n## Floors\n\n{}", floors(records));
+        text
+    }
+
+    fn failures(&self, records: &Records) -> Vec<String> {
+        let of_row = |row: &str| {
             let failures = records.failures(row).into_iter();
-            failures
-                .map(|why| format!("{row}, {why}"))
-                .collect::<Vec<_>>()
+            let told = failures.map(|why| format!("{row}, {why}"));
+            told.collect::<Vec<_>>()
         };
+        rows_of(records).into_iter().flat_map(of_row).collect()
+    }
+
+    fn warnings(&self, records: &Records) -> Vec<String> {
         let mut warnings = Vec::new();
-        if comparison.debugs() {
+        if self.debugs() {
             warnings.push(
                 "our server looks like a debug build: build it with --release and compare again"
                     .to_owned(),
@@ -376,57 +308,24 @@ impl<'a> Report<'a> {
                 records.pairs()
             ));
         }
-        warnings.extend(records.warnings());
-        Report {
-            journal,
-            failures: rows.iter().flat_map(told).collect(),
-            rows,
-            has_parent: comparison.args.parent.is_some(),
-            warnings,
-        }
+        warnings
     }
 
-    fn text(&self) -> String {
-        let (records, rows) = (&self.journal.records, self.rows.as_slice());
-        let mut text = String::from("## Goals\n\n");
-        text += &goals::table(&goals::judge(records, rows));
-        if self.has_parent {
-            text += "\n## Beside the parent commit\n\n";
-            text += &match ratios::behind(records, rows, "parent").as_slice() {
-                [] if records.pairs() < PAIRS_MIN => "No verdict: too few pairs.\n".to_owned(),
-                [] => "No row is worse than the parent's beyond the spread.\n".to_owned(),
-                worse => format!("WORSE in every pair:\n\n- {}\n", worse.join("\n- ")),
-            };
-            text += &format!("\n{}", ratios::table(records, rows, "parent"));
-        }
-        text += "\n## Beside Apache's server\n\n";
-        text += &ratios::table(records, rows, "apache");
-        text += &format!("\n## Floors\n\n{}", floors(records));
-        for failure in &self.failures {
-            text += &format!("\nfailed: {failure}\n");
-        }
-        for warning in &self.warnings {
-            text += &format!("\nwarning: {warning}\n");
-        }
-        text
-    }
-
-    fn json(&self) -> Value {
-        let (records, rows) = (&self.journal.records, self.rows.as_slice());
-        let parent = self.has_parent.then(|| {
+    fn json(&self, records: &Records) -> Value {
+        let rows = &rows_of(records);
+        let parent = self.args.parent.as_ref().map(|_| {
             json!({
                 "behind": ratios::behind(records, rows, "parent"),
                 "rows": ratios::json(records, rows, "parent"),
             })
         });
+        let warnings = [self.warnings(records), records.warnings()].concat();
         json!({
-            "facts": self.journal.facts,
-            "pairs": records.pairs(),
             "goals": goals::json(&goals::judge(records, rows)),
             "parent": parent,
-            "rows": ratios::json(records, rows, "apache"),
-            "failures": self.failures,
-            "warnings": self.warnings,
+            "rows": ratios::json(records, rows, APACHE),
+            "failures": self.failures(records),
+            "warnings": warnings,
         })
     }
 }
@@ -436,7 +335,7 @@ fn floors(records: &Records) -> String {
     let line = |what: &str, server| {
         let spread = |metric: Metric| {
             let values = records.values(FLOORS, server, metric.key());
-            Spread::of(values).map_or("—".into(), Spread::text)
+            Spread::told(Spread::of(values))
         };
         let (p50, p99) = (spread(Metric::P50), spread(Metric::P99));
         format!("- {what}: p50 {p50} µs, p99 {p99} µs\n")
@@ -490,8 +389,9 @@ mod tests {
         let comparison = comparison(&line.compare);
         let dir = std::env::temp_dir().join(format!("rkbench-compare-{}", std::process::id()));
         let mut journal = Journal::create(&dir, json!({})).unwrap();
+        let left = |journal: &Journal| [1, 2].map(|pair| comparison.left(journal, pair));
         // Two rows: three turns each in the first pair, two in the second; the floors twice a pair.
-        assert_eq!(comparison.turns(&journal), 6 + 2 + 4 + 2);
+        assert_eq!(left(&journal), [6 + 2, 4 + 2]);
         let mut take = |pair, row: &str, server: &str| {
             let record = Record::failed(pair, row, server, String::new());
             journal.append(record).unwrap();
@@ -510,7 +410,7 @@ mod tests {
             .map(|t| t.name)
             .collect();
         assert_eq!(open, ["get-64x1"], "the row that not everybody has taken");
-        assert_eq!(comparison.turns(&journal), 3 + 2 + 4 + 2);
-        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(left(&journal), [3 + 2, 4 + 2]);
+        store::remove(&dir).unwrap();
     }
 }

@@ -6,18 +6,17 @@
 
 use crate::bystander::{Bystanders, Fate, QUIET_TIMEOUT_MS, Survival};
 use crate::control::Control;
-use crate::failure::{Context, Failure};
+use crate::failure::Failure;
 use crate::hostile::{self, Attack, Harm};
-use crate::journal::{Journal, Note, Record, Records};
-use crate::outcome::{LAG_US_MAX, OTHERS_MAX, Warning, figure};
-use crate::progress::Progress;
-use crate::ratios::Spread;
-use crate::servers::{self, Server};
-use crate::{machine, plan, procfs, repository, rows};
-use clap::{Args, ValueEnum};
+use crate::journal::{Figures, Journal, Note, Record, Records, named};
+use crate::measurement::{self, Measurement, Output, Turns};
+use crate::outcome::{self, LAG_US_MAX, OTHERS_MAX, Warning, figure};
+use crate::ratios::{self, Spread};
+use crate::servers::Server;
+use crate::subjects::{APACHE, Against, Subjects, SubjectsArgs};
+use crate::{machine, plan, procfs, repository, rows, store};
+use clap::Args;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -32,24 +31,11 @@ const UNDISPUTED_US: f64 = 1_000.0;
 /// Before the bystanders begin, the attack has been going on for so long.
 const WARMUP: Duration = Duration::from_millis(500);
 
-/// Whom we are held against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Against {
-    /// Apache ZooKeeper 3.9.5.
-    Apache,
-    /// Nobody.
-    None,
-}
-
 /// The arguments of the measurement of fairness.
 #[derive(Args)]
 pub struct FairnessArgs {
-    /// The other server.
-    #[arg(long, default_value = "apache")]
-    against: Against,
-    /// Our server's binary.
-    #[arg(long, value_name = "PATH", default_value = "target/release/ringkeeper")]
-    ours: PathBuf,
+    #[command(flatten)]
+    subjects: SubjectsArgs,
     /// Our server runs once on each of these numbers of shards.
     #[arg(long, value_delimiter = ',', default_value = "0,2", value_name = "N")]
     shards: Vec<usize>,
@@ -71,27 +57,11 @@ pub struct FairnessArgs {
     /// How long each server is warmed up at its start, s: a JVM compiles as it goes.
     #[arg(long, default_value = "15", value_parser = plan::seconds)]
     prewarm: Duration,
-    /// Where the servers' directories are made (tests/.work/bench of the repository).
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// A directory with Apache's jars, or a binary distribution; fetched unless given.
-    #[arg(long, value_name = "DIR")]
-    apache_home: Option<PathBuf>,
-    /// The Java that runs Apache's server.
-    #[arg(long, default_value = "java", value_name = "PATH")]
-    java: PathBuf,
-    /// Where results go, in a directory of their own (bench/runs of the repository).
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The directory of an interrupted measurement, to go on with it.
-    #[arg(long, value_name = "DIR", conflicts_with = "out")]
-    resume: Option<PathBuf>,
     /// Leave the clients free instead of keeping them on the last CPU.
     #[arg(long)]
     unpinned: bool,
-    /// Results as one line of JSON in place of the table.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What is done to a server.
@@ -106,40 +76,14 @@ struct Case {
 struct Trial<'a> {
     args: &'a FairnessArgs,
     cases: Vec<Case>,
-    /// Of all servers, the other's first.
-    names: Vec<String>,
+    subjects: Subjects<'a>,
     pin: Option<usize>,
-    home: PathBuf,
     dir: PathBuf,
 }
 
 /// Measures, prints, and writes everything to a directory of its own.
 pub fn main(args: &FairnessArgs) -> Result<bool, Failure> {
-    let trial = Trial::prepare(args)?;
-    let facts = trial.facts()?;
-    let mut journal = match &args.resume {
-        Some(dir) => Journal::resume(dir, &facts)?,
-        None => {
-            let dir = repository::fresh_results(args.out.as_deref(), "fairness-")?;
-            Journal::create(&dir, facts)?
-        }
-    };
-    eprintln!("results: {}", journal.dir.display());
-    let turns = (1..=args.pairs).map(|pair| trial.open(&journal, pair).len() * trial.names.len());
-    let mut progress = Progress::new(turns.sum());
-    for pair in 1..=args.pairs {
-        trial.pair(pair, &mut journal, &mut progress)?;
-        let records = &journal.records;
-        journal.report("fairness", &trial.text(records), &trial.json(&journal))?;
-    }
-    if args.json {
-        println!("{}", trial.json(&journal));
-    } else {
-        print!("{}", trial.text(&journal.records));
-        println!("\nraw results: {}", journal.dir.display());
-    }
-    let failed = |case: &Case| !journal.records.failures(&case.name).is_empty();
-    Ok(!trial.cases.iter().any(failed))
+    measurement::take(&Trial::prepare(args)?, args.pairs, &args.output)
 }
 
 impl<'a> Trial<'a> {
@@ -157,101 +101,30 @@ impl<'a> Trial<'a> {
             clients,
         };
         let with_each = |attack| args.hostile.iter().map(move |clients| (attack, clients));
-        let apache = (args.against == Against::Apache).then(|| "apache".to_owned());
-        let ours = args.shards.iter().map(|shards| format!("ours-{shards}"));
         Ok(Trial {
             args,
             cases: args.attacks.iter().flat_map(with_each).map(case).collect(),
-            names: apache.into_iter().chain(ours).collect(),
+            subjects: Subjects::prepare(&args.subjects, &args.shards)?,
             pin: machine::default_pin().filter(|_| !args.unpinned),
-            home: match args.against {
-                Against::Apache => repository::apache_home(args.apache_home.as_deref())?,
-                Against::None => PathBuf::new(),
-            },
-            dir: repository::scratch(args.dir.as_deref())?,
+            dir: repository::scratch(args.output.dir.as_deref())?,
         })
-    }
-
-    /// What the figures rest on.
-    fn facts(&self) -> Result<Value, Failure> {
-        let args = self.args;
-        let java = match args.against {
-            Against::Apache => Some(servers::version(&args.java, "-version")?),
-            Against::None => None,
-        };
-        Ok(json!({
-            "date": repository::today(),
-            "rkbench": env!("CARGO_PKG_VERSION"),
-            "ours": servers::identity(&args.ours)?,
-            "servers": self.names,
-            "apache": "3.9.5",
-            "java": java,
-            "jvm_flags": servers::JVM_FLAGS,
-            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
-            "machine": machine::facts(&self.dir),
-            "pings_per_s": args.rate,
-            "seconds": args.seconds.as_secs_f64(),
-            "prewarm": args.prewarm.as_secs_f64(),
-            "pinned": self.pin.is_some(),
-        }))
     }
 
     /// The cases of a pair that not every server has been through.
     fn open(&self, journal: &Journal, pair: usize) -> Vec<&Case> {
-        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let names: Vec<&str> = self.subjects.names.iter().map(String::as_str).collect();
         let open = |case: &&Case| !journal.has(pair, &case.name, &names);
         self.cases.iter().filter(open).collect()
     }
 
-    fn pair(
-        &self,
-        pair: usize,
-        journal: &mut Journal,
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
-        let open = self.open(journal, pair);
-        if open.is_empty() {
-            return Ok(());
-        }
-        let scratch = self.dir.join(format!("fair-{}-{pair}", std::process::id()));
-        eprintln!("pair {pair}: starting the servers");
-        let start = |name: &String| self.start(name, &scratch);
-        let mut servers: Vec<Server> = self.names.iter().map(start).collect::<Result<_, _>>()?;
-        if pair.is_multiple_of(2) {
-            servers.reverse();
-        }
-        for case in open {
-            for server in &mut servers {
-                progress.begin(&format!("pair {pair} {} {}", case.name, server.name));
-                let record = match self.turn(pair, case, server) {
-                    Ok(record) => record,
-                    Err(e) => Record::failed(pair, &case.name, &server.name, e.to_string()),
-                };
-                progress.end(&told(&record));
-                journal.append(record)?;
-                if Control::open(server.address).map(Control::close).is_err() {
-                    eprintln!("{}: does not answer any more, starting anew", server.name);
-                    *server = self.start(&server.name.clone(), &scratch)?;
-                }
-            }
-        }
-        eprintln!("pair {pair}: stopping");
-        drop(servers);
-        fs::remove_dir_all(&scratch).context(|| format!("removing {}", scratch.display()))
-    }
-
     /// Starts a server in a directory that does not exist yet, and warms it up.
     fn start(&self, name: &str, scratch: &Path) -> Result<Server, Failure> {
-        let args = self.args;
         let mut dir = scratch.join(name);
         while dir.exists() {
             dir.as_mut_os_string().push("-again");
         }
-        let server = match name.strip_prefix("ours-").and_then(|n| n.parse().ok()) {
-            Some(shards) => Server::ours(name, &args.ours, Some(shards), &dir)?,
-            None => Server::apache(&args.java, &self.home, &dir)?,
-        };
-        rows::warm_up(&server, args.prewarm, self.pin)?;
+        let server = self.subjects.begin(name, &dir)?.serving()?;
+        rows::warm_up(&server, self.args.prewarm, self.pin)?;
         Ok(server)
     }
 
@@ -282,15 +155,16 @@ impl<'a> Trial<'a> {
         let seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
         let peak_kib = procfs::memory(&pids).map(|memory| memory.peak_kib);
         Ok(Record {
-            figures: figures(&fate, harm, seconds, peak_kib),
             notes: noise.iter().chain(&late).filter_map(Note::of).collect(),
-            failures: Vec::new(),
             raw: json!({
                 "latency_us": fate.latency.json(), "latency_us_from_due": fate.due.json(),
                 "send_lag_us": fate.lag.json(), "seconds": seconds, "others_share": others,
                 "bystander_ran_first": fate.ran_first, "quiet": format!("{:?}", fate.quiet),
             }),
-            ..Record::failed(pair, &case.name, &server.name, String::new())
+            ..Record::new(
+                (pair, &case.name, &server.name),
+                figures(&fate, harm, seconds, peak_kib),
+            )
         })
     }
 
@@ -340,9 +214,9 @@ mod key {
     pub const PEAK: &str = "server_peak_rss_mib";
 }
 
-fn figures(fate: &Fate, harm: Harm, seconds: f64, peak_kib: Option<u64>) -> BTreeMap<String, f64> {
+fn figures(fate: &Fate, harm: Harm, seconds: f64, peak_kib: Option<u64>) -> Figures {
     let yes = |is: bool| f64::from(u8::from(is));
-    let mut figures = vec![
+    let figures = [
         (key::P50, fate.latency.p50),
         (key::P99, fate.latency.p99),
         (key::MAX, fate.latency.max),
@@ -356,26 +230,19 @@ fn figures(fate: &Fate, harm: Harm, seconds: f64, peak_kib: Option<u64>) -> BTre
         (key::REFUSED, harm.refused as f64),
         (key::CUT, harm.cut as f64),
     ];
-    figures.extend(peak_kib.map(|kib| (key::PEAK, kib as f64 / 1024.0)));
-    let named = figures
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
-    named.collect()
+    let peak = peak_kib.map(|kib| (key::PEAK, kib as f64 / 1024.0));
+    named(figures.into_iter().chain(peak))
 }
 
 /// A turn in a few words.
 fn told(record: &Record) -> String {
-    let of = |name| record.figures.get(name).map_or("—".into(), |v| figure(*v));
-    match record.failures.first() {
-        Some(failure) => failure.clone(),
-        None => format!(
-            "ping p50 {} µs, p99 {} µs, max {} µs; {} hostile answers/s",
-            of(key::P50),
-            of(key::P99),
-            of(key::MAX),
-            of(key::HOSTILE)
-        ),
-    }
+    format!(
+        "ping p50 {} µs, p99 {} µs, max {} µs; {} hostile answers/s",
+        record.told(key::P50),
+        record.told(key::P99),
+        record.told(key::MAX),
+        record.told(key::HOSTILE)
+    )
 }
 
 /// What a server's pairs in a case come to.
@@ -435,14 +302,14 @@ fn faults(ours: Measured, apache: Option<Measured>) -> Vec<&'static str> {
 
 impl Trial<'_> {
     fn verdict(&self, records: &Records, case: &str, server: &str) -> String {
-        if server == "apache" {
+        if server == APACHE {
             return "—".into();
         }
         let Some(ours) = Measured::of(records, case, server) else {
             return "none: not measured".into();
         };
-        let apache = Measured::of(records, case, "apache");
-        if apache.is_none() && self.args.against == Against::Apache {
+        let apache = Measured::of(records, case, APACHE);
+        if apache.is_none() && self.args.subjects.against == Against::Apache {
             return "none: Apache's was not measured".into();
         }
         match faults(ours, apache).as_slice() {
@@ -451,39 +318,11 @@ impl Trial<'_> {
         }
     }
 
-    /// The table in Markdown.
-    fn text(&self, records: &Records) -> String {
-        let mut text = String::from(
-            "| hostile clients | server | ping p50 µs: median (lowest–highest) | p99 µs | longest µs \
-             | the generator's lag p99 µs | unanswered | expired | hostile answers/s | hostile cut \
-             | peak RSS MiB | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        );
-        for case in &self.cases {
-            for server in &self.names {
-                text += &self.line(records, &case.name, server);
-            }
-        }
-        for failure in self.cases.iter().flat_map(|c| records.failures(&c.name)) {
-            text += &format!("\nfailed: {failure}\n");
-        }
-        if self.args.seconds < Duration::from_millis(2 * QUIET_TIMEOUT_MS as u64) {
-            text += &format!(
-                "\nwarning: whether a session of {} s expires shows only in longer runs: take 8 s or \
-                 more with --seconds\n",
-                QUIET_TIMEOUT_MS / 1000
-            );
-        }
-        for warning in records.warnings() {
-            text += &format!("\nwarning: {warning}\n");
-        }
-        text
-    }
-
     fn line(&self, records: &Records, case: &str, server: &str) -> String {
         let spread = |name| Spread::of(records.values(case, server, name));
-        let range = |name| spread(name).map_or("—".into(), Spread::text);
-        let median = |name| spread(name).map_or("—".into(), |s| figure(s.median));
-        let longest = spread(key::MAX).map_or("—".into(), |s| figure(s.high));
+        let range = |name| Spread::told(spread(name));
+        let median = |name| outcome::told(spread(name).map(|s| s.median));
+        let longest = outcome::told(spread(key::MAX).map(|s| s.high));
         let sum = |name| figure(records.values(case, server, name).iter().sum());
         format!(
             "| {case} | {server} | {} | {} | {longest} | {} | {} | {} | {} | {} | {} | {} |\n",
@@ -498,33 +337,100 @@ impl Trial<'_> {
             self.verdict(records, case, server),
         )
     }
+}
 
-    /// For files.
-    fn json(&self, journal: &Journal) -> Value {
-        let records = &journal.records;
+impl Measurement for Trial<'_> {
+    const NAME: &'static str = "fairness";
+    const PREFIX: &'static str = "fairness-";
+
+    fn facts(&self) -> Result<Value, Failure> {
+        let args = self.args;
+        let own = json!({
+            "pings_per_s": args.rate,
+            "seconds": args.seconds.as_secs_f64(),
+            "prewarm": args.prewarm.as_secs_f64(),
+            "pinned": self.pin.is_some(),
+        });
+        let ours = &args.subjects.ours;
+        measurement::facts(ours, &self.dir, [self.subjects.facts()?, own])
+    }
+
+    fn left(&self, journal: &Journal, pair: usize) -> usize {
+        self.open(journal, pair).len() * self.subjects.names.len()
+    }
+
+    fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
+        let open = self.open(&turns.journal, pair);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let scratch = self.dir.join(format!("fair-{}-{pair}", std::process::id()));
+        eprintln!("pair {pair}: starting the servers");
+        let start = |name: &String| self.start(name, &scratch);
+        let servers: Result<Vec<_>, _> = self.subjects.names.iter().map(start).collect();
+        let mut servers = measurement::in_order(pair, servers?);
+        for case in open {
+            for server in &mut servers {
+                let place = (pair, case.name.as_str(), server.name.as_str());
+                turns.take(place, || self.turn(pair, case, server), told)?;
+                if Control::open(server.address).map(Control::close).is_err() {
+                    eprintln!("{}: does not answer any more, starting anew", server.name);
+                    *server = self.start(&server.name.clone(), &scratch)?;
+                }
+            }
+        }
+        eprintln!("pair {pair}: stopping");
+        drop(servers);
+        store::remove(&scratch)
+    }
+
+    fn tables(&self, records: &Records) -> String {
+        let mut text = String::from(
+            "| hostile clients | server | ping p50 µs: median (lowest–highest) | p99 µs | longest µs \
+             | the generator's lag p99 µs | unanswered | expired | hostile answers/s | hostile cut \
+             | peak RSS MiB | verdict |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        );
+        for case in &self.cases {
+            for server in &self.subjects.names {
+                text += &self.line(records, &case.name, server);
+            }
+        }
+        text
+    }
+
+    fn failures(&self, records: &Records) -> Vec<String> {
+        let of_case = |case: &Case| records.failures(&case.name);
+        self.cases.iter().flat_map(of_case).collect()
+    }
+
+    fn warnings(&self, _: &Records) -> Vec<String> {
+        let is_short = self.args.seconds < Duration::from_millis(2 * QUIET_TIMEOUT_MS as u64);
+        let warning = || {
+            format!(
+                "whether a session of {} s expires shows only in longer runs: take 8 s or more with \
+                 --seconds",
+                QUIET_TIMEOUT_MS / 1000
+            )
+        };
+        is_short.then(warning).into_iter().collect()
+    }
+
+    fn json(&self, records: &Records) -> Value {
         let of_server = |case: &str, server: &str| {
             let keys = [key::P50, key::P99, key::MAX, key::HOSTILE, key::PEAK];
-            let spread = |name: &str| {
-                let spread = Spread::of(records.values(case, server, name));
-                (name.to_owned(), spread.map_or(Value::Null, Spread::json))
-            };
-            let figures: serde_json::Map<String, Value> = keys.into_iter().map(spread).collect();
             json!({
-                "row": case, "server": server, "figures": figures,
+                "row": case, "server": server,
+                "figures": ratios::spreads(records, case, server, &keys),
                 "verdict": self.verdict(records, case, server),
             })
         };
         let of_case = |case: &Case| {
-            let servers = self.names.iter();
-            servers
-                .map(|server| of_server(&case.name, server))
-                .collect::<Vec<_>>()
+            let servers = self.subjects.names.iter();
+            let rows = servers.map(|server| of_server(&case.name, server));
+            rows.collect::<Vec<_>>()
         };
         let rows: Vec<Value> = self.cases.iter().flat_map(of_case).collect();
-        json!({
-            "facts": journal.facts, "pairs": records.pairs(), "rows": rows,
-            "warnings": records.warnings(),
-        })
+        json!({"rows": rows, "warnings": records.warnings()})
     }
 }
 
@@ -581,10 +487,9 @@ mod tests {
 
     #[test]
     fn an_expired_session_makes_a_server_unfair_in_whatever_pair_it_was() {
-        let record = |pair, quiet| Record {
-            figures: figures(&fate(quiet), Harm::default(), 1.0, None),
-            failures: Vec::new(),
-            ..Record::failed(pair, "ping-1", "ours-0", String::new())
+        let record = |pair, quiet| {
+            let figures = figures(&fate(quiet), Harm::default(), 1.0, None);
+            Record::new((pair, "ping-1", "ours-0"), figures)
         };
         let line = Line::parse_from(["fairness", "--against", "none", "--dir", "/tmp"]);
         let trial = Trial::prepare(&line.fairness).unwrap();
@@ -608,6 +513,6 @@ mod tests {
         let names: Vec<&str> = trial.cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), 8);
         assert_eq!(names[..3], ["ping-1", "ping-4", "get-1MB-1"]);
-        assert_eq!(trial.names, ["ours-0", "ours-2"]);
+        assert_eq!(trial.subjects.names, ["ours-0", "ours-2"]);
     }
 }

@@ -50,17 +50,12 @@ impl Reference {
 
     /// Ours and the reference's, of every pair that has both; the figures of several sources add up.
     fn pairs(self, records: &Records, row: &str, metric: Metric) -> Vec<(f64, f64)> {
-        let figure = |pair, row, server| {
-            let record = records.find(pair, row, server)?;
-            record.figures.get(metric.key()).copied()
-        };
         let sources = self.sources(row);
         let of_pair = |pair| {
-            let figures = sources
-                .iter()
-                .map(|&(row, server)| figure(pair, row, server));
-            let sum: f64 = figures.sum::<Option<f64>>()?;
-            Some((figure(pair, row, "ours")?, sum))
+            let value =
+                |&(row, server): &(&str, &str)| records.value((pair, row, server), metric.key());
+            let sum: f64 = sources.iter().map(value).sum::<Option<f64>>()?;
+            Some((value(&(row, "ours"))?, sum))
         };
         (1..=records.pairs()).filter_map(of_pair).collect()
     }
@@ -248,7 +243,7 @@ pub fn json(judged: &[Judged]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Note, Record};
+    use crate::journal::{Note, Record, named};
     use crate::rows::TASKS;
     use std::collections::BTreeMap;
 
@@ -276,14 +271,8 @@ mod tests {
     }
 
     fn record(pair: usize, row: &str, server: &str, figures: &[(Metric, f64)]) -> Record {
-        let figures = figures
-            .iter()
-            .map(|&(m, value)| (m.key().to_owned(), value));
-        Record {
-            figures: figures.collect(),
-            failures: Vec::new(),
-            ..Record::failed(pair, row, server, String::new())
-        }
+        let figures = figures.iter().map(|&(m, value)| (m.key(), value));
+        Record::new((pair, row, server), named(figures))
     }
 
     #[test]

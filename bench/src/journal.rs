@@ -6,7 +6,7 @@
 //! server in the same row and pair the later one counts.
 
 use crate::failure::{Context, Failure};
-use crate::outcome::{Outcome, Warning};
+use crate::outcome::{self, Outcome, Warning};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -47,6 +47,20 @@ impl Note {
     }
 }
 
+/// Values by name.
+pub type Figures = BTreeMap<String, f64>;
+
+/// Values under names that the program knows.
+pub fn named<'a>(figures: impl IntoIterator<Item = (&'a str, f64)>) -> Figures {
+    let figures = figures.into_iter();
+    figures
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// Pair, row and server of a turn.
+pub type Place<'a> = (usize, &'a str, &'a str);
+
 /// One turn of one server in one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -57,7 +71,7 @@ pub struct Record {
     /// Who served.
     pub server: String,
     /// By name; empty if the run ended without figures.
-    pub figures: BTreeMap<String, f64>,
+    pub figures: Figures,
     /// About the machine and the generator.
     pub notes: Vec<Note>,
     /// Why the run is no success, in sentences.
@@ -67,33 +81,46 @@ pub struct Record {
 }
 
 impl Record {
-    /// A run without figures.
-    pub fn failed(pair: usize, row: &str, server: &str, why: String) -> Record {
+    /// A run with figures and nothing else to say of it.
+    pub fn new((pair, row, server): Place, figures: Figures) -> Record {
         Record {
             pair,
             row: row.to_owned(),
             server: server.to_owned(),
-            figures: BTreeMap::new(),
+            figures,
             notes: Vec::new(),
-            failures: vec![why],
+            failures: Vec::new(),
             raw: Value::Null,
         }
     }
 
+    /// A run without figures.
+    pub fn failed(pair: usize, row: &str, server: &str, why: String) -> Record {
+        Record {
+            failures: vec![why],
+            ..Record::new((pair, row, server), Figures::new())
+        }
+    }
+
     /// A run of the load generator; its figures are for the caller to choose.
-    pub fn of(
-        (pair, row, server): (usize, &str, &str),
-        outcome: &Outcome,
-        figures: BTreeMap<String, f64>,
-    ) -> Record {
+    pub fn of(place: Place, outcome: &Outcome, figures: Figures) -> Record {
         let failures = outcome.warnings.iter().filter(|w| w.is_failure());
         Record {
-            figures,
             notes: outcome.warnings.iter().filter_map(Note::of).collect(),
             failures: failures.map(Warning::to_string).collect(),
             raw: outcome.json(),
-            ..Record::failed(pair, row, server, String::new())
+            ..Record::new(place, figures)
         }
+    }
+
+    /// A figure, if the run has it.
+    pub fn value(&self, figure: &str) -> Option<f64> {
+        self.figures.get(figure).copied()
+    }
+
+    /// A figure for people: a dash if the run does not have it.
+    pub fn told(&self, figure: &str) -> String {
+        outcome::told(self.value(figure))
     }
 
     /// Whether it has a note of the kind.
@@ -159,6 +186,11 @@ impl Records {
         self.0.iter().rfind(wanted)
     }
 
+    /// A figure of a server in a row and pair, if there is one.
+    pub fn value(&self, (pair, row, server): Place, figure: &str) -> Option<f64> {
+        self.find(pair, row, server)?.value(figure)
+    }
+
     /// The records that count, of every pair.
     pub fn of<'a>(&'a self, row: &'a str, server: &'a str) -> impl Iterator<Item = &'a Record> {
         (1..=self.pairs()).filter_map(move |pair| self.find(pair, row, server))
@@ -166,16 +198,13 @@ impl Records {
 
     /// A figure of a server in a row, of every pair that has it.
     pub fn values(&self, row: &str, server: &str, figure: &str) -> Vec<f64> {
-        let figure_of = |record: &Record| record.figures.get(figure).copied();
-        self.of(row, server).filter_map(figure_of).collect()
+        let records = self.of(row, server);
+        records.filter_map(|record| record.value(figure)).collect()
     }
 
     /// The same of two servers, of every pair in which both have it.
     pub fn paired(&self, row: &str, servers: (&str, &str), figure: &str) -> Vec<(f64, f64)> {
-        let value = |pair, server| {
-            let record = self.find(pair, row, server)?;
-            record.figures.get(figure).copied()
-        };
+        let value = |pair, server| self.value((pair, row, server), figure);
         (1..=self.pairs())
             .filter_map(|pair| Option::zip(value(pair, servers.0), value(pair, servers.1)))
             .collect()
@@ -330,15 +359,13 @@ mod tests {
 
     fn record(pair: usize, server: &str, p50: f64) -> Record {
         Record {
-            figures: BTreeMap::from([("p50_us".to_owned(), p50)]),
             notes: vec![Note {
                 kind: "noise".into(),
                 badness: 0.1 * pair as f64,
                 text: format!("noise of pair {pair}"),
             }],
-            failures: Vec::new(),
             raw: json!({"any": "thing"}),
-            ..Record::failed(pair, "set-1x1", server, String::new())
+            ..Record::new((pair, "set-1x1", server), named([("p50_us", p50)]))
         }
     }
 

@@ -5,8 +5,8 @@
 //! threads that own their connections ([`load`], [`storm`], [`watch`] over [`conn`] and [`wire`]),
 //! and told as an [`outcome`]. [`floor`] and [`compare`] are made of runs; [`fairness`] sets [`hostile`]
 //! clients beside a [`bystander`]; [`snapshot`] and [`restart`] measure on a [`store`] that is filled with
-//! [`content`]. What takes long keeps its figures in a [`journal`], from which
-//! [`ratios`] and [`goals`] are told.
+//! [`content`]. All of these but [`floor`] are a [`measurement`] in pairs of turns, which [`subjects`] take
+//! and a [`journal`] keeps, from which [`ratios`] and [`goals`] are told.
 //!
 //! Nothing of the server is used here, its encoder least of all: a mistake in it must not be
 //! mirrored by the instrument that measures it.
@@ -29,6 +29,7 @@ pub mod hostile;
 pub mod journal;
 pub mod load;
 pub mod machine;
+pub mod measurement;
 pub mod outcome;
 pub mod plan;
 pub mod procfs;
@@ -44,6 +45,7 @@ pub mod snapshot;
 pub mod store;
 pub mod storm;
 pub mod stub;
+pub mod subjects;
 pub mod sys;
 pub mod tally;
 pub mod watch;

@@ -413,6 +413,11 @@ fn warnings(tally: &Tally, others: Option<f64>, latency: &Latency) -> Vec<Warnin
     told.map(|(_, warning)| warning).collect()
 }
 
+/// A figure for people: a dash if there is none.
+pub fn told(value: Option<f64>) -> String {
+    figure(value.unwrap_or(f64::NAN))
+}
+
 /// Three digits or more, thousands apart.
 pub fn figure(value: f64) -> String {
     if !value.is_finite() {

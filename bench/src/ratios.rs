@@ -1,9 +1,8 @@
 //! Paired figures of two servers become ratios with their spread, and a table.
 
-use crate::journal::{Record, Records};
-use crate::outcome::{Outcome, figure};
+use crate::journal::{Figures, Record, Records, named};
+use crate::outcome::{Outcome, figure, told};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// Fewer pairs than this show no spread.
 pub const PAIRS_MIN: usize = 7;
@@ -113,11 +112,7 @@ impl Metric {
 
     /// All figures of a run; those of the log are known to the caller, as far as the server and the device
     /// tell.
-    pub fn figures(
-        outcome: &Outcome,
-        syncs: Option<f64>,
-        flushes: Option<f64>,
-    ) -> BTreeMap<String, f64> {
+    pub fn figures(outcome: &Outcome, syncs: Option<f64>, flushes: Option<f64>) -> Figures {
         let (open, due) = (outcome.open, outcome.latency);
         let latency = open.map_or(due, |open| open.less_lag);
         let figures = Metric::ALL.into_iter().filter_map(|metric| {
@@ -135,9 +130,9 @@ impl Metric {
                 Metric::Syncs => syncs,
                 Metric::Flushes => flushes,
             };
-            Some((metric.key().to_owned(), value?))
+            Some((metric.key(), value?))
         });
-        figures.collect()
+        named(figures)
     }
 }
 
@@ -176,10 +171,24 @@ impl Spread {
         )
     }
 
+    /// For people: a dash without values.
+    pub fn told(spread: Option<Spread>) -> String {
+        spread.map_or("—".into(), Spread::text)
+    }
+
     /// For files.
     pub fn json(self) -> Value {
         json!({"median": self.median, "low": self.low, "high": self.high})
     }
+}
+
+/// The spread of each of a server's figures in a row, for files.
+pub fn spreads(records: &Records, row: &str, server: &str, figures: &[&str]) -> Value {
+    let spread = |figure: &&str| {
+        let spread = Spread::of(records.values(row, server, figure));
+        ((*figure).to_owned(), json!(spread.map(Spread::json)))
+    };
+    Value::Object(figures.iter().map(spread).collect())
 }
 
 /// What the pairs of a row say about a metric.
@@ -301,7 +310,7 @@ pub fn table(records: &Records, rows: &[&str], other: &str) -> String {
         for compared in Compared::all(records, row, other) {
             let stub = |server| {
                 let values = records.values(row, server, compared.metric.key());
-                Spread::of(values).map_or("—".into(), |spread| figure(spread.median))
+                told(Spread::of(values).map(|spread| spread.median))
             };
             text += &format!(
                 "| {row} | {} | {} | {} | {} | {} | {} | {}{noisy} |\n",
@@ -385,10 +394,9 @@ mod tests {
 
     /// Seven pairs of a row in which ours takes `ours` and the parent `parent` times the pair's own p99.
     fn pairs(row: &str, ours: f64, parent: f64) -> Vec<Record> {
-        let record = |pair: usize, server: &str, factor: f64| Record {
-            figures: BTreeMap::from([("p99_us".to_owned(), factor * (pair as f64 + 5.0))]),
-            failures: Vec::new(),
-            ..Record::failed(pair, row, server, String::new())
+        let record = |pair: usize, server: &str, factor: f64| {
+            let figures = named([("p99_us", factor * (pair as f64 + 5.0))]);
+            Record::new((pair, row, server), figures)
         };
         (1..=7)
             .flat_map(|pair| [record(pair, "ours", ours), record(pair, "parent", parent)])

@@ -7,18 +7,18 @@
 use crate::content::{self, Filling};
 use crate::failure::{Context, Failure};
 use crate::first;
-use crate::journal::{Journal, Record, Records};
-use crate::outcome::figure;
+use crate::journal::{Journal, Record, Records, named};
+use crate::measurement::{self, Measurement, Output, Turns};
+use crate::outcome::{figure, told};
 use crate::plan;
 use crate::procfs;
-use crate::progress::Progress;
-use crate::ratios::{PAIRS_MIN, Spread};
+use crate::ratios::{self, PAIRS_MIN, Spread};
+use crate::repository;
 use crate::servers::{self, Server};
 use crate::store::{self, Store};
-use crate::{machine, repository};
-use clap::{Args, ValueEnum};
+use crate::subjects::{self, APACHE, Against, Subjects, SubjectsArgs};
+use clap::Args;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -28,27 +28,16 @@ use std::time::Duration;
 const RESTART_RATIO_MAX: f64 = 1.0 / 8.0;
 /// Ours, inline, by Apache's after a full collection: resident memory.
 const MEMORY_RATIO_MAX: f64 = 0.3;
+/// Fewer pairs than this are not held against the bounds.
+const JUDGED_PAIRS_MIN: usize = 5;
 /// Collections before a heap is looked at: the second one finds what the first has made unreachable.
 const COLLECTIONS: usize = 2;
-
-/// Whom we are held against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Against {
-    /// Apache ZooKeeper 3.9.5.
-    Apache,
-    /// Nobody.
-    None,
-}
 
 /// The arguments of the measurement of restarts.
 #[derive(Args)]
 pub struct RestartArgs {
-    /// The other server.
-    #[arg(long, default_value = "apache")]
-    against: Against,
-    /// Our server's binary.
-    #[arg(long, value_name = "PATH", default_value = "target/release/ringkeeper")]
-    ours: PathBuf,
+    #[command(flatten)]
+    subjects: SubjectsArgs,
     /// Our server is started once on each of these numbers of shards.
     #[arg(long, value_delimiter = ',', default_value = "0", value_name = "N")]
     shards: Vec<usize>,
@@ -61,73 +50,23 @@ pub struct RestartArgs {
     /// How long a server is left alone before its memory is looked at, s.
     #[arg(long, default_value = "5", value_parser = plan::seconds)]
     rest: Duration,
-    /// Where the servers' directories are made (tests/.work/bench of the repository).
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// A directory with Apache's jars, or a binary distribution; fetched unless given.
-    #[arg(long, value_name = "DIR")]
-    apache_home: Option<PathBuf>,
-    /// The Java that runs Apache's server.
-    #[arg(long, default_value = "java", value_name = "PATH")]
-    java: PathBuf,
     /// The tool of the same JDK that has a heap collected.
     #[arg(long, default_value = "jcmd", value_name = "PATH")]
     jcmd: PathBuf,
-    /// Where results go, in a directory of their own (bench/runs of the repository).
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The directory of an interrupted measurement, to go on with it.
-    #[arg(long, value_name = "DIR", conflicts_with = "out")]
-    resume: Option<PathBuf>,
-    /// Results as one line of JSON in place of the tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures, prints, and writes everything to a directory of its own.
 pub fn main(args: &RestartArgs) -> Result<bool, Failure> {
-    let trial = Trial::prepare(args)?;
-    let facts = trial.facts()?;
-    let mut journal = match &args.resume {
-        Some(dir) => Journal::resume(dir, &facts)?,
-        None => {
-            let dir = repository::fresh_results(args.out.as_deref(), "restart-")?;
-            Journal::create(&dir, facts)?
-        }
-    };
-    eprintln!("results: {}", journal.dir.display());
-    let open = |journal: &Journal, pair| trial.open(journal, pair).len();
-    let turns = (1..=args.pairs).map(|pair| open(&journal, pair));
-    let mut progress = Progress::new(turns.sum());
-    for pair in 1..=args.pairs {
-        for name in trial.open(&journal, pair) {
-            progress.begin(&format!("pair {pair} {} {name}", trial.row));
-            let record = match trial.turn(pair, &name) {
-                Ok(record) => record,
-                Err(e) => Record::failed(pair, &trial.row, &name, e.to_string()),
-            };
-            progress.end(&told(&record));
-            journal.append(record)?;
-        }
-        let (text, document) = (trial.text(&journal.records), trial.json(&journal));
-        journal.report("restart", &text, &document)?;
-    }
-    if args.json {
-        println!("{}", trial.json(&journal));
-    } else {
-        print!("{}", trial.text(&journal.records));
-        println!("\nraw results: {}", journal.dir.display());
-    }
-    Ok(journal.records.failures(&trial.row).is_empty())
+    measurement::take(&Trial::prepare(args)?, args.pairs, &args.output)
 }
 
 /// Arguments, resolved.
 struct Trial<'a> {
     args: &'a RestartArgs,
     row: String,
-    /// Of all servers, the other's first.
-    names: Vec<String>,
-    home: PathBuf,
+    subjects: Subjects<'a>,
     dir: PathBuf,
     ours: Store,
     apache: Option<Store>,
@@ -142,76 +81,39 @@ mod key {
     pub const COLD: &str = "cold";
 }
 
-const APACHE: &str = "apache";
-
 impl<'a> Trial<'a> {
     fn prepare(args: &'a RestartArgs) -> Result<Trial<'a>, Failure> {
         if args.pairs == 0 || args.znodes == 0 || args.shards.is_empty() {
             let sentence = "--pairs and --znodes are more than 0, --shards names one at least";
             return Err(Failure::Usage(sentence.into()));
         }
-        let dir = repository::scratch(args.dir.as_deref())?;
-        let against = args.against == Against::Apache;
-        let home = match against {
-            true => repository::apache_home(args.apache_home.as_deref())?,
-            false => PathBuf::new(),
-        };
-        let identity = servers::identity(&args.ours)?;
-        let content = identity.rsplit(' ').next().unwrap_or_default();
-        let at = |name: &str| dir.join(format!("filled-{}-{name}", args.znodes));
-        let ours = Store::kept(&at(content), |dir| {
-            fill(args.znodes, || {
-                Server::begin_ours("ours", &args.ours, "shards=0\n", dir)?.serving()
-            })
-        })?;
-        let apache = || {
-            Store::kept(&at(APACHE), |dir| {
-                fill(args.znodes, || Server::apache(&args.java, &home, dir))
+        let dir = repository::scratch(args.output.dir.as_deref())?;
+        let subjects = Subjects::prepare(&args.subjects, &args.shards)?;
+        let filled = |kept: &str, name: &str| {
+            let kept = dir.join(format!("filled-{}-{kept}", args.znodes));
+            Store::kept(&kept, |dir| {
+                fill(args.znodes, || subjects.begin(name, dir)?.serving())
             })
         };
-        let apache = against.then(apache).transpose()?;
-        let others = apache.iter().map(|_| APACHE.to_owned());
-        let names = args.shards.iter().map(|shards| format!("ours-{shards}"));
-        let names = others.chain(names).collect();
+        let content = servers::content(&args.subjects.ours)?;
+        let ours = filled(&content, &subjects::name(0))?;
+        let against = args.subjects.against == Against::Apache;
+        let apache = against.then(|| filled(APACHE, APACHE)).transpose()?;
         Ok(Trial {
             args,
             row: format!("restart-{}", args.znodes),
-            names,
-            home,
+            subjects,
             dir,
             ours,
             apache,
         })
     }
 
-    /// What the figures rest on.
-    fn facts(&self) -> Result<Value, Failure> {
-        let args = self.args;
-        let java = self.apache.as_ref();
-        let java = java.map(|_| servers::version(&args.java, "-version"));
-        Ok(json!({
-            "date": repository::today(),
-            "rkbench": env!("CARGO_PKG_VERSION"),
-            "ours": servers::identity(&args.ours)?,
-            "servers": self.names,
-            "apache": "3.9.5",
-            "java": java.transpose()?,
-            "jvm_flags": servers::JVM_FLAGS,
-            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
-            "store": self.ours.facts,
-            "machine": machine::facts(&self.dir),
-            "rest": args.rest.as_secs_f64(),
-        }))
-    }
-
-    /// The servers that have not had their turn in a pair; in every other pair the other way round.
-    fn open(&self, journal: &Journal, pair: usize) -> Vec<String> {
-        let open = |name: &&String| !journal.has(pair, &self.row, &[name.as_str()]);
-        let mut open: Vec<String> = self.names.iter().filter(open).cloned().collect();
-        if pair.is_multiple_of(2) {
-            open.reverse();
-        }
-        open
+    /// The servers that have not had their turn in a pair, in its order.
+    fn open(&self, journal: &Journal, pair: usize) -> Vec<&str> {
+        let names = self.subjects.names.iter().map(String::as_str);
+        let open = names.filter(|name| !journal.has(pair, &self.row, &[name]));
+        measurement::in_order(pair, open.collect())
     }
 
     /// One start of one server.
@@ -221,7 +123,7 @@ impl<'a> Trial<'a> {
         let store = self.apache.as_ref().filter(|_| name == APACHE);
         store.unwrap_or(&self.ours).copy_to(&scratch)?;
         let cold = store::forget_files();
-        let mut server = self.begin(name, &scratch)?;
+        let mut server = self.subjects.begin(name, &scratch)?;
         let (address, begun) = (server.address, server.begun);
         let number = self.args.znodes - 1;
         let data = first::answer(address, &content::path(number), || server.is_alive())?;
@@ -237,28 +139,15 @@ impl<'a> Trial<'a> {
         server.stop();
         store::remove(&scratch)?;
         let mib = |kib: u64| kib as f64 / 1024.0;
-        let mut figures = BTreeMap::from([
-            (key::RESTART.to_owned(), restart.as_secs_f64() * 1e3),
-            (key::RSS.to_owned(), mib(memory.rss_kib)),
-            (key::ANON.to_owned(), mib(memory.anon_kib)),
-            (key::COLD.to_owned(), f64::from(u8::from(cold))),
-        ]);
-        figures.extend(heap_kib.map(|kib| (key::HEAP.to_owned(), mib(kib))));
-        Ok(Record {
-            figures,
-            failures: Vec::new(),
-            ..Record::failed(pair, &self.row, name, String::new())
-        })
-    }
-
-    fn begin(&self, name: &str, dir: &Path) -> Result<Server, Failure> {
-        let args = self.args;
-        match name.strip_prefix("ours-") {
-            Some(shards) => {
-                Server::begin_ours(name, &args.ours, &format!("shards={shards}\n"), dir)
-            }
-            None => Server::begin_apache(&args.java, &self.home, dir),
-        }
+        let figures = [
+            (key::RESTART, restart.as_secs_f64() * 1e3),
+            (key::RSS, mib(memory.rss_kib)),
+            (key::ANON, mib(memory.anon_kib)),
+            (key::COLD, f64::from(u8::from(cold))),
+        ];
+        let heap = heap_kib.map(|kib| (key::HEAP, mib(kib)));
+        let figures = named(figures.into_iter().chain(heap));
+        Ok(Record::new((pair, &self.row, name), figures))
     }
 }
 
@@ -312,16 +201,12 @@ fn heap_used_kib(said: &str) -> Option<u64> {
 }
 
 /// A turn in a few words.
-fn told(record: &Record) -> String {
-    let of = |name| record.figures.get(name).map_or("—".into(), |v| figure(*v));
-    match record.failures.first() {
-        Some(failure) => failure.clone(),
-        None => format!(
-            "first answer after {} ms, {} MiB resident",
-            of(key::RESTART),
-            of(key::RSS)
-        ),
-    }
+fn in_words(record: &Record) -> String {
+    format!(
+        "first answer after {} ms, {} MiB resident",
+        record.told(key::RESTART),
+        record.told(key::RSS)
+    )
 }
 
 /// What N shards cost: the value at none of the line through those with shards, and its slope; `None` with
@@ -341,68 +226,81 @@ fn law(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     (spread > 0.0).then_some((value - slope * n, slope))
 }
 
-impl Trial<'_> {
-    fn ratio(&self, records: &Records, name: &str, figures: (&str, &str)) -> Option<Spread> {
-        let value = |pair, server: &str, figure: &str| {
-            let record = records.find(pair, &self.row, server)?;
-            record.figures.get(figure).copied()
-        };
-        let of_pair = |pair| {
-            let ours = value(pair, name, figures.0)?;
-            Some(ours / value(pair, APACHE, figures.1)?)
-        };
-        Spread::of((1..=records.pairs()).filter_map(of_pair))
-    }
+/// What ours is by Apache's, the bound if there is one, and what that says.
+struct Judged {
+    what: &'static str,
+    ratio: Option<Spread>,
+    at_most: Option<f64>,
+    verdict: &'static str,
+}
 
-    /// Bounds that one of ours is held against: what, the ratio, the bound if there is one.
-    fn judged(
-        &self,
-        records: &Records,
-        name: &str,
-    ) -> Vec<(&'static str, Option<Spread>, Option<f64>)> {
-        let is_inline = name == "ours-0";
-        vec![
-            (
-                "until the first answer",
-                self.ratio(records, name, (key::RESTART, key::RESTART)),
-                Some(RESTART_RATIO_MAX),
-            ),
-            (
-                "resident memory",
-                self.ratio(records, name, (key::RSS, key::RSS)),
-                is_inline.then_some(MEMORY_RATIO_MAX),
-            ),
-            (
-                "resident memory by the heap that Apache's uses",
-                self.ratio(records, name, (key::RSS, key::HEAP)),
-                None,
-            ),
+impl Trial<'_> {
+    /// What one of ours is held against.
+    fn judged(&self, records: &Records, name: &str) -> [Judged; 3] {
+        let judge = |what, (ours, apache), at_most: Option<f64>| {
+            let value = |pair, server, figure| records.value((pair, &self.row, server), figure);
+            let of_pair = |pair| Some(value(pair, name, ours)? / value(pair, APACHE, apache)?);
+            let ratio = Spread::of((1..=records.pairs()).filter_map(of_pair));
+            let enough = records.pairs() >= JUDGED_PAIRS_MIN;
+            Judged {
+                what,
+                ratio,
+                at_most,
+                verdict: Option::zip(ratio, at_most).map_or("—", |(ratio, at_most)| {
+                    measurement::verdict(enough.then_some(ratio.median <= at_most))
+                }),
+            }
+        };
+        let (restart, memory) = ((key::RESTART, key::RESTART), (key::RSS, key::RSS));
+        let inline_max = (name == subjects::name(0)).then_some(MEMORY_RATIO_MAX);
+        let heap = "resident memory by the heap that Apache's uses";
+        [
+            judge("until the first answer", restart, Some(RESTART_RATIO_MAX)),
+            judge("resident memory", memory, inline_max),
+            judge(heap, (key::RSS, key::HEAP), None),
         ]
     }
 
-    fn verdict(
-        &self,
-        records: &Records,
-        ratio: Option<Spread>,
-        at_most: Option<f64>,
-    ) -> &'static str {
-        match (ratio, at_most) {
-            (Some(_), Some(_)) if records.pairs() < 5 => "none: too few pairs",
-            (Some(ratio), Some(at_most)) if ratio.median <= at_most => "met",
-            (Some(_), Some(_)) => "**missed**",
-            _ => "—",
-        }
+    /// Shards, and bytes of anonymous memory per znode.
+    fn anonymous(&self, records: &Records) -> Vec<(f64, f64)> {
+        let of = |&shards: &usize| {
+            let values = records.values(&self.row, &subjects::name(shards), key::ANON);
+            let bytes = Spread::of(values)?.median * 1_048_576.0;
+            Some((shards as f64, bytes / self.args.znodes as f64))
+        };
+        self.args.shards.iter().filter_map(of).collect()
+    }
+}
+
+impl Measurement for Trial<'_> {
+    const NAME: &'static str = "restart";
+    const PREFIX: &'static str = "restart-";
+
+    fn facts(&self) -> Result<Value, Failure> {
+        let own = json!({"store": self.ours.facts, "rest": self.args.rest.as_secs_f64()});
+        let ours = &self.args.subjects.ours;
+        measurement::facts(ours, &self.dir, [self.subjects.facts()?, own])
     }
 
-    /// The tables in Markdown.
-    fn text(&self, records: &Records) -> String {
+    fn left(&self, journal: &Journal, pair: usize) -> usize {
+        self.open(journal, pair).len()
+    }
+
+    fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
+        for name in self.open(&turns.journal, pair) {
+            turns.take((pair, &self.row, name), || self.turn(pair, name), in_words)?;
+        }
+        Ok(())
+    }
+
+    fn tables(&self, records: &Records) -> String {
         let mut text = String::from(
             "| server | first answer ms | resident MiB | anonymous MiB | heap used MiB | B resident per znode |\n\
              |---|---|---|---|---|---|\n",
         );
-        for name in &self.names {
+        for name in &self.subjects.names {
             let spread = |figure| Spread::of(records.values(&self.row, name, figure));
-            let range = |figure| spread(figure).map_or("—".into(), Spread::text);
+            let range = |figure| Spread::told(spread(figure));
             let each =
                 spread(key::RSS).map(|rss| rss.median * 1_048_576.0 / self.args.znodes as f64);
             text += &format!(
@@ -411,17 +309,18 @@ impl Trial<'_> {
                 range(key::RSS),
                 range(key::ANON),
                 range(key::HEAP),
-                each.map_or("—".into(), figure),
+                told(each),
             );
         }
         text += "\n| server | figure | ours / apache: median (lowest–highest) | at most | |\n|---|---|---|---|---|\n";
-        for name in self.names.iter().filter(|name| *name != APACHE) {
-            for (what, ratio, at_most) in self.judged(records, name) {
+        for name in self.subjects.names.iter().filter(|name| *name != APACHE) {
+            for judged in self.judged(records, name) {
                 text += &format!(
-                    "| {name} | {what} | {} | {} | {} |\n",
-                    ratio.map_or("—".into(), Spread::text),
-                    at_most.map_or("—".into(), figure),
-                    self.verdict(records, ratio, at_most),
+                    "| {name} | {} | {} | {} | {} |\n",
+                    judged.what,
+                    Spread::told(judged.ratio),
+                    told(judged.at_most),
+                    judged.verdict,
                 );
             }
         }
@@ -432,54 +331,37 @@ impl Trial<'_> {
                 figure(slope)
             );
         }
-        for failure in records.failures(&self.row) {
-            text += &format!("\nfailed: {failure}\n");
-        }
-        let cold = |name| records.values(&self.row, name, key::COLD);
-        if self.names.iter().any(|name| cold(name).contains(&0.0)) {
-            text += "\nwarning: the page cache could not be emptied, which is root's: these starts were warm\n";
-        }
-        for warning in records.warnings() {
-            text += &format!("\nwarning: {warning}\n");
-        }
         text
     }
 
-    /// Shards, and bytes of anonymous memory per znode.
-    fn anonymous(&self, records: &Records) -> Vec<(f64, f64)> {
-        let of = |&shards: &usize| {
-            let values = records.values(&self.row, &format!("ours-{shards}"), key::ANON);
-            let bytes = Spread::of(values)?.median * 1_048_576.0;
-            Some((shards as f64, bytes / self.args.znodes as f64))
-        };
-        self.args.shards.iter().filter_map(of).collect()
+    fn failures(&self, records: &Records) -> Vec<String> {
+        records.failures(&self.row)
     }
 
-    /// For files.
-    fn json(&self, journal: &Journal) -> Value {
-        let records = &journal.records;
+    fn warnings(&self, records: &Records) -> Vec<String> {
+        let is_warm = |name: &String| records.values(&self.row, name, key::COLD).contains(&0.0);
+        let warning =
+            "the page cache could not be emptied, which is root's: these starts were warm";
+        let warm = self.subjects.names.iter().any(is_warm);
+        warm.then(|| warning.to_owned()).into_iter().collect()
+    }
+
+    fn json(&self, records: &Records) -> Value {
         let of_server = |name: &String| {
             let keys = [key::RESTART, key::RSS, key::ANON, key::HEAP];
-            let spread = |figure: &str| {
-                let spread = Spread::of(records.values(&self.row, name, figure));
-                (figure.to_owned(), spread.map_or(Value::Null, Spread::json))
-            };
-            let figures: serde_json::Map<String, Value> = keys.into_iter().map(spread).collect();
+            let figures = ratios::spreads(records, &self.row, name, &keys);
             let judged = self.judged(records, name).into_iter();
-            let judged = judged
-                .filter(|_| name != APACHE)
-                .map(|(what, ratio, at_most)| {
-                    json!({
-                        "what": what, "ratio": ratio.map(Spread::json), "at_most": at_most,
-                        "verdict": self.verdict(records, ratio, at_most),
-                    })
-                });
+            let judged = judged.filter(|_| name != APACHE).map(|judged| {
+                json!({
+                    "what": judged.what, "ratio": judged.ratio.map(Spread::json),
+                    "at_most": judged.at_most, "verdict": judged.verdict,
+                })
+            });
             json!({"server": name, "figures": figures, "judged": judged.collect::<Vec<_>>()})
         };
         let law = law(&self.anonymous(records));
         json!({
-            "facts": journal.facts, "pairs": records.pairs(),
-            "servers": self.names.iter().map(of_server).collect::<Vec<_>>(),
+            "servers": self.subjects.names.iter().map(of_server).collect::<Vec<_>>(),
             "anonymous_bytes_per_znode": law.map(|(base, slope)| json!({"base": base, "per_shard": slope})),
             "failures": records.failures(&self.row), "warnings": records.warnings(),
         })
@@ -521,8 +403,7 @@ mod tests {
         Trial {
             args,
             row: "restart".into(),
-            names: ["apache", "ours-0", "ours-2"].map(String::from).into(),
-            home: PathBuf::new(),
+            subjects: Subjects::new(&args.subjects, &args.shards, PathBuf::new()),
             dir: PathBuf::new(),
             ours: store(()),
             apache: Some(store(())),
@@ -541,13 +422,8 @@ mod tests {
     }
 
     fn records(pairs: usize, ours_ms: f64, ours_mib: f64) -> Records {
-        let one = |pair, server: &str, figures: &[(&str, f64)]| Record {
-            figures: figures
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), *value))
-                .collect(),
-            failures: Vec::new(),
-            ..Record::failed(pair, "restart", server, String::new())
+        let one = |pair, server: &str, figures: &[(&str, f64)]| {
+            Record::new((pair, "restart", server), named(figures.iter().copied()))
         };
         let all = |pair| {
             let apache = [
@@ -570,10 +446,8 @@ mod tests {
         let args = args();
         let trial = trial(&args);
         let verdicts = |records: &Records, name| {
-            let judged = trial.judged(records, name).into_iter();
-            judged
-                .map(|(_, ratio, at_most)| trial.verdict(records, ratio, at_most))
-                .collect::<Vec<_>>()
+            let judged = trial.judged(records, name);
+            judged.map(|judged| judged.verdict)
         };
         assert_eq!(
             verdicts(&records(5, 1_000.0, 300.0), "ours-0"),

@@ -82,12 +82,8 @@ pub fn zoo_cfg(data: &Path, port: u16) -> String {
 }
 
 impl Server {
-    /// Apache's, with the jars of `home` (or of its `lib`), in a directory that does not exist yet.
-    pub fn apache(java: &Path, home: &Path, dir: &Path) -> Result<Server, Failure> {
-        Server::begin_apache(java, home, dir)?.serving()
-    }
-
-    /// The same, perhaps on a data directory that is there, without waiting until it serves.
+    /// Apache's, with the jars of `home` (or of its `lib`), perhaps on a data directory that is there, without
+    /// waiting until it serves.
     pub fn begin_apache(java: &Path, home: &Path, dir: &Path) -> Result<Server, Failure> {
         let (config, port) = prepare(dir)?;
         fs::write(dir.join("logback.xml"), LOGBACK)
@@ -108,20 +104,8 @@ impl Server {
         Server::begin("apache", Kind::Apache, command, dir, port)
     }
 
-    /// A binary of ours under a name, in a directory that does not exist yet; on so many shards, or on as
-    /// many as it chooses.
-    pub fn ours(
-        name: &str,
-        binary: &Path,
-        shards: Option<usize>,
-        dir: &Path,
-    ) -> Result<Server, Failure> {
-        let shards = shards.map(|shards| format!("shards={shards}\n"));
-        Server::begin_ours(name, binary, &shards.unwrap_or_default(), dir)?.serving()
-    }
-
-    /// The same with further lines of configuration, perhaps on a data directory that is there, without
-    /// waiting until it serves.
+    /// A binary of ours under a name, with further lines of configuration, perhaps on a data directory that is
+    /// there, without waiting until it serves.
     pub fn begin_ours(
         name: &str,
         binary: &Path,
@@ -259,6 +243,13 @@ pub fn version(program: &Path, flag: &str) -> Result<String, Failure> {
 
 /// What tells a binary of ours from another one: its version, and a hash of its content.
 pub fn identity(binary: &Path) -> Result<String, Failure> {
+    let content = content(binary)?;
+    let version = version(binary, "--version")?;
+    Ok(format!("{version}, content {content}"))
+}
+
+/// A hash of a binary's content, in hex digits.
+pub fn content(binary: &Path) -> Result<String, Failure> {
     let content = fs::read(binary).map_err(|_| {
         Failure::Usage(format!(
             "{} is no file; build it with `cargo build --release --bin ringkeeper`, or name another",
@@ -267,8 +258,7 @@ pub fn identity(binary: &Path) -> Result<String, Failure> {
     })?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&content);
-    let version = version(binary, "--version")?;
-    Ok(format!("{version}, content {:016x}", hasher.finish()))
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 /// A row of `mntr`. A metric that has never been touched is not there in Apache's.

@@ -11,12 +11,12 @@
 use crate::content::{self, Filling};
 use crate::control::{self, Control};
 use crate::failure::Failure;
-use crate::journal::{Journal, Record, Records};
+use crate::journal::{Figures, Journal, Record, Records, named};
 use crate::load::{Places, Worker};
+use crate::measurement::{self, Measurement, Output, Turns};
 use crate::outcome::{Latency, Outcome, figure};
 use crate::plan::{self, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::procfs::{self, Memory};
-use crate::progress::Progress;
 use crate::ratios::{PAIRS_MIN, Spread};
 use crate::servers::{self, Server};
 use crate::store::{self, Store};
@@ -84,58 +84,16 @@ pub struct SnapshotArgs {
     /// What goes before the undisturbed half, s.
     #[arg(long, default_value = "3", value_parser = plan::seconds)]
     warmup: Duration,
-    /// Where the server's directories are made (tests/.work/bench of the repository).
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// Where results go, in a directory of their own (bench/runs of the repository).
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The directory of an interrupted measurement, to go on with it.
-    #[arg(long, value_name = "DIR", conflicts_with = "out")]
-    resume: Option<PathBuf>,
     /// Leave the generator free instead of keeping it on the last CPU.
     #[arg(long)]
     unpinned: bool,
-    /// Results as one line of JSON in place of the tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Measures, prints, and writes everything to a directory of its own.
 pub fn main(args: &SnapshotArgs) -> Result<bool, Failure> {
-    let trial = Trial::prepare(args)?;
-    let facts = trial.facts()?;
-    let mut journal = match &args.resume {
-        Some(dir) => Journal::resume(dir, &facts)?,
-        None => {
-            let dir = repository::fresh_results(args.out.as_deref(), "snapshot-")?;
-            Journal::create(&dir, facts)?
-        }
-    };
-    eprintln!("results: {}", journal.dir.display());
-    let open = |journal: &Journal, pair| !journal.has(pair, &trial.row, &HALVES);
-    let turns = (1..=args.pairs)
-        .filter(|&pair| open(&journal, pair))
-        .count();
-    let mut progress = Progress::new(turns);
-    for pair in 1..=args.pairs {
-        if open(&journal, pair) {
-            progress.begin(&format!("pair {pair} {}", trial.row));
-            let [undisturbed, disturbed] = trial.pair(pair);
-            progress.end(&told(&undisturbed, &disturbed));
-            journal.append(undisturbed)?;
-            journal.append(disturbed)?;
-            let (text, document) = (trial.text(&journal.records), trial.json(&journal));
-            journal.report("snapshot", &text, &document)?;
-        }
-    }
-    if args.json {
-        println!("{}", trial.json(&journal));
-    } else {
-        print!("{}", trial.text(&journal.records));
-        println!("\nraw results: {}", journal.dir.display());
-    }
-    Ok(journal.records.failures(&trial.row).is_empty())
+    measurement::take(&Trial::prepare(args)?, args.pairs, &args.output)
 }
 
 /// Arguments, resolved.
@@ -161,9 +119,8 @@ impl<'a> Trial<'a> {
         if !(1..=args.znodes).contains(&changed) {
             return no("--changed is 1 to --znodes");
         }
-        let dir = repository::scratch(args.dir.as_deref())?;
-        let identity = servers::identity(&args.ours)?;
-        let content = identity.rsplit(' ').next().unwrap_or_default();
+        let dir = repository::scratch(args.output.dir.as_deref())?;
+        let content = servers::content(&args.ours)?;
         let kept = dir.join(format!("store-{}-{changed}-{content}", args.znodes));
         let store = Store::kept(&kept, |dir| make_store(args, changed, dir))?;
         Ok(Trial {
@@ -176,32 +133,13 @@ impl<'a> Trial<'a> {
         })
     }
 
-    /// What the figures rest on.
-    fn facts(&self) -> Result<Value, Failure> {
-        let args = self.args;
-        Ok(json!({
-            "date": repository::today(),
-            "rkbench": env!("CARGO_PKG_VERSION"),
-            "ours": servers::identity(&args.ours)?,
-            "shards": args.shards,
-            "zoo_cfg": servers::zoo_cfg(Path::new("DATA"), 2181),
-            "store": self.store.facts,
-            "machine": machine::facts(&self.dir),
-            "rate": args.rate,
-            "connections": args.connections,
-            "seconds": args.seconds.as_secs_f64(),
-            "warmup": args.warmup.as_secs_f64(),
-            "pinned": self.pin.is_some(),
-        }))
-    }
-
     /// Bytes that have changed since the last snapshot when the next one is made.
     fn changed_bytes(&self) -> u64 {
         content::bytes(self.changed) + content::bytes(self.args.connections)
     }
 
     /// Both records of a pair.
-    fn pair(&self, pair: usize) -> [Record; 2] {
+    fn halves(&self, pair: usize) -> [Record; 2] {
         let scratch = self.dir.join(format!("snapshot-{}", std::process::id()));
         let seen = self.run(&scratch);
         let removed = store::remove(&scratch);
@@ -451,7 +389,7 @@ mod key {
 
 impl Seen {
     /// Figures of both halves.
-    fn halves(&self, changed_bytes: u64) -> Result<[BTreeMap<String, f64>; 2], Failure> {
+    fn halves(&self, changed_bytes: u64) -> Result<[Figures; 2], Failure> {
         let told = |sentence: String| Failure::Usage(sentence);
         let made = self.made.ok_or_else(|| {
             told(format!(
@@ -489,11 +427,11 @@ impl Seen {
             (key::SECONDS, (made.at_ns - began_ns) as f64 / 1e9),
             (key::BYTES, mib(made.bytes)),
         ];
-        disturbed.extend(of_snapshot.map(|(name, value)| (name.to_owned(), value)));
+        disturbed.extend(named(of_snapshot));
         Ok([quiet, disturbed])
     }
 
-    fn half(&self, window: Window) -> BTreeMap<String, f64> {
+    fn half(&self, window: Window) -> Figures {
         let mut latencies = tally::histogram();
         let mut late = 0;
         for answered in self.answered.iter().filter(|a| window.contains(a.due_ns)) {
@@ -507,7 +445,7 @@ impl Seen {
             let kib = looks().map(|look| of(&look.memory)).max().unwrap_or(0);
             kib as f64 / 1024.0
         };
-        let figures = [
+        named([
             (key::P50, latency.p50),
             (key::P99, latency.p99),
             (key::P999, latency.p999),
@@ -516,8 +454,7 @@ impl Seen {
             (key::COUNT, latency.count as f64),
             (key::RSS, most(|memory| memory.peak_kib)),
             (key::ANON, most(|memory| memory.anon_kib)),
-        ];
-        figures.map(|(name, value)| (name.to_owned(), value)).into()
+        ])
     }
 }
 
@@ -531,20 +468,16 @@ fn began(answered: &[Answered], zxid: i64) -> Option<u64> {
 }
 
 /// A pair in a few words.
-fn told(undisturbed: &Record, disturbed: &Record) -> String {
-    let of = |record: &Record, name| record.figures.get(name).map_or("—".into(), |v| figure(*v));
-    match disturbed.failures.first() {
-        Some(failure) => failure.clone(),
-        None => format!(
-            "p99 {} and {} µs, late {} and {}, {} s, {} MiB more",
-            of(undisturbed, key::P99),
-            of(disturbed, key::P99),
-            of(undisturbed, key::LATE),
-            of(disturbed, key::LATE),
-            of(disturbed, key::SECONDS),
-            of(disturbed, key::EXTRA),
-        ),
-    }
+fn told([undisturbed, disturbed]: &[Record; 2]) -> String {
+    format!(
+        "p99 {} and {} µs, late {} and {}, {} s, {} MiB more",
+        undisturbed.told(key::P99),
+        disturbed.told(key::P99),
+        undisturbed.told(key::LATE),
+        disturbed.told(key::LATE),
+        disturbed.told(key::SECONDS),
+        disturbed.told(key::EXTRA),
+    )
 }
 
 /// A bound, and what was measured.
@@ -563,7 +496,7 @@ fn judge(records: &Records, row: &str) -> Vec<Judged> {
         let spread = Spread::of(paired(name).iter().map(|(with, without)| with / without));
         Judged {
             what,
-            measured: spread.map_or("—".into(), Spread::text),
+            measured: Spread::told(spread),
             at_most: figure(RATIO_MAX),
             met: spread.filter(|_| enough).map(|s| s.median <= RATIO_MAX),
         }
@@ -592,37 +525,52 @@ fn judge(records: &Records, row: &str) -> Vec<Judged> {
         },
         Judged {
             what: "memory, MiB more",
-            measured: Spread::of(values(key::EXTRA)).map_or("—".into(), Spread::text),
-            at_most: Spread::of(values(key::ALLOWED)).map_or("—".into(), Spread::text),
+            measured: Spread::told(Spread::of(values(key::EXTRA))),
+            at_most: Spread::told(Spread::of(values(key::ALLOWED))),
             met: over.filter(|_| enough).map(|over| over.high <= 0.0),
         },
     ]
 }
 
-impl Judged {
-    fn verdict(&self) -> &'static str {
-        match self.met {
-            Some(true) => "met",
-            Some(false) => "**missed**",
-            None => "none: too few pairs",
-        }
-    }
-}
+impl Measurement for Trial<'_> {
+    const NAME: &'static str = "snapshot";
+    const PREFIX: &'static str = "snapshot-";
 
-impl Trial<'_> {
-    /// The tables in Markdown.
-    fn text(&self, records: &Records) -> String {
+    fn facts(&self) -> Result<Value, Failure> {
+        let args = self.args;
+        let own = json!({
+            "shards": args.shards,
+            "store": self.store.facts,
+            "rate": args.rate,
+            "connections": args.connections,
+            "seconds": args.seconds.as_secs_f64(),
+            "warmup": args.warmup.as_secs_f64(),
+            "pinned": self.pin.is_some(),
+        });
+        measurement::facts(&args.ours, &self.dir, [own])
+    }
+
+    fn left(&self, journal: &Journal, pair: usize) -> usize {
+        usize::from(!journal.has(pair, &self.row, &HALVES))
+    }
+
+    fn pair(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
+        if self.left(&turns.journal, pair) == 0 {
+            return Ok(());
+        }
+        turns.keep(&format!("pair {pair} {}", self.row), || {
+            let halves = self.halves(pair);
+            Ok((told(&halves), halves))
+        })
+    }
+
+    fn tables(&self, records: &Records) -> String {
         let row = &self.row;
         let mut text = String::from("| figure | measured | at most | |\n|---|---|---|---|\n");
         for judged in judge(records, row) {
-            let verdict = judged.verdict();
-            let Judged {
-                what,
-                measured,
-                at_most,
-                ..
-            } = judged;
-            text += &format!("| {what} | {measured} | {at_most} | {verdict} |\n");
+            let verdict = measurement::verdict(judged.met);
+            let [measured, at_most] = [judged.measured, judged.at_most];
+            text += &format!("| {} | {measured} | {at_most} | {verdict} |\n", judged.what);
         }
         text += "\n| pair | half | replies | p50 µs | p99 µs | p99.9 µs | longest µs | later than 20 ms | \
                  peak RSS MiB | anonymous MiB | MiB more | anonymous MiB more | changed MiB | snapshot s | \
@@ -630,10 +578,7 @@ impl Trial<'_> {
         for pair in 1..=records.pairs() {
             for half in HALVES {
                 let found = records.find(pair, row, half);
-                let of = |name: &str| {
-                    let value = found.and_then(|record| record.figures.get(name));
-                    value.map_or("—".into(), |value| figure(*value))
-                };
+                let of = |name: &str| found.map_or("—".into(), |record| record.told(name));
                 let columns = [
                     key::COUNT,
                     key::P50,
@@ -653,40 +598,44 @@ impl Trial<'_> {
                 text += &format!("| {pair} | {half} | {columns} |\n");
             }
         }
-        for failure in records.failures(row) {
-            text += &format!("\nfailed: {failure}\n");
-        }
-        if records.values(row, HALVES[1], key::COLD).contains(&0.0) {
-            text += "\nwarning: the page cache could not be emptied, which is root's: snapshots read from memory\n";
-        }
-        if let Some(least) = Spread::of(records.values(row, HALVES[1], key::COUNT))
-            && least.low < 10_000.0
-        {
-            text += &format!(
-                "\nwarning: {} replies in a half are few for p99.9: take a greater --rate or more znodes\n",
-                figure(least.low)
-            );
-        }
-        for warning in records.warnings() {
-            text += &format!("\nwarning: {warning}\n");
-        }
         text
     }
 
-    /// For files.
-    fn json(&self, journal: &Journal) -> Value {
-        let records = &journal.records;
+    fn failures(&self, records: &Records) -> Vec<String> {
+        records.failures(&self.row)
+    }
+
+    fn warnings(&self, records: &Records) -> Vec<String> {
+        let values = |name| records.values(&self.row, HALVES[1], name);
+        let mut warnings = Vec::new();
+        if values(key::COLD).contains(&0.0) {
+            let sentence =
+                "the page cache could not be emptied, which is root's: snapshots read from memory";
+            warnings.push(sentence.to_owned());
+        }
+        if let Some(least) = Spread::of(values(key::COUNT))
+            && least.low < 10_000.0
+        {
+            warnings.push(format!(
+                "{} replies in a half are few for p99.9: take a greater --rate or more znodes",
+                figure(least.low)
+            ));
+        }
+        warnings
+    }
+
+    fn json(&self, records: &Records) -> Value {
         let judged: Vec<Value> = judge(records, &self.row)
             .into_iter()
             .map(|judged| {
                 json!({
                     "what": judged.what, "measured": judged.measured, "at_most": judged.at_most,
-                    "verdict": judged.verdict(),
+                    "verdict": measurement::verdict(judged.met),
                 })
             })
             .collect();
         json!({
-            "facts": journal.facts, "pairs": records.pairs(), "judged": judged,
+            "judged": judged,
             "failures": records.failures(&self.row), "warnings": records.warnings(),
         })
     }
@@ -784,21 +733,12 @@ mod tests {
     }
 
     fn records(pairs: usize, late: fn(usize) -> f64, p99: f64, extra: f64) -> Records {
-        let of = |pair: usize, half: &str, figures: [(&str, f64); 5]| Record {
-            figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
-            failures: Vec::new(),
-            ..Record::failed(pair, "s", half, String::new())
-        };
+        let names = [key::P99, key::P999, key::LATE, key::EXTRA, key::ALLOWED];
         let both = |pair| {
             let undisturbed = [100.0, 200.0, 1.0, 0.0, 0.0];
             let disturbed = [p99, 200.0, late(pair), extra, 80.0];
             [(HALVES[0], undisturbed), (HALVES[1], disturbed)].map(|(half, values)| {
-                let names = [key::P99, key::P999, key::LATE, key::EXTRA, key::ALLOWED];
-                let mut figures = names.map(|name| (name, 0.0));
-                for (figure, value) in figures.iter_mut().zip(values) {
-                    figure.1 = value;
-                }
-                of(pair, half, figures)
+                Record::new((pair, "s", half), named(names.into_iter().zip(values)))
             })
         };
         Records((1..=pairs).flat_map(both).collect())

@@ -234,30 +234,31 @@ mod tests {
         assert_eq!(Failure::of(&io::Error::other("what")), Broken);
     }
 
+    /// Verdicts on full, scarce, missing, denied, broken.
+    const TABLE: [(Call, [Verdict; 5]); 18] = [
+        (Append, [Ends, Ends, Ends, Ends, Ends]),
+        (SyncSegment, [Ends, Ends, Ends, Ends, Ends]),
+        (NameSegment, [Ends, Ends, Ends, Ends, Ends]),
+        (SyncNames, [Ends, Ends, Ends, Ends, Ends]),
+        (CreateSpare, [Later, Later, Ends, Ends, Ends]),
+        (SyncSpare, [Anew, Ends, Ends, Ends, Ends]),
+        (TakeRetired, [Later, Later, Done, Ends, Ends]),
+        (RemoveSegment, [Later, Later, Done, Ends, Ends]),
+        (WriteWitness, [Later, Later, Ends, Ends, Ends]),
+        (ReadForShard, [Later, Later, Ends, Ends, Ends]),
+        (MeasureRoom, [Later, Later, Later, Later, Later]),
+        (ReadForSnapshot, [Later, Later, Later, Later, Later]),
+        (WriteSnapshot, [Anew, Anew, Anew, Anew, Anew]),
+        (PurgeSnapshot, [Later, Later, Done, Later, Later]),
+        (ReadSnapshot, [Ends, Ends, Older, Older, Older]),
+        (ReadLog, [Ends, Ends, Ends, Ends, Ends]),
+        (Begin, [Ends, Ends, Ends, Ends, Ends]),
+        (Trim, [Ignored, Ignored, Ignored, Ignored, Ignored]),
+    ];
+
     #[test]
     fn the_table_of_failing_calls_row_by_row() {
-        // full, scarce, missing, denied, broken.
-        let table: [(Call, [Verdict; 5]); 18] = [
-            (Append, [Ends, Ends, Ends, Ends, Ends]),
-            (SyncSegment, [Ends, Ends, Ends, Ends, Ends]),
-            (NameSegment, [Ends, Ends, Ends, Ends, Ends]),
-            (SyncNames, [Ends, Ends, Ends, Ends, Ends]),
-            (CreateSpare, [Later, Later, Ends, Ends, Ends]),
-            (SyncSpare, [Anew, Ends, Ends, Ends, Ends]),
-            (TakeRetired, [Later, Later, Done, Ends, Ends]),
-            (RemoveSegment, [Later, Later, Done, Ends, Ends]),
-            (WriteWitness, [Later, Later, Ends, Ends, Ends]),
-            (ReadForShard, [Later, Later, Ends, Ends, Ends]),
-            (MeasureRoom, [Later, Later, Later, Later, Later]),
-            (ReadForSnapshot, [Later, Later, Later, Later, Later]),
-            (WriteSnapshot, [Anew, Anew, Anew, Anew, Anew]),
-            (PurgeSnapshot, [Later, Later, Done, Later, Later]),
-            (ReadSnapshot, [Ends, Ends, Older, Older, Older]),
-            (ReadLog, [Ends, Ends, Ends, Ends, Ends]),
-            (Begin, [Ends, Ends, Ends, Ends, Ends]),
-            (Trim, [Ignored, Ignored, Ignored, Ignored, Ignored]),
-        ];
-        for (call, expected) in table {
+        for (call, expected) in TABLE {
             for ((failure, codes), expected) in ERRORS.iter().zip(expected) {
                 for &code in *codes {
                     let error = io::Error::from_raw_os_error(code);
@@ -282,29 +283,8 @@ mod tests {
             Older => "older",
             Ignored => "ignored",
         };
-        let calls = [
-            Append,
-            SyncSegment,
-            NameSegment,
-            SyncNames,
-            CreateSpare,
-            SyncSpare,
-            TakeRetired,
-            RemoveSegment,
-            WriteWitness,
-            ReadForShard,
-            MeasureRoom,
-            ReadForSnapshot,
-            WriteSnapshot,
-            PurgeSnapshot,
-            ReadSnapshot,
-            ReadLog,
-            Begin,
-            Trim,
-        ];
-        for call in calls {
-            let cells = ERRORS
-                .map(|(_, codes)| cell(verdict(call, &io::Error::from_raw_os_error(codes[0]))));
+        for (call, verdicts) in TABLE {
+            let cells = verdicts.map(cell);
             let (begin, end) = (
                 format!("//! | `{call:?}` |"),
                 format!(" {} |", cells.join(" | ")),
