@@ -162,6 +162,14 @@ impl ShardState {
         }
     }
 
+    /// The other end takes what a connection's output holds.
+    pub(super) fn output_moved(&self, c: &mut Connection, bytes: usize) {
+        (c.quiet, c.undrained) = Default::default();
+        if self.is_full(c) {
+            c.filling.moved(bytes, self.config.connection_share);
+        }
+    }
+
     /// Whether a connection's reads wait because the kernel does not take its output.
     pub(super) fn is_full(&self, c: &Connection) -> bool {
         c.backlog() > self.config.output_max
@@ -266,11 +274,12 @@ impl ShardState {
     }
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
-    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and does
-    /// not read the replies. Who was not read before has as long to go on, but all those together keep no
-    /// more than half of the memory from those who wait. What was set aside and is not about to be used is
-    /// taken back, unless more of the frame than a share has come: without it the frame would be held, and
-    /// wait for itself.
+    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some while its
+    /// output is full and takes less than a share of the replies, or stays full for long: a byte now and then
+    /// would hold the memory for days. Who was not read before has as long to go on, but all those together keep no more than half
+    /// of the memory from those who wait. What was set aside and is not about to be used is taken back,
+    /// unless more of the frame than a share has come: without it the frame would be held, and wait for
+    /// itself.
     fn take_back_memory(&mut self, c: &mut Connection) {
         if self.memory_queue.is_empty() {
             c.filling.is_well();
@@ -290,15 +299,18 @@ impl ShardState {
             c.grant = None;
             self.settle(c);
         }
-        if c.waits_for_memory {
+        let is_sending = c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0;
+        if c.request_bytes() > share && self.is_full(c) {
+            c.filling.is_full();
+        } else if c.waits_for_memory {
             c.filling.is_held();
-        } else if c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0 {
+        } else if is_sending {
             c.filling.is_read();
         } else {
             c.filling.is_well();
         }
         if c.filling.is_late() {
-            self.late_bytes += c.grant.map_or(0, |grant| grant.weight);
+            self.late_bytes += c.request_bytes();
             if c.filling.is_overdue() || self.requests.is_most(self.late_bytes) {
                 self.end(c, Ending::Discard);
             }
