@@ -13,6 +13,9 @@ use crate::stages::{Stage, Stages};
 use crate::types::{ConnId, Generation, Now, SessionId, Tick, Zxid};
 use std::collections::{BTreeSet, VecDeque};
 
+/// The longest pause between two tries of a sender that meets a full receive buffer, ms: TCP_RTO_MAX of Linux.
+const SENDER_PAUSE_MS_MAX: u64 = 120_000;
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -311,7 +314,8 @@ impl ShardState {
         }
         if c.filling.is_late() {
             self.late_bytes += c.request_bytes();
-            if c.filling.is_overdue() || self.requests.is_most(self.late_bytes) {
+            let pause_max = self.liveness.rounds_in(SENDER_PAUSE_MS_MAX);
+            if c.filling.is_overdue(pause_max) || self.requests.is_most(self.late_bytes) {
                 self.end(c, Ending::Discard);
             }
         }

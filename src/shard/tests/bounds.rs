@@ -258,6 +258,29 @@ fn those_who_were_not_read_for_long_keep_half_of_the_memory_from_others_at_most(
 }
 
 #[test]
+fn who_was_not_read_for_very_long_has_no_longer_than_its_kernel_pauses() {
+    let mut world = World::with(small);
+    let write = set_data(1, "/zookeeper", &[7; 40_000]);
+    let held = clients_not_read_for(&mut world, 2, 300, &write);
+    let next = world.client();
+    // More than what those who were not read may keep leaves room for.
+    let left =
+        send_what_may_be_read(&mut world, next, &set_data(1, "/zookeeper", &[7; 80_000])).len();
+    let mut rounds = 0;
+    while world.shard.may_read(next) < left {
+        for &conn in &held {
+            // A byte in each round: it is not silent.
+            world.send(conn, &[7]);
+        }
+        world.shard.heard(next);
+        world.advance_ms(1000);
+        rounds += 1;
+        assert!(rounds < 300, "as long as it was not read itself");
+    }
+    assert_eq!(rounds, 120 + 3, "two minutes, and what everybody has");
+}
+
+#[test]
 fn writes_of_connections_that_are_gone_hold_their_memory_until_their_outcome() {
     let mut world = World::with(small);
     let (gone, next) = (world.client(), world.client());
