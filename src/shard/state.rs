@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Next, Phase, Silence, Timing};
+use super::connection::{Connection, Next, Phase, Silence, Step, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
@@ -178,6 +178,16 @@ impl ShardState {
         c.backlog() > self.config.output_max
     }
 
+    /// Whether what a connection has sent waits because the kernel does not take its output, and not for the
+    /// outcome of a write.
+    fn is_held_up(&self, c: &Connection) -> bool {
+        let writes = c
+            .fifo
+            .front()
+            .is_some_and(|head| matches!(head.step, Step::Write));
+        self.is_full(c) && !writes
+    }
+
     /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
     /// for at least one round: the first one counted may have begun just after the last byte.
     pub(super) fn is_idle_reader(&self, c: &Connection) -> bool {
@@ -303,7 +313,7 @@ impl ShardState {
             self.settle(c);
         }
         let is_sending = c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0;
-        if c.request_bytes() > share && self.is_full(c) {
+        if c.request_bytes() > share && self.is_held_up(c) {
             c.filling.is_full();
         } else if c.waits_for_memory {
             c.filling.is_held();
