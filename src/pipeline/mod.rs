@@ -627,7 +627,10 @@ impl<S: Storage> Pipeline<S> {
             bytes = self.close_bytes(tree, session);
         }
         let need = need(state, request);
-        if need == Need::Growing && self.config.memory.is_full(tree) {
+        if need == Need::Growing
+            && self.config.memory.is_full(tree)
+            && memory::may_grow(tree, request)
+        {
             return Ok(self.refuse(origin));
         }
         match self.log.room_for(need, bytes) {

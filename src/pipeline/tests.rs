@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const TICK_TIME: u64 = 1000;
+const LOOKS: usize = memory::LOOKED_UP_MAX;
 const SEGMENT: u64 = 64 << 10;
 const S0: ShardId = ShardId(0);
 const S1: ShardId = ShardId(1);
@@ -1007,6 +1008,98 @@ fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_ther
     assert!(!shared.is_full(&w.tree), "replicas share the payloads");
     let replicas = 1000;
     assert!(TreeMemory { replicas, ..shared }.is_full(&w.tree));
+}
+
+#[test]
+fn at_the_bound_of_memory_what_takes_none_goes_on() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    let set = |path: &str, bytes: usize| WriteRequest::SetData {
+        path: Some(path.into()),
+        data: Some(vec![7; bytes].into()),
+        version: -1,
+    };
+    let delete = |path: &str| WriteRequest::Delete {
+        path: path.into(),
+        version: -1,
+    };
+    for n in 0..6 {
+        w.write(1, s, create(&format!("/n{n}"), n == 0, 8000));
+    }
+    w.write(1, s, set("/n1", 8000));
+    w.settle();
+    w.pipeline.config.memory = TreeMemory {
+        bytes_max: w.tree.bytes() as u64,
+        replicas: 0,
+    };
+    let many = WriteRequest::Multi(vec![set("/n1", 10); LOOKS + 1]);
+    let writes = [
+        (set("/n1", 8000), "ordered"),
+        (set("/n1", 8001), "refused"),
+        (set("/n2", 8000), "refused"), // its first change takes a record of its own
+        (set("/n2", 4000), "ordered"),
+        (set("/none", 0), "refused"),
+        (
+            WriteRequest::Multi(vec![delete("/n3"), set("/n1", 7000)]),
+            "ordered",
+        ),
+        (
+            WriteRequest::Multi(vec![delete("/n4"), create("/n5/new", false, 0)]),
+            "refused",
+        ),
+        (many, "refused"),
+        (
+            WriteRequest::Multi(vec![delete("/n4"); LOOKS + 1]),
+            "ordered",
+        ),
+        (WriteRequest::Multi(Vec::new()), "ordered"),
+        (WriteRequest::CloseSession, "ordered"),
+    ];
+    let most = w.tree.bytes();
+    for (nth, (write, due)) in writes.into_iter().enumerate() {
+        // The bound stays as far away as it was.
+        w.pipeline.config.memory.bytes_max = w.tree.bytes() as u64;
+        let refused = w.pipeline.counters().refused;
+        w.write(1, s, write);
+        w.settle();
+        let found = match w.pipeline.counters().refused > refused {
+            true => "refused",
+            false => "ordered",
+        };
+        assert_eq!(found, due, "{nth}");
+        assert!(w.tree.bytes() <= most, "{nth}");
+    }
+}
+
+#[test]
+fn who_makes_room_by_deleting_small_nodes_may_create_again() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    let multi = |ops: Vec<WriteRequest>| WriteRequest::Multi(ops);
+    let paths: Vec<String> = (0..5000).map(|n| format!("/n{n}")).collect();
+    for some in paths.chunks(500) {
+        let creates = some.iter().map(|path| create(path, false, 0));
+        w.write(1, s, multi(creates.collect()));
+        w.settle();
+    }
+    w.pipeline.config.memory = TreeMemory {
+        bytes_max: w.tree.bytes() as u64,
+        replicas: 0,
+    };
+    w.write(1, s, create("/new", false, 0));
+    w.settle();
+    assert_eq!(w.pipeline.counters().refused, 1);
+    for some in paths.chunks(500) {
+        let deletes = some.iter().map(|path| WriteRequest::Delete {
+            path: path.as_str().into(),
+            version: -1,
+        });
+        w.write(1, s, multi(deletes.collect()));
+        w.settle();
+    }
+    w.write(1, s, create("/new", false, 0));
+    w.settle();
+    assert_eq!(w.pipeline.counters().refused, 1, "there is room again");
 }
 
 #[test]

@@ -128,8 +128,8 @@ impl<S: Storage> Served<S> {
     }
 
     /// The other end takes what the kernel holds for it.
-    pub(super) fn progressed(&mut self, conn: ConnId) {
-        self.parts().0.progressed(conn);
+    pub(super) fn progressed(&mut self, conn: ConnId, bytes: usize) {
+        self.parts().0.progressed(conn, bytes);
     }
 
     pub(super) fn sent(&mut self, conn: ConnId, bytes: usize) {

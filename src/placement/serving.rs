@@ -649,7 +649,7 @@ impl<S: Storage> ServingCore<S> {
             }
             let held = sockets.unacknowledged(id);
             if let (true, Some(conn)) = (held != before, record.stage.conn()) {
-                self.served.progressed(conn);
+                self.served.progressed(conn, before.saturating_sub(held));
             }
             self.slow.push_back((id, held));
         }

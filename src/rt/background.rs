@@ -11,7 +11,7 @@
 //! glommio's that sleeps loses its claim.
 
 use super::bell::Bell;
-use super::threads::{abort_on_panic, set_nice};
+use super::threads::{abort_on_panic, be_nicer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::io::BufferedFile;
 use glommio::net::TcpStream;
@@ -116,18 +116,18 @@ fn channels(queue: Queue) -> (Sender, Intake) {
 }
 
 impl Executor {
-    /// Starts the thread, with a name of at most 15 bytes and a niceness of its own. A panic in its
-    /// work ends the process.
+    /// Starts the thread, with a name of at most 15 bytes and nicer than the calling thread by so much. A
+    /// panic in its work ends the process.
     ///
     /// # Errors
     /// No thread, no descriptor, or io_uring is refused.
-    pub fn start(name: &str, nice: i32, queues: &[Queue]) -> io::Result<Executor> {
+    pub fn start(name: &str, nice: u8, queues: &[Queue]) -> io::Result<Executor> {
         let (queues, intakes) = queues.iter().copied().map(channels).unzip();
         let (bell, sent) = (Bell::new()?, Arc::new(AtomicUsize::new(0)));
         let (executor_bell, executor_sent) = (bell.clone(), sent.clone());
         let (tell, told) = sync_channel(1);
         let work = move || {
-            set_nice(nice);
+            be_nicer(nice);
             let executor = LocalExecutorBuilder::new(Placement::Unbound)
                 // A short one can park an executor with runnable tasks.
                 .preempt_timer(Duration::from_secs(3600))
@@ -572,25 +572,31 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_has_its_name_and_its_niceness() {
-        let executor = Executor::start(
-            "snapshots",
-            7,
-            &[Queue {
-                name: "q",
-                shares: 1,
-            }],
-        )
-        .unwrap();
-        let (done, found) = channel();
-        let look = move || {
-            let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+    fn the_thread_has_its_name_and_is_nicer_than_the_one_that_starts_it() {
+        fn nice() -> i32 {
             // SAFETY: the call takes no pointer; 0 is this thread for getpriority on Linux.
-            let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
-            done.send((name, nice)).unwrap();
-        };
-        executor.run(0, look).unwrap();
-        assert_eq!(found.recv(), Ok(("snapshots\n".to_owned(), 7)));
+            unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+        }
+        for own in [0, 4] {
+            let start = move || {
+                crate::rt::threads::be_nicer(own);
+                let queue = Queue {
+                    name: "q",
+                    shares: 1,
+                };
+                let executor = Executor::start("snapshots", 7, &[queue]).unwrap();
+                let (done, found) = channel();
+                let look = move || {
+                    let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+                    done.send((name, nice())).unwrap();
+                };
+                executor.run(0, look).unwrap();
+                let (name, of_executor) = found.recv().unwrap();
+                assert_eq!(name, "snapshots\n");
+                assert_eq!(of_executor, (nice() + 7).min(19), "the last there is");
+            };
+            std::thread::spawn(start).join().unwrap();
+        }
     }
 
     #[test]

@@ -197,13 +197,17 @@ pub fn affinity() -> Vec<usize> {
 
 /// CPUs that the cgroup's quota allows, rounded up; `None` without a quota.
 pub fn cpu_quota() -> Option<usize> {
-    let text = std::fs::read_to_string(cgroup_file("cpu.max")?).ok()?;
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
-    Some(quota.div_ceil(period.max(1)).max(1) as usize)
+    let group = cgroup()?;
+    let quotas = of_groups(Path::new(CGROUPS), &group, "cpu.max", |text| {
+        let (quota, period) = text.split_once(' ')?;
+        let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+        Some(quota.div_ceil(period.max(1)).max(1))
+    });
+    quotas.min().map(|quota| quota as usize)
 }
 
-/// Memory that this process may use, bytes: the machine's, or what the cgroup allows if that is less.
+/// Memory that this process may use, bytes: the machine's, or what the cgroup or one above it allows if that
+/// is less.
 pub fn memory() -> u64 {
     // SAFETY: the calls take no pointer.
     let (pages, page) = unsafe {
@@ -213,16 +217,35 @@ pub fn memory() -> u64 {
         )
     };
     let machine = u64::try_from(pages).unwrap_or(0) * u64::try_from(page).unwrap_or(0);
-    let group = cgroup_file("memory.max").and_then(|file| std::fs::read_to_string(file).ok());
-    let group = group.and_then(|text| text.trim().parse().ok());
-    machine.min(group.unwrap_or(u64::MAX))
+    let group = cgroup().unwrap_or_default();
+    let limits = of_groups(Path::new(CGROUPS), &group, "memory.max", |text| {
+        text.parse().ok()
+    });
+    machine.min(limits.min().unwrap_or(u64::MAX))
 }
 
-/// A file of this process' cgroup (version 2).
-fn cgroup_file(name: &str) -> Option<std::path::PathBuf> {
+/// Where cgroups (version 2) are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// This process' cgroup (version 2), below [`CGROUPS`].
+fn cgroup() -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new("/sys/fs/cgroup").join(group).join(name))
+    Some(group.to_owned())
+}
+
+/// What a file says in a cgroup and in those above it, where there is one: a limit of each of them holds.
+fn of_groups<T>(
+    root: &Path,
+    group: &str,
+    name: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> impl Iterator<Item = T> {
+    let groups = Path::new(group).ancestors();
+    groups.filter_map(move |group| {
+        let text = std::fs::read_to_string(root.join(group).join(name)).ok()?;
+        parse(text.trim())
+    })
 }
 
 /// What appending and syncing costs on the disk below a directory.
@@ -374,6 +397,22 @@ mod tests {
         assert!(is_lazytime(mounts, "8:1"));
         assert!(!is_lazytime(mounts, "254:0"));
         assert!(!is_lazytime(mounts, "8:17"));
+    }
+
+    #[test]
+    fn limits_of_the_groups_above_hold_too() {
+        let root = tempfile::tempdir().unwrap();
+        for (group, limit) in [("", "900"), ("a", "400"), ("a/b", "max"), ("a/b/c", "700")] {
+            let group = root.path().join(group);
+            std::fs::create_dir_all(&group).unwrap();
+            std::fs::write(group.join("memory.max"), format!("{limit}\n")).unwrap();
+        }
+        let least = |group| {
+            let number = |text: &str| text.parse::<u64>().ok();
+            of_groups(root.path(), group, "memory.max", number).min()
+        };
+        let found = ["a/b/c", "a/b", "a", "", "d"].map(least);
+        assert_eq!(found, [400, 400, 400, 900, 900].map(Some));
     }
 
     #[test]

@@ -64,11 +64,14 @@ fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
     }
 }
 
-/// Sets the priority of this thread alone; a negative one is not allowed to everybody and is then
-/// left out.
-pub(super) fn set_nice(nice: i32) {
-    // SAFETY: the call takes no pointer; 0 is this thread for setpriority on Linux.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+/// Makes this thread alone so much nicer than the thread that started it, whatever niceness the process was
+/// given: an absolute one would let it go before the data cores of a process that is nicer than that.
+pub(super) fn be_nicer(by: u8) {
+    // SAFETY: the calls take no pointer; 0 is this thread for both of them on Linux.
+    unsafe {
+        let own = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, own + i32::from(by));
+    }
 }
 
 #[cfg(test)]

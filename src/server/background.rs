@@ -1,6 +1,6 @@
 //! Where background work runs: executors of glommio's, one thread each, none of them a data core.
 //!
-//! | Executor | Work | Niceness |
+//! | Executor | Work | Nicer than the data cores by |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
 //! | `snapshots` | snapshots | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |

@@ -206,46 +206,70 @@ pub(super) struct Grant {
     pub(super) weight: usize,
 }
 
-/// How the memory that a connection was granted fills, as the rounds see it.
+/// How the memory that a connection holds fills, or gets free, as the rounds see it: its client sends what it
+/// was granted memory for, or takes the replies that its requests wait for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Filling {
-    /// Bytes received since a share of them came last.
-    pub(super) bytes: usize,
+    /// Bytes received, or taken of a full output, since a share of them moved last.
+    bytes: usize,
     /// Rounds since then in which the connection waited for memory, and was not read.
     held_rounds: u64,
-    /// Rounds since then in which it might have sent, while others waited for memory.
+    /// Rounds since then in which its client might have moved some, while others waited for memory.
     stuck_rounds: u64,
+    /// Rounds in a row in which its output was full while others waited for memory that it held.
+    full_rounds: u64,
 }
 
 impl Filling {
-    /// Rounds in which less than a share may come, beside those in which the connection was not read.
+    /// Rounds in which less than a share may move, beside those in which the connection was not read.
     const PATIENCE: u64 = 2;
+    /// Rounds in a row in which a full output may keep requests in memory for which others wait, at whatever
+    /// pace it is taken: behind it thousands of replies may be waiting.
+    const FULL_MAX: u64 = 16;
+
+    /// Bytes have moved. Fewer than a share at a time are no progress: whoever waits for the memory would
+    /// wait for ever.
+    pub(super) fn moved(&mut self, bytes: usize, share: usize) {
+        self.bytes += bytes;
+        if self.bytes >= share {
+            (self.bytes, self.held_rounds, self.stuck_rounds) = (0, 0, 0);
+        }
+    }
 
     /// The shard does not read the connection in this round.
     pub(super) fn is_held(&mut self) {
         self.held_rounds += 1;
-        self.stuck_rounds = 0;
+        (self.stuck_rounds, self.full_rounds) = (0, 0);
     }
 
     /// The connection is read, and nothing of it waits in the kernel.
     pub(super) fn is_read(&mut self) {
         self.stuck_rounds += 1;
+        self.full_rounds = 0;
+    }
+
+    /// The requests that the connection holds wait because its output is full.
+    pub(super) fn is_full(&mut self) {
+        self.stuck_rounds += 1;
+        self.full_rounds += 1;
     }
 
     /// Nobody else waits for the memory, or what waits in the kernel fills it.
     pub(super) fn is_well(&mut self) {
-        self.stuck_rounds = 0;
+        (self.stuck_rounds, self.full_rounds) = (0, 0);
     }
 
-    /// Whether a client that was read all the time would have sent a share.
+    /// Whether a client that was read all the time would have moved a share.
     pub(super) fn is_late(&self) -> bool {
-        self.stuck_rounds > Self::PATIENCE
+        self.stuck_rounds > Self::PATIENCE || self.full_rounds > Self::FULL_MAX
     }
 
-    /// Whether a client that was not read would have sent a share too. A sender that met a full receive
-    /// buffer tries again after pauses that double: they are about as long as the receiver has not read.
-    pub(super) fn is_overdue(&self) -> bool {
-        self.stuck_rounds > Self::PATIENCE + self.held_rounds
+    /// Whether a client that was not read would have moved a share too. A sender that met a full receive
+    /// buffer tries again after pauses that double: they are about as long as the receiver has not read, and
+    /// no longer than `pause_max` rounds.
+    pub(super) fn is_overdue(&self, pause_max: u64) -> bool {
+        let patience = Self::PATIENCE + self.held_rounds.min(pause_max);
+        self.stuck_rounds > patience || self.full_rounds > Self::FULL_MAX
     }
 }
 

@@ -66,6 +66,11 @@ impl Liveness {
         }
     }
 
+    /// Rounds in so many milliseconds.
+    pub(super) fn rounds_in(&self, ms: u64) -> u64 {
+        ms / self.half
+    }
+
     /// A session was heard of.
     pub(super) fn touch(&mut self, c: &mut Connection, session: SessionId) {
         if c.touched_batch != self.batch {

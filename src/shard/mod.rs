@@ -55,7 +55,7 @@ use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
 use crate::tree::{Applied, OpResult, Readers, Tree};
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
-use connection::{Attachment, Connection, Filling, Phase, Silence, Timing};
+use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
@@ -191,10 +191,11 @@ impl Shard {
         self.distribute();
     }
 
-    /// The other end takes what the kernel holds for it, though the kernel takes no more of it yet.
-    pub fn progressed(&mut self, conn: ConnId) {
+    /// The other end takes what the kernel holds for it, though the kernel takes no more of it yet: about so
+    /// many bytes, and not none.
+    pub fn progressed(&mut self, conn: ConnId, bytes: usize) {
         if let Some(c) = self.conns.get_mut(conn) {
-            (c.quiet, c.undrained) = Default::default();
+            self.core.output_moved(c, bytes);
         }
     }
 
@@ -633,11 +634,8 @@ impl Shard {
         }
         c.quiet = Silence::default();
         c.bytes_wait = false;
-        c.filling.bytes += bytes.len();
-        if c.filling.bytes >= self.core.config.connection_share {
-            // Fewer bytes at a time are no progress: whoever waits for the memory would wait for ever.
-            c.filling = Filling::default();
-        }
+        c.filling
+            .moved(bytes.len(), self.core.config.connection_share);
         c.received_at = now.micros;
         c.input.push(bytes);
         self.core.advance(c, tree, budget, now);
@@ -660,10 +658,10 @@ impl Shard {
             return;
         };
         let was_full = self.core.is_full(c);
-        c.sent(bytes);
         if bytes > 0 {
-            (c.quiet, c.undrained) = Default::default();
+            self.core.output_moved(c, bytes);
         }
+        c.sent(bytes);
         self.core.output_left(c, was_full);
         self.core.settle(c);
         self.core.note_reading(c);

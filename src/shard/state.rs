@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Next, Phase, Silence, Timing};
+use super::connection::{Connection, Next, Phase, Silence, Step, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
@@ -12,6 +12,9 @@ use crate::messages::{ShardRequest, Stamps};
 use crate::stages::{Stage, Stages};
 use crate::types::{ConnId, Generation, Now, SessionId, Tick, Zxid};
 use std::collections::{BTreeSet, VecDeque};
+
+/// The longest pause between two tries of a sender that meets a full receive buffer, ms: TCP_RTO_MAX of Linux.
+const SENDER_PAUSE_MS_MAX: u64 = 120_000;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +165,27 @@ impl ShardState {
         }
     }
 
+    /// The other end takes what a connection's output holds.
+    pub(super) fn output_moved(&self, c: &mut Connection, bytes: usize) {
+        (c.quiet, c.undrained) = Default::default();
+        if self.is_full(c) {
+            c.filling.moved(bytes, self.config.connection_share);
+        }
+    }
+
     /// Whether a connection's reads wait because the kernel does not take its output.
     pub(super) fn is_full(&self, c: &Connection) -> bool {
         c.backlog() > self.config.output_max
+    }
+
+    /// Whether what a connection has sent waits because the kernel does not take its output, and not for the
+    /// outcome of a write.
+    fn is_held_up(&self, c: &Connection) -> bool {
+        let writes = c
+            .fifo
+            .front()
+            .is_some_and(|head| matches!(head.step, Step::Write));
+        self.is_full(c) && !writes
     }
 
     /// Whether a connection holds output that others may need, and the kernel has taken nothing of it
@@ -266,11 +287,12 @@ impl ShardState {
     }
 
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
-    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some and does
-    /// not read the replies. Who was not read before has as long to go on, but all those together keep no
-    /// more than half of the memory from those who wait. What was set aside and is not about to be used is
-    /// taken back, unless more of the frame than a share has come: without it the frame would be held, and
-    /// wait for itself.
+    /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some while its
+    /// output is full and takes less than a share of the replies, or stays full for long: a byte now and then
+    /// would hold the memory for days. Who was not read before has as long to go on, but all those together keep no more than half
+    /// of the memory from those who wait. What was set aside and is not about to be used is taken back,
+    /// unless more of the frame than a share has come: without it the frame would be held, and wait for
+    /// itself.
     fn take_back_memory(&mut self, c: &mut Connection) {
         if self.memory_queue.is_empty() {
             c.filling.is_well();
@@ -290,16 +312,20 @@ impl ShardState {
             c.grant = None;
             self.settle(c);
         }
-        if c.waits_for_memory {
+        let is_sending = c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0;
+        if c.request_bytes() > share && self.is_held_up(c) {
+            c.filling.is_full();
+        } else if c.waits_for_memory {
             c.filling.is_held();
-        } else if c.grant.is_some() && !c.bytes_wait && self.may_read(c) > 0 {
+        } else if is_sending {
             c.filling.is_read();
         } else {
             c.filling.is_well();
         }
         if c.filling.is_late() {
-            self.late_bytes += c.grant.map_or(0, |grant| grant.weight);
-            if c.filling.is_overdue() || self.requests.is_most(self.late_bytes) {
+            self.late_bytes += c.request_bytes();
+            let pause_max = self.liveness.rounds_in(SENDER_PAUSE_MS_MAX);
+            if c.filling.is_overdue(pause_max) || self.requests.is_most(self.late_bytes) {
                 self.end(c, Ending::Discard);
             }
         }

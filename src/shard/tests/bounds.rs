@@ -258,6 +258,29 @@ fn those_who_were_not_read_for_long_keep_half_of_the_memory_from_others_at_most(
 }
 
 #[test]
+fn who_was_not_read_for_very_long_has_no_longer_than_its_kernel_pauses() {
+    let mut world = World::with(small);
+    let write = set_data(1, "/zookeeper", &[7; 40_000]);
+    let held = clients_not_read_for(&mut world, 2, 300, &write);
+    let next = world.client();
+    // More than what those who were not read may keep leaves room for.
+    let left =
+        send_what_may_be_read(&mut world, next, &set_data(1, "/zookeeper", &[7; 80_000])).len();
+    let mut rounds = 0;
+    while world.shard.may_read(next) < left {
+        for &conn in &held {
+            // A byte in each round: it is not silent.
+            world.send(conn, &[7]);
+        }
+        world.shard.heard(next);
+        world.advance_ms(1000);
+        rounds += 1;
+        assert!(rounds < 300, "as long as it was not read itself");
+    }
+    assert_eq!(rounds, 120 + 3, "two minutes, and what everybody has");
+}
+
+#[test]
 fn writes_of_connections_that_are_gone_hold_their_memory_until_their_outcome() {
     let mut world = World::with(small);
     let (gone, next) = (world.client(), world.client());
@@ -697,6 +720,47 @@ fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_
     world.turn();
     let of_next = send_what_may_be_read(&mut world, next, of_next);
     assert_eq!((of_slow.len(), of_next.len()), (0, 0));
+}
+
+#[test]
+fn who_takes_replies_byte_by_byte_holds_no_memory_for_requests_that_others_wait_for() {
+    let write = set_data(4, "/zookeeper", &[7; 60_000]);
+    // The beginning of a large frame, and a request that is large when it is decoded.
+    for rest in [&write[..30_000], &multi_read(4, 4, "/zookeeper", 150)] {
+        // The bytes that are taken in each round, and the round in which the connection ends.
+        for (taken, ends) in [(1, 3), (300, 3), (500, 17), (1_000, 17)] {
+            let mut world = World::with(|config| {
+                small(config);
+                config.output_max = 40_000;
+            });
+            let (slow, next) = (world.client(), world.client());
+            world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+            world.frames(next);
+            world.prompt = false;
+            let stream = [
+                &set_data(1, "/zookeeper", b"")[..],
+                &read(2, 4, "/big", false),
+                &read(3, 4, "/big", false),
+                rest,
+            ];
+            assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
+            // Decoded it takes more than the bound: it waits until nobody else holds anything.
+            let multi = multi_of(2_000);
+            assert!(!send_what_may_be_read(&mut world, next, &multi).is_empty());
+            world.commit(1);
+            let output = world.shard.fetch_output(slow, Vec::new(), world.now);
+            assert!(output.bytes.len() > 50_000, "the replies fill the output");
+            for round in 1..=ends {
+                assert!(!world.shard.is_discarded(slow), "{taken}: {round}");
+                assert_eq!(world.shard.may_read(next), 0);
+                world.shard.sent(slow, taken);
+                world.shard.heard(next);
+                world.advance_ms(1000);
+            }
+            assert!(world.shard.is_discarded(slow), "{taken}");
+            assert!(world.shard.may_read(next) > 0, "{taken}");
+        }
+    }
 }
 
 #[test]
