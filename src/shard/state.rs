@@ -289,10 +289,10 @@ impl ShardState {
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
     /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some while its
     /// output is full and takes less than a share of the replies, or stays full for long: a byte now and then
-    /// would hold the memory for days. Who was not read before has as long to go on, but all those together keep no more than half
-    /// of the memory from those who wait. What was set aside and is not about to be used is taken back,
-    /// unless more of the frame than a share has come: without it the frame would be held, and wait for
-    /// itself.
+    /// would hold the memory for days. Who was not read before has as long to go on, but all those together
+    /// keep no more than half of the memory from those who wait. What was set aside and is not about to be
+    /// used is taken back, unless more of the frame than a share has come: without it the frame would be
+    /// held, and wait for itself.
     fn take_back_memory(&mut self, c: &mut Connection) {
         if self.memory_queue.is_empty() {
             c.filling.is_well();
