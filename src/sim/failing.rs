@@ -9,10 +9,10 @@
 //! | the witness, a read for a shard | the process goes on | the process may end |
 //! | a snapshot | the process goes on | the process goes on |
 
-use super::base::Base;
-use super::disk::{Failing, SeamCall};
+use super::base::{Awaited, Base};
+use super::disk::{Failing, SeamCall, SimStorage};
 use super::outcome::Fault;
-use crate::member::Job;
+use crate::member::{Done, Job};
 
 // Errors of Linux.
 const EIO: i32 = 5;
@@ -82,6 +82,20 @@ fn draw_call(work: Work, rng: &mut fastrand::Rng) -> (&'static [SeamCall], i32) 
         .position(|other| *other == call)
         .expect("one of all");
     (&ALL[at..=at], code)
+}
+
+/// Notes whether work for which others wait has ended for want of something, and is tried again.
+pub(super) fn ended(base: &mut Base, done: &Done<SimStorage>) {
+    let (work, is_short) = match done {
+        Done::Spare(spare) => (Awaited::Spare, spare.shortage().is_some()),
+        Done::Removed { result, .. } => (Awaited::Removal, result.is_err()),
+        Done::LogRead(read) => (Awaited::Read, read.entries.is_err()),
+        Done::Saved(_) | Done::Snapshot { .. } | Done::Witness { .. } => return,
+    };
+    match is_short {
+        true => base.short.insert(work),
+        false => base.short.remove(&work),
+    };
 }
 
 /// What is done while calls may fail.
@@ -211,7 +225,6 @@ pub(super) fn disarm(base: &mut Base, work: Work) -> Vec<SeamCall> {
         base.counters.faults.count(of_call(call));
         base.counters.faults.count(of_code(code));
         base.may_die |= work.may_end(call, code);
-        base.was_full = true;
     }
     failed.into_iter().map(|(call, _)| call).collect()
 }

@@ -3,7 +3,7 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::base::{Base, Event, SEGMENT, WALL};
+use super::base::{Awaited, Base, Event, SEGMENT, WALL};
 use super::checks::{self, At, Checks, Refusal};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
@@ -58,6 +58,8 @@ pub(super) struct Host {
     pub(super) sealed: Option<Zxid>,
     /// A shard was held still while others went on, since the start.
     pub(super) was_stalled: bool,
+    /// Writes that the process has refused.
+    refused_writes: u64,
 }
 
 impl Host {
@@ -74,6 +76,7 @@ impl Host {
             drain_is_disturbed: false,
             sealed: None,
             was_stalled: false,
+            refused_writes: 0,
         }
     }
 
@@ -164,7 +167,7 @@ impl Host {
                 base.counters.faults.count(Fault::StartFailed);
                 self.die(base, network, checks)
             }
-            Err(e) if base.was_full && is_full(&e) => {
+            Err(e) if base.lacks_room() && is_full(&e) => {
                 self.sealed = None;
                 base.at(100_000, Event::Restart);
                 Ok(())
@@ -287,6 +290,8 @@ impl Host {
         self.cores.fill_with(Core::default);
         self.is_asked_to_stop = false;
         self.was_stalled = false;
+        self.refused_writes = 0;
+        base.short.clear();
     }
 
     /// A power cut of an idle member, everything of which is known to be durable.
@@ -481,6 +486,7 @@ impl Host {
                 failing::arm(base, work);
                 let done = job.run(&base.data, &base.disk);
                 let failed = failing::disarm(base, work);
+                failing::ended(base, &done);
                 let is_damaged = checks.rot.is_damaged();
                 match &done {
                     Done::Snapshot {
@@ -495,7 +501,7 @@ impl Host {
                         if !(base.disk.crashed()
                             || !failed.is_empty()
                             || is_damaged
-                            || base.was_full && snap_is_full(e)) =>
+                            || base.lacks_room() && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
                     }
@@ -563,6 +569,7 @@ impl Host {
             checks.expiry.ordering_was_told(pipeline, base.now_us);
         }
         violation?;
+        self.refuses_for_a_reason(base)?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);
@@ -584,6 +591,18 @@ impl Host {
             return self.after_member(Ok(()), base, network, checks);
         }
         self.drain(core, again, base, network, checks)
+    }
+
+    /// Writes are refused only while there is no spare because the last one could not be made.
+    fn refuses_for_a_reason(&mut self, base: &mut Base) -> Result<(), String> {
+        let member = self.member.as_ref().expect("it made a turn");
+        let refused = member.member().pipeline.counters().refused;
+        let newly = refused - std::mem::replace(&mut self.refused_writes, refused);
+        base.refusals += newly;
+        match newly > 0 && !base.short.contains(&Awaited::Spare) {
+            true => Err(format!("{newly} writes were refused, and spares are made")),
+            false => Ok(()),
+        }
     }
 
     /// A core that serves; inline it orders too. True if there is more to do at once.
