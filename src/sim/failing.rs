@@ -3,6 +3,7 @@
 //! | Work | A shortage (ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM) | EIO |
 //! |---|---|---|
 //! | a start | it does not start | the same, or an older snapshot |
+//! | the acceptance of a loss | it is not accepted yet | the same |
 //! | a sync of the log, and the write before it | the process ends | the process ends |
 //! | a spare | the process goes on, unless the directory could not be synced | the process may end |
 //! | segments removed | the same | the same |
@@ -108,6 +109,7 @@ pub(super) enum Work {
     ReadLog,
     Sync,
     Start,
+    Accept,
 }
 
 impl Work {
@@ -139,6 +141,9 @@ impl Work {
                 List, Open, Len, Read, Create, Write, Rename, Remove, Sync, SyncDir, Truncate,
                 Truncate, Truncate, Truncate,
             ],
+            Work::Accept => &[
+                List, Open, Create, Write, Write, Rename, Rename, Rename, Sync, SyncDir, SyncDir,
+            ],
         }
     }
 
@@ -147,7 +152,7 @@ impl Work {
         match self {
             Work::Remove => 2,
             Work::ReadLog => 2,
-            Work::Snapshot => 4,
+            Work::Snapshot | Work::Accept => 4,
             Work::Witness | Work::Start => 10,
             Work::Spare => 24,
             Work::Sync => 400,
@@ -159,7 +164,7 @@ impl Work {
         let comes_back = code != EIO;
         match (self, call) {
             (Work::Sync | Work::Start, _) => true,
-            (Work::Snapshot, _) => false,
+            (Work::Snapshot | Work::Accept, _) => false,
             (Work::Spare | Work::Remove, SeamCall::SyncDir) => true,
             (Work::Spare, SeamCall::Sync) => !matches!(code, ENOSPC | EDQUOT),
             (Work::Spare | Work::Remove | Work::Witness | Work::ReadLog, _) => !comes_back,
@@ -193,7 +198,7 @@ pub(super) fn arm(base: &mut Base, work: Work) {
             let (calls, code) = draw_call(work, &mut base.rng);
             let after = match (work, base.rng.bool()) {
                 (_, false) => 0,
-                (Work::Start, true) => base.rng.u32(0..30),
+                (Work::Start | Work::Accept, true) => base.rng.u32(0..30),
                 (_, true) => base.rng.u32(0..5),
             };
             Failing {

@@ -4,7 +4,7 @@
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
 use super::base::{Awaited, Base, Event, SEGMENT, WALL};
-use super::checks::{self, At, Checks, Refusal};
+use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::disk::SeamCall;
@@ -60,6 +60,20 @@ pub(super) struct Host {
     pub(super) was_stalled: bool,
     /// Writes that the process has refused.
     refused_writes: u64,
+    /// A loss that the operator has begun to accept.
+    pub(super) accepting: Option<Accepting>,
+}
+
+/// A loss that is being accepted.
+pub(super) struct Accepting {
+    /// The last transaction that stays.
+    pub(super) kept: Zxid,
+    /// The store goes on behind this.
+    pub(super) behind: Zxid,
+    /// Behind what the model knew: transactions that nobody was shown, and that stay.
+    pub(super) unseen: Vec<Arc<Entry>>,
+    /// What the segments and snapshots held that were durable.
+    pub(super) contents: Vec<Vec<u8>>,
 }
 
 impl Host {
@@ -77,6 +91,7 @@ impl Host {
             sealed: None,
             was_stalled: false,
             refused_writes: 0,
+            accepting: None,
         }
     }
 
@@ -128,6 +143,9 @@ impl Host {
         let now = base.now();
         // What failed in the process before is no reason of this one's.
         base.may_die();
+        if self.accepting.is_some() {
+            return self.go_on_accepting(base, network, checks);
+        }
         self.has_fast_disk = base.rng.bool();
         let may_crowd = base.options.shards == 0 && !base.options.short;
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
@@ -178,12 +196,7 @@ impl Host {
                 if before != checks.rot.image(disks) {
                     return Err(format!("refused to start, and changed something: {e}"));
                 }
-                let (shown, counters) = (checks.truth.shown(), &mut base.counters);
-                let what = checks.rot.what().to_owned();
-                match checks.rot.refused(disks, shown, counters) {
-                    Refusal::Mended => self.boot(base, network, checks),
-                    Refusal::Groundless => Err(format!("refused to start: {e} ({what})")),
-                }
+                self.refused(&e, base, network, checks)
             }
         }
     }
@@ -837,7 +850,7 @@ fn is_full(error: &StartError) -> bool {
     }
 }
 
-fn snap_is_full(error: &SnapError) -> bool {
+pub(super) fn snap_is_full(error: &SnapError) -> bool {
     match error {
         SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
             e.kind() == io::ErrorKind::StorageFull

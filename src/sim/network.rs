@@ -260,6 +260,14 @@ impl Network {
         }
     }
 
+    /// What the clients of connections that are gone have not read does not reach them.
+    pub(super) fn forget_what_is_under_way(&mut self) {
+        let gone = |of: &&mut Connection| of.place == Place::Gone;
+        for of in self.connections.iter_mut().filter(gone) {
+            of.to_client.retain(|shown| matches!(shown, Shown::End));
+        }
+    }
+
     // ---- the server's kernel ----
 
     /// Bytes reach the server.

@@ -140,6 +140,7 @@ impl Sockets for KernelSockets<'_> {
                 self.base.counters.writes_cut += u64::from(n < bytes.len());
                 self.base.note(&bytes[..n]);
                 self.answered(connection, &bytes[..n]);
+                self.checks.shown.handed_over(connection, &bytes[..n]);
                 Wrote::Bytes(n)
             }
         }
