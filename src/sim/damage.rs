@@ -74,9 +74,11 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Whether a snapshot was damaged.
-    pub(super) fn is_of_a_snapshot(&self) -> bool {
-        self.place.0.starts_with("snap.")
+    /// Whether older rot, of which nothing was needed, may be needed without what was damaged: a snapshot, or
+    /// the record at the beginning of a segment, which shows that no older segment is needed.
+    pub(super) fn uncovers(&self) -> bool {
+        let is_rot = matches!(self.undo, Undo::Bytes(..) | Undo::Sectors(_));
+        self.place.0.starts_with("snap.") || is_rot && self.place.0.starts_with("log.")
     }
 
     /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.

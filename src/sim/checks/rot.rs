@@ -5,6 +5,7 @@
 //! | everything that was shown can still be read, and what was damaged is not needed | it starts |
 //! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
 //! | the same, but a snapshot was damaged, and rot that it covered has stayed | it starts with everything, or refuses |
+//! | the same, but a record was damaged that begins a segment, and rot in an older one has stayed | it starts with everything, or refuses |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
 //! | files of two stores, or of one without a witness | it refuses |
@@ -207,8 +208,8 @@ impl Rot {
         let Some(damage) = &self.damage else {
             return Refusal::Groundless;
         };
-        // Without the newest snapshot, what rotted before it and was not needed is needed again.
-        let is_doubtful = damage.is_doubtful || self.is_left && damage.is_of_a_snapshot();
+        // What rotted before and was not needed is needed again.
+        let is_doubtful = damage.is_doubtful || self.is_left && damage.uncovers();
         if !(is_lost || damage.is_odd || is_doubtful) {
             return Refusal::Groundless;
         }
