@@ -122,6 +122,14 @@ impl SessionId {
     /// The largest number that a creator can give to one of its sessions.
     pub const NUMBER_MAX: i64 = (1 << 56) - 1;
 
+    /// The creator of the sessions of a server that stands alone.
+    pub const STANDALONE: u8 = 1;
+
+    /// The first number that a clock gives: the low 40 bits of its milliseconds, above 16 bits for a count.
+    pub const fn number_at(wall: WallMs) -> i64 {
+        (wall.0 & 0xff_ffff_ffff) << 16
+    }
+
     /// The id with which a server, its number in the top byte, numbers one of its sessions: the low 56 bits.
     pub const fn of(creator: u8, number: i64) -> SessionId {
         SessionId((creator as i64) << 56 | number & SessionId::NUMBER_MAX)

@@ -2,10 +2,8 @@
 
 use crate::types::{SessionId, WallMs};
 
-/// What the ids that this server makes have in their top byte (standalone: server id 1).
-pub(super) const CREATOR: u8 = 1;
-/// The bits of the wall clock that an id holds: 40, above 16 bits for a count.
-const CLOCK_MASK: i64 = 0xff_ffff_ffff;
+/// What the ids that this server makes have in their top byte.
+pub(super) const CREATOR: u8 = SessionId::STANDALONE;
 
 /// Allocates session ids.
 #[derive(Debug)]
@@ -29,7 +27,7 @@ impl SessionIds {
     ///
     /// Never 0 nor `i64::MIN`, because of the creator in the top byte.
     pub(super) fn allocate(&mut self, high_water: Option<SessionId>, wall: WallMs) -> SessionId {
-        let clock = (wall.0 & CLOCK_MASK) << 16;
+        let clock = SessionId::number_at(wall);
         let used = self.last.max(high_water.map_or(-1, SessionId::number));
         assert!(used < SessionId::NUMBER_MAX, "session ids are exhausted");
         self.last = clock.max(used + 1);

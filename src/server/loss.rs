@@ -87,7 +87,7 @@ fn decide(
     let config = LogConfig {
         segment_bytes: config.segment_bytes,
     };
-    match lost.accept(config, Box::new(clock::random)) {
+    match lost.accept(config, Box::new(clock::random), clock::wall()) {
         Ok(()) => {
             println!("Accepted. The store ends at {kept}; the next start goes on behind {behind}.");
             Exit::Ok

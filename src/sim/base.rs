@@ -7,7 +7,7 @@ use super::transcript::Transcript;
 use crate::log::SyncTicket;
 use crate::member::Job;
 use crate::types::{Now, Tick, WallMs};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
 pub(super) const TICK_MS: u64 = 100;
@@ -107,6 +107,17 @@ impl Profile {
     }
 }
 
+/// Work beside the cores for which others wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Awaited {
+    /// Without a spare nothing is written.
+    Spare,
+    /// What is read for a shard is read behind it.
+    Removal,
+    /// The shard is detached until then.
+    Read,
+}
+
 /// Calls that fail until a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailsForLong {
@@ -134,8 +145,12 @@ pub(super) struct Base {
     pub(super) counters: Counters,
     /// The last fault is over.
     pub(super) calm: bool,
-    /// The disk was full once, or the process was short of descriptors or memory.
-    pub(super) was_full: bool,
+    /// The disk has less room than it will have.
+    pub(super) is_filled: bool,
+    /// Work of the process of which the last piece met a shortage, and which is tried again.
+    pub(super) short: BTreeSet<Awaited>,
+    /// Writes that were refused.
+    pub(super) refusals: u64,
     /// Calls that fail again and again.
     pub(super) failing: Option<FailsForLong>,
     /// The next sync of the log fails.
@@ -186,7 +201,9 @@ impl Base {
             transcript: Transcript::new(),
             counters,
             calm: false,
-            was_full: profile.capacity < DISK,
+            is_filled: false,
+            short: BTreeSet::new(),
+            refusals: 0,
             failing: None,
             next_sync_fails: false,
             may_die: false,
@@ -270,6 +287,11 @@ impl Base {
             true => self.rng.u64(200..2_000),
             false => self.rng.u64(2_000..300_000),
         }
+    }
+
+    /// Whether the disk may be full: it was filled, or the store itself fills it.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.is_filled || !self.calm && self.profile.capacity < DISK
     }
 
     /// Each disk of the machine.

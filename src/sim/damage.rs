@@ -7,8 +7,11 @@ use super::outcome::Fault;
 use crate::log::record::{ALIGN, HEADER, Kind, Record, StoreId};
 use crate::log::segment::{self, HEADER_BLOCK, SegmentHeader};
 use crate::log::snapshot_file::{self, SnapshotError};
+use crate::txn::Entry;
+use crate::txn::record::access;
 use crate::types::{Position, Zxid};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
@@ -43,6 +46,7 @@ struct Place {
 /// A segment, and all records in it that can be read.
 struct Segment {
     name: String,
+    base: Position,
     /// Bytes of the file.
     len: usize,
     places: Vec<Place>,
@@ -60,6 +64,8 @@ pub(super) struct Damage {
     pub(super) what: String,
     /// The start must be refused although nothing is lost: the store's files do not belong together.
     pub(super) is_odd: bool,
+    /// One directory is another store's.
+    pub(super) is_of_two_stores: bool,
     /// What was damaged can't be told from what is needed.
     pub(super) is_doubtful: bool,
     /// Which bytes of a file rotted, and where those end that are written only once.
@@ -68,9 +74,11 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    /// Whether a snapshot was damaged.
-    pub(super) fn is_of_a_snapshot(&self) -> bool {
-        self.place.0.starts_with("snap.")
+    /// Whether older rot, of which nothing was needed, may be needed without what was damaged: a snapshot, or
+    /// the record at the beginning of a segment, which shows that no older segment is needed.
+    pub(super) fn uncovers(&self) -> bool {
+        let is_rot = matches!(self.undo, Undo::Bytes(..) | Undo::Sectors(_));
+        self.place.0.starts_with("snap.") || is_rot && self.place.0.starts_with("log.")
     }
 
     /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.
@@ -129,6 +137,7 @@ impl Store<'_> {
             let header = header.filter(owned);
             segments.push(Segment {
                 name: name.clone(),
+                base: *base,
                 len: content.len(),
                 places: header.map_or(Vec::new(), |header| places(&header, &content, next)),
             });
@@ -153,7 +162,7 @@ impl Store<'_> {
     }
 
     /// The last transaction to which what can be read leads.
-    fn reach(&self) -> Zxid {
+    pub(super) fn reach(&self) -> Zxid {
         let segments = self.segments();
         let places = segments.iter().flat_map(|segment| &segment.places);
         let txns = places.filter(|place| place.kind == Kind::Txn);
@@ -173,6 +182,53 @@ impl Store<'_> {
             .map(reach)
             .max()
             .unwrap_or(Zxid(i64::MIN))
+    }
+
+    /// The last transaction up to which the newest whole snapshot, and the records behind it, stand one behind
+    /// the other with nothing unreadable between them.
+    pub(super) fn whole_to(&self) -> Zxid {
+        let newest = self.snapshots().first().copied();
+        let mut zxid = newest.unwrap_or(Zxid::ZERO);
+        // Behind the last record that counts.
+        let mut end = None;
+        for segment in self.segments() {
+            for place in &segment.places {
+                let begin = segment.base.plus((place.offset - HEADER_BLOCK) as u64);
+                if end.is_some_and(|end| end != begin) {
+                    return zxid;
+                }
+                match place.kind {
+                    Kind::Txn if place.zxid == zxid.next() => zxid = place.zxid,
+                    Kind::Txn if place.zxid > zxid => return zxid,
+                    _ if end.is_none() => continue,
+                    _ => {}
+                }
+                end = Some(begin.plus(place.len as u64));
+            }
+        }
+        zxid
+    }
+
+    /// The transactions behind `after`, up to `upto`, as they stand in the log.
+    pub(super) fn entries(&self, after: Zxid, upto: Zxid) -> Vec<Arc<Entry>> {
+        let mut entries = BTreeMap::new();
+        for segment in self.segments() {
+            let content = self.log.content(&segment.name).unwrap_or_default();
+            let Ok(header) = SegmentHeader::decode(&content) else {
+                continue;
+            };
+            let wanted = segment.places.iter().filter(|place| {
+                place.kind == Kind::Txn && place.zxid > after && place.zxid <= upto
+            });
+            for place in wanted {
+                let at = header.base.plus((place.offset - HEADER_BLOCK) as u64);
+                let record = Record::decode(header.identity, at, &content[place.offset..]);
+                let record = record.expect("it was read before");
+                let entry = access(record.payload).and_then(|record| record.decode());
+                entries.insert(place.zxid, Arc::new(entry.expect("its checksum is right")));
+            }
+        }
+        entries.into_values().collect()
     }
 
     /// Whether something is lost that was there.
@@ -332,6 +388,7 @@ impl Store<'_> {
         let damage = Damage {
             what: format!("{fault:?}: {name} of {} bytes", segment.len),
             is_odd: false,
+            is_of_two_stores: false,
             is_doubtful: at >= first,
             place: (name.clone(), 0, 0, 0),
             undo: Undo::Names(self.log.clone(), held),
@@ -410,6 +467,7 @@ impl Store<'_> {
         let damage = Damage {
             what: format!("{fault:?}: {name}"),
             is_odd: fault == Fault::DirectoryForeign,
+            is_of_two_stores: fault == Fault::DirectoryForeign,
             is_doubtful: disk.is(self.log),
             place: (String::new(), 0, 0, 0),
             undo: Undo::Names(disk.clone(), held),
@@ -422,6 +480,7 @@ fn gone(fault: Fault, name: &str, undo: Undo) -> Damage {
     Damage {
         what: format!("{fault:?}: {name}"),
         is_odd: false,
+        is_of_two_stores: false,
         is_doubtful: false,
         place: (name.to_owned(), 0, 0, 0),
         undo,
@@ -503,6 +562,7 @@ fn spoil(
     let damage = Damage {
         what,
         is_odd: false,
+        is_of_two_stores: false,
         is_doubtful: false,
         place: (name.to_owned(), begin, begin + len, usize::MAX),
         undo,

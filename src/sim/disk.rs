@@ -604,6 +604,18 @@ impl SimStorage {
         inode.is_some_and(|inode| !inode.pending.iter().any(meets))
     }
 
+    /// Whether a power cut leaves the file as it is.
+    pub fn is_durable(&self, name: &str) -> bool {
+        let disk = self.0.borrow();
+        let inode = disk.names.get(name);
+        inode.is_some_and(|&number| {
+            let inode = &disk.inodes[number];
+            disk.durable_names.get(name) == Some(&number)
+                && inode.now == inode.durable
+                && inode.pending.is_empty()
+        })
+    }
+
     /// Takes all names away, which can be given back, or some of them.
     pub fn take_away(&self, is_taken: impl Fn(&str) -> bool) -> Held {
         let disk = &mut *self.0.borrow_mut();

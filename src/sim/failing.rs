@@ -3,16 +3,17 @@
 //! | Work | A shortage (ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM) | EIO |
 //! |---|---|---|
 //! | a start | it does not start | the same, or an older snapshot |
+//! | the acceptance of a loss | it is not accepted yet | the same |
 //! | a sync of the log, and the write before it | the process ends | the process ends |
 //! | a spare | the process goes on, unless the directory could not be synced | the process may end |
 //! | segments removed | the same | the same |
 //! | the witness, a read for a shard | the process goes on | the process may end |
 //! | a snapshot | the process goes on | the process goes on |
 
-use super::base::Base;
-use super::disk::{Failing, SeamCall};
+use super::base::{Awaited, Base};
+use super::disk::{Failing, SeamCall, SimStorage};
 use super::outcome::Fault;
-use crate::member::Job;
+use crate::member::{Done, Job};
 
 // Errors of Linux.
 const EIO: i32 = 5;
@@ -84,6 +85,20 @@ fn draw_call(work: Work, rng: &mut fastrand::Rng) -> (&'static [SeamCall], i32) 
     (&ALL[at..=at], code)
 }
 
+/// Notes whether work for which others wait has ended for want of something, and is tried again.
+pub(super) fn ended(base: &mut Base, done: &Done<SimStorage>) {
+    let (work, is_short) = match done {
+        Done::Spare(spare) => (Awaited::Spare, spare.shortage().is_some()),
+        Done::Removed { result, .. } => (Awaited::Removal, result.is_err()),
+        Done::LogRead(read) => (Awaited::Read, read.entries.is_err()),
+        Done::Saved(_) | Done::Snapshot { .. } | Done::Witness { .. } => return,
+    };
+    match is_short {
+        true => base.short.insert(work),
+        false => base.short.remove(&work),
+    };
+}
+
 /// What is done while calls may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -94,6 +109,7 @@ pub(super) enum Work {
     ReadLog,
     Sync,
     Start,
+    Accept,
 }
 
 impl Work {
@@ -125,6 +141,9 @@ impl Work {
                 List, Open, Len, Read, Create, Write, Rename, Remove, Sync, SyncDir, Truncate,
                 Truncate, Truncate, Truncate,
             ],
+            Work::Accept => &[
+                List, Open, Create, Write, Write, Rename, Rename, Rename, Sync, SyncDir, SyncDir,
+            ],
         }
     }
 
@@ -133,7 +152,7 @@ impl Work {
         match self {
             Work::Remove => 2,
             Work::ReadLog => 2,
-            Work::Snapshot => 4,
+            Work::Snapshot | Work::Accept => 4,
             Work::Witness | Work::Start => 10,
             Work::Spare => 24,
             Work::Sync => 400,
@@ -145,7 +164,7 @@ impl Work {
         let comes_back = code != EIO;
         match (self, call) {
             (Work::Sync | Work::Start, _) => true,
-            (Work::Snapshot, _) => false,
+            (Work::Snapshot | Work::Accept, _) => false,
             (Work::Spare | Work::Remove, SeamCall::SyncDir) => true,
             (Work::Spare, SeamCall::Sync) => !matches!(code, ENOSPC | EDQUOT),
             (Work::Spare | Work::Remove | Work::Witness | Work::ReadLog, _) => !comes_back,
@@ -179,7 +198,7 @@ pub(super) fn arm(base: &mut Base, work: Work) {
             let (calls, code) = draw_call(work, &mut base.rng);
             let after = match (work, base.rng.bool()) {
                 (_, false) => 0,
-                (Work::Start, true) => base.rng.u32(0..30),
+                (Work::Start | Work::Accept, true) => base.rng.u32(0..30),
                 (_, true) => base.rng.u32(0..5),
             };
             Failing {
@@ -211,7 +230,6 @@ pub(super) fn disarm(base: &mut Base, work: Work) -> Vec<SeamCall> {
         base.counters.faults.count(of_call(call));
         base.counters.faults.count(of_code(code));
         base.may_die |= work.may_end(call, code);
-        base.was_full = true;
     }
     failed.into_iter().map(|(call, _)| call).collect()
 }

@@ -81,7 +81,7 @@ fn crash_soon(base: &mut Base) {
 
 fn fill_disk(base: &mut Base) {
     base.counters.full_disks += 1;
-    base.was_full = true;
+    base.is_filled = true;
     let most = base.profile.capacity;
     for disk in base.disks().cloned().collect::<Vec<_>>() {
         let room = disk.used() + base.rng.u64(0..SEGMENT);
@@ -94,7 +94,6 @@ fn fill_disk(base: &mut Base) {
 /// Calls of background work and of starts fail again and again for a while.
 fn fail_for_long(base: &mut Base) {
     base.counters.faults.count(Fault::FailsForLong);
-    base.was_full = true;
     let (calls, code) = draw_calls(&mut base.rng);
     let until_us = base.now_us + base.rng.u64(50_000..2_000_000);
     base.failing = Some(FailsForLong {
@@ -118,7 +117,8 @@ fn set_clock_back(base: &mut Base, checks: &Checks) {
 }
 
 /// The disk has room again, unless the store itself is what fills it.
-pub(super) fn make_room(base: &Base) {
+pub(super) fn make_room(base: &mut Base) {
+    base.is_filled = false;
     let capacity = match base.calm {
         true => DISK,
         false => base.profile.capacity,

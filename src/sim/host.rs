@@ -3,8 +3,8 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::base::{Base, Event, SEGMENT, WALL};
-use super::checks::{self, At, Checks, Refusal};
+use super::base::{Awaited, Base, Event, SEGMENT, WALL};
+use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
 use super::disk::SeamCall;
@@ -58,6 +58,22 @@ pub(super) struct Host {
     pub(super) sealed: Option<Zxid>,
     /// A shard was held still while others went on, since the start.
     pub(super) was_stalled: bool,
+    /// Writes that the process has refused.
+    refused_writes: u64,
+    /// A loss that the operator has begun to accept.
+    pub(super) accepting: Option<Accepting>,
+}
+
+/// A loss that is being accepted.
+pub(super) struct Accepting {
+    /// The last transaction that stays.
+    pub(super) kept: Zxid,
+    /// The store goes on behind this.
+    pub(super) behind: Zxid,
+    /// Behind what the model knew: transactions that nobody was shown, and that stay.
+    pub(super) unseen: Vec<Arc<Entry>>,
+    /// What the segments and snapshots held that were durable.
+    pub(super) contents: Vec<Vec<u8>>,
 }
 
 impl Host {
@@ -74,6 +90,8 @@ impl Host {
             drain_is_disturbed: false,
             sealed: None,
             was_stalled: false,
+            refused_writes: 0,
+            accepting: None,
         }
     }
 
@@ -125,6 +143,9 @@ impl Host {
         let now = base.now();
         // What failed in the process before is no reason of this one's.
         base.may_die();
+        if self.accepting.is_some() {
+            return self.go_on_accepting(base, network, checks);
+        }
         self.has_fast_disk = base.rng.bool();
         let may_crowd = base.options.shards == 0 && !base.options.short;
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
@@ -164,7 +185,7 @@ impl Host {
                 base.counters.faults.count(Fault::StartFailed);
                 self.die(base, network, checks)
             }
-            Err(e) if base.was_full && is_full(&e) => {
+            Err(e) if base.lacks_room() && is_full(&e) => {
                 self.sealed = None;
                 base.at(100_000, Event::Restart);
                 Ok(())
@@ -175,12 +196,7 @@ impl Host {
                 if before != checks.rot.image(disks) {
                     return Err(format!("refused to start, and changed something: {e}"));
                 }
-                let (shown, counters) = (checks.truth.shown(), &mut base.counters);
-                let what = checks.rot.what().to_owned();
-                match checks.rot.refused(disks, shown, counters) {
-                    Refusal::Mended => self.boot(base, network, checks),
-                    Refusal::Groundless => Err(format!("refused to start: {e} ({what})")),
-                }
+                self.refused(&e, base, network, checks)
             }
         }
     }
@@ -287,6 +303,8 @@ impl Host {
         self.cores.fill_with(Core::default);
         self.is_asked_to_stop = false;
         self.was_stalled = false;
+        self.refused_writes = 0;
+        base.short.clear();
     }
 
     /// A power cut of an idle member, everything of which is known to be durable.
@@ -481,6 +499,7 @@ impl Host {
                 failing::arm(base, work);
                 let done = job.run(&base.data, &base.disk);
                 let failed = failing::disarm(base, work);
+                failing::ended(base, &done);
                 let is_damaged = checks.rot.is_damaged();
                 match &done {
                     Done::Snapshot {
@@ -495,7 +514,7 @@ impl Host {
                         if !(base.disk.crashed()
                             || !failed.is_empty()
                             || is_damaged
-                            || base.was_full && snap_is_full(e)) =>
+                            || base.lacks_room() && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
                     }
@@ -563,6 +582,7 @@ impl Host {
             checks.expiry.ordering_was_told(pipeline, base.now_us);
         }
         violation?;
+        self.refuses_for_a_reason(base)?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);
@@ -584,6 +604,18 @@ impl Host {
             return self.after_member(Ok(()), base, network, checks);
         }
         self.drain(core, again, base, network, checks)
+    }
+
+    /// Writes are refused only while there is no spare because the last one could not be made.
+    fn refuses_for_a_reason(&mut self, base: &mut Base) -> Result<(), String> {
+        let member = self.member.as_ref().expect("it made a turn");
+        let refused = member.member().pipeline.counters().refused;
+        let newly = refused - std::mem::replace(&mut self.refused_writes, refused);
+        base.refusals += newly;
+        match newly > 0 && !base.short.contains(&Awaited::Spare) {
+            true => Err(format!("{newly} writes were refused, and spares are made")),
+            false => Ok(()),
+        }
     }
 
     /// A core that serves; inline it orders too. True if there is more to do at once.
@@ -818,7 +850,7 @@ fn is_full(error: &StartError) -> bool {
     }
 }
 
-fn snap_is_full(error: &SnapError) -> bool {
+pub(super) fn snap_is_full(error: &SnapError) -> bool {
     match error {
         SnapError::Io(e) | SnapError::File(SnapshotError::Io(e)) => {
             e.kind() == io::ErrorKind::StorageFull

@@ -20,6 +20,7 @@
 //! | `host` | starts, turns, background jobs and deaths of the process |
 //! | `operations` | what the clients do |
 //! | `failing` | calls that fail |
+//! | `loss` | what is lost is given up |
 //! | `faults` | what goes wrong, and when |
 //! | `world` | whose event it is, the life of a run |
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
@@ -36,6 +37,7 @@ mod failing;
 mod faults;
 mod host;
 pub mod instructions;
+mod loss;
 mod machine;
 mod network;
 pub mod op;

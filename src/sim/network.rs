@@ -47,6 +47,8 @@ pub(super) struct Connection {
     pub(super) lone: bool,
     /// The first bytes that the server sent.
     pub(super) head: Vec<u8>,
+    /// When it sent the first one, µs.
+    pub(super) answer_began: u64,
     to_server_at: u64,
     to_client_at: u64,
     /// Until when the client reads nothing, µs.
@@ -174,6 +176,7 @@ impl Network {
             first_xid,
             lone: false,
             head: Vec::new(),
+            answer_began: 0,
             to_server_at: 0,
             to_client_at: 0,
             reads_again_at: 0,
@@ -254,6 +257,14 @@ impl Network {
                 }
                 Some(bytes)
             }
+        }
+    }
+
+    /// What the clients of connections that are gone have not read does not reach them.
+    pub(super) fn forget_what_is_under_way(&mut self) {
+        let gone = |of: &&mut Connection| of.place == Place::Gone;
+        for of in self.connections.iter_mut().filter(gone) {
+            of.to_client.retain(|shown| matches!(shown, Shown::End));
         }
     }
 

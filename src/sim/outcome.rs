@@ -66,6 +66,10 @@ pub enum Fault {
     Refused,
     /// Starts refused although nothing was lost, where something could have been.
     RefusedInDoubt,
+    /// Losses that an operator has accepted.
+    LossAccepted,
+    /// The same, begun and cut off by a crash or by a call that failed.
+    LossCutOff,
     /// Starts in spite of damage, with everything.
     StartedDamaged,
     /// A call that failed: list.
@@ -130,7 +134,7 @@ pub enum Fault {
 
 impl Fault {
     /// All, with the names under which they are counted.
-    pub const ALL: [(Fault, &'static str); 53] = [
+    pub const ALL: [(Fault, &'static str); 55] = [
         (Fault::RotOfBit, "rot_of_bit"),
         (Fault::RotOfSector, "rot_of_sector"),
         (Fault::RotOfPage, "rot_of_page"),
@@ -154,6 +158,8 @@ impl Fault {
         (Fault::DirectoryForeign, "directory_foreign"),
         (Fault::Refused, "starts_refused"),
         (Fault::RefusedInDoubt, "starts_refused_in_doubt"),
+        (Fault::LossAccepted, "losses_accepted"),
+        (Fault::LossCutOff, "losses_cut_off"),
         (Fault::StartedDamaged, "starts_with_damage"),
         (Fault::FailedList, "list_failed"),
         (Fault::FailedCreate, "create_failed"),
@@ -201,6 +207,11 @@ impl FaultCounts {
     /// One more.
     pub fn count(&mut self, fault: Fault) {
         self.0[fault as usize] += 1;
+    }
+
+    /// How often that one came.
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
     }
 
     /// With their names.

@@ -44,11 +44,15 @@ impl KernelSockets<'_> {
         found
     }
 
-    /// Notes the moment at which a ConnectResponse left.
+    /// Notes the moment at which a ConnectResponse began to leave: it is the server's sign of life for the
+    /// session, and how long the kernel takes for the rest of it is none.
     fn answered(&mut self, connection: usize, bytes: &[u8]) {
         let of = &mut self.network.connections[connection];
         if of.answered {
             return;
+        }
+        if of.head.is_empty() {
+            of.answer_began = self.base.now_us;
         }
         let missing = 20 - of.head.len();
         of.head.extend(&bytes[..missing.min(bytes.len())]);
@@ -60,12 +64,12 @@ impl KernelSockets<'_> {
         let session = i64::from_be_bytes(of.head[12..20].try_into().expect("eight bytes"));
         if timeout > 0 {
             of.session = SessionId(session);
-            let (session, first_xid) = (of.session, of.first_xid);
+            let (session, first_xid, began) = (of.session, of.first_xid, of.answer_began);
             let attachment = &mut self.checks.attachment;
             attachment.attached(session, connection, first_xid);
             self.checks
                 .expiry
-                .heard(session, timeout, At::Shard(self.core), self.base.now_us);
+                .heard(session, timeout, At::Shard(self.core), began);
         }
     }
 }
@@ -136,6 +140,7 @@ impl Sockets for KernelSockets<'_> {
                 self.base.counters.writes_cut += u64::from(n < bytes.len());
                 self.base.note(&bytes[..n]);
                 self.answered(connection, &bytes[..n]);
+                self.checks.shown.handed_over(connection, &bytes[..n]);
                 Wrote::Bytes(n)
             }
         }
@@ -157,5 +162,81 @@ impl Sockets for KernelSockets<'_> {
     fn word(&mut self, id: SocketId, _word: [u8; 4]) {
         self.base.counters.words += 1;
         self.close(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::Options;
+    use super::*;
+    use crate::types::Zxid;
+
+    const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
+    const TIMEOUT_MS: i32 = 200;
+
+    /// A ConnectResponse (docs/protocol.md §1.2).
+    fn response() -> Vec<u8> {
+        let mut bytes = 36_i32.to_be_bytes().to_vec();
+        bytes.extend(0_i32.to_be_bytes());
+        bytes.extend(TIMEOUT_MS.to_be_bytes());
+        bytes.extend(SESSION.0.to_be_bytes());
+        bytes.extend(16_i32.to_be_bytes());
+        bytes.extend([7; 16]);
+        bytes
+    }
+
+    /// Sends the answer to a connection whose buffers hold one byte, and returns when the first byte and the
+    /// last one left, µs.
+    fn answer_byte_by_byte(base: &mut Base, checks: &mut Checks) -> (u64, u64) {
+        let mut network = Network::new(1, 1);
+        let connection = network.connect(None, 1, None, base);
+        let id = SocketId {
+            slot: 0,
+            generation: 0,
+        };
+        network.accept();
+        network.open(connection, 0, id, base.now_us);
+        let began = base.now_us;
+        for byte in response() {
+            base.now_us += 10_000;
+            network.reach_client(connection, base);
+            let mut sockets = KernelSockets {
+                core: 0,
+                base,
+                network: &mut network,
+                checks,
+                exhausted: false,
+                violation: Ok(()),
+            };
+            assert_eq!(sockets.write(id, &[byte]), Wrote::Bytes(1));
+        }
+        (began + 10_000, base.now_us)
+    }
+
+    #[test]
+    fn a_session_is_silent_from_the_first_byte_of_its_answer_on_however_slowly_the_rest_leaves() {
+        let options = Options {
+            seed: 1,
+            crash_at: None,
+            short: true,
+            shards: 0,
+            tears_destroy: false,
+        };
+        let mut base = Base::new(fastrand::Rng::with_seed(1), options);
+        let mut checks = Checks::new(Zxid::ZERO);
+        let (first, last) = answer_byte_by_byte(&mut base, &mut checks);
+        let timeout_us = TIMEOUT_MS as u64 * 1000;
+        assert!(last < first + 2 * timeout_us && last > first + timeout_us);
+        assert!(
+            checks
+                .expiry
+                .observe(SESSION, first + timeout_us - 1)
+                .is_err()
+        );
+        assert_eq!(checks.expiry.observe(SESSION, first + timeout_us), Ok(()));
+        assert_eq!(
+            checks.expiry.observe(SESSION, last + timeout_us / 2),
+            Ok(())
+        );
     }
 }

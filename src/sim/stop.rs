@@ -20,9 +20,8 @@ impl Host {
         base.note(b"asked to stop");
         checks.rot.stops(base.now_us);
         self.drain_turns = 0;
-        let hangs = self.disk_hangs_until > base.now_us || base.was_full;
         let held = self.cores.iter().any(|core| core.held_until > base.now_us);
-        self.drain_is_disturbed = hangs || held;
+        self.drain_is_disturbed = held;
         self.turn_soon(self.ordering(), base);
     }
 
@@ -48,6 +47,8 @@ impl Host {
             return Ok(());
         }
         self.drain_turns += u32::from(self.is_asked_to_stop);
+        // Whoever waits for the disk, or for what is tried again.
+        self.drain_is_disturbed |= self.disk_hangs_until > base.now_us || !base.short.is_empty();
         match member.drain_step(again, self.is_asked_to_stop, base.now()) {
             DrainStep::Stay => self.drain_is_bounded(),
             DrainStep::Next { .. } => {

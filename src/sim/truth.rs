@@ -7,7 +7,7 @@
 use super::op::Op;
 use crate::txn::{CreateTxn, Data, Entry, Txn};
 use crate::types::{ErrorCode, SessionId, Zxid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A node at some zxid.
@@ -58,6 +58,8 @@ pub struct Truth {
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
     /// The transaction that each request became, by session and xid.
     executed: BTreeMap<(SessionId, i32), Zxid>,
+    /// Sessions that clients know, and that went with a loss.
+    lost_sessions: BTreeSet<SessionId>,
     last: Zxid,
     revealed: Zxid,
 }
@@ -112,6 +114,14 @@ impl Truth {
     /// What follows is lost, and there was nobody who could have kept it.
     pub fn lost_behind(&mut self, zxid: Zxid) {
         self.revealed = self.revealed.min(zxid);
+    }
+
+    /// The operator has given up what follows `kept`: the history goes on behind `behind`.
+    pub fn gives_up(&mut self, kept: Zxid, behind: Zxid) {
+        let lost = self.sessions.iter().filter(|(_, (made, _))| *made > kept);
+        self.lost_sessions.extend(lost.map(|(session, _)| *session));
+        self.forget_behind(kept);
+        (self.last, self.revealed) = (behind, behind);
     }
 
     /// A client has been shown this zxid: it must never disappear.
@@ -188,6 +198,11 @@ impl Truth {
                 self.revealed
             ));
         }
+        self.forget_behind(recovered);
+        Ok(())
+    }
+
+    fn forget_behind(&mut self, recovered: Zxid) {
         self.entries.retain(|z, _| *z <= recovered);
         for versions in self.nodes.values_mut() {
             versions.retain(|v| v.zxid <= recovered);
@@ -203,7 +218,6 @@ impl Truth {
             *closed = closed.filter(|z| *z <= recovered);
         }
         self.last = self.last.min(recovered);
-        Ok(())
     }
 
     /// Takes the next transaction, or checks one that is known already.
@@ -274,6 +288,9 @@ impl Truth {
                 .now(path)
                 .map(drop)
                 .ok_or_else(|| "missing node".into()),
+            Txn::CreateSession { .. } if self.lost_sessions.contains(&session) => Err(format!(
+                "session id {session} used again, a client knows it as its own"
+            )),
             Txn::CreateSession { .. } => match self.sessions.insert(session, (zxid, None)) {
                 None => Ok(()),
                 Some(before) => Err(format!("session id {session} used again, first {before:?}")),

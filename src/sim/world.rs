@@ -8,7 +8,7 @@ use super::faults;
 use super::host::Host;
 use super::network::Network;
 use super::operations::Operations;
-use super::outcome::{Options, Outcome};
+use super::outcome::{Fault, Options, Outcome};
 use crate::types::Zxid;
 
 /// How long after its timeout a silent session may still be there, ms: its deadline is a multiple of a
@@ -35,7 +35,9 @@ pub fn run(options: Options) -> Outcome {
         counters.disk.add(base.data.faults());
     }
     let (first, last) = (world.host.start.epoch(), world.checks.truth.last().epoch());
-    counters.rollovers = u64::from(last > first);
+    // Behind an accepted loss there is another epoch, too.
+    let jumps = counters.faults.of(Fault::LossAccepted) > 0;
+    counters.rollovers = u64::from(last > first && !jumps);
     let ms = base.now_us / 1000;
     Outcome {
         hash: base.transcript.finish(),
@@ -229,6 +231,7 @@ impl World {
         self.replicas_become_equal()?;
         self.everybody_leaves()?;
         let last = self.checks.truth.last();
+        let losses = self.base.counters.faults.of(Fault::LossAccepted);
         if self.checks.rot.is_idle(self.base.now_us) && self.base.rng.bool() {
             let (base, checks) = (&mut self.base, &mut self.checks);
             self.host.power_off(last, base, &mut self.network, checks)?;
@@ -236,6 +239,11 @@ impl World {
         } else {
             self.drain()?;
         }
+        // Or behind what an operator has left of it since.
+        let last = match self.base.counters.faults.of(Fault::LossAccepted) > losses {
+            true => self.checks.truth.last(),
+            false => last,
+        };
         match self.host.member.as_ref() {
             Some(member) if member.tree().last_zxid() == last => {
                 self.host.compare_tree(&mut self.checks)

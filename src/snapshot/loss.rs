@@ -13,6 +13,11 @@
 //! more transactions added. Nobody's `lastZxidSeen` lies above that, so every client comes back; it is shown a
 //! state that is older than the one it has seen, under a zxid that is newer.
 //!
+//! **No session id is used twice**, for the same reason: a client that presents the session that it has lost
+//! must not be given another's. The state that stays counts as if [`UNSEEN_MAX`] more sessions had been made,
+//! behind the last one that it knows and behind what the clock gives while the loss is accepted. (A clock that
+//! was set back in between is not seen.)
+//!
 //! **The jump has no mark in the log.** Recovery goes on only at the next zxid, and what precedes
 //! (e + 1, 1) is (e + 1, 0): the snapshot of the kept state carries that zxid, although no transaction has it.
 //! No other snapshot can be continued with what follows; if that one rots before there is another, the
@@ -283,11 +288,16 @@ fn resume<S: Storage>(
 }
 
 impl<S: Storage> Loss<S> {
-    /// Gives up what is lost: the steps of the table. Blocks.
+    /// Gives up what is lost: the steps of the table. It is `now`. Blocks.
     ///
     /// # Errors
     /// The operating system's. The store is refused as before, and this can be done again.
-    pub fn accept(self, config: LogConfig, mut identities: Identities) -> Result<(), SnapError> {
+    pub fn accept(
+        self,
+        config: LogConfig,
+        mut identities: Identities,
+        now: WallMs,
+    ) -> Result<(), SnapError> {
         let (data, log) = &self.directories;
         let [in_data, in_log] = self.witnesses.useless.map(|name| {
             let name = name.map(str::to_owned);
@@ -315,7 +325,7 @@ impl<S: Storage> Loss<S> {
                 let witness = before.accepting(accepting);
                 witness::write(data, log, &witness)?;
                 set_aside(data, &snapshots)?;
-                write(data, &raised(*tree, self.behind), store)?;
+                write(data, &raised(*tree, self.behind, now), store)?;
                 (accepting, Some(witness))
             }
         };
@@ -333,8 +343,11 @@ impl<S: Storage> Loss<S> {
     }
 }
 
-/// The same state at a later zxid: what a transaction makes of it that changes nothing.
-fn raised(mut tree: Tree, zxid: Zxid) -> Tree {
+/// The same state at a later zxid, and with session ids spent that clients may know: what transactions make of
+/// it that change nothing else.
+fn raised(mut tree: Tree, zxid: Zxid, now: WallMs) -> Tree {
+    let seen = tree.session_high_water(SessionId::STANDALONE);
+    tree.session_id_is_spent(spent(seen, now));
     let header = TxnHeader {
         session: SessionId::NONE,
         cxid: 0,
@@ -350,6 +363,15 @@ fn raised(mut tree: Tree, zxid: Zxid) -> Tree {
         digest: None,
     });
     tree
+}
+
+/// An id that is not below any that was given to a session: `seen` is the last one that is known, and it is
+/// `now`. Half of what is left stays for new sessions, however little that is.
+fn spent(seen: Option<SessionId>, now: WallMs) -> SessionId {
+    let seen = seen.map_or(0, SessionId::number);
+    let number = seen.max(SessionId::number_at(now));
+    let left = SessionId::NUMBER_MAX - number;
+    SessionId::of(SessionId::STANDALONE, number + UNSEEN_MAX.min(left / 2))
 }
 
 /// Renames files within their directory, one after the other, each durably.
@@ -385,6 +407,27 @@ mod tests {
         assert_eq!(next(7, 0xf000_0000), Zxid::new(9, 0));
         assert_eq!(next(7, Zxid::COUNTER_MAX), Zxid::new(9, 0));
         assert_eq!(next(7, 3).next(), Zxid::new(8, 1));
+    }
+
+    #[test]
+    fn no_session_id_that_may_have_been_given_unseen_comes_again() {
+        let id = |number| SessionId::of(SessionId::STANDALONE, number);
+        let clock = SessionId::number_at(WallMs(1_790_000_000_000));
+        let table = [
+            (None, 0, UNSEEN_MAX),
+            (Some(id(7)), 0, 7 + UNSEEN_MAX),
+            (Some(id(7)), clock, clock + UNSEEN_MAX),
+            // The clock was set back before.
+            (Some(id(clock)), 1 << 16, clock + UNSEEN_MAX),
+            (
+                Some(id(SessionId::NUMBER_MAX - 10)),
+                0,
+                SessionId::NUMBER_MAX - 5,
+            ),
+        ];
+        for (seen, clock, expected) in table {
+            assert_eq!(spent(seen, WallMs(clock >> 16)), id(expected), "{seen:?}");
+        }
     }
 
     #[test]

@@ -244,6 +244,11 @@ impl Tree {
         self.session_high_water.of(creator)
     }
 
+    /// Takes notice of an id that a server has given to a session, and that no transaction shows.
+    pub fn session_id_is_spent(&mut self, id: SessionId) {
+        self.session_high_water.raise(id);
+    }
+
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = &Arc<str>> {
         self.ephemerals_after(id, None)

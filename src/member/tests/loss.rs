@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::log::storage::{File, Storage};
-use crate::snapshot::loss::{Found, Loss, look};
+use crate::snapshot::loss::{Found, Loss, UNSEEN_MAX, look};
+use crate::types::SessionId;
 use std::collections::BTreeMap;
 
 const PAGE: usize = 4096;
@@ -103,7 +104,7 @@ fn accept(lost: Loss<SimStorage>, seed: u64) -> Result<(), SnapError> {
         identity += 1;
         identity
     });
-    lost.accept(config, identities)
+    lost.accept(config, identities, START.wall)
 }
 
 /// What may happen to a store, and which of its transactions stay.
@@ -272,6 +273,20 @@ fn the_store_goes_on_behind_every_zxid_that_was_used_and_stays_whole() {
         while tell().unwrap().is_some() {}
         let expected = Zxid(behind.0 + restart as i64 + 1);
         assert_eq!(member.tree.last_zxid(), expected);
+        member.close().unwrap();
+    }
+}
+
+#[test]
+fn no_session_id_is_given_again_that_a_client_may_know_whatever_the_clock_says() {
+    let store = Store::new();
+    damage(&store, Damage::NewestSegmentIsGone);
+    accept(store.lost(), 7).unwrap();
+    for _ in 0..2 {
+        let member = start_member(&store.disk, 30).unwrap();
+        let spent = member.tree.session_high_water(SessionId::STANDALONE);
+        let given = SessionId::number_at(START.wall);
+        assert!(spent.unwrap().number() >= given + UNSEEN_MAX);
         member.close().unwrap();
     }
 }

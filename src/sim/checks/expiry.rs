@@ -148,19 +148,11 @@ impl Expiry {
         }
     }
 
-    /// The server has something of the session.
-    pub(in crate::sim) fn heard(
-        &mut self,
-        session: SessionId,
-        timeout_ms: i32,
-        at: At,
-        now_us: u64,
-    ) {
-        self.heard.entry(session).or_default().push(Heard {
-            us: now_us,
-            timeout_ms,
-            at,
-        });
+    /// The server has something of the session since `us`, or has begun to answer it then.
+    pub(in crate::sim) fn heard(&mut self, session: SessionId, timeout_ms: i32, at: At, us: u64) {
+        let heard = self.heard.entry(session).or_default();
+        let behind = heard.partition_point(|heard| heard.us <= us);
+        heard.insert(behind, Heard { us, timeout_ms, at });
     }
 
     /// A ConnectRequest that presents the session has reached the server.
@@ -182,7 +174,7 @@ impl Expiry {
 
     /// The session expires by a transaction that was ordered at `ordered`. What arrives behind the
     /// decision does not undo it, nor what arrived behind the deadline if the core that orders was not told.
-    pub(super) fn observe(&self, session: SessionId, ordered: u64) -> Result<(), String> {
+    pub(in crate::sim) fn observe(&self, session: SessionId, ordered: u64) -> Result<(), String> {
         let decided = self
             .closing
             .get(&session)

@@ -6,6 +6,7 @@
 //! | `owner` | only the connection that holds a session writes for it |
 //! | `attachment` | a connection whose session has moved is neither answered nor obeyed |
 //! | `expiry` | nobody expires who is heard of |
+//! | `shown` | none: what clients can have seen |
 //! | `rot` | a start is refused where something is lost, and nowhere else |
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
@@ -16,6 +17,7 @@ mod bodies;
 mod expiry;
 mod owner;
 mod rot;
+mod shown;
 mod tree;
 mod turns;
 
@@ -34,6 +36,7 @@ use bodies::Bodies;
 use expiry::Expiry;
 use owner::Owner;
 use rot::Rot;
+use shown::Shown;
 use turns::Turns;
 
 /// All of them.
@@ -43,6 +46,7 @@ pub(super) struct Checks {
     pub(super) attachment: Attachment,
     pub(super) expiry: Expiry,
     pub(super) rot: Rot,
+    pub(super) shown: Shown,
     pub(super) bodies: Bodies,
     pub(super) turns: Turns,
     /// Wall clock at each createSession, ms.
@@ -58,6 +62,7 @@ impl Checks {
             attachment: Attachment::default(),
             expiry: Expiry::default(),
             rot: Rot::new(start),
+            shown: Shown::default(),
             bodies: Bodies::default(),
             turns: Turns::default(),
             sessions_made: Vec::new(),
@@ -69,15 +74,29 @@ impl Checks {
         if base.was_torn_apart() {
             return Ok(());
         }
+        let shown = self.shown();
         let disks = (&base.data, &base.disk);
         let (rng, counters) = (&mut base.rng, &mut base.counters);
-        (self.rot).strike(disks, self.truth.shown(), is_running, rng, counters)
+        (self.rot).strike(disks, shown, is_running, rng, counters)
+    }
+
+    /// The newest transaction that a client was shown, or can have been.
+    pub(super) fn shown(&mut self) -> Zxid {
+        self.shown.newest(&self.truth).max(self.truth.shown())
+    }
+
+    /// What lies behind `kept` is lost, and the history goes on behind `behind`.
+    pub(super) fn gives_up(&mut self, kept: Zxid, behind: Zxid) {
+        self.truth.gives_up(kept, behind);
+        self.rot.gives_up(behind);
+        self.shown.recovered();
     }
 
     /// The member came back with its last transaction at `recovered`.
     pub(super) fn recovered(&mut self, recovered: Zxid) -> Result<(), String> {
         self.rot.recovered(recovered);
         self.truth.recovered(recovered)?;
+        self.shown.recovered();
         self.bodies.recovered(recovered);
         self.expiry.recovered();
         self.owner.recovered();

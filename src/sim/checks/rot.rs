@@ -5,6 +5,7 @@
 //! | everything that was shown can still be read, and what was damaged is not needed | it starts |
 //! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
 //! | the same, but a snapshot was damaged, and rot that it covered has stayed | it starts with everything, or refuses |
+//! | the same, but a record was damaged that begins a segment, and rot in an older one has stayed | it starts with everything, or refuses |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
 //! | files of two stores, or of one without a witness | it refuses |
@@ -14,14 +15,17 @@
 //! record, in the same sector. Then a start may refuse, or lack acknowledged transactions at the end; what it
 //! has is still a state that there was, without a gap. Seeds end there.
 //!
-//! A start that refuses has changed nothing. The operator restores what was damaged, and the next one starts.
+//! A start that refuses has changed nothing. The operator restores what was damaged, and the next one starts; or
+//! has no backup, and gives it up (`loss`).
 
 use super::super::damage::{Damage, Store};
 use super::super::disk::SimStorage;
 use super::super::outcome::{Counters, Fault};
 use crate::log::StoreId;
+use crate::txn::Entry;
 use crate::types::Zxid;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// After this long a durable batch is covered by a durable seal, µs: the seal's delay, a tick, the
 /// slowest sync before it and its own.
@@ -31,8 +35,6 @@ pub(in crate::sim) const COVERED_AFTER_US: u64 = 500_000;
 pub(in crate::sim) struct Rot {
     /// When the newest transactions were applied, µs.
     applied_at: VecDeque<(u64, Zxid)>,
-    /// The newest that was applied: its reply may be under way to a client still.
-    newest: Zxid,
     /// A later record or a seal covers everything up to here: rot there must be noticed.
     covered: Zxid,
     /// The witness or a snapshot shows that the log went as far.
@@ -53,8 +55,8 @@ pub(in crate::sim) struct Rot {
 
 /// What to make of a start that was refused.
 pub(in crate::sim) enum Refusal {
-    /// It had a reason, which is gone.
-    Mended,
+    /// It had one.
+    Reasoned,
     /// It had none.
     Groundless,
 }
@@ -71,13 +73,11 @@ impl Rot {
     /// Recovery covers what it has read, and the witness says so.
     pub(super) fn recovered(&mut self, recovered: Zxid) {
         (self.covered, self.witnessed) = (recovered, recovered);
-        self.newest = recovered;
         self.applied_at.clear();
     }
 
     pub(super) fn applied(&mut self, zxid: Zxid, now_us: u64) {
         self.applied_at.push_back((now_us, zxid));
-        self.newest = self.newest.max(zxid);
     }
 
     /// A witness was written, or a snapshot.
@@ -151,13 +151,13 @@ impl Rot {
             log,
             id: self.store?,
             start: self.start,
-            known: shown.max(self.covered).max(self.newest),
+            known: shown.max(self.covered),
             covered: self.covered,
             witnessed: self.witnessed,
         })
     }
 
-    /// Damages something, if there is a store. `shown`: of the newest transaction that a client knows.
+    /// Damages something, if there is a store. `shown`: the newest transaction that a client can know.
     pub(in crate::sim) fn strike(
         &mut self,
         disks: (&SimStorage, &SimStorage),
@@ -195,7 +195,7 @@ impl Rot {
         Some(self.store(disks, Zxid::ZERO)?.image())
     }
 
-    /// The start was refused: if there was a reason, the operator restores what was damaged.
+    /// The start was refused: whether there was a reason.
     pub(in crate::sim) fn refused(
         &mut self,
         disks: (&SimStorage, &SimStorage),
@@ -205,13 +205,12 @@ impl Rot {
         let is_lost = self
             .store(disks, shown)
             .is_some_and(|store| store.is_lost());
-        let Some(damage) = self.damage.take() else {
+        let Some(damage) = &self.damage else {
             return Refusal::Groundless;
         };
-        // Without the newest snapshot, what rotted before it and was not needed is needed again.
-        let is_doubtful = damage.is_doubtful || self.is_left && damage.is_of_a_snapshot();
+        // What rotted before and was not needed is needed again.
+        let is_doubtful = damage.is_doubtful || self.is_left && damage.uncovers();
         if !(is_lost || damage.is_odd || is_doubtful) {
-            self.damage = Some(damage);
             return Refusal::Groundless;
         }
         let noticed = match is_lost || damage.is_odd {
@@ -219,8 +218,45 @@ impl Rot {
             false => Fault::RefusedInDoubt,
         };
         counters.faults.count(noticed);
-        damage.mend();
-        Refusal::Mended
+        Refusal::Reasoned
+    }
+
+    /// Whether one directory is another store's, so that nobody but the operator knows which store is meant.
+    pub(in crate::sim) fn is_of_two_stores(&self) -> bool {
+        let damage = self.damage.as_ref();
+        damage.is_some_and(|damage| damage.is_of_two_stores)
+    }
+
+    /// The operator restores what was damaged.
+    pub(in crate::sim) fn mend(&mut self) {
+        if let Some(damage) = self.damage.take() {
+            damage.mend();
+        }
+    }
+
+    /// The operator has given up what was lost, and what was damaged stays so; the witness says that the store
+    /// goes on behind `behind`.
+    pub(super) fn gives_up(&mut self, behind: Zxid) {
+        self.damage = None;
+        self.is_left = true;
+        (self.covered, self.witnessed) = (behind, behind);
+    }
+
+    /// What stays when a loss is accepted: at least this, and at most that.
+    pub(in crate::sim) fn stays(&self, disks: (&SimStorage, &SimStorage)) -> (Zxid, Zxid) {
+        let store = self.store(disks, Zxid::ZERO).expect("it is refused");
+        (store.whole_to(), store.reach().max(Zxid::ZERO))
+    }
+
+    /// The transactions behind `after`, up to `upto`, as they stand in the log.
+    pub(in crate::sim) fn entries(
+        &self,
+        disks: (&SimStorage, &SimStorage),
+        after: Zxid,
+        upto: Zxid,
+    ) -> Vec<Arc<Entry>> {
+        let store = self.store(disks, Zxid::ZERO).expect("it is refused");
+        store.entries(after, upto)
     }
 
     /// What was damaged, for messages.
