@@ -102,7 +102,7 @@ impl Work {
             Job::Spare(_) => Work::Spare,
             Job::Remove(_) => Work::Remove,
             Job::Witness(_) => Work::Witness,
-            Job::Snapshot { .. } | Job::Save(_) => Work::Snapshot,
+            Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => Work::Snapshot,
             Job::ReadLog(_) => Work::ReadLog,
         }
     }
