@@ -16,7 +16,6 @@ mod tests;
 pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
 
 use crate::budget::Budget;
-use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::{Closing, Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket, witness};
 use crate::messages::{ShardRequest, ToShards};
@@ -25,7 +24,7 @@ use crate::snapshot::{self, Recovered, SnapError};
 use crate::tree::{Applied, Tree};
 use crate::txn::Entry;
 use crate::types::{Now, Zxid};
-use due::{LogLength, Schedule};
+use due::{LogLength, Retry, Schedule};
 use jobs::Jobs;
 use saving::Saving;
 use std::collections::BTreeSet;
@@ -82,6 +81,8 @@ pub struct Member<S: Storage> {
     /// Order, log, owners.
     pub pipeline: Pipeline<S>,
     snapshots: Schedule,
+    /// Older snapshots that could not be removed.
+    purges: Retry,
     snapshots_kept: Option<usize>,
     snapshot_memory: usize,
     /// Snapshots that are known to be whole; no more than are kept.
@@ -134,6 +135,7 @@ impl<S: Storage> Member<S> {
         let commit = Member {
             pipeline: Pipeline::new(config.pipeline, log, &tree, now),
             snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
+            purges: Retry::default(),
             snapshots_kept: config.snapshots_kept,
             snapshot_memory: config.snapshot_memory,
             verified: summary.snapshot.into_iter().collect(),
@@ -215,6 +217,7 @@ impl<S: Storage> Member<S> {
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
         self.jobs.pauses = false;
         self.snapshots.tick(now.tick);
+        self.purges.tick(now.tick);
         self.witness.tick(now.tick);
         self.pipeline.tick(now)
     }
@@ -272,14 +275,6 @@ impl<S: Storage> Member<S> {
         let appended = self.pipeline.log().counters().into();
         let zxid = self.pipeline.cursors().applied;
         self.snapshots.is_due(appended).then_some(zxid)
-    }
-
-    /// The snapshot was made, and older ones were purged so that the log is not needed up to
-    /// `unneeded`; or it could not be made, and is tried again later. The names of segments to
-    /// remove, oldest first, on the thread that makes the spares.
-    fn snapshot_made(&mut self, made: Option<&Written>, unneeded: Option<Zxid>) -> Vec<String> {
-        self.snapshots.made(made.map(|written| written.bytes));
-        unneeded.map_or(Vec::new(), |zxid| self.pipeline.log_mut().retire(zxid))
     }
 
     /// The end of a clean stop: no sync is under way any more; seals the log, and writes down where.

@@ -72,6 +72,8 @@ pub struct Zxid(pub i64);
 impl Zxid {
     /// Before any transaction.
     pub const ZERO: Zxid = Zxid(0);
+    /// The largest epoch: above it zxids would be negative.
+    pub const EPOCH_MAX: u32 = i32::MAX as u32;
     /// The last counter value in use; the next zxid opens the next epoch.
     pub const COUNTER_MAX: u32 = 0xffff_fffe;
 

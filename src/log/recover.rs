@@ -265,6 +265,23 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
     Ok(bases.len() - first)
 }
 
+/// Whether what is left of the log begins behind this part: nothing of it was read, and nothing is there.
+///
+/// # Errors
+/// The operating system's.
+pub fn begins_behind<S: Storage>(storage: &S, part: Part) -> Result<bool, RecoveryError> {
+    let bases = segments(storage)?;
+    let Some(oldest) = bases.first() else {
+        return Ok(false);
+    };
+    let reaches_back = |_: &SegmentHeader, first: Record<'_>| first.is_first_needed(part.after);
+    Ok(match first_record(storage, oldest, reaches_back)? {
+        Some(reaches_back) => !reaches_back,
+        // Nothing in it is durable yet.
+        None => part.mapped_to.is_some_and(|durable| oldest.0 >= durable),
+    })
+}
+
 /// The newest segment of the store before which nothing behind `after` can lie. Only the first record of
 /// each is read.
 fn first_needed<S: Storage>(

@@ -39,7 +39,7 @@
 //! | `Trim` | `truncate` of what a closed segment does not use | ignored | ignored | ignored | ignored | ignored |
 //!
 //! *Later*: nothing has changed, and the same is tried again, a spare after `RETRY_MS` of the log, a
-//! snapshot after that of its schedule, the rest from the next tick on. *Anew*: the file is thrown away,
+//! snapshot and a purge after that of the schedule, the rest from the next tick on. *Anew*: the file is thrown away,
 //! and the next try makes another one, all of whose pages are written anew; a second sync of the same
 //! pages would prove nothing, because after a failed one the kernel takes them for clean. *Done*: what was
 //! to go is gone. *Older*: an older snapshot, and more of the log. *Ignored*: it costs room. *Ends*: the

@@ -7,7 +7,8 @@
 //! | at once: a start found damage that costs nothing as long as nothing else is damaged | what is in memory is whole |
 //!
 //! One that failed is tried again after [`RETRY_MS`], whether or not anything is written meanwhile; after
-//! each further failure after twice as long, up to [`RETRY_MS_MAX`].
+//! each further failure after twice as long, up to [`RETRY_MS_MAX`]. So are purges ([`Retry`]), which have a row
+//! of failures of their own.
 
 use crate::log::LogCounters;
 use crate::types::Tick;
@@ -137,6 +138,46 @@ impl Schedule {
     }
 }
 
+/// When what has failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retry {
+    /// How long the last failure is waited out, ms; 0: there was none.
+    wait_ms: u64,
+    /// It is due at this tick, `None`: the next tick says when.
+    at: Option<Tick>,
+    is_due: bool,
+}
+
+impl Retry {
+    /// It has failed. Whether that is the first time of a row.
+    pub fn failed(&mut self) -> bool {
+        let is_first = self.wait_ms == 0;
+        *self = Retry {
+            wait_ms: (2 * self.wait_ms).clamp(RETRY_MS, RETRY_MS_MAX),
+            ..Retry::default()
+        };
+        is_first
+    }
+
+    /// It has not.
+    pub fn succeeded(&mut self) {
+        *self = Retry::default();
+    }
+
+    /// Timers.
+    pub fn tick(&mut self, now: Tick) {
+        if self.wait_ms > 0 {
+            let at = *self.at.get_or_insert(now.after(self.wait_ms));
+            self.is_due = now >= at;
+        }
+    }
+
+    /// Whether to try it now.
+    pub fn is_due(&self) -> bool {
+        self.is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +242,29 @@ mod tests {
         assert!(distances.is_sorted() && tries.len() > 9, "{tries:?}");
         let longest = *distances.last().expect("there were tries");
         assert!((640..650).contains(&longest), "{tries:?}");
+    }
+
+    #[test]
+    fn what_always_fails_is_said_once_and_tried_at_growing_distances_up_to_a_bound() {
+        let (mut retry, mut tries, mut said) = (Retry::default(), Vec::new(), 0);
+        for second in 0..4000 {
+            retry.tick(Tick(1000 * second));
+            if retry.is_due() || second == 0 {
+                tries.push(second);
+                said += u32::from(retry.failed());
+                assert!(!retry.is_due());
+            }
+        }
+        assert_eq!(said, 1);
+        let distances: Vec<u64> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(distances.is_sorted() && tries.len() > 9, "{tries:?}");
+        assert!((10..12).contains(&distances[0]), "{tries:?}");
+        let longest = *distances.last().expect("there were tries");
+        assert!((640..650).contains(&longest), "{tries:?}");
+        retry.succeeded();
+        retry.tick(Tick(1 << 40));
+        assert!(!retry.is_due());
+        assert!(retry.failed(), "a row begins");
     }
 
     #[test]

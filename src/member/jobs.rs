@@ -8,12 +8,14 @@
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
 //! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Spares` | – | shortage: tried again later; failed: fatal, like a sync of the log |
 //! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; shortage: tried again on time; failed: a `Save` |
+//! | `Purge` | older snapshots could not be removed behind the last one | `Snapshots` | `Remove`, a `Spare` that recycles | purged: segments are removed; failed: tried again on time |
 //! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
 //! A *shortage* is a full disk, or want of descriptors or memory (`log::verdict`). Spares are then tried
 //! again after the log's `RETRY_MS`, removing and reading from the next tick on. An operator hears of the
-//! first of a row, each of them is counted.
+//! first of a row, each of them is counted. A purge that fails, for whatever reason, takes nothing back of the
+//! snapshot before it; an operator hears of the first of a row of those, too.
 //!
 //! A queue has one job under way at most, and a queue never waits for another: a spare is made
 //! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
@@ -26,8 +28,8 @@ use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
-use crate::log::{Part, RecoveryError, SpareJob, SpareResult};
-use crate::snapshot::{self, Made, ReadLogError, SnapError, Walked};
+use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
+use crate::snapshot::{self, Made, Purged, ReadLogError, SnapError, Walked};
 use crate::tree::WalkedNode;
 use crate::txn::Entry;
 use crate::types::{Position, ShardId, Zxid};
@@ -75,6 +77,15 @@ pub enum Job {
         /// Those that are known to be whole.
         verified: BTreeSet<Zxid>,
     },
+    /// Remove older snapshots, which could not be removed before.
+    Purge {
+        /// Whose they are.
+        store: StoreId,
+        /// So many that are whole stay.
+        retain: usize,
+        /// Those that are known to be whole.
+        verified: BTreeSet<Zxid>,
+    },
     /// Write a part of the state out of memory.
     Save(Box<Save>),
     /// Write down how far the log is durable.
@@ -115,8 +126,8 @@ impl Save {
                     written,
                     base: None,
                 });
-                let made = made
-                    .and_then(|made| and_purged(data, self.order, made, self.purge, self.verified));
+                let made =
+                    made.map(|made| and_purged(data, self.order, made, self.purge, self.verified));
                 Done::Snapshot { zxid, made }
             }
             Err(error) => Done::Snapshot {
@@ -151,6 +162,8 @@ pub enum Done<S: Storage> {
         /// The snapshot, and what follows from it.
         made: Result<SnapshotMade, SnapError>,
     },
+    /// Of [`Job::Purge`].
+    Purged(Purged),
     /// Of [`Job::Witness`].
     Witness {
         /// What was written.
@@ -170,14 +183,12 @@ pub enum Done<S: Storage> {
 }
 
 /// What follows from a snapshot that was made.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SnapshotMade {
     /// What was written.
     pub written: Written,
-    /// Up to where the log is not needed any more.
-    pub unneeded: Option<Zxid>,
-    /// Snapshots that are known to be whole.
-    pub verified: BTreeSet<Zxid>,
+    /// What came of the purge behind it.
+    pub purged: Purged,
 }
 
 /// What was read for a replica.
@@ -217,7 +228,11 @@ pub enum JobNews {
         zxid: Zxid,
         /// What was written.
         written: Written,
+        /// Why older ones could not be removed, the first time of a row.
+        unpurged: Option<io::Error>,
     },
+    /// For the operator: the first of a row of purges that failed; it is tried again.
+    Unpurged(io::Error),
     /// For the operator: it could not be made of the files, and is made out of memory.
     SnapshotOutOfMemory {
         /// Of this state.
@@ -248,7 +263,7 @@ impl Job {
     pub fn queue(&self) -> JobQueue {
         match self {
             Job::Spare(_) | Job::Remove(_) | Job::Witness(_) => JobQueue::Spares,
-            Job::Snapshot { .. } | Job::Save(_) => JobQueue::Snapshots,
+            Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => JobQueue::Snapshots,
             Job::ReadLog(_) => JobQueue::Reads,
         }
     }
@@ -258,7 +273,11 @@ impl Job {
         match self {
             Job::Spare(order) => order.recycles(),
             Job::Remove(_) => true,
-            Job::Snapshot { .. } | Job::Save(_) | Job::Witness(_) | Job::ReadLog(_) => false,
+            Job::Snapshot { .. }
+            | Job::Purge { .. }
+            | Job::Save(_)
+            | Job::Witness(_)
+            | Job::ReadLog(_) => false,
         }
     }
 
@@ -273,8 +292,13 @@ impl Job {
             } => Done::Snapshot {
                 zxid: order.zxid,
                 made: snapshot::make(data, log, order)
-                    .and_then(|made| and_purged(data, order, made, purge, verified)),
+                    .map(|made| and_purged(data, order, made, purge, verified)),
             },
+            Job::Purge {
+                store,
+                retain,
+                verified,
+            } => Done::Purged(snapshot::purge(data, store, retain, verified)),
             Job::Save(save) => save.run(data),
             Job::Witness(witness) => Done::Witness {
                 result: witness::write(data, log, &witness),
@@ -295,19 +319,19 @@ fn and_purged<S: Storage>(
     Made { written, base }: Made,
     purge: Option<usize>,
     mut verified: BTreeSet<Zxid>,
-) -> Result<SnapshotMade, SnapError> {
-    let mut unneeded = None;
-    if let Some(retain) = purge {
-        // What is newer than the base could not be read, or nothing could.
-        verified.retain(|&zxid| Some(zxid) <= base);
-        verified.extend(base.into_iter().chain([order.zxid]));
-        unneeded = snapshot::purge(data, order.store, retain, &mut verified)?;
-    }
-    Ok(SnapshotMade {
-        written,
-        unneeded,
-        verified,
-    })
+) -> SnapshotMade {
+    // What is newer than the base could not be read, or nothing could.
+    verified.retain(|&zxid| Some(zxid) <= base);
+    verified.extend(base.into_iter().chain([order.zxid]));
+    let purged = match purge {
+        Some(retain) => snapshot::purge(data, order.store, retain, verified),
+        None => Purged {
+            unneeded: None,
+            verified: BTreeSet::new(),
+            result: Ok(()),
+        },
+    };
+    SnapshotMade { written, purged }
 }
 
 /// Oldest first: a crash in between must not leave a gap.

@@ -7,7 +7,7 @@ use crate::log::Witness;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::pipeline::Fatal;
-use crate::snapshot::{self, SnapError};
+use crate::snapshot::{self, Purged, SnapError};
 use crate::types::Zxid;
 use std::io;
 
@@ -26,14 +26,24 @@ impl<S: Storage> Member<S> {
         if let Some(saving) = &mut self.saving {
             return saving.poll(&self.tree, order, self.snapshots_kept, &self.verified);
         }
-        let zxid = if self.jobs.may_read() {
-            self.poll_snapshot()
-        } else {
-            None
-        }?;
-        Some(Job::Snapshot {
-            order: self.order_of(zxid),
-            purge: self.snapshots_kept,
+        if !self.jobs.may_read() {
+            return None;
+        }
+        self.poll_purge().or_else(|| {
+            let zxid = self.poll_snapshot()?;
+            Some(Job::Snapshot {
+                order: self.order_of(zxid),
+                purge: self.snapshots_kept,
+                verified: self.verified.clone(),
+            })
+        })
+    }
+
+    fn poll_purge(&self) -> Option<Job> {
+        let retain = self.snapshots_kept.filter(|_| self.purges.is_due())?;
+        Some(Job::Purge {
+            store: self.witness.store(),
+            retain,
             verified: self.verified.clone(),
         })
     }
@@ -124,6 +134,10 @@ impl<S: Storage> Member<S> {
                 self.jobs.snapshots = false;
                 Ok(self.snapshot_ended(zxid, made))
             }
+            Done::Purged(purged) => {
+                self.jobs.snapshots = false;
+                Ok(self.purged(purged).map_or(JobNews::None, JobNews::Unpurged))
+            }
             Done::LogRead(read) => {
                 self.jobs.reads = false;
                 self.jobs.pauses |= read.shortage().is_some();
@@ -181,7 +195,8 @@ impl<S: Storage> Member<S> {
                 Some(error.to_string())
             }
         };
-        self.jobs.remove = left;
+        // What follows from a snapshot that has ended meanwhile is newer.
+        self.jobs.remove.splice(0..0, left);
         Ok(self.jobs.attempted("segments to be removed", shortage))
     }
 
@@ -192,17 +207,15 @@ impl<S: Storage> Member<S> {
             self.snapshots_saved += u64::from(made.is_ok());
         }
         match made {
-            Ok(SnapshotMade {
-                written,
-                unneeded,
-                verified,
-            }) => {
-                self.verified = verified;
-                let keep_after = self.jobs.keep_after;
-                let unneeded = unneeded.map(|zxid| keep_after.map_or(zxid, |k| k.min(zxid)));
-                self.jobs.remove = self.snapshot_made(Some(&written), unneeded);
+            Ok(SnapshotMade { written, purged }) => {
+                self.snapshots.made(Some(written.bytes));
                 self.witness.renew_soon();
-                JobNews::SnapshotMade { zxid, written }
+                let unpurged = self.purged(purged);
+                JobNews::SnapshotMade {
+                    zxid,
+                    written,
+                    unpurged,
+                }
             }
             Err(reason) if !was_saved && reason.is_rot() => {
                 let saving = Saving::begin(&mut self.tree, self.snapshot_memory);
@@ -211,9 +224,32 @@ impl<S: Storage> Member<S> {
                 JobNews::SnapshotOutOfMemory { zxid, reason }
             }
             Err(reason) => {
-                self.snapshot_made(None, None);
+                self.snapshots.made(None);
                 JobNews::SnapshotFailed { zxid, reason }
             }
+        }
+    }
+
+    /// Segments that no snapshot needs any more are to be removed. Why not all older snapshots could be, if
+    /// an operator has not been told yet.
+    fn purged(&mut self, purged: Purged) -> Option<io::Error> {
+        let Purged {
+            unneeded,
+            verified,
+            result,
+        } = purged;
+        self.verified = verified;
+        if let Some(unneeded) = unneeded {
+            let unneeded = self.jobs.keep_after.map_or(unneeded, |k| k.min(unneeded));
+            let retired = self.pipeline.log_mut().retire(unneeded);
+            self.jobs.remove.extend(retired);
+        }
+        match result {
+            Ok(()) => {
+                self.purges.succeeded();
+                None
+            }
+            Err(reason) => self.purges.failed().then_some(reason),
         }
     }
 }

@@ -181,6 +181,7 @@ fn word(job: &Job) -> &'static str {
         Job::Spare(order) if order.recycles() => "recycled spare",
         Job::Spare(_) => "new spare",
         Job::Snapshot { .. } => "snapshot",
+        Job::Purge { .. } => "purge",
         Job::Save(_) => "save",
         Job::Remove(_) => "remove",
         Job::Witness(_) => "witness",
@@ -691,7 +692,7 @@ fn a_member_whose_log_rots_behind_its_last_snapshot_saves_what_it_has_in_memory(
                 assert_eq!((zxid, due), (w.member.tree.last_zxid(), None));
                 due = Some(snapshot::root(&w.member.tree));
             }
-            JobNews::SnapshotMade { zxid, written } => break (zxid, written.root),
+            JobNews::SnapshotMade { zxid, written, .. } => break (zxid, written.root),
             JobNews::SnapshotFailed { reason, .. } => panic!("{reason}"),
             _ if due.is_some() => w.create(1000..1000 + batches as usize),
             _ => {}
@@ -756,6 +757,127 @@ fn a_snapshot_that_a_merge_could_not_read_takes_no_place_among_those_that_are_ke
     let next = made(&mut w);
     let kept = crate::log::snapshot_file::list(&w.disk).unwrap();
     assert_eq!(kept, [next, newest, older]);
+}
+
+#[test]
+fn a_purge_that_always_fails_takes_no_snapshot_back_is_said_once_and_tried_less_and_less() {
+    let mut w = World::new(5);
+    w.run_all();
+    w.fill_segments(1);
+    w.run_all();
+    w.disk.set_failing(Some(Failing {
+        calls: &[SeamCall::Remove],
+        code: NO_RIGHT,
+        after: 0,
+        times: u32::MAX,
+    }));
+    w.fill_segments(1);
+    let is_made = |news: &JobNews| matches!(news, JobNews::SnapshotMade { .. });
+    let made = run_until(&mut w, is_made);
+    let is_said = matches!(
+        made,
+        JobNews::SnapshotMade {
+            unpurged: Some(_),
+            ..
+        }
+    );
+    assert!(is_said, "{made:?}");
+    // Nothing is written from here on.
+    let (mut tries, mut snapshots) = (Vec::new(), 0);
+    for second in 0..4000 {
+        w.now.tick = Tick(1000 * second);
+        w.member.tick(w.now).unwrap();
+        while let Some(job) = w.member.poll_job() {
+            match job {
+                Job::Purge { .. } => tries.push(second),
+                Job::Snapshot { .. } => snapshots += 1,
+                _ => {}
+            }
+            let news = w.run(job);
+            assert!(matches!(news, JobNews::None), "{news:?}");
+        }
+    }
+    assert_eq!(snapshots, 0);
+    let distances: Vec<u64> = tries.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(tries.len() > 5 && distances.is_sorted(), "{tries:?}");
+    assert!(distances.last() > Some(&600), "{tries:?}");
+    // Segments went all the same, and the older snapshot goes when it can.
+    assert_eq!(
+        w.disk
+            .names()
+            .iter()
+            .filter(|n| n.starts_with("snap."))
+            .count(),
+        2
+    );
+    w.disk.set_failing(None);
+    for second in [5000, 6000] {
+        w.now.tick = Tick(1000 * second);
+        w.member.tick(w.now).unwrap();
+    }
+    assert!(w.run_all().contains(&"purge"));
+    assert_eq!(
+        w.disk
+            .names()
+            .iter()
+            .filter(|n| n.starts_with("snap."))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_log_that_does_not_fit_a_merge_is_made_up_for_by_what_is_in_memory() {
+    use crate::txn::record::Payload;
+    use crate::txn::{Txn, TxnHeader};
+    use crate::types::{OpCode, SessionId};
+    let mut w = World::new(5);
+    w.create(0..20);
+    let World { disk, member, .. } = w;
+    let session = member.tree.sessions().next().unwrap().0;
+    let zxid = member.tree.last_zxid().next();
+    member.close().unwrap();
+    // As other servers close a session: without the list of what goes with it.
+    let entry = Entry {
+        header: TxnHeader {
+            session: SessionId(session.0),
+            cxid: 0,
+            zxid,
+            time: WallMs(0),
+            op: OpCode::CLOSE_SESSION,
+        },
+        txn: Txn::CloseSession { paths: None },
+        digest: None,
+    };
+    let recovered = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    let config = LogConfig {
+        segment_bytes: SEGMENT,
+    };
+    let identities: Identities = Box::new(|| 77);
+    let (_, mut log, _) = recovered.open(&disk, &disk, config, identities).unwrap();
+    let payload = Payload::of(&entry);
+    let write = |out: &mut Vec<u8>| payload.write_into(out);
+    log.append_in_place(zxid, payload.len(), write).unwrap();
+    log.close().unwrap();
+    let member = start_member(&disk, 5).unwrap();
+    let mut w = World {
+        disk,
+        member,
+        now: START,
+        session,
+        sequence: 0,
+    };
+    let due = snapshot::root(&w.member.tree);
+    let begins = |news: &JobNews| matches!(news, JobNews::SnapshotOutOfMemory { .. });
+    let JobNews::SnapshotOutOfMemory { reason, .. } = run_until(&mut w, begins) else {
+        panic!("just matched");
+    };
+    assert!(matches!(reason, SnapError::Contradiction(_)), "{reason}");
+    let is_made = |news: &JobNews| matches!(news, JobNews::SnapshotMade { .. });
+    match run_until(&mut w, is_made) {
+        JobNews::SnapshotMade { written, .. } => assert_eq!(written.root, due),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -681,7 +681,9 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Admitted, Fatal> {
-        let session = (self.ids).allocate(tree.session_high_water(CREATOR), now.wall);
+        let is_used = |id| self.owners.is_known(id);
+        let high_water = tree.session_high_water(CREATOR);
+        let session = (self.ids).allocate(high_water, now.wall, is_used);
         let zxid = self.ring.next_zxid();
         let generation = self
             .owners

@@ -475,6 +475,11 @@ impl Owners {
         owner.map_or(ListSize::default(), |owner| owner.list_in_flight)
     }
 
+    /// Whether there is a session with this id, a closing one included.
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        self.table.contains_key(&session)
+    }
+
     /// Number of sessions, closing ones included.
     pub(super) fn len(&self) -> usize {
         self.table.len()

@@ -20,9 +20,17 @@ use std::sync::Arc;
 pub fn tell(news: &JobNews) {
     match news {
         JobNews::None | JobNews::LogRead(_) => {}
-        JobNews::SnapshotMade { zxid, written } => {
+        JobNews::SnapshotMade {
+            zxid,
+            written,
+            unpurged,
+        } => {
             tracing::info!("snapshot of {zxid} made: {} bytes", written.bytes);
+            if let Some(reason) = unpurged {
+                tell_unpurged(reason);
+            }
         }
+        JobNews::Unpurged(reason) => tell_unpurged(reason),
         JobNews::Shortage { what, reason } => {
             tracing::warn!("no room for {what}, tried again until there is: {reason}");
         }
@@ -35,6 +43,10 @@ pub fn tell(news: &JobNews) {
             tracing::warn!("no snapshot of {zxid}, tried again later: {reason}");
         }
     }
+}
+
+fn tell_unpurged(reason: &io::Error) {
+    tracing::warn!("older snapshots can't be removed, tried again later: {reason}");
 }
 
 /// The executors.

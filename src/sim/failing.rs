@@ -91,7 +91,7 @@ pub(super) fn ended(base: &mut Base, done: &Done<SimStorage>) {
         Done::Spare(spare) => (Awaited::Spare, spare.shortage().is_some()),
         Done::Removed { result, .. } => (Awaited::Removal, result.is_err()),
         Done::LogRead(read) => (Awaited::Read, read.entries.is_err()),
-        Done::Saved(_) | Done::Snapshot { .. } | Done::Witness { .. } => return,
+        Done::Saved(_) | Done::Snapshot { .. } | Done::Purged(_) | Done::Witness { .. } => return,
     };
     match is_short {
         true => base.short.insert(work),
@@ -118,7 +118,7 @@ impl Work {
             Job::Spare(_) => Work::Spare,
             Job::Remove(_) => Work::Remove,
             Job::Witness(_) => Work::Witness,
-            Job::Snapshot { .. } | Job::Save(_) => Work::Snapshot,
+            Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => Work::Snapshot,
             Job::ReadLog(_) => Work::ReadLog,
         }
     }

@@ -796,7 +796,7 @@ impl Host {
             };
             let Some(job) = job else { break };
             let takes = match &job {
-                Job::Snapshot { .. } | Job::Save(_) => {
+                Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => {
                     base.rng.u64(1_000..base.profile.snapshot_us)
                 }
                 Job::Remove(_) | Job::Witness(_) => 100,

@@ -51,6 +51,12 @@ pub enum SnapError {
     /// The transactions can't be merged with the snapshot before them.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    /// A store can't be given a zxid that was never used.
+    #[error(
+        "zxids up to {0} were used, and behind them there is no epoch in which a store that has lost some \
+         could go on: restore a backup; nothing was changed"
+    )]
+    LastEpoch(Zxid),
     /// The log does not reach the zxid that a snapshot was asked for.
     #[error("the log ends at {0}, before the snapshot that was asked for")]
     Short(Zxid),

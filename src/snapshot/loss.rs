@@ -204,7 +204,7 @@ fn survey<S: Storage>(
     unreadable.retain(newer);
     let (cut, segments) = scan.unusable(kept, &known)?;
     let highest = highest(&scan, &segments, &unreadable, &witnesses, &known, data)?.max(kept);
-    let behind = next_epoch(highest);
+    let behind = next_epoch(highest)?;
     // Cut off before: what showed a higher one may have been set aside since.
     let begun = witnesses.newest.and_then(|newest| newest.accepting);
     let behind = begun.map_or(behind, |begun| begun.behind.max(behind));
@@ -233,8 +233,16 @@ fn survey<S: Storage>(
 
 /// Before the first transaction of an epoch in which no zxid was used, where `highest` is the last one that
 /// is known to be.
-fn next_epoch(highest: Zxid) -> Zxid {
-    Zxid::new(Zxid(highest.0 + UNSEEN_MAX).epoch() + 1, 0)
+///
+/// # Errors
+/// [`SnapError::LastEpoch`].
+fn next_epoch(highest: Zxid) -> Result<Zxid, SnapError> {
+    let unseen = highest.0.checked_add(UNSEEN_MAX).map(Zxid);
+    let next = unseen.and_then(|unseen| unseen.epoch().checked_add(1));
+    match next.filter(|next| *next <= Zxid::EPOCH_MAX) {
+        Some(next) => Ok(Zxid::new(next, 0)),
+        None => Err(SnapError::LastEpoch(highest)),
+    }
 }
 
 /// The highest zxid of which any file of the store shows that it was used.
@@ -399,7 +407,7 @@ mod tests {
 
     #[test]
     fn no_zxid_that_may_have_been_used_unseen_comes_again() {
-        let next = |epoch, counter| next_epoch(Zxid::new(epoch, counter));
+        let next = |epoch, counter| next_epoch(Zxid::new(epoch, counter)).unwrap();
         assert_eq!(next(0, 0), Zxid::new(1, 0));
         assert_eq!(next(0, 0x1234), Zxid::new(1, 0));
         assert_eq!(next(7, 0), Zxid::new(8, 0));
@@ -427,6 +435,23 @@ mod tests {
         ];
         for (seen, clock, expected) in table {
             assert_eq!(spent(seen, WallMs(clock >> 16)), id(expected), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn behind_the_largest_epoch_there_is_none_in_which_a_store_could_go_on() {
+        let largest = Zxid::EPOCH_MAX;
+        let last = next_epoch(Zxid::new(largest - 1, 0)).unwrap();
+        assert_eq!(last, Zxid::new(largest, 0));
+        for used in [
+            Zxid::new(largest - 1, Zxid::COUNTER_MAX),
+            Zxid::new(largest, 0),
+            Zxid(i64::MAX),
+        ] {
+            let refused = next_epoch(used).unwrap_err();
+            assert!(matches!(refused, SnapError::LastEpoch(known) if known == used));
+            let sentence = refused.to_string();
+            assert!(sentence.contains(&used.to_string()), "{sentence}");
         }
     }
 

@@ -17,6 +17,7 @@ pub use merge::{CHANGES_BYTES_MAX, Order};
 pub use walked::Walked;
 
 use crate::log::record::Record;
+use crate::log::recover;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
@@ -117,19 +118,27 @@ pub fn recover<S: Storage>(
         replay(&mut tree, &record, observe)
     });
     let applied = tree.last_zxid();
-    let scan = scan.and_then(|scan| match (snapshot, scan.end().map(|end| end.zxid)) {
-        (Some((known, _)), end) if end < Some(known) => {
-            Err(scan.ends_before(known, snapshot_file::name(known)).into())
+    let named = newest_named(&unreadable).filter(|named| *named > applied);
+    let scan = scan.and_then(|scan| {
+        let shown = |by: Zxid| scan.ends_before(by, snapshot_file::name(by)).into();
+        match (snapshot, scan.end().map(|end| end.zxid)) {
+            (Some((known, _)), end) if end < Some(known) => Err(shown(known)),
+            // Of what the log had to tell, only seals are left, and the snapshot before them is gone.
+            (_, Some(log)) if log > applied => Err(SnapError::Gap {
+                snapshot: applied,
+                log,
+            }),
+            _ => match named {
+                Some(known) => Err(shown(known)),
+                None => Ok(scan),
+            },
         }
-        // Of what the log had to tell, only seals are left, and the snapshot before them is gone.
-        (_, Some(log)) if log > applied => Err(SnapError::Gap {
-            snapshot: applied,
-            log,
-        }),
-        _ => Ok(scan),
     });
     let (scan, unreadable) = match scan {
-        Ok(scan) => (scan, unreadable.iter().map(SnapError::to_string).collect()),
+        Ok(scan) => {
+            let reasons = unreadable.iter().map(|(_, reason)| reason.to_string());
+            (scan, reasons.collect())
+        }
         // What seems to be lost may be in it.
         Err(refusal) if refusal.is_loss() => {
             return Err(denied(unreadable).unwrap_or(refusal));
@@ -148,12 +157,26 @@ pub fn recover<S: Storage>(
 }
 
 /// The first of these snapshots that may not be opened, so that nothing is known of it.
-fn denied(unreadable: Vec<SnapError>) -> Option<SnapError> {
+fn denied(unreadable: Unreadable) -> Option<SnapError> {
     let is_denied = |e: &SnapError| matches!(e, SnapError::File(SnapshotError::Denied { .. }));
-    unreadable.into_iter().find(is_denied)
+    unreadable
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .find(is_denied)
 }
 
-type Newest = (Tree, Option<(Zxid, u64)>, Vec<SnapError>);
+/// The newest state that the names of these snapshots show to have been there: a file gets its name when
+/// all of it is durable. One of another store says nothing.
+fn newest_named(unreadable: &Unreadable) -> Option<Zxid> {
+    let is_own = |e: &SnapError| !matches!(e, SnapError::File(SnapshotError::Foreign { .. }));
+    let own = unreadable.iter().filter(|(_, reason)| is_own(reason));
+    own.map(|(named, _)| *named).max()
+}
+
+/// Snapshots that can't be read, and why.
+type Unreadable = Vec<(Zxid, SnapError)>;
+
+type Newest = (Tree, Option<(Zxid, u64)>, Unreadable);
 
 /// The newest whole snapshot; a fresh tree if there is none.
 fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newest, SnapError> {
@@ -162,7 +185,7 @@ fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newes
         match read(data, zxid, store) {
             Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
             Err(e) if is_newer(&e) || !is_about_the_file(&e) => return Err(e),
-            Err(e) => unreadable.push(e),
+            Err(e) => unreadable.push((zxid, e)),
         }
     }
     Ok((Tree::new(), None, unreadable))
@@ -222,7 +245,8 @@ pub struct Made {
 /// Makes a snapshot out of the one before and the log, if there is room. Blocks for long.
 ///
 /// # Errors
-/// [`SnapError`]; nothing is left.
+/// [`SnapError`]; nothing is left. [`SnapError::Contradiction`] for the log of another server that does not
+/// fit a merge: only whoever has the state in memory can save it.
 pub fn make<S: Storage>(data: &S, log: &S, order: Order) -> Result<Made, SnapError> {
     require_room(data, order)?;
     merge_newest((data, log), order)
@@ -236,44 +260,23 @@ fn merge_newest<S: Storage>(dirs: (&S, &S), order: Order) -> Result<Made, SnapEr
         if base > order.zxid {
             continue;
         }
-        match merge_or_replay(dirs, Some(base), order) {
+        match merge::merge(dirs, Some(base), order) {
             Err(e) if is_newer(&e) => return Err(e),
             Err(e @ (SnapError::File(_) | SnapError::Body(_))) => {
                 unreadable.get_or_insert(e);
             }
-            result => return result,
+            result => {
+                let base = Some(base);
+                return result.map(|written| Made { written, base });
+            }
         }
     }
-    match (merge_or_replay(dirs, None, order), unreadable) {
+    let base = None;
+    match (merge::merge(dirs, base, order), unreadable) {
         // What is missing in the log would be in the snapshot.
         (Err(SnapError::Gap { .. }), Some(unreadable)) => Err(unreadable),
-        (result, _) => result,
+        (result, _) => result.map(|written| Made { written, base }),
     }
-}
-
-/// Where the log of another server does not fit a merge, a tree can be made of it all the same, at the
-/// price of the memory of a second tree.
-fn merge_or_replay<S: Storage>(
-    dirs: (&S, &S),
-    base: Option<Zxid>,
-    order: Order,
-) -> Result<Made, SnapError> {
-    let written = match merge::merge(dirs, base, order) {
-        Err(SnapError::Contradiction(_)) => {
-            let (data, log) = dirs;
-            let mut tree = match base {
-                Some(base) => read(data, base, Some(order.store))?.0,
-                None => Tree::new(),
-            };
-            merge::each_since(log, tree.last_zxid(), order.zxid, |entry| {
-                tree.apply(entry);
-                Ok(tree.verify(entry)?)
-            })?;
-            write(data, &tree, order.store)?
-        }
-        result => result?,
-    };
-    Ok(Made { written, base })
 }
 
 fn is_newer(error: &SnapError) -> bool {
@@ -305,10 +308,16 @@ pub fn read_log<S: Storage>(log: &S, part: Part) -> Result<Vec<Arc<Entry>>, Read
         last = zxid;
         Ok(())
     })?;
-    if entries.is_empty() && after < upto {
-        return Err(ReadLogError::Short { last, upto });
+    if !entries.is_empty() || after >= upto {
+        return Ok(entries);
     }
-    Ok(entries)
+    match recover::begins_behind(log, part)? {
+        true => Err(ReadLogError::Gap {
+            after,
+            found: upto.next(),
+        }),
+        false => Err(ReadLogError::Short { last, upto }),
+    }
 }
 
 /// Writes the tree's state as a snapshot of its last zxid.
@@ -352,36 +361,75 @@ pub fn root(tree: &Tree) -> Root {
     *hash.finalize().as_bytes()
 }
 
-/// Removes all that is older than the `retain` newest snapshots that are whole: the zxid of the oldest of
-/// those, up to which the log is not needed any more, if there are as many. One that is not among
-/// `verified` is read to its end, and is then. Blocks.
-///
-/// # Errors
-/// The operating system's.
+/// What came of a purge.
+#[derive(Debug)]
+pub struct Purged {
+    /// The zxid of the oldest snapshot of those that are kept, up to which the log is not needed any more,
+    /// if there are as many.
+    pub unneeded: Option<Zxid>,
+    /// Snapshots that are known to be whole.
+    pub verified: BTreeSet<Zxid>,
+    /// Whether all that was to go is gone.
+    pub result: io::Result<()>,
+}
+
+/// Removes all that is older than the `retain` newest snapshots that are whole; what can't be removed is
+/// left. One that is not among `verified` is read to its end, and is then. Blocks.
 pub fn purge<S: Storage>(
     data: &S,
     store: StoreId,
     retain: usize,
-    verified: &mut BTreeSet<Zxid>,
-) -> io::Result<Option<Zxid>> {
-    let retain = retain.max(1);
-    let (mut whole, mut removed) = (Vec::new(), false);
+    verified: BTreeSet<Zxid>,
+) -> Purged {
+    let (whole, older) = match newest_whole(data, store, retain.max(1), &verified) {
+        Ok(found) => found,
+        Err(error) => {
+            let (unneeded, result) = (None, Err(error));
+            return Purged {
+                unneeded,
+                verified,
+                result,
+            };
+        }
+    };
+    Purged {
+        unneeded: whole.get(retain.max(1) - 1).copied(),
+        result: remove_snapshots(data, older),
+        verified: whole.into_iter().collect(),
+    }
+}
+
+/// So many snapshots that are whole, newest first, and all that are older.
+fn newest_whole<S: Storage>(
+    data: &S,
+    store: StoreId,
+    retain: usize,
+    verified: &BTreeSet<Zxid>,
+) -> io::Result<(Vec<Zxid>, Vec<Zxid>)> {
+    let (mut whole, mut older) = (Vec::new(), Vec::new());
     for zxid in snapshot_file::list(data)? {
         if whole.len() == retain {
-            match data.remove(&snapshot_file::name(zxid)) {
-                Err(error) if verdict(Call::PurgeSnapshot, &error) == Verdict::Done => {}
-                result => result?,
-            }
-            removed = true;
+            older.push(zxid);
         } else if verified.contains(&zxid) || is_whole(data, zxid, store)? {
             whole.push(zxid);
         }
     }
-    if removed {
-        data.sync_dir()?;
+    Ok((whole, older))
+}
+
+/// One that can't be removed keeps no other.
+fn remove_snapshots<S: Storage>(data: &S, zxids: Vec<Zxid>) -> io::Result<()> {
+    let mut result = Ok(());
+    for &zxid in &zxids {
+        match data.remove(&snapshot_file::name(zxid)) {
+            Err(error) if verdict(Call::PurgeSnapshot, &error) == Verdict::Done => {}
+            removed => result = result.and(removed),
+        }
     }
-    *verified = whole.iter().copied().collect();
-    Ok(whole.get(retain - 1).copied())
+    if !zxids.is_empty() {
+        result = result.and(data.sync_dir());
+    }
+    result
 }
 
 /// Reads a snapshot to its end.

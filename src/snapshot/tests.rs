@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::budget::Budget;
+use crate::log::inspect::{self, Seen};
 use crate::log::storage::Storage;
-use crate::log::{Log, Need, Room};
-use crate::sim::disk::SimStorage;
+use crate::log::{Log, Need, Room, segment};
+use crate::sim::disk::{Failing, SeamCall, SimStorage};
 use crate::tree::{Overlay, PrepareContext, Rules, SessionState};
 use crate::txn::record::Payload;
 use crate::txn::{
@@ -493,7 +494,12 @@ fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
         w.merge(PLENTY).unwrap();
     }
     let all = w.snapshots();
-    let purge = |verified: &mut BTreeSet<Zxid>| purge(&w.disk, w.store, 3, verified).unwrap();
+    let purge = |verified: &mut BTreeSet<Zxid>| {
+        let purged = purge(&w.disk, w.store, 3, std::mem::take(verified));
+        purged.result.unwrap();
+        *verified = purged.verified;
+        purged.unneeded
+    };
     w.disk.spoil(&snapshot_file::name(all[1]), 500, &[2]);
     w.disk.break_sector(&snapshot_file::name(all[2]), 600);
     let mut verified = BTreeSet::from([all[0]]);
@@ -506,7 +512,100 @@ fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
 }
 
 #[test]
-fn what_can_not_be_merged_is_replayed() {
+fn a_snapshot_that_can_not_be_removed_keeps_neither_older_ones_nor_the_log() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..4 {
+        grow(&mut w, 5, generation);
+        w.merge(PLENTY).unwrap();
+    }
+    let all = w.snapshots();
+    w.disk.set_failing(Some(Failing {
+        calls: &[SeamCall::Remove],
+        code: 13,
+        after: 0,
+        times: 1,
+    }));
+    let purged = purge(&w.disk, w.store, 1, BTreeSet::new());
+    assert!(purged.result.is_err());
+    assert_eq!(purged.unneeded, Some(all[0]));
+    assert_eq!(
+        w.snapshots(),
+        [all[0], all[1]],
+        "but for the one that failed"
+    );
+}
+
+/// The newest segment and its first transaction; all others are gone.
+fn keep_newest_segment(w: &World) -> (String, Zxid) {
+    let names = w.disk.list().unwrap();
+    let newest = segment::name(w.log.newest());
+    for older in names.iter().filter(|name| name.starts_with("log.")) {
+        if *older != newest {
+            w.disk.remove(older).unwrap();
+        }
+    }
+    let mut first = None;
+    let mut sink = |_: u64, seen: Seen<'_>| {
+        if let Seen::Record { record, .. } = seen {
+            first.get_or_insert(record.zxid);
+        }
+    };
+    inspect::segment(&w.disk, &newest, None, &mut sink).unwrap();
+    (newest, first.expect("what did not fit the one before"))
+}
+
+#[test]
+fn a_part_of_the_log_of_which_nothing_is_left_is_gone_and_one_that_is_damaged_is_not() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..3 {
+        grow(&mut w, 50, generation);
+    }
+    let (newest, first) = keep_newest_segment(&w);
+    let part = |after: i64, mapped_to| Part {
+        after: Zxid(first.0 - after),
+        upto: Zxid(first.0 - after + 3),
+        bytes: u64::MAX,
+        mapped_to,
+    };
+    let base = w.log.newest();
+    for durable in [w.log.durable(), base] {
+        // What is committed meanwhile stands in the segment that is left, all of it behind the part.
+        let gone = read_log(&w.disk, part(4, Some(durable))).unwrap_err();
+        assert!(matches!(gone, ReadLogError::Gap { .. }), "{gone}");
+    }
+    let durable = Some(w.log.durable());
+    assert_eq!(read_log(&w.disk, part(1, durable)).unwrap().len(), 3);
+    w.disk.spoil(&newest, 4096 + 60, &[2]);
+    let damaged = read_log(&w.disk, part(1, durable)).unwrap_err();
+    assert!(matches!(damaged, ReadLogError::Short { .. }), "{damaged}");
+}
+
+#[test]
+fn what_the_name_of_a_damaged_snapshot_shows_is_not_missing_without_a_word() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 5, 0);
+    w.merge(PLENTY).unwrap();
+    let [newest, _] = w.snapshots()[..] else {
+        panic!("{:?}", w.snapshots());
+    };
+    w.disk.spoil(&snapshot_file::name(newest), 10, &[2]);
+    let found = recover(&w.disk, &w.disk, &mut |_| {}).unwrap();
+    assert_eq!(found.tree.last_zxid(), newest, "the log has it all");
+    // Nothing else is left that shows how far the store went.
+    let names = w.disk.list().unwrap();
+    for gone in names
+        .iter()
+        .filter(|name| **name != snapshot_file::name(newest))
+    {
+        w.disk.remove(gone).unwrap();
+    }
+    let refused = recover(&w.disk, &w.disk, &mut |_| {}).err();
+    let is_said = |e: &SnapError| e.is_loss() && e.to_string().contains(&newest.to_string());
+    assert!(refused.as_ref().is_some_and(is_said), "{refused:?}");
+}
+
+#[test]
+fn what_can_not_be_merged_is_left_to_who_has_the_state() {
     let mut w = World::new(Tree::new());
     let session = SessionId(1);
     w.request(session, &create(OpCode::CREATE, "/own", 1, 1));
@@ -515,10 +614,12 @@ fn what_can_not_be_merged_is_replayed() {
         OpCode::CLOSE_SESSION,
         Txn::CloseSession { paths: None },
     );
-    assert!(matches!(w.merge(PLENTY), Err(SnapError::Contradiction(_))));
-    merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
     assert_eq!(w.tree.ephemeral_count(), 0);
-    assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+    let names = w.names();
+    let refused = merge_newest(w.dirs(), w.order(PLENTY)).unwrap_err();
+    assert!(matches!(refused, SnapError::Contradiction(_)), "{refused}");
+    assert!(refused.is_rot());
+    assert_eq!(w.names(), names);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Drives a member as the server does, and owns all that the fuzzer knows of its interface.
 
+use super::memory::Memory;
 use ringkeeper::log::LogConfig;
-use ringkeeper::log::storage::{File, Storage};
 use ringkeeper::member::{Member, MemberConfig};
 use ringkeeper::pipeline::PipelineConfig;
 use ringkeeper::placement::{
@@ -10,10 +10,7 @@ use ringkeeper::placement::{
 use ringkeeper::shard::{ClientAddress, ShardConfig};
 use ringkeeper::tree::Rules;
 use ringkeeper::types::{Now, ShardId, Tick, WallMs};
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::rc::Rc;
 
 /// Connections of one script.
 pub const CLIENTS: usize = 4;
@@ -362,101 +359,5 @@ impl Driver {
                 client.session = rest[..28].to_vec();
             }
         }
-    }
-}
-
-/// A directory in memory.
-#[derive(Clone, Default)]
-struct Memory(Rc<RefCell<BTreeMap<String, Bytes>>>);
-
-/// A file of it.
-#[derive(Clone, Default)]
-struct Bytes(Rc<RefCell<Vec<u8>>>);
-
-impl Storage for Memory {
-    type File = Bytes;
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.borrow().keys().cloned().collect())
-    }
-
-    fn create(&self, name: &str, len: u64) -> io::Result<Bytes> {
-        let file = Bytes(Rc::new(RefCell::new(vec![0; len as usize])));
-        self.0.borrow_mut().insert(name.to_owned(), file.clone());
-        Ok(file)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Bytes> {
-        self.0
-            .borrow()
-            .get(name)
-            .cloned()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let file = self
-            .0
-            .borrow_mut()
-            .remove(from)
-            .ok_or(io::ErrorKind::NotFound)?;
-        self.0.borrow_mut().insert(to.to_owned(), file);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0
-            .borrow_mut()
-            .remove(name)
-            .map(drop)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn room(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
-}
-
-impl File for Bytes {
-    type View = Vec<u8>;
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.borrow().len() as u64)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let (mut file, from) = (self.0.borrow_mut(), offset as usize);
-        let end = from + bytes.len();
-        if file.len() < end {
-            file.resize(end, 0);
-        }
-        file[from..end].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let file = self.0.borrow();
-        let found = file.get(offset as usize..).unwrap_or_default();
-        let bytes = found.len().min(into.len());
-        into[..bytes].copy_from_slice(&found[..bytes]);
-        Ok(bytes)
-    }
-
-    fn view(&self, len: u64) -> io::Result<Vec<u8>> {
-        let file = self.0.borrow();
-        Ok(file[..file.len().min(len as usize)].to_vec())
-    }
-
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.borrow_mut().truncate(len as usize);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
     }
 }

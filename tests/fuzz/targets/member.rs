@@ -9,6 +9,9 @@
 
 #[path = "../src/driver.rs"]
 mod driver;
+#[path = "../src/memory.rs"]
+#[allow(dead_code)]
+mod memory;
 
 use driver::{CLIENTS, Driver};
 use libfuzzer_sys::fuzz_target;
