@@ -655,6 +655,29 @@ fn a_sector_that_can_not_be_read_is_refused_with_its_place_where_it_is_needed_an
 }
 
 #[test]
+fn a_read_for_which_no_memory_is_left_is_no_loss_and_says_nothing_about_the_file() {
+    let (disk, _) = sealed(6);
+    let mut refused = 0;
+    for after in 0..20 {
+        disk.set_failing(Some(Failing {
+            calls: &[SeamCall::Read],
+            code: SHORTAGES[0],
+            after,
+            times: u32::MAX,
+        }));
+        match Scan::read(&disk, &Known::default(), |_| Ok::<(), RecoveryError>(())) {
+            Ok(scan) => assert_eq!(scan.rotten(), [""; 0]),
+            Err(RecoveryError::Io(error)) => {
+                assert_eq!(error.raw_os_error(), Some(SHORTAGES[0]));
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!((2..20).contains(&refused), "{refused}");
+}
+
+#[test]
 fn segments_that_the_snapshot_covers_are_not_read() {
     let (disk, mut log) = fresh();
     let mut zxid = 0;
