@@ -920,6 +920,28 @@ fn a_spare_for_which_no_descriptor_or_memory_is_left_is_tried_again_later() {
 }
 
 #[test]
+fn a_disk_that_has_room_again_is_not_full_when_both_spares_are_used_up_at_once() {
+    let (disk, mut log) = fresh();
+    fail_once(&disk, &[SeamCall::Create], FULL[0]);
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(log.is_full());
+    for ms in [0, 1000] {
+        log.tick(Tick(ms)).unwrap();
+    }
+    while let Some(order) = log.poll_spare() {
+        log.spare_made(order.fulfil(&disk)).unwrap();
+    }
+    let whole = SEGMENT as usize - 20_000;
+    for zxid in 1..=3 {
+        log.append(Zxid(zxid), &vec![1; whole]).unwrap();
+    }
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    assert_eq!(log.room_for(Need::Growing, whole), Room::Wait);
+    assert!(!log.is_full());
+}
+
+#[test]
 fn a_retired_segment_that_can_not_be_opened_now_is_used_again_later() {
     let (disk, mut log) = fresh();
     let whole = SEGMENT as usize - 20_000;
@@ -1217,7 +1239,9 @@ fn a_segment_is_not_retired_before_the_one_behind_it_has_its_name() {
     assert!(log.retire(Zxid(last)).is_empty());
     assert!(!recycles(&mut log), "nothing is retired");
     let ticket = log.begin_sync().unwrap();
+    let needed = log.segments();
     assert!(log.retire(Zxid(last)).is_empty());
+    assert_eq!(log.segments(), needed, "the ticket may be cut off");
     let outcome = ticket.run();
     log.synced(outcome).unwrap();
     let before = segments(&disk).len();

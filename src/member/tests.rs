@@ -516,6 +516,14 @@ fn the_witness_follows_the_log_in_time_at_a_roll_and_at_the_end() {
     let renewed = witnessed(&w);
     assert_eq!(renewed.durable.zxid, w.member.tree.last_zxid());
     assert_eq!(renewed.sequence, first.sequence + 1);
+    for ms in (RENEWAL_MS + 10..2 * RENEWAL_MS).step_by(10) {
+        w.create(ms as usize..ms as usize + 1);
+        tick(&mut w, ms);
+    }
+    assert_eq!(witnessed(&w), renewed, "it is young");
+    tick(&mut w, 2 * RENEWAL_MS + 10);
+    let renewed = witnessed(&w);
+    assert_eq!(renewed.sequence, first.sequence + 2);
     for ms in (RENEWAL_MS..20 * RENEWAL_MS).step_by(10) {
         tick(&mut w, ms);
     }
@@ -533,6 +541,12 @@ fn the_witness_follows_the_log_in_time_at_a_roll_and_at_the_end() {
         other => panic!("{other:?}"),
     };
     assert!(closed.is_closed && closed.durable.zxid == last);
+    drop(start_member(&disk, u64::MAX).unwrap());
+    let begun = crate::log::witness::find(&disk, &disk).unwrap();
+    let crate::log::witness::Found::Witness(begun, None) = begun else {
+        panic!("{begun:?}");
+    };
+    assert!(!begun.is_closed && begun.durable.zxid == last);
 }
 
 #[test]
@@ -779,6 +793,44 @@ fn a_snapshot_out_of_memory_leaves_the_room_that_the_log_needs() {
     };
     assert!(matches!(reason, SnapError::NoRoom { .. }), "{reason}");
     assert!(!w.disk.names().iter().any(|name| name.starts_with("tmp.")));
+    let kept = set_all(&mut w, 900..1000, &mut None);
+    assert_eq!(kept, 0, "nobody takes what is kept");
+}
+
+#[test]
+fn a_snapshot_out_of_memory_takes_two_batches_of_the_memory_that_it_is_given() {
+    let mut w = World::new(5);
+    w.member.snapshot_memory = 200 << 10;
+    w.run_all();
+    for part in 0..20 {
+        w.create(100 * part..100 * (part + 1));
+        w.run_all();
+    }
+    w.fill_segments(2);
+    rot_behind_the_last_snapshot(&w);
+    let bytes = |save: &jobs::Save| {
+        save.nodes
+            .iter()
+            .map(crate::tree::WalkedNode::memory)
+            .sum::<usize>()
+    };
+    let mut batches = Vec::new();
+    for _ in 0..1000 {
+        match w.member.poll_job() {
+            Some(Job::Save(save)) => {
+                batches.push(bytes(&save));
+                w.run(Job::Save(save));
+            }
+            Some(job) => drop(w.run(job)),
+            None => w.sync(),
+        }
+    }
+    // A slice is a part of a batch.
+    assert!(batches.len() > 2, "{batches:?}");
+    assert!(
+        batches.iter().all(|bytes| *bytes < 150 << 10),
+        "{batches:?}"
+    );
 }
 
 #[test]
