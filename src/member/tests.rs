@@ -488,6 +488,53 @@ fn a_log_that_can_not_be_read_now_may_be_read_again_from_the_next_tick_on() {
         assert!(w.member.may_read());
     }
     assert_eq!((said, w.member.shortages()), (1, 3));
+    // A segment that is closed is not mapped.
+    w.run_all();
+    w.sync();
+    w.fill_segments(1);
+    assert!(w.segments() > 1);
+    let job = w.member.begin_read(order);
+    w.disk.set_failing(Some(NO_MEMORY_TO_READ));
+    let JobNews::LogRead(read) = w.run(job) else {
+        panic!("something else was read");
+    };
+    assert!(read.shortage().is_some());
+}
+
+/// ENOMEM of Linux, whatever is read.
+const NO_MEMORY_TO_READ: Failing = Failing {
+    calls: &[SeamCall::Read],
+    code: 12,
+    after: 0,
+    times: u32::MAX,
+};
+
+#[test]
+fn a_snapshot_for_which_there_is_no_memory_to_read_is_tried_again_and_not_made_out_of_memory() {
+    let mut failed = 0;
+    for after in 0..20 {
+        let mut w = World::new(5);
+        for _ in 0..2 {
+            w.run_all();
+            w.fill_segments(1);
+        }
+        let snapshot = loop {
+            match w.member.poll_job().unwrap() {
+                job @ Job::Snapshot { .. } => break job,
+                job => drop(w.run(job)),
+            }
+        };
+        w.disk.set_failing(Some(Failing {
+            after,
+            ..NO_MEMORY_TO_READ
+        }));
+        match w.run(snapshot) {
+            JobNews::SnapshotFailed { .. } => failed += 1,
+            JobNews::SnapshotMade { .. } => {}
+            other => panic!("{after}: {other:?}"),
+        }
+    }
+    assert!((2..20).contains(&failed), "{failed}");
 }
 
 /// The witness on disk.
