@@ -42,6 +42,7 @@ use super::pieces::Pieces;
 use super::record::{ALIGN, Bad, HEADER, Kind, Record, StoreId};
 use super::segment::{self, BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage};
+use super::verdict::Failure;
 use super::witness::Witness;
 use super::writer::{Closed, Identities, Log, LogConfig, PAGE, Start};
 use crate::types::{Position, Zxid};
@@ -130,12 +131,16 @@ impl<F: File> Reader<F> {
     }
 }
 
+/// What this process is short of says nothing about the file, and is no loss.
 fn unreadable(name: &str, offset: u64, source: io::Error, intact: Zxid) -> RecoveryError {
-    RecoveryError::Unreadable {
-        file: name.to_owned(),
-        offset,
-        source,
-        intact,
+    match Failure::of(&source) {
+        Failure::Full | Failure::Scarce => RecoveryError::Io(source),
+        Failure::Missing | Failure::Denied | Failure::Broken => RecoveryError::Unreadable {
+            file: name.to_owned(),
+            offset,
+            source,
+            intact,
+        },
     }
 }
 

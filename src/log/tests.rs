@@ -655,6 +655,29 @@ fn a_sector_that_can_not_be_read_is_refused_with_its_place_where_it_is_needed_an
 }
 
 #[test]
+fn a_read_for_which_no_memory_is_left_is_no_loss_and_says_nothing_about_the_file() {
+    let (disk, _) = sealed(6);
+    let mut refused = 0;
+    for after in 0..20 {
+        disk.set_failing(Some(Failing {
+            calls: &[SeamCall::Read],
+            code: SHORTAGES[0],
+            after,
+            times: u32::MAX,
+        }));
+        match Scan::read(&disk, &Known::default(), |_| Ok::<(), RecoveryError>(())) {
+            Ok(scan) => assert_eq!(scan.rotten(), [""; 0]),
+            Err(RecoveryError::Io(error)) => {
+                assert_eq!(error.raw_os_error(), Some(SHORTAGES[0]));
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!((2..20).contains(&refused), "{refused}");
+}
+
+#[test]
 fn segments_that_the_snapshot_covers_are_not_read() {
     let (disk, mut log) = fresh();
     let mut zxid = 0;
@@ -894,6 +917,28 @@ fn a_spare_for_which_no_descriptor_or_memory_is_left_is_tried_again_later() {
         log.spare_made(order.fulfil(&disk)).unwrap();
         assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
     }
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_not_full_when_both_spares_are_used_up_at_once() {
+    let (disk, mut log) = fresh();
+    fail_once(&disk, &[SeamCall::Create], FULL[0]);
+    let order = log.poll_spare().unwrap();
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(log.is_full());
+    for ms in [0, 1000] {
+        log.tick(Tick(ms)).unwrap();
+    }
+    while let Some(order) = log.poll_spare() {
+        log.spare_made(order.fulfil(&disk)).unwrap();
+    }
+    let whole = SEGMENT as usize - 20_000;
+    for zxid in 1..=3 {
+        log.append(Zxid(zxid), &vec![1; whole]).unwrap();
+    }
+    assert_eq!(log.room_for(Need::Growing, 10), Room::Yes);
+    assert_eq!(log.room_for(Need::Growing, whole), Room::Wait);
+    assert!(!log.is_full());
 }
 
 #[test]
@@ -1194,7 +1239,9 @@ fn a_segment_is_not_retired_before_the_one_behind_it_has_its_name() {
     assert!(log.retire(Zxid(last)).is_empty());
     assert!(!recycles(&mut log), "nothing is retired");
     let ticket = log.begin_sync().unwrap();
+    let needed = log.segments();
     assert!(log.retire(Zxid(last)).is_empty());
+    assert_eq!(log.segments(), needed, "the ticket may be cut off");
     let outcome = ticket.run();
     log.synced(outcome).unwrap();
     let before = segments(&disk).len();

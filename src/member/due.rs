@@ -268,6 +268,28 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_made_ends_the_growing_distances() {
+        let mut due = schedule(0, length(1000, MIB, 1));
+        let mut second = 0;
+        let mut tries_in = |due: &mut Schedule, seconds: u64, made| {
+            let mut tries = 0;
+            for _ in 0..seconds {
+                second += 1;
+                due.tick(Tick(1000 * second));
+                if due.is_due(length(second * 1000, second * MIB, 0)) {
+                    tries += 1;
+                    due.made(made);
+                }
+            }
+            tries
+        };
+        let failed = tries_in(&mut due, 2000, None);
+        assert!(failed > 5, "{failed}");
+        assert!(tries_in(&mut due, 1000, Some(10)) > 0);
+        assert_eq!(tries_in(&mut due, 15, None), 2, "the second one after 10 s");
+    }
+
+    #[test]
     fn after_damage_one_is_made_at_once_and_only_once() {
         let mut due = Schedule::new(1000, MIB, 0, LogLength::default(), true);
         assert!(due.is_due(LogLength::default()));

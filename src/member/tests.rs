@@ -489,6 +489,53 @@ fn a_log_that_can_not_be_read_now_may_be_read_again_from_the_next_tick_on() {
         assert!(w.member.may_read());
     }
     assert_eq!((said, w.member.shortages()), (1, 3));
+    // A segment that is closed is not mapped.
+    w.run_all();
+    w.sync();
+    w.fill_segments(1);
+    assert!(w.segments() > 1);
+    let job = w.member.begin_read(order);
+    w.disk.set_failing(Some(NO_MEMORY_TO_READ));
+    let JobNews::LogRead(read) = w.run(job) else {
+        panic!("something else was read");
+    };
+    assert!(read.shortage().is_some());
+}
+
+/// ENOMEM of Linux, whatever is read.
+const NO_MEMORY_TO_READ: Failing = Failing {
+    calls: &[SeamCall::Read],
+    code: 12,
+    after: 0,
+    times: u32::MAX,
+};
+
+#[test]
+fn a_snapshot_for_which_there_is_no_memory_to_read_is_tried_again_and_not_made_out_of_memory() {
+    let mut failed = 0;
+    for after in 0..20 {
+        let mut w = World::new(5);
+        for _ in 0..2 {
+            w.run_all();
+            w.fill_segments(1);
+        }
+        let snapshot = loop {
+            match w.member.poll_job().unwrap() {
+                job @ Job::Snapshot { .. } => break job,
+                job => drop(w.run(job)),
+            }
+        };
+        w.disk.set_failing(Some(Failing {
+            after,
+            ..NO_MEMORY_TO_READ
+        }));
+        match w.run(snapshot) {
+            JobNews::SnapshotFailed { .. } => failed += 1,
+            JobNews::SnapshotMade { .. } => {}
+            other => panic!("{after}: {other:?}"),
+        }
+    }
+    assert!((2..20).contains(&failed), "{failed}");
 }
 
 /// The witness on disk.
@@ -517,6 +564,14 @@ fn the_witness_follows_the_log_in_time_at_a_roll_and_at_the_end() {
     let renewed = witnessed(&w);
     assert_eq!(renewed.durable.zxid, w.member.tree.last_zxid());
     assert_eq!(renewed.sequence, first.sequence + 1);
+    for ms in (RENEWAL_MS + 10..2 * RENEWAL_MS).step_by(10) {
+        w.create(ms as usize..ms as usize + 1);
+        tick(&mut w, ms);
+    }
+    assert_eq!(witnessed(&w), renewed, "it is young");
+    tick(&mut w, 2 * RENEWAL_MS + 10);
+    let renewed = witnessed(&w);
+    assert_eq!(renewed.sequence, first.sequence + 2);
     for ms in (RENEWAL_MS..20 * RENEWAL_MS).step_by(10) {
         tick(&mut w, ms);
     }
@@ -534,6 +589,12 @@ fn the_witness_follows_the_log_in_time_at_a_roll_and_at_the_end() {
         other => panic!("{other:?}"),
     };
     assert!(closed.is_closed && closed.durable.zxid == last);
+    drop(start_member(&disk, u64::MAX).unwrap());
+    let begun = crate::log::witness::find(&disk, &disk).unwrap();
+    let crate::log::witness::Found::Witness(begun, None) = begun else {
+        panic!("{begun:?}");
+    };
+    assert!(!begun.is_closed && begun.durable.zxid == last);
 }
 
 #[test]
@@ -901,6 +962,44 @@ fn a_snapshot_out_of_memory_leaves_the_room_that_the_log_needs() {
     };
     assert!(matches!(reason, SnapError::NoRoom { .. }), "{reason}");
     assert!(!w.disk.names().iter().any(|name| name.starts_with("tmp.")));
+    let kept = set_all(&mut w, 900..1000, &mut None);
+    assert_eq!(kept, 0, "nobody takes what is kept");
+}
+
+#[test]
+fn a_snapshot_out_of_memory_takes_two_batches_of_the_memory_that_it_is_given() {
+    let mut w = World::new(5);
+    w.member.snapshot_memory = 200 << 10;
+    w.run_all();
+    for part in 0..20 {
+        w.create(100 * part..100 * (part + 1));
+        w.run_all();
+    }
+    w.fill_segments(2);
+    rot_behind_the_last_snapshot(&w);
+    let bytes = |save: &jobs::Save| {
+        save.nodes
+            .iter()
+            .map(crate::tree::WalkedNode::memory)
+            .sum::<usize>()
+    };
+    let mut batches = Vec::new();
+    for _ in 0..1000 {
+        match w.member.poll_job() {
+            Some(Job::Save(save)) => {
+                batches.push(bytes(&save));
+                w.run(Job::Save(save));
+            }
+            Some(job) => drop(w.run(job)),
+            None => w.sync(),
+        }
+    }
+    // A slice is a part of a batch.
+    assert!(batches.len() > 2, "{batches:?}");
+    assert!(
+        batches.iter().all(|bytes| *bytes < 150 << 10),
+        "{batches:?}"
+    );
 }
 
 #[test]

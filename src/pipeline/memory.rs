@@ -28,7 +28,7 @@ impl TreeMemory {
     /// is not counted: it comes from requests, which have a bound of their own.
     pub(super) fn is_full(&self, tree: &Tree) -> bool {
         let one = tree.bytes() as u64;
-        let unshared = one.saturating_sub(tree.approximate_data_size());
+        let unshared = one.saturating_sub(tree.payload_bytes() as u64);
         one.saturating_add(self.replicas.saturating_mul(unshared)) >= self.bytes_max
     }
 }

@@ -1103,6 +1103,29 @@ fn who_makes_room_by_deleting_small_nodes_may_create_again() {
 }
 
 #[test]
+fn replicas_share_the_payloads_and_take_all_the_rest_of_a_tree() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    for n in 0..50 {
+        w.write(1, s, create(&format!("/{n:0200}"), false, 1));
+        w.settle();
+    }
+    let found = w.tree.footprint();
+    let (one, payloads) = (found.total() as u64, found.payloads as u64);
+    assert!(one > 2 * payloads, "{found:?}");
+    let is_full = |bytes_max| {
+        let replicas = 3;
+        let memory = TreeMemory {
+            bytes_max,
+            replicas,
+        };
+        memory.is_full(&w.tree)
+    };
+    let all = 4 * one - 3 * payloads;
+    assert!(is_full(all) && !is_full(all + 1), "{found:?}");
+}
+
+#[test]
 fn who_deletes_for_ever_on_a_full_disk_keeps_no_session_from_closing_or_expiring() {
     let mut w = World::new();
     let (s, mute) = (w.session(1, 60_000), w.session(2, 5_000));

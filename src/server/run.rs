@@ -432,3 +432,21 @@ fn say_what_started(process: &Process, placement: &Placement, bound: &Bound) {
         config.session_timeout_max_ms,
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_for_each_shard_is_counted_beside_that_of_the_core_that_orders_and_inline_none() {
+        let text = "dataDir=/var/lib/zookeeper\nclientPort=2181\n";
+        let config = crate::config::from_file(text, &[])
+            .accepted()
+            .unwrap()
+            .config;
+        for shards in [0, 1, 4] {
+            let memory = tree_memory(&config, shards);
+            assert_eq!(memory.replicas, u64::from(shards));
+        }
+    }
+}

@@ -621,6 +621,21 @@ mod tests {
     }
 
     #[test]
+    fn rounds_before_a_connection_was_held_count_for_nothing() {
+        let mut filling = Filling::default();
+        (0..=Filling::PATIENCE).for_each(|_| filling.is_read());
+        assert!(filling.is_late() && filling.is_overdue(u64::MAX));
+        filling.is_held();
+        assert!(!filling.is_late() && !filling.is_overdue(u64::MAX));
+        (0..Filling::PATIENCE).for_each(|_| filling.is_read());
+        assert!(!filling.is_late());
+        filling.is_read();
+        assert!(filling.is_late() && !filling.is_overdue(u64::MAX));
+        filling.is_read();
+        assert!(filling.is_overdue(u64::MAX), "it was held for one round");
+    }
+
+    #[test]
     fn the_limit_itself_is_accepted_and_nothing_is_allocated_for_an_announced_length() {
         let length = |n: i32| {
             let mut input = Input::default();

@@ -512,6 +512,45 @@ fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
 }
 
 #[test]
+fn all_of_the_log_is_needed_while_there_are_fewer_whole_snapshots_than_are_kept() {
+    let mut w = World::new(Tree::new());
+    for generation in 0..3 {
+        grow(&mut w, 5, generation);
+        w.merge(PLENTY).unwrap();
+    }
+    let all = w.snapshots();
+    assert_eq!(all.len(), 4);
+    let purge = |retain| {
+        let purged = purge(&w.disk, w.store, retain, BTreeSet::new());
+        purged.result.unwrap();
+        purged.unneeded
+    };
+    assert_eq!(purge(5), None);
+    w.disk.spoil(&snapshot_file::name(all[1]), 500, &[2]);
+    assert_eq!(purge(4), None, "one of the four is not whole");
+    assert_eq!(w.snapshots(), all);
+    assert_eq!(purge(3), Some(all[3]));
+}
+
+#[test]
+fn creates_below_a_node_whose_counter_has_stuck_are_merged() {
+    let mut w = World::new(Tree::new());
+    for path in ["/a", "/b", "/c"] {
+        let create = CreateTxn {
+            path: path.into(),
+            data: None,
+            acl: Arc::from([Acl::world(Acl::ALL)]),
+            ephemeral: false,
+            parent_cversion: i32::MAX,
+            ttl_ms: 0,
+        };
+        w.raw(SessionId(1), OpCode::CREATE2, Txn::Create(create));
+    }
+    w.merge(PLENTY).unwrap();
+    assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
+}
+
+#[test]
 fn a_snapshot_that_can_not_be_removed_keeps_neither_older_ones_nor_the_log() {
     let mut w = World::new(Tree::new());
     for generation in 0..4 {

@@ -51,6 +51,11 @@ impl Tree {
         self.nodes.taken() + self.sessions_bytes()
     }
 
+    /// Of [`Tree::bytes`], what the trees of a process share: [`Footprint::payloads`], kept up with each change.
+    pub fn payload_bytes(&self) -> usize {
+        self.nodes.payloads
+    }
+
     /// [`Tree::bytes`] by what it is for, counted node by node.
     pub fn footprint(&self) -> Footprint {
         let paths = self.ephemerals.values().flat_map(|own| own.paths.iter());

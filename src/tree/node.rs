@@ -253,6 +253,8 @@ pub(super) struct Nodes {
     /// What is allocated beside slabs and index, as [`footprint`](super::footprint) counts it, bytes:
     /// long names, data, branches, and the paths of ephemerals once more.
     pub(super) beside: usize,
+    /// Of that, what the data takes: the trees of a process share it.
+    pub(super) payloads: usize,
     /// The one that is under way.
     pub(super) walk: Option<Box<Walk>>,
 }
@@ -269,6 +271,7 @@ impl Nodes {
             digest: 0,
             bytes: 1,
             beside: 0,
+            payloads: 0,
             walk: None,
         };
         let (data, acl) = (Some(Arc::from([])), open_acl());
@@ -497,7 +500,9 @@ impl Nodes {
         }
         let null = data.is_none();
         let name = Name::of(path);
-        self.beside += beside(&name, data.as_deref().map_or(0, <[u8]>::len), path, &stored);
+        let data_len = data.as_deref().map_or(0, <[u8]>::len);
+        self.beside += beside(&name, data_len, path, &stored);
+        self.payloads += payload(data_len);
         let mut node = Node {
             name,
             data: data.filter(|data| !data.is_empty()),
@@ -557,6 +562,7 @@ impl Nodes {
         let extra = self.extras.remove(node.extra);
         let stored = node.stored(extra.as_ref());
         self.beside -= beside(&node.name, node.data_len(), path, &stored);
+        self.payloads -= payload(node.data_len());
         self.beside -= extra.map_or(0, |extra| extra.branch_bytes());
         if in_digest(path) {
             self.digest = self.digest.wrapping_sub(u64::from(node.digest));
@@ -611,6 +617,7 @@ impl Nodes {
         let len = node.data_len();
         self.bytes = self.bytes - len_before as u64 + len as u64;
         self.beside = self.beside - payload(len_before) + payload(len);
+        self.payloads = self.payloads - payload(len_before) + payload(len);
         self.redigest(path, old, new);
     }
 

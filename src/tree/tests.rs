@@ -620,6 +620,27 @@ fn golden_body_v2() {
     assert_eq!(body(&read(&golden, 7).unwrap()), golden);
 }
 
+#[test]
+fn a_walk_bounds_what_is_changed_between_two_slices_and_not_all_of_it() {
+    let mut m = Machine::new();
+    for n in 0..100 {
+        m.run(&create(&format!("/n{n:02}"), 0, anyone())).unwrap();
+    }
+    let due = all_nodes(&m.tree);
+    m.tree.begin_walk(1000);
+    let mut found = Vec::new();
+    // Nodes that have their turn last are changed first.
+    for n in (0..100).rev() {
+        m.run(&set(&format!("/n{n:02}"), -1)).unwrap();
+        found.extend(m.tree.walk_slice(1).expect("it is not given up"));
+    }
+    while let Some(slice) = m.tree.walk_slice(1) {
+        found.extend(slice);
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(found, due);
+}
+
 fn body(tree: &Tree) -> Vec<u8> {
     let mut bytes = Vec::new();
     tree.write_body::<()>(&mut |piece| {
@@ -826,6 +847,9 @@ proptest! {
         }
         let again = read(&body(&m.tree), 300).unwrap();
         prop_assert_eq!(again.bytes(), again.footprint().total());
+        for tree in [&m.tree, &again] {
+            prop_assert_eq!(tree.payload_bytes(), tree.footprint().payloads);
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ enum Damage {
     WitnessIsGone,
     WitnessIsGoneAndTheNewestSegment,
     SnapshotRots,
+    /// Nothing else shows that zxids of that epoch were used.
+    NewestSegmentIsGoneAndASnapshotOfALaterEpochRots,
 }
 
 const DAMAGES: [Damage; 10] = [
@@ -174,6 +176,11 @@ fn damage(store: &Store, damage: Damage) {
         Damage::SnapshotRots => {
             let snapshots = store.names("snap.");
             disk.spoil(snapshots.last().unwrap(), 60, &[2]);
+        }
+        Damage::NewestSegmentIsGoneAndASnapshotOfALaterEpochRots => {
+            disk.remove(newest).unwrap();
+            let name = crate::log::snapshot_file::name(Zxid::new(5, 1));
+            disk.create(&name, 100).unwrap().sync().unwrap();
         }
     }
     disk.sync_dir().unwrap();
@@ -298,6 +305,7 @@ fn a_command_that_is_cut_off_at_any_place_can_be_run_again_and_no_start_takes_th
         Damage::Rot,
         Damage::WitnessIsGone,
         Damage::SnapshotRots,
+        Damage::NewestSegmentIsGoneAndASnapshotOfALaterEpochRots,
     ];
     for kind in kinds {
         let made = Store::new();
