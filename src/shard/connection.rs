@@ -265,11 +265,14 @@ impl Filling {
     }
 
     /// Whether a client that was not read would have moved a share too. A sender that met a full receive
-    /// buffer tries again after pauses that double: they are about as long as the receiver has not read, and
-    /// no longer than `pause_max` rounds.
-    pub(super) fn is_overdue(&self, pause_max: u64) -> bool {
-        let patience = Self::PATIENCE + self.held_rounds.min(pause_max);
-        self.stuck_rounds > patience || self.full_rounds > Self::FULL_MAX
+    /// buffer tries again after pauses that double: they are about as long as the receiver has not read.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.stuck_rounds > Self::PATIENCE + self.held_rounds || self.full_rounds > Self::FULL_MAX
+    }
+
+    /// Whether a client would have moved a share that pauses for so many rounds between two tries.
+    pub(super) fn is_overdue_behind(&self, pause: u64) -> bool {
+        self.stuck_rounds > Self::PATIENCE + pause
     }
 }
 
