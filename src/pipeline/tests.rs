@@ -971,46 +971,6 @@ fn a_full_disk_refuses_growth_serves_sessions_and_recovers() {
 }
 
 #[test]
-fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_there_is_room() {
-    let mut w = World::new();
-    let s = w.session(1, 60_000);
-    let create = |w: &mut World, n: usize| {
-        w.write(1, s, create(&format!("/n{n}"), false, 8000));
-        w.settle();
-        w.take().last().unwrap().contains("create to")
-    };
-    assert!((0..10).all(|n| create(&mut w, n)));
-    w.pipeline.config.memory = TreeMemory {
-        bytes_max: w.tree.bytes() as u64 + 20_000,
-        replicas: 0,
-    };
-    let made = (10..).take_while(|n| create(&mut w, *n)).count();
-    assert!((2..4).contains(&made), "{made} of 8,000 bytes in 20,000");
-    let refused = Zxid(1 + (10 + made) as i64);
-    assert_eq!(w.pipeline.cursors().prepared, refused, "it took no zxid");
-    w.connect(S0, 2, 5000);
-    for path in ["/n0", "/n1"] {
-        let (path, version) = (path.into(), -1);
-        w.write(1, s, WriteRequest::Delete { path, version });
-    }
-    w.settle();
-    let words = w.take();
-    assert!(
-        words.iter().any(|word| word.contains("createSession")),
-        "{words:?}"
-    );
-    assert!(create(&mut w, 100), "there is room again");
-
-    let shared = TreeMemory {
-        bytes_max: w.tree.bytes() as u64 + 20_000,
-        replicas: 3,
-    };
-    assert!(!shared.is_full(&w.tree), "replicas share the payloads");
-    let replicas = 1000;
-    assert!(TreeMemory { replicas, ..shared }.is_full(&w.tree));
-}
-
-#[test]
 fn at_the_bound_of_memory_what_takes_none_goes_on() {
     let mut w = World::new();
     let s = w.session(1, 60_000);
@@ -1100,6 +1060,46 @@ fn who_makes_room_by_deleting_small_nodes_may_create_again() {
     w.write(1, s, create("/new", false, 0));
     w.settle();
     assert_eq!(w.pipeline.counters().refused, 1, "there is room again");
+}
+
+#[test]
+fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_there_is_room() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    let create = |w: &mut World, n: usize| {
+        w.write(1, s, create(&format!("/n{n}"), false, 8000));
+        w.settle();
+        w.take().last().unwrap().contains("create to")
+    };
+    assert!((0..10).all(|n| create(&mut w, n)));
+    w.pipeline.config.memory = TreeMemory {
+        bytes_max: w.tree.bytes() as u64 + 20_000,
+        replicas: 0,
+    };
+    let made = (10..).take_while(|n| create(&mut w, *n)).count();
+    assert!((2..4).contains(&made), "{made} of 8,000 bytes in 20,000");
+    let refused = Zxid(1 + (10 + made) as i64);
+    assert_eq!(w.pipeline.cursors().prepared, refused, "it took no zxid");
+    w.connect(S0, 2, 5000);
+    for path in ["/n0", "/n1"] {
+        let (path, version) = (path.into(), -1);
+        w.write(1, s, WriteRequest::Delete { path, version });
+    }
+    w.settle();
+    let words = w.take();
+    assert!(
+        words.iter().any(|word| word.contains("createSession")),
+        "{words:?}"
+    );
+    assert!(create(&mut w, 100), "there is room again");
+
+    let shared = TreeMemory {
+        bytes_max: w.tree.bytes() as u64 + 20_000,
+        replicas: 3,
+    };
+    assert!(!shared.is_full(&w.tree), "replicas share the payloads");
+    let replicas = 1000;
+    assert!(TreeMemory { replicas, ..shared }.is_full(&w.tree));
 }
 
 #[test]

@@ -265,11 +265,14 @@ impl Filling {
     }
 
     /// Whether a client that was not read would have moved a share too. A sender that met a full receive
-    /// buffer tries again after pauses that double: they are about as long as the receiver has not read, and
-    /// no longer than `pause_max` rounds.
-    pub(super) fn is_overdue(&self, pause_max: u64) -> bool {
-        let patience = Self::PATIENCE + self.held_rounds.min(pause_max);
-        self.stuck_rounds > patience || self.full_rounds > Self::FULL_MAX
+    /// buffer tries again after pauses that double: they are about as long as the receiver has not read.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.stuck_rounds > Self::PATIENCE + self.held_rounds || self.full_rounds > Self::FULL_MAX
+    }
+
+    /// Whether a client would have moved a share that pauses for so many rounds between two tries.
+    pub(super) fn is_overdue_behind(&self, pause: u64) -> bool {
+        self.stuck_rounds > Self::PATIENCE + pause
     }
 }
 
@@ -624,15 +627,15 @@ mod tests {
     fn rounds_before_a_connection_was_held_count_for_nothing() {
         let mut filling = Filling::default();
         (0..=Filling::PATIENCE).for_each(|_| filling.is_read());
-        assert!(filling.is_late() && filling.is_overdue(u64::MAX));
+        assert!(filling.is_late() && filling.is_overdue());
         filling.is_held();
-        assert!(!filling.is_late() && !filling.is_overdue(u64::MAX));
+        assert!(!filling.is_late() && !filling.is_overdue());
         (0..Filling::PATIENCE).for_each(|_| filling.is_read());
         assert!(!filling.is_late());
         filling.is_read();
-        assert!(filling.is_late() && !filling.is_overdue(u64::MAX));
+        assert!(filling.is_late() && !filling.is_overdue());
         filling.is_read();
-        assert!(filling.is_overdue(u64::MAX), "it was held for one round");
+        assert!(filling.is_overdue(), "it was held for one round");
     }
 
     #[test]

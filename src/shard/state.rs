@@ -325,7 +325,8 @@ impl ShardState {
         if c.filling.is_late() {
             self.late_bytes += c.request_bytes();
             let pause_max = self.liveness.rounds_in(SENDER_PAUSE_MS_MAX);
-            if c.filling.is_overdue(pause_max) || self.requests.is_most(self.late_bytes) {
+            let is_overdue = c.filling.is_overdue() || c.filling.is_overdue_behind(pause_max);
+            if is_overdue || self.requests.is_most(self.late_bytes) {
                 self.end(c, Ending::Discard);
             }
         }
