@@ -316,7 +316,11 @@ impl<S: Storage> Loss<S> {
         let store = self.store.unwrap_or_else(|| StoreId(identities()));
         let newest = self.witnesses.newest;
         let (accepting, witness) = match self.rest {
-            Rest::Log(accepting) => (accepting, newest),
+            Rest::Log(accepting) => {
+                // The snapshot was found under its name, which a command that was cut off may not have synced.
+                data.sync_dir()?;
+                (accepting, newest)
+            }
             Rest::All {
                 tree,
                 snapshots,

@@ -299,6 +299,40 @@ fn no_session_id_is_given_again_that_a_client_may_know_whatever_the_clock_says()
 }
 
 #[test]
+fn what_a_command_that_was_cut_off_has_left_is_durable_when_the_next_one_has_ended() {
+    let made = Store::new();
+    damage(&made, Damage::NewestSegmentIsGone);
+    let mut ended = 0;
+    for effects in 0.. {
+        // Snapshots are in one directory, the log in another one.
+        let (data, log) = (made.copy().disk, made.copy().disk);
+        let lost = || match look(&data, &log).unwrap() {
+            Found::Lost(lost) => Some(*lost),
+            _ => None,
+        };
+        let first = lost().unwrap();
+        let behind = first.behind;
+        data.crash_at(Some(data.effects() + effects));
+        if accept(first, 7).is_ok() {
+            break;
+        }
+        data.restart(&mut fastrand::Rng::with_seed(effects), false);
+        let Some(second) = lost() else { continue };
+        accept(second, 8).unwrap();
+        ended += 1;
+        for seed in 0..8 {
+            let cut = |disk: &SimStorage| disk.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            let found = look(&cut(&data), &cut(&log)).unwrap();
+            assert!(
+                matches!(found, Found::Whole(zxid) if zxid == behind),
+                "cut off at effect {effects}, power cut {seed}"
+            );
+        }
+    }
+    assert!(ended > 5, "{ended}");
+}
+
+#[test]
 fn a_command_that_is_cut_off_at_any_place_can_be_run_again_and_no_start_takes_the_rest_for_whole() {
     let kinds = [
         Damage::NewestSegmentIsGone,
