@@ -865,7 +865,8 @@ pub fn behind_all<S: Storage>(
     });
     let mut behind = known.unwrap_or_default();
     for (base, name) in segments(storage)? {
-        behind = behind.max(base.plus(storage.open(&name)?.len()?));
+        let end = base.0.saturating_add(storage.open(&name)?.len()?);
+        behind = behind.max(Position(end));
     }
     let page = behind.0.checked_next_multiple_of(PAGE).map(Position);
     page.ok_or_else(|| io::Error::other("no position is left behind what the files show"))
