@@ -865,14 +865,16 @@ pub fn behind_all<S: Storage>(
     segment_bytes: u64,
 ) -> io::Result<Position> {
     let known = witness.map(|witness| {
-        let newest = witness.newest.plus(segment_bytes);
-        newest.max(witness.durable.position)
+        let newest = witness.newest.0.saturating_add(segment_bytes);
+        Position(newest).max(witness.durable.position)
     });
     let mut behind = known.unwrap_or_default();
     for (base, name) in segments(storage)? {
-        behind = behind.max(base.plus(storage.open(&name)?.len()?));
+        let end = base.0.saturating_add(storage.open(&name)?.len()?);
+        behind = behind.max(Position(end));
     }
-    Ok(Position(behind.0.next_multiple_of(PAGE)))
+    let page = behind.0.checked_next_multiple_of(PAGE).map(Position);
+    page.ok_or_else(|| io::Error::other("no position is left behind what the files show"))
 }
 
 /// Names of the segments that begin at `from` or later, and before `to`, oldest first.

@@ -138,7 +138,11 @@ pub(super) fn each_since<S: Storage>(
 }
 
 pub(super) fn decode(found: &Record<'_>) -> Result<Entry, RecordError> {
-    record::access(found.payload).and_then(|record| record.decode())
+    let entry = record::access(found.payload)?.decode()?;
+    match entry.header.zxid {
+        zxid if zxid == found.zxid => Ok(entry),
+        other => Err(RecordError::Other(other)),
+    }
 }
 
 /// The new snapshot as it is written.

@@ -620,6 +620,40 @@ fn a_part_of_the_log_of_which_nothing_is_left_is_gone_and_one_that_is_damaged_is
 }
 
 #[test]
+fn a_record_that_holds_another_transaction_than_it_says_is_neither_replayed_nor_merged() {
+    let mut w = World::new(Tree::new());
+    let session = SessionId(1);
+    let timeout_ms = 5;
+    let header = TxnHeader {
+        session,
+        cxid: 7,
+        zxid: Zxid(w.next.0 + 1),
+        time: WallMs(0),
+        op: OpCode::CREATE_SESSION,
+    };
+    let other = Entry {
+        header,
+        txn: Txn::CreateSession { timeout_ms },
+        digest: None,
+    };
+    let payload = Payload::of(&other);
+    let write = |out: &mut Vec<u8>| payload.write_into(out);
+    (w.log.append_in_place(w.next, payload.len(), write)).unwrap();
+    let ticket = w.log.begin_sync().unwrap();
+    w.log.synced(ticket.run()).unwrap();
+    let mut order = w.order(PLENTY);
+    order.zxid = w.next;
+    let refusals = [
+        recover(&w.disk, &w.disk, &mut |_| {}).err(),
+        make(&w.disk, &w.disk, order).err(),
+    ];
+    for refused in refusals {
+        let is_said = matches!(refused, Some(SnapError::Record { zxid, .. }) if zxid == w.next);
+        assert!(is_said, "{refused:?}");
+    }
+}
+
+#[test]
 fn what_the_name_of_a_damaged_snapshot_shows_is_not_missing_without_a_word() {
     let mut w = World::new(Tree::new());
     grow(&mut w, 5, 0);

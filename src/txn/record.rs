@@ -67,6 +67,9 @@ pub enum RecordError {
     /// The entry inside is none.
     #[error("log record: {0}")]
     Entry(#[from] EntryError),
+    /// The entry inside is another transaction than the record says.
+    #[error("log record: the entry in it is of {0}")]
+    Other(Zxid),
 }
 
 /// A record's payload that is not written yet: its length is known before, and it is written once, where
