@@ -1,7 +1,7 @@
 //! Applying a transaction: total and idempotent (docs/peer-protocol.md §3.4, §3.6). What fails leaves nothing
 //! and is only reported to the requester.
 
-use super::node::NodeId;
+use super::index::NodeId;
 use super::path::{parent_path, stored_below};
 use super::stored::{CONTAINER_OWNER, NodeStat, TTL_OWNER, owner_session};
 use super::{Applied, Change, ChangeKind, OpResult, Tree};

@@ -3,8 +3,10 @@
 //! numbers: what grows looks at no node, of which each is in another line of the cache.
 
 use super::hash::PathHash;
-use super::node::NodeId;
 use hashbrown::HashTable;
+
+/// Number of a node.
+pub(super) type NodeId = u32;
 
 /// With a million nodes a table that grows moves four thousand.
 const TABLES: usize = 256;

@@ -48,7 +48,8 @@ pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
-use node::{NodeId, Nodes, ROOT, open_acl};
+use index::NodeId;
+use node::{Nodes, ROOT, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;

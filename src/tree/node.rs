@@ -19,7 +19,7 @@ use super::acls::Acls;
 use super::allocated::{allocation, listed, payload};
 use super::children::Children;
 use super::hash::{PathHash, PathHasher};
-use super::index::Index;
+use super::index::{Index, NodeId};
 use super::name::{Name, name_start};
 use super::path::in_digest;
 use super::slab::Slab;
@@ -29,7 +29,6 @@ use crate::txn::{Acl, Data, Stat};
 use crate::types::Zxid;
 use std::sync::Arc;
 
-pub(super) type NodeId = u32;
 pub(super) const ROOT: NodeId = 0;
 
 /// What every node has.

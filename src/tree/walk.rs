@@ -9,7 +9,8 @@
 
 use super::Tree;
 use super::creators::SessionHighWater;
-use super::node::{NodeId, Nodes};
+use super::index::NodeId;
+use super::node::Nodes;
 use super::walked::{Walk, WalkedNode};
 use crate::types::{SessionId, Zxid};
 
