@@ -169,6 +169,9 @@ fn of_format_1() -> Store {
     Store::new(files.clone(), files, entries)
 }
 
+/// When a loss is accepted.
+pub const LATER: WallMs = WallMs(1_800_000_000_000);
+
 /// The operator's command was cut off.
 fn accepting() -> Store {
     let mut store = purged();
@@ -183,7 +186,11 @@ fn accepting() -> Store {
         begin,
     };
     witness::write(&data, &log, &newest.accepting(accepting)).expect("no fault");
-    let kept = raised(&store.trees[22], accepting.behind);
+    let spent = SessionId::of(
+        SessionId::STANDALONE,
+        SessionId::number_at(LATER) + (1 << 28),
+    );
+    let kept = raised(&store.trees[22], accepting.behind, spent);
     snapshot::write(&data, &kept, newest.store).expect("no fault");
     let (data, log) = (data.files(), log.files());
     store.files = Copy { data, log };
@@ -193,16 +200,13 @@ fn accepting() -> Store {
     store
 }
 
-/// The same state at a later zxid.
-pub fn raised(tree: &Tree, zxid: Zxid) -> Tree {
+/// The same state at a later zxid, with a session that has come and gone.
+pub fn raised(tree: &Tree, zxid: Zxid, session: SessionId) -> Tree {
     let mut tree = tree.clone();
-    let code = ErrorCode::OK;
-    tree.apply(&entry(
-        zxid,
-        SessionId::NONE,
-        OpCode::ERROR,
-        Txn::Error { code },
-    ));
+    let create = Txn::CreateSession { timeout_ms: 1 };
+    let close = Txn::CloseSession { paths: None };
+    tree.apply(&entry(zxid, session, OpCode::CREATE_SESSION, create));
+    tree.apply(&entry(zxid, session, OpCode::CLOSE_SESSION, close));
     tree
 }
 

@@ -41,7 +41,9 @@ use ringkeeper::txn::{Entry, Txn, record};
 use ringkeeper::types::{OpCode, Position, SessionId, Zxid};
 use script::Script;
 use std::cell::OnceCell;
-use stores::{CONFIG, Store, append, append_bytes, entry, identities, order, raised, sealed};
+use stores::{
+    CONFIG, LATER, Store, append, append_bytes, entry, identities, order, raised, sealed,
+};
 
 /// First bytes up to this one choose a decoder, modulo their number; the others a damaged store.
 const DECODERS: u8 = 0x60;
@@ -525,7 +527,7 @@ fn give_up(made: &Made, store: &Store, damaged: &Damaged, is_loss: bool) {
     };
     let (kept, behind) = (lost.kept, lost.behind);
     let is_sound = !damaged.is_forged && damaged.is_readable();
-    match lost.accept(CONFIG, identities(800)) {
+    match lost.accept(CONFIG, identities(800), LATER) {
         Ok(()) => {}
         Err(error) => return assert!(!is_sound, "{error}"),
     }
@@ -541,9 +543,14 @@ fn give_up(made: &Made, store: &Store, damaged: &Damaged, is_loss: bool) {
             false => &[store],
         };
         let root = snapshot::root(&again.tree);
+        let spent = again.tree.session_high_water(SessionId::STANDALONE);
+        let spent = spent.expect("ids that nobody knows of are spent");
         let is_kept = |store: &&Store| {
             let kept = store.state(kept);
-            kept.is_some_and(|kept| snapshot::root(&raised(kept, behind)) == root)
+            kept.is_some_and(|kept| {
+                let known = kept.session_high_water(SessionId::STANDALONE);
+                known < Some(spent) && snapshot::root(&raised(kept, behind, spent)) == root
+            })
         };
         assert!(
             stores.iter().any(is_kept),
