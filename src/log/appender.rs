@@ -5,7 +5,7 @@ use super::storage::File;
 use std::io;
 
 /// Most bytes of a file that wait in the page cache, the last ones appended not counted.
-pub const PACE: u64 = 256 << 10;
+pub const PACE: u64 = 1 << 20;
 
 /// A file that grows at its end.
 pub(crate) struct Appender<F: File> {
