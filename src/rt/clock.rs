@@ -1,7 +1,7 @@
 //! Time and chance, for everything that may not ask for them itself.
 
 use crate::types::{Now, Tick, WallMs};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Counts from its making.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,16 @@ pub fn wall() -> WallMs {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     WallMs(since.as_millis() as i64)
+}
+
+/// What the calling thread has used of a processor.
+pub(super) fn thread_cpu() -> Duration {
+    // SAFETY: all zeroes are a time.
+    let mut used = unsafe { std::mem::zeroed::<libc::timespec>() };
+    // SAFETY: one writable time.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    assert_eq!(failed, 0, "each thread has this clock");
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 /// 128 bits of the kernel's randomness.

@@ -2,8 +2,10 @@
 //!
 //! Stores into a mapped page stall behind every sync, so nothing is ever written through a map.
 
+use super::clock;
 use crate::log::storage::{File, Storage};
 use memmap2::Mmap;
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -19,8 +21,16 @@ const ZERO_PIECE: usize = 1 << 20;
 /// 256 KiB each they made every hundredth write take two and a half times as long.
 const UNHURRIED_PIECE: usize = 64 << 10;
 
-/// Longest rest of an unhurried reader or writer.
+/// How long an unhurried reader or writer rests behind a piece, in times of what it took of device and
+/// processor since it rested last.
+const REST: u32 = 2;
+/// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// What this thread had used of a processor when it rested last.
+    static USED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
 
 fn cannot_write_out(error: i32) -> bool {
     [libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP].contains(&error)
@@ -61,8 +71,8 @@ impl FsStorage {
     /// The same directory for whoever reads and writes at length while others sync the log on the same
     /// device. Files opened here are read without read-ahead: a device that serves one request after the
     /// other has a sync wait until all that was read ahead is there, 8 MiB on some machines. And a reader or
-    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and sleeps behind each as long as it took, so that
-    /// half of the device's time at most is spent on these files.
+    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and sleeps behind each, so that a third of the device's
+    /// time at most is spent on these files, and of a processor's on what is made of them.
     #[must_use]
     pub fn unhurried(&self) -> FsStorage {
         FsStorage {
@@ -184,7 +194,9 @@ impl FsFile {
     /// Behind a piece of work that began then.
     fn rest(&self, begun: Instant) {
         if self.is_unhurried {
-            std::thread::sleep(begun.elapsed().min(REST_MAX));
+            let used = clock::thread_cpu();
+            let work = used.saturating_sub(USED.replace(used)) + begun.elapsed();
+            std::thread::sleep((work * REST).min(REST_MAX));
         }
     }
 
