@@ -11,6 +11,7 @@ pub mod clock;
 pub mod lock;
 pub mod memory;
 pub mod net;
+mod pace;
 pub mod probe;
 pub mod ring;
 pub mod signals;

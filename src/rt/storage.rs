@@ -2,17 +2,16 @@
 //!
 //! Stores into a mapped page stall behind every sync, so nothing is ever written through a map.
 
-use super::clock;
+use super::pace;
 use crate::log::storage::{File, Storage};
 use memmap2::Mmap;
-use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Zeroes are written in pieces of this size, so that the log's syncs get their turn.
 const ZERO_PIECE: usize = 1 << 20;
@@ -20,17 +19,6 @@ const ZERO_PIECE: usize = 1 << 20;
 /// What an unhurried reader or writer asks of the device at once. A sync of the log may wait for one: of
 /// 256 KiB each they made every hundredth write take two and a half times as long.
 const UNHURRIED_PIECE: usize = 64 << 10;
-
-/// How long an unhurried reader or writer rests behind a piece, in times of what it took of device and
-/// processor since it rested last.
-const REST: u32 = 2;
-/// The longest rest.
-const REST_MAX: Duration = Duration::from_millis(100);
-
-thread_local! {
-    /// What this thread had used of a processor when it rested last.
-    static USED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
 
 fn cannot_write_out(error: i32) -> bool {
     [libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP].contains(&error)
@@ -71,8 +59,8 @@ impl FsStorage {
     /// The same directory for whoever reads and writes at length while others sync the log on the same
     /// device. Files opened here are read without read-ahead: a device that serves one request after the
     /// other has a sync wait until all that was read ahead is there, 8 MiB on some machines. And a reader or
-    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and sleeps behind each, so that a third of the device's
-    /// time at most is spent on these files, and of a processor's on what is made of them.
+    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and rests behind each ([`pace`]), so that a third of
+    /// the device's time at most is spent on these files, and of a processor's on what is made of them.
     #[must_use]
     pub fn unhurried(&self) -> FsStorage {
         FsStorage {
@@ -194,9 +182,7 @@ impl FsFile {
     /// Behind a piece of work that began then.
     fn rest(&self, begun: Instant) {
         if self.is_unhurried {
-            let used = clock::thread_cpu();
-            let work = used.saturating_sub(USED.replace(used)) + begun.elapsed();
-            std::thread::sleep((work * REST).min(REST_MAX));
+            pace::rest(begun);
         }
     }
 

@@ -3,7 +3,7 @@
 //! | Executor | Work | Nicer than the data cores by |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
-//! | `snapshots` | snapshots | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
+//! | `snapshots` | snapshots, which rest behind each piece and take what nobody else wants of a processor (`rt::pace`); where that is too little, or the process may not come back from it | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
 //! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
