@@ -1,5 +1,6 @@
 //! How a thread goes on that works at length beside threads that others wait for: it rests behind each piece of
-//! its work, and takes of a processor what nobody else wants, as long as that is enough.
+//! its work, and takes of a processor what nobody else wants. Where that is too little, because others keep the
+//! processors busy, it goes on by its niceness, without a rest: what it makes is needed the sooner.
 
 use super::clock;
 use std::cell::RefCell;
@@ -10,8 +11,10 @@ use std::time::{Duration, Instant};
 const REST: u32 = 2;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);
-/// How often the thread's class is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked at whether the thread gets on,
+const LOOK: Duration = Duration::from_millis(100);
+/// and how long it does not rest if it did not.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// What a thread gets of a processor that others want too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,44 +51,73 @@ fn may_come_back() -> bool {
     })
 }
 
-/// What a thread has got since its class was looked at last.
+/// How long a thread had a processor, and how long it waited for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl Share {
+    /// Of this thread since it began; `None`: the kernel does not say.
+    fn of_this_thread() -> Option<Share> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let mut numbers = text.split_ascii_whitespace();
+        let mut next = || Some(Duration::from_nanos(numbers.next()?.parse().ok()?));
+        Some(Share {
+            ran: next()?,
+            waited: next()?,
+        })
+    }
+}
+
+/// How a thread gets on.
 #[derive(Debug)]
 struct Pace {
     class: Class,
-    /// When its class was looked at; `None` before the first rest.
+    /// It has waited for a processor for longer than it had one.
+    is_crowded: bool,
+    /// When that was looked at; `None` before the first rest.
     looked: Option<Instant>,
-    /// When it went on behind its last rest.
-    rested: Instant,
-    /// What it had used of a processor then.
+    /// What it had got then.
+    share: Option<Share>,
+    /// What it had used of a processor at its last rest.
     used: Duration,
-    /// How long it has waited for a processor since its class was looked at.
-    waited: Duration,
 }
 
 impl Pace {
     fn new() -> Pace {
         Pace {
             class: Class::Nice,
+            is_crowded: false,
             looked: None,
-            rested: Instant::now(),
+            share: None,
             used: clock::thread_cpu(),
-            waited: Duration::ZERO,
         }
     }
 
-    /// What a piece of work has taken that ends now, the last part of which, at the device, has taken `device`.
-    fn work(&mut self, device: Duration, used: Duration, since_rest: Duration) -> Duration {
-        let cpu = used.saturating_sub(self.used);
-        self.used = used;
-        self.waited += since_rest.saturating_sub(cpu + device);
-        cpu + device
-    }
-
-    /// The class for the time to come: idle unless the thread has waited for most of the time.
-    fn look(&mut self, since: Duration) -> Class {
-        match std::mem::take(&mut self.waited) > since / 2 {
+    /// Whether it has waited for longer than it ran since the last look; where the kernel does not say, it is
+    /// nice, and rests.
+    fn look(&mut self, share: Option<Share>) {
+        let before = std::mem::replace(&mut self.share, share);
+        self.is_crowded = before.zip(share).is_some_and(|(before, now)| {
+            now.waited.saturating_sub(before.waited) > now.ran.saturating_sub(before.ran)
+        });
+        let class = match self.is_crowded || share.is_none() {
             true => Class::Nice,
             false => Class::Idle,
+        };
+        if class != self.class && may_come_back() && class.is_set() {
+            self.class = class;
+        }
+    }
+
+    /// How long to rest behind a piece of work, of which `device` was at the device.
+    fn rest(&mut self, device: Duration, used: Duration) -> Duration {
+        let work = device + used.saturating_sub(std::mem::replace(&mut self.used, used));
+        match self.is_crowded {
+            true => Duration::ZERO,
+            false => (work * REST).min(REST_MAX),
         }
     }
 }
@@ -99,22 +131,14 @@ pub(super) fn rest(begun: Instant) {
     let device = begun.elapsed();
     let rest = PACE.with_borrow_mut(|pace| {
         let pace = pace.get_or_insert_with(Pace::new);
-        let work = pace.work(device, clock::thread_cpu(), pace.rested.elapsed());
         let since = pace.looked.map_or(LOOK, |looked| looked.elapsed());
-        if since >= LOOK {
-            let class = pace.look(since);
-            if class != pace.class && may_come_back() && class.is_set() {
-                pace.class = class;
-            }
+        if since >= if pace.is_crowded { CROWDED } else { LOOK } {
+            pace.look(Share::of_this_thread());
             pace.looked = Some(Instant::now());
         }
-        work
+        pace.rest(device, clock::thread_cpu())
     });
-    std::thread::sleep((rest * REST).min(REST_MAX));
-    PACE.with_borrow_mut(|pace| {
-        pace.iter_mut()
-            .for_each(|pace| pace.rested = Instant::now())
-    });
+    std::thread::sleep(rest);
 }
 
 #[cfg(test)]
@@ -126,27 +150,41 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_has_taken_what_it_used_and_the_rest_of_the_time_it_has_waited() {
+    fn a_rest_follows_from_what_a_piece_took_of_device_and_processor() {
         let mut pace = Pace::new();
         let used = pace.used;
-        assert_eq!(pace.work(ms(3), used + ms(2), ms(10)), ms(5));
-        assert_eq!(pace.waited, ms(5));
-        assert_eq!(pace.work(ms(3), used + ms(6), ms(1)), ms(7));
-        assert_eq!(
-            pace.waited,
-            ms(5),
-            "the device's time may be the processor's too"
-        );
+        assert_eq!(pace.rest(ms(3), used + ms(2)), ms(10));
+        assert_eq!(pace.rest(ms(3), used + ms(6)), ms(14));
+        assert_eq!(pace.rest(ms(800), used + ms(6)), REST_MAX);
     }
 
     #[test]
-    fn who_has_waited_for_most_of_the_time_is_nice_and_else_idle() {
-        let mut pace = Pace::new();
-        for (waited, class) in [(400, Class::Idle), (700, Class::Nice), (0, Class::Idle)] {
-            pace.waited = ms(waited);
-            assert_eq!(pace.look(ms(1000)), class);
-            assert_eq!(pace.waited, ms(0), "a look begins anew");
-        }
+    fn who_has_waited_for_longer_than_it_ran_does_not_rest_and_others_do() {
+        let look = || {
+            let mut pace = Pace::new();
+            let used = pace.used;
+            let shares = [(9, 50), (14, 54), (18, 59), (22, 62)].map(|(ran, waited)| {
+                let (ran, waited) = (ms(ran), ms(waited));
+                Some(Share { ran, waited })
+            });
+            let found = shares.into_iter().chain([None]).map(|share| {
+                pace.look(share);
+                pace.rest(ms(3), used)
+            });
+            assert!(found.eq([6, 6, 0, 6, 6].map(ms)));
+            assert_eq!(pace.class, Class::Nice, "the kernel did not say");
+        };
+        // Not the thread of the tests, whose class is changed where that is allowed.
+        std::thread::spawn(look).join().unwrap();
+    }
+
+    #[test]
+    fn the_kernel_says_how_long_a_thread_ran() {
+        let before = Share::of_this_thread().expect("a kernel with scheduling statistics");
+        let begun = clock::thread_cpu();
+        while clock::thread_cpu() < begun + ms(30) {}
+        let after = Share::of_this_thread().expect("it said so before");
+        assert!(after.ran > before.ran && after.waited >= before.waited);
     }
 
     #[test]
