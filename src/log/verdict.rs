@@ -39,10 +39,10 @@
 //! | `Trim` | `truncate` of what a closed segment does not use | ignored | ignored | ignored | ignored | ignored |
 //!
 //! *Later*: nothing has changed, and the same is tried again, a spare after `RETRY_MS` of the log, a
-//! snapshot and a purge after that of the schedule, the rest from the next tick on. *Anew*: the file is thrown away,
-//! and the next try makes another one, all of whose pages are written anew; a second sync of the same
-//! pages would prove nothing, because after a failed one the kernel takes them for clean. *Done*: what was
-//! to go is gone. *Older*: an older snapshot, and more of the log. *Ignored*: it costs room. *Ends*: the
+//! snapshot and a purge after that of the schedule, the rest from the next tick on. *Anew*: the file is
+//! thrown away, and the next try makes another one, all of whose pages are written anew; a second sync of
+//! the same pages would prove nothing, because after a failed one the kernel takes them for clean. *Done*:
+//! what was to go is gone. *Older*: an older snapshot, and more of the log. *Ignored*: it costs room. *Ends*: the
 //! process ends, or does not start, with the exit code and the sentence of [`Failure::ending`]; making a
 //! snapshot, whatever would end a start is tried again later. A sector of the log that can't be read is
 //! judged by the recovery table, with file and byte. Where a start without a snapshot that may not be opened

@@ -50,7 +50,8 @@ impl Tree {
     }
 
     /// What was changed since the last slice, as it was before, and nodes from the next `places` places;
-    /// `None` if there is no walk, it is through, or it was given up. Each node comes once, in no particular order.
+    /// `None` if there is no walk, it is through, or it was given up. Each node comes once, in no particular
+    /// order.
     ///
     /// Steps: the places, each with the names of its path, and what was changed.
     pub fn walk_slice(&mut self, places: u32) -> Option<Vec<WalkedNode>> {
