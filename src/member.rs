@@ -20,9 +20,8 @@ use crate::log::storage::Storage;
 use crate::log::{Closing, Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket, witness};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
-use crate::snapshot::{self, Recovered, SnapError};
+use crate::snapshot::{self, Rebuild, Recovered, SnapError};
 use crate::tree::{Applied, Tree};
-use crate::txn::Entry;
 use crate::types::{Now, Zxid};
 use due::{LogLength, Retry, Schedule};
 use jobs::Jobs;
@@ -97,8 +96,7 @@ pub struct Member<S: Storage> {
 }
 
 impl<S: Storage> Member<S> {
-    /// Recovers the state and begins to write. `observe` sees each transaction that is replayed.
-    /// Blocks.
+    /// Recovers the state, whose tree `rebuild` makes, and begins to write. Blocks.
     ///
     /// # Errors
     /// [`StartError`].
@@ -108,9 +106,9 @@ impl<S: Storage> Member<S> {
         log: &S,
         identities: Identities,
         now: Now,
-        observe: &mut dyn FnMut(&Entry),
+        rebuild: &mut dyn Rebuild,
     ) -> Result<(Member<S>, Summary), StartError> {
-        let recovered = snapshot::recover(data, log, observe)?;
+        let recovered = snapshot::recover_with(data, log, rebuild)?;
         let Recovered {
             snapshot, replayed, ..
         } = recovered;

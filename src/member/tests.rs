@@ -4,6 +4,7 @@ mod loss;
 
 use super::*;
 use crate::sim::disk::{Failing, SeamCall, SimStorage};
+use crate::snapshot::Rebuilding;
 use crate::tree::Rules;
 use crate::types::{ConnId, ShardId, Tick, WallMs};
 use crate::{messages::Origin, messages::Stamps, types::Generation, types::Xid};
@@ -43,7 +44,14 @@ fn start_member(
         snapshots_kept: Some(1),
         snapshot_memory: 4 << 10,
     };
-    let started = Member::start(config, disk, disk, identities, START, &mut |_| {});
+    let started = Member::start(
+        config,
+        disk,
+        disk,
+        identities,
+        START,
+        &mut Rebuilding::new(|_| {}),
+    );
     started.map(|(member, _)| member)
 }
 

@@ -8,6 +8,7 @@ use crate::messages::{Origin, ShardRequest, ToShards};
 use crate::pipeline::PipelineConfig;
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
+use crate::snapshot::Rebuilding;
 use crate::tree::Rules;
 use crate::txn::jute::Put;
 use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs};
@@ -163,7 +164,14 @@ impl World {
             identity += 1;
             identity
         });
-        let started = Member::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let started = Member::start(
+            config,
+            &disk,
+            &disk,
+            identities,
+            now,
+            &mut Rebuilding::new(|_| {}),
+        );
         let (mut member, _) = started.expect("an empty disk");
         member.pipeline.begin_serving(now);
         let shard = ShardConfig {
@@ -988,7 +996,14 @@ impl Ordering {
             identity += 1;
             identity
         });
-        let started = Member::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let started = Member::start(
+            config,
+            &disk,
+            &disk,
+            identities,
+            now,
+            &mut Rebuilding::new(|_| {}),
+        );
         let (member, _) = started.expect("an empty disk");
         let progress = std::sync::Arc::new(Progress::new(1, member.tree.last_zxid()));
         let limits = RingLimits {

@@ -12,6 +12,7 @@ mod mailbox;
 mod order;
 pub mod preflight;
 mod process;
+mod rebuild;
 mod report;
 mod run;
 mod serve;

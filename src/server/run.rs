@@ -13,6 +13,7 @@ use super::mailbox::{Mailbox, Mailboxes};
 use super::order::OrderingLoop;
 use super::preflight::Ready;
 use super::process::Process;
+use super::rebuild::Beside;
 use super::serve::ServingLoop;
 use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
@@ -97,7 +98,7 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         &log,
         Box::new(clock::random),
         clock.now(),
-        &mut |_| {},
+        &mut Beside::start().map_err(runtime)?,
     )?;
     let process = Process::new(
         config,

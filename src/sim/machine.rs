@@ -9,7 +9,7 @@ use crate::placement::{
     SyncPolicy, SyncStep, Syncs, rings,
 };
 use crate::shard::ShardConfig;
-use crate::snapshot;
+use crate::snapshot::{self, Rebuilding};
 use crate::tree::Tree;
 use crate::txn::Entry;
 use crate::types::{Now, ShardId};
@@ -57,8 +57,14 @@ impl Machine {
         now: Now,
         observe: &mut dyn FnMut(&Entry),
     ) -> Result<Machine, StartError> {
-        let (mut member, summary) =
-            Member::start(config.member.clone(), data, log, identities, now, observe)?;
+        let (mut member, summary) = Member::start(
+            config.member.clone(),
+            data,
+            log,
+            identities,
+            now,
+            &mut Rebuilding::new(observe),
+        )?;
         member.pipeline.begin_serving(now);
         let serving = |served| ServingCore::new(served, config.budgets, config.closing_ms, now);
         let machine = |ordering: Option<OrderingCore<SimStorage>>, serving: Vec<_>| Machine {

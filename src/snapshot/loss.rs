@@ -38,7 +38,7 @@
 //! what is left to do. To set aside is to rename within the directory, to `lost.<n>.<name>` with an `n` that no
 //! file there has. Nothing is removed, and nothing is written into a file that was there, but for the witness.
 
-use super::{SnapError, denied, newest_readable, replay, write};
+use super::{Rebuild, Rebuilding, SnapError, denied, newest_readable, replay, write};
 use crate::log::recover::{self, begin_at};
 use crate::log::snapshot_file;
 use crate::log::storage::Storage;
@@ -160,7 +160,7 @@ fn whose<S: Storage>(
 
 /// Whether the snapshot of `zxid` is there, and can be read to its end.
 fn is_whole<S: Storage>(data: &S, zxid: Zxid, store: Option<StoreId>) -> bool {
-    super::read(data, zxid, store).is_ok_and(|(tree, _)| tree.last_zxid() == zxid)
+    super::read(data, zxid, store, &mut Rebuilding::new(|_| {})).is_ok()
 }
 
 /// The state that stays, and what does not.
@@ -171,13 +171,15 @@ fn survey<S: Storage>(
     data: &S,
     log: &S,
 ) -> Result<Found<S>, SnapError> {
-    let (mut tree, snapshot, unreadable) = newest_readable(data, store)?;
+    let mut rebuild = Rebuilding::new(|_| {});
+    let (snapshot, unreadable) = newest_readable(data, store, &mut rebuild)?;
     if let Some(denied) = denied(unreadable) {
         return Err(denied);
     }
     let snapshot = snapshot.map(|(zxid, _)| zxid);
+    let mut kept = snapshot.unwrap_or(Zxid::ZERO);
     let known = Known {
-        after: tree.last_zxid(),
+        after: kept,
         witness: witnesses.newest.or_else(|| {
             // For the store's id alone: all segments of format 1 may be its own.
             store.map(|store| Witness::first(store, Position(u64::MAX)))
@@ -188,7 +190,7 @@ fn survey<S: Storage>(
         if has_gap {
             return Ok(());
         }
-        match replay(&mut tree, &record, &mut |_| {}) {
+        match replay(&mut kept, &record, &mut rebuild) {
             Ok(()) => replayed += 1,
             Err(SnapError::Gap { .. }) => has_gap = true,
             Err(error) => return Err(error),
@@ -198,7 +200,7 @@ fn survey<S: Storage>(
     if let Some(unsound) = unsound.filter(|unsound| !unsound.is_loss()) {
         return Err(unsound.into());
     }
-    let kept = tree.last_zxid();
+    let tree = rebuild.tree()?;
     let newer = |zxid: &Zxid| snapshot.is_none_or(|read| *zxid > read);
     let mut unreadable = snapshot_file::list(data)?;
     unreadable.retain(newer);

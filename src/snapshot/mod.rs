@@ -6,6 +6,7 @@
 mod error;
 pub mod loss;
 mod merge;
+mod rebuild;
 mod runs;
 mod walked;
 
@@ -14,6 +15,7 @@ mod tests;
 
 pub use error::{ReadLogError, SnapError};
 pub use merge::{CHANGES_BYTES_MAX, Order};
+pub use rebuild::{Rebuild, Rebuilding};
 pub use walked::Walked;
 
 use crate::log::record::Record;
@@ -23,7 +25,7 @@ use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_part};
-use crate::tree::{BodyError, BodyReader, Tree};
+use crate::tree::{BodyError, Tree};
 use crate::txn::Entry;
 use crate::types::{Position, Zxid};
 use merge::{decode, require_room};
@@ -101,23 +103,33 @@ pub fn recover<S: Storage>(
     log: &S,
     observe: &mut dyn FnMut(&Entry),
 ) -> Result<Recovered<S>, SnapError> {
+    recover_with(data, log, &mut Rebuilding::new(observe))
+}
+
+/// As [`recover`]; the tree is made by `rebuild`.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn recover_with<S: Storage>(
+    data: &S,
+    log: &S,
+    rebuild: &mut dyn Rebuild,
+) -> Result<Recovered<S>, SnapError> {
     snapshot_file::remove_temporary(data)?;
     let (witness, bad_witness) = match witness::find(data, log)? {
         witness::Found::Witness(witness, bad) => (Some(witness), bad),
         witness::Found::NewStore | witness::Found::Format1 => (None, None),
     };
     let store = witness.map(|witness| witness.store);
-    let (mut tree, snapshot, unreadable) = newest_readable(data, store)?;
-    let mut replayed = 0;
-    let known = Known {
-        after: tree.last_zxid(),
-        witness,
-    };
-    let scan = Scan::read(log, &known, |record| {
+    let (snapshot, unreadable) = newest_readable(data, store, rebuild)?;
+    let after = snapshot.map_or(Zxid::ZERO, |(zxid, _)| zxid);
+    let (mut applied, mut replayed) = (after, 0);
+    let scan = Scan::read(log, &Known { after, witness }, |record| {
         replayed += 1;
-        replay(&mut tree, &record, observe)
+        replay(&mut applied, &record, rebuild)
     });
-    let applied = tree.last_zxid();
+    // What follows from the log is about a tree that is right.
+    let tree = rebuild.tree()?;
     let named = newest_named(&unreadable).filter(|named| *named > applied);
     let scan = scan.and_then(|scan| {
         let shown = |by: Zxid| scan.ends_before(by, snapshot_file::name(by)).into();
@@ -176,19 +188,25 @@ fn newest_named(unreadable: &Unreadable) -> Option<Zxid> {
 /// Snapshots that can't be read, and why.
 type Unreadable = Vec<(Zxid, SnapError)>;
 
-type Newest = (Tree, Option<(Zxid, u64)>, Unreadable);
+/// Which snapshot was read, if there is a whole one, and the length of its body.
+type Newest = (Option<(Zxid, u64)>, Unreadable);
 
-/// The newest whole snapshot; a fresh tree if there is none.
-fn newest_readable<S: Storage>(data: &S, store: Option<StoreId>) -> Result<Newest, SnapError> {
+/// Has the tree of the newest whole snapshot made; an empty one if there is none.
+fn newest_readable<S: Storage>(
+    data: &S,
+    store: Option<StoreId>,
+    rebuild: &mut dyn Rebuild,
+) -> Result<Newest, SnapError> {
     let mut unreadable = Vec::new();
     for zxid in snapshot_file::list(data)? {
-        match read(data, zxid, store) {
-            Ok((tree, written)) => return Ok((tree, Some((zxid, written.bytes)), unreadable)),
+        match read(data, zxid, store, rebuild) {
+            Ok(written) => return Ok((Some((zxid, written.bytes)), unreadable)),
             Err(e) if is_newer(&e) || !is_about_the_file(&e) => return Err(e),
             Err(e) => unreadable.push((zxid, e)),
         }
     }
-    Ok((Tree::new(), None, unreadable))
+    rebuild.begin();
+    Ok((None, unreadable))
 }
 
 /// Whether a snapshot can't be read for a reason that an older one does not share.
@@ -205,32 +223,28 @@ fn read<S: Storage>(
     data: &S,
     zxid: Zxid,
     store: Option<StoreId>,
-) -> Result<(Tree, Written), SnapError> {
-    let mut reader = BodyReader::default();
-    let written = snapshot_file::read(data, zxid, store, |chunk| {
-        reader.push(chunk).map_err(SnapError::from)
-    })?;
-    Ok((reader.finish()?, written))
+    rebuild: &mut dyn Rebuild,
+) -> Result<Written, SnapError> {
+    rebuild.begin();
+    let written = snapshot_file::read(data, zxid, store, |chunk| rebuild.body(chunk))?;
+    match rebuild.body_ends()? {
+        last if last == zxid => Ok(written),
+        _ => Err(BodyError::Content("it is of another zxid than the file").into()),
+    }
 }
 
-/// Applies the transaction that follows the tree's last one; its digest is compared.
-fn replay(
-    tree: &mut Tree,
-    found: &Record<'_>,
-    observe: &mut dyn FnMut(&Entry),
-) -> Result<(), SnapError> {
+/// Has the transaction applied that follows the last one.
+fn replay(last: &mut Zxid, found: &Record<'_>, rebuild: &mut dyn Rebuild) -> Result<(), SnapError> {
     let zxid = found.zxid;
-    if zxid != tree.last_zxid().next() {
+    if zxid != last.next() {
         return Err(SnapError::Gap {
-            snapshot: tree.last_zxid(),
+            snapshot: *last,
             log: zxid,
         });
     }
     let entry = decode(found).map_err(|source| SnapError::Record { zxid, source })?;
-    tree.apply(&entry);
-    tree.verify(&entry)?;
-    observe(&entry);
-    Ok(())
+    *last = zxid;
+    rebuild.apply(entry, found.payload.len())
 }
 
 /// A snapshot that was made.

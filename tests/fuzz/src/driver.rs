@@ -8,6 +8,7 @@ use ringkeeper::placement::{
     Accepted, Budgets, Inline, Read, Served, ServingCore, SocketId, Sockets, Wrote,
 };
 use ringkeeper::shard::{ClientAddress, ShardConfig};
+use ringkeeper::snapshot::Rebuilding;
 use ringkeeper::tree::Rules;
 use ringkeeper::types::{Now, ShardId, Tick, WallMs};
 use std::collections::{BTreeMap, VecDeque};
@@ -159,7 +160,7 @@ impl Driver {
             identity
         });
         let (data, log) = (Memory::default(), Memory::default());
-        let started = Member::start(config, &data, &log, identities, now, &mut |_| {});
+        let started = Member::start(config, &data, &log, identities, now, &mut Rebuilding::new(|_| {}));
         let (mut member, _) = started.expect("an empty disk in memory");
         member.pipeline.begin_serving(now);
         let served = Served::Inline(Box::new(Inline::new(member, shard)));
