@@ -898,7 +898,7 @@ fn a_purge_that_always_fails_takes_no_snapshot_back_is_said_once_and_tried_less_
 #[test]
 fn a_log_that_does_not_fit_a_merge_is_made_up_for_by_what_is_in_memory() {
     use crate::txn::record::Payload;
-    use crate::txn::{Txn, TxnHeader};
+    use crate::txn::{Entry, Txn, TxnHeader};
     use crate::types::{OpCode, SessionId};
     let mut w = World::new(5);
     w.create(0..20);

@@ -53,6 +53,17 @@ impl<O: FnMut(&Entry)> Rebuilding<O> {
             observe,
         }
     }
+
+    /// Applies the transaction that follows, and compares its digest.
+    ///
+    /// # Errors
+    /// [`SnapError::Digest`].
+    pub fn replay(&mut self, entry: &Entry) -> Result<(), SnapError> {
+        self.tree.apply(entry);
+        self.tree.verify(entry)?;
+        (self.observe)(entry);
+        Ok(())
+    }
 }
 
 impl<O: FnMut(&Entry)> Rebuild for Rebuilding<O> {
@@ -71,13 +82,10 @@ impl<O: FnMut(&Entry)> Rebuild for Rebuilding<O> {
     }
 
     fn apply(&mut self, entry: Entry, _bytes: usize) -> Result<(), SnapError> {
-        self.tree.apply(&entry);
-        self.tree.verify(&entry)?;
-        (self.observe)(&entry);
-        Ok(())
+        self.replay(&entry)
     }
 
     fn tree(&mut self) -> Result<Tree, SnapError> {
-        Ok(std::mem::replace(&mut self.tree, Tree::new()))
+        Ok(std::mem::take(&mut self.tree))
     }
 }

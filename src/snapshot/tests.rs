@@ -6,7 +6,7 @@ use crate::log::inspect::{self, Seen};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, segment};
 use crate::sim::disk::{Failing, SeamCall, SimStorage};
-use crate::tree::{Overlay, PrepareContext, Rules, SessionState};
+use crate::tree::{BodyReader, Overlay, PrepareContext, Rules, SessionState};
 use crate::txn::record::Payload;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, RawAcl, Txn, TxnDigest, TxnHeader, WriteRequest,
