@@ -111,7 +111,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         snapshot_memory: size(rng, 1 << 16),
     };
     let limits = RingLimits {
-        entries: rng.u64(4..80),
+        entries: rng.u64(1..40),
         bytes: rng.u64(10_000..100_000),
         catch_up_bytes: 20_000,
         ..RingLimits::DEFAULT

@@ -135,7 +135,9 @@ impl Work {
                 Room, Room, Remove, List, Open, Len, Read, Create, Write, Sync, Rename, SyncDir,
                 Remove,
             ],
-            Work::ReadLog => &[List, Open, Len, Read, View, View, View],
+            Work::ReadLog => &[
+                List, Open, Len, Read, View, View, View, View, View, View, View, View,
+            ],
             Work::Sync => &[Write, Sync, Rename, SyncDir],
             Work::Start => &[
                 List, Open, Len, Read, Create, Write, Rename, Remove, Sync, SyncDir, Truncate,
@@ -199,6 +201,7 @@ pub(super) fn arm(base: &mut Base, work: Work) {
             let after = match (work, base.rng.bool()) {
                 (_, false) => 0,
                 (Work::Start | Work::Accept, true) => base.rng.u32(0..30),
+                (Work::ReadLog, true) => base.rng.u32(0..2),
                 (_, true) => base.rng.u32(0..5),
             };
             Failing {
