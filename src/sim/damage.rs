@@ -243,13 +243,13 @@ impl Store<'_> {
         is_running: bool,
         rng: &mut fastrand::Rng,
     ) -> Option<(Vec<Fault>, Damage)> {
-        let (mut faults, damage) = match rng.u32(0..if is_running { 8 } else { 16 }) {
+        let (mut faults, damage) = match rng.u32(0..if is_running { 8 } else { 17 }) {
             0..5 => self.rot_in_log(rng)?,
             5 | 6 => self.rot_in_snapshot(rng)?,
             7 => self.rot_in_witness(rng)?,
             8..11 => self.segment_goes(rng)?,
-            11 => self.snapshot_goes(rng)?,
-            12 | 13 => self.witness_goes(rng)?,
+            11 | 12 => self.snapshot_goes(rng)?,
+            13 | 14 => self.witness_goes(rng)?,
             _ => self.directory_goes(rng)?,
         };
         let reach = self.reach();
