@@ -419,7 +419,7 @@ impl Store<'_> {
         let disk = [self.data, self.log][which];
         let name = WITNESSES[which];
         let content = disk.content(name)?;
-        if self.data.is(self.log) && rng.u32(0..3) == 0 {
+        if self.data.is(self.log) && rng.bool() {
             let held = disk.take_away(|name| WITNESSES.contains(&name));
             let fault = Fault::WitnessesMissing;
             let undo = Undo::Names(disk.clone(), held);

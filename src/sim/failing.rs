@@ -141,7 +141,7 @@ impl Work {
             Work::Sync => &[Write, Sync, Rename, SyncDir],
             Work::Start => &[
                 List, Open, Len, Read, Create, Write, Rename, Remove, Sync, SyncDir, Truncate,
-                Truncate, Truncate, Truncate,
+                Truncate, Truncate, Truncate, Truncate, Truncate,
             ],
             Work::Accept => &[
                 List, Open, Create, Write, Write, Rename, Rename, Rename, Sync, SyncDir, SyncDir,
