@@ -8,11 +8,12 @@ pub mod loss;
 mod merge;
 mod runs;
 mod walked;
+mod whose;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::{ReadLogError, SnapError};
+pub use error::{Named, ReadLogError, SnapError};
 pub use merge::{CHANGES_BYTES_MAX, Order};
 pub use walked::Walked;
 
