@@ -47,6 +47,13 @@ pub struct Identity(pub u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreId(pub u128);
 
+/// Thirty-two hexadecimal digits.
+impl std::fmt::Display for StoreId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// A header and its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {

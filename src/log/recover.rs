@@ -276,19 +276,24 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
 /// The operating system's.
 pub fn begins_behind<S: Storage>(storage: &S, part: Part) -> Result<bool, RecoveryError> {
     let bases = segments(storage)?;
-    let Some(oldest) = bases.first() else {
+    let Some((oldest, _)) = bases.first() else {
         return Ok(false);
     };
-    let reaches_back = |_: &SegmentHeader, first: Record<'_>| first.is_first_needed(part.after);
-    Ok(match first_record(storage, oldest, reaches_back)? {
+    // Where the record at its base is damaged, it may be the one that is asked for.
+    let reaches_back = |_: &SegmentHeader, first: Record<'_>| {
+        first.position > *oldest || first.is_first_needed(part.after)
+    };
+    Ok(match first_record(storage, &bases, reaches_back)? {
         Some(reaches_back) => !reaches_back,
         // Nothing in it is durable yet.
-        None => part.mapped_to.is_some_and(|durable| oldest.0 >= durable),
+        None => part.mapped_to.is_some_and(|durable| *oldest >= durable),
     })
 }
 
-/// The newest segment of the store before which nothing behind `after` can lie. Only the first record of
-/// each is read.
+/// The newest segment of the store before which nothing behind `after` can lie. Of each only the first record
+/// that can be read is looked at: where the one at the base is damaged, a later one still shows that nothing
+/// before it is needed. That counts where older segments do not go as far as the base: behind a loss that was
+/// accepted.
 fn first_needed<S: Storage>(
     storage: &S,
     bases: &[(Position, String)],
@@ -297,28 +302,41 @@ fn first_needed<S: Storage>(
 ) -> Result<usize, RecoveryError> {
     let is_needed =
         |header: &SegmentHeader, first: Record<'_>| owns(header) && first.is_first_needed(after);
-    for (nth, segment) in bases.iter().enumerate().rev() {
-        if first_record(storage, segment, is_needed)? == Some(true) {
+    for nth in (0..bases.len()).rev() {
+        if first_record(storage, &bases[nth..], is_needed)? == Some(true) {
             return Ok(nth);
         }
     }
     Ok(0)
 }
 
-/// What is to be known of the first record of a segment; `None`: it can't be read. That is said when the
-/// segment is read, if it is needed.
+/// What is to be known of the first record that can be read of the first of these segments, before the next
+/// one begins; `None`: there is none. What is damaged before it is said when the segment is read, if it is
+/// needed.
 fn first_record<S: Storage, T>(
     storage: &S,
-    (base, name): &(Position, String),
+    bases: &[(Position, String)],
     look: impl Fn(&SegmentHeader, Record<'_>) -> T,
 ) -> Result<Option<T>, RecoveryError> {
+    let Some((base, name)) = bases.first() else {
+        return Ok(None);
+    };
     let pieces = Pieces::of_size(storage.open(name)?, FIRST_PIECE)?;
     let Ok(mut reader) = Reader::open(name, *base, pieces, Zxid::ZERO) else {
         return Ok(None);
     };
     let header = reader.header;
-    let first = reader.record(*base, Zxid::ZERO).ok().flatten();
-    Ok(first.map(|first| look(&header, first)))
+    let next = bases.get(1).map_or(reader.limit(), |next| next.0);
+    let (limit, mut at) = (next.min(reader.limit()), *base);
+    while at < limit {
+        at = match reader.record(at, Zxid::ZERO) {
+            Ok(Some(first)) => return Ok(Some(look(&header, first))),
+            Ok(None) => at.plus(ALIGN as u64),
+            Err(RecoveryError::Unreadable { .. }) => reader.next_sector(at),
+            Err(_) => break,
+        };
+    }
+    Ok(None)
 }
 
 /// What is known before the log is read.
@@ -446,7 +464,7 @@ impl<S: Storage> Scan<S> {
         };
         let (mut older, mut last_zxid) = (VecDeque::new(), after);
         for nth in (0..needed).rev() {
-            let next = first_record(storage, &bases[nth + 1], last_before)?;
+            let next = first_record(storage, &bases[nth + 1..=needed], last_before)?;
             last_zxid = next.unwrap_or(last_zxid);
             let name = bases[nth].1.clone();
             older.push_front(Closed { name, last_zxid });

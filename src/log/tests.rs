@@ -619,6 +619,66 @@ fn rot_that_the_snapshot_covers_is_a_warning_and_what_follows_it_is_read() {
     }
 }
 
+/// A log that was begun anew behind `behind`, far from its first segment: a seal, and four transactions. The
+/// name of the new segment.
+fn begun_anew(behind: Zxid) -> (SimStorage, String) {
+    let (disk, _) = sealed(3);
+    let end = LogEnd {
+        position: Position(1 << 20),
+        zxid: behind,
+    };
+    let mut log = recover::begin_at(&disk, CONFIG, identities(7), STORE, end).unwrap();
+    for zxid in 1..=4 {
+        append(&mut log, &disk, behind.0 + zxid, 1000);
+        sync(&mut log);
+    }
+    drop(log);
+    let name = segments(&disk).pop().unwrap();
+    (disk, name)
+}
+
+/// Counters of the transactions behind `after` that a start reads, and those that are read beside a server.
+fn read_behind(disk: &SimStorage, after: Zxid) -> [Option<Vec<u32>>; 2] {
+    let known = Known {
+        after,
+        witness: None,
+    };
+    let mut found = Vec::new();
+    let scan = Scan::read(disk, &known, |record| {
+        found.push(record.zxid.counter());
+        Ok::<(), RecoveryError>(())
+    });
+    let part = Part {
+        after,
+        upto: Zxid::new(1, 4),
+        bytes: u64::MAX,
+        mapped_to: None,
+    };
+    let mut live = Vec::new();
+    let part = read_part(disk, part, |record| {
+        live.push(record.zxid.counter());
+        Ok::<(), RecoveryError>(())
+    });
+    [scan.is_ok().then_some(found), part.is_ok().then_some(live)]
+}
+
+#[test]
+fn where_a_log_was_begun_anew_rot_in_its_first_record_makes_no_older_segment_needed() {
+    let behind = Zxid::new(1, 0);
+    let (disk, name) = begun_anew(behind);
+    let all = || Some(vec![1, 2, 3, 4]);
+    assert_eq!(read_behind(&disk, behind), [all(), all()]);
+    let seal = HEADER_BLOCK as u64 + 30;
+    flip(&disk, &name, seal);
+    assert_eq!(read_behind(&disk, behind), [all(), all()]);
+    flip(&disk, &name, seal);
+    // The sector holds the seal and the head of the first transaction.
+    disk.break_sector(&name, HEADER_BLOCK);
+    assert_eq!(read_behind(&disk, behind)[0], None);
+    let later = || Some(vec![2, 3, 4]);
+    assert_eq!(read_behind(&disk, behind.next()), [later(), later()]);
+}
+
 #[test]
 fn a_sector_that_can_not_be_read_is_refused_with_its_place_where_it_is_needed_and_nowhere_else() {
     let (disk, ends) = sealed(6);

@@ -269,41 +269,61 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
 /// What the two files of a store say that may be refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readable {
-    /// Of the store whose snapshots are in `dataDir`, if the file there says which, else of the other.
+    /// The newest that they say of the store.
     pub newest: Option<Witness>,
     /// Names of the files, in `dataDir` and in `dataLogDir`, that are there and say nothing of it.
     pub useless: [Option<&'static str>; 2],
+}
+
+/// What can be read of the witness, whoever's it is: the valid slots of the file in `dataDir`, and of that in
+/// `dataLogDir`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots([Option<Vec<Witness>>; 2]);
+
+impl Slots {
+    /// The store that the newest slot of each file names, and that file's name.
+    pub fn stores(&self) -> [Option<(StoreId, &'static str)>; 2] {
+        let store = |nth: usize| {
+            let newest = newest(&self.0[nth])?;
+            Some((newest.store, [IN_DATA, IN_LOG][nth]))
+        };
+        [store(0), store(1)]
+    }
+
+    /// What they say of one store.
+    pub fn of(self, store: Option<StoreId>) -> Readable {
+        let own = self.0.map(|slots| {
+            slots.map(|mut slots| {
+                slots.retain(|witness| Some(witness.store) == store);
+                slots
+            })
+        });
+        let useless = |nth: usize| {
+            let is_useless = own[nth].as_ref().is_some_and(Vec::is_empty);
+            is_useless.then_some([IN_DATA, IN_LOG][nth])
+        };
+        Readable {
+            newest: own.iter().filter_map(newest).max_by_key(|w| w.sequence),
+            useless: [useless(0), useless(1)],
+        }
+    }
+}
+
+fn newest(slots: &Option<Vec<Witness>>) -> Option<Witness> {
+    let slots = slots.iter().flatten();
+    slots.max_by_key(|witness| witness.sequence).copied()
 }
 
 /// Reads what can be read of the witness.
 ///
 /// # Errors
 /// [`RecoveryError::Newer`], [`RecoveryError::Member`], or the operating system's.
-pub fn read<S: Storage>(data: &S, log: &S) -> Result<Readable, RecoveryError> {
+pub fn read<S: Storage>(data: &S, log: &S) -> Result<Slots, RecoveryError> {
     let mut failed = None;
-    let found = [
+    Ok(Slots([
         slots(data, IN_DATA, &mut failed)?,
         slots(log, IN_LOG, &mut failed)?,
-    ];
-    let newest = |slots: &Option<Vec<Witness>>| {
-        let slots = slots.iter().flatten();
-        slots.max_by_key(|witness| witness.sequence).copied()
-    };
-    let store = found.iter().find_map(newest).map(|witness| witness.store);
-    let own = found.clone().map(|slots| {
-        slots.map(|mut slots| {
-            slots.retain(|witness| Some(witness.store) == store);
-            slots
-        })
-    });
-    let useless = |nth: usize| {
-        let is_useless = own[nth].as_ref().is_some_and(Vec::is_empty);
-        is_useless.then_some([IN_DATA, IN_LOG][nth])
-    };
-    Ok(Readable {
-        newest: own.iter().filter_map(newest).max_by_key(|w| w.sequence),
-        useless: [useless(0), useless(1)],
-    })
+    ]))
 }
 
 /// The valid slots of one file; `None`: there is no file. `failed`: why a slot could not be read.
@@ -493,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_stores_the_one_in_data_dir_counts_and_the_other_file_says_nothing_of_it() {
+    fn of_two_stores_each_file_counts_for_its_own_and_says_nothing_of_the_other() {
         let (data, log) = (disk(), disk());
         write(&data, &log, &witness(3)).unwrap();
         let other = Witness {
@@ -501,25 +521,26 @@ mod tests {
             ..witness(9)
         };
         write(&disk(), &log, &other).unwrap();
-        write(
-            &disk(),
-            &log,
-            &Witness {
-                sequence: 8,
-                ..other
-            },
-        )
-        .unwrap();
+        let before = Witness {
+            sequence: 8,
+            ..other
+        };
+        write(&disk(), &log, &before).unwrap();
         let found = read(&data, &log).unwrap();
-        assert_eq!(found.newest, Some(witness(3)));
-        assert_eq!(found.useless, [None, Some(IN_LOG)]);
-        data.open(IN_DATA)
-            .unwrap()
-            .write_at(0, &[0; 2 * SLOT])
-            .unwrap();
-        let found = read(&data, &log).unwrap();
-        assert_eq!(found.newest, Some(other));
-        assert_eq!(found.useless, [Some(IN_DATA), None]);
+        let own = witness(3).store;
+        assert_eq!(
+            found.stores(),
+            [Some((own, IN_DATA)), Some((other.store, IN_LOG))]
+        );
+        let readable = found.clone().of(Some(own));
+        assert_eq!(readable.newest, Some(witness(3)));
+        assert_eq!(readable.useless, [None, Some(IN_LOG)]);
+        let readable = found.clone().of(Some(other.store));
+        assert_eq!(readable.newest, Some(other));
+        assert_eq!(readable.useless, [Some(IN_DATA), None]);
+        let readable = found.of(None);
+        assert_eq!(readable.newest, None);
+        assert_eq!(readable.useless, [Some(IN_DATA), Some(IN_LOG)]);
     }
 
     #[test]

@@ -37,7 +37,11 @@ pub(super) fn accept_loss(config: &Config, last_zxid: Option<Zxid>, arguments: &
     let found = match loss::look(&data, &log) {
         Ok(found) => found,
         Err(refusal) => {
-            complain(&format_args!("nothing of this can be accepted: {refusal}"));
+            complain(&format_args!(
+                "nothing of this can be accepted: {refusal} (dataDir: {}, dataLogDir: {})",
+                data.path().display(),
+                log.path().display()
+            ));
             return exit::of_snap(&refusal);
         }
     };

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;
+/// What the names of snapshots begin with.
+const SNAPSHOT: &str = "snap.";
 /// The two files of the witness.
 const WITNESSES: [&str; 2] = ["witness.data", "witness.log"];
 /// Slots of the witness.
@@ -75,10 +77,12 @@ pub(super) struct Damage {
 
 impl Damage {
     /// Whether older rot, of which nothing was needed, may be needed without what was damaged: a snapshot, or
-    /// the record at the beginning of a segment, which shows that no older segment is needed.
+    /// the directory of the snapshots.
     pub(super) fn uncovers(&self) -> bool {
-        let is_rot = matches!(self.undo, Undo::Bytes(..) | Undo::Sectors(_));
-        self.place.0.starts_with("snap.") || is_rot && self.place.0.starts_with("log.")
+        match &self.undo {
+            Undo::Bytes(..) | Undo::Sectors(_) => self.place.0.starts_with(SNAPSHOT),
+            Undo::Names(disk, held) => disk.lacks(held, SNAPSHOT),
+        }
     }
 
     /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.
@@ -149,7 +153,7 @@ impl Store<'_> {
     fn snapshots(&self) -> Vec<Zxid> {
         let names = self.data.names();
         let zxid = |name: &String| {
-            let digits = name.strip_prefix("snap.")?;
+            let digits = name.strip_prefix(SNAPSHOT)?;
             i64::from_str_radix(digits, 16).ok().map(Zxid)
         };
         let is_whole = |zxid: &Zxid| {
@@ -337,7 +341,7 @@ impl Store<'_> {
     }
 
     fn rot_in_snapshot(&self, rng: &mut fastrand::Rng) -> Option<(Vec<Fault>, Damage)> {
-        let snapshots: Vec<String> = named(self.data, "snap.");
+        let snapshots: Vec<String> = named(self.data, SNAPSHOT);
         let name = match rng.bool() {
             true => snapshots.last()?,
             false => rng.choice(&snapshots)?,
@@ -397,7 +401,7 @@ impl Store<'_> {
     }
 
     fn snapshot_goes(&self, rng: &mut fastrand::Rng) -> Option<(Vec<Fault>, Damage)> {
-        let snapshots = named(self.data, "snap.");
+        let snapshots = named(self.data, SNAPSHOT);
         let name = rng.choice(&snapshots)?;
         let content = self.data.content(name)?;
         let held = self.data.take_away(|other| other == name);

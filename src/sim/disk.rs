@@ -627,6 +627,13 @@ impl SimStorage {
         held
     }
 
+    /// Whether a file with a name of this kind was taken away, or replaced.
+    pub fn lacks(&self, held: &Held, prefix: &str) -> bool {
+        let names = &self.0.borrow().names;
+        let mut before = held.0.iter();
+        before.any(|(name, inode)| name.starts_with(prefix) && names.get(name) != Some(inode))
+    }
+
     /// Puts a file there that is durable, under a name that nothing has or that is replaced.
     pub fn put(&self, name: &str, content: Vec<u8>) {
         let disk = &mut *self.0.borrow_mut();

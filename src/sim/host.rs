@@ -48,6 +48,9 @@ pub(super) struct Host {
     pub(super) has_fast_disk: bool,
     /// No sync ends before this, µs.
     pub(super) disk_hangs_until: u64,
+    /// Until when a sync takes that has begun while the disk hung, µs: it does not end earlier because the
+    /// disk hangs no more.
+    sync_hangs_until: u64,
     /// The operator wants the process to stop.
     pub(super) is_asked_to_stop: bool,
     /// Turns of the core that orders since then.
@@ -85,6 +88,7 @@ impl Host {
             cores: (0..cores).map(|_| Core::default()).collect(),
             has_fast_disk: false,
             disk_hangs_until: 0,
+            sync_hangs_until: 0,
             is_asked_to_stop: false,
             drain_turns: 0,
             drain_is_disturbed: false,
@@ -301,6 +305,7 @@ impl Host {
         self.member = None;
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
+        self.sync_hangs_until = 0;
         self.is_asked_to_stop = false;
         self.was_stalled = false;
         self.refused_writes = 0;
@@ -393,6 +398,11 @@ impl Host {
     /// All cores are held still for a time, as when the process is stopped.
     pub(super) fn pause(&mut self, until_us: u64) {
         (0..self.cores.len()).for_each(|core| self.hold(core, until_us));
+    }
+
+    /// Whether a sync hangs that has begun while the disk did.
+    pub(super) fn has_sync_that_hangs(&self, base: &Base) -> bool {
+        self.sync_hangs_until > base.now_us
     }
 
     /// Nobody is held still any more.
@@ -782,6 +792,9 @@ impl Host {
             here,
             began,
         };
+        if hangs > takes {
+            self.sync_hangs_until = base.now_us + hangs;
+        }
         base.at(takes.max(hangs), event);
         false
     }

@@ -4,6 +4,7 @@
 //! | Moment | Demanded |
 //! |---|---|
 //! | a look at the store | nothing has changed, and it can be given up |
+//! | a look at the directories of two stores | nothing has changed, and it says that there are two |
 //! | what stays | a beginning of the history: at least what the newest whole snapshot and the records behind it hold without a hole, at most where what can be read leads to |
 //! | cut off by a crash or a call that fails | a start is refused, and the command goes on to the same end |
 //! | accepted | every segment and snapshot that was there is there still, under one name or another |
@@ -48,7 +49,10 @@ impl Host {
                 let what = checks.rot.what();
                 Err(format!("refused to start: {refusal} ({what})"))
             }
-            Refusal::Reasoned if !checks.rot.is_of_two_stores() && has_no_backup(refusal, base) => {
+            Refusal::Reasoned if checks.rot.is_of_two_stores() => {
+                self.look_at_two_stores(base, network, checks)
+            }
+            Refusal::Reasoned if has_no_backup(refusal, base) => {
                 self.begin_accepting(base, network, checks)
             }
             Refusal::Reasoned => {
@@ -56,6 +60,41 @@ impl Host {
                 self.boot(base, network, checks)
             }
         }
+    }
+
+    /// The operator is told that the directories are of two stores, and names the right ones.
+    fn look_at_two_stores(
+        &mut self,
+        base: &mut Base,
+        network: &mut Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let disks = (&base.data, &base.disk);
+        let before = checks.rot.image(disks);
+        let looked = loss::look(disks.0, disks.1);
+        if base.disk.crashed() {
+            return self.die(base, network, checks);
+        }
+        let what = checks.rot.what();
+        match looked {
+            Err(SnapError::TwoStores(_)) if before == checks.rot.image(disks) => {
+                base.counters.faults.count(Fault::LossOfTwoStores);
+            }
+            Err(e) => {
+                return Err(format!(
+                    "directories of two stores are not named: {e} ({what})"
+                ));
+            }
+            Ok(Found::Lost(lost)) => {
+                let kept = lost.kept;
+                return Err(format!(
+                    "of two stores one is given up behind {kept}: {what}"
+                ));
+            }
+            Ok(_) => return Err(format!("of two stores one is whole: {what}")),
+        }
+        checks.rot.mend();
+        self.boot(base, network, checks)
     }
 
     /// The operator looks, and decides.

@@ -70,6 +70,8 @@ pub enum Fault {
     LossAccepted,
     /// The same, begun and cut off by a crash or by a call that failed.
     LossCutOff,
+    /// Losses that nobody can accept, because the directories are of two stores.
+    LossOfTwoStores,
     /// Starts in spite of damage, with everything.
     StartedDamaged,
     /// A call that failed: list.
@@ -134,7 +136,7 @@ pub enum Fault {
 
 impl Fault {
     /// All, with the names under which they are counted.
-    pub const ALL: [(Fault, &'static str); 55] = [
+    pub const ALL: [(Fault, &'static str); 56] = [
         (Fault::RotOfBit, "rot_of_bit"),
         (Fault::RotOfSector, "rot_of_sector"),
         (Fault::RotOfPage, "rot_of_page"),
@@ -160,6 +162,7 @@ impl Fault {
         (Fault::RefusedInDoubt, "starts_refused_in_doubt"),
         (Fault::LossAccepted, "losses_accepted"),
         (Fault::LossCutOff, "losses_cut_off"),
+        (Fault::LossOfTwoStores, "losses_of_two_stores"),
         (Fault::StartedDamaged, "starts_with_damage"),
         (Fault::FailedList, "list_failed"),
         (Fault::FailedCreate, "create_failed"),

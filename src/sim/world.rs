@@ -165,7 +165,8 @@ impl World {
         faults::calm_down(&mut self.base, &mut self.host);
         for _ in 0..200 {
             self.run_for(50_000)?;
-            if self.host.member.is_some() && !self.operations.is_waiting() {
+            let hangs = self.host.has_sync_that_hangs(&self.base);
+            if self.host.member.is_some() && !self.operations.is_waiting() && !hangs {
                 return Ok(());
             }
         }

@@ -1,8 +1,8 @@
 //! Why a state can't be recovered, or no snapshot be made, or the log not be read.
 
-use crate::log::RecoveryError;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::verdict::{Call, Verdict, verdict};
+use crate::log::{RecoveryError, StoreId};
 use crate::tree::{BodyError, Contradiction, DigestMismatch};
 use crate::txn::record::RecordError;
 use crate::types::Zxid;
@@ -57,6 +57,14 @@ pub enum SnapError {
          could go on: restore a backup; nothing was changed"
     )]
     LastEpoch(Zxid),
+    /// A loss is to be given up, and nobody can say of which store.
+    #[error(
+        "{} is of store {}, and {} of store {}: which of the two is meant can't be known, so nothing of \
+         either is given up; name the dataDir and the dataLogDir of one store, or move the files of the other \
+         one elsewhere, and run the command again; nothing was changed",
+        .0[0].place(), .0[0].store, .0[1].place(), .0[1].store
+    )]
+    TwoStores(Box<[Named; 2]>),
     /// The log does not reach the zxid that a snapshot was asked for.
     #[error("the log ends at {0}, before the snapshot that was asked for")]
     Short(Zxid),
@@ -74,6 +82,23 @@ pub enum SnapError {
          the device below dataDir is slow or hangs"
     )]
     Overtaken,
+}
+
+/// A file, and the store that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The store.
+    pub store: StoreId,
+    /// `dataDir` or `dataLogDir`.
+    pub directory: &'static str,
+    /// Name of the file.
+    pub file: String,
+}
+
+impl Named {
+    fn place(&self) -> String {
+        format!("{} in {}", self.file, self.directory)
+    }
 }
 
 impl SnapError {

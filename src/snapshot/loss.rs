@@ -38,12 +38,13 @@
 //! what is left to do. To set aside is to rename within the directory, to `lost.<n>.<name>` with an `n` that no
 //! file there has. Nothing is removed, and nothing is written into a file that was there, but for the witness.
 
+use super::whose::whose;
 use super::{Rebuild, Rebuilding, SnapError, denied, newest_readable, replay, write};
 use crate::log::recover::{self, begin_at};
 use crate::log::snapshot_file;
 use crate::log::storage::Storage;
 use crate::log::witness::{self, Accepting, Readable, Witness};
-use crate::log::{Identities, Known, LogConfig, LogEnd, Scan, StoreId, segment};
+use crate::log::{Identities, Known, LogConfig, LogEnd, Scan, StoreId};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, OpCode, Position, SessionId, WallMs, Zxid};
@@ -120,8 +121,9 @@ pub fn look<S: Storage>(data: &S, log: &S) -> Result<Found<S>, SnapError> {
     if !refusal.is_loss() {
         return Err(refusal);
     }
-    let witnesses = witness::read(data, log)?;
-    let store = whose(data, log, &witnesses)?;
+    let slots = witness::read(data, log)?;
+    let store = whose(data, log, &slots)?;
+    let witnesses = slots.of(store);
     let begun = witnesses.newest.and_then(|newest| newest.accepting);
     if let Some(accepting) = begun
         && is_whole(data, accepting.behind, store)
@@ -129,33 +131,6 @@ pub fn look<S: Storage>(data: &S, log: &S) -> Result<Found<S>, SnapError> {
         return resume(refusal, accepting, store, witnesses, data, log);
     }
     survey(refusal, store, witnesses, data, log)
-}
-
-/// Which store it is: the witness says it, or the newest snapshot that has a readable header, or the newest
-/// segment; `None`: all of it has format 1.
-fn whose<S: Storage>(
-    data: &S,
-    log: &S,
-    witnesses: &Readable,
-) -> Result<Option<StoreId>, SnapError> {
-    if let Some(newest) = witnesses.newest {
-        return Ok(Some(newest.store));
-    }
-    for zxid in snapshot_file::list(data)? {
-        if let Some(store) = snapshot_file::store(data, zxid)? {
-            return Ok(Some(store));
-        }
-    }
-    let all = recover::segments_between(log, Position(0), Position(u64::MAX))?;
-    for name in all.iter().rev() {
-        // What can't be read says nothing.
-        if let Ok(Ok(header)) = segment::header(log, name)
-            && header.store.is_some()
-        {
-            return Ok(header.store);
-        }
-    }
-    Ok(None)
 }
 
 /// Whether the snapshot of `zxid` is there, and can be read to its end.

@@ -9,11 +9,12 @@ mod merge;
 mod rebuild;
 mod runs;
 mod walked;
+mod whose;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::{ReadLogError, SnapError};
+pub use error::{Named, ReadLogError, SnapError};
 pub use merge::{CHANGES_BYTES_MAX, Order};
 pub use rebuild::{Rebuild, Rebuilding};
 pub use walked::Walked;

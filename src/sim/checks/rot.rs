@@ -4,8 +4,7 @@
 //! |---|---|
 //! | everything that was shown can still be read, and what was damaged is not needed | it starts |
 //! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
-//! | the same, but a snapshot was damaged, and rot that it covered has stayed | it starts with everything, or refuses |
-//! | the same, but a record was damaged that begins a segment, and rot in an older one has stayed | it starts with everything, or refuses |
+//! | the same, but a snapshot was damaged or is gone, and rot that it covered has stayed | it starts with everything, or refuses |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
 //! | files of two stores, or of one without a witness | it refuses |

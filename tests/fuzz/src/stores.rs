@@ -176,8 +176,9 @@ pub const LATER: WallMs = WallMs(1_800_000_000_000);
 fn accepting() -> Store {
     let mut store = purged();
     let (data, log) = (Memory::of(&store.files.data), Memory::of(&store.files.log));
-    let found = witness::read(&data, &log).expect("a whole witness");
-    let newest = found.newest.expect("a whole witness");
+    let Ok(witness::Found::Witness(newest, _)) = witness::find(&data, &log) else {
+        panic!("a whole witness");
+    };
     let begin = Position(1 << 20);
     let accepting = Accepting {
         kept: Zxid(22),
