@@ -22,6 +22,7 @@ Examples:
   rkbench fairness --against apache --ours target/release/ringkeeper --shards 0,2
   rkbench snapshot --znodes 5000000 --seconds 90   what a snapshot costs an open loop of writes
   rkbench restart --znodes 1000000 --shards 0,1,2  cold starts and memory, beside Apache's server
+  rkbench restart --against none --shards 0,1,2    what each shard costs in memory and in time
 
 Exit codes: 0 everything was done, 1 something failed or was missing, 2 wrong arguments.";
 
