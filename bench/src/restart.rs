@@ -344,8 +344,9 @@ impl Measurement for Trial<'_> {
         ];
         for (law, what) in self.laws(records).into_iter().zip(what) {
             if let Some((base, slope)) = law {
-                let (base, slope) = (figure(base), figure(slope));
-                text += &format!("\nwith N shards: {base} + {slope} N {what}\n");
+                let sign = if slope < 0.0 { '−' } else { '+' };
+                let (base, slope) = (figure(base), figure(slope.abs()));
+                text += &format!("\nwith N shards: {base} {sign} {slope} N {what}\n");
             }
         }
         text
@@ -519,6 +520,10 @@ mod tests {
                 "{text}"
             );
         }
+        let last = records.0.last_mut().unwrap();
+        last.figures.insert(key::RESTART.into(), 750.0);
+        let text = trial.tables(&records);
+        assert!(text.contains("1,250 − 250 N ms"), "{text}");
         records.0.pop();
         assert!(!trial.tables(&records).contains("with N shards"));
     }
