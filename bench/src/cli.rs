@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::outcome::Outcome;
-use crate::plan::{self, NODES_MAX, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
+use crate::plan::{self, DATA_BYTES, NODES_MAX, OPEN_OUTSTANDING_MAX, Pace, Plan, Workload};
 use crate::run;
 use crate::{compare, fairness, floor, restart, snapshot, stub};
 use clap::{Args, Parser, Subcommand};
@@ -17,10 +17,12 @@ Examples:
   rkbench run watch -c 10000                    fan-out to 10,000 watchers
   rkbench floor --dir /var/tmp                  what this machine allows at best
   rkbench compare --against apache --ours target/release/ringkeeper --parent OLD_BINARY
+  rkbench compare --against parent --parent OLD_BINARY   writes only, without Apache's server
   rkbench compare --ours target/release/ringkeeper --resume bench/runs/INTERRUPTED
   rkbench fairness --against apache --ours target/release/ringkeeper --shards 0,2
   rkbench snapshot --znodes 5000000 --seconds 90   what a snapshot costs an open loop of writes
   rkbench restart --znodes 1000000 --shards 0,1,2  cold starts and memory, beside Apache's server
+  rkbench restart --against none --shards 0,1,2    what each shard costs in memory and in time
 
 Exit codes: 0 everything was done, 1 something failed or was missing, 2 wrong arguments.";
 
@@ -38,7 +40,7 @@ enum Command {
     Run(RunArgs),
     /// Measures what the machine allows: a server that does nothing, syncing, echoing.
     Floor(floor::FloorArgs),
-    /// Runs ours and Apache's server in turn and prints the ratios.
+    /// Runs ours and Apache's server, or the parent commit's, in turn and prints the ratios.
     Compare(compare::CompareArgs),
     /// Measures what hostile clients can do to others, on ours and on Apache's server.
     Fairness(fairness::FairnessArgs),
@@ -72,9 +74,9 @@ struct RunArgs {
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
     /// Bytes of data per node.
-    #[arg(long, default_value_t = 100, value_name = "BYTES")]
+    #[arg(long, default_value_t = DATA_BYTES, value_name = "BYTES")]
     size: usize,
-    /// Nodes that get, set and mix are spread over (as many as connections, up to 1024).
+    /// Nodes that get, set, multi and mix are spread over (as many as connections, up to 1024).
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
     /// What is measured, s.

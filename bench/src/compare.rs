@@ -1,6 +1,7 @@
 //! Apache's server and ours on the same machine in the same run, beside the parent commit's, the stubs
 //! and the floors: for every pair all start in fresh directories, are warmed up, and take each row in
-//! turn.
+//! turn. Or ours and the parent commit's alone, beside the floors: then each turn is a server's first, in a
+//! fresh directory, and the other is not there meanwhile.
 //!
 //! Every turn is appended to a journal as it ends; a comparison that was interrupted goes on with the
 //! first row of the first pair that not everybody has taken.
@@ -11,8 +12,9 @@ use crate::goals::{self, FLOOR_ECHO, FLOOR_SYNC, FLOORS, Reference};
 use crate::journal::{Journal, Note, Record, Records, named};
 use crate::measurement::{self, Measurement, Output, Turns};
 use crate::outcome::{OTHERS_MAX, Warning};
+use crate::plan::DATA_BYTES;
 use crate::ratios::{self, Metric, PAIRS_MIN, Spread};
-use crate::rows::{self, Task};
+use crate::rows::{self, Task, group};
 use crate::servers::{self, Server};
 use crate::subjects::{APACHE, ApacheArgs};
 use crate::{machine, plan, procfs, repository, run, store};
@@ -26,6 +28,8 @@ use std::time::Duration;
 enum Against {
     /// Apache ZooKeeper 3.9.5.
     Apache,
+    /// The binary of `--parent`, and nobody else.
+    Parent,
 }
 
 /// The comparison's arguments.
@@ -37,7 +41,7 @@ pub struct CompareArgs {
     /// Our server's binary.
     #[arg(long, value_name = "PATH", default_value = "target/release/ringkeeper")]
     ours: PathBuf,
-    /// The binary of the parent commit, to be no worse than.
+    /// The binary of the parent commit, to be no worse than; with `--against parent` it must be given.
     #[arg(long, value_name = "PATH")]
     parent: Option<PathBuf>,
     /// Shards of ours and the parent (as they choose).
@@ -46,8 +50,8 @@ pub struct CompareArgs {
     /// How often each server takes each row.
     #[arg(long, default_value_t = PAIRS_MIN, value_name = "N")]
     pairs: usize,
-    /// `all`, or names as in `set-64x1,connect-16`.
-    #[arg(long, value_delimiter = ',', default_value = "all")]
+    /// `usual`, `writes`, `all`, or names as in `set-64x1,connect-16` (usual; against the parent writes).
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     rows: Vec<String>,
     /// What is measured of each row, s.
     #[arg(long, default_value = "5", value_parser = plan::seconds)]
@@ -55,9 +59,10 @@ pub struct CompareArgs {
     /// What goes before it, s.
     #[arg(long, default_value = "1", value_parser = plan::seconds)]
     warmup: Duration,
-    /// How long each server is warmed up at its start, s: a JVM compiles as it goes.
-    #[arg(long, default_value = "15", value_parser = plan::seconds)]
-    prewarm: Duration,
+    /// How long each server is warmed up at its start, s: a JVM compiles as it goes (15; against the parent
+    /// 0, because each turn has a server of its own).
+    #[arg(long, value_parser = plan::seconds)]
+    prewarm: Option<Duration>,
     #[command(flatten)]
     apache: ApacheArgs,
     /// Leave the generator free instead of keeping it on the last CPU.
@@ -67,12 +72,35 @@ pub struct CompareArgs {
     output: Output,
 }
 
+/// What our server is called.
+const OURS: &str = "ours";
+/// What the parent commit's server is called.
+const PARENT: &str = "parent";
+/// What the stubs are called.
+const STUB: &str = "stub";
+const STUB_SYNC: &str = "stub-sync";
+/// How long servers are warmed up where one of them is a JVM, unless told.
+const PREWARM: Duration = Duration::from_secs(15);
+
+impl CompareArgs {
+    fn check(&self) -> Result<(), Failure> {
+        let no = |sentence: &str| Err(Failure::Usage(sentence.to_owned()));
+        match (self.against, &self.parent) {
+            _ if self.pairs == 0 => no("--pairs is at least 1"),
+            (Against::Parent, None) => no("--against parent takes its binary: give --parent"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Arguments, resolved.
 struct Comparison<'a> {
     args: &'a CompareArgs,
     tasks: Vec<&'static Task>,
     pin: Option<usize>,
-    home: PathBuf,
+    prewarm: Duration,
+    /// Apache's jars; `None` against the parent.
+    home: Option<PathBuf>,
     dir: PathBuf,
 }
 
@@ -83,32 +111,56 @@ pub fn main(args: &CompareArgs) -> Result<bool, Failure> {
 
 impl<'a> Comparison<'a> {
     fn prepare(args: &'a CompareArgs) -> Result<Comparison<'a>, Failure> {
-        let Against::Apache = args.against;
-        if args.pairs == 0 {
-            return Err(Failure::Usage("--pairs is at least 1".into()));
-        }
+        args.check()?;
+        let home = match args.against {
+            Against::Apache => Some(args.apache.home()?),
+            Against::Parent => None,
+        };
+        let dir = repository::scratch(args.output.dir.as_deref())?;
+        Comparison::new(args, home, dir)
+    }
+
+    /// The same with the jars of `home`, in a directory.
+    fn new(
+        args: &'a CompareArgs,
+        home: Option<PathBuf>,
+        dir: PathBuf,
+    ) -> Result<Comparison<'a>, Failure> {
+        let (group, prewarm) = match args.against {
+            Against::Apache => (group::USUAL, PREWARM),
+            Against::Parent => (group::WRITES, Duration::ZERO),
+        };
+        let tasks = match args.rows.as_slice() {
+            [] => rows::chosen(&[group.to_owned()]),
+            names => rows::chosen(names),
+        };
         Ok(Comparison {
             args,
-            tasks: rows::chosen(&args.rows)?,
+            tasks: tasks?,
             pin: machine::default_pin().filter(|_| !args.unpinned),
-            home: args.apache.home()?,
-            dir: repository::scratch(args.output.dir.as_deref())?,
+            prewarm: args.prewarm.unwrap_or(prewarm),
+            home,
+            dir,
         })
     }
 
-    /// Who takes a row in a pair. The stubs set a ceiling for every row in the first pair; rows with a goal
-    /// that names one of them need it in every pair.
+    /// Who takes a row in a pair. The stubs set a ceiling for every usual row in the first pair; rows with a
+    /// goal that names one of them need it in every pair. Against the parent there is nobody else.
     fn takers(&self, task: &Task, pair: usize) -> Vec<&'static str> {
-        let stub = |reference| pair == 1 || goals::needs(task.name, reference);
-        let mut takers = vec![APACHE, "ours"];
+        if self.args.against == Against::Parent {
+            return measurement::in_order(pair, vec![OURS, PARENT]);
+        }
+        let is_first = pair == 1 && task.is_usual();
+        let stub = |reference| is_first || goals::needs(task.name, reference);
+        let mut takers = vec![APACHE, OURS];
         if self.args.parent.is_some() {
-            takers.push("parent");
+            takers.push(PARENT);
         }
         if stub(Reference::Stub) {
-            takers.push("stub");
+            takers.push(STUB);
         }
         if task.writes() && stub(Reference::StubSync) {
-            takers.push("stub-sync");
+            takers.push(STUB_SYNC);
         }
         measurement::in_order(pair, takers)
     }
@@ -119,23 +171,85 @@ impl<'a> Comparison<'a> {
         self.tasks.iter().filter(open).copied().collect()
     }
 
-    fn start(&self, scratch: &Path) -> Result<Vec<Server>, Failure> {
+    /// Starts a server by its name in a directory below, and waits until it serves; the stubs, which sync
+    /// there or nowhere, do so at once.
+    fn start(&self, name: &str, scratch: &Path) -> Result<Server, Failure> {
         let args = self.args;
-        let at = |name: &str| scratch.join(name);
+        let dir = scratch.join(name);
         let shards = args.shards.map(|shards| format!("shards={shards}\n"));
-        let shards = shards.unwrap_or_default();
-        let ours = |name, binary| Server::begin_ours(name, binary, &shards, &at(name))?.serving();
-        let apache = Server::begin_apache(&args.apache.java, &self.home, &at(APACHE))?;
-        let mut servers = vec![apache.serving()?, ours("ours", &args.ours)?];
-        if let Some(parent) = &args.parent {
-            servers.push(ours("parent", parent)?);
+        let ours = |binary| Server::begin_ours(name, binary, &shards.unwrap_or_default(), &dir);
+        match (name, &self.home, &args.parent) {
+            (STUB, ..) => Server::stub(DATA_BYTES, None),
+            (STUB_SYNC, ..) => Server::stub(DATA_BYTES, Some(&dir)),
+            (APACHE, Some(home), _) => {
+                Server::begin_apache(&args.apache.java, home, &dir)?.serving()
+            }
+            (PARENT, _, Some(parent)) => ours(parent)?.serving(),
+            (OURS, ..) => ours(&args.ours)?.serving(),
+            _ => Err(Failure::Usage(format!("there is no server {name} here"))),
         }
+    }
+
+    /// Starts all servers that rows are taken with beside Apache's, and warms them up.
+    fn start_all(&self, scratch: &Path) -> Result<Vec<Server>, Failure> {
+        let parent = self.args.parent.as_ref().map(|_| PARENT);
+        let names = [APACHE, OURS].into_iter().chain(parent);
+        let servers = names.map(|name| self.start(name, scratch));
+        let mut servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
         for server in &servers {
-            rows::warm_up(server, args.prewarm, self.pin)?;
+            rows::warm_up(server, self.prewarm, self.pin)?;
         }
-        servers.push(Server::stub(100, None)?);
-        servers.push(Server::stub(100, Some(&at("stub-sync")))?);
+        for name in [STUB, STUB_SYNC] {
+            servers.push(self.start(name, scratch)?);
+        }
         Ok(servers)
+    }
+
+    /// Takes rows with servers that live as long as the pair does.
+    fn rows_with_lasting_servers(
+        &self,
+        (pair, scratch): (usize, &Path),
+        open: &[&'static Task],
+        turns: &mut Turns,
+    ) -> Result<(), Failure> {
+        eprintln!("pair {pair}: starting the servers");
+        let servers = self.start_all(scratch)?;
+        self.floors(pair, turns)?;
+        for task in open {
+            for name in self.takers(task, pair) {
+                if let Some(server) = servers.iter().find(|server| server.name == name) {
+                    let turn = || self.take(pair, task, server);
+                    turns.take((pair, task.name, name), turn, told)?;
+                }
+            }
+        }
+        eprintln!("pair {pair}: stopping");
+        Ok(())
+    }
+
+    /// Takes rows with a server for each turn that is alone on the machine, and finds nothing in its
+    /// directory: neither inherits what the rows before have left in tree, log and heap.
+    fn rows_with_fresh_servers(
+        &self,
+        (pair, scratch): (usize, &Path),
+        open: &[&'static Task],
+        turns: &mut Turns,
+    ) -> Result<(), Failure> {
+        self.floors(pair, turns)?;
+        for task in open {
+            for name in self.takers(task, pair) {
+                let turn = || {
+                    store::remove(scratch)?;
+                    let server = self.start(name, scratch)?;
+                    rows::warm_up(&server, self.prewarm, self.pin)?;
+                    let record = self.take(pair, task, &server)?;
+                    server.stop();
+                    Ok(record)
+                };
+                turns.take((pair, task.name, name), turn, told)?;
+            }
+        }
+        Ok(())
     }
 
     fn floors(&self, pair: usize, turns: &mut Turns) -> Result<(), Failure> {
@@ -229,10 +343,14 @@ impl Measurement for Comparison<'_> {
             "shards": args.shards,
             "seconds": args.seconds.as_secs_f64(),
             "warmup": args.warmup.as_secs_f64(),
-            "prewarm": args.prewarm.as_secs_f64(),
+            "prewarm": self.prewarm.as_secs_f64(),
             "pinned": self.pin.is_some(),
         });
-        measurement::facts(&args.ours, &self.dir, [args.apache.facts(true)?, own])
+        let apache = match args.against {
+            Against::Apache => args.apache.facts(true)?,
+            Against::Parent => json!({}),
+        };
+        measurement::facts(&args.ours, &self.dir, [apache, own])
     }
 
     /// The floors' turns are among them.
@@ -248,40 +366,32 @@ impl Measurement for Comparison<'_> {
             return Ok(());
         }
         let scratch = self.dir.join(format!("pair-{}-{pair}", std::process::id()));
-        eprintln!("pair {pair}: starting the servers");
-        let servers = self.start(&scratch)?;
-        self.floors(pair, turns)?;
-        for task in open {
-            for name in self.takers(task, pair) {
-                if let Some(server) = servers.iter().find(|server| server.name == name) {
-                    let turn = || self.take(pair, task, server);
-                    turns.take((pair, task.name, name), turn, told)?;
-                }
-            }
+        let place = (pair, scratch.as_path());
+        match self.args.against {
+            Against::Apache => self.rows_with_lasting_servers(place, &open, turns)?,
+            Against::Parent => self.rows_with_fresh_servers(place, &open, turns)?,
         }
-        eprintln!("pair {pair}: stopping");
-        drop(servers);
         // After a failure they stay: the servers' output tells why.
         store::remove(&scratch)
     }
 
     fn tables(&self, records: &Records) -> String {
         let rows = &rows_of(records);
-        let mut text = String::from("## Goals\n\n");
-        text += &goals::table(&goals::judge(records, rows));
-        if self.args.parent.is_some() {
-            text += "\n## Beside the parent commit\n\n";
-            text += &match ratios::behind(records, rows, "parent").as_slice() {
-                [] if records.pairs() < PAIRS_MIN => "No verdict: too few pairs.\n".to_owned(),
-                [] => "No row is worse than the parent's beyond the spread.\n".to_owned(),
-                worse => format!("WORSE in every pair:\n\n- {}\n", worse.join("\n- ")),
-            };
-            text += &format!("\n{}", ratios::table(records, rows, "parent"));
+        let mut parts = Vec::new();
+        let is_beside_apache = self.args.against == Against::Apache;
+        if is_beside_apache {
+            let goals = goals::table(&goals::judge(records, rows));
+            parts.push(format!("## Goals\n\n{goals}"));
         }
-        text += "\n## Beside Apache's server\n\n";
-        text += &ratios::table(records, rows, APACHE);
-        text += &format!("\n## Floors\n\n{}", floors(records));
-        text
+        if self.args.parent.is_some() {
+            parts.push(beside_the_parent(records, rows));
+        }
+        if is_beside_apache {
+            let table = ratios::table(records, rows, APACHE);
+            parts.push(format!("## Beside Apache's server\n\n{table}"));
+        }
+        parts.push(format!("## Floors\n\n{}", floors(records)));
+        parts.join("\n")
     }
 
     fn failures(&self, records: &Records) -> Vec<String> {
@@ -315,19 +425,34 @@ impl Measurement for Comparison<'_> {
         let rows = &rows_of(records);
         let parent = self.args.parent.as_ref().map(|_| {
             json!({
-                "behind": ratios::behind(records, rows, "parent"),
-                "rows": ratios::json(records, rows, "parent"),
+                "behind": ratios::behind(records, rows, PARENT),
+                "rows": ratios::json(records, rows, PARENT),
             })
         });
         let warnings = [self.warnings(records), records.warnings()].concat();
-        json!({
-            "goals": goals::json(&goals::judge(records, rows)),
-            "parent": parent,
-            "rows": ratios::json(records, rows, APACHE),
-            "failures": self.failures(records),
-            "warnings": warnings,
-        })
+        let mut document = json!({"parent": parent});
+        if self.args.against == Against::Apache {
+            document["goals"] = goals::json(&goals::judge(records, rows));
+            document["rows"] = ratios::json(records, rows, APACHE);
+        }
+        document["failures"] = json!(self.failures(records));
+        document["warnings"] = json!(warnings);
+        document
     }
+}
+
+/// What is worse than the parent's, a line for each row, and all figures.
+fn beside_the_parent(records: &Records, rows: &[&str]) -> String {
+    let behind = match ratios::behind(records, rows, PARENT).as_slice() {
+        [] if records.pairs() < PAIRS_MIN => "No verdict: too few pairs.\n".to_owned(),
+        [] => "No row is worse than the parent's beyond the spread.\n".to_owned(),
+        worse => format!("WORSE in every pair:\n\n- {}\n", worse.join("\n- ")),
+    };
+    let summary = ratios::summary(records, rows, PARENT);
+    let table = ratios::table(records, rows, PARENT);
+    format!(
+        "## Beside the parent commit\n\n{behind}\nOurs / parent, median (lowest–highest):\n\n{summary}\n{table}"
+    )
 }
 
 /// The floors over all pairs.
@@ -356,13 +481,7 @@ mod tests {
     }
 
     fn comparison(args: &CompareArgs) -> Comparison<'_> {
-        Comparison {
-            args,
-            tasks: rows::chosen(&args.rows).unwrap(),
-            pin: None,
-            home: PathBuf::new(),
-            dir: PathBuf::new(),
-        }
+        Comparison::new(args, None, PathBuf::new()).unwrap()
     }
 
     #[test]
@@ -381,6 +500,58 @@ mod tests {
             takers("mix-64x1", 2),
             ["stub-sync", "parent", "ours", "apache"]
         );
+    }
+
+    #[test]
+    fn against_the_parent_it_and_ours_take_the_writes_in_turn_and_nobody_else() {
+        let line = Line::parse_from(["compare", "--against", "parent", "--parent", "old"]);
+        let comparison = comparison(&line.compare);
+        let rows: Vec<&str> = comparison.tasks.iter().map(|task| task.name).collect();
+        assert_eq!(
+            rows,
+            [
+                "set-64x1",
+                "set-16x64",
+                "multi-64x1",
+                "set-1k-64x1",
+                "create-64x1"
+            ]
+        );
+        for task in &comparison.tasks {
+            assert_eq!(comparison.takers(task, 1), ["ours", "parent"]);
+            assert_eq!(comparison.takers(task, 2), ["parent", "ours"]);
+        }
+        assert_eq!(comparison.prewarm, Duration::ZERO);
+        let text = comparison.tables(&Records::default());
+        assert!(text.starts_with("## Beside the parent commit") && !text.contains("Apache"));
+        let document = comparison.json(&Records::default());
+        assert!(document.get("goals").is_none() && document["parent"].is_object());
+    }
+
+    #[test]
+    fn against_the_parent_takes_a_binary_of_it() {
+        let check = |line: &[&str]| Line::parse_from(line).compare.check().is_ok();
+        assert!(check(&["compare"]));
+        assert!(!check(&["compare", "--against", "parent"]));
+        assert!(check(&[
+            "compare",
+            "--against",
+            "parent",
+            "--parent",
+            "old"
+        ]));
+        assert!(!check(&["compare", "--pairs", "0"]));
+    }
+
+    #[test]
+    fn writes_that_are_not_usual_are_taken_when_they_are_named_and_not_by_the_stubs() {
+        let usual = Line::parse_from(["compare"]);
+        let usual = comparison(&usual.compare);
+        assert_eq!((usual.tasks.len(), usual.prewarm), (14, PREWARM));
+        let line = Line::parse_from(["compare", "--rows", "multi-64x1", "--prewarm", "2"]);
+        let named = comparison(&line.compare);
+        assert_eq!(named.prewarm, Duration::from_secs(2));
+        assert_eq!(named.takers(named.tasks[0], 1), ["apache", "ours"]);
     }
 
     #[test]

@@ -244,7 +244,7 @@ pub fn json(judged: &[Judged]) -> Value {
 mod tests {
     use super::*;
     use crate::journal::{Note, Record, named};
-    use crate::rows::TASKS;
+    use crate::rows::USUAL;
     use std::collections::BTreeMap;
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         let keys: BTreeMap<&str, Metric> = Metric::ALL.map(|m| (m.key(), m)).into();
         assert_eq!(keys.len(), Metric::ALL.len(), "keys are distinct");
         for goal in GOALS {
-            let rows: Vec<&str> = TASKS.iter().map(|task| task.name).collect();
+            let rows: Vec<&str> = USUAL.iter().map(|task| task.name).collect();
             assert!(rows.contains(&goal.row), "{}", goal.row);
             assert!(goal.at_most > 0.0);
         }

@@ -1,4 +1,4 @@
-//! A worker thread for get, set, create and mix: its connections, one epoll, a closed or open loop.
+//! A worker thread for get, set, create, multi and mix: its connections, one epoll, a closed or open loop.
 
 use crate::conn::{self, Got, Inbound, Outbound, SCRATCH_BYTES};
 use crate::failure::{Context, Failure};
@@ -20,6 +20,8 @@ const STALL_NS: u64 = 30_000_000_000;
 const IDLE_NS: u64 = 5_000_000_000;
 /// The worker looks up at least this often.
 const LOOK_NS: u64 = 200_000_000;
+/// Operations of a multi: as many as `rk instructions` counts.
+pub const MULTI_SETS: usize = 10;
 /// Digits of a created node's name.
 const NAME_DIGITS: usize = 10;
 
@@ -112,6 +114,10 @@ impl Requests {
             Workload::Create => {
                 wire::create(&mut write, 0, &created, &data);
                 4 + created.len()
+            }
+            Workload::Multi => {
+                wire::multi_of_sets(&mut write, 0, &node, &data, MULTI_SETS);
+                wire::multi_of_sets_answer_bytes(MULTI_SETS)
             }
             _ => {
                 wire::set_data(&mut write, 0, &node, &data);

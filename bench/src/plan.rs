@@ -14,6 +14,8 @@ pub enum Workload {
     Set,
     /// create of persistent nodes.
     Create,
+    /// multi of ten setData on one node.
+    Multi,
     /// Nine getData to one setData.
     Mix,
     /// Connect, get a session, close it, again.
@@ -29,6 +31,7 @@ impl Workload {
             Workload::Get => "get",
             Workload::Set => "set",
             Workload::Create => "create",
+            Workload::Multi => "multi",
             Workload::Mix => "mix",
             Workload::Connect => "connect",
             Workload::Watch => "watch",
@@ -37,7 +40,8 @@ impl Workload {
 
     /// Whether its operations go through the server's log.
     pub fn writes(self) -> bool {
-        matches!(self, Workload::Set | Workload::Create | Workload::Mix)
+        use Workload::{Create, Mix, Multi, Set};
+        matches!(self, Set | Create | Multi | Mix)
     }
 }
 
@@ -74,7 +78,7 @@ pub struct Plan {
     pub pace: Pace,
     /// Of a node's data.
     pub data_bytes: usize,
-    /// Nodes that get, set and mix are spread over.
+    /// Nodes that get, set, multi and mix are spread over.
     pub nodes: usize,
     /// What is measured.
     pub measured: Duration,
@@ -100,7 +104,7 @@ impl Plan {
             targets: vec![target],
             connections,
             pace: Pace::Closed { window },
-            data_bytes: 100,
+            data_bytes: DATA_BYTES,
             nodes: connections.min(NODES_MAX),
             measured: Duration::from_secs(5),
             warmup: Duration::from_secs(1),
@@ -168,6 +172,9 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         .and_then(|number| Duration::try_from_secs_f64(number).ok())
         .ok_or_else(|| format!("{text} is no number of seconds"))
 }
+
+/// Of a node's data, unless told.
+pub const DATA_BYTES: usize = 100;
 
 /// Nodes that are made unless told.
 pub const NODES_MAX: usize = 1024;

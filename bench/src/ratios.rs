@@ -136,6 +136,9 @@ impl Metric {
     }
 }
 
+/// What the summary of a row shows.
+const SUMMARY: [Metric; 3] = [Metric::Cpu, Metric::P50, Metric::P99];
+
 /// Several values of one thing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -327,6 +330,40 @@ pub fn table(records: &Records, rows: &[&str], other: &str) -> String {
     text
 }
 
+/// What a row is judged by first, and whether any of it is worse beyond the spread: a line for each row.
+pub fn summary(records: &Records, rows: &[&str], other: &str) -> String {
+    let names = SUMMARY.map(Metric::name).join(" | ");
+    let mut text = format!("| row | {names} | worse beyond the spread |\n|---|---|---|---|---|\n");
+    for row in rows {
+        let compared = Compared::all(records, row, other);
+        let found = SUMMARY.map(|metric| compared.iter().find(|c| c.metric == metric));
+        let ratios = found.map(|compared| Spread::told(compared.map(|c| c.ratio)));
+        let (worse, noisy) = (worse(&found), noise(records, row, other));
+        text += &format!("| {row} | {} | {worse}{noisy} |\n", ratios.join(" | "));
+    }
+    text
+}
+
+/// Which of a row's figures are worse beyond the spread, and which have no verdict.
+fn worse(compared: &[Option<&Compared>]) -> String {
+    let Some(compared) = compared.iter().copied().collect::<Option<Vec<_>>>() else {
+        return "none: not measured".to_owned();
+    };
+    let of = |verdict: Verdict| {
+        let of_it = compared.iter().filter(|c| c.verdict == verdict);
+        let names: Vec<&str> = of_it.map(|c| c.metric.name()).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    if of(Verdict::TooFewPairs).is_some() {
+        return Verdict::TooFewPairs.name().to_owned();
+    }
+    let worse = of(Verdict::Behind).map_or("no".to_owned(), |names| format!("WORSE: {names}"));
+    match of(Verdict::ClientLimited) {
+        Some(names) => format!("{worse}; {names} {}", Verdict::ClientLimited.name()),
+        None => worse,
+    }
+}
+
 /// The table for files.
 pub fn json(records: &Records, rows: &[&str], other: &str) -> Value {
     let rows = rows.iter().map(|row| {
@@ -392,27 +429,84 @@ mod tests {
         }
     }
 
-    /// Seven pairs of a row in which ours takes `ours` and the parent `parent` times the pair's own p99.
-    fn pairs(row: &str, ours: f64, parent: f64) -> Vec<Record> {
+    /// Of one figure of a row, ours and the parent's, in so many pairs; the pair's own figure grows with it.
+    fn taken(pairs: usize, row: &str, (ours, parent): (f64, f64), key: &str) -> Vec<Record> {
         let record = |pair: usize, server: &str, factor: f64| {
-            let figures = named([("p99_us", factor * (pair as f64 + 5.0))]);
-            Record::new((pair, row, server), figures)
+            Record::new((pair, row, server), named([(key, factor * pair as f64)]))
         };
-        (1..=7)
-            .flat_map(|pair| [record(pair, "ours", ours), record(pair, "parent", parent)])
-            .collect()
+        let both = |pair| [record(pair, "ours", ours), record(pair, "parent", parent)];
+        (1..=pairs).flat_map(both).collect()
     }
 
     #[test]
     fn a_row_is_worse_than_the_parents_only_if_every_pair_is() {
-        let mut records = Records([pairs("a", 1.1, 1.0), pairs("b", 1.01, 1.0)].concat());
+        let (a, b) = ((1.1, 1.0), (1.01, 1.0));
+        let mut records =
+            Records([taken(7, "a", a, "p99_us"), taken(7, "b", b, "p99_us")].concat());
         let rows = ["a", "b"];
         let worse = behind(&records, &rows, "parent");
         assert_eq!(worse, ["a, p99 µs: 1.10 (1.10–1.10)"]);
-        assert!(table(&records, &rows, "parent").contains("| a | p99 µs | 9.90 | 9.00 |"));
+        assert!(table(&records, &rows, "parent").contains("| a | p99 µs | 4.40 | 4.00 |"));
         let lucky = records.0.iter_mut().find(|record| record.server == "ours");
-        lucky.unwrap().figures.insert("p99_us".into(), 1.0);
+        lucky.unwrap().figures.insert("p99_us".into(), 0.9);
         assert_eq!(behind(&records, &rows, "parent"), [""; 0]);
+    }
+
+    /// Joins the figures of those records that are of the same turn.
+    fn joined(parts: &[Vec<Record>]) -> Records {
+        let mut turns = parts[0].clone();
+        for part in &parts[1..] {
+            for (turn, other) in turns.iter_mut().zip(part) {
+                turn.figures.extend(other.figures.clone());
+            }
+        }
+        Records(turns)
+    }
+
+    #[test]
+    fn the_summary_says_of_each_row_what_is_worse_beyond_the_spread() {
+        let row = |pairs, cpu: f64, p99: f64| {
+            joined(&[
+                taken(pairs, "a", (cpu, 1.0), "server_cpu_us_per_op"),
+                taken(pairs, "a", (0.9, 1.0), "p50_us"),
+                taken(pairs, "a", (p99, 1.0), "p99_us"),
+            ])
+        };
+        let line = |records: &Records| {
+            let text = summary(records, &["a"], "parent");
+            text.lines().last().unwrap().to_owned()
+        };
+        let p50 = "0.900 (0.900–0.900)";
+        assert_eq!(
+            line(&row(7, 0.8, 1.01)),
+            format!("| a | 0.800 (0.800–0.800) | {p50} | 1.01 (1.01–1.01) | no |")
+        );
+        assert_eq!(
+            line(&row(7, 1.1, 1.2)),
+            format!(
+                "| a | 1.10 (1.10–1.10) | {p50} | 1.20 (1.20–1.20) | WORSE: server CPU µs/op, p99 µs |"
+            )
+        );
+        assert!(line(&row(6, 1.1, 1.2)).ends_with("| none: too few pairs |"));
+        let mut limited = row(7, 1.1, 1.2);
+        limited.0[0].notes.push(Note {
+            kind: "client".into(),
+            badness: 1.0,
+            text: String::new(),
+        });
+        let told = line(&limited);
+        let client = "p50 µs, p99 µs none: the client was the limit";
+        assert!(
+            told.ends_with(&format!("| WORSE: server CPU µs/op; {client} |")),
+            "{told}"
+        );
+        let mut lucky = row(7, 1.1, 1.0);
+        lucky.0[0]
+            .figures
+            .insert("server_cpu_us_per_op".into(), 0.9);
+        assert!(line(&lucky).ends_with("| no |"), "{}", line(&lucky));
+        let unknown = Records(taken(7, "a", (1.0, 1.0), "p50_us"));
+        assert!(line(&unknown).ends_with("| — | 1.00 (1.00–1.00) | — | none: not measured |"));
     }
 
     #[test]

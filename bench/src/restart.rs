@@ -261,14 +261,37 @@ impl Trial<'_> {
         ]
     }
 
-    /// Shards, and bytes of anonymous memory per znode.
-    fn anonymous(&self, records: &Records) -> Vec<(f64, f64)> {
-        let of = |&shards: &usize| {
-            let values = records.values(&self.row, &subjects::name(shards), key::ANON);
-            let bytes = Spread::of(values)?.median * 1_048_576.0;
-            Some((shards as f64, bytes / self.args.znodes as f64))
-        };
-        self.args.shards.iter().filter_map(of).collect()
+    /// The laws of what shards cost: bytes of anonymous memory per znode, and milliseconds until the first
+    /// answer.
+    fn laws(&self, records: &Records) -> [Option<(f64, f64)>; 2] {
+        let bytes_per_znode = 1_048_576.0 / self.args.znodes as f64;
+        [(key::ANON, bytes_per_znode), (key::RESTART, 1.0)].map(|(figure, unit)| {
+            let of = |&shards: &usize| {
+                let values = records.values(&self.row, &subjects::name(shards), figure);
+                Some((shards as f64, Spread::of(values)?.median * unit))
+            };
+            let points: Vec<_> = self.args.shards.iter().filter_map(of).collect();
+            law(&points)
+        })
+    }
+
+    /// Ours beside Apache's.
+    fn judged_table(&self, records: &Records) -> String {
+        let mut text = String::from(
+            "\n| server | figure | ours / apache: median (lowest–highest) | at most | |\n|---|---|---|---|---|\n",
+        );
+        for name in self.subjects.names.iter().filter(|name| *name != APACHE) {
+            for judged in self.judged(records, name) {
+                text += &format!(
+                    "| {name} | {} | {} | {} | {} |\n",
+                    judged.what,
+                    Spread::told(judged.ratio),
+                    told(judged.at_most),
+                    judged.verdict,
+                );
+            }
+        }
+        text
     }
 }
 
@@ -312,24 +335,19 @@ impl Measurement for Trial<'_> {
                 told(each),
             );
         }
-        text += "\n| server | figure | ours / apache: median (lowest–highest) | at most | |\n|---|---|---|---|---|\n";
-        for name in self.subjects.names.iter().filter(|name| *name != APACHE) {
-            for judged in self.judged(records, name) {
-                text += &format!(
-                    "| {name} | {} | {} | {} | {} |\n",
-                    judged.what,
-                    Spread::told(judged.ratio),
-                    told(judged.at_most),
-                    judged.verdict,
-                );
-            }
+        if self.apache.is_some() {
+            text += &self.judged_table(records);
         }
-        if let Some((base, slope)) = law(&self.anonymous(records)) {
-            text += &format!(
-                "\nwith N shards: {} + {} N bytes of anonymous memory per znode\n",
-                figure(base),
-                figure(slope)
-            );
+        let what = [
+            "bytes of anonymous memory per znode",
+            "ms until the first answer",
+        ];
+        for (law, what) in self.laws(records).into_iter().zip(what) {
+            if let Some((base, slope)) = law {
+                let sign = if slope < 0.0 { '−' } else { '+' };
+                let (base, slope) = (figure(base), figure(slope.abs()));
+                text += &format!("\nwith N shards: {base} {sign} {slope} N {what}\n");
+            }
         }
         text
     }
@@ -359,10 +377,12 @@ impl Measurement for Trial<'_> {
             });
             json!({"server": name, "figures": figures, "judged": judged.collect::<Vec<_>>()})
         };
-        let law = law(&self.anonymous(records));
+        let laws = self.laws(records);
+        let [bytes, first_answer] =
+            laws.map(|law| law.map(|(base, slope)| json!({"base": base, "per_shard": slope})));
         json!({
             "servers": self.subjects.names.iter().map(of_server).collect::<Vec<_>>(),
-            "anonymous_bytes_per_znode": law.map(|(base, slope)| json!({"base": base, "per_shard": slope})),
+            "anonymous_bytes_per_znode": bytes, "first_answer_ms": first_answer,
             "failures": records.failures(&self.row), "warnings": records.warnings(),
         })
     }
@@ -406,11 +426,15 @@ mod tests {
             subjects: Subjects::new(&args.subjects, &args.shards, PathBuf::new()),
             dir: PathBuf::new(),
             ours: store(()),
-            apache: Some(store(())),
+            apache: (args.subjects.against == Against::Apache).then(|| store(())),
         }
     }
 
     fn args() -> RestartArgs {
+        parsed(&["restart", "--shards", "0,2"])
+    }
+
+    fn parsed(line: &[&str]) -> RestartArgs {
         use clap::Parser;
 
         #[derive(Parser)]
@@ -418,7 +442,7 @@ mod tests {
             #[command(flatten)]
             restart: RestartArgs,
         }
-        Line::parse_from(["restart", "--shards", "0,2"]).restart
+        Line::parse_from(line).restart
     }
 
     fn records(pairs: usize, ours_ms: f64, ours_mib: f64) -> Records {
@@ -466,6 +490,42 @@ mod tests {
             ["none: too few pairs"; 2]
         );
         assert_eq!(verdicts(&Records::default(), "ours-0"), ["—"; 3]);
+    }
+
+    #[test]
+    fn ours_alone_show_what_each_shard_costs_in_memory_and_in_time() {
+        let mut line = vec!["restart", "--against", "none", "--shards", "0,1,2"];
+        line.extend(["--znodes", "1048576"]);
+        let args = parsed(&line);
+        let trial = trial(&args);
+        assert_eq!(trial.subjects.names, ["ours-0", "ours-1", "ours-2"]);
+        let turn = |(server, ms, mib): (&str, f64, f64)| {
+            let figures = named([(key::RESTART, ms), (key::ANON, mib)]);
+            Record::new((1, "restart", server), figures)
+        };
+        let turns = [
+            ("ours-0", 900.0, 300.0),
+            ("ours-1", 1_000.0, 480.0),
+            ("ours-2", 1_200.0, 630.0),
+        ];
+        let mut records = Records(turns.map(turn).to_vec());
+        let text = trial.tables(&records);
+        assert!(!text.contains("apache"), "{text}");
+        for law in [
+            "330 + 150 N bytes of anonymous memory per znode",
+            "800 + 200 N ms until the first answer",
+        ] {
+            assert!(
+                text.contains(&format!("\nwith N shards: {law}\n")),
+                "{text}"
+            );
+        }
+        let last = records.0.last_mut().unwrap();
+        last.figures.insert(key::RESTART.into(), 750.0);
+        let text = trial.tables(&records);
+        assert!(text.contains("1,250 − 250 N ms"), "{text}");
+        records.0.pop();
+        assert!(!trial.tables(&records).contains("with N shards"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Failure> {
     let data = vec![b'd'; plan.data_bytes];
     control.create([places.parent.clone()], b"")?;
     let (made, content): (Vec<String>, &[u8]) = match plan.workload {
-        Workload::Get | Workload::Set | Workload::Mix => {
+        Workload::Get | Workload::Set | Workload::Multi | Workload::Mix => {
             ((0..plan.nodes).map(|at| places.node(at)).collect(), &data)
         }
         Workload::Create => (

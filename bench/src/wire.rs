@@ -25,6 +25,8 @@ pub const EVENT_XID: i32 = -1;
 pub const PING_XID: i32 = -2;
 /// A stat's length, bytes.
 pub const STAT_BYTES: usize = 68;
+/// What stands before each operation and each result of a multi, and at their end, bytes: type, done, err.
+const MULTI_HEADER_BYTES: usize = 9;
 /// What stands before a record in an answer, bytes: xid, zxid, err.
 pub const REPLY_HEADER_BYTES: usize = 16;
 /// Where a request's xid stands in its frame.
@@ -131,6 +133,11 @@ pub fn set_data(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
 pub fn multi_of_sets(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8], count: usize) {
     let operations = (0..count).map(|_| (path, data));
     multi(out, xid, op::SET_DATA, operations, set_body);
+}
+
+/// Length of the record that answers so many `setData` in a `multi`, all of which succeeded.
+pub fn multi_of_sets_answer_bytes(count: usize) -> usize {
+    count * (MULTI_HEADER_BYTES + STAT_BYTES) + MULTI_HEADER_BYTES
 }
 
 /// `multi` of one `setData` for each path and data.

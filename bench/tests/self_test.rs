@@ -19,11 +19,13 @@ use std::time::Duration;
 
 const CREATE: i32 = 1;
 const GET_DATA: i32 = 4;
+const SET_DATA: i32 = 5;
+const MULTI: i32 = 14;
 const CLOSE: i32 = -11;
 /// Data of every node, as the plans have it.
 const DATA: [u8; 100] = [b'd'; 100];
 
-/// What the fake server does with a getData, by its number from 1: wait so long, answer this code.
+/// What the fake server does with a getData or multi, by its number from 1: wait so long, answer this code.
 type Behaviour = fn(u32) -> (Duration, i32);
 
 /// A server with a thread per connection that answers in order. Its frames are written out here,
@@ -70,6 +72,12 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, gets: &AtomicU32) -> Optio
                     body.extend([0; 68]);
                 }
             }
+            MULTI => {
+                let (wait, failed) = behaviour(gets.fetch_add(1, Ordering::Relaxed) + 1);
+                thread::sleep(wait);
+                // The code of a multi that fails stands in its results: its head says that it was answered.
+                body = results(&request[8..], failed);
+            }
             _ => {}
         }
         let mut answer = Vec::new();
@@ -82,6 +90,40 @@ fn serve(mut stream: TcpStream, behaviour: Behaviour, gets: &AtomicU32) -> Optio
             return Some(());
         }
     }
+}
+
+/// What a server answers to a multi, which has ten setData of the same node.
+fn results(mut operations: &[u8], failed: i32) -> Vec<u8> {
+    let mut take = |bytes: usize| {
+        let (taken, rest) = operations.split_at(bytes);
+        operations = rest;
+        taken.to_vec()
+    };
+    let set = [&SET_DATA.to_be_bytes()[..], &[0], &(-1i32).to_be_bytes()].concat();
+    let (mut body, mut path) = (Vec::new(), Vec::new());
+    for at in 0..10 {
+        assert_eq!(take(9), set, "operation {at}");
+        let length = i32::from_be_bytes(take(4).try_into().unwrap());
+        let node = take(length as usize);
+        assert!(at == 0 || node == path, "another node");
+        path = node;
+        assert_eq!(take(4), 100i32.to_be_bytes());
+        assert_eq!(take(100), DATA);
+        assert_eq!(take(4), (-1i32).to_be_bytes(), "any version");
+        let (kind, result) = match failed {
+            0 => (SET_DATA, vec![0; 68]),
+            code => (-1, code.to_be_bytes().to_vec()),
+        };
+        body.extend(kind.to_be_bytes());
+        body.push(0);
+        body.extend(failed.to_be_bytes());
+        body.extend(result);
+    }
+    let end = [&(-1i32).to_be_bytes()[..], &[1], &(-1i32).to_be_bytes()].concat();
+    assert_eq!(take(9), end);
+    assert!(operations.is_empty());
+    body.extend(end);
+    body
 }
 
 fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
@@ -184,6 +226,26 @@ fn failures_are_counted_by_code_and_kept_out_of_percentiles() {
     };
     assert!(count > 0);
     assert!(outcome.latency.p50 < 40.0 * MS, "{:?}", outcome.latency);
+}
+
+#[test]
+fn a_multi_sets_a_node_ten_times_and_is_one_operation() {
+    let target = fake(|_| (Duration::from_millis(5), 0));
+    let outcome = ran(&plan(Workload::Multi, target, 2));
+    assert!(outcome.is_success(), "{}", outcome.text());
+    // 2 connections, 5 ms each: 600 in the window, or fewer on a busy machine; ten times as many sets.
+    assert!((1..=602).contains(&outcome.ops), "{}", outcome.text());
+    assert!(outcome.transactions >= outcome.ops);
+}
+
+#[test]
+fn a_multi_that_fails_ends_the_run() {
+    let target = fake(|number| match number {
+        20 => (Duration::ZERO, -101),
+        _ => (Duration::from_millis(5), 0),
+    });
+    let failure = run::run(&plan(Workload::Multi, target, 2)).unwrap_err();
+    assert!(failure.to_string().contains("bytes long"), "{failure}");
 }
 
 /// The stub in a thread; it ends with the test. With a directory it syncs there.

@@ -84,6 +84,16 @@ impl World {
         world
     }
 
+    /// Runs jobs until a snapshot is the next one, which is not run.
+    fn run_until_a_snapshot_is_next(&mut self) -> Job {
+        loop {
+            match self.member.poll_job().unwrap() {
+                job @ Job::Snapshot { .. } => return job,
+                job => drop(self.run(job)),
+            }
+        }
+    }
+
     fn origin(&self) -> Origin {
         Origin {
             shard: ShardId(0),
@@ -375,12 +385,7 @@ fn a_snapshot_of_which_any_call_fails_is_thrown_away_and_made_anew() {
         let mut w = World::new(5);
         w.run_all();
         w.fill_segments(1);
-        let snapshot = loop {
-            match w.member.poll_job().unwrap() {
-                job @ Job::Snapshot { .. } => break job,
-                job => drop(w.run(job)),
-            }
-        };
+        let snapshot = w.run_until_a_snapshot_is_next();
         w.disk.set_failing(Some(Failing {
             calls,
             code,
@@ -527,12 +532,7 @@ fn a_snapshot_for_which_there_is_no_memory_to_read_is_tried_again_and_not_made_o
             w.run_all();
             w.fill_segments(1);
         }
-        let snapshot = loop {
-            match w.member.poll_job().unwrap() {
-                job @ Job::Snapshot { .. } => break job,
-                job => drop(w.run(job)),
-            }
-        };
+        let snapshot = w.run_until_a_snapshot_is_next();
         w.disk.set_failing(Some(Failing {
             after,
             ..NO_MEMORY_TO_READ

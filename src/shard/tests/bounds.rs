@@ -679,8 +679,10 @@ fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
     assert!(world.take(conn).1);
 }
 
-#[test]
-fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_for_it() {
+/// Two clients: the output of the first is full of replies that it has not taken, and `rest` is what it has sent
+/// behind those requests; the second has a multi that waits for memory. What of the multi could not be sent yet is
+/// the last result.
+fn full_output_before(rest: &[u8]) -> (World, [ConnId; 2], Vec<u8>) {
     let mut world = World::with(|config| {
         small(config);
         config.output_max = 40_000;
@@ -689,21 +691,27 @@ fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_
     world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
     world.frames(next);
     world.prompt = false;
-    let write = set_data(4, "/zookeeper", &[7; 60_000]);
     let stream = [
-        set_data(1, "/zookeeper", b""),
-        read(2, 4, "/big", false),
-        read(3, 4, "/big", false),
-        write[..30_000].to_vec(),
+        &set_data(1, "/zookeeper", b"")[..],
+        &read(2, 4, "/big", false),
+        &read(3, 4, "/big", false),
+        rest,
     ];
     assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
     // Decoded it takes more than the bound: it waits until nobody else holds anything.
     let multi = multi_of(2_000);
-    let of_next = send_what_may_be_read(&mut world, next, &multi);
-    assert!(!of_next.is_empty());
-    // The replies fill the output; they are taken bit by bit.
+    let left = send_what_may_be_read(&mut world, next, &multi).to_vec();
+    assert!(!left.is_empty());
     world.commit(1);
+    (world, [slow, next], left)
+}
+
+#[test]
+fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_for_it() {
+    let write = set_data(4, "/zookeeper", &[7; 60_000]);
+    let (mut world, [slow, next], of_next) = full_output_before(&write[..30_000]);
     assert_eq!(world.shard.may_read(slow), 0);
+    // The replies are taken bit by bit.
     let output = world.shard.fetch_output(slow, Vec::new(), world.now);
     let mut unsent = output.bytes.len();
     while unsent > 0 {
@@ -718,7 +726,7 @@ fn who_has_filled_its_output_and_begun_a_large_frame_waits_for_nobody_who_waits_
     let of_slow = send_what_may_be_read(&mut world, slow, &write[30_000..]);
     world.prompt = true;
     world.turn();
-    let of_next = send_what_may_be_read(&mut world, next, of_next);
+    let of_next = send_what_may_be_read(&mut world, next, &of_next);
     assert_eq!((of_slow.len(), of_next.len()), (0, 0));
 }
 
@@ -729,25 +737,7 @@ fn who_takes_replies_byte_by_byte_holds_no_memory_for_requests_that_others_wait_
     for rest in [&write[..30_000], &multi_read(4, 4, "/zookeeper", 150)] {
         // The bytes that are taken in each round, and the round in which the connection ends.
         for (taken, ends) in [(1, 3), (300, 3), (500, 17), (1_000, 17)] {
-            let mut world = World::with(|config| {
-                small(config);
-                config.output_max = 40_000;
-            });
-            let (slow, next) = (world.client(), world.client());
-            world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
-            world.frames(next);
-            world.prompt = false;
-            let stream = [
-                &set_data(1, "/zookeeper", b"")[..],
-                &read(2, 4, "/big", false),
-                &read(3, 4, "/big", false),
-                rest,
-            ];
-            assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
-            // Decoded it takes more than the bound: it waits until nobody else holds anything.
-            let multi = multi_of(2_000);
-            assert!(!send_what_may_be_read(&mut world, next, &multi).is_empty());
-            world.commit(1);
+            let (mut world, [slow, next], _) = full_output_before(rest);
             let output = world.shard.fetch_output(slow, Vec::new(), world.now);
             assert!(output.bytes.len() > 50_000, "the replies fill the output");
             for round in 1..=ends {
