@@ -11,6 +11,7 @@
 //! glommio's that sleeps loses its claim.
 
 use super::bell::Bell;
+use super::pace;
 use super::threads::{abort_on_panic, be_nicer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::io::BufferedFile;
@@ -246,6 +247,7 @@ async fn work_off(mut jobs: Jobs, arrived: Rc<Event>) {
         drop(place);
         let began = Instant::now();
         job();
+        pace::end();
         jobs.shares.charge(queue, began.elapsed());
         // Tasks get their turn, and I/O is looked at.
         turn().await;

@@ -19,18 +19,34 @@ const CROWDED: Duration = Duration::from_secs(1);
 /// What a thread gets of a processor that others want too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// By its niceness (SCHED_OTHER). A thread that wakes waits until the slice of the one that runs is over,
-    /// some milliseconds, however nice that is.
+    /// By its niceness, under the policy that the process was given. A thread that wakes waits until the slice
+    /// of the one that runs is over, some milliseconds, however nice that is.
     Nice,
     /// Hardly anything (SCHED_IDLE): whoever wakes goes on at once. On a processor that others keep busy such a
     /// thread gets nowhere.
     Idle,
 }
 
+/// A policy by which threads have niceness: SCHED_OTHER or SCHED_BATCH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fair(libc::c_int);
+
+impl Fair {
+    /// Of this thread; `None`: the operator has given the process another one (SCHED_IDLE, SCHED_RR, …), under
+    /// which all threads are alike. One that left it would go before the data cores, or never get back to it.
+    fn of_this_thread() -> Option<Fair> {
+        // SAFETY: the call takes no pointer; 0 is this thread.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        let is_fair = [libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&policy);
+        is_fair.then_some(Fair(policy))
+    }
+}
+
 impl Class {
-    fn is_set(self) -> bool {
+    /// For this thread, whose policy was `own` before.
+    fn is_set(self, own: Fair) -> bool {
         let policy = match self {
-            Class::Nice => libc::SCHED_OTHER,
+            Class::Nice => own.0,
             Class::Idle => libc::SCHED_IDLE,
         };
         // SAFETY: all zeroes are parameters; one set of them is read; 0 is this thread.
@@ -42,10 +58,10 @@ impl Class {
 }
 
 /// Whether a thread that has become idle may become nice again: not every process may.
-fn may_come_back() -> bool {
+fn may_come_back(own: Fair) -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
-        let come_and_go = || Class::Idle.is_set() && Class::Nice.is_set();
+        let come_and_go = move || Class::Idle.is_set(own) && Class::Nice.is_set(own);
         let tried = std::thread::Builder::new().spawn(come_and_go);
         tried.is_ok_and(|tried| tried.join().unwrap_or(false))
     })
@@ -61,13 +77,18 @@ struct Share {
 impl Share {
     /// Of this thread since it began; `None`: the kernel does not say.
     fn of_this_thread() -> Option<Share> {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Share::of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+    }
+
+    fn of(text: &str) -> Option<Share> {
         let mut numbers = text.split_ascii_whitespace();
         let mut next = || Some(Duration::from_nanos(numbers.next()?.parse().ok()?));
-        Some(Share {
+        let share = Share {
             ran: next()?,
             waited: next()?,
-        })
+        };
+        // What a kernel says that counts nothing: taken for a share, it would mean that nobody ever waits.
+        (share != Share::default()).then_some(share)
     }
 }
 
@@ -75,6 +96,8 @@ impl Share {
 #[derive(Debug)]
 struct Pace {
     class: Class,
+    /// What the class may be changed from and to; `None`: it stays as it is.
+    own: Option<Fair>,
     /// It has waited for a processor for longer than it had one.
     is_crowded: bool,
     /// When that was looked at; `None` before the first rest.
@@ -89,6 +112,7 @@ impl Pace {
     fn new() -> Pace {
         Pace {
             class: Class::Nice,
+            own: Fair::of_this_thread(),
             is_crowded: false,
             looked: None,
             share: None,
@@ -107,7 +131,13 @@ impl Pace {
             true => Class::Nice,
             false => Class::Idle,
         };
-        if class != self.class && may_come_back() && class.is_set() {
+        self.go_on_as(class);
+    }
+
+    /// Changes the class, if that is allowed.
+    fn go_on_as(&mut self, class: Class) {
+        let may = |own: Fair| may_come_back(own) && class.is_set(own);
+        if class != self.class && self.own.is_some_and(may) {
             self.class = class;
         }
     }
@@ -124,6 +154,23 @@ impl Pace {
 
 thread_local! {
     static PACE: RefCell<Option<Pace>> = const { RefCell::new(None) };
+}
+
+/// Before a call under which the kernel holds what other threads may wait for, such as a lock on a directory or a
+/// part of a file system's journal: the thread is nice until it is next looked at how it gets on. An idle one that
+/// loses its processor within such a call holds it up for a second where others keep the processors busy.
+pub(super) fn be_nice() {
+    PACE.with_borrow_mut(|pace| {
+        if let Some(pace) = pace {
+            pace.go_on_as(Class::Nice);
+        }
+    });
+}
+
+/// Behind a job: the next one on this thread begins as nice as the thread was started, and is looked at anew.
+pub(super) fn end() {
+    be_nice();
+    PACE.take();
 }
 
 /// Rests, behind a piece of work the last part of which, at the device, began then.
@@ -188,12 +235,71 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_counts_nothing_does_not_say() {
+        let (ran, waited) = (Duration::from_nanos(5), Duration::from_nanos(7));
+        assert_eq!(Share::of("5 7 1\n"), Some(Share { ran, waited }));
+        for text in ["0 0 0\n", "", "5", "a b c"] {
+            assert_eq!(Share::of(text), None, "{text:?}");
+        }
+    }
+
+    // SAFETY: the call takes no pointer; 0 is this thread.
+    fn policy() -> libc::c_int {
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
+    /// On a thread of its own, whose class is changed where that is allowed.
+    fn on_a_thread(run: fn()) {
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
     fn a_class_is_that_of_the_thread_alone() {
-        // SAFETY: the call takes no pointer; 0 is this thread.
-        let policy = || unsafe { libc::sched_getscheduler(0) };
         let before = policy();
-        let other = std::thread::spawn(move || (Class::Idle.is_set(), policy()));
+        let own = Fair(libc::SCHED_OTHER);
+        let other = std::thread::spawn(move || (Class::Idle.is_set(own), policy()));
         assert_eq!(other.join().unwrap(), (true, libc::SCHED_IDLE));
         assert_eq!(policy(), before);
+    }
+
+    #[test]
+    fn who_becomes_nice_again_has_the_policy_that_it_was_given() {
+        on_a_thread(|| {
+            assert!(Class::Nice.is_set(Fair(libc::SCHED_BATCH)));
+            let mut pace = Pace::new();
+            pace.look(Some(Share::default()));
+            let may = may_come_back(Fair(libc::SCHED_BATCH));
+            assert_eq!(policy() == libc::SCHED_IDLE, may);
+            pace.look(None);
+            assert_eq!((policy(), pace.class), (libc::SCHED_BATCH, Class::Nice));
+        });
+    }
+
+    #[test]
+    fn a_process_that_was_made_idle_as_a_whole_stays_so_on_each_of_its_threads() {
+        on_a_thread(|| {
+            assert!(Class::Idle.is_set(Fair(libc::SCHED_OTHER)));
+            let mut pace = Pace::new();
+            for share in [Some(Share::default()), None] {
+                pace.look(share);
+                assert_eq!(policy(), libc::SCHED_IDLE);
+            }
+        });
+    }
+
+    #[test]
+    fn what_others_may_wait_for_is_never_done_idle_and_neither_is_the_next_job() {
+        on_a_thread(|| {
+            let may = may_come_back(Fair(libc::SCHED_OTHER));
+            for leave in [be_nice, end] {
+                let mut pace = Pace::new();
+                pace.look(Some(Share::default()));
+                assert_eq!(policy() == libc::SCHED_IDLE, may);
+                PACE.set(Some(pace));
+                leave();
+                assert_eq!(policy(), libc::SCHED_OTHER);
+            }
+            assert!(PACE.with_borrow(Option::is_none), "nothing is left of it");
+        });
     }
 }

@@ -86,6 +86,14 @@ impl FsStorage {
             .sum()
     }
 
+    /// What a call that changes a directory begins with: the kernel locks it, and others may want to change it.
+    fn changes(&self) -> &FsStorage {
+        if self.is_unhurried {
+            pace::be_nice();
+        }
+        self
+    }
+
     fn file(&self, name: &str, options: &fs::OpenOptions) -> io::Result<FsFile> {
         let file = FsFile {
             file: Arc::new(options.open(self.path.join(name))?),
@@ -117,7 +125,7 @@ impl Storage for FsStorage {
 
     fn create(&self, name: &str, len: u64) -> io::Result<FsFile> {
         let mut options = fs::OpenOptions::new();
-        let file = self.file(
+        let file = self.changes().file(
             name,
             options.read(true).write(true).create(true).truncate(true),
         )?;
@@ -133,15 +141,16 @@ impl Storage for FsStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        let path = &self.changes().path;
+        fs::rename(path.join(from), path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        fs::remove_file(self.changes().path.join(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.directory.sync_all()
+        self.changes().directory.sync_all()
     }
 
     fn room(&self) -> io::Result<u64> {
@@ -176,6 +185,13 @@ impl FsFile {
         match self.is_unhurried {
             true => bytes.min(UNHURRIED_PIECE),
             false => bytes,
+        }
+    }
+
+    /// What a call that the journal of the file system has to record begins with: others may wait for that.
+    fn commits(&self) {
+        if self.is_unhurried {
+            pace::be_nice();
         }
     }
 
@@ -278,6 +294,7 @@ impl File for FsFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.commits();
         self.file.set_len(len)
     }
 
@@ -299,6 +316,7 @@ impl File for FsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.commits();
         self.sync_now()
     }
 }
