@@ -164,6 +164,11 @@ impl<T> Slab<T> {
             .flat_map(|chunk| chunk.places.iter().flatten())
     }
 
+    /// Bytes of places that are free.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.free * size_of::<Option<T>>()
+    }
+
     /// Bytes that are in use, with those of places that are free.
     pub(super) fn bytes(&self) -> usize {
         self.allocated * size_of::<Option<T>>() + self.free * size_of::<u16>()
