@@ -549,6 +549,22 @@ mod tests {
     }
 
     #[test]
+    fn a_job_begins_as_nice_as_the_thread_was_started_whatever_the_one_before_did() {
+        let executor = executor(1);
+        let (done, found) = channel();
+        for idle in [true, false, true] {
+            let done = done.clone();
+            let look = move || {
+                let before = pace::is_idle();
+                let _ = idle && pace::be_idle();
+                done.send(before).unwrap();
+            };
+            executor.run(0, look).unwrap();
+        }
+        assert!(found.iter().take(3).eq([false; 3]));
+    }
+
+    #[test]
     fn tasks_run_at_the_same_time_and_so_many_may_be_there() {
         let executor = executor(1);
         let open = Arc::new(AtomicBool::new(false));

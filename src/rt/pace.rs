@@ -142,6 +142,14 @@ impl Pace {
         }
     }
 
+    /// How long it holds what was found at a look.
+    fn holds(&self) -> Duration {
+        match self.is_crowded {
+            true => CROWDED,
+            false => LOOK,
+        }
+    }
+
     /// How long to rest behind a piece of work, of which `device` was at the device.
     fn rest(&mut self, device: Duration, used: Duration) -> Duration {
         let work = device + used.saturating_sub(std::mem::replace(&mut self.used, used));
@@ -175,17 +183,47 @@ pub(super) fn end() {
 
 /// Rests, behind a piece of work the last part of which, at the device, began then.
 pub(super) fn rest(begun: Instant) {
+    #[cfg(test)]
+    RESTS.set(RESTS.get() + 1);
     let device = begun.elapsed();
     let rest = PACE.with_borrow_mut(|pace| {
         let pace = pace.get_or_insert_with(Pace::new);
-        let since = pace.looked.map_or(LOOK, |looked| looked.elapsed());
-        if since >= if pace.is_crowded { CROWDED } else { LOOK } {
+        let since = pace.looked.map(|looked| looked.elapsed());
+        if since.is_none_or(|since| since >= pace.holds()) {
             pace.look(Share::of_this_thread());
             pace.looked = Some(Instant::now());
         }
         pace.rest(device, clock::thread_cpu())
     });
     std::thread::sleep(rest);
+}
+
+/// Has this thread become idle as a rest may have it, if it may come back; whether it is.
+#[cfg(test)]
+pub(super) fn be_idle() -> bool {
+    let mut pace = Pace::new();
+    pace.look(Some(Share::default()));
+    let is_idle = pace.class == Class::Idle;
+    PACE.set(Some(pace));
+    is_idle
+}
+
+#[cfg(test)]
+thread_local! {
+    static RESTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has rested.
+#[cfg(test)]
+pub(super) fn rests() -> usize {
+    RESTS.get()
+}
+
+/// Whether this thread is idle.
+#[cfg(test)]
+pub(super) fn is_idle() -> bool {
+    // SAFETY: the call takes no pointer; 0 is this thread.
+    unsafe { libc::sched_getscheduler(0) == libc::SCHED_IDLE }
 }
 
 #[cfg(test)]
@@ -216,9 +254,10 @@ mod tests {
             });
             let found = shares.into_iter().chain([None]).map(|share| {
                 pace.look(share);
-                pace.rest(ms(3), used)
+                (pace.rest(ms(3), used), pace.holds())
             });
-            assert!(found.eq([6, 6, 0, 6, 6].map(ms)));
+            let due = [(6, 100), (6, 100), (0, 1000), (6, 100), (6, 100)];
+            assert!(found.eq(due.map(|(rest, holds)| (ms(rest), ms(holds)))));
             assert_eq!(pace.class, Class::Nice, "the kernel did not say");
         };
         // Not the thread of the tests, whose class is changed where that is allowed.
@@ -292,10 +331,7 @@ mod tests {
         on_a_thread(|| {
             let may = may_come_back(Fair(libc::SCHED_OTHER));
             for leave in [be_nice, end] {
-                let mut pace = Pace::new();
-                pace.look(Some(Share::default()));
-                assert_eq!(policy() == libc::SCHED_IDLE, may);
-                PACE.set(Some(pace));
+                assert_eq!((be_idle(), is_idle()), (may, may));
                 leave();
                 assert_eq!(policy(), libc::SCHED_OTHER);
             }

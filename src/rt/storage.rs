@@ -362,6 +362,83 @@ mod tests {
         file.sync_now().unwrap();
     }
 
+    /// On a thread of its own, whose class is changed where that is allowed.
+    #[test]
+    fn who_does_not_hurry_is_not_idle_where_the_kernel_holds_what_others_may_want() {
+        fn each_is_made_by_niceness() {
+            let dir = tempfile::tempdir().unwrap();
+            let storage = FsStorage::open(dir.path()).unwrap().unhurried();
+            let file = storage.create("a", 0).unwrap();
+            let steps: [(&str, &dyn Fn() -> io::Result<()>); 7] = [
+                ("create", &|| storage.create("b", 0).map(drop)),
+                ("rename", &|| storage.rename("b", "c")),
+                ("sync_dir", &|| storage.sync_dir()),
+                ("remove", &|| storage.remove("c")),
+                ("truncate", &|| file.truncate(5)),
+                ("sync", &|| file.sync()),
+                ("write_at", &|| file.write_at(0, b"hello")),
+            ];
+            for (what, step) in steps {
+                let may = pace::be_idle();
+                step().unwrap();
+                assert_eq!(pace::is_idle(), may && what == "write_at", "{what}");
+            }
+        }
+        let thread = std::thread::spawn(each_is_made_by_niceness);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_hurry_rests_behind_each_piece_and_others_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let content = [7; 3 * UNHURRIED_PIECE];
+        for (storage, due) in [(storage.clone(), 0), (storage.unhurried(), 3)] {
+            let file = storage.create("a", 0).unwrap();
+            file.write_at(0, &content).unwrap();
+            let before = pace::rests();
+            file.write_out(0, content.len() as u64).unwrap();
+            assert_eq!(pace::rests() - before, due);
+            let before = pace::rests();
+            let mut read = content;
+            file.read_at(0, &mut read).unwrap();
+            assert_eq!(pace::rests() - before, due);
+        }
+    }
+
+    /// Pages of a file that are in memory.
+    fn resident(file: &FsFile, bytes: usize) -> usize {
+        let map = file.view(bytes as u64).unwrap();
+        let mut pages = vec![0u8; bytes.div_ceil(4096)];
+        // SAFETY: the map has so many bytes, and one byte is written for each page of 4 KiB or more.
+        let failed = unsafe { libc::mincore(map.as_ptr() as *mut _, bytes, pages.as_mut_ptr()) };
+        assert_eq!(failed, 0);
+        pages.iter().filter(|page| *page & 1 == 1).count()
+    }
+
+    #[test]
+    fn who_does_not_hurry_reads_nothing_ahead() {
+        const BYTES: usize = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let file = storage.create("a", BYTES as u64).unwrap();
+        file.sync().unwrap();
+        let read = |storage: &FsStorage| {
+            // SAFETY: the call takes no pointer; the descriptor is open.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+            let before = resident(&file, BYTES);
+            let opened = storage.open("a").unwrap();
+            for page in 0..4 {
+                opened.read_at(4096 * page, &mut [0; 4096]).unwrap();
+            }
+            (before, resident(&file, BYTES))
+        };
+        let (before, ahead) = read(&storage);
+        if before == 0 && ahead > 4 {
+            assert_eq!(read(&storage.unhurried()), (0, 4));
+        }
+    }
+
     #[test]
     fn who_does_not_hurry_reads_and_writes_the_same_in_pieces() {
         let dir = tempfile::tempdir().unwrap();

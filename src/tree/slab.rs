@@ -225,6 +225,23 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_takes_no_memory_is_not_used_while_another_has_room() {
+        let mut slab = Slab::default();
+        let first_of = |chunk: u32| chunk * CHUNK as u32;
+        for n in 0..first_of(4) {
+            slab.insert(n);
+        }
+        for chunk in [3, 2, 1] {
+            slab.remove(first_of(chunk));
+        }
+        for id in first_of(2)..first_of(3) {
+            slab.remove(id);
+        }
+        let given = [0; 3].map(|n| slab.insert(n));
+        assert_eq!(given, [first_of(1), first_of(3), first_of(2)]);
+    }
+
+    #[test]
     fn what_is_gone_takes_no_memory_and_its_numbers_are_given_again() {
         let mut slab = Slab::default();
         let count = 10 * CHUNK as u32;
