@@ -27,24 +27,20 @@ enum Class {
     Idle,
 }
 
-/// A policy by which threads have niceness: SCHED_OTHER or SCHED_BATCH.
+/// A policy of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fair(libc::c_int);
+struct Policy(libc::c_int);
 
-impl Fair {
-    /// Of this thread; `None`: the operator has given the process another one (SCHED_IDLE, SCHED_RR, …), under
-    /// which all threads are alike. One that left it would go before the data cores, or never get back to it.
-    fn of_this_thread() -> Option<Fair> {
+impl Policy {
+    fn of_this_thread() -> Policy {
         // SAFETY: the call takes no pointer; 0 is this thread.
-        let policy = unsafe { libc::sched_getscheduler(0) };
-        let is_fair = [libc::SCHED_OTHER, libc::SCHED_BATCH].contains(&policy);
-        is_fair.then_some(Fair(policy))
+        Policy(unsafe { libc::sched_getscheduler(0) })
     }
 }
 
 impl Class {
     /// For this thread, whose policy was `own` before.
-    fn is_set(self, own: Fair) -> bool {
+    fn is_set(self, own: Policy) -> bool {
         let policy = match self {
             Class::Nice => own.0,
             Class::Idle => libc::SCHED_IDLE,
@@ -57,8 +53,9 @@ impl Class {
     }
 }
 
-/// Whether a thread that has become idle may become nice again: not every process may.
-fn may_come_back(own: Fair) -> bool {
+/// Whether a thread that has become idle may become nice again: not every process may, and none gets back to a
+/// policy that has priorities (SCHED_RR).
+fn may_come_back(own: Policy) -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
         let come_and_go = move || Class::Idle.is_set(own) && Class::Nice.is_set(own);
@@ -96,8 +93,9 @@ impl Share {
 #[derive(Debug)]
 struct Pace {
     class: Class,
-    /// What the class may be changed from and to; `None`: it stays as it is.
-    own: Option<Fair>,
+    /// What the operator has given the process: SCHED_OTHER, SCHED_BATCH, or SCHED_IDLE for all of it, out of
+    /// which a background thread would go before the data cores.
+    own: Policy,
     /// It has waited for a processor for longer than it had one.
     is_crowded: bool,
     /// When that was looked at; `None` before the first rest.
@@ -112,7 +110,7 @@ impl Pace {
     fn new() -> Pace {
         Pace {
             class: Class::Nice,
-            own: Fair::of_this_thread(),
+            own: Policy::of_this_thread(),
             is_crowded: false,
             looked: None,
             share: None,
@@ -136,8 +134,7 @@ impl Pace {
 
     /// Changes the class, if that is allowed.
     fn go_on_as(&mut self, class: Class) {
-        let may = |own: Fair| may_come_back(own) && class.is_set(own);
-        if class != self.class && self.own.is_some_and(may) {
+        if class != self.class && may_come_back(self.own) && class.is_set(self.own) {
             self.class = class;
         }
     }
@@ -295,7 +292,7 @@ mod tests {
     #[test]
     fn a_class_is_that_of_the_thread_alone() {
         let before = policy();
-        let own = Fair(libc::SCHED_OTHER);
+        let own = Policy(libc::SCHED_OTHER);
         let other = std::thread::spawn(move || (Class::Idle.is_set(own), policy()));
         assert_eq!(other.join().unwrap(), (true, libc::SCHED_IDLE));
         assert_eq!(policy(), before);
@@ -304,10 +301,10 @@ mod tests {
     #[test]
     fn who_becomes_nice_again_has_the_policy_that_it_was_given() {
         on_a_thread(|| {
-            assert!(Class::Nice.is_set(Fair(libc::SCHED_BATCH)));
+            assert!(Class::Nice.is_set(Policy(libc::SCHED_BATCH)));
             let mut pace = Pace::new();
             pace.look(Some(Share::default()));
-            let may = may_come_back(Fair(libc::SCHED_BATCH));
+            let may = may_come_back(Policy(libc::SCHED_BATCH));
             assert_eq!(policy() == libc::SCHED_IDLE, may);
             pace.look(None);
             assert_eq!((policy(), pace.class), (libc::SCHED_BATCH, Class::Nice));
@@ -317,7 +314,7 @@ mod tests {
     #[test]
     fn a_process_that_was_made_idle_as_a_whole_stays_so_on_each_of_its_threads() {
         on_a_thread(|| {
-            assert!(Class::Idle.is_set(Fair(libc::SCHED_OTHER)));
+            assert!(Class::Idle.is_set(Policy(libc::SCHED_OTHER)));
             let mut pace = Pace::new();
             for share in [Some(Share::default()), None] {
                 pace.look(share);
@@ -329,7 +326,7 @@ mod tests {
     #[test]
     fn what_others_may_wait_for_is_never_done_idle_and_neither_is_the_next_job() {
         on_a_thread(|| {
-            let may = may_come_back(Fair(libc::SCHED_OTHER));
+            let may = may_come_back(Policy(libc::SCHED_OTHER));
             for leave in [be_nice, end] {
                 assert_eq!((be_idle(), is_idle()), (may, may));
                 leave();

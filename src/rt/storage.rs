@@ -424,9 +424,13 @@ mod tests {
         let file = storage.create("a", BYTES as u64).unwrap();
         file.sync().unwrap();
         let read = |storage: &FsStorage| {
-            // SAFETY: the call takes no pointer; the descriptor is open.
-            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-            let before = resident(&file, BYTES);
+            let forget = || {
+                // SAFETY: the call takes no pointer; the descriptor is open.
+                unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+                resident(&file, BYTES)
+            };
+            // A page that another processor is about to file away stays at first.
+            let before = (0..100).map(|_| forget()).find(|pages| *pages == 0);
             let opened = storage.open("a").unwrap();
             for page in 0..4 {
                 opened.read_at(4096 * page, &mut [0; 4096]).unwrap();
@@ -434,8 +438,9 @@ mod tests {
             (before, resident(&file, BYTES))
         };
         let (before, ahead) = read(&storage);
-        if before == 0 && ahead > 4 {
-            assert_eq!(read(&storage.unhurried()), (0, 4));
+        // Elsewhere files lie in memory (tmpfs), or nothing is read ahead for anybody.
+        if before == Some(0) && ahead > 4 {
+            assert_eq!(read(&storage.unhurried()), (Some(0), 4));
         }
     }
 
