@@ -268,6 +268,12 @@ impl Job {
         }
     }
 
+    /// Whether it may take its time, so that writes are not held up. A part of the state out of memory may not:
+    /// until all of it is written the state is nowhere else, and clients change only so much of it meanwhile.
+    pub fn may_rest(&self) -> bool {
+        matches!(self, Job::Snapshot { .. } | Job::Purge { .. })
+    }
+
     /// Whether it takes segments away from the log.
     fn takes_segments(&self) -> bool {
         match self {

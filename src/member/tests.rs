@@ -996,9 +996,14 @@ fn a_snapshot_out_of_memory_takes_two_batches_of_the_memory_that_it_is_given() {
         match w.member.poll_job() {
             Some(Job::Save(save)) => {
                 batches.push(bytes(&save));
-                w.run(Job::Save(save));
+                let job = Job::Save(save);
+                assert!(!job.may_rest(), "the state is nowhere else");
+                w.run(job);
             }
-            Some(job) => drop(w.run(job)),
+            Some(job) => {
+                assert_eq!(job.may_rest(), matches!(job, Job::Snapshot { .. }));
+                w.run(job);
+            }
             None => w.sync(),
         }
     }

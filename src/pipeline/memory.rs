@@ -8,6 +8,12 @@ pub(super) const LOOKED_UP_MAX: usize = 1024;
 /// What the first change of a node may take, bytes: its stat is no longer the one that it was created with.
 const FIRST_CHANGE: usize = 128;
 
+/// Trees of which so large a part, one in so many bytes, is free places of nodes may go beyond the bound,
+const HOLLOW: u64 = 4;
+/// by so large a part of it. Places are given back in thousands, when none of them has a node: after deletes here
+/// and there a tree takes what it took, and would refuse for ever nodes for which it has places.
+const BEYOND: u64 = 16;
+
 /// What the trees of a process may take of its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeMemory {
@@ -29,7 +35,14 @@ impl TreeMemory {
     pub(super) fn is_full(&self, tree: &Tree) -> bool {
         let one = tree.bytes() as u64;
         let unshared = one.saturating_sub(tree.payload_bytes() as u64);
-        one.saturating_add(self.replicas.saturating_mul(unshared)) >= self.bytes_max
+        let all = one.saturating_add(self.replicas.saturating_mul(unshared));
+        let is_hollow = tree.spare_bytes() as u64 >= one / HOLLOW;
+        let beyond = if is_hollow {
+            self.bytes_max / BEYOND
+        } else {
+            0
+        };
+        all >= self.bytes_max.saturating_add(beyond)
     }
 }
 

@@ -1103,6 +1103,39 @@ fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_ther
 }
 
 #[test]
+fn places_that_deletes_have_left_are_used_at_the_bound_of_memory() {
+    let mut w = World::new();
+    let s = w.session(1, 60_000);
+    let create = |w: &mut World, name: &str, bytes: usize| {
+        w.write(1, s, create(&format!("/{name}"), false, bytes));
+        w.settle();
+        w.take().last().unwrap().contains("create to")
+    };
+    assert!((0..4000).all(|n| create(&mut w, &format!("a{n}"), 0)));
+    let max = w.tree.bytes() as u64;
+    w.pipeline.config.memory.bytes_max = max;
+    assert!(!create(&mut w, "b", 0));
+    let deleted = |n: &usize| n % 4 != 3;
+    for n in (0..4000).filter(deleted) {
+        let (path, version) = (format!("/a{n}").into(), -1);
+        w.write(1, s, WriteRequest::Delete { path, version });
+        w.settle();
+    }
+    let taken = w.tree.bytes() as u64;
+    assert!(taken >= max, "no place was given back: {taken}");
+    let made = (0..4000).take_while(|n| create(&mut w, &format!("c{n}"), 0));
+    assert!(made.count() > 1500);
+    for n in (0..4000).filter(deleted) {
+        let (path, version) = (format!("/c{n}").into(), -1);
+        w.write(1, s, WriteRequest::Delete { path, version });
+        w.settle();
+    }
+    let large = (0..4000).take_while(|n| create(&mut w, &format!("d{n}"), 500));
+    assert!(large.count() < 100, "places for nodes are none for data");
+    assert!(w.tree.bytes() as u64 <= max + max / 16 + 1000);
+}
+
+#[test]
 fn replicas_share_the_payloads_and_take_all_the_rest_of_a_tree() {
     let mut w = World::new();
     let s = w.session(1, 60_000);

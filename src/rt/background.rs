@@ -11,6 +11,7 @@
 //! glommio's that sleeps loses its claim.
 
 use super::bell::Bell;
+use super::pace;
 use super::threads::{abort_on_panic, be_nicer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::io::BufferedFile;
@@ -246,6 +247,7 @@ async fn work_off(mut jobs: Jobs, arrived: Rc<Event>) {
         drop(place);
         let began = Instant::now();
         job();
+        pace::end();
         jobs.shares.charge(queue, began.elapsed());
         // Tasks get their turn, and I/O is looked at.
         turn().await;
@@ -544,6 +546,22 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_job_begins_as_nice_as_the_thread_was_started_whatever_the_one_before_did() {
+        let executor = executor(1);
+        let (done, found) = channel();
+        for idle in [true, false, true] {
+            let done = done.clone();
+            let look = move || {
+                let before = pace::is_idle();
+                let _ = idle && pace::be_idle();
+                done.send(before).unwrap();
+            };
+            executor.run(0, look).unwrap();
+        }
+        assert!(found.iter().take(3).eq([false; 3]));
     }
 
     #[test]

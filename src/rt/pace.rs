@@ -19,18 +19,30 @@ const CROWDED: Duration = Duration::from_secs(1);
 /// What a thread gets of a processor that others want too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// By its niceness (SCHED_OTHER). A thread that wakes waits until the slice of the one that runs is over,
-    /// some milliseconds, however nice that is.
+    /// By its niceness, under the policy that the process was given. A thread that wakes waits until the slice
+    /// of the one that runs is over, some milliseconds, however nice that is.
     Nice,
     /// Hardly anything (SCHED_IDLE): whoever wakes goes on at once. On a processor that others keep busy such a
     /// thread gets nowhere.
     Idle,
 }
 
+/// A policy of the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Policy(libc::c_int);
+
+impl Policy {
+    fn of_this_thread() -> Policy {
+        // SAFETY: the call takes no pointer; 0 is this thread.
+        Policy(unsafe { libc::sched_getscheduler(0) })
+    }
+}
+
 impl Class {
-    fn is_set(self) -> bool {
+    /// For this thread, whose policy was `own` before.
+    fn is_set(self, own: Policy) -> bool {
         let policy = match self {
-            Class::Nice => libc::SCHED_OTHER,
+            Class::Nice => own.0,
             Class::Idle => libc::SCHED_IDLE,
         };
         // SAFETY: all zeroes are parameters; one set of them is read; 0 is this thread.
@@ -41,11 +53,12 @@ impl Class {
     }
 }
 
-/// Whether a thread that has become idle may become nice again: not every process may.
-fn may_come_back() -> bool {
+/// Whether a thread that has become idle may become nice again: not every process may, and none gets back to a
+/// policy that has priorities (SCHED_RR).
+fn may_come_back(own: Policy) -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
-        let come_and_go = || Class::Idle.is_set() && Class::Nice.is_set();
+        let come_and_go = move || Class::Idle.is_set(own) && Class::Nice.is_set(own);
         let tried = std::thread::Builder::new().spawn(come_and_go);
         tried.is_ok_and(|tried| tried.join().unwrap_or(false))
     })
@@ -61,13 +74,18 @@ struct Share {
 impl Share {
     /// Of this thread since it began; `None`: the kernel does not say.
     fn of_this_thread() -> Option<Share> {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Share::of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+    }
+
+    fn of(text: &str) -> Option<Share> {
         let mut numbers = text.split_ascii_whitespace();
         let mut next = || Some(Duration::from_nanos(numbers.next()?.parse().ok()?));
-        Some(Share {
+        let share = Share {
             ran: next()?,
             waited: next()?,
-        })
+        };
+        // What a kernel says that counts nothing: taken for a share, it would mean that nobody ever waits.
+        (share != Share::default()).then_some(share)
     }
 }
 
@@ -75,6 +93,9 @@ impl Share {
 #[derive(Debug)]
 struct Pace {
     class: Class,
+    /// What the operator has given the process: SCHED_OTHER, SCHED_BATCH, or SCHED_IDLE for all of it, out of
+    /// which a background thread would go before the data cores.
+    own: Policy,
     /// It has waited for a processor for longer than it had one.
     is_crowded: bool,
     /// When that was looked at; `None` before the first rest.
@@ -89,6 +110,7 @@ impl Pace {
     fn new() -> Pace {
         Pace {
             class: Class::Nice,
+            own: Policy::of_this_thread(),
             is_crowded: false,
             looked: None,
             share: None,
@@ -107,8 +129,21 @@ impl Pace {
             true => Class::Nice,
             false => Class::Idle,
         };
-        if class != self.class && may_come_back() && class.is_set() {
+        self.go_on_as(class);
+    }
+
+    /// Changes the class, if that is allowed.
+    fn go_on_as(&mut self, class: Class) {
+        if class != self.class && may_come_back(self.own) && class.is_set(self.own) {
             self.class = class;
+        }
+    }
+
+    /// How long it holds what was found at a look.
+    fn holds(&self) -> Duration {
+        match self.is_crowded {
+            true => CROWDED,
+            false => LOOK,
         }
     }
 
@@ -126,19 +161,66 @@ thread_local! {
     static PACE: RefCell<Option<Pace>> = const { RefCell::new(None) };
 }
 
+/// Before a call under which the kernel holds what other threads may wait for, such as a lock on a directory or a
+/// part of a file system's journal: the thread is nice until it is next looked at how it gets on. An idle one that
+/// loses its processor within such a call holds it up for a second where others keep the processors busy.
+pub(super) fn be_nice() {
+    PACE.with_borrow_mut(|pace| {
+        if let Some(pace) = pace {
+            pace.go_on_as(Class::Nice);
+        }
+    });
+}
+
+/// Behind a job: the next one on this thread begins as nice as the thread was started, and is looked at anew.
+pub(super) fn end() {
+    be_nice();
+    PACE.take();
+}
+
 /// Rests, behind a piece of work the last part of which, at the device, began then.
 pub(super) fn rest(begun: Instant) {
+    #[cfg(test)]
+    RESTS.set(RESTS.get() + 1);
     let device = begun.elapsed();
     let rest = PACE.with_borrow_mut(|pace| {
         let pace = pace.get_or_insert_with(Pace::new);
-        let since = pace.looked.map_or(LOOK, |looked| looked.elapsed());
-        if since >= if pace.is_crowded { CROWDED } else { LOOK } {
+        let since = pace.looked.map(|looked| looked.elapsed());
+        if since.is_none_or(|since| since >= pace.holds()) {
             pace.look(Share::of_this_thread());
             pace.looked = Some(Instant::now());
         }
         pace.rest(device, clock::thread_cpu())
     });
     std::thread::sleep(rest);
+}
+
+/// Has this thread become idle as a rest may have it, if it may come back; whether it is.
+#[cfg(test)]
+pub(super) fn be_idle() -> bool {
+    let mut pace = Pace::new();
+    pace.look(Some(Share::default()));
+    let is_idle = pace.class == Class::Idle;
+    PACE.set(Some(pace));
+    is_idle
+}
+
+#[cfg(test)]
+thread_local! {
+    static RESTS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has rested.
+#[cfg(test)]
+pub(super) fn rests() -> usize {
+    RESTS.get()
+}
+
+/// Whether this thread is idle.
+#[cfg(test)]
+pub(super) fn is_idle() -> bool {
+    // SAFETY: the call takes no pointer; 0 is this thread.
+    unsafe { libc::sched_getscheduler(0) == libc::SCHED_IDLE }
 }
 
 #[cfg(test)]
@@ -169,9 +251,10 @@ mod tests {
             });
             let found = shares.into_iter().chain([None]).map(|share| {
                 pace.look(share);
-                pace.rest(ms(3), used)
+                (pace.rest(ms(3), used), pace.holds())
             });
-            assert!(found.eq([6, 6, 0, 6, 6].map(ms)));
+            let due = [(6, 100), (6, 100), (0, 1000), (6, 100), (6, 100)];
+            assert!(found.eq(due.map(|(rest, holds)| (ms(rest), ms(holds)))));
             assert_eq!(pace.class, Class::Nice, "the kernel did not say");
         };
         // Not the thread of the tests, whose class is changed where that is allowed.
@@ -188,12 +271,68 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_counts_nothing_does_not_say() {
+        let (ran, waited) = (Duration::from_nanos(5), Duration::from_nanos(7));
+        assert_eq!(Share::of("5 7 1\n"), Some(Share { ran, waited }));
+        for text in ["0 0 0\n", "", "5", "a b c"] {
+            assert_eq!(Share::of(text), None, "{text:?}");
+        }
+    }
+
+    // SAFETY: the call takes no pointer; 0 is this thread.
+    fn policy() -> libc::c_int {
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
+    /// On a thread of its own, whose class is changed where that is allowed.
+    fn on_a_thread(run: fn()) {
+        std::thread::spawn(run).join().unwrap();
+    }
+
+    #[test]
     fn a_class_is_that_of_the_thread_alone() {
-        // SAFETY: the call takes no pointer; 0 is this thread.
-        let policy = || unsafe { libc::sched_getscheduler(0) };
         let before = policy();
-        let other = std::thread::spawn(move || (Class::Idle.is_set(), policy()));
+        let own = Policy(libc::SCHED_OTHER);
+        let other = std::thread::spawn(move || (Class::Idle.is_set(own), policy()));
         assert_eq!(other.join().unwrap(), (true, libc::SCHED_IDLE));
         assert_eq!(policy(), before);
+    }
+
+    #[test]
+    fn who_becomes_nice_again_has_the_policy_that_it_was_given() {
+        on_a_thread(|| {
+            assert!(Class::Nice.is_set(Policy(libc::SCHED_BATCH)));
+            let mut pace = Pace::new();
+            pace.look(Some(Share::default()));
+            let may = may_come_back(Policy(libc::SCHED_BATCH));
+            assert_eq!(policy() == libc::SCHED_IDLE, may);
+            pace.look(None);
+            assert_eq!((policy(), pace.class), (libc::SCHED_BATCH, Class::Nice));
+        });
+    }
+
+    #[test]
+    fn a_process_that_was_made_idle_as_a_whole_stays_so_on_each_of_its_threads() {
+        on_a_thread(|| {
+            assert!(Class::Idle.is_set(Policy(libc::SCHED_OTHER)));
+            let mut pace = Pace::new();
+            for share in [Some(Share::default()), None] {
+                pace.look(share);
+                assert_eq!(policy(), libc::SCHED_IDLE);
+            }
+        });
+    }
+
+    #[test]
+    fn what_others_may_wait_for_is_never_done_idle_and_neither_is_the_next_job() {
+        on_a_thread(|| {
+            let may = may_come_back(Policy(libc::SCHED_OTHER));
+            for leave in [be_nice, end] {
+                assert_eq!((be_idle(), is_idle()), (may, may));
+                leave();
+                assert_eq!(policy(), libc::SCHED_OTHER);
+            }
+            assert!(PACE.with_borrow(Option::is_none), "nothing is left of it");
+        });
     }
 }

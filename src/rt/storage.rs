@@ -86,6 +86,14 @@ impl FsStorage {
             .sum()
     }
 
+    /// What a call that changes a directory begins with: the kernel locks it, and others may want to change it.
+    fn changes(&self) -> &FsStorage {
+        if self.is_unhurried {
+            pace::be_nice();
+        }
+        self
+    }
+
     fn file(&self, name: &str, options: &fs::OpenOptions) -> io::Result<FsFile> {
         let file = FsFile {
             file: Arc::new(options.open(self.path.join(name))?),
@@ -117,7 +125,7 @@ impl Storage for FsStorage {
 
     fn create(&self, name: &str, len: u64) -> io::Result<FsFile> {
         let mut options = fs::OpenOptions::new();
-        let file = self.file(
+        let file = self.changes().file(
             name,
             options.read(true).write(true).create(true).truncate(true),
         )?;
@@ -133,15 +141,16 @@ impl Storage for FsStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))
+        let path = &self.changes().path;
+        fs::rename(path.join(from), path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        fs::remove_file(self.changes().path.join(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.directory.sync_all()
+        self.changes().directory.sync_all()
     }
 
     fn room(&self) -> io::Result<u64> {
@@ -176,6 +185,13 @@ impl FsFile {
         match self.is_unhurried {
             true => bytes.min(UNHURRIED_PIECE),
             false => bytes,
+        }
+    }
+
+    /// What a call that the journal of the file system has to record begins with: others may wait for that.
+    fn commits(&self) {
+        if self.is_unhurried {
+            pace::be_nice();
         }
     }
 
@@ -278,6 +294,7 @@ impl File for FsFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
+        self.commits();
         self.file.set_len(len)
     }
 
@@ -299,6 +316,7 @@ impl File for FsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.commits();
         self.sync_now()
     }
 }
@@ -342,6 +360,88 @@ mod tests {
         storage.sync_dir().unwrap();
         assert_eq!(storage.list().unwrap(), ["b"]);
         file.sync_now().unwrap();
+    }
+
+    /// On a thread of its own, whose class is changed where that is allowed.
+    #[test]
+    fn who_does_not_hurry_is_not_idle_where_the_kernel_holds_what_others_may_want() {
+        fn each_is_made_by_niceness() {
+            let dir = tempfile::tempdir().unwrap();
+            let storage = FsStorage::open(dir.path()).unwrap().unhurried();
+            let file = storage.create("a", 0).unwrap();
+            let steps: [(&str, &dyn Fn() -> io::Result<()>); 7] = [
+                ("create", &|| storage.create("b", 0).map(drop)),
+                ("rename", &|| storage.rename("b", "c")),
+                ("sync_dir", &|| storage.sync_dir()),
+                ("remove", &|| storage.remove("c")),
+                ("truncate", &|| file.truncate(5)),
+                ("sync", &|| file.sync()),
+                ("write_at", &|| file.write_at(0, b"hello")),
+            ];
+            for (what, step) in steps {
+                let may = pace::be_idle();
+                step().unwrap();
+                assert_eq!(pace::is_idle(), may && what == "write_at", "{what}");
+            }
+        }
+        let thread = std::thread::spawn(each_is_made_by_niceness);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn who_does_not_hurry_rests_behind_each_piece_and_others_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let content = [7; 3 * UNHURRIED_PIECE];
+        for (storage, due) in [(storage.clone(), 0), (storage.unhurried(), 3)] {
+            let file = storage.create("a", 0).unwrap();
+            file.write_at(0, &content).unwrap();
+            let before = pace::rests();
+            file.write_out(0, content.len() as u64).unwrap();
+            assert_eq!(pace::rests() - before, due);
+            let before = pace::rests();
+            let mut read = content;
+            file.read_at(0, &mut read).unwrap();
+            assert_eq!(pace::rests() - before, due);
+        }
+    }
+
+    /// Pages of a file that are in memory.
+    fn resident(file: &FsFile, bytes: usize) -> usize {
+        let map = file.view(bytes as u64).unwrap();
+        let mut pages = vec![0u8; bytes.div_ceil(4096)];
+        // SAFETY: the map has so many bytes, and one byte is written for each page of 4 KiB or more.
+        let failed = unsafe { libc::mincore(map.as_ptr() as *mut _, bytes, pages.as_mut_ptr()) };
+        assert_eq!(failed, 0);
+        pages.iter().filter(|page| *page & 1 == 1).count()
+    }
+
+    #[test]
+    fn who_does_not_hurry_reads_nothing_ahead() {
+        const BYTES: usize = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let file = storage.create("a", BYTES as u64).unwrap();
+        file.sync().unwrap();
+        let read = |storage: &FsStorage| {
+            let forget = || {
+                // SAFETY: the call takes no pointer; the descriptor is open.
+                unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+                resident(&file, BYTES)
+            };
+            // A page that another processor is about to file away stays at first.
+            let before = (0..100).map(|_| forget()).find(|pages| *pages == 0);
+            let opened = storage.open("a").unwrap();
+            for page in 0..4 {
+                opened.read_at(4096 * page, &mut [0; 4096]).unwrap();
+            }
+            (before, resident(&file, BYTES))
+        };
+        let (before, ahead) = read(&storage);
+        // Elsewhere files lie in memory (tmpfs), or nothing is read ahead for anybody.
+        if before == Some(0) && ahead > 4 {
+            assert_eq!(read(&storage.unhurried()), (Some(0), 4));
+        }
     }
 
     #[test]

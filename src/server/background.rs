@@ -3,7 +3,7 @@
 //! | Executor | Work | Nicer than the data cores by |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
-//! | `snapshots` | snapshots, which rest behind each piece and take what nobody else wants of a processor (`rt::pace`); where that is too little, or the process may not come back from it | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
+//! | `snapshots` | snapshots, which rest behind each piece and take what nobody else wants of a processor (`rt::pace`), but for those out of memory; where that is too little, or the process may not come back from it | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
 //! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
@@ -90,10 +90,14 @@ impl Background {
     /// Runs a job; what came of it is left in the mailbox.
     pub fn submit(&self, job: Job, process: &Arc<Process>, mailbox: &Arc<Mailbox>) {
         let (data, log) = (process.data.clone(), process.log.clone());
-        let (executor, data, log) = match job.queue() {
-            JobQueue::Spares => (&self.spares, data, log),
-            JobQueue::Snapshots => (&self.snapshots, data.unhurried(), log.unhurried()),
-            JobQueue::Reads => (&self.reads, data, log),
+        let (data, log) = match job.may_rest() {
+            true => (data.unhurried(), log.unhurried()),
+            false => (data, log),
+        };
+        let executor = match job.queue() {
+            JobQueue::Spares => &self.spares,
+            JobQueue::Snapshots => &self.snapshots,
+            JobQueue::Reads => &self.reads,
         };
         let mailbox = mailbox.clone();
         let run = move || {

@@ -118,5 +118,7 @@ mod tests {
         assert!(pool.has_room(60, 1_000, true));
         assert!(!pool.has_room(60, 1_000, false), "its own will make room");
         assert!(!pool.has_room(0, 1_000, true), "another one may not");
+        pool.promise(1);
+        assert!(!pool.has_room(60, 1_000, true), "somebody else's comes");
     }
 }

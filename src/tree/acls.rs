@@ -1,10 +1,13 @@
 //! Access control lists, each kept once.
 
-use super::allocated::shared;
+use super::allocated::{allocation, shared};
 use super::slab::Slab;
 use crate::txn::Acl;
 use crate::types::DetHashMap;
 use std::sync::Arc;
+
+/// A table with fewer lists than an eighth of its places gives places back.
+const SPARSE: usize = 8;
 
 /// Lists by number.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +17,7 @@ pub(super) struct Acls {
     ids: DetHashMap<Arc<[Acl]>, u32>,
     /// The list that was asked for last: many nodes have the same one.
     last: u32,
-    /// Of all lists.
+    /// Of all lists, without the tables that they are in.
     bytes: usize,
 }
 
@@ -54,6 +57,9 @@ impl Acls {
             self.bytes -= bytes_of(list);
             self.ids.remove(list);
             self.lists.remove(id);
+            if self.ids.len() < self.ids.capacity() / SPARSE {
+                self.ids.shrink_to(2 * self.ids.len());
+            }
         }
     }
 
@@ -63,12 +69,17 @@ impl Acls {
 
     /// What the lists take in memory, as if no text were shared.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.tables_bytes()
+    }
+
+    fn tables_bytes(&self) -> usize {
+        self.lists.bytes() + allocation(self.ids.allocation_size())
     }
 
     /// [`Acls::bytes`], list by list.
     pub(super) fn recounted(&self) -> usize {
-        self.lists.iter().map(|(acl, _)| bytes_of(acl)).sum()
+        let lists = self.lists.iter().map(|(acl, _)| bytes_of(acl));
+        lists.sum::<usize>() + self.tables_bytes()
     }
 }
 

@@ -2,6 +2,7 @@
 //! grows moves a small part of all numbers, and nobody waits for the rest. The hashes are kept beside the
 //! numbers: what grows looks at no node, of which each is in another line of the cache.
 
+use super::allocated::allocation;
 use super::hash::PathHash;
 use hashbrown::HashTable;
 
@@ -11,12 +12,21 @@ pub(super) type NodeId = u32;
 /// With a million nodes a table that grows moves four thousand.
 const TABLES: usize = 256;
 
+/// A table with fewer numbers than an eighth of its places gives places back.
+const SPARSE: usize = 8;
+
+type Table = HashTable<(PathHash, NodeId)>;
+
+fn bytes_of(table: &Table) -> usize {
+    allocation(table.allocation_size())
+}
+
 /// Numbers of nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    tables: Box<[HashTable<(PathHash, NodeId)>; TABLES]>,
+    tables: Box<[Table; TABLES]>,
     len: usize,
-    /// What all tables have allocated.
+    /// What all tables have allocated, as the allocator rounds it.
     bytes: usize,
 }
 
@@ -55,17 +65,26 @@ impl Index {
     /// Steps: one, or if the table grows the numbers in it, a 256th of all.
     pub(super) fn insert(&mut self, hash: PathHash, id: NodeId) {
         let table = &mut self.tables[hash.part(TABLES)];
-        let before = table.allocation_size();
+        let before = bytes_of(table);
         table.insert_unique(hash.spread(), (hash, id), |(hash, _)| hash.spread());
-        self.bytes += table.allocation_size() - before;
+        self.bytes = self.bytes - before + bytes_of(table);
         self.len += 1;
     }
 
+    /// Takes a number away, if it is there.
+    ///
+    /// Steps: one, or if the table gives places back the numbers in it, fewer than an eighth of as many as once
+    /// made it grow.
     pub(super) fn remove(&mut self, hash: PathHash, id: NodeId) {
         let table = &mut self.tables[hash.part(TABLES)];
         if let Ok(entry) = table.find_entry(hash.spread(), |&(_, found)| found == id) {
             entry.remove();
             self.len -= 1;
+            if table.len() < table.capacity() / SPARSE {
+                let before = bytes_of(table);
+                table.shrink_to(2 * table.len(), |(hash, _)| hash.spread());
+                self.bytes = self.bytes - before + bytes_of(table);
+            }
         }
     }
 }
@@ -82,10 +101,7 @@ mod tests {
         let mut index = Index::default();
         (0..100_000).for_each(|id| index.insert(hash_of(id), id));
         assert_eq!(index.len(), 100_000);
-        let allocated = |index: &Index| {
-            let tables = index.tables.iter().map(HashTable::allocation_size);
-            tables.sum::<usize>()
-        };
+        let allocated = |index: &Index| index.tables.iter().map(bytes_of).sum::<usize>();
         assert_eq!(index.bytes(), allocated(&index));
         let fullest = index.tables.iter().map(HashTable::len).max();
         assert!(fullest < Some(2 * 100_000 / TABLES), "{fullest:?}");
@@ -99,5 +115,18 @@ mod tests {
             assert_eq!(index.find(hash_of(id), |_| false), None);
         }
         assert_eq!((index.len(), index.bytes()), (66_666, allocated(&index)));
+        let full = index.bytes();
+        for id in (0..100_000).filter(|id| id % 100 != 1) {
+            index.remove(hash_of(id), id);
+        }
+        assert_eq!(index.bytes(), allocated(&index));
+        assert!(index.bytes() < full / 10, "places are given back");
+        for id in 0..100_000 {
+            let due = (id % 100 == 1 && id % 3 != 0).then_some(id);
+            assert_eq!(index.find(hash_of(id), |found| found == id), due);
+            index.remove(hash_of(id), id);
+        }
+        assert_eq!((index.len(), index.bytes()), (0, allocated(&index)));
+        assert!(index.bytes() <= 128 * TABLES, "{}", index.bytes());
     }
 }

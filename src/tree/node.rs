@@ -396,6 +396,11 @@ impl Nodes {
         self.extras.bytes()
     }
 
+    /// Bytes of both that new nodes will use.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.slab.spare_bytes() + self.extras.spare_bytes()
+    }
+
     /// Bytes of the access control lists.
     pub(super) fn acls_bytes(&self) -> usize {
         self.acls.bytes()

@@ -164,6 +164,11 @@ impl<T> Slab<T> {
             .flat_map(|chunk| chunk.places.iter().flatten())
     }
 
+    /// Bytes of places that are free.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.free * size_of::<Option<T>>()
+    }
+
     /// Bytes that are in use, with those of places that are free.
     pub(super) fn bytes(&self) -> usize {
         self.allocated * size_of::<Option<T>>() + self.free * size_of::<u16>()
@@ -217,6 +222,23 @@ mod tests {
             (slab.allocated, slab.free),
             (allocated, allocated - model.len())
         );
+    }
+
+    #[test]
+    fn a_chunk_that_takes_no_memory_is_not_used_while_another_has_room() {
+        let mut slab = Slab::default();
+        let first_of = |chunk: u32| chunk * CHUNK as u32;
+        for n in 0..first_of(4) {
+            slab.insert(n);
+        }
+        for chunk in [3, 2, 1] {
+            slab.remove(first_of(chunk));
+        }
+        for id in first_of(2)..first_of(3) {
+            slab.remove(id);
+        }
+        let given = [0; 3].map(|n| slab.insert(n));
+        assert_eq!(given, [first_of(1), first_of(3), first_of(2)]);
     }
 
     #[test]
