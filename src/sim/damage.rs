@@ -285,7 +285,7 @@ impl Store<'_> {
         let (at, offset, fault) = self.place_in_log(&segments, newest, rng)?;
         let segment = &segments[at];
         let (first, begin) = first_needed(&segments, newest);
-        let (range, mut damage, extent) = spoil(self.log, &segment.name, offset, rng);
+        let (range, mut damage, extent) = spoil(self.log, &segment.name, offset, rng)?;
         let is_before = at < first || at == first && range.1 <= begin && range.0 >= HEADER_BLOCK;
         damage.is_doubtful = !is_before;
         if at + 1 == segments.len() {
@@ -347,7 +347,7 @@ impl Store<'_> {
             false => rng.choice(&snapshots)?,
         };
         let len = self.data.content(name)?.len();
-        let (_, damage, extent) = spoil(self.data, name, rng.usize(0..len), rng);
+        let (_, damage, extent) = spoil(self.data, name, rng.usize(0..len.max(1)), rng)?;
         Some((vec![Fault::RotInSnapshot, extent], damage))
     }
 
@@ -356,9 +356,8 @@ impl Store<'_> {
         let which = rng.usize(0..WITNESSES.len());
         let disk = [self.data, self.log][which];
         let name = WITNESSES[which];
-        disk.content(name)?;
-        let slot = rng.usize(0..SLOTS) * PAGE;
-        let (_, damage, extent) = spoil(disk, name, slot + rng.usize(0..PAGE), rng);
+        let offset = rng.usize(0..SLOTS) * PAGE + rng.usize(0..PAGE);
+        let (_, damage, extent) = spoil(disk, name, offset, rng)?;
         Some((vec![Fault::RotInWitness, extent], damage))
     }
 
@@ -536,13 +535,17 @@ fn first_needed(segments: &[Segment], newest: Zxid) -> (usize, usize) {
     (last, place.map_or(0, |place| place.offset))
 }
 
-/// A bit, a sector or a page around `offset` rots, or can't be read any more: which bytes.
+/// A bit, a sector or a page around `offset` rots, or can't be read any more: which bytes. `None`: the file ends
+/// before, because it was cut, or because a crash has left less of it than was preallocated.
 fn spoil(
     disk: &SimStorage,
     name: &str,
     offset: usize,
     rng: &mut fastrand::Rng,
-) -> ((usize, usize), Damage, Fault) {
+) -> Option<((usize, usize), Damage, Fault)> {
+    if offset >= disk.content(name)?.len() {
+        return None;
+    }
     let (begin, len, fault) = match rng.u32(0..4) {
         0 => (offset, 1, Fault::RotOfBit),
         1 => (offset / SECTOR * SECTOR, SECTOR, Fault::RotOfSector),
@@ -571,7 +574,7 @@ fn spoil(
         place: (name.to_owned(), begin, begin + len, usize::MAX),
         undo,
     };
-    ((begin, begin + len), damage, fault)
+    Some(((begin, begin + len), damage, fault))
 }
 
 /// What is to be combined with the bytes of a file so that zeroes stand there, or anything.
@@ -617,4 +620,22 @@ fn foreign(content: &[u8]) -> Vec<u8> {
         other[40..44].copy_from_slice(&crc.to_le_bytes());
     }
     other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_rots_where_a_file_has_no_bytes() {
+        let disk = SimStorage::new(1 << 20);
+        disk.put("witness.log", vec![7; PAGE]);
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            for behind in [PAGE, PAGE + 700] {
+                assert!(spoil(&disk, "witness.log", behind, &mut rng).is_none());
+            }
+            assert!(spoil(&disk, "witness.log", PAGE - 1, &mut rng).is_some());
+        }
+    }
 }
