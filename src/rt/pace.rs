@@ -279,9 +279,8 @@ mod tests {
         }
     }
 
-    // SAFETY: the call takes no pointer; 0 is this thread.
     fn policy() -> libc::c_int {
-        unsafe { libc::sched_getscheduler(0) }
+        Policy::of_this_thread().0
     }
 
     /// On a thread of its own, whose class is changed where that is allowed.
