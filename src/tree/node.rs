@@ -22,7 +22,7 @@ use super::hash::{PathHash, PathHasher};
 use super::index::{Index, NodeId};
 use super::name::{Name, name_start};
 use super::path::in_digest;
-use super::slab::Slab;
+use super::slab::{Place, Slab};
 use super::stored::{NodeStat, digest, is_session, restated};
 use super::walked::Walk;
 use crate::txn::{Acl, Data, Stat};
@@ -50,7 +50,7 @@ struct Node {
     extra: u32,
 }
 
-const _: () = assert!(size_of::<Option<Node>>() == 80);
+const _: () = assert!(size_of::<Place<Node>>() == 80);
 
 /// What a node has that is not as it was created, or has an owner, children, or null for data.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ struct Extra {
     branch: Option<Box<Branch>>,
 }
 
-const _: () = assert!(size_of::<Option<Extra>>() == 56);
+const _: () = assert!(size_of::<Place<Extra>>() == 56);
 
 /// What a node with children has.
 #[derive(Clone, Debug, Default)]
