@@ -227,7 +227,7 @@ fn replay(
         });
     }
     let entry = decode(found).map_err(|source| SnapError::Record { zxid, source })?;
-    tree.apply(&entry);
+    tree.replay(&entry);
     tree.verify(&entry)?;
     observe(&entry);
     Ok(())
