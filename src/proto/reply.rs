@@ -117,26 +117,37 @@ pub fn put_header(frame: &mut [u8], header: ReplyHeader) -> Result<(), ReplyTooL
     Ok(())
 }
 
-/// A list of names, as long as it ends before `out` has more than `len_max` bytes.
+/// A list of names, which have `bytes` bytes together, if it ends before `out` has more than `len_max`.
 ///
 /// # Errors
-/// It does not; what was written until then is to be taken off again.
+/// It does not; nothing was written.
 pub fn put_names<'a>(
     out: &mut Vec<u8>,
     names: impl ExactSizeIterator<Item = &'a [u8]>,
+    bytes: usize,
     len_max: usize,
 ) -> Result<(), ReplyTooLong> {
-    let least = out.len().saturating_add(names.len().saturating_mul(4));
-    if least > len_max {
+    let at = out.len();
+    let lengths = names.len().saturating_add(1).saturating_mul(4);
+    let end = at.saturating_add(lengths).saturating_add(bytes);
+    if end > len_max {
         return Err(ReplyTooLong);
     }
     out.put_len(names.len());
+    out.resize(end, 0);
+    // A place that is there already: no name asks whether there is room.
+    let mut rest = &mut out[at + 4..];
     for name in names {
-        out.put_buf(Some(name));
-        if out.len() > len_max {
-            return Err(ReplyTooLong);
-        }
+        let (len, behind) = rest.split_at_mut(4);
+        len.copy_from_slice(&(name.len() as u32).to_be_bytes());
+        let (copy, behind) = behind.split_at_mut(name.len());
+        copy.copy_from_slice(name);
+        rest = behind;
     }
+    assert!(
+        rest.is_empty(),
+        "names have the bytes that they were said to have"
+    );
     Ok(())
 }
 
@@ -291,16 +302,15 @@ mod tests {
     }
 
     #[test]
-    fn names_end_where_there_is_no_room() {
+    fn names_are_written_if_there_is_room_for_all() {
         let names = [&b"one"[..], b"two"];
         let put = |len_max| {
             let mut out = vec![0; 10];
-            let fits = put_names(&mut out, names.into_iter(), len_max);
-            (fits, out.len())
+            let fits = put_names(&mut out, names.into_iter(), 6, len_max);
+            (fits, out.split_off(10))
         };
-        assert_eq!(put(28), (Ok(()), 28));
-        assert_eq!(put(27), (Err(ReplyTooLong), 28));
-        assert_eq!(put(20), (Err(ReplyTooLong), 21), "after the first");
-        assert_eq!(put(17), (Err(ReplyTooLong), 10), "nothing was written");
+        let list = hex("00000002 00000003 6f6e65 00000003 74776f");
+        assert_eq!(put(28), (Ok(()), list));
+        assert_eq!(put(27), (Err(ReplyTooLong), Vec::new()));
     }
 }

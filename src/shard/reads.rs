@@ -132,14 +132,17 @@ pub(super) fn put_found(
             reply::put_acl(out, &acl, &stat);
         }
         ReadRequest::GetChildren { with_stat, .. } => {
-            let (names, stat) = tree.children(path, who)?;
+            let (names, stat) = found.ok_or(ErrorCode::NO_NODE)?.children(who)?;
             *steps += names.len().min(room / 4);
-            reply::put_names(out, names, len_max)?;
+            reply::put_names(out, names, size.names, len_max)?;
             if *with_stat {
                 stat.encode_into(out);
             }
         }
-        _ => tree.exists(path, who)?.encode_into(out),
+        _ => match found {
+            Some(found) => found.stat(who)?.encode_into(out),
+            None => return Err(Tree::absent(path).into()),
+        },
     }
     match out.len() > len_max {
         true => Err(Missing::TooMuch),

@@ -59,7 +59,7 @@ impl<O: FnMut(&Entry)> Rebuilding<O> {
     /// # Errors
     /// [`SnapError::Digest`].
     pub fn replay(&mut self, entry: &Entry) -> Result<(), SnapError> {
-        self.tree.apply(entry);
+        self.tree.replay(entry);
         self.tree.verify(entry)?;
         (self.observe)(entry);
         Ok(())

@@ -35,6 +35,7 @@ pub(super) fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
 pub(super) fn compared(acl: &[Acl], perm: i32) -> usize {
     match acl.first() {
         None => 0,
+        Some(_) if acl.len() == 1 => 1,
         Some(first) if is_anyone(first) && first.perms & perm != 0 => 1,
         Some(_) => acl.len(),
     }

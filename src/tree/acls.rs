@@ -1,5 +1,6 @@
 //! Access control lists, each kept once.
 
+use super::access::is_anyone;
 use super::allocated::{allocation, shared};
 use super::slab::Slab;
 use crate::txn::Acl;
@@ -12,13 +13,33 @@ const SPARSE: usize = 8;
 /// Lists by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acls {
-    /// Each with how many nodes have it.
-    lists: Slab<(Arc<[Acl]>, u32)>,
+    lists: Slab<Listed>,
     ids: DetHashMap<Arc<[Acl]>, u32>,
     /// The list that was asked for last: many nodes have the same one.
     last: u32,
     /// Of all lists, without the tables that they are in.
     bytes: usize,
+}
+
+/// A list in use.
+#[derive(Clone, Debug)]
+pub(super) struct Listed {
+    pub(super) acl: Arc<[Acl]>,
+    /// Nodes that have it.
+    nodes: u32,
+    /// What it grants to everybody.
+    pub(super) anyone: i32,
+}
+
+impl Listed {
+    fn new(acl: &Arc<[Acl]>) -> Listed {
+        let open = acl.iter().filter(|entry| is_anyone(entry));
+        Listed {
+            acl: acl.clone(),
+            nodes: 1,
+            anyone: open.fold(0, |perms, entry| perms | entry.perms),
+        }
+    }
 }
 
 /// What a list takes in memory, with its entries' texts.
@@ -29,20 +50,20 @@ fn bytes_of(acl: &[Acl]) -> usize {
 
 impl Acls {
     pub(super) fn intern(&mut self, acl: &Arc<[Acl]>) -> u32 {
-        if let Some((list, count)) = self.lists.get_mut(self.last)
-            && list == acl
+        if let Some(last) = self.lists.get_mut(self.last)
+            && (Arc::ptr_eq(&last.acl, acl) || last.acl == *acl)
         {
-            *count += 1;
+            last.nodes += 1;
             return self.last;
         }
         self.last = match self.ids.get(acl) {
             Some(&id) => {
-                self.lists.get_mut(id).expect("a named list").1 += 1;
+                self.lists.get_mut(id).expect("a named list").nodes += 1;
                 id
             }
             None => {
                 self.bytes += bytes_of(acl);
-                let id = self.lists.insert((acl.clone(), 1));
+                let id = self.lists.insert(Listed::new(acl));
                 self.ids.insert(acl.clone(), id);
                 id
             }
@@ -51,11 +72,11 @@ impl Acls {
     }
 
     pub(super) fn release(&mut self, id: u32) {
-        let (list, count) = self.lists.get_mut(id).expect("a list in use");
-        *count -= 1;
-        if *count == 0 {
-            self.bytes -= bytes_of(list);
-            self.ids.remove(list);
+        let list = self.lists.get_mut(id).expect("a list in use");
+        list.nodes -= 1;
+        if list.nodes == 0 {
+            self.bytes -= bytes_of(&list.acl);
+            self.ids.remove(&list.acl);
             self.lists.remove(id);
             if self.ids.len() < self.ids.capacity() / SPARSE {
                 self.ids.shrink_to(2 * self.ids.len());
@@ -64,7 +85,11 @@ impl Acls {
     }
 
     pub(super) fn get(&self, id: u32) -> &Arc<[Acl]> {
-        &self.lists.get(id).expect("a list in use").0
+        &self.listed(id).acl
+    }
+
+    pub(super) fn listed(&self, id: u32) -> &Listed {
+        self.lists.get(id).expect("a list in use")
     }
 
     /// What the lists take in memory, as if no text were shared.
@@ -78,7 +103,7 @@ impl Acls {
 
     /// [`Acls::bytes`], list by list.
     pub(super) fn recounted(&self) -> usize {
-        let lists = self.lists.iter().map(|(acl, _)| bytes_of(acl));
+        let lists = self.lists.iter().map(|list| bytes_of(&list.acl));
         lists.sum::<usize>() + self.tables_bytes()
     }
 }

@@ -15,15 +15,22 @@ impl Tree {
         let TxnHeader {
             session, zxid, op, ..
         } = entry.header;
-        let mut changes = Vec::new();
+        let mut changes = Some(Vec::new());
         let result = self.apply_txn(&entry.header, op, &entry.txn, &mut changes);
         self.last_zxid = self.last_zxid.max(zxid);
         Applied {
             zxid,
             session,
             result,
-            changes,
+            changes: changes.unwrap_or_default(),
         }
+    }
+
+    /// As [`Tree::apply`], where nobody watches or waits for a reply.
+    pub fn replay(&mut self, entry: &Entry) {
+        let TxnHeader { zxid, op, .. } = entry.header;
+        self.apply_txn(&entry.header, op, &entry.txn, &mut None);
+        self.last_zxid = self.last_zxid.max(zxid);
     }
 
     fn apply_txn(
@@ -31,7 +38,7 @@ impl Tree {
         header: &TxnHeader,
         op: OpCode,
         txn: &Txn,
-        changes: &mut Vec<Change>,
+        changes: &mut Option<Vec<Change>>,
     ) -> OpResult {
         let done = match txn {
             Txn::Create(create) => self.apply_create(header, op, create, changes),
@@ -45,18 +52,16 @@ impl Tree {
             } => match self.nodes.find(path) {
                 None => Err(ErrorCode::NO_NODE),
                 Some(id) => {
-                    let acl = self.nodes.at(id).acl().clone();
+                    note(changes, || Change {
+                        kind: ChangeKind::DataChanged,
+                        path: path.clone(),
+                        acl: self.nodes.at(id).acl().clone(),
+                        parent_acl: None,
+                    });
                     self.nodes.set_data(id, path, data.clone(), |stored| {
                         stored.version = *version;
                         stored.mzxid = header.zxid;
                         stored.mtime = header.time.0;
-                    });
-                    let path = path.clone();
-                    changes.push(Change {
-                        kind: ChangeKind::DataChanged,
-                        path,
-                        acl,
-                        parent_acl: None,
                     });
                     Ok(OpResult::SetData(self.nodes.at(id).stat()))
                 }
@@ -93,7 +98,7 @@ impl Tree {
         &mut self,
         header: &TxnHeader,
         ops: &[(OpCode, Txn)],
-        changes: &mut Vec<Change>,
+        changes: &mut Option<Vec<Change>>,
     ) -> Vec<OpResult> {
         if ops.iter().any(|(_, txn)| matches!(txn, Txn::Error { .. })) {
             let code = |txn: &Txn| match txn {
@@ -115,13 +120,13 @@ impl Tree {
         header: &TxnHeader,
         op: OpCode,
         create: &CreateTxn,
-        changes: &mut Vec<Change>,
+        changes: &mut Option<Vec<Change>>,
     ) -> Result<OpResult, ErrorCode> {
         let CreateTxn {
             path, data, acl, ..
         } = create;
         let above = stored_below(path).ok_or(ErrorCode::NO_NODE)?;
-        let parent = self.nodes.find(above).ok_or(ErrorCode::NO_NODE)?;
+        let (parent, found) = self.nodes.locate_node(above).ok_or(ErrorCode::NO_NODE)?;
         let hash = match self.nodes.locate(path) {
             Err(hash) => hash,
             Ok(id) => {
@@ -132,16 +137,19 @@ impl Tree {
                 return Err(ErrorCode::NODE_EXISTS);
             }
         };
-        let found = self.nodes.at(parent);
-        let parent_acl = Some(found.acl().clone());
         let cversion = match create.parent_cversion {
-            -1 => found.stored().cversion.wrapping_add(1),
+            -1 => found.cversion().wrapping_add(1),
             given => given,
         };
+        note(changes, || Change {
+            kind: ChangeKind::Created,
+            path: path.clone(),
+            acl: acl.clone(),
+            parent_acl: Some(found.acl().clone()),
+        });
         self.raise_parent(parent, above, header.zxid, cversion);
         let stored = new_node(header, op, create);
-        let id = self
-            .nodes
+        self.nodes
             .add(parent, (path, hash), data.clone(), acl, stored);
         if let Some(owner) = owner_session(&stored) {
             self.ephemerals
@@ -149,23 +157,17 @@ impl Tree {
                 .or_default()
                 .insert(path.clone());
         }
-        let (path, acl) = (path.clone(), acl.clone());
-        changes.push(Change {
-            kind: ChangeKind::Created,
-            path: path.clone(),
-            acl,
-            parent_acl,
-        });
+        let data_len = data.as_ref().map_or(0, |data| data.len());
         Ok(OpResult::Create {
             op,
-            path,
-            stat: self.nodes.at(id).stat(),
+            path: path.clone(),
+            stat: stored.reported(0, data_len as i32),
         })
     }
 
     /// cversion and pzxid are only ever raised, so that replay over a newer parent converges.
     fn raise_parent(&mut self, parent: NodeId, path: &str, zxid: Zxid, cversion: i32) {
-        if cversion > self.nodes.at(parent).stored().cversion {
+        if cversion > self.nodes.at(parent).cversion() {
             self.nodes.restat(parent, path, |stored| {
                 stored.cversion = cversion;
                 stored.pzxid = zxid;
@@ -177,7 +179,7 @@ impl Tree {
         &mut self,
         zxid: Zxid,
         path: &Arc<str>,
-        changes: &mut Vec<Change>,
+        changes: &mut Option<Vec<Change>>,
     ) -> Result<(), ErrorCode> {
         let above = parent_path(path).ok_or(ErrorCode::NO_NODE)?;
         let parent = self.nodes.find(above).ok_or(ErrorCode::NO_NODE)?;
@@ -189,8 +191,12 @@ impl Tree {
             .find(path)
             .filter(|&id| id != parent)
             .ok_or(ErrorCode::NO_NODE)?;
-        let acl = self.nodes.at(id).acl().clone();
-        let parent_acl = Some(self.nodes.at(parent).acl().clone());
+        note(changes, || Change {
+            kind: ChangeKind::Deleted,
+            path: path.clone(),
+            acl: self.nodes.at(id).acl().clone(),
+            parent_acl: Some(self.nodes.at(parent).acl().clone()),
+        });
         let ephemerals = &mut self.ephemerals;
         self.nodes.remove(id, path, &mut |path, stored| {
             let Some(owner) = owner_session(stored) else {
@@ -203,12 +209,6 @@ impl Tree {
                 }
             }
         });
-        changes.push(Change {
-            kind: ChangeKind::Deleted,
-            path: path.clone(),
-            acl,
-            parent_acl,
-        });
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Tree {
         &mut self,
         header: &TxnHeader,
         listed: &[Arc<str>],
-        changes: &mut Vec<Change>,
+        changes: &mut Option<Vec<Change>>,
     ) {
         for path in listed {
             let _ = self.apply_delete(header.zxid, path, changes);
@@ -227,6 +227,13 @@ impl Tree {
             let _ = self.apply_delete(header.zxid, path, changes);
         }
         self.sessions.remove(&header.session);
+    }
+}
+
+/// Adds a change if somebody asks for them.
+fn note(changes: &mut Option<Vec<Change>>, change: impl FnOnce() -> Change) {
+    if let Some(changes) = changes {
+        changes.push(change());
     }
 }
 

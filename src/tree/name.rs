@@ -66,7 +66,9 @@ impl Name {
 
 /// Where the last segment of a path begins.
 pub(super) fn name_start(path: &str) -> usize {
-    path.rfind('/').map_or(0, |at| at + 1)
+    // Names are short: a search that begins with whole words costs more.
+    let slash = path.bytes().rposition(|byte| byte == b'/');
+    slash.map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]

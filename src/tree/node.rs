@@ -15,17 +15,18 @@
 //! What a znode costs in bytes is counted in [`footprint`](super::footprint); docs/performance.md has the
 //! table.
 
+use super::access::allow;
 use super::acls::Acls;
 use super::allocated::{allocation, listed, payload};
 use super::children::Children;
 use super::hash::{PathHash, PathHasher};
 use super::index::{Index, NodeId};
-use super::name::{Name, name_start};
+use super::name::Name;
 use super::path::in_digest;
-use super::slab::Slab;
+use super::slab::{Place, Slab};
 use super::stored::{NodeStat, digest, is_session, restated};
 use super::walked::Walk;
-use crate::txn::{Acl, Data, Stat};
+use crate::txn::{Acl, AuthId, Data, Stat};
 use crate::types::Zxid;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ struct Node {
     extra: u32,
 }
 
-const _: () = assert!(size_of::<Option<Node>>() == 80);
+const _: () = assert!(size_of::<Place<Node>>() == 80);
 
 /// What a node has that is not as it was created, or has an owner, children, or null for data.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ struct Extra {
     branch: Option<Box<Branch>>,
 }
 
-const _: () = assert!(size_of::<Option<Extra>>() == 56);
+const _: () = assert!(size_of::<Place<Extra>>() == 56);
 
 /// What a node with children has.
 #[derive(Clone, Debug, Default)]
@@ -179,6 +180,11 @@ impl<'a> Znode<'a> {
         self.node.stored(self.extra)
     }
 
+    /// Of the stat, alone.
+    pub(super) fn cversion(&self) -> i32 {
+        self.extra.map_or(0, |extra| extra.cversion)
+    }
+
     pub(super) fn stat(&self) -> Stat {
         let children = self.child_count();
         self.stored().reported(children, self.data_len() as i32)
@@ -190,6 +196,13 @@ impl<'a> Znode<'a> {
 
     pub(super) fn acl(&self) -> &'a Arc<[Acl]> {
         self.nodes.acls.get(self.node.acl)
+    }
+
+    /// Whether the list grants at least one bit of `perm` to one of the identities, which are sorted, as
+    /// [`allow`] says.
+    pub(super) fn allows(&self, perm: i32, who: &[AuthId]) -> bool {
+        let listed = self.nodes.acls.listed(self.node.acl);
+        listed.anyone & perm != 0 || allow(&listed.acl, perm, who)
     }
 
     /// Equal for equal lists.
@@ -276,7 +289,8 @@ impl Nodes {
         let (data, acl) = (Some(Arc::from([])), open_acl());
         let place = (ROOT, 0);
         let hash = nodes.hasher.hash("/");
-        nodes.put(place, ("/", hash), data, &acl, NodeStat::default());
+        let name = Name::of("/");
+        nodes.put(place, ("/", name, hash), data, &acl, NodeStat::default());
         nodes
     }
 
@@ -293,10 +307,23 @@ impl Nodes {
 
     /// The node at a path of which the hash is known.
     pub(super) fn find_hashed(&self, path: &str, hash: PathHash) -> Option<NodeId> {
+        self.search(path, hash).map(|(id, _)| id)
+    }
+
+    /// As [`Nodes::find_hashed`], with the node.
+    pub(super) fn get_hashed(&self, path: &str, hash: PathHash) -> Option<(NodeId, Znode<'_>)> {
+        let (id, node) = self.search(path, hash)?;
+        Some((id, self.znode(node)))
+    }
+
+    fn search(&self, path: &str, hash: PathHash) -> Option<(NodeId, &Node)> {
         if path == "/" {
-            return Some(ROOT);
+            return Some((ROOT, self.node(ROOT)));
         }
-        self.index.find(hash, |id| self.is_at(id, path.as_bytes()))
+        self.index.find(hash, |id| {
+            let node = self.node(id);
+            self.is_at(node, path.as_bytes()).then_some(node)
+        })
     }
 
     pub(super) fn find(&self, path: &str) -> Option<NodeId> {
@@ -304,8 +331,7 @@ impl Nodes {
     }
 
     /// Whether a node's name and those above it make up the path.
-    fn is_at(&self, id: NodeId, path: &[u8]) -> bool {
-        let mut node = self.node(id);
+    fn is_at<'a>(&'a self, mut node: &'a Node, path: &[u8]) -> bool {
         let mut rest = path;
         loop {
             if let Some(whole) = node.name.path() {
@@ -324,7 +350,12 @@ impl Nodes {
     }
 
     pub(super) fn get(&self, path: &str) -> Option<Znode<'_>> {
-        self.find(path).map(|id| self.at(id))
+        self.locate_node(path).map(|(_, node)| node)
+    }
+
+    /// The node at a path, with its number.
+    pub(super) fn locate_node(&self, path: &str) -> Option<(NodeId, Znode<'_>)> {
+        self.get_hashed(path, self.hasher.hash(path))
     }
 
     fn node(&self, id: NodeId) -> &Node {
@@ -475,16 +506,17 @@ impl Nodes {
         stored: NodeStat,
     ) -> NodeId {
         self.bytes += (path.len() + data.as_ref().map_or(0, |d| d.len())) as u64;
+        let name = Name::of(path);
         let id = self.slab.next();
         self.before_creation(id);
         let extra = self.extra_mut(parent);
         let before = extra.branch_bytes();
         let branch = extra.branch.get_or_insert_default();
-        branch.names += path.len() - name_start(path);
+        branch.names += name.as_bytes().len();
         let place = (parent, branch.children.push(id));
         let more = branch.bytes() - before;
         self.beside += more;
-        self.put(place, (path, hash), data, acl, stored);
+        self.put(place, (path, name, hash), data, acl, stored);
         self.index.insert(hash, id);
         id
     }
@@ -493,7 +525,7 @@ impl Nodes {
     fn put(
         &mut self,
         (parent, place): (NodeId, u32),
-        (path, hash): (&str, PathHash),
+        (path, name, hash): (&str, Name, PathHash),
         data: Data,
         acl: &Arc<[Acl]>,
         stored: NodeStat,
@@ -503,7 +535,6 @@ impl Nodes {
             self.digest = self.digest.wrapping_add(u64::from(digest));
         }
         let null = data.is_none();
-        let name = Name::of(path);
         let data_len = data.as_deref().map_or(0, <[u8]>::len);
         self.beside += beside(&name, data_len, path, &stored);
         self.payloads += payload(data_len);
@@ -740,7 +771,7 @@ mod tests {
             for id in 1..nodes.places() {
                 for probe in &probes {
                     let due = *probe == nodes.path(id);
-                    prop_assert_eq!(nodes.is_at(id, probe.as_bytes()), due, "{:?}", probe);
+                    prop_assert_eq!(nodes.is_at(nodes.node(id), probe.as_bytes()), due, "{:?}", probe);
                 }
                 prop_assert_eq!(nodes.find(&nodes.path(id)), Some(id));
             }

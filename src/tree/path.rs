@@ -1,5 +1,7 @@
 //! Path rules (docs/protocol.md §2.2), evaluated on UTF-16 code units as the reference does.
 
+use super::name::name_start;
+
 /// The light check that create and delete make first: a slash somewhere, no NUL.
 pub(super) fn has_shape(path: &str) -> bool {
     path.contains('/') && !path.contains('\0')
@@ -29,9 +31,10 @@ fn is_illegal(c: char) -> bool {
 
 /// The parent's path: `/` for `/a` and for `/` itself; `None` without a slash.
 pub(super) fn parent_path(path: &str) -> Option<&str> {
-    match path.rfind('/')? {
-        0 => Some("/"),
-        at => Some(&path[..at]),
+    match name_start(path) {
+        0 => None,
+        1 => Some("/"),
+        start => Some(&path[..start - 1]),
     }
 }
 

@@ -673,7 +673,7 @@ impl Overlay {
         if let Some((_, (_, shadow))) = self.pending_at(path, hash) {
             return shadow.clone();
         }
-        let node = tree.nodes.at(tree.nodes.find_hashed(path, hash)?);
+        let (_, node) = tree.nodes.get_hashed(path, hash)?;
         Some(Shadow {
             stored: node.stored(),
             digest: node.digest(),

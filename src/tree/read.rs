@@ -1,6 +1,6 @@
 //! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
-use super::access::{allow, compared, mask};
+use super::access::{compared, mask};
 use super::node::Znode;
 use super::{Stat, Tree};
 use crate::txn::{Acl, AuthId};
@@ -41,9 +41,34 @@ impl<'a> Found<'a> {
     /// # Errors
     /// NOAUTH.
     pub fn get_data(&self, who: &[AuthId]) -> Result<(Option<&'a [u8]>, Stat), ErrorCode> {
+        let node = self.readable(who)?;
+        Ok((node.data(), node.stat()))
+    }
+
+    /// exists.
+    ///
+    /// # Errors
+    /// NOAUTH.
+    pub fn stat(&self, who: &[AuthId]) -> Result<Stat, ErrorCode> {
+        self.readable(who).map(|node| node.stat())
+    }
+
+    /// getChildren: names, which are UTF-8, in no particular order.
+    ///
+    /// # Errors
+    /// NOAUTH.
+    pub fn children(
+        &self,
+        who: &[AuthId],
+    ) -> Result<(impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, Stat), ErrorCode> {
+        let node = self.readable(who)?;
+        Ok((node.children_from(0), node.stat()))
+    }
+
+    fn readable(&self, who: &[AuthId]) -> Result<Znode<'a>, ErrorCode> {
         let Found(node) = self;
-        match allow(node.acl(), Acl::READ, who) {
-            true => Ok((node.data(), node.stat())),
+        match node.allows(Acl::READ, who) {
+            true => Ok(*node),
             false => Err(ErrorCode::NO_AUTH),
         }
     }
@@ -78,7 +103,7 @@ impl Tree {
 
     fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<Znode<'_>, ErrorCode> {
         let node = self.lookup(path).ok_or(ErrorCode::NO_NODE)?;
-        match allow(node.acl(), perm, who) {
+        match node.allows(perm, who) {
             true => Ok(node),
             false => Err(ErrorCode::NO_AUTH),
         }
@@ -94,11 +119,16 @@ impl Tree {
     /// # Errors
     /// BADARGUMENTS for a NUL, NONODE, NOAUTH.
     pub fn exists(&self, path: &str, who: &[AuthId]) -> Result<Stat, ErrorCode> {
-        if path.contains('\0') {
-            return Err(ErrorCode::BAD_ARGUMENTS);
+        self.find(path).ok_or_else(|| Self::absent(path))?.stat(who)
+    }
+
+    /// What exists says of a path where there is no node: BADARGUMENTS for a NUL, which no path of a node
+    /// has, otherwise NONODE.
+    pub fn absent(path: &str) -> ErrorCode {
+        match path.contains('\0') {
+            true => ErrorCode::BAD_ARGUMENTS,
+            false => ErrorCode::NO_NODE,
         }
-        let node = self.readable(path, Acl::READ, who)?;
-        Ok(node.stat())
     }
 
     /// getData; `None` is null.
@@ -118,8 +148,7 @@ impl Tree {
         path: &str,
         who: &[AuthId],
     ) -> Result<(impl ExactSizeIterator<Item = &'a [u8]> + use<'a>, Stat), ErrorCode> {
-        let node = self.readable(path, Acl::READ, who)?;
-        Ok((node.children_from(0), node.stat()))
+        self.find(path).ok_or(ErrorCode::NO_NODE)?.children(who)
     }
 
     /// Names of a node's children without the first `from`, without any check; none if the node does not
@@ -137,7 +166,7 @@ impl Tree {
     pub fn get_acl(&self, path: &str, who: &[AuthId]) -> Result<(Vec<Acl>, Stat), ErrorCode> {
         let node = self.readable(path, Acl::READ | Acl::ADMIN, who)?;
         let acl = node.acl();
-        let seen = if allow(acl, Acl::ADMIN, who) {
+        let seen = if node.allows(Acl::ADMIN, who) {
             acl.to_vec()
         } else {
             mask(acl)

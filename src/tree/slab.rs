@@ -1,34 +1,41 @@
 //! Elements by number, without a pointer or an allocation for each.
 
-/// Places that are allocated, and given back, together.
-const CHUNK: usize = 1 << 10;
+/// Places that are allocated, and given back, together: a power of two, so that a number is split by bits.
+const CHUNK: usize = 1 << 8;
 
-/// Some places, which are allocated as they are used.
+/// A place in a chunk. Free ones are a list, each with the next one.
 #[derive(Clone, Debug)]
-struct Chunk<T> {
-    places: Vec<Option<T>>,
-    /// Places without an element, the next one to use last.
-    free: Vec<u16>,
+pub(super) enum Place<T> {
+    Taken(T),
+    Free { next: u16 },
 }
 
-impl<T> Chunk<T> {
-    fn with_room_for(places: usize) -> Chunk<T> {
-        Chunk {
-            places: Vec::with_capacity(places),
-            free: Vec::new(),
-        }
-    }
+/// Of a length that the compiler knows: the place in a chunk needs no check of its own.
+type Places<T> = Box<[Place<T>; CHUNK]>;
 
-    /// The place of the next element; `None` if every place has one.
-    fn next(&self) -> Option<usize> {
-        let fresh = self.places.len();
-        let free = self.free.last().map(|&place| usize::from(place));
-        free.or((fresh < CHUNK).then_some(fresh))
-    }
+/// All free, the first one first.
+fn places<T>() -> Places<T> {
+    let free = (1..=CHUNK as u16).map(|next| Place::Free { next });
+    let Ok(places) = <Places<T>>::try_from(free.collect::<Box<[_]>>()) else {
+        unreachable!("a chunk has so many places")
+    };
+    places
+}
 
-    /// No place is allocated.
-    fn is_void(&self) -> bool {
-        self.places.is_empty()
+/// What of a chunk has no element.
+#[derive(Clone, Copy, Debug, Default)]
+struct Vacancy {
+    /// The place of the next element, [`CHUNK`] if every place has one.
+    next: u16,
+    /// Places with an element.
+    taken: u16,
+    /// Places that have had an element since the chunk was allocated.
+    used: u16,
+}
+
+impl Vacancy {
+    fn is_full(self) -> bool {
+        usize::from(self.next) == CHUNK
     }
 }
 
@@ -36,26 +43,30 @@ impl<T> Chunk<T> {
 /// grow moves no element, and a chunk of which all elements are gone takes no memory.
 #[derive(Clone, Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Chunk<T>>,
+    /// `None` is void: it takes no memory.
+    chunks: Vec<Option<Places<T>>>,
+    /// Of each chunk.
+    vacancies: Vec<Vacancy>,
     /// Chunks with room for an element, the next one to use last. None of them is void but those behind
     /// which another one was opened.
     open: Vec<u32>,
-    /// Chunks of which no place is allocated, and which are not in `open`.
+    /// Void chunks which are not in `open`.
     void: Vec<u32>,
-    /// Places that are allocated.
-    allocated: usize,
-    /// Those of them that have no element.
-    free: usize,
+    /// Places that have had an element since their chunk was allocated.
+    used: usize,
+    /// Places with an element.
+    taken: usize,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Slab<T> {
         Slab {
             chunks: Vec::new(),
+            vacancies: Vec::new(),
             open: Vec::new(),
             void: Vec::new(),
-            allocated: 0,
-            free: 0,
+            used: 0,
+            taken: 0,
         }
     }
 }
@@ -71,9 +82,9 @@ impl<T> Slab<T> {
     /// Behind the highest number that was ever given.
     pub(super) fn places(&self) -> u32 {
         let whole = self.chunks.len().saturating_sub(1) * CHUNK;
-        let last = self.chunks.last().map_or(0, |chunk| match chunk.is_void() {
-            true => CHUNK,
-            false => chunk.places.len(),
+        let last = self.vacancies.last().map_or(0, |last| match last.used {
+            0 => CHUNK,
+            used => used.into(),
         });
         (whole + last) as u32
     }
@@ -82,8 +93,8 @@ impl<T> Slab<T> {
     pub(super) fn next(&self) -> u32 {
         let chunk = self.open.last().or(self.void.last());
         let chunk = chunk.map_or(self.chunks.len(), |&chunk| chunk as usize);
-        let place = self.chunks.get(chunk).map_or(Some(0), Chunk::next);
-        let id = chunk * CHUNK + place.expect("an open chunk has room");
+        let vacancy = self.vacancies.get(chunk).copied().unwrap_or_default();
+        let id = chunk * CHUNK + usize::from(vacancy.next);
         // So many elements would take more memory than any machine has.
         let id = u32::try_from(id).expect("four bytes number what fits memory");
         assert_ne!(id, Self::NONE, "four bytes number what fits memory");
@@ -94,45 +105,62 @@ impl<T> Slab<T> {
         let id = self.next();
         let (at, place) = split(id);
         if self.open.is_empty() {
-            if self.void.pop().is_none() {
-                // The first one grows with a tree that may stay small.
-                let room = if self.chunks.is_empty() { 0 } else { CHUNK };
-                self.chunks.push(Chunk::with_room_for(room));
-            }
-            self.open.push(at as u32);
+            self.open_chunk();
         }
-        let chunk = &mut self.chunks[at];
-        match chunk.free.pop() {
-            Some(_) => {
-                chunk.places[place] = Some(element);
-                self.free -= 1;
-            }
-            None => {
-                chunk.places.push(Some(element));
-                self.allocated += 1;
-            }
+        let vacancy = &mut self.vacancies[at];
+        let places = self.chunks[at].as_mut().expect("an open chunk");
+        let Place::Free { next } = places[place] else {
+            unreachable!("a place in the list of free ones")
+        };
+        places[place] = Place::Taken(element);
+        vacancy.next = next;
+        vacancy.taken += 1;
+        self.taken += 1;
+        if vacancy.used < vacancy.taken {
+            vacancy.used += 1;
+            self.used += 1;
         }
-        if chunk.next().is_none() {
+        if vacancy.is_full() {
             self.open.pop();
             self.set_void_aside();
         }
         id
     }
 
+    /// Allocates a void chunk, or one more.
+    #[cold]
+    fn open_chunk(&mut self) {
+        let at = self.void.pop().unwrap_or_else(|| {
+            self.chunks.push(None);
+            self.vacancies.push(Vacancy::default());
+            self.chunks.len() as u32 - 1
+        });
+        self.chunks[at as usize] = Some(places());
+        self.open.push(at);
+    }
+
     pub(super) fn remove(&mut self, id: u32) -> Option<T> {
         let (at, place) = split(id);
         let chunk = self.chunks.get_mut(at)?;
-        let was_full = chunk.next().is_none();
-        let element = chunk.places.get_mut(place)?.take()?;
-        chunk.free.push(place as u16);
-        self.free += 1;
-        if was_full {
+        let place_of = &mut chunk.as_mut()?[place];
+        if matches!(place_of, Place::Free { .. }) {
+            return None;
+        }
+        let vacancy = &mut self.vacancies[at];
+        let next = vacancy.next;
+        let Place::Taken(element) = std::mem::replace(place_of, Place::Free { next }) else {
+            unreachable!("just seen")
+        };
+        if vacancy.is_full() {
             self.open.push(at as u32);
         }
-        if chunk.free.len() == chunk.places.len() {
-            self.allocated -= chunk.places.len();
-            self.free -= chunk.free.len();
-            *chunk = Chunk::with_room_for(0);
+        vacancy.next = place as u16;
+        vacancy.taken -= 1;
+        self.taken -= 1;
+        if vacancy.taken == 0 {
+            self.used -= usize::from(vacancy.used);
+            *vacancy = Vacancy::default();
+            *chunk = None;
             self.set_void_aside();
         }
         Some(element)
@@ -141,7 +169,7 @@ impl<T> Slab<T> {
     /// Chunks that take no memory are used when no other has room: so few are used.
     fn set_void_aside(&mut self) {
         while let Some(&chunk) = self.open.last()
-            && self.chunks[chunk as usize].is_void()
+            && self.chunks[chunk as usize].is_none()
         {
             self.open.pop();
             self.void.push(chunk);
@@ -150,28 +178,36 @@ impl<T> Slab<T> {
 
     pub(super) fn get(&self, id: u32) -> Option<&T> {
         let (at, place) = split(id);
-        self.chunks.get(at)?.places.get(place)?.as_ref()
+        match &self.chunks.get(at)?.as_deref()?[place] {
+            Place::Taken(element) => Some(element),
+            Place::Free { .. } => None,
+        }
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         let (at, place) = split(id);
-        self.chunks.get_mut(at)?.places.get_mut(place)?.as_mut()
+        match &mut self.chunks.get_mut(at)?.as_deref_mut()?[place] {
+            Place::Taken(element) => Some(element),
+            Place::Free { .. } => None,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks
-            .iter()
-            .flat_map(|chunk| chunk.places.iter().flatten())
+        let places = self.chunks.iter().flatten().flat_map(|chunk| chunk.iter());
+        places.filter_map(|place| match place {
+            Place::Taken(element) => Some(element),
+            Place::Free { .. } => None,
+        })
     }
 
-    /// Bytes of places that are free.
+    /// Bytes of places whose elements are gone.
     pub(super) fn spare_bytes(&self) -> usize {
-        self.free * size_of::<Option<T>>()
+        (self.used - self.taken) * size_of::<Place<T>>()
     }
 
-    /// Bytes that are in use, with those of places that are free.
+    /// Bytes that are in use, with those of places that are free again.
     pub(super) fn bytes(&self) -> usize {
-        self.allocated * size_of::<Option<T>>() + self.free * size_of::<u16>()
+        self.used * size_of::<Place<T>>()
     }
 }
 
@@ -217,11 +253,13 @@ mod tests {
         let found: Vec<i32> = slab.iter().copied().collect();
         assert_eq!(found, model.values().copied().collect::<Vec<_>>());
         assert!((0..slab.places()).all(|id| slab.get(id) == model.get(&id)));
-        let allocated = slab.chunks.iter().map(|chunk| chunk.places.len()).sum();
-        assert_eq!(
-            (slab.allocated, slab.free),
-            (allocated, allocated - model.len())
-        );
+        let of_all = |part: fn(&Vacancy) -> u16| {
+            let parts = slab.vacancies.iter().map(part);
+            parts.map(usize::from).sum::<usize>()
+        };
+        assert_eq!(of_all(|chunk| chunk.taken), model.len());
+        assert_eq!(slab.taken, model.len());
+        assert_eq!(of_all(|chunk| chunk.used), slab.used);
     }
 
     #[test]
@@ -244,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_gone_takes_no_memory_and_its_numbers_are_given_again() {
         let mut slab = Slab::default();
-        let count = 10 * CHUNK as u32;
+        let count = 40 * CHUNK as u32;
         for n in 0..count {
             slab.insert(n);
         }
@@ -253,7 +291,7 @@ mod tests {
         for id in (0..count).filter(|&id| id != 5000) {
             slab.remove(id);
         }
-        assert!(slab.bytes() <= full / 10 + 2 * CHUNK, "{}", slab.bytes());
+        assert_eq!(slab.bytes(), full / 40);
         assert_eq!(slab.get(5000), Some(&5000));
         for n in 1..count {
             slab.insert(n);

@@ -2,6 +2,7 @@
 
 use crate::txn::Stat;
 use crate::types::{SessionId, Zxid};
+use std::sync::LazyLock;
 
 /// Owner value of a container (docs/protocol.md §3.5).
 pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
@@ -120,7 +121,7 @@ pub(super) fn digest(path: &str, data: Option<&[u8]>, stored: &NodeStat) -> u32 
     if path.len() + data.len() + STAT_BYTES <= JOINED_MAX {
         return joined_digest(path, data, &stat);
     }
-    let mut crc = crc32fast::Hasher::new();
+    let mut crc = crc_from_start();
     crc.update(path);
     crc.update(data);
     crc.update(&stat);
@@ -134,7 +135,22 @@ fn joined_digest(path: &[u8], data: &[u8], stat: &[u8; STAT_BYTES]) -> u32 {
     joined[..at_data].copy_from_slice(path);
     joined[at_data..at_stat].copy_from_slice(data);
     joined[at_stat..end].copy_from_slice(stat);
-    crc32fast::hash(&joined[..end])
+    let mut crc = crc_from_start();
+    crc.update(&joined[..end]);
+    crc.finalize()
+}
+
+/// Copied, because each new one asks what the processor can do.
+fn crc_from_start() -> crc32fast::Hasher {
+    static START: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+    START.clone()
+}
+
+/// As [`crc_from_start`], begun at a state of zero.
+fn crc_from_zero() -> crc32fast::Hasher {
+    static ZERO: LazyLock<crc32fast::Hasher> =
+        LazyLock::new(|| crc32fast::Hasher::new_with_initial(!0));
+    ZERO.clone()
 }
 
 /// The digest of a node of which the stat has changed and nothing else.
@@ -145,7 +161,7 @@ pub(super) fn restated(digest: u32, before: &NodeStat, after: &NodeStat) -> u32 
     // Four more zeros make it whole blocks for the instructions that compute it.
     let mut difference = [0; STAT_BYTES + 4];
     difference[4..].copy_from_slice(&before.difference(after).bytes());
-    let mut crc = crc32fast::Hasher::new_with_initial(!0);
+    let mut crc = crc_from_zero();
     crc.update(&difference);
     digest ^ !crc.finalize()
 }
