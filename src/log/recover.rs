@@ -292,8 +292,8 @@ pub fn begins_behind<S: Storage>(storage: &S, part: Part) -> Result<bool, Recove
 
 /// The newest segment of the store before which nothing behind `after` can lie. Of each only the first record
 /// that can be read is looked at: where the one at the base is damaged, a later one still shows that nothing
-/// before it is needed. That counts where older segments do not go as far as the base: behind a loss that was
-/// accepted.
+/// before it is needed. Behind a loss that was accepted the log begins anew, and older segments do not go as far
+/// as its base: a start that took them for needed would refuse.
 fn first_needed<S: Storage>(
     storage: &S,
     bases: &[(Position, String)],
@@ -310,9 +310,9 @@ fn first_needed<S: Storage>(
     Ok(0)
 }
 
-/// What is to be known of the first record that can be read of the first of these segments, before the next
-/// one begins; `None`: there is none. What is damaged before it is said when the segment is read, if it is
-/// needed.
+/// What `look` says of the first record that can be read in the first of these segments; `None`: none can be read
+/// before the next segment begins. Damage before that record is no error here: who reads the segment, because it
+/// is needed, finds it again. A segment of which nothing can be read is read to its end.
 fn first_record<S: Storage, T>(
     storage: &S,
     bases: &[(Position, String)],

@@ -268,8 +268,8 @@ impl Job {
         }
     }
 
-    /// Whether it may take its time, so that writes are not held up. A part of the state out of memory may not:
-    /// until all of it is written the state is nowhere else, and clients change only so much of it meanwhile.
+    /// Whether it may take its time, so that writes are not held up. A part of a snapshot out of memory may not:
+    /// until all parts are written no file has the state, and of what clients change meanwhile only so much is kept.
     pub fn may_rest(&self) -> bool {
         matches!(self, Job::Snapshot { .. } | Job::Purge { .. })
     }

@@ -8,10 +8,11 @@ pub(super) const LOOKED_UP_MAX: usize = 1024;
 /// What the first change of a node may take, bytes: its stat is no longer the one that it was created with.
 const FIRST_CHANGE: usize = 128;
 
-/// Trees of which so large a part, one in so many bytes, is free places of nodes may go beyond the bound,
+/// A tree is hollow if one in so many of its bytes, or more, is a free place of a node. Memory of places is given
+/// back by the chunk, when no place of the chunk has a node: after deletes here and there a tree takes what it took,
+/// and would refuse for ever nodes for which it has places.
 const HOLLOW: u64 = 4;
-/// by so large a part of it. Places are given back in thousands, when none of them has a node: after deletes here
-/// and there a tree takes what it took, and would refuse for ever nodes for which it has places.
+/// Hollow trees may go beyond the bound by one in so many of its bytes.
 const BEYOND: u64 = 16;
 
 /// What the trees of a process may take of its memory.

@@ -117,10 +117,13 @@ pub fn put_header(frame: &mut [u8], header: ReplyHeader) -> Result<(), ReplyTooL
     Ok(())
 }
 
-/// A list of names, which have `bytes` bytes together, if it ends before `out` has more than `len_max`.
+/// Appends a list of names, which have `bytes` bytes together, if `out` has at most `len_max` bytes with it.
 ///
 /// # Errors
-/// It does not; nothing was written.
+/// The list is too long; nothing was written.
+///
+/// # Panics
+/// The names have more or fewer bytes.
 pub fn put_names<'a>(
     out: &mut Vec<u8>,
     names: impl ExactSizeIterator<Item = &'a [u8]>,

@@ -93,8 +93,8 @@ impl Share {
 #[derive(Debug)]
 struct Pace {
     class: Class,
-    /// What the operator has given the process: SCHED_OTHER, SCHED_BATCH, or SCHED_IDLE for all of it, out of
-    /// which a background thread would go before the data cores.
+    /// What the thread was started with, and comes back to: the policy that the operator has given the process. If
+    /// that is SCHED_IDLE, a background thread under SCHED_OTHER would run before the data cores.
     own: Policy,
     /// It has waited for a processor for longer than it had one.
     is_crowded: bool,
@@ -162,8 +162,8 @@ thread_local! {
 }
 
 /// Before a call under which the kernel holds what other threads may wait for, such as a lock on a directory or a
-/// part of a file system's journal: the thread is nice until it is next looked at how it gets on. An idle one that
-/// loses its processor within such a call holds it up for a second where others keep the processors busy.
+/// part of a file system's journal: the thread is nice until it is next looked at how it gets on. An idle thread that
+/// loses its processor within such a call may keep the lock for a second where others keep the processors busy.
 pub(super) fn be_nice() {
     PACE.with_borrow_mut(|pace| {
         if let Some(pace) = pace {

@@ -17,10 +17,13 @@ const WAITING_MAX: usize = 4;
 
 const UNASKED: &str = "an answer that was not asked for";
 
-/// Makes the tree elsewhere, a few pieces behind what is read.
+/// Has the tree made on another thread, a few pieces behind what is read.
 pub struct Beside {
     work: SyncSender<Work>,
+    /// At most [`WAITING_MAX`] and two: a piece has one answer at most, and all that are there are taken before the
+    /// next piece is handed over.
     answers: Receiver<Answer>,
+    /// Transactions that are not handed over yet.
     batch: Vec<Entry>,
     batch_bytes: usize,
 }
@@ -40,10 +43,11 @@ enum Answer {
     Body(Zxid),
     /// To `Tree`.
     Tree(Box<Tree>),
-    /// Instead of an answer, or to what has none. What follows up to the next `Begin` is not looked at.
+    /// Instead of the answer to a piece, or to a piece that has none. Pieces of body and log that follow are
+    /// dropped without an answer until the next `Begin`.
     Failed(SnapError),
-    /// Transactions that were applied, to be dropped by the thread that has made them: memory is given back
-    /// at less cost where it was taken, and this one has less to do.
+    /// Transactions that were applied, to be dropped by the thread that has decoded them: memory is given back
+    /// at less cost where it was taken, and the thread that makes the tree has less to do.
     Applied(Vec<Entry>),
 }
 
@@ -59,7 +63,7 @@ impl Beside {
             let mut maker = Maker::new();
             for work in pieces {
                 if let Some(given) = maker.take(work) {
-                    // Nobody waits for it any more: the start has failed elsewhere.
+                    // Where nobody takes the answer any more, the start has failed elsewhere.
                     let _ = answer.send(given);
                 }
             }

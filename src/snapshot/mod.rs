@@ -129,7 +129,7 @@ pub fn recover_with<S: Storage>(
         replayed += 1;
         replay(&mut applied, &record, rebuild)
     });
-    // What follows from the log is about a tree that is right.
+    // An error of the tree comes before one of the log: it is about what stands before that in the log.
     let tree = rebuild.tree()?;
     let named = newest_named(&unreadable).filter(|named| *named > applied);
     let scan = scan.and_then(|scan| {
@@ -234,7 +234,7 @@ fn read<S: Storage>(
     }
 }
 
-/// Has the transaction applied that follows the last one.
+/// Has a transaction applied, which must be the next one behind `last`.
 fn replay(last: &mut Zxid, found: &Record<'_>, rebuild: &mut dyn Rebuild) -> Result<(), SnapError> {
     let zxid = found.zxid;
     if zxid != last.next() {

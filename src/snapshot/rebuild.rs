@@ -5,10 +5,12 @@ use crate::tree::{BodyReader, Tree};
 use crate::txn::Entry;
 use crate::types::Zxid;
 
-/// Makes the tree of what a start reads, in the order in which that is read. An error is of what is handed
-/// over now or of what was handed over before; of no use is what was made then.
+/// Makes the tree of what a start reads, in the order in which that is read. The error of a call may be about
+/// what an earlier call has handed over. Behind an error only [`Rebuild::begin`] and [`Rebuild::tree`] may be
+/// called, and a tree that was begun before it is incomplete.
 pub trait Rebuild {
-    /// Begins with an empty tree; what was made until now is of a snapshot that can't be read.
+    /// Begins anew with an empty tree. What was made before is dropped, with its errors that were not returned
+    /// yet: it is of a snapshot that can't be read.
     fn begin(&mut self);
 
     /// Takes the next piece of the body of a snapshot.
@@ -23,21 +25,21 @@ pub trait Rebuild {
     /// [`SnapError::Body`].
     fn body_ends(&mut self) -> Result<Zxid, SnapError>;
 
-    /// Applies the transaction that follows, and compares its digest. It has so many bytes.
+    /// Applies the transaction that follows, and compares its digest. `bytes`: of its payload in the log.
     ///
     /// # Errors
     /// [`SnapError::Digest`].
     fn apply(&mut self, entry: Entry, bytes: usize) -> Result<(), SnapError>;
 
-    /// The tree of all that was handed over since it was begun. An error that was returned before is not
-    /// returned again.
+    /// The tree of all that was handed over since the last [`Rebuild::begin`]. An error that an earlier call has
+    /// returned is not returned again.
     ///
     /// # Errors
     /// [`SnapError::Digest`].
     fn tree(&mut self) -> Result<Tree, SnapError>;
 }
 
-/// Makes the tree at once. Whoever wants to see the transactions that are replayed does so in `observe`.
+/// Makes the tree at once, on the thread that reads. `observe` sees each transaction that was replayed.
 pub struct Rebuilding<O> {
     body: BodyReader,
     tree: Tree,

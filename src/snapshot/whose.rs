@@ -1,5 +1,5 @@
-//! Whose the files of a refused store are. Who gives up a loss must not be given another store in place of the
-//! own one because one of the two directories is not the one that was meant.
+//! Which store the files of two directories belong to, after a start has refused them. An operator who gives up a
+//! loss must not get another store in place of the own one because one of the two directories is the wrong one.
 //!
 //! | Stores that are named (by the two witness files, by headers of snapshots and of segments) | Which one is taken |
 //! |---|---|

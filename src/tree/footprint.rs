@@ -28,7 +28,7 @@ pub struct Footprint {
     pub index: usize,
     /// The paths of ephemerals, once more, and the lists that they are in.
     pub ephemerals: usize,
-    /// Access control lists, each once.
+    /// Access control lists, each once, with the tables that they are in.
     pub acls: usize,
     /// The session table.
     pub sessions: usize,

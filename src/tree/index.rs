@@ -65,7 +65,7 @@ impl Index {
         }
     }
 
-    /// [`Index::find`] where more than one number has the hash, or none is it.
+    /// [`Index::find`] where the first number with the hash is not the one: others may have the same hash.
     #[cold]
     fn find_behind<R>(
         &self,
@@ -94,8 +94,8 @@ impl Index {
 
     /// Takes a number away, if it is there.
     ///
-    /// Steps: one, or if the table gives places back the numbers in it, fewer than an eighth of as many as once
-    /// made it grow.
+    /// Steps: one; if the table gives places back, the numbers that are left in it, fewer than an eighth of its
+    /// places.
     pub(super) fn remove(&mut self, hash: PathHash, id: NodeId) {
         let table = &mut self.tables[hash.part(TABLES)];
         if let Ok(entry) = table.find_entry(hash.spread(), |&(_, found)| found == id) {

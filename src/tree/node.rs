@@ -180,7 +180,7 @@ impl<'a> Znode<'a> {
         self.node.stored(self.extra)
     }
 
-    /// Of the stat, alone.
+    /// The cversion of [`Znode::stored`], without the rest of it.
     pub(super) fn cversion(&self) -> i32 {
         self.extra.map_or(0, |extra| extra.cversion)
     }
@@ -427,7 +427,7 @@ impl Nodes {
         self.extras.bytes()
     }
 
-    /// Bytes of both that new nodes will use.
+    /// Bytes of free places in both slabs, which new nodes take before others are made.
     pub(super) fn spare_bytes(&self) -> usize {
         self.slab.spare_bytes() + self.extras.spare_bytes()
     }

@@ -22,7 +22,7 @@ fn places<T>() -> Places<T> {
     places
 }
 
-/// What of a chunk has no element.
+/// The free places of a chunk.
 #[derive(Clone, Copy, Debug, Default)]
 struct Vacancy {
     /// The place of the next element, [`CHUNK`] if every place has one.
@@ -47,8 +47,8 @@ pub(super) struct Slab<T> {
     chunks: Vec<Option<Places<T>>>,
     /// Of each chunk.
     vacancies: Vec<Vacancy>,
-    /// Chunks with room for an element, the next one to use last. None of them is void but those behind
-    /// which another one was opened.
+    /// Chunks with room for an element; the last one is used next, and is not void. Another one that has become
+    /// void stays here until it is the last.
     open: Vec<u32>,
     /// Void chunks which are not in `open`.
     void: Vec<u32>,
