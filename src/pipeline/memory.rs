@@ -10,7 +10,7 @@ const FIRST_CHANGE: usize = 128;
 
 /// Trees of which so large a part, one in so many bytes, is free places of nodes may go beyond the bound,
 const HOLLOW: u64 = 4;
-/// by so large a part of it. Places are given back in thousands, when none of them has a node: after deletes here
+/// by so large a part of it. Places are given back in chunks, when none of a chunk has a node: after deletes here
 /// and there a tree takes what it took, and would refuse for ever nodes for which it has places.
 const BEYOND: u64 = 16;
 
