@@ -54,8 +54,11 @@ impl Class {
 }
 
 /// Whether a thread that has become idle may become nice again: not every process may, and none gets back to a
-/// policy that has priorities (SCHED_RR).
+/// policy that has priorities (SCHED_RR). A thread that was idle from the beginning has nowhere to come back to.
 fn may_come_back(own: Policy) -> bool {
+    if own.0 == libc::SCHED_IDLE {
+        return false;
+    }
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
         let come_and_go = move || Class::Idle.is_set(own) && Class::Nice.is_set(own);

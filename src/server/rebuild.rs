@@ -6,7 +6,7 @@ use crate::txn::Entry;
 use crate::types::Zxid;
 use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// Transactions that are handed over at once,
 const BATCH: usize = 256;
@@ -17,6 +17,10 @@ const WAITING_MAX: usize = 4;
 
 const UNASKED: &str = "an answer that was not asked for";
 
+fn queue() -> (SyncSender<Work>, Receiver<Work>) {
+    mpsc::sync_channel(WAITING_MAX)
+}
+
 /// Has the tree made on another thread, a few pieces behind what is read.
 pub struct Beside {
     work: SyncSender<Work>,
@@ -26,6 +30,7 @@ pub struct Beside {
     /// Transactions that are not handed over yet.
     batch: Vec<Entry>,
     batch_bytes: usize,
+    thread: JoinHandle<()>,
 }
 
 enum Work {
@@ -52,12 +57,12 @@ enum Answer {
 }
 
 impl Beside {
-    /// Starts the thread, which ends when this is dropped.
+    /// Starts the thread.
     ///
     /// # Errors
     /// There can be no thread.
     pub fn start() -> io::Result<Beside> {
-        let (work, pieces) = mpsc::sync_channel(WAITING_MAX);
+        let (work, pieces) = queue();
         let (answer, answers) = mpsc::channel();
         let make = move || {
             let mut maker = Maker::new();
@@ -68,13 +73,19 @@ impl Beside {
                 }
             }
         };
-        thread::Builder::new().name("tree".into()).spawn(make)?;
         Ok(Beside {
             work,
             answers,
             batch: Vec::new(),
             batch_bytes: 0,
+            thread: thread::Builder::new().name("tree".into()).spawn(make)?,
         })
+    }
+
+    /// Waits until the thread has ended: a signal for the process may go to any thread that does not block it.
+    pub fn end(self) {
+        drop(self.work);
+        self.thread.join().expect("a panic ends the process");
     }
 
     fn give(&mut self, work: Work) -> Result<(), SnapError> {
@@ -317,7 +328,10 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_transactions_and_in_bytes() {
+    fn what_waits_is_bounded_in_pieces_transactions_and_bytes() {
+        let (work, _pieces) = queue();
+        let fits = (0..100).take_while(|_| work.try_send(Work::BodyEnds).is_ok());
+        assert_eq!(fits.count(), WAITING_MAX);
         let mut beside = Beside::start().unwrap();
         beside.begin();
         let mut longest = 0;

@@ -92,14 +92,16 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
     } = ready;
     let config = resolved.config;
     let placement = place(&config);
+    let mut beside = Beside::start().map_err(runtime)?;
     let (member, summary) = Member::start(
         member_config(&config, placement.shards),
         &data,
         &log,
         Box::new(clock::random),
         clock.now(),
-        &mut Beside::start().map_err(runtime)?,
+        &mut beside,
     )?;
+    beside.end();
     let process = Process::new(
         config,
         placement.shards,

@@ -227,7 +227,13 @@ fn read<S: Storage>(
     rebuild: &mut dyn Rebuild,
 ) -> Result<Written, SnapError> {
     rebuild.begin();
-    let written = snapshot_file::read(data, zxid, store, |chunk| rebuild.body(chunk))?;
+    let written = match snapshot_file::read(data, zxid, store, |chunk| rebuild.body(chunk)) {
+        // What came before the damage may be of a newer version, and `rebuild` may not have looked at it yet.
+        Err(damage @ SnapError::File(_)) => {
+            return Err(rebuild.body_ends().err().filter(is_newer).unwrap_or(damage));
+        }
+        read => read?,
+    };
     match rebuild.body_ends()? {
         last if last == zxid => Ok(written),
         _ => Err(BodyError::Content("it is of another zxid than the file").into()),

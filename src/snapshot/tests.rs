@@ -654,6 +654,60 @@ fn a_record_that_holds_another_transaction_than_it_says_is_neither_replayed_nor_
 }
 
 #[test]
+fn a_snapshot_whose_body_is_of_another_zxid_than_its_name_is_damaged() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 5, 0);
+    let last = w.tree.last_zxid();
+    let mut file = SnapshotWriter::create(&w.disk, last, w.store).unwrap();
+    file.push(&body_of(&Tree::new())).unwrap();
+    file.finish().unwrap();
+    let found = recover(&w.disk, &w.disk, &mut |_| {}).unwrap();
+    let (snapshot, _) = found.snapshot.unwrap();
+    assert_eq!((snapshot, found.tree.last_zxid()), (Zxid::ZERO, last));
+    assert_eq!(found.unreadable.len(), 1);
+}
+
+#[test]
+fn what_a_newer_server_wrote_is_refused_as_newer_although_it_is_damaged_behind() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 5, 0);
+    let mut body = body_of(&w.tree);
+    body[..4].copy_from_slice(&99i32.to_be_bytes());
+    let last = w.tree.last_zxid();
+    let mut file = SnapshotWriter::create(&w.disk, last, w.store).unwrap();
+    file.push(&body).unwrap();
+    file.finish().unwrap();
+    let name = snapshot_file::name(last);
+    let len = w.disk.content(&name).unwrap().len();
+    w.disk.spoil(&name, len - 1, &[1]);
+    // Looks at nothing before the body has ended, as a thread may that has no processor.
+    struct Late(Rebuilding<fn(&Entry)>, Vec<u8>);
+    impl Rebuild for Late {
+        fn begin(&mut self) {
+            self.0.begin();
+            self.1.clear();
+        }
+        fn body(&mut self, piece: &[u8]) -> Result<(), SnapError> {
+            self.1.extend_from_slice(piece);
+            Ok(())
+        }
+        fn body_ends(&mut self) -> Result<Zxid, SnapError> {
+            self.0.body(&self.1)?;
+            self.0.body_ends()
+        }
+        fn apply(&mut self, entry: Entry, bytes: usize) -> Result<(), SnapError> {
+            self.0.apply(entry, bytes)
+        }
+        fn tree(&mut self) -> Result<Tree, SnapError> {
+            self.0.tree()
+        }
+    }
+    let mut late = Late(Rebuilding::new(|_| {}), Vec::new());
+    let refused = recover_with(&w.disk, &w.disk, &mut late).err();
+    assert!(refused.as_ref().is_some_and(is_newer), "{refused:?}");
+}
+
+#[test]
 fn what_the_name_of_a_damaged_snapshot_shows_is_not_missing_without_a_word() {
     let mut w = World::new(Tree::new());
     grow(&mut w, 5, 0);

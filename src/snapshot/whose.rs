@@ -17,9 +17,11 @@ use super::error::Named;
 use crate::log::recover;
 use crate::log::snapshot_file;
 use crate::log::storage::Storage;
+use crate::log::verdict::Failure;
 use crate::log::witness::Slots;
 use crate::log::{StoreId, segment};
 use crate::types::Position;
+use std::io;
 
 /// Which store it is; `None`: all of it has format 1.
 ///
@@ -74,7 +76,7 @@ fn named_in_data<S: Storage>(
         note(&mut named, "dataDir", store, file.to_owned());
     }
     for zxid in snapshot_file::list(data)? {
-        if let Some(store) = snapshot_file::store(data, zxid)? {
+        if let Some(store) = said(snapshot_file::store(data, zxid))?.flatten() {
             note(&mut named, "dataDir", store, snapshot_file::name(zxid));
         }
     }
@@ -92,14 +94,22 @@ fn named_in_log<S: Storage>(
     }
     let segments = recover::segments_between(log, Position(0), Position(u64::MAX))?;
     for name in segments.into_iter().rev() {
-        // What can't be read says nothing.
-        if let Ok(Ok(header)) = segment::header(log, &name)
+        if let Some(Ok(header)) = said(segment::header(log, &name))?
             && let Some(store) = header.store
         {
             note(&mut named, "dataLogDir", store, name);
         }
     }
     Ok(named)
+}
+
+/// What can't be read says nothing. What this process is short of says nothing about the file, which may be read
+/// the next time.
+fn said<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if matches!(Failure::of(&error), Failure::Full | Failure::Scarce) => Err(error),
+        read => Ok(read.ok()),
+    }
 }
 
 fn note(named: &mut Vec<Named>, directory: &'static str, store: StoreId, file: String) {
@@ -118,7 +128,7 @@ mod tests {
     use super::super::{create_store, recover};
     use super::*;
     use crate::log::{LogConfig, witness};
-    use crate::sim::disk::SimStorage;
+    use crate::sim::disk::{Failing, SeamCall, SimStorage};
     use crate::tree::Tree;
 
     /// `dataDir` and `dataLogDir`.
@@ -154,7 +164,13 @@ mod tests {
         ];
         for ((data, log), [first, second]) in pairs {
             assert!(recover(&data, &log, &mut |_| {}).is_err_and(|e| e.is_loss()));
-            let images = || [&data, &log].map(|disk| disk.names());
+            let content = |disk: &SimStorage| {
+                disk.names()
+                    .into_iter()
+                    .map(|name| disk.content(&name))
+                    .collect()
+            };
+            let images = || -> [Vec<_>; 2] { [&data, &log].map(content) };
             let before = images();
             let refusal = look(&data, &log).map(drop).unwrap_err();
             assert!(matches!(refusal, SnapError::TwoStores(_)), "{refusal}");
@@ -168,6 +184,27 @@ mod tests {
             }
             assert_eq!(images(), before);
         }
+    }
+
+    #[test]
+    fn a_file_that_cant_be_opened_says_nothing_and_want_of_descriptors_says_nothing_of_files() {
+        const EACCES: i32 = 13;
+        const EMFILE: i32 = 24;
+        let own = store(0xa1);
+        let witnesses = witness::read(&own.0, &own.1).unwrap();
+        let opened = |code| {
+            own.0.set_failing(Some(Failing {
+                calls: &[SeamCall::Open],
+                code,
+                after: 0,
+                times: 1,
+            }));
+            let found = whose(&own.0, &own.1, &witnesses);
+            own.0.set_failing(None);
+            found
+        };
+        assert_eq!(opened(EACCES).unwrap(), Some(StoreId(0xa1)));
+        assert!(matches!(opened(EMFILE), Err(SnapError::Io(_))));
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Acls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::access::allow;
 
     #[test]
     fn equal_lists_have_one_number_and_a_number_without_nodes_is_given_again() {
@@ -125,5 +126,32 @@ mod tests {
         acls.release(1);
         assert_eq!(acls.intern(&list(4)), 1);
         assert_eq!(acls.intern(&list(1)), 0);
+    }
+
+    #[test]
+    fn what_a_list_grants_to_everybody_is_what_it_grants_to_nobody_in_particular() {
+        let entry = |perms, scheme: &str, id: &str| Acl {
+            perms,
+            scheme: scheme.into(),
+            id: id.into(),
+        };
+        let lists: [&[Acl]; 6] = [
+            &[entry(1, "world", "anyone")],
+            &[entry(31, "digest", "a:b"), entry(1, "world", "anyone")],
+            &[entry(2, "world", "anyone"), entry(16, "world", "anyone")],
+            &[entry(0, "world", "anyone")],
+            &[entry(31, "ip", "127.0.0.1")],
+            &[entry(31, "world", "somebody"), entry(31, "auth", "anyone")],
+        ];
+        let mut acls = Acls::default();
+        // The second time numbers of lists are given again, to other lists.
+        for list in lists.iter().chain(lists.iter().rev()) {
+            let id = acls.intern(&Arc::from(*list));
+            for perm in (0..5).map(|bit| 1 << bit).chain([1 | 16]) {
+                let due = allow(list, perm, &[]);
+                assert_eq!(acls.listed(id).anyone & perm != 0, due, "{list:?} {perm}");
+            }
+            acls.release(id);
+        }
     }
 }
