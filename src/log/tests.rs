@@ -1312,6 +1312,33 @@ fn a_segment_is_not_retired_before_the_one_behind_it_has_its_name() {
     assert_eq!(segments(&disk).len(), before);
 }
 
+#[test]
+fn the_last_spare_waits_for_a_retired_segment_that_somebody_may_still_read() {
+    let (disk, mut log) = fresh();
+    append(&mut log, &disk, 1, 10);
+    sync(&mut log);
+    let (last, _) = roll(&mut log, &disk);
+    sync(&mut log);
+    let order = log.poll_new_spare().expect("nothing is retired");
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(log.poll_new_spare().is_none(), "two are ready");
+    assert!(log.retire(Zxid(last - 1)).is_empty());
+    let roll_alone = |log: &mut Log<SimStorage>| {
+        let rolls = log.counters().rolls;
+        while log.counters().rolls == rolls {
+            let zxid = log.end().zxid.next();
+            log.append(zxid, &[7; 3000]).unwrap();
+        }
+    };
+    roll_alone(&mut log);
+    assert!(log.poll_new_spare().is_none(), "one is ready, one retired");
+    roll_alone(&mut log);
+    let order = log.poll_new_spare().expect("none is ready");
+    assert!(!order.recycles(), "somebody may read it");
+    log.spare_made(order.fulfil(&disk)).unwrap();
+    assert!(log.poll_spare().expect("nobody reads").recycles());
+}
+
 /// Whatever of it was done before: what was acknowledged is there, and the log goes on.
 #[test]
 fn a_crash_within_the_ticket_of_a_roll_loses_nothing_that_was_acknowledged() {

@@ -23,7 +23,7 @@
 //! exposes nothing new, so a seal never arms another.
 //!
 //! **Spares and the full disk.** Up to [`SPARES_AHEAD`] segments are kept ready ahead, made one
-//! after the other.
+//! after the other; the last of them waits for a retired segment, if there is one that somebody may still read.
 //!
 //! | Spares | Record | growing write | shrinking (deletes and errors of clients) | reserve (sessions) |
 //! |---|---|---|---|---|
@@ -55,7 +55,7 @@ use std::io;
 /// A full disk is asked for a spare again after this long, ms.
 pub const RETRY_MS: u64 = 1000;
 /// Retired segments that wait to be used again; more are removed.
-const RECYCLE_MAX: usize = 2;
+const RECYCLE_MAX: usize = 4;
 /// Spares that are kept ready.
 const SPARES_AHEAD: usize = 2;
 /// On a full disk, one part in so many of the segment is kept for sessions.
@@ -663,15 +663,22 @@ impl<S: Storage> Log<S> {
 
     /// An order for the next spare, if one is due: a retired segment is used again if there is one.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
-        let order = self.poll_new_spare()?;
+        let order = self.order_spare()?;
         Some(SpareJob {
             recycle: self.recycle(),
             ..order
         })
     }
 
-    /// As [`Log::poll_spare`], for a time at which somebody reads the log: retired segments stay.
+    /// As [`Log::poll_spare`], for a time at which somebody reads the log: retired segments stay. If there are
+    /// some, the last spare but one is not replaced by a new file: that would have to be zeroed, and a retired
+    /// segment be removed for it, while others want the device.
     pub fn poll_new_spare(&mut self) -> Option<SpareJob> {
+        let waits = !self.recyclable.is_empty() && !self.ready.is_empty();
+        (!waits).then(|| self.order_spare()).flatten()
+    }
+
+    fn order_spare(&mut self) -> Option<SpareJob> {
         if self.making != Making::No || self.ready.len() >= SPARES_AHEAD {
             return None;
         }

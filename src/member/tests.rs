@@ -266,15 +266,24 @@ fn a_snapshot_is_followed_by_the_removal_of_segments_before_any_is_used_again() 
         let words = w.run_all();
         assert!(!words.contains(&"recycled spare"), "{words:?}");
     }
-    w.fill_segments(1);
-    let spare = w.member.poll_job().unwrap();
+    let spare = loop {
+        match w.member.poll_job() {
+            Some(job) if word(&job) == "new spare" => break job,
+            Some(job) => drop(w.run(job)),
+            None => w.fill_segments(1),
+        }
+    };
     let before = w.segments();
     w.run(snapshot);
-    assert!(w.member.poll_job().is_none(), "the queue is taken");
-    w.run(spare);
+    let next = w.member.poll_job();
+    let is_snapshot = |job: &Job| word(job) == "snapshot";
+    assert!(next.as_ref().is_none_or(is_snapshot), "the queue is taken");
+    for job in [spare].into_iter().chain(next) {
+        w.run(job);
+    }
     let words = w.run_all();
     assert_eq!(words[0], "remove", "{words:?}");
-    assert!(w.segments() + 4 <= before, "{} of {before}", w.segments());
+    assert!(w.segments() + 2 <= before, "{} of {before}", w.segments());
     // What is left is a log without a gap.
     let World { disk, member, .. } = w;
     let zxid = member.tree.last_zxid();

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Zeroes are written in pieces of this size, so that the log's syncs get their turn.
-const ZERO_PIECE: usize = 1 << 20;
+/// Zeroes are written in pieces of this size, each of which the device has before the next one is written: a sync of
+/// the log waits for one of them at most, and not for a whole segment.
+const ZERO_PIECE: usize = 256 << 10;
 
 /// What an unhurried reader or writer asks of the device at once. A sync of the log may wait for one: of
 /// 256 KiB each they made every hundredth write take two and a half times as long.
@@ -215,6 +216,14 @@ impl FsFile {
         }
     }
 
+    /// [`FsFile::write_back`]; whether the file system can. Where it can't, the sync at the end writes all of it.
+    fn write_back_if_it_can(&self, from: u64, to: u64) -> io::Result<bool> {
+        match self.write_back(from, to) {
+            Err(error) if error.raw_os_error().is_some_and(cannot_write_out) => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
     /// Makes what was written durable, on the calling thread (fdatasync).
     ///
     /// # Errors
@@ -238,7 +247,9 @@ impl FsFile {
         while at < len {
             let piece = zeroes.len().min((len - at) as usize);
             self.file.write_all_at(&zeroes[..piece], at)?;
-            at += piece as u64;
+            let end = at + piece as u64;
+            self.write_back_if_it_can(at, end)?;
+            at = end;
         }
         Ok(())
     }
@@ -304,10 +315,8 @@ impl File for FsFile {
         while at < to {
             let begun = Instant::now();
             let end = at + self.piece((to - at) as usize) as u64;
-            match self.write_back(at, end) {
-                // Where the file system can't, the sync at the end writes all of it.
-                Err(error) if error.raw_os_error().is_some_and(cannot_write_out) => break,
-                result => result?,
+            if !self.write_back_if_it_can(at, end)? {
+                break;
             }
             self.rest(begun);
             at = end;
