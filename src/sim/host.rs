@@ -171,6 +171,10 @@ impl Host {
         match started {
             Ok(member) => {
                 self.survived(&failed)?;
+                let is_blind = failed
+                    .iter()
+                    .any(|call| matches!(call, SeamCall::Open | SeamCall::Read));
+                checks.rot.looked(is_blind);
                 self.started(member, &replayed, base, checks)
             }
             Err(_) if base.disk.crashed() => {

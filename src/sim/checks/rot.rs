@@ -7,7 +7,7 @@
 //! | the same, but a snapshot was damaged or is gone, and rot that it covered has stayed | it starts with everything, or refuses |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
-//! | files of two stores, or of one without a witness | it refuses |
+//! | files of two stores, or of one without a witness | it refuses; unless a file of two stores could not be opened or read at that start: then it starts with everything, or refuses |
 //!
 //! Without the premise of `disk`, that a torn sector holds old or new bytes, a power cut may take along what
 //! stood in the sector that was being written: the end of the log, where a batch begins right behind the last
@@ -263,6 +263,14 @@ impl Rot {
         self.damage
             .as_ref()
             .map_or("nothing", |damage| &damage.what)
+    }
+
+    /// A start has looked at the directories. `is_blind`: a file could not be opened or read, and what can't be read
+    /// does not show whose it is. The start must still find everything that is covered.
+    pub(in crate::sim) fn looked(&mut self, is_blind: bool) {
+        if let Some(damage) = &mut self.damage {
+            damage.is_odd &= !(is_blind && damage.is_of_two_stores);
+        }
     }
 
     /// The member has started, with everything up to `recovered`.
