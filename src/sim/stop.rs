@@ -7,7 +7,8 @@ use super::host::Host;
 use super::network::Network;
 use crate::placement::DrainStep;
 
-/// Turns of the core that orders in a drain that nothing disturbs.
+/// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync: however
+/// long that takes, each piece that comes from a socket meanwhile is a turn.
 const DRAIN_TURNS_MAX: u32 = 300;
 
 impl Host {
@@ -46,7 +47,8 @@ impl Host {
             }
             return Ok(());
         }
-        self.drain_turns += u32::from(self.is_asked_to_stop);
+        let waits = self.is_asked_to_stop && !member.syncs.is_syncing();
+        self.drain_turns += u32::from(waits);
         // Whoever waits for the disk, or for what is tried again.
         self.drain_is_disturbed |= self.disk_hangs_until > base.now_us || !base.short.is_empty();
         match member.drain_step(again, self.is_asked_to_stop, base.now()) {
