@@ -130,6 +130,7 @@ impl Host {
         self.accepting = Some(Accepting {
             kept,
             behind,
+            wall: base.now().wall,
             unseen: checks.rot.entries(disks, checks.truth.last(), kept),
             contents: contents(disks, SimStorage::is_durable),
         });
@@ -190,6 +191,8 @@ impl Host {
             segment_bytes: SEGMENT,
         };
         let wall = base.now().wall;
+        let accepting = self.accepting.as_mut().expect("it was begun");
+        accepting.wall = accepting.wall.min(wall);
         failing::arm(base, Work::Accept);
         let identities = Box::new(move || identities.u128(..));
         let outcome = match lost {
@@ -227,6 +230,7 @@ impl Host {
         let Accepting {
             kept,
             behind,
+            wall,
             unseen,
             contents: before,
         } = self.accepting.take().expect("it was begun");
@@ -246,7 +250,7 @@ impl Host {
             return Err(format!("{kept} is to stay, and {last} is the last one"));
         }
         base.counters.faults.count(Fault::LossAccepted);
-        checks.gives_up(kept, behind);
+        checks.gives_up(kept, behind, wall);
         network.forget_what_is_under_way();
         self.sealed = None;
         self.boot(base, network, checks)

@@ -5,8 +5,9 @@
 //! (or replays after a crash) and checks each of them against its own idea of the state before.
 
 use super::op::Op;
+use crate::snapshot::loss::UNSEEN_MAX;
 use crate::txn::{CreateTxn, Data, Entry, Txn};
-use crate::types::{ErrorCode, SessionId, Zxid};
+use crate::types::{ErrorCode, SessionId, WallMs, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -58,8 +59,11 @@ pub struct Truth {
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
     /// The transaction that each request became, by session and xid.
     executed: BTreeMap<(SessionId, i32), Zxid>,
-    /// Sessions that clients know, and that went with a loss.
+    /// Sessions that clients know, and that went with a loss: those whose ids must not be given again.
     lost_sessions: BTreeSet<SessionId>,
+    /// The numbers up to which session ids counted as given when a loss was accepted, by the zxid behind which the
+    /// history went on.
+    spent: BTreeMap<Zxid, i64>,
     last: Zxid,
     revealed: Zxid,
 }
@@ -116,11 +120,23 @@ impl Truth {
         self.revealed = self.revealed.min(zxid);
     }
 
-    /// The operator has given up what follows `kept`: the history goes on behind `behind`.
-    pub fn gives_up(&mut self, kept: Zxid, behind: Zxid) {
+    /// The operator has given up what follows `kept`: the history goes on behind `behind`. The clock stood at
+    /// `wall` when it was the earliest while that was done.
+    ///
+    /// **Premise**, as `snapshot::loss` has it: the id of a lost session is at most [`UNSEEN_MAX`] behind the last
+    /// one that stays or behind what the clock gives, whichever is greater. Where the clock was set back further
+    /// between the making of the session and the acceptance, nothing shows the store that the id was given,
+    /// and it may be given again.
+    pub fn gives_up(&mut self, kept: Zxid, behind: Zxid, wall: WallMs) {
         let lost = self.sessions.iter().filter(|(_, (made, _))| *made > kept);
         self.lost_sessions.extend(lost.map(|(session, _)| *session));
         self.forget_behind(kept);
+        let stay = self.sessions.keys().map(|session| session.number());
+        let stay = stay.chain(self.spent.values().copied()).max().unwrap_or(0);
+        let spent = stay.max(SessionId::number_at(wall)) + UNSEEN_MAX;
+        self.spent.insert(behind, spent);
+        self.lost_sessions
+            .retain(|session| session.number() <= spent);
         (self.last, self.revealed) = (behind, behind);
     }
 
@@ -214,6 +230,7 @@ impl Truth {
         self.sessions
             .retain(|_, (created, _)| *created <= recovered);
         self.executed.retain(|_, zxid| *zxid <= recovered);
+        self.spent.retain(|zxid, _| *zxid <= recovered);
         for (_, closed) in self.sessions.values_mut() {
             *closed = closed.filter(|z| *z <= recovered);
         }
@@ -454,5 +471,64 @@ impl Truth {
             .entry((path.into(), kind))
             .or_default()
             .push((zxid, event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::TxnHeader;
+    use crate::types::OpCode;
+
+    const MADE: i64 = 1_790_000_000_000;
+    /// What [`UNSEEN_MAX`] ids are of the clock, ms.
+    const UNSEEN_MS: i64 = UNSEEN_MAX >> 16;
+
+    fn id(wall: i64) -> SessionId {
+        SessionId::of(SessionId::STANDALONE, SessionId::number_at(WallMs(wall)))
+    }
+
+    fn make(truth: &mut Truth, session: SessionId) -> Result<(), String> {
+        let header = TxnHeader {
+            session,
+            cxid: 0,
+            zxid: truth.last().next(),
+            time: WallMs(MADE),
+            op: OpCode::CREATE_SESSION,
+        };
+        truth.apply(&Arc::new(Entry {
+            header,
+            txn: Txn::CreateSession { timeout_ms: 1_000 },
+            digest: None,
+        }))
+    }
+
+    /// Whether the id of a session that was lost at `MADE` may be given again, where the session that stays was
+    /// made at `stays`, and the loss accepted at `accepted`.
+    fn may_come_again(stays: i64, accepted: i64) -> bool {
+        let mut truth = Truth::new(Zxid::ZERO);
+        make(&mut truth, id(stays)).unwrap();
+        let kept = truth.last();
+        make(&mut truth, id(MADE)).unwrap();
+        truth.gives_up(kept, Zxid::new(1, 0), WallMs(accepted));
+        make(&mut truth, id(MADE)).is_ok()
+    }
+
+    #[test]
+    fn a_lost_session_id_comes_again_only_where_the_clock_was_set_back_too_far_to_be_seen() {
+        let back = MADE - UNSEEN_MS;
+        assert!(!may_come_again(MADE - 9_000, MADE + 1_000));
+        assert!(!may_come_again(MADE - 9_000, back));
+        assert!(!may_come_again(back, MADE - 40_000));
+        assert!(may_come_again(back - 1, back - 1));
+    }
+
+    #[test]
+    fn what_an_accepted_loss_has_spent_stays_spent_at_the_next_one() {
+        let mut truth = Truth::new(Zxid::ZERO);
+        truth.gives_up(Zxid::ZERO, Zxid::new(1, 0), WallMs(MADE));
+        make(&mut truth, id(MADE + 2 * UNSEEN_MS)).unwrap();
+        truth.gives_up(Zxid::new(1, 0), Zxid::new(2, 0), WallMs(MADE - 40_000));
+        assert!(make(&mut truth, id(MADE + 2 * UNSEEN_MS)).is_err());
     }
 }

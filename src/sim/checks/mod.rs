@@ -30,7 +30,7 @@ use super::outcome::Counters;
 use super::truth::Truth;
 use crate::messages::{Committed, ToShards};
 use crate::txn::Txn;
-use crate::types::Zxid;
+use crate::types::{WallMs, Zxid};
 use attachment::Attachment;
 use bodies::Bodies;
 use expiry::Expiry;
@@ -85,9 +85,10 @@ impl Checks {
         self.shown.newest(&self.truth).max(self.truth.shown())
     }
 
-    /// What lies behind `kept` is lost, and the history goes on behind `behind`.
-    pub(super) fn gives_up(&mut self, kept: Zxid, behind: Zxid) {
-        self.truth.gives_up(kept, behind);
+    /// What lies behind `kept` is lost, and the history goes on behind `behind`. The clock stood at `wall` or later
+    /// while that was accepted.
+    pub(super) fn gives_up(&mut self, kept: Zxid, behind: Zxid, wall: WallMs) {
+        self.truth.gives_up(kept, behind, wall);
         self.rot.gives_up(behind);
         self.shown.recovered();
     }
