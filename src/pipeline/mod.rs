@@ -490,14 +490,20 @@ impl<S: Storage> Pipeline<S> {
         self.counters
     }
 
+    /// Begins to count anew, but for the log's own counters, by which snapshots are due.
+    pub fn reset_stats(&mut self) {
+        self.counters = Counters::default();
+        self.stages.reset();
+    }
+
+    /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
+    pub fn deadline(&self, session: SessionId) -> Option<Tick> {
+        self.owners.deadline_of(session)
+    }
+
     /// The stages up to applied.
     pub fn stages(&self) -> &Stages {
         &self.stages
-    }
-
-    /// The stages, for the recording of the later ones and for a reset.
-    pub fn stages_mut(&mut self) -> &mut Stages {
-        &mut self.stages
     }
 
     /// Up to where everything that arrived is known: in any socket, the listening ones included, and in

@@ -37,7 +37,7 @@ struct Net {
     /// Connections that wait to be accepted.
     backlog: usize,
     closed: Vec<SocketId>,
-    words: Vec<[u8; 4]>,
+    words: Vec<([u8; 4], Vec<u8>)>,
     /// Order in which sockets were read.
     reads: Vec<SocketId>,
     exhausted: bool,
@@ -104,9 +104,9 @@ impl Sockets for Net {
         self.closed.push(id);
     }
 
-    fn word(&mut self, id: SocketId, word: [u8; 4]) {
+    fn word(&mut self, id: SocketId, word: [u8; 4], behind: &[u8]) {
         assert!(self.open.remove(&id).is_some(), "an open socket");
-        self.words.push(word);
+        self.words.push((word, behind.to_vec()));
     }
 }
 
@@ -431,7 +431,7 @@ fn a_four_letter_word_is_handed_over_once_and_its_slot_is_used_again() {
     world.settle();
     world.send(id, b"ok\n");
     world.settle();
-    assert_eq!(world.net.words, [*b"ruok"]);
+    assert_eq!(world.net.words, [(*b"ruok", b"\n".to_vec())]);
     world.assert_empty();
     let next = world.connect();
     assert_eq!(next.slot, id.slot);

@@ -102,8 +102,11 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         &mut beside,
     )?;
     beside.end();
+    let configured = config.client_address.port();
+    let client_port = bound.address().map_or(configured, |address| address.port());
     let process = Process::new(
         config,
+        client_port,
         placement.shards,
         summary,
         (data, log),

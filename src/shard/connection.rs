@@ -594,6 +594,7 @@ impl Connection {
             last_response_ms: counters.last_response_ms,
             last_latency_ms: counters.last_latency_ms,
             latency: counters.latency,
+            heard: Tick(self.received_at / 1000),
         }
     }
 }

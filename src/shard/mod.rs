@@ -45,7 +45,9 @@ mod watches;
 mod tests;
 
 pub use config::ShardConfig;
-pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
+pub use stats::{
+    ClientAddress, ConnStats, Latency, SessionStats, ShardStats, WATCHES_LISTED_MAX, Watched,
+};
 pub use watches::WatchCounts;
 
 use self::state::{Ending, ShardState};
@@ -59,6 +61,7 @@ use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
+use std::sync::Arc;
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -447,6 +450,21 @@ impl Shard {
     pub fn connections_in(&self, slots: Range<usize>) -> impl Iterator<Item = ConnStats> {
         let open = slots.filter_map(|slot| self.conns.at(slot).filter(|c| !c.ended()));
         open.map(|c| c.stats(self.core.may_read(c) > 0))
+    }
+
+    /// What the connection in a slot watches in the data table, if there is one and it watches anything.
+    pub fn watched_at(&self, slot: usize) -> Option<Watched> {
+        let c = self.conns.at(slot).filter(|c| !c.ended())?;
+        let paths = self.core.watches.data_paths(c.id)?;
+        let listed = (paths.len() <= WATCHES_LISTED_MAX).then(|| {
+            let mut paths: Vec<Arc<str>> = paths.iter().cloned().collect();
+            paths.sort_unstable();
+            paths
+        });
+        Some(Watched {
+            session: c.attachment().map_or(SessionId::NONE, |own| own.session),
+            paths: listed,
+        })
     }
 
     /// Slots of connections, the free ones included.

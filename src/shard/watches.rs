@@ -328,6 +328,11 @@ impl Watches {
         }
     }
 
+    /// What a connection watches in the data table, in no order.
+    pub(super) fn data_paths(&self, conn: ConnId) -> Option<&DetHashSet<Arc<str>>> {
+        self.data.by_conn.get(&conn)
+    }
+
     /// For the four-letter words.
     pub(super) fn counts(&self) -> WatchCounts {
         WatchCounts {

@@ -159,7 +159,7 @@ impl Sockets for KernelSockets<'_> {
         }
     }
 
-    fn word(&mut self, id: SocketId, _word: [u8; 4]) {
+    fn word(&mut self, id: SocketId, _word: [u8; 4], _behind: &[u8]) {
         self.base.counters.words += 1;
         self.close(id);
     }

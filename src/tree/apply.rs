@@ -17,7 +17,7 @@ impl Tree {
         } = entry.header;
         let mut changes = Some(Vec::new());
         let result = self.apply_txn(&entry.header, op, &entry.txn, &mut changes);
-        self.last_zxid = self.last_zxid.max(zxid);
+        self.reached(zxid);
         Applied {
             zxid,
             session,
@@ -30,7 +30,15 @@ impl Tree {
     pub fn replay(&mut self, entry: &Entry) {
         let TxnHeader { zxid, op, .. } = entry.header;
         self.apply_txn(&entry.header, op, &entry.txn, &mut None);
-        self.last_zxid = self.last_zxid.max(zxid);
+        self.reached(zxid);
+    }
+
+    /// A transaction is applied whole.
+    fn reached(&mut self, zxid: Zxid) {
+        if zxid > self.last_zxid {
+            self.last_zxid = zxid;
+            self.digests.record(zxid, self.nodes.digest);
+        }
     }
 
     fn apply_txn(

@@ -11,6 +11,7 @@ mod apply;
 mod changes;
 mod children;
 mod creators;
+mod digests;
 mod footprint;
 mod hash;
 mod index;
@@ -34,6 +35,7 @@ pub use access::{ACL_ENTRIES_MAX, digest_id};
 pub use changes::Contradiction;
 pub(crate) use changes::{Changes, Key, Patch, session_key};
 pub use creators::SessionHighWater;
+pub use digests::DIGESTS_MAX;
 pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
 pub use read::{Found, Size};
@@ -48,6 +50,7 @@ pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use digests::DigestLog;
 use index::NodeId;
 use node::{Nodes, ROOT, open_acl};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +162,7 @@ pub struct Tree {
     sessions: BTreeMap<SessionId, i32>,
     session_high_water: SessionHighWater,
     last_zxid: Zxid,
+    digests: DigestLog,
 }
 
 impl Default for Tree {
@@ -190,6 +194,7 @@ impl Tree {
             sessions: BTreeMap::new(),
             session_high_water: SessionHighWater::default(),
             last_zxid: Zxid::ZERO,
+            digests: DigestLog::default(),
         }
     }
 
@@ -201,6 +206,12 @@ impl Tree {
     /// Digest over all nodes (docs/peer-protocol.md §3.5).
     pub fn digest(&self) -> u64 {
         self.nodes.digest
+    }
+
+    /// Digests behind one of 128 transactions, since the snapshot that was read at the start; at most
+    /// [`DIGESTS_MAX`], the oldest first.
+    pub fn digests(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.digests.iter()
     }
 
     /// Nodes as Apache counts them: the root twice (docs/protocol.md §2.3).

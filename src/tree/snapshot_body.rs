@@ -31,6 +31,7 @@
 
 use super::Tree;
 use super::creators::SessionHighWater;
+use super::digests::DigestLog;
 use super::node::{Nodes, ROOT};
 use super::path::{in_digest, stored_below};
 use super::stored::{NodeStat, digest, owner_session};
@@ -510,6 +511,7 @@ impl Maker {
                 sessions: BTreeMap::new(),
                 session_high_water: high_water,
                 last_zxid,
+                digests: DigestLog::default(),
             });
             return Ok(());
         }

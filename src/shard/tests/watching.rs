@@ -362,3 +362,45 @@ fn watches_end_with_their_connection() {
         (1, 1, 1, 2)
     );
 }
+
+#[test]
+fn what_a_connection_watches_is_listed_up_to_a_bound() {
+    use crate::shard::{WATCHES_LISTED_MAX, Watched};
+    let mut world = World::new();
+    let (one, other) = (world.client(), world.client());
+    let sessions: Vec<_> = world
+        .shard
+        .connections()
+        .map(|c| c.session.unwrap().session)
+        .collect();
+    for (conn, path) in [(one, "/b"), (one, "/a"), (one, "/a"), (other, "/a")] {
+        world.send(conn, &read(2, 3, path, true));
+    }
+    // A child watch is in the other table.
+    world.send(other, &read(3, 8, "/", true));
+    let listed = |world: &World| -> Vec<Watched> {
+        let slots = 0..world.shard.slots();
+        slots
+            .filter_map(|slot| world.shard.watched_at(slot))
+            .collect()
+    };
+    let of = |session, paths: &[&str]| Watched {
+        session,
+        paths: Some(paths.iter().map(|&path| path.into()).collect()),
+    };
+    let due = [of(sessions[0], &["/a", "/b"]), of(sessions[1], &["/a"])];
+    assert_eq!(listed(&world), due);
+    let rest: Vec<usize> = (2..WATCHES_LISTED_MAX).collect();
+    for some in rest.chunks(100) {
+        let reads = some.iter().map(|n| read(4, 3, &format!("/{n}"), true));
+        world.send(one, &reads.collect::<Vec<_>>().concat());
+        world.frames(one);
+    }
+    let paths = listed(&world)[0].paths.as_ref().map(Vec::len);
+    assert_eq!(paths, Some(WATCHES_LISTED_MAX));
+    world.send(one, &read(5, 3, "/one-more", true));
+    assert_eq!(listed(&world)[0].paths, None);
+    assert_eq!(listed(&world)[1], due[1]);
+    world.shard.closed(one, world.now);
+    assert_eq!(listed(&world), due[1..]);
+}
