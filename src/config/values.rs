@@ -43,6 +43,9 @@ pub struct Config {
     pub jute_maxbuffer: usize,
     /// `4lw.commands.whitelist`: which four-letter words are answered.
     pub four_letter_words: Whitelist,
+    /// `readonlymode.enabled`: `isro` is answered whatever the whitelist says. Alone, a server never has
+    /// reason to serve readers only.
+    pub read_only_mode: bool,
     /// `shards`: serving cores; `None`: by the machine; 0 = one core does everything.
     pub shards: Option<u16>,
     /// `pin`: whether cores are pinned; `None`: only if this process may use a part of the machine.
@@ -70,6 +73,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether a four-letter word is answered.
+    pub fn answers(&self, word: &str) -> bool {
+        self.four_letter_words.allows(word) || word == "isro" && self.read_only_mode
+    }
+
     /// Memory that the process may take where there are so many bytes of it.
     pub fn memory_max(&self, there: u64) -> u64 {
         self.memory_max.unwrap_or(there / 100 * MEMORY_PERCENT)
@@ -133,6 +141,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         segment_bytes: SEGMENT_BYTES,
         jute_maxbuffer: JUTE_MAXBUFFER,
         four_letter_words: Whitelist::Words(Vec::new()),
+        read_only_mode: false,
         shards: None,
         pin: None,
         ring: RingFeatures::Auto,

@@ -170,7 +170,7 @@ fn wanted(word: &str, process: &Process, shards: usize) -> Option<Wanted> {
         return None;
     }
     process.words.fetch_add(1, Relaxed);
-    if !process.config.four_letter_words.allows(word) {
+    if !process.config.answers(word) {
         return Some(Wanted::Text(format!(
             "{word} is not executed because it is not in the whitelist.\n"
         )));
