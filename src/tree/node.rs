@@ -24,10 +24,11 @@ use super::index::{Index, NodeId};
 use super::name::Name;
 use super::path::in_digest;
 use super::slab::{Place, Slab};
-use super::stored::{NodeStat, digest, is_session, restated};
+use super::stored::{NodeStat, digest, is_reaped, is_session, restated};
 use super::walked::Walk;
 use crate::txn::{Acl, AuthId, Data, Stat};
 use crate::types::Zxid;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = 0;
@@ -267,6 +268,8 @@ pub(super) struct Nodes {
     pub(super) beside: usize,
     /// Of that, what the data takes: the trees of a process share it.
     pub(super) payloads: usize,
+    /// Containers and TTL nodes, which the server deletes itself: found without a walk.
+    pub(super) reaped: BTreeSet<NodeId>,
     /// The one that is under way.
     pub(super) walk: Option<Box<Walk>>,
 }
@@ -284,6 +287,7 @@ impl Nodes {
             bytes: 1,
             beside: 0,
             payloads: 0,
+            reaped: BTreeSet::new(),
             walk: None,
         };
         let (data, acl) = (Some(Arc::from([])), open_acl());
@@ -551,7 +555,10 @@ impl Nodes {
             extra: Slab::<Extra>::NONE,
         };
         node.store(&mut self.extras, &stored, null);
-        self.slab.insert(node);
+        let id = self.slab.insert(node);
+        if is_reaped(stored.owner) {
+            self.reaped.insert(id);
+        }
     }
 
     /// The extra of a node, made if it has none.
@@ -596,6 +603,9 @@ impl Nodes {
         let node = self.slab.remove(id).expect("an indexed node");
         let extra = self.extras.remove(node.extra);
         let stored = node.stored(extra.as_ref());
+        if is_reaped(stored.owner) {
+            self.reaped.remove(&id);
+        }
         self.beside -= beside(&node.name, node.data_len(), path, &stored);
         self.payloads -= payload(node.data_len());
         self.beside -= extra.map_or(0, |extra| extra.branch_bytes());

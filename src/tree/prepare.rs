@@ -8,7 +8,8 @@ use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
 use super::hash::{PathHash, PathHasher};
 use super::path::{has_shape, in_digest, is_protected, is_valid, parent_path};
-use super::stored::{NodeStat, digest, is_session, owner_session, restated};
+use super::reaped::Due;
+use super::stored::{NodeStat, TTL_MAX, digest, is_session, owner_session, restated};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
@@ -259,6 +260,36 @@ impl Overlay {
         };
         budget.spend_steps(prepared.entry.txn.steps() + checks.take_steps());
         prepared
+    }
+
+    /// Makes the transaction that deletes a container or a TTL node, if it will still be there, without children
+    /// and due, after everything ordered so far (docs/protocol.md §2.5, deleteContainer). No permission is asked
+    /// for: nobody but the server itself may ask for this.
+    pub fn prepare_reaping(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: &Arc<str>,
+        due: &Due,
+    ) -> Option<Prepared> {
+        assert!(self.undo.is_none(), "nothing overtakes a multi");
+        let hash = self.hasher.hash(path);
+        let node = self.get(tree, path, hash)?;
+        if !due.is(&node.stored, node.children) {
+            return None;
+        }
+        let above = parent_path(path)?;
+        let above_hash = self.hasher.hash(above);
+        let parent = self.get(tree, above, above_hash)?;
+        let above = self.key(above, above_hash);
+        let path = path.clone();
+        let key = Key {
+            path: path.clone(),
+            hash,
+        };
+        self.gone(context.zxid, (above, Some(parent)), (key, Some(node)));
+        let txn = Txn::Delete { path };
+        Some(self.prepared(context, OpCode::DELETE_CONTAINER, txn, None))
     }
 
     fn prepared(
@@ -728,17 +759,15 @@ struct Mode {
 }
 
 /// Rows 1 to 3 of create, and the mismatch table of docs/protocol.md §1.5: the type of the transaction
-/// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused.
+/// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused, whether TTLs
+/// are switched on or not: a transaction of type 21 must have a TTL that can be applied.
 fn create_mode(request: &CreateRequest, rules: &Rules) -> Checked<(OpCode, Mode)> {
     let flags = request.flags;
     require((0..=6).contains(&flags), ErrorCode::BAD_ARGUMENTS)?;
-    let with_ttl = matches!(flags, 5 | 6);
-    if with_ttl || request.op == OpCode::CREATE_TTL {
-        require(rules.extended_types, ErrorCode::UNIMPLEMENTED)?;
-        let valid = (1..1 << 40).contains(&request.ttl_ms);
-        let matching = with_ttl && request.op == OpCode::CREATE_TTL;
-        require(valid && matching, ErrorCode::BAD_ARGUMENTS)?;
-    }
+    let (with_ttl, asks_for_ttl) = (matches!(flags, 5 | 6), request.op == OpCode::CREATE_TTL);
+    require(!with_ttl || rules.extended_types, ErrorCode::UNIMPLEMENTED)?;
+    let fits = !with_ttl || (1..=TTL_MAX).contains(&request.ttl_ms);
+    require(fits && with_ttl == asks_for_ttl, ErrorCode::BAD_ARGUMENTS)?;
     let container = request.op == OpCode::CREATE_CONTAINER;
     let mode = Mode {
         ephemeral: matches!(flags, 1 | 3) && !container,
