@@ -125,7 +125,9 @@ impl Request {
             op: OpCode(r.i32().ok()?),
         };
         let request = match header.op {
-            OpCode::CREATE | OpCode::CREATE2 => create(header.op, &mut r).map(Request::Write),
+            OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+                create(header.op, &mut r).map(Request::Write)
+            }
             OpCode::DELETE => delete(&mut r).map(Request::Write),
             OpCode::SET_DATA => set_data(&mut r).map(Request::Write),
             OpCode::SET_ACL => set_acl(&mut r).map(Request::Write),
@@ -195,7 +197,8 @@ fn multi_header(r: &mut Reader<'_>) -> Decoded<Option<OpCode>> {
 }
 
 /// multi (docs/protocol.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
-/// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector.
+/// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector. Of a createTTL
+/// it answers flags that fit no mode, and a null vector, for the operation alone.
 fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     let mut ops = Vec::new();
     while let Some(op) = multi_header(r)? {
@@ -220,13 +223,17 @@ fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
 }
 
 fn check_multi_create(create: &mut CreateRequest) -> Decoded<()> {
+    let asks_for_ttl = create.op == OpCode::CREATE_TTL;
     match create.flags {
         0..=3 => {}
-        4 => create.op = OpCode::CREATE_CONTAINER,
-        5 | 6 if create.op == OpCode::CREATE_TTL => {}
+        4 => (create.op, create.ttl_ms) = (OpCode::CREATE_CONTAINER, 0),
+        _ if asks_for_ttl => {}
         flags => return Err(JuteError::Length(flags)),
     }
-    create.acl.as_ref().map(drop).ok_or(JuteError::Null)
+    match create.acl {
+        None if !asks_for_ttl => Err(JuteError::Null),
+        _ => Ok(()),
+    }
 }
 
 fn read(op: OpCode, r: &mut Reader<'_>) -> Decoded<ReadRequest> {
@@ -391,6 +398,11 @@ mod tests {
             (6, "ffffffff"),
             (8, "ffffffff 00"),
             (12, "ffffffff 00"),
+            (15, "ffffffff 00000000 ffffffff 00000000"),
+            (19, "ffffffff 00000000 ffffffff 00000000"),
+            (21, "ffffffff 00000000 ffffffff 00000005 0000000000000001"),
+            // A createTTL without a TTL.
+            (21, "00000002 2f61 00000000 00000000 00000005"),
             (101, "0000000000000000 ffffffff 00000000 00000000"),
         ] {
             assert_eq!(ask(op, body), Request::Malformed, "{op}");
@@ -403,7 +415,7 @@ mod tests {
         assert_eq!(ask(5, "ffffffff ffffffff 00000000"), Request::Write(set));
         assert_eq!(ask(9, "ffffffff"), Request::Sync(None));
         for op in [
-            -10, -1, 0, 10, 13, 16, 17, 18, 19, 20, 21, 23, 99, 102, 103, 104, 105, 106, 107,
+            -10, -1, 0, 10, 13, 16, 17, 18, 20, 23, 99, 102, 103, 104, 105, 106, 107,
         ] {
             assert_eq!(ask(op, ""), Request::Unknown, "{op}");
         }
@@ -435,6 +447,57 @@ mod tests {
         assert_eq!(create("00000000", "ffffffff"), Request::Malformed);
         assert_eq!(create("00000005", "00000000"), Request::Malformed);
         assert_eq!(create("00000007", "00000000"), Request::Malformed);
+        // A createTTL has its answer for itself, whatever its flags and its list are.
+        let with_ttl = |flags: i32, acl: &str| {
+            let body = format!("00000002 2f61 ffffffff {acl} {flags:08x} 0000000000000007");
+            match ask(&format!("00000015 00 ffffffff {body} {end}")) {
+                Request::Write(WriteRequest::Multi(ops)) => match &ops[..] {
+                    [WriteRequest::Create(create)] => (create.op, create.flags, create.ttl_ms),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        };
+        for (flags, op, ttl_ms) in [
+            (0, OpCode::CREATE_TTL, 7),
+            (4, OpCode::CREATE_CONTAINER, 0),
+            (5, OpCode::CREATE_TTL, 7),
+            (7, OpCode::CREATE_TTL, 7),
+        ] {
+            for acl in ["00000000", "ffffffff"] {
+                assert_eq!(with_ttl(flags, acl), (op, flags, ttl_ms));
+            }
+        }
+    }
+
+    #[test]
+    fn golden_create_container_and_create_ttl() {
+        let acl = "00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65";
+        let container = format!("00000031 00000002 00000013 00000002 2f63 ffffffff {acl} 00000004");
+        let (header, request) = Request::decode(&payload(&container)).unwrap();
+        assert_eq!((header.xid, header.op), (Xid(2), OpCode::CREATE_CONTAINER));
+        let Request::Write(WriteRequest::Create(create)) = request else {
+            panic!("{request:?}")
+        };
+        let due = (OpCode::CREATE_CONTAINER, 4, 0, None);
+        let CreateRequest {
+            op, flags, ttl_ms, ..
+        } = create;
+        assert_eq!((op, flags, ttl_ms, create.data), due);
+        let ttl = format!(
+            "0000003b 00000003 00000015 00000002 2f74 00000002 6869 {acl} 00000006 000000ffffffffff"
+        );
+        let (header, request) = Request::decode(&payload(&ttl)).unwrap();
+        assert_eq!((header.xid, header.op), (Xid(3), OpCode::CREATE_TTL));
+        let Request::Write(WriteRequest::Create(create)) = request else {
+            panic!("{request:?}")
+        };
+        let due = (OpCode::CREATE_TTL, 6, 1_099_511_627_775);
+        assert_eq!((create.op, create.flags, create.ttl_ms), due);
+        assert_eq!(
+            (&*create.path, create.data.as_deref()),
+            ("/t", Some(&b"hi"[..]))
+        );
     }
 
     proptest! {

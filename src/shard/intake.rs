@@ -37,17 +37,19 @@ fn op_of(payload: &[u8]) -> Option<OpCode> {
     Some(OpCode(i32::from_be_bytes(*op)))
 }
 
-fn is_write(op: OpCode) -> bool {
+fn is_create(op: OpCode) -> bool {
     matches!(
         op,
-        OpCode::CREATE
-            | OpCode::CREATE2
-            | OpCode::DELETE
-            | OpCode::SET_DATA
-            | OpCode::SET_ACL
-            | OpCode::MULTI
-            | OpCode::CLOSE_SESSION
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL
     )
+}
+
+fn is_write(op: OpCode) -> bool {
+    let is_other = matches!(
+        op,
+        OpCode::DELETE | OpCode::SET_DATA | OpCode::SET_ACL | OpCode::MULTI | OpCode::CLOSE_SESSION
+    );
+    is_create(op) || is_other
 }
 
 /// The length of a string or buffer that stands at `at`.
@@ -62,7 +64,7 @@ fn outcome_max(payload: &[u8]) -> usize {
     const FIXED: usize = 128;
     match op_of(payload) {
         Some(OpCode::MULTI) => FIXED + 6 * payload.len(),
-        Some(OpCode::CREATE | OpCode::CREATE2) => FIXED + length_at(payload, 8).unwrap_or(0),
+        Some(op) if is_create(op) => FIXED + length_at(payload, 8).unwrap_or(0),
         _ => FIXED,
     }
 }
@@ -72,7 +74,7 @@ fn outcome_max(payload: &[u8]) -> usize {
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
     let list = match op_of(payload) {
         None | Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
-        Some(OpCode::CREATE | OpCode::CREATE2) => {
+        Some(op) if is_create(op) => {
             let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
         }
@@ -413,5 +415,33 @@ fn decoded_weight(read: &crate::proto::ReadRequest, weight: usize) -> usize {
     match read {
         ReadRequest::MultiRead { ops, .. } => weight + 160 * ops.len(),
         _ => weight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::golden::hex;
+
+    /// A body that every write can be read from, and whose path has two bytes.
+    const BODY: &str = "00000002 2f61 ffffffff 00000000 00000000 0000000000000001";
+
+    #[test]
+    fn what_becomes_a_transaction_is_known_by_the_first_bytes_of_its_frame() {
+        let mut writes = 0;
+        for op in -11..200 {
+            let mut payload = 1i32.to_be_bytes().to_vec();
+            payload.extend(i32::to_be_bytes(op));
+            payload.extend(hex(BODY));
+            let (_, request) = Request::decode(&payload).unwrap();
+            let known = op_of(&payload).is_some_and(is_write);
+            assert_eq!(matches!(request, Request::Write(_)), known, "{op}");
+            writes += u32::from(known);
+            if let Request::Write(request @ WriteRequest::Create(_)) = request {
+                assert_eq!(outcome_max(&payload), owed(&request), "{op}");
+                assert!(decoded_max(payload.len(), &payload) >= 4 * payload.len());
+            }
+        }
+        assert_eq!(writes, 9);
     }
 }

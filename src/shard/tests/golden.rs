@@ -99,6 +99,57 @@ fn golden_create_and_a_watch_on_an_absent_node() {
 }
 
 #[test]
+fn golden_create_container_and_create_ttl() {
+    let mut world = World::new();
+    let conn = connected(&mut world);
+    world.zxid = Zxid(0x20);
+    let acl = "00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65";
+    let stat = |zxid: &str, data_length: &str| {
+        format!(
+            "{zxid} {zxid} 0000018bcfe56800 0000018bcfe56800
+             00000000 00000000 00000000 0000000000000000 {data_length} 00000000 {zxid}"
+        )
+    };
+    let made = stat("0000000000000020", "00000000");
+    exchange(
+        &mut world,
+        conn,
+        &format!("00000031 00000001 00000013 00000002 2f63 ffffffff {acl} 00000004"),
+        &format!("0000005a 00000001 0000000000000020 00000000 00000002 2f63 {made}"),
+        false,
+    );
+    let ttl = |xid: &str| {
+        format!(
+            "0000003b {xid} 00000015 00000002 2f74 00000002 6869 {acl} 00000005 00000000000003e8"
+        )
+    };
+    exchange(
+        &mut world,
+        conn,
+        &ttl("00000002"),
+        "00000010 00000002 0000000000000021 fffffffa",
+        false,
+    );
+    world.rules.extended_types = true;
+    let made = stat("0000000000000022", "00000002");
+    exchange(
+        &mut world,
+        conn,
+        &ttl("00000003"),
+        &format!("0000005a 00000003 0000000000000022 00000000 00000002 2f74 {made}"),
+        false,
+    );
+    // The delete of a container is no client's business (docs/protocol.md §1.5).
+    exchange(
+        &mut world,
+        conn,
+        "0000000e 00000004 00000014 00000002 2f63",
+        "00000010 00000004 ffffffffffffffff fffffffa",
+        true,
+    );
+}
+
+#[test]
 fn golden_own_write_with_own_watch() {
     let mut world = World::new();
     let conn = connected(&mut world);
