@@ -33,6 +33,8 @@ mod ids;
 mod memory;
 mod owners;
 mod preparing;
+mod reaper;
+mod reaping;
 mod ring;
 mod size;
 mod slow_close;
@@ -42,6 +44,7 @@ mod tests;
 
 pub use fatal::Fatal;
 pub use memory::TreeMemory;
+pub use reaper::ReaperConfig;
 pub use ring::Cursors;
 
 use crate::budget::Budget;
@@ -58,6 +61,7 @@ use crate::types::{
 };
 use ids::{CREATOR, SessionIds};
 use owners::{Owners, Said, Standing};
+use reaper::Reaper;
 use ring::{Ring, Slot};
 use slow_close::SlowClose;
 use std::collections::VecDeque;
@@ -91,6 +95,8 @@ pub struct PipelineConfig {
     pub rules: Rules,
     /// Of the trees.
     pub memory: TreeMemory,
+    /// Of containers and TTL nodes.
+    pub reaper: ReaperConfig,
 }
 
 impl PipelineConfig {
@@ -104,6 +110,7 @@ impl PipelineConfig {
             shards: 1,
             rules,
             memory: TreeMemory::UNLIMITED,
+            reaper: ReaperConfig::default(),
         }
     }
 }
@@ -170,6 +177,8 @@ pub struct Pipeline<S: Storage> {
     slow_closes: VecDeque<SlowClose>,
     /// Transactions that delete ephemerals ahead of a closeSession and are not applied.
     deletes_in_flight: VecDeque<Zxid>,
+    /// Deletes containers and TTL nodes.
+    reaper: Reaper,
     /// In order of `after`.
     held: VecDeque<Held>,
     /// Committed, or said, and not fetched yet.
@@ -201,6 +210,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Transactions that deleted ephemerals ahead of a closeSession.
     pub deletes_ahead: u64,
+    /// Containers and TTL nodes deleted because they were due.
+    pub reaped: u64,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -233,6 +244,7 @@ impl<S: Storage> Pipeline<S> {
             slow_closes_due: false,
             slow_closes: VecDeque::new(),
             deletes_in_flight: VecDeque::new(),
+            reaper: Reaper::new(config.reaper),
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
@@ -326,13 +338,14 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Goes on with what waits, within `budget`: the multi that is half prepared, sessions that expire,
-    /// those that close in several transactions, then requests, oldest first. Once a turn, before what
-    /// shards ask for. Requests come last because they may never end; what comes before them is bounded
-    /// for each tick and each apply.
+    /// those that close in several transactions, a slice of the containers and TTL nodes that are due, then
+    /// requests, oldest first. Once a turn, before what shards ask for. Requests come last because they may
+    /// never end; what comes before them is bounded for each tick, each apply and each turn.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn advance(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        let mut may_reap = true;
         while self.has_work() && !budget.is_spent() {
             if let Some(half) = self.preparing.take() {
                 self.go_on_preparing(tree, half, budget, now)?;
@@ -340,9 +353,15 @@ impl<S: Storage> Pipeline<S> {
                 self.expire(tree, budget, now)?;
             } else if std::mem::take(&mut self.slow_closes_due) {
                 self.work_on_slow_closes(tree, budget, now)?;
+            } else if may_reap && self.reaper.has_work() {
+                may_reap = false;
+                self.reap(tree, budget, now)?;
             } else if let Some(up) = self.intake.pop_front() {
                 budget.spend_steps(1);
                 self.take_in(tree, up, budget, now)?;
+            } else {
+                // The rest of the pass is for the next turn.
+                break;
             }
         }
         Ok(())
@@ -350,11 +369,13 @@ impl<S: Storage> Pipeline<S> {
 
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
-        let due = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
+        let waits = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
+        let due = waits || self.reaper.has_work();
         self.preparing.is_some() || (due && !self.waits_for_room)
     }
 
-    /// Timers: seals and patience; waiting requests and expiry are due. Every tick, before client intake.
+    /// Timers: seals and patience; waiting requests and expiry are due, and containers and TTL nodes may be.
+    /// Every tick, before client intake.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
@@ -371,6 +392,7 @@ impl<S: Storage> Pipeline<S> {
         self.waits_for_room = false;
         self.slow_closes_due = !self.slow_closes.is_empty();
         self.expiry_due = true;
+        self.reaper.tick(self.ring.cursors().applied, now);
         Ok(())
     }
 
@@ -414,6 +436,7 @@ impl<S: Storage> Pipeline<S> {
         let header = slot.entry.header;
         tree.verify(&slot.entry)?;
         self.overlay.forget(header.zxid);
+        self.reaper.applied(header.zxid);
         let list = size::list_size(&slot.entry.txn);
         if list.paths > 0 {
             self.owners.list_is_applied(header.session, list);

@@ -1,5 +1,7 @@
 //! The pipeline over the real tree and the real log, on the simulated disk.
 
+mod reaping;
+
 use super::*;
 use crate::log::{LogConfig, Scan, StoreId};
 use crate::sim::disk::SimStorage;
