@@ -119,8 +119,6 @@ const NO_SASL: &str = "SASL is not there yet";
 const NO_SUPER: &str = "there is no super user yet: ACLs bind everybody";
 const NO_ADMIN: &str = "the AdminServer is not there yet: nothing listens";
 const NO_METRICS: &str = "metrics are in the four-letter word mntr only";
-const NO_TTL: &str = "TTL nodes are not there yet";
-const NO_CONTAINERS: &str = "container nodes are not there yet";
 const NO_JVM: &str = "there is no JVM";
 const NO_CACHE: &str = "replies are not cached";
 const NO_SELECTORS: &str = "there is one way to serve connections";
@@ -273,6 +271,24 @@ pub const KEYS: &[Key] = &[
         "4lw.commands.whitelist",
         "words separated by commas, or `*`",
         |c, v| put(&mut c.four_letter_words, Some(whitelist(v))),
+    ),
+    honoured("extendedTypesEnabled", "true or false", |c, v| {
+        put(&mut c.extended_types, boolean(v))
+    }),
+    honoured(
+        "znode.container.checkIntervalMs",
+        "a number of milliseconds above 0",
+        |c, v| put(&mut c.container_check_ms, number(v, 1, i32::MAX as u64)),
+    ),
+    honoured(
+        "znode.container.maxPerMinute",
+        "a number above 0",
+        |c, v| put(&mut c.containers_per_minute, number(v, 1, i32::MAX as u64)),
+    ),
+    honoured(
+        "znode.container.maxNeverUsedIntervalMs",
+        "a number of milliseconds",
+        |c, v| put(&mut c.container_never_used_ms, number(v, 0, i64::MAX)),
     ),
     honoured("shards", "a number from 0 to 64", |c, v| {
         put(&mut c.shards, Some(Some(number(v, 0, SHARDS_LIMIT)?)))
@@ -431,9 +447,10 @@ pub const KEYS: &[Key] = &[
     no_effect("localSessionsEnabled", LOCAL_SESSIONS),
     no_effect("localSessionsUpgradingEnabled", LOCAL_SESSIONS),
     // The tree.
-    no_effect("extendedTypesEnabled", NO_TTL),
-    no_effect("emulate353TTLNodes", NO_TTL),
-    no_effect("znode.container.*", NO_CONTAINERS),
+    no_effect(
+        "emulate353TTLNodes",
+        "no store of this server has TTL nodes as Apache 3.5.3 wrote them",
+    ),
     no_effect("enforceQuota", "quotas are not there yet"),
     no_effect("pathStats.*", "there are no statistics of request paths"),
     // Log and snapshots.

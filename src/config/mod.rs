@@ -406,7 +406,9 @@ mod tests {
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
                     ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
-                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\n";
+                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nextendedTypesEnabled=True\n\
+                    znode.container.checkIntervalMs=700\nznode.container.maxPerMinute=8\n\
+                    znode.container.maxNeverUsedIntervalMs=900\n";
         for key in KEYS {
             let is_there = text.contains(key.name);
             assert!(
@@ -441,7 +443,15 @@ mod tests {
         assert!(
             config.four_letter_words.allows("mntr") && !config.four_letter_words.allows("cons")
         );
-        assert!(config.allow_volatile_log);
+        assert!(config.allow_volatile_log && config.extended_types);
+        assert_eq!(
+            (
+                config.container_check_ms,
+                config.containers_per_minute,
+                config.container_never_used_ms
+            ),
+            (700, 8, 900)
+        );
         assert_eq!((config.shards, config.pin), (Some(3), Some(false)));
         assert_eq!(
             (config.ring, config.inline_sync, config.outstanding_max),

@@ -43,6 +43,15 @@ pub struct Config {
     pub jute_maxbuffer: usize,
     /// `4lw.commands.whitelist`: which four-letter words are answered.
     pub four_letter_words: Whitelist,
+    /// `extendedTypesEnabled`: TTL nodes can be created.
+    pub extended_types: bool,
+    /// `znode.container.checkIntervalMs`: how often containers and TTL nodes are looked at, ms.
+    pub container_check_ms: u64,
+    /// `znode.container.maxPerMinute`: how many of them are deleted in a minute.
+    pub containers_per_minute: u64,
+    /// `znode.container.maxNeverUsedIntervalMs`: containers that have never had a child go when they are older,
+    /// ms; 0: they stay.
+    pub container_never_used_ms: i64,
     /// `shards`: serving cores; `None`: by the machine; 0 = one core does everything.
     pub shards: Option<u16>,
     /// `pin`: whether cores are pinned; `None`: only if this process may use a part of the machine.
@@ -133,6 +142,10 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         segment_bytes: SEGMENT_BYTES,
         jute_maxbuffer: JUTE_MAXBUFFER,
         four_letter_words: Whitelist::Words(Vec::new()),
+        extended_types: false,
+        container_check_ms: 60_000,
+        containers_per_minute: 10_000,
+        container_never_used_ms: 0,
         shards: None,
         pin: None,
         ring: RingFeatures::Auto,

@@ -18,7 +18,7 @@ use super::serve::ServingLoop;
 use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
-use crate::pipeline::{Fatal, PipelineConfig, TreeMemory};
+use crate::pipeline::{Fatal, PipelineConfig, ReaperConfig, TreeMemory};
 use crate::placement::{
     Budgets, Drain, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
     RingLimits, Served, ServingCore, SyncPolicy, rings,
@@ -345,9 +345,14 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         shards: shards.max(1),
+        reaper: ReaperConfig {
+            check_interval_ms: config.container_check_ms,
+            per_minute_max: config.containers_per_minute,
+            never_used_ms: config.container_never_used_ms,
+        },
         ..PipelineConfig::new(Rules {
+            extended_types: config.extended_types,
             acl_entries_max: config.acl_entries_max,
-            ..Rules::default()
         })
     };
     MemberConfig {
