@@ -2,9 +2,10 @@
 //! client can see (order of replies, own writes, watches before newer data).
 
 use super::catch_up::{Came, CatchUp};
-use super::op::{List, Op};
+use super::op::{Kind, List, Op};
 use super::truth::{Truth, WatchKind, parent};
-use crate::types::{ErrorCode, SessionId, Zxid};
+use crate::txn::Txn;
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -110,12 +111,20 @@ impl Wire {
             Op::Create {
                 path,
                 data,
-                ephemeral,
+                kind,
                 sequential,
             } => {
                 self.buf(Some(path.as_bytes())).buf(data.as_deref());
                 self.i32(1).i32(31).buf(Some(b"world")).buf(Some(b"anyone"));
-                self.i32(i32::from(*ephemeral) | i32::from(*sequential) << 1)
+                match (kind, sequential) {
+                    (Kind::Plain, sequential) => self.i32(i32::from(*sequential) << 1),
+                    (Kind::Ephemeral, sequential) => self.i32(1 | i32::from(*sequential) << 1),
+                    (Kind::Container, false) => self.i32(4),
+                    // The type of the request says that it is a container.
+                    (Kind::Container, true) => self.i32(2),
+                    (Kind::Ttl(ttl_ms), false) => self.i32(5).i64(*ttl_ms),
+                    (Kind::Ttl(ttl_ms), true) => self.i32(6).i64(*ttl_ms),
+                }
             }
             Op::Delete { path, version } => self.buf(Some(path.as_bytes())).i32(*version),
             Op::SetData {
@@ -608,6 +617,11 @@ impl Client {
             check(mine, || {
                 format!("answered with another's transaction {:?}", entry.header)
             })?;
+            let (code, txn) = (entry.header.op, &entry.txn);
+            let is_failed = matches!(txn, Txn::Error { .. });
+            check(is_failed || pending.op.became(code, txn), || {
+                format!("became {code:?} {txn:?}")
+            })?;
             if let Some(expected) = truth.expected_error(zxid, &pending.op) {
                 let expected = expected.unwrap_or(ErrorCode::OK);
                 check(err == expected, || {
@@ -628,7 +642,15 @@ impl Client {
                 } else {
                     path.to_string()
                 };
-                check(made == due, || format!("created {made}, due was {due}"))
+                check(made == due, || format!("created {made}, due was {due}"))?;
+                if pending.op.code() == OpCode::CREATE {
+                    return Ok(());
+                }
+                let node = truth.node_at(made, zxid).ok_or("no node")?;
+                let seen = Seen::read(reply)?;
+                check(seen == Seen::of(node), || {
+                    format!("{seen:?}, truth {node:?}")
+                })
             }
             Op::SetData { path, .. } if err == ErrorCode::OK => {
                 let node = truth.node_at(path, zxid).ok_or("no node")?;
@@ -675,7 +697,6 @@ impl Client {
         reply: &mut Reply<'_>,
         truth: &Truth,
     ) -> Result<(), String> {
-        use crate::txn::Txn;
         let Txn::Multi(done) = &truth.entry(zxid).ok_or("no transaction")?.txn else {
             return Err("a multi became another transaction".into());
         };
@@ -684,7 +705,7 @@ impl Client {
         })?;
         let failed = done.iter().any(|(_, t)| matches!(t, Txn::Error { .. }));
         let mut before = true;
-        for (op, (_, txn)) in ops.iter().zip(done) {
+        for (op, (code, txn)) in ops.iter().zip(done) {
             let (kind, _, err) = (reply.i32()?, reply.byte()?, reply.i32()?);
             if failed {
                 let due = match txn {
@@ -700,11 +721,19 @@ impl Client {
                 })?;
                 continue;
             }
-            check((kind, err) == (op.code().0, 0), || {
+            check((kind, err) == (op.result_code().0, 0), || {
                 format!("result {kind}/{err} for {op:?}")
             })?;
+            check(op.became(*code, txn), || {
+                format!("{op:?} became {code:?} {txn:?}")
+            })?;
             match op {
-                Op::Create { .. } => drop(reply.text()?),
+                Op::Create { .. } => {
+                    reply.text()?;
+                    if op.code() != OpCode::CREATE {
+                        Seen::read(reply)?;
+                    }
+                }
                 Op::SetData { .. } => {
                     Seen::read(reply)?;
                 }

@@ -1,9 +1,12 @@
 //! Requests of simulated clients, and how they are drawn.
 
-use crate::txn::Data;
+use crate::txn::{Data, Txn};
 use crate::types::{OpCode, Zxid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Longest TTL that clients ask for, ms.
+pub(super) const TTL_MAX_MS: i64 = 400;
 
 /// A list of a setWatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,18 +19,31 @@ pub enum List {
     Child,
 }
 
+/// Kind of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It stays until it is deleted.
+    Plain,
+    /// It goes with the session.
+    Ephemeral,
+    /// It goes when it has lost its last child.
+    Container,
+    /// It goes so many ms after its last change.
+    Ttl(i64),
+}
+
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// create.
+    /// create, createContainer, createTTL.
     Create {
         /// Path; a prefix if sequential.
         path: Arc<str>,
         /// Payload.
         data: Data,
-        /// Flag 1.
-        ephemeral: bool,
-        /// Flag 2.
+        /// Of the node.
+        kind: Kind,
+        /// Its name ends with a number.
         sequential: bool,
     },
     /// delete.
@@ -85,7 +101,11 @@ impl Op {
     /// The type in the request's header.
     pub fn code(&self) -> OpCode {
         match self {
-            Op::Create { .. } => OpCode::CREATE,
+            Op::Create { kind, .. } => match kind {
+                Kind::Plain | Kind::Ephemeral => OpCode::CREATE,
+                Kind::Container => OpCode::CREATE_CONTAINER,
+                Kind::Ttl(_) => OpCode::CREATE_TTL,
+            },
             Op::Delete { .. } => OpCode::DELETE,
             Op::SetData { .. } => OpCode::SET_DATA,
             Op::Multi(_) => OpCode::MULTI,
@@ -98,6 +118,48 @@ impl Op {
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,
         }
+    }
+
+    /// The type of its result in a multi, and the one that says whether the reply to a create has a Stat.
+    pub fn result_code(&self) -> OpCode {
+        match self.code() {
+            OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => OpCode::CREATE2,
+            code => code,
+        }
+    }
+
+    /// Whether that is what the request must have become, if it has not failed.
+    pub fn became(&self, code: OpCode, txn: &Txn) -> bool {
+        let is_same = match (self, txn) {
+            (
+                Op::Create {
+                    path, data, kind, ..
+                },
+                Txn::Create(create),
+            ) => {
+                let ttl_ms = match kind {
+                    Kind::Ttl(ttl_ms) => *ttl_ms,
+                    _ => 0,
+                };
+                let is_ephemeral = *kind == Kind::Ephemeral;
+                create.path.starts_with(&**path)
+                    && (data, ttl_ms) == (&create.data, create.ttl_ms)
+                    && is_ephemeral == create.ephemeral
+            }
+            (Op::Delete { path, .. }, Txn::Delete { path: gone }) => path == gone,
+            (
+                Op::SetData { path, data, .. },
+                Txn::SetData {
+                    path: at,
+                    data: now,
+                    ..
+                },
+            ) => (path, data) == (at, now),
+            (Op::Multi(ops), Txn::Multi(txns)) => ops.len() == txns.len(),
+            (Op::Close, Txn::CloseSession { .. }) => true,
+            _ => false,
+        };
+        is_same && code == self.code()
     }
 
     /// Whether the request becomes a transaction.
@@ -191,6 +253,14 @@ fn random_data(rng: &mut fastrand::Rng) -> Data {
     }
 }
 
+fn random_kind(rng: &mut fastrand::Rng) -> Kind {
+    match rng.u32(0..6) {
+        0 => Kind::Container,
+        1 => Kind::Ttl(rng.i64(1..=TTL_MAX_MS)),
+        _ => Kind::Plain,
+    }
+}
+
 fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
     let version = if rng.u32(0..4) == 0 {
         rng.i32(0..3)
@@ -201,7 +271,7 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
         0..3 => Op::Create {
             path: random_path(rng),
             data: random_data(rng),
-            ephemeral: false,
+            kind: random_kind(rng),
             sequential: false,
         },
         3 => {
@@ -209,7 +279,7 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
             Op::Create {
                 path,
                 data: random_data(rng),
-                ephemeral: true,
+                kind: Kind::Ephemeral,
                 sequential: rng.bool(),
             }
         }
@@ -218,7 +288,10 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
             Op::Create {
                 path,
                 data: random_data(rng),
-                ephemeral: rng.bool(),
+                kind: match rng.bool() {
+                    true => Kind::Ephemeral,
+                    false => random_kind(rng),
+                },
                 sequential: true,
             }
         }
