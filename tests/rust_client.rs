@@ -24,6 +24,7 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
 const SEQUENTIAL: CreateOptions<'static> =
     CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+const CONTAINER: CreateOptions<'static> = CreateMode::Container.with_acls(Acls::anyone_all());
 
 /// A server process on a directory that outlives it.
 struct Server {
@@ -49,7 +50,8 @@ fn spawn(root: &Path, port: u16, shards: u16) -> Option<Child> {
     let config = root.join("zoo.cfg");
     let text = format!(
         "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\n\
-         minSessionTimeout=500\npreAllocSize=8192\nshards={shards}\n4lw.commands.whitelist=*\n",
+         minSessionTimeout=500\npreAllocSize=8192\nshards={shards}\n4lw.commands.whitelist=*\n\
+         extendedTypesEnabled=true\nznode.container.checkIntervalMs=100\n",
         root.join("data").display()
     );
     std::fs::write(&config, text).unwrap();
@@ -177,6 +179,8 @@ in_both_placements!(
     children_and_the_counts_of_their_parent,
     sequences_count_every_child_ever_made,
     ephemerals_end_with_the_session,
+    a_container_goes_with_its_last_child_and_a_ttl_node_with_its_time,
+    a_killed_server_knows_containers_and_ttl_nodes_again,
     watches_of_every_kind,
     acls_are_kept_and_enforced,
     a_multi_is_whole,
@@ -275,6 +279,83 @@ async fn ephemerals_end_with_the_session(server: Server) {
     let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
     assert_eq!(event.event_type, EventType::NodeDeleted);
     assert_eq!(other.check_stat("/e").await.unwrap(), None);
+}
+
+fn with_ttl(ttl_ms: u64) -> CreateOptions<'static> {
+    PERSISTENT.with_ttl(Duration::from_millis(ttl_ms))
+}
+
+/// Waits until the server has deleted a node that is there.
+async fn goes(client: &Client, path: &str) {
+    let (stat, watcher) = client.check_and_watch_stat(path).await.unwrap();
+    if stat.is_none() {
+        return;
+    }
+    let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeDeleted);
+}
+
+async fn a_container_goes_with_its_last_child_and_a_ttl_node_with_its_time(server: Server) {
+    let (client, other) = (server.client().await, server.client().await);
+    let (stat, _) = client.create("/c", b"x", &CONTAINER).await.unwrap();
+    assert_eq!((stat.ephemeral_owner, stat.data_length), (0, 1));
+    client.create("/c/d", b"", &CONTAINER).await.unwrap();
+    client.create("/c/d/e", b"", &EPHEMERAL).await.unwrap();
+    let (stat, _) = client
+        .create("/long", b"", &with_ttl(1 << 39))
+        .await
+        .unwrap();
+    assert_eq!(stat.ephemeral_owner, 0);
+    client.create("/short", b"", &with_ttl(1)).await.unwrap();
+    // With a child the node stays, however old it is.
+    let mut multi = client.new_multi_writer();
+    multi.add_create("/parent", b"", &with_ttl(1)).unwrap();
+    multi.add_create("/parent/n", b"", &PERSISTENT).unwrap();
+    let results = multi.commit().await.unwrap();
+    assert!(matches!(
+        results.as_slice(),
+        [
+            MultiWriteResult::Create { .. },
+            MultiWriteResult::Create { .. }
+        ]
+    ));
+    goes(&other, "/short").await;
+    client.delete("/c/d/e", None).await.unwrap();
+    // With the next look but one the container of the container.
+    goes(&other, "/c/d").await;
+    goes(&other, "/c").await;
+    for path in ["/long", "/parent/n"] {
+        assert!(other.check_stat(path).await.unwrap().is_some(), "{path}");
+    }
+    client.delete("/parent/n", None).await.unwrap();
+    goes(&other, "/parent").await;
+    let (children, _) = client.get_children("/").await.unwrap();
+    let mut left: Vec<&str> = children.iter().map(String::as_str).collect();
+    left.sort();
+    assert_eq!(left, ["long", "zookeeper"]);
+    // Renewed: the time counts from the last change on.
+    client.set_data("/long", b"again", None).await.unwrap();
+    assert_eq!(client.get_data("/long").await.unwrap().0, b"again");
+}
+
+async fn a_killed_server_knows_containers_and_ttl_nodes_again(mut server: Server) {
+    let client = server.client().await;
+    client.create("/c", b"", &CONTAINER).await.unwrap();
+    client.create("/c/n", b"", &PERSISTENT).await.unwrap();
+    client.create("/never-used", b"", &CONTAINER).await.unwrap();
+    let mut multi = client.new_multi_writer();
+    multi.add_create("/t", b"", &with_ttl(1)).unwrap();
+    multi.add_create("/t/n", b"", &PERSISTENT).unwrap();
+    multi.commit().await.unwrap();
+    drop(client);
+    server.kill();
+    server.again();
+    let client = server.client().await;
+    for path in ["/c", "/t"] {
+        client.delete(&format!("{path}/n"), None).await.unwrap();
+        goes(&client, path).await;
+    }
+    assert!(client.check_stat("/never-used").await.unwrap().is_some());
 }
 
 async fn watches_of_every_kind(server: Server) {

@@ -132,6 +132,30 @@ def test_unknown_operations_answer_and_close(raw):
         assert closed(client)
 
 
+def test_containers_and_ttl_nodes_as_flags_and_types_say(raw, path):
+    client = raw()
+    container = zk.create_body(path, b"x", 4)
+    _, err, body = client.call(zk.CREATE_CONTAINER, container)
+    made, at = zk.read_buf(body, 0)
+    stat = zk.stat_at(body, at)
+    assert (err, made.decode(), stat["ephemeralOwner"], stat["dataLength"], len(body)) == (0, path, 0, 1, at + 68)
+    _, err, body = client.call(zk.CREATE_CONTAINER, zk.create_body(path + "/s-", None, 2))
+    assert (err, zk.read_buf(body, 0)[0].decode()) == (0, path + "/s-0000000000")
+    # TTLs are off: the flags decide, then whether they fit the type.
+    for op, flags, ttl, due in (
+            (zk.CREATE, 5, None, -6), (zk.CREATE2, 6, None, -6), (zk.CREATE_CONTAINER, 5, None, -6),
+            (zk.CREATE_CONTAINER, 7, None, -8), (zk.CREATE_TTL, 5, 1000, -6), (zk.CREATE_TTL, 6, 0, -6),
+            (zk.CREATE_TTL, 0, 1000, -8), (zk.CREATE_TTL, 4, -1, -8), (zk.CREATE_TTL, 0, -1, -8),
+            (zk.CREATE_TTL, 7, 1000, -8), (zk.CREATE, 4, None, 0)):
+        ttl = b"" if ttl is None else struct.pack(">q", ttl)
+        assert client.call(op, zk.create_body(path + "/n", None, flags) + ttl)[1] == due, (op, flags, ttl)
+    # What Apache executes without permission, and what no client may send.
+    xid = client.ask(zk.DELETE_CONTAINER, zk.text(path + "/n"))
+    assert client.reply()[:3] == (xid, -1, -6)
+    assert closed(client)
+    assert raw().call(zk.EXISTS, zk.path_body(path + "/n"))[1] == 0
+
+
 def test_malformed_bodies_answer_in_order_and_stay_open(raw, path):
     client = raw()
     client.ask(zk.CREATE, zk.create_body(path, b"x"))

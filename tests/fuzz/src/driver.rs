@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use ringkeeper::log::LogConfig;
 use ringkeeper::member::{Member, MemberConfig};
-use ringkeeper::pipeline::PipelineConfig;
+use ringkeeper::pipeline::{PipelineConfig, ReaperConfig};
 use ringkeeper::placement::{
     Accepted, Budgets, Inline, Read, Served, ServingCore, SocketId, Sockets, Wrote,
 };
@@ -137,7 +137,15 @@ impl Driver {
         let config = MemberConfig {
             pipeline: PipelineConfig {
                 close_bytes_max: FRAME_MAX,
-                ..PipelineConfig::new(Rules::default())
+                // Containers and TTL nodes go within the time of a script.
+                reaper: ReaperConfig {
+                    check_interval_ms: 100,
+                    ..ReaperConfig::default()
+                },
+                ..PipelineConfig::new(Rules {
+                    extended_types: true,
+                    ..Rules::default()
+                })
             },
             log: LogConfig {
                 segment_bytes: SEGMENT_BYTES,
