@@ -262,6 +262,8 @@ codes! {
         INVALID_ACL = -114, "INVALIDACL";
         /// Authentication failed; the connection closes.
         AUTH_FAILED = -115, "AUTHFAILED";
+        /// reconfig while it is switched off.
+        RECONFIG_DISABLED = -123, "RECONFIGDISABLED";
     }
 }
 
@@ -310,6 +312,14 @@ codes! {
         AUTH = 100, "auth";
         /// setWatches.
         SET_WATCHES = 101, "setWatches";
+        /// sasl.
+        SASL = 102, "sasl";
+        /// getEphemerals.
+        GET_EPHEMERALS = 103, "getEphemerals";
+        /// getAllChildrenNumber.
+        GET_ALL_CHILDREN_NUMBER = 104, "getAllChildrenNumber";
+        /// whoAmI.
+        WHO_AM_I = 107, "whoAmI";
         /// createSession, internal.
         CREATE_SESSION = -10, "createSession";
         /// closeSession.

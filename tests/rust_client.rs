@@ -188,7 +188,7 @@ in_both_placements!(
     a_session_moves_to_another_client,
     a_session_that_two_clients_claim_lives_on,
     a_killed_server_keeps_writes_sessions_and_watches,
-    what_comes_later_is_unimplemented,
+    nodes_are_counted_and_ephemerals_are_listed,
     a_chroot_is_a_root,
 );
 
@@ -531,14 +531,14 @@ async fn a_killed_server_keeps_writes_sessions_and_watches(mut server: Server) {
     assert_eq!(event.event_type, EventType::NodeDataChanged);
 }
 
-async fn what_comes_later_is_unimplemented(server: Server) {
+async fn nodes_are_counted_and_ephemerals_are_listed(server: Server) {
     let client = server.client().await;
-    assert_eq!(
-        client.count_descendants_number("/").await,
-        Err(Error::Unimplemented)
-    );
-    let other = server.client().await;
-    other.create("/a", b"", &PERSISTENT).await.unwrap();
+    client.create("/a", b"", &PERSISTENT).await.unwrap();
+    client.create("/a/b", b"", &EPHEMERAL).await.unwrap();
+    assert_eq!(client.count_descendants_number("/a").await, Ok(1));
+    assert_eq!(client.count_descendants_number("/").await, Ok(5));
+    let found = client.list_ephemerals("/a").await.unwrap();
+    assert_eq!(found, ["/a/b"]);
 }
 
 async fn a_chroot_is_a_root(server: Server) {

@@ -320,6 +320,9 @@ pub const KEYS: &[Key] = &[
         "a number from 1 to 1000000",
         |c, v| put(&mut c.acl_entries_max, number(v, 1, LIST_LIMIT)),
     ),
+    honoured("reconfigEnabled", "true or false", |c, v| {
+        put(&mut c.reconfig_enabled, boolean(v))
+    }),
     honoured("ringkeeper.allowVolatileLog", "true or false", |c, v| {
         put(&mut c.allow_volatile_log, boolean(v))
     }),
@@ -497,7 +500,6 @@ pub const KEYS: &[Key] = &[
         ENSEMBLE,
     ),
     no_effect("messageTracker.*", ENSEMBLE),
-    no_effect("reconfigEnabled", RECONFIGURATION),
     no_effect("dynamicConfigFile", RECONFIGURATION),
     // Operation.
     no_effect("admin.*", NO_ADMIN),

@@ -65,6 +65,8 @@ pub struct Config {
     pub identities_max: usize,
     /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
     pub acl_entries_max: usize,
+    /// `reconfigEnabled`: which error answers reconfig.
+    pub reconfig_enabled: bool,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
     pub allow_volatile_log: bool,
 }
@@ -144,6 +146,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,
+        reconfig_enabled: false,
         allow_volatile_log: false,
     }
 }

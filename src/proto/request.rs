@@ -2,7 +2,7 @@
 
 use super::watch_lists::WatchLists;
 use crate::txn::jute::{JuteError, Reader};
-use crate::txn::{CreateRequest, WriteRequest};
+use crate::txn::{CreateRequest, Credentials, WriteRequest};
 use crate::types::{OpCode, SessionId, Xid, Zxid};
 use std::sync::Arc;
 
@@ -46,6 +46,12 @@ pub enum Request {
         /// Scheme's own data, null allowed.
         auth: Option<Vec<u8>>,
     },
+    /// sasl, with whatever token.
+    Sasl,
+    /// getEphemerals: what the paths begin with; null is all.
+    GetEphemerals(Option<Arc<str>>),
+    /// whoAmI.
+    WhoAmI,
     /// An operation this server does not have: −6 with zxid −1, then close.
     Unknown,
     /// A known operation whose body can't be parsed: −5.
@@ -83,6 +89,23 @@ pub enum ReadRequest {
         /// getChildren2: the Stat follows.
         with_stat: bool,
     },
+    /// getAllChildrenNumber.
+    GetAllChildrenNumber {
+        /// Node.
+        path: Arc<str>,
+    },
+    /// getEphemerals.
+    GetEphemerals {
+        /// Whose.
+        session: SessionId,
+        /// What the paths begin with.
+        prefix: Arc<str>,
+    },
+    /// whoAmI.
+    WhoAmI {
+        /// The credentials of the connection.
+        who: Credentials,
+    },
     /// multiRead.
     MultiRead {
         /// GetData and GetChildren only; their watch flags are ignored.
@@ -117,7 +140,8 @@ pub struct RequestHeader {
 }
 
 impl Request {
-    /// Reads one frame's payload. `None`: shorter than a header, close (docs/protocol.md §1.1).
+    /// Reads one frame's payload. `None`: shorter than a header (docs/protocol.md §1.1), or a sasl without a
+    /// token, close.
     pub fn decode(payload: &[u8]) -> Option<(RequestHeader, Request)> {
         let mut r = Reader::new(payload);
         let header = RequestHeader {
@@ -139,6 +163,16 @@ impl Request {
             }
             OpCode::MULTI_READ => multi_read(&mut r).map(Request::Read),
             OpCode::SET_WATCHES => set_watches(&mut r),
+            OpCode::RECONFIG => reconfig(&mut r).map(Request::Write),
+            OpCode::GET_ALL_CHILDREN_NUMBER => r
+                .required_str()
+                .map(|path| Request::Read(ReadRequest::GetAllChildrenNumber { path })),
+            OpCode::GET_EPHEMERALS => r.str().map(Request::GetEphemerals),
+            OpCode::WHO_AM_I => Ok(Request::WhoAmI),
+            OpCode::SASL => {
+                let _token = r.buf().ok()??;
+                Ok(Request::Sasl)
+            }
             OpCode::SYNC => r.str().map(Request::Sync),
             OpCode::AUTH => auth(&mut r),
             OpCode::PING => Ok(Request::Ping),
@@ -186,6 +220,12 @@ fn set_acl(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
         acl: r.vec(|r| r.raw_acl())?,
         version: r.i32()?,
     })
+}
+
+fn reconfig(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    let (_joining, _leaving, _members) = (r.buf()?, r.buf()?, r.buf()?);
+    let _version = r.i64()?;
+    Ok(WriteRequest::Reconfig)
 }
 
 /// `Some(type)` of the next operation, `None` at the terminator. Only `done` of a header decides.
@@ -391,6 +431,9 @@ mod tests {
             (6, "ffffffff"),
             (8, "ffffffff 00"),
             (12, "ffffffff 00"),
+            (104, "ffffffff"),
+            (16, "ffffffff ffffffff ffffffff"),
+            (103, ""),
             (101, "0000000000000000 ffffffff 00000000 00000000"),
         ] {
             assert_eq!(ask(op, body), Request::Malformed, "{op}");
@@ -402,10 +445,24 @@ mod tests {
         };
         assert_eq!(ask(5, "ffffffff ffffffff 00000000"), Request::Write(set));
         assert_eq!(ask(9, "ffffffff"), Request::Sync(None));
+        assert_eq!(ask(103, "ffffffff"), Request::GetEphemerals(None));
+        let reconfig = "ffffffff ffffffff ffffffff ffffffffffffffff";
+        assert_eq!(ask(16, reconfig), Request::Write(WriteRequest::Reconfig));
+        assert_eq!(ask(107, ""), Request::WhoAmI);
+        assert_eq!(ask(102, "00000000"), Request::Sasl);
         for op in [
-            -10, -1, 0, 10, 13, 16, 17, 18, 19, 20, 21, 23, 99, 102, 103, 104, 105, 106, 107,
+            -10, -1, 0, 10, 13, 17, 18, 19, 20, 21, 23, 99, 105, 106, 108,
         ] {
             assert_eq!(ask(op, ""), Request::Unknown, "{op}");
+        }
+    }
+
+    /// The connection of a sasl without a token is closed, as that of a frame without a header is.
+    #[test]
+    fn a_sasl_without_a_token_is_no_request() {
+        for body in ["", "ffffffff", "fffffffe", "00000001"] {
+            let bytes = hex(&format!("00000001 00000066 {body}"));
+            assert_eq!(Request::decode(&bytes), None, "{body}");
         }
     }
 
@@ -443,7 +500,7 @@ mod tests {
             let mut bytes = 1i32.to_be_bytes().to_vec();
             bytes.extend(op.to_be_bytes());
             bytes.extend(body);
-            prop_assert!(Request::decode(&bytes).is_some());
+            prop_assert!(Request::decode(&bytes).is_some() || op == OpCode::SASL.0);
             ConnectRequest::decode(&bytes);
         }
     }

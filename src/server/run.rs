@@ -347,6 +347,7 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         shards: shards.max(1),
         ..PipelineConfig::new(Rules {
             acl_entries_max: config.acl_entries_max,
+            reconfig_enabled: config.reconfig_enabled,
             ..Rules::default()
         })
     };

@@ -80,6 +80,8 @@ pub(super) enum Step {
         /// Set at the head.
         target: Option<Zxid>,
     },
+    /// Answer a token of SASL with a null one: there is no provider of SASL.
+    Token,
     /// Decided when it was parsed.
     Answer {
         error: ErrorCode,

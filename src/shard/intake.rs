@@ -10,10 +10,10 @@ use crate::budget::Budget;
 use crate::constants::READS_AHEAD_MAX;
 use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::request::RequestHeader;
-use crate::proto::{ConnectRequest, Request, WatchCursor};
+use crate::proto::{ConnectRequest, ReadRequest, Request, WatchCursor};
 use crate::tree::Tree;
 use crate::txn::WriteRequest;
-use crate::types::{ErrorCode, OpCode, Xid, Zxid};
+use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
 use std::sync::Arc;
 
 /// What a request takes in memory beside its own bytes: an entry of the FIFO, one of the pipeline.
@@ -45,6 +45,7 @@ fn is_write(op: OpCode) -> bool {
             | OpCode::DELETE
             | OpCode::SET_DATA
             | OpCode::SET_ACL
+            | OpCode::RECONFIG
             | OpCode::MULTI
             | OpCode::CLOSE_SESSION
     )
@@ -225,12 +226,12 @@ impl ShardState {
         budget: &mut Budget,
     ) {
         let RequestHeader { xid, op } = header;
-        if !matches!(request, Request::Auth { .. }) {
+        if !matches!(request, Request::Auth { .. } | Request::Sasl) {
             self.liveness.touch(c, attachment.session);
         }
         let mut weight = len + REQUEST_FIXED;
         let mut ahead = 0;
-        let step = match request {
+        let step = match of_the_connection(request, attachment.session, c) {
             Request::Write(request) => {
                 budget.spend_request();
                 weight += decoded(&request);
@@ -259,6 +260,8 @@ impl ShardState {
                 })
             }
             Request::Ping => Step::Ping,
+            Request::Sasl => Step::Token,
+            Request::GetEphemerals(_) | Request::WhoAmI => unreachable!("reads by now"),
             Request::Sync(path) => Step::Sync { path, target: None },
             Request::Auth { scheme, auth } => {
                 budget.spend_steps(c.credentials.len());
@@ -407,9 +410,28 @@ impl ShardState {
     }
 }
 
+/// A request that asks about its own session or connection, as a read that names it.
+fn of_the_connection(request: Request, session: SessionId, c: &Connection) -> Request {
+    match request {
+        Request::GetEphemerals(prefix) => {
+            let prefix = prefix.unwrap_or_default();
+            // Blank is whatever Java's trim takes away.
+            let prefix = match prefix.trim_matches(|c: char| c <= ' ') {
+                "" | "/" => Arc::default(),
+                _ => prefix,
+            };
+            Request::Read(ReadRequest::GetEphemerals { session, prefix })
+        }
+        Request::WhoAmI => {
+            let who = Arc::clone(&c.credentials);
+            Request::Read(ReadRequest::WhoAmI { who })
+        }
+        request => request,
+    }
+}
+
 /// What a queued read takes in memory, bytes.
-fn decoded_weight(read: &crate::proto::ReadRequest, weight: usize) -> usize {
-    use crate::proto::ReadRequest;
+fn decoded_weight(read: &ReadRequest, weight: usize) -> usize {
     match read {
         ReadRequest::MultiRead { ops, .. } => weight + 160 * ops.len(),
         _ => weight,

@@ -7,7 +7,7 @@ use crate::proto::reply::{self, ReplyHeader, ReplyTooLong};
 use crate::tree::{Size, Tree};
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, ErrorCode, OpCode, Xid};
+use crate::types::{ConnId, ErrorCode, OpCode, SessionId, Xid};
 
 /// Who reads, where the answer goes, and what it has cost.
 pub(super) struct Reader<'a> {
@@ -60,6 +60,19 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::GetChildren { path, .. } => {
             single(path, &|size| 4 * size.children + size.names)
         }
+        ReadRequest::GetAllChildrenNumber { path } => single(path, &|_| 0),
+        // As if the prefix were that of all.
+        ReadRequest::GetEphemerals { session, .. } => {
+            let (paths, bytes) = tree.ephemeral_size(*session);
+            Cost {
+                bytes: 4 * paths + bytes + REPLY_FIXED,
+                steps: 1 + paths,
+            }
+        }
+        ReadRequest::WhoAmI { who } => Cost {
+            bytes: who.iter().map(info_len).sum::<usize>() + REPLY_FIXED,
+            steps: who.len(),
+        },
         // To look at more operations than this is work of its own: they cost as much as any may.
         ReadRequest::MultiRead { ops, .. } if ops.len() > ESTIMATED_MAX => Cost {
             bytes: usize::MAX / 4096,
@@ -73,6 +86,11 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
             cost
         }
     }
+}
+
+/// The most that an identity takes in the reply to whoAmI, bytes.
+fn info_len(id: &AuthId) -> usize {
+    8 + id.scheme.len() + id.id.len()
 }
 
 /// Why there is no body.
@@ -107,9 +125,21 @@ pub(super) fn put_found(
     steps: &mut usize,
 ) -> Result<(), Missing> {
     let room = len_max.saturating_sub(out.len());
+    match read {
+        ReadRequest::GetEphemerals { session, prefix } => {
+            return put_ephemerals(out, tree, (*session, &**prefix), len_max, steps);
+        }
+        ReadRequest::WhoAmI { who } => {
+            *steps += who.len();
+            reply::put_client_infos(out, who);
+            return fits(out, len_max);
+        }
+        _ => {}
+    }
     let (ReadRequest::Exists { path, .. }
     | ReadRequest::GetData { path, .. }
     | ReadRequest::GetAcl { path }
+    | ReadRequest::GetAllChildrenNumber { path }
     | ReadRequest::GetChildren { path, .. }) = read
     else {
         unreachable!("not a single read")
@@ -139,15 +169,46 @@ pub(super) fn put_found(
                 stat.encode_into(out);
             }
         }
+        ReadRequest::GetAllChildrenNumber { .. } => {
+            let found = found.ok_or(ErrorCode::NO_NODE)?;
+            // Under its empty name the root counts itself.
+            let below = found.descendants(who)? + u32::from(path.is_empty());
+            out.put_i32(below as i32);
+        }
         _ => match found {
             Some(found) => found.stat(who)?.encode_into(out),
             None => return Err(Tree::absent(path).into()),
         },
     }
+    fits(out, len_max)
+}
+
+fn fits(out: &[u8], len_max: usize) -> Result<(), Missing> {
     match out.len() > len_max {
         true => Err(Missing::TooMuch),
         false => Ok(()),
     }
+}
+
+/// Appends the paths of a session's ephemerals that begin with a prefix.
+fn put_ephemerals(
+    out: &mut Vec<u8>,
+    tree: &Tree,
+    (session, prefix): (SessionId, &str),
+    len_max: usize,
+    steps: &mut usize,
+) -> Result<(), Missing> {
+    let at = out.len();
+    out.put_len(0);
+    let mut listed = 0;
+    for path in tree.ephemerals_from(session, prefix, None) {
+        out.put_str(path);
+        listed += 1;
+        *steps += 1;
+        fits(out, len_max)?;
+    }
+    reply::set_len(out, at, listed);
+    fits(out, len_max)
 }
 
 /// Type of a successful result of multiRead (docs/protocol.md §1.6).

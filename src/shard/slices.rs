@@ -1,5 +1,5 @@
 //! Requests whose work may be long, worked off in slices at the head of their FIFO: setWatches, and
-//! the replies to getChildren and multiRead. Between two slices other connections have their turns and
+//! the replies to getChildren, getEphemerals and multiRead. Between two slices other connections have their turns and
 //! transactions are applied.
 //!
 //! **setWatches** registers path by path. What is applied between two slices concerns each path once: a
@@ -9,7 +9,8 @@
 //!
 //! **A reply that lists much** is one state of the tree all the same. A [`Draft`] holds what is listed so
 //! far, outside the connection's output, and begins again when what it lists has changed: the children
-//! of the node for getChildren, anything in the tree for multiRead. After [`RESTARTS_MAX`] restarts the
+//! of the node for getChildren, the ephemerals of the session for getEphemerals, anything in the tree for
+//! multiRead. After [`RESTARTS_MAX`] restarts the
 //! reply is made in one piece, so that whoever writes all the time keeps nobody from reading;
 //! [`REPLY_BYTES_MAX`](crate::constants::REPLY_BYTES_MAX) and, for a multiRead, [`READ_STEPS_MAX`] bound
 //! that piece.
@@ -23,7 +24,8 @@ use crate::proto::{ReadRequest, WatchCursor, WatchList, WatchLists};
 use crate::tree::Tree;
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, ErrorCode, OpCode, Zxid};
+use crate::types::{ConnId, ErrorCode, OpCode, SessionId, Zxid};
+use std::sync::Arc;
 
 /// How often a reply that is made in slices begins again because what it lists has changed.
 pub(super) const RESTARTS_MAX: u32 = 2;
@@ -60,6 +62,8 @@ pub(super) struct Draft {
     ops: usize,
     /// Children of the next operation that are in it, if it lists children and has been begun.
     children: Option<usize>,
+    /// The last of a session's ephemerals that is in it.
+    behind: Option<Arc<str>>,
     /// What is listed is that of this state.
     state: State,
     /// Steps so far, against [`READ_STEPS_MAX`] of a multiRead.
@@ -92,6 +96,10 @@ fn state_of(tree: &Tree, read: &ReadRequest) -> Option<State> {
         ReadRequest::GetChildren { path, .. } => {
             tree.stat(path).map(|stat| (stat.pzxid, stat.num_children))
         }
+        ReadRequest::GetEphemerals { session, .. } => {
+            let (changed, paths) = tree.ephemerals_state(*session);
+            Some((changed, paths as i32))
+        }
         _ => Some((tree.last_zxid(), 0)),
     }
 }
@@ -114,6 +122,11 @@ impl Draft {
                 budget.spend_steps(1 + size.acl);
                 let _readable = tree.children(path, who).ok()?;
             }
+            ReadRequest::GetEphemerals { session, .. } => {
+                if budget.has_steps(1 + tree.ephemeral_size(*session).0) {
+                    return None;
+                }
+            }
             ReadRequest::MultiRead { .. } => {}
             _ => return None,
         }
@@ -125,6 +138,7 @@ impl Draft {
             frame: vec![0; HEADER],
             ops: 0,
             children: None,
+            behind: None,
             state,
             steps: 0,
             restarts: 0,
@@ -189,6 +203,9 @@ impl Draft {
         let is_multi = matches!(read, ReadRequest::MultiRead { .. });
         while let Some(op) = ops_of(read).get(self.ops) {
             let fits = match (op, self.children) {
+                (ReadRequest::GetEphemerals { session, prefix }, _) => {
+                    self.put_ephemerals(tree, (*session, &**prefix), reply_max, budget)
+                }
                 (ReadRequest::GetChildren { path, .. }, Some(from)) => {
                     self.put_names(tree, path, from, reply_max, budget)
                 }
@@ -279,6 +296,37 @@ impl Draft {
                 return Ok(());
             }
         }
+    }
+
+    /// Ephemerals behind those that are in it, until the budget is spent; their number, when there are no more.
+    fn put_ephemerals(
+        &mut self,
+        tree: &Tree,
+        (session, prefix): (SessionId, &str),
+        reply_max: usize,
+        budget: &mut Budget,
+    ) -> Result<(), Missing> {
+        let mut listed = self.children.unwrap_or_else(|| {
+            self.frame.put_len(0);
+            0
+        });
+        for path in tree.ephemerals_from(session, prefix, self.behind.as_deref()) {
+            self.frame.put_str(path);
+            listed += 1;
+            budget.spend_steps(1);
+            budget.spend_bytes(4 + path.len());
+            if self.frame.len() > reply_max {
+                return Err(Missing::TooMuch);
+            }
+            if budget.is_spent() {
+                self.children = Some(listed);
+                self.behind = Some(Arc::clone(path));
+                return Ok(());
+            }
+        }
+        reply::set_len(&mut self.frame, HEADER, listed);
+        self.ops += 1;
+        Ok(())
     }
 
     /// The result of an operation of a multiRead that lists no children.

@@ -155,7 +155,7 @@ impl Tree {
             self.ephemerals
                 .entry(owner)
                 .or_default()
-                .insert(path.clone());
+                .insert(path.clone(), header.zxid);
         }
         let data_len = data.as_ref().map_or(0, |data| data.len());
         Ok(OpResult::Create {
@@ -203,7 +203,7 @@ impl Tree {
                 return;
             };
             if let Some(paths) = ephemerals.get_mut(&owner) {
-                paths.remove(path);
+                paths.remove(path, zxid);
                 if paths.paths.is_empty() {
                     ephemerals.remove(&owner);
                 }

@@ -191,6 +191,6 @@ mod tests {
         assert_eq!((left.znodes, left.payloads), (5, 128));
         assert_eq!(tree.bytes(), left.total());
         let fresh = Tree::new().footprint();
-        assert_eq!(left.branches, fresh.branches + 32, "of /p, without a list");
+        assert_eq!(left.branches, fresh.branches + 48, "of /p, without a list");
     }
 }

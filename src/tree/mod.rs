@@ -132,17 +132,21 @@ struct Ephemerals {
     paths: BTreeSet<Arc<str>>,
     /// Of all paths together.
     bytes: usize,
+    /// By which transaction the paths were changed last.
+    changed: Zxid,
 }
 
 impl Ephemerals {
-    fn insert(&mut self, path: Arc<str>) {
+    fn insert(&mut self, path: Arc<str>, zxid: Zxid) {
+        self.changed = zxid;
         let bytes = path.len();
         if self.paths.insert(path) {
             self.bytes += bytes;
         }
     }
 
-    fn remove(&mut self, path: &str) {
+    fn remove(&mut self, path: &str, zxid: Zxid) {
+        self.changed = zxid;
         if self.paths.remove(path) {
             self.bytes -= path.len();
         }
@@ -265,6 +269,29 @@ impl Tree {
         let own = self.ephemerals.get(&id);
         let behind = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
         behind.into_iter().flatten()
+    }
+
+    /// Those of [`Tree::ephemerals`] that begin with `prefix`, behind a path if one is given.
+    ///
+    /// Steps: the paths that it gives, each with its bytes.
+    pub fn ephemerals_from<'a>(
+        &'a self,
+        id: SessionId,
+        prefix: &'a str,
+        behind: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let from = behind.map_or(Bound::Included(prefix), Bound::Excluded);
+        let own = self.ephemerals.get(&id);
+        let paths = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
+        let begins = move |path: &&Arc<str>| path.starts_with(prefix);
+        paths.into_iter().flatten().take_while(begins)
+    }
+
+    /// As long as this is the same, [`Tree::ephemerals`] is the same: the zxid of the last transaction that
+    /// changed it, and how many there are.
+    pub fn ephemerals_state(&self, id: SessionId) -> (Zxid, usize) {
+        let own = self.ephemerals.get(&id);
+        own.map_or((Zxid::ZERO, 0), |own| (own.changed, own.paths.len()))
     }
 
     /// How many ephemerals a session has, and the bytes of their paths together.

@@ -76,6 +76,8 @@ struct Branch {
     children: Children,
     /// Bytes of the children's names.
     names: usize,
+    /// Nodes below this one, children and all below them.
+    below: u32,
 }
 
 impl Branch {
@@ -226,6 +228,11 @@ impl<'a> Znode<'a> {
     /// Bytes of the children's names.
     pub(super) fn names(&self) -> usize {
         self.branch().map_or(0, |branch| branch.names)
+    }
+
+    /// Nodes below this one.
+    pub(super) fn descendants(&self) -> u32 {
+        self.branch().map_or(0, |branch| branch.below)
     }
 
     /// Bytes of a name that does not fit the node.
@@ -518,7 +525,25 @@ impl Nodes {
         self.beside += more;
         self.put(place, (path, name, hash), data, acl, stored);
         self.index.insert(hash, id);
+        self.count_below(parent, 1);
         id
+    }
+
+    /// Counts a node more or less below a node and all above it, which have children.
+    ///
+    /// Steps: the names in the node's path.
+    fn count_below(&mut self, mut id: NodeId, change: i32) {
+        loop {
+            let node = self.slab.get(id).expect("an indexed node");
+            let (parent, extra) = (node.parent, self.extras.get_mut(node.extra));
+            let branch = extra.and_then(|extra| extra.branch.as_mut());
+            let branch = branch.expect("it has had a child");
+            branch.below = branch.below.wrapping_add_signed(change);
+            if id == ROOT {
+                return;
+            }
+            id = parent;
+        }
     }
 
     /// Puts a node into the slab, and into the digest.
@@ -612,6 +637,7 @@ impl Nodes {
         if let Some(moved) = moved {
             self.node_mut(moved).place = node.place;
         }
+        self.count_below(node.parent, -1);
         self.index.remove(node.hash, id);
         self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
@@ -757,7 +783,41 @@ mod tests {
         nodes
     }
 
+    /// Below each node there are as many nodes as paths that begin with its own.
+    fn assert_counted_below(nodes: &Nodes) {
+        let mut paths = Vec::new();
+        let Ok(()) = nodes.in_order(|path, node| {
+            paths.push((path.to_vec(), node.descendants()));
+            Ok::<(), std::convert::Infallible>(())
+        });
+        for (path, below) in &paths {
+            let beginning = match &path[..] {
+                b"/" => path.clone(),
+                path => [path, b"/"].concat(),
+            };
+            let others = paths.iter().filter(|(other, _)| other != path);
+            let due = others.filter(|(other, _)| other.starts_with(&beginning));
+            assert_eq!(*below as usize, due.count(), "below {path:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn nodes_are_counted_below_each_node_above_them(
+            paths in proptest::collection::vec(any_path(), 1..12),
+            removed in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        ) {
+            let mut nodes = with(&paths);
+            assert_counted_below(&nodes);
+            for index in removed {
+                let path = index.get(&paths);
+                if let Some(id) = nodes.find(path) {
+                    nodes.remove(id, path, &mut |_, _| {});
+                }
+                assert_counted_below(&nodes);
+            }
+        }
+
         #[test]
         fn a_node_is_at_its_own_path_and_at_no_other(paths in proptest::collection::vec(any_path(), 1..12)) {
             let nodes = with(&paths);

@@ -26,6 +26,8 @@ pub struct Rules {
     pub extended_types: bool,
     /// Entries of an access control list, as sent and as stored; more answer −114.
     pub acl_entries_max: usize,
+    /// `reconfigEnabled`: off answers −123, on −6, because the server runs alone.
+    pub reconfig_enabled: bool,
 }
 
 impl Default for Rules {
@@ -33,6 +35,7 @@ impl Default for Rules {
         Rules {
             extended_types: false,
             acl_entries_max: ACL_ENTRIES_MAX,
+            reconfig_enabled: false,
         }
     }
 }
@@ -408,6 +411,11 @@ impl Overlay {
             WriteRequest::Check { path, version } => self
                 .check(tree, context, path.as_ref(), *version, checks)
                 .map(|txn| (OpCode::CHECK, txn)),
+            WriteRequest::Reconfig => {
+                require(context.rules.reconfig_enabled, ErrorCode::RECONFIG_DISABLED)?;
+                live(context)?;
+                Err(ErrorCode::UNIMPLEMENTED)
+            }
             WriteRequest::CreateSession { timeout_ms } => Ok((
                 OpCode::CREATE_SESSION,
                 Txn::CreateSession {

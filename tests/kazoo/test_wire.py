@@ -125,7 +125,7 @@ def test_of_all_who_claim_a_session_at_once_exactly_one_keeps_it(server, raw, pa
 
 
 def test_unknown_operations_answer_and_close(raw):
-    for op in (999, 103, -10, 20, 13):
+    for op in (999, 108, -10, 20, 13):
         client = raw()
         xid = client.ask(op)
         assert client.reply()[:3] == (xid, -1, -6)

@@ -1,5 +1,6 @@
 //! The shard over a real tree, with a stand-in for the pipeline that commits when told to.
 
+mod asking;
 mod bounds;
 mod fairness;
 mod fifo;

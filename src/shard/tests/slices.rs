@@ -9,12 +9,12 @@ use crate::txn::{Acl, CreateTxn, Entry, Txn, TxnHeader};
 use crate::types::{ConnId, OpCode, SessionId, Tick, WallMs, Zxid};
 
 /// A slice of so many steps.
-fn steps(n: u32) -> Budget {
+pub(super) fn steps(n: u32) -> Budget {
     Budget::new(u32::MAX, u32::MAX, n)
 }
 
 /// Slices from the smallest to one that is enough.
-const STEPS: [u32; 7] = [1, 2, 5, 9, 50, 300, 100_000];
+pub(super) const STEPS: [u32; 7] = [1, 2, 5, 9, 50, 300, 100_000];
 
 fn names(n: usize, prefix: &str) -> Vec<String> {
     (0..n).map(|n| format!("{prefix}{n}")).collect()
@@ -25,12 +25,12 @@ fn refs(names: &[String]) -> Vec<&str> {
 }
 
 /// Turns until nobody is ready; how many there were.
-fn finish(world: &mut World) -> usize {
+pub(super) fn finish(world: &mut World) -> usize {
     std::iter::from_fn(|| world.one_turn()).count()
 }
 
 /// The frames of a connection, when nobody's turn comes.
-fn output(world: &mut World, conn: ConnId) -> Vec<Vec<u8>> {
+pub(super) fn output(world: &mut World, conn: ConnId) -> Vec<Vec<u8>> {
     let output = world.shard.fetch_output(conn, Vec::new(), world.now);
     assert!(!output.close, "closed");
     world.shard.sent(conn, output.bytes.len());

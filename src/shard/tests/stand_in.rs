@@ -15,7 +15,7 @@ pub(super) struct World {
     pub(super) tree: Tree,
     pub(super) shard: Shard,
     overlay: Overlay,
-    rules: Rules,
+    pub(super) rules: Rules,
     pub(super) now: Now,
     /// What a connection may execute when its turn comes.
     pub(super) slice: Budget,
