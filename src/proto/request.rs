@@ -110,8 +110,9 @@ pub enum ReadRequest {
     MultiRead {
         /// GetData and GetChildren only; their watch flags are ignored.
         ops: Vec<ReadRequest>,
-        /// A type that is not allowed follows `ops`: −5 with the results so far.
-        unsupported: bool,
+        /// What follows `ops` can't be executed, a path that is null or an operation that writes: −5 with the
+        /// results so far.
+        is_cut: bool,
     },
 }
 
@@ -235,28 +236,39 @@ fn multi_header(r: &mut Reader<'_>) -> Decoded<Option<OpCode>> {
 }
 
 /// multi (docs/protocol.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
-/// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector.
+/// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector, a null path.
 fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     let mut ops = Vec::new();
     while let Some(op) = multi_header(r)? {
-        ops.push(match op {
-            OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
-                let mut request = create(op, r)?;
-                if let WriteRequest::Create(create) = &mut request {
-                    check_multi_create(create)?;
-                }
-                request
-            }
-            OpCode::DELETE => delete(r)?,
-            OpCode::SET_DATA => set_data(r)?,
-            OpCode::CHECK => WriteRequest::Check {
-                path: r.str()?,
-                version: r.i32()?,
-            },
-            op => return Err(JuteError::Length(op.0)),
-        });
+        ops.push(multi_write(op, r)?);
     }
     Ok(WriteRequest::Multi(ops))
+}
+
+/// One operation of a multi.
+fn multi_write(op: OpCode, r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+    match op {
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+            let mut request = create(op, r)?;
+            if let WriteRequest::Create(create) = &mut request {
+                check_multi_create(create)?;
+            }
+            Ok(request)
+        }
+        OpCode::DELETE => delete(r),
+        OpCode::SET_DATA => {
+            let request = set_data(r)?;
+            match request {
+                WriteRequest::SetData { path: None, .. } => Err(JuteError::Null),
+                request => Ok(request),
+            }
+        }
+        OpCode::CHECK => Ok(WriteRequest::Check {
+            path: Some(r.required_str()?),
+            version: r.i32()?,
+        }),
+        op => Err(JuteError::Length(op.0)),
+    }
 }
 
 fn check_multi_create(create: &mut CreateRequest) -> Decoded<()> {
@@ -286,19 +298,64 @@ fn read(op: OpCode, r: &mut Reader<'_>) -> Decoded<ReadRequest> {
     })
 }
 
+/// multiRead (docs/protocol.md §3.8). The whole record is parsed first: other types than those of a multi, and
+/// reads beside writes, are an error. Writes alone parse, and then the first of them can't be executed; a null
+/// path can't be either.
 fn multi_read(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
     let mut ops = Vec::new();
-    let mut unsupported = false;
+    let (mut reads, mut writes, mut is_cut) = (false, false, false);
     while let Some(op) = multi_header(r)? {
         match op {
-            OpCode::GET_DATA | OpCode::GET_CHILDREN => ops.push(read(op, r)?),
-            _ => {
-                unsupported = true;
-                break;
+            OpCode::GET_DATA | OpCode::GET_CHILDREN => {
+                reads = true;
+                match (r.str()?, r.bool()?) {
+                    (None, _) => is_cut = true,
+                    (Some(_), _) if is_cut => {}
+                    (Some(path), watch) if op == OpCode::GET_DATA => {
+                        ops.push(ReadRequest::GetData { path, watch });
+                    }
+                    (Some(path), watch) => ops.push(ReadRequest::GetChildren {
+                        path,
+                        watch,
+                        with_stat: false,
+                    }),
+                }
+            }
+            op => {
+                skip_write(op, r)?;
+                (writes, is_cut) = (true, true);
             }
         }
+        if reads && writes {
+            return Err(JuteError::Length(op.0));
+        }
     }
-    Ok(ReadRequest::MultiRead { ops, unsupported })
+    Ok(ReadRequest::MultiRead { ops, is_cut })
+}
+
+/// Reads over an operation of a multi that a multiRead can't execute.
+fn skip_write(op: OpCode, r: &mut Reader<'_>) -> Decoded<()> {
+    let _path = r.buf()?;
+    match op {
+        OpCode::DELETE | OpCode::CHECK => {}
+        OpCode::SET_DATA => drop(r.buf()?),
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+            let _data = r.buf()?;
+            r.vec(|r| r.raw_acl())?.ok_or(JuteError::Null)?;
+        }
+        op => return Err(JuteError::Length(op.0)),
+    }
+    // A version, or the flags.
+    let number = r.i32()?;
+    match op {
+        OpCode::CREATE_TTL => r.i64().map(drop),
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER
+            if !(0..=4).contains(&number) =>
+        {
+            Err(JuteError::Length(number))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn set_watches(r: &mut Reader<'_>) -> Decoded<Request> {
@@ -492,6 +549,66 @@ mod tests {
         assert_eq!(create("00000000", "ffffffff"), Request::Malformed);
         assert_eq!(create("00000005", "00000000"), Request::Malformed);
         assert_eq!(create("00000007", "00000000"), Request::Malformed);
+    }
+
+    /// Row 9 of the comparison with Apache.
+    #[test]
+    fn a_null_path_makes_all_of_a_multi_malformed() {
+        let end = "ffffffff 01 ffffffff";
+        for op in [
+            "00000001 00 ffffffff ffffffff 00000000 00000000 00000000",
+            "00000002 00 ffffffff ffffffff ffffffff",
+            "00000005 00 ffffffff ffffffff ffffffff ffffffff",
+            "0000000d 00 ffffffff ffffffff ffffffff",
+        ] {
+            let bytes = hex(&format!("00000001 0000000e {op} {end}"));
+            let (_, request) = Request::decode(&bytes).unwrap();
+            assert_eq!(request, Request::Malformed, "{op}");
+        }
+    }
+
+    /// Rows 11 and 12 of the comparison with Apache: what is in the list, and whether it ends behind that with −5.
+    #[test]
+    fn a_multi_read_parses_as_a_whole_or_not_at_all() {
+        const DATA: &str = "00000004 00 ffffffff 00000002 2f61 01";
+        const LIST: &str = "00000008 00 ffffffff 00000002 2f61 00";
+        const NULL: &str = "00000004 00 ffffffff ffffffff 00";
+        const DELETE: &str = "00000002 00 ffffffff ffffffff ffffffff";
+        const CHECK: &str = "0000000d 00 ffffffff 00000002 2f61 ffffffff";
+        const SET: &str = "00000005 00 ffffffff 00000002 2f61 ffffffff ffffffff";
+        const CREATE: &str = "00000001 00 ffffffff 00000002 2f61 ffffffff 00000000 00000000";
+        const TTL: &str =
+            "00000015 00 ffffffff 00000002 2f61 ffffffff 00000000 00000005 0000000000000001";
+        const FLAGS: &str = "00000001 00 ffffffff 00000002 2f61 ffffffff 00000000 00000007";
+        const EXISTS: &str = "00000003 00 ffffffff 00000002 2f61 00";
+        const END: &str = "ffffffff 01 ffffffff";
+        let parse = |ops: &[&str]| {
+            let bytes = hex(&format!("00000001 00000016 {}", ops.join(" ")));
+            match Request::decode(&bytes).unwrap().1 {
+                Request::Read(ReadRequest::MultiRead { ops, is_cut }) => Some((ops.len(), is_cut)),
+                Request::Malformed => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (ops, due) in [
+            (&[END][..], Some((0, false))),
+            (&[DATA, LIST, END], Some((2, false))),
+            (&[DATA, LIST], None),
+            (&[NULL, END], Some((0, true))),
+            (&[DATA, NULL, LIST, END], Some((1, true))),
+            (&[DATA, NULL, EXISTS, END], None),
+            (&[DATA, NULL], None),
+            (&[CREATE, DELETE, SET, CHECK, TTL, END], Some((0, true))),
+            (&[CHECK, END, DATA], Some((0, true))),
+            (&[CHECK], None),
+            (&[FLAGS, END], None),
+            (&[DATA, CHECK, END], None),
+            (&[CHECK, DATA, END], None),
+            (&[EXISTS, END], None),
+            (&[DATA, EXISTS, END], None),
+        ] {
+            assert_eq!(parse(ops), due, "{ops:?}");
+        }
     }
 
     proptest! {

@@ -367,8 +367,8 @@ impl Draft {
         let mut header = reader.header(ErrorCode::OK);
         match read {
             _ if self.too_much => {}
-            ReadRequest::MultiRead { unsupported, .. } => {
-                if *unsupported {
+            ReadRequest::MultiRead { is_cut, .. } => {
+                if *is_cut {
                     header.err = ErrorCode::MARSHALLING;
                 }
                 reply::put_multi_end(&mut self.frame);

@@ -215,7 +215,7 @@ fn golden_who_am_i() {
     let mut world = World::new();
     let conn = world.client();
     world.send(conn, &hex("00000008 00000005 0000006b"));
-    let due = "0000002b 00000005 0000000000000001 00000000
+    let due = "00000027 00000005 0000000000000001 00000000
         00000001 00000002 6970 00000009 3132372e302e302e31";
     assert_eq!(world.take(conn), (hex(due), false));
 }
@@ -230,8 +230,8 @@ fn who_am_i_names_each_identity_without_secrets() {
     world.frames(conn);
     let (error, body) = ask(&mut world, conn, &request(2, 107, |_| {}));
     let mut reader = Reader::new(&body);
-    let info = |r: &mut Reader<'_>| Ok((r.required_str()?, r.required_str()?));
-    let mut infos = reader.vec(info).unwrap().unwrap();
+    let infos = reader.vec(|r| Ok((r.required_str()?, r.required_str()?)));
+    let mut infos = infos.unwrap().unwrap();
     infos.sort();
     let infos: Vec<(&str, &str)> = infos.iter().map(|(s, u)| (&**s, &**u)).collect();
     let due = [

@@ -265,8 +265,8 @@ fn multi_read_answers_each_operation_and_leaves_no_watch() {
                    00000004 00 ffffffff 00000002 2f62 01");
     let end = hex("ffffffff 01 ffffffff");
     let whole = [ops.clone(), end.clone()].concat();
-    // exists is not allowed: −5, with what was found before it.
-    let stopped = [ops, hex("00000003 00 ffffffff 00000002 2f61 01"), end].concat();
+    // A null path: −5, with what was found before it.
+    let stopped = [ops, hex("00000004 00 ffffffff ffffffff 01"), end].concat();
     for (body, error) in [(whole, "00000000"), (stopped, "fffffffb")] {
         world.send(conn, &request(7, 22, |out| out.extend(body)));
         let reply = world.frames(conn).remove(0);
