@@ -264,6 +264,8 @@ codes! {
         AUTH_FAILED = -115, "AUTHFAILED";
         /// reconfig while it is switched off.
         RECONFIG_DISABLED = -123, "RECONFIGDISABLED";
+        /// The client has not authenticated as it must; the connection closes.
+        SESSION_CLOSED_REQUIRE_SASL_AUTH = -124, "SESSIONCLOSEDREQUIRESASLAUTH";
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A key of Apache's server is *honoured*, or *has no effect* and a warning says why, or *promises
 //! security* that is not there, which ends the start: an operator must never believe in a protection
-//! that does not exist. A key that only grants or opens (a super user, `skipACL`) promises nothing:
+//! that does not exist. A key that only grants or opens (a super user by certificate) promises nothing:
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
 
@@ -85,8 +85,8 @@ const SASL: &Promise = &Promise {
 };
 const ENFORCED: &Promise = &Promise {
     what: "that clients without authentication are turned away",
-    instead: "remove it and let nobody but trusted clients reach clientPort, or keep Apache ZooKeeper \
-              until this server can turn the others away",
+    instead: "remove it and let nobody but trusted clients reach clientPort, or require only the schemes \
+              digest and ip, or keep Apache ZooKeeper until this server has the others",
 };
 const PROVIDER: &Promise = &Promise {
     what: "another authentication provider than the built-in digest and ip",
@@ -116,7 +116,7 @@ const RECONFIGURATION: &str = "reconfiguration comes with ensembles";
 const LOCAL_SESSIONS: &str = "all sessions are global";
 const NO_CLIENT_TLS: &str = "TLS is not there yet";
 const NO_SASL: &str = "SASL is not there yet";
-const NO_SUPER: &str = "there is no super user yet: ACLs bind everybody";
+const NO_SUPER: &str = "only a digest makes a super user yet: ACLs bind this one";
 const NO_ADMIN: &str = "the AdminServer is not there yet: nothing listens";
 const NO_METRICS: &str = "metrics are in the four-letter word mntr only";
 const NO_TTL: &str = "TTL nodes are not there yet";
@@ -169,6 +169,14 @@ const fn refused_unless(
 struct Off(&'static str, fn(&str) -> bool);
 
 const FALSE: Off = Off("`false`", is_false);
+/// The scheme's name in the other key decides whether the promise can be kept.
+const FALSE_OR_TRUE: Off = Off("`false`, or true beside schemes that are there", |v| {
+    boolean(v).is_some()
+});
+const SCHEMES: Off = Off(
+    "an empty value, `digest`, `ip`, or both with a comma",
+    |v| schemes(v).all(|scheme| matches!(scheme, "digest" | "ip")),
+);
 const EMPTY: Off = Off("an empty value", str::is_empty);
 const EMPTY_OR_FALSE: Off = Off("an empty value or `false`", |v| v.is_empty() || is_false(v));
 const NO_PORT: Off = Off("an empty value or `0`", |v| v.is_empty() || v == "0");
@@ -192,6 +200,12 @@ const NO_SECURE_PART: Off = Off("a line without a secure client port", |v| {
         .nth(2)
         .is_none_or(|part| part.trim().is_empty())
 });
+
+/// The names in a list of schemes.
+pub(super) fn schemes(value: &str) -> impl Iterator<Item = &str> {
+    let names = value.split(',').map(str::trim);
+    names.filter(|name| !name.is_empty())
+}
 
 pub(super) fn is_false(value: &str) -> bool {
     value.eq_ignore_ascii_case("false")
@@ -320,6 +334,14 @@ pub const KEYS: &[Key] = &[
         "a number from 1 to 1000000",
         |c, v| put(&mut c.acl_entries_max, number(v, 1, LIST_LIMIT)),
     ),
+    honoured(
+        "DigestAuthenticationProvider.superDigest",
+        "a name, a colon and a digest",
+        |c, v| put(&mut c.super_digest, Some(Some(v.to_owned()))),
+    ),
+    honoured("skipACL", "yes, or anything else", |c, v| {
+        put(&mut c.skip_acl, Some(v == "yes"))
+    }),
     honoured("reconfigEnabled", "true or false", |c, v| {
         put(&mut c.reconfig_enabled, boolean(v))
     }),
@@ -353,10 +375,10 @@ pub const KEYS: &[Key] = &[
         Some("quorum.auth.enableSasl"),
     ),
     refused("sessionRequireClientSASLAuth", FALSE, ENFORCED),
-    refused("enforce.auth.enabled", FALSE, ENFORCED),
+    refused("enforce.auth.enabled", FALSE_OR_TRUE, ENFORCED),
     refused_unless(
         "enforce.auth.schemes",
-        EMPTY,
+        SCHEMES,
         ENFORCED,
         Some("enforce.auth.enabled"),
     ),
@@ -373,12 +395,10 @@ pub const KEYS: &[Key] = &[
     refused("fips-mode", FALSE, FIPS),
     refused("audit.enable", FALSE, AUDIT),
     // Without effect: identities. What only grants or opens.
-    no_effect("DigestAuthenticationProvider.superDigest", NO_SUPER),
     no_effect("X509AuthenticationProvider.superUser", NO_SUPER),
     no_effect("SASLAuthenticationProvider.superPassword", NO_SUPER),
     no_effect("superUser", NO_SUPER),
     no_effect("superUser.*", NO_SUPER),
-    no_effect("skipACL", "ACLs are always checked"),
     no_effect("enableEagerACLCheck", ENSEMBLE),
     no_effect("allowSaslFailedClients", NO_SASL),
     no_effect("letAnySaslUserDoX", NO_SASL),

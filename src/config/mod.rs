@@ -255,6 +255,7 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
         })?;
     }
     settle_session_timeouts(&mut config)?;
+    settle_required_schemes(values, &mut config, &mut warnings)?;
     settle_sizes(values, &mut config, &mut warnings)?;
     warn_about_the_rest(values, &mut warnings);
     Ok(Resolved { config, warnings })
@@ -290,6 +291,44 @@ fn settle_session_timeouts(config: &mut Config) -> Result<(), ConfigError> {
         false => Err(ConfigError::Contradiction(format!(
             "minSessionTimeout ({min}) is above maxSessionTimeout ({max}); correct one of them"
         ))),
+    }
+}
+
+/// The schemes of which a client must have an identity. As all keys that promise security, these two are found
+/// in any case of letters.
+fn settle_required_schemes(
+    values: &Values,
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let of = |name: &'static str| {
+        let values = values.iter();
+        values.filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+    };
+    let switch =
+        of("enforce.auth.enabled").find(|(_, value)| value.text.eq_ignore_ascii_case("true"));
+    let schemes = of("enforce.auth.schemes").flat_map(|(_, value)| keys::schemes(&value.text));
+    let schemes: Vec<String> = schemes.map(str::to_owned).collect();
+    match switch {
+        Some((key, Value { place, .. })) if schemes.is_empty() => {
+            Err(ConfigError::Contradiction(format!(
+                "{place}: {key} is true and enforce.auth.schemes names no scheme; name digest, ip or both"
+            )))
+        }
+        Some(_) => {
+            config.required_schemes = schemes;
+            Ok(())
+        }
+        None => {
+            if !schemes.is_empty() {
+                warnings.push(
+                    "enforce.auth.schemes has no effect without enforce.auth.enabled=true: nobody is \
+                     turned away"
+                        .into(),
+                );
+            }
+            Ok(())
+        }
     }
 }
 
@@ -406,7 +445,8 @@ mod tests {
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
                     ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
-                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nreconfigEnabled=true\n";
+                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nreconfigEnabled=true\n\
+                    skipACL=yes\nDigestAuthenticationProvider.superDigest=super:h\n";
         for key in KEYS {
             let is_there = text.contains(key.name);
             assert!(
@@ -575,6 +615,16 @@ mod tests {
             ("enforce.auth.schemes=sasl", &["enforce.auth.schemes"][..]),
             ("enforce.auth.schemes=sasl\nenforce.auth.enabled=False", &[]),
             (
+                "enforce.auth.schemes=digest, sasl\nenforce.auth.enabled=true",
+                &["enforce.auth.schemes"],
+            ),
+            ("enforce.auth.schemes=x509", &["enforce.auth.schemes"]),
+            (
+                "enforce.auth.schemes=digest,ip\nenforce.auth.enabled=true",
+                &[],
+            ),
+            ("enforce.auth.enabled=yes", &["enforce.auth.enabled"]),
+            (
                 "quorum.auth.kerberos.servicePrincipal=a/b",
                 &["quorum.auth.kerberos.servicePrincipal"],
             ),
@@ -603,6 +653,51 @@ mod tests {
             assert_eq!(refused(text), due, "{text}");
         }
         assert_eq!(refused("secureClientPort=2281\n").len(), 1);
+    }
+
+    #[test]
+    fn schemes_are_required_when_both_keys_say_so() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let required = |text: &str| {
+            file(&format!("{base}{text}"))
+                .unwrap()
+                .config
+                .required_schemes
+        };
+        for (text, due) in [
+            ("", &[][..]),
+            (
+                "enforce.auth.enabled=false\nenforce.auth.schemes=digest",
+                &[],
+            ),
+            (
+                "enforce.auth.enabled=TRUE\nenforce.auth.schemes= digest , ip,",
+                &["digest", "ip"],
+            ),
+            (
+                "zookeeper.enforce.auth.enabled=true\nzookeeper.enforce.auth.schemes=ip",
+                &["ip"],
+            ),
+            // A slip of the shift key is not taken for protection that is off.
+            (
+                "Enforce.Auth.enabled=true\nenforce.auth.Schemes=digest",
+                &["digest"],
+            ),
+        ] {
+            assert_eq!(required(text), due, "{text}");
+        }
+        for text in [
+            "enforce.auth.enabled=true",
+            "enforce.auth.enabled=true\nenforce.auth.schemes=,",
+        ] {
+            let said = file(&format!("{base}{text}")).unwrap_err().to_string();
+            assert!(said.contains("names no scheme"), "{said}");
+        }
+        let warned = file(&format!("{base}enforce.auth.schemes=digest")).unwrap();
+        assert_eq!(
+            (warned.warnings.len(), warned.config.required_schemes.len()),
+            (1, 0)
+        );
     }
 
     #[test]

@@ -65,6 +65,13 @@ pub struct Config {
     pub identities_max: usize,
     /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
     pub acl_entries_max: usize,
+    /// `DigestAuthenticationProvider.superDigest`: the digest of the super user.
+    pub super_digest: Option<String>,
+    /// `skipACL`: permissions are not asked for.
+    pub skip_acl: bool,
+    /// `enforce.auth.schemes` where `enforce.auth.enabled` is true, else empty: clients without an identity of
+    /// one of them are turned away.
+    pub required_schemes: Vec<String>,
     /// `reconfigEnabled`: which error answers reconfig.
     pub reconfig_enabled: bool,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
@@ -146,6 +153,9 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,
+        super_digest: None,
+        skip_acl: false,
+        required_schemes: Vec::new(),
         reconfig_enabled: false,
         allow_volatile_log: false,
     }

@@ -161,8 +161,8 @@ pub fn set_len(out: &mut [u8], at: usize, elements: usize) {
 
 /// Body of whoAmI: of a digest what is before its first colon, of an address all, and nothing of `super`, which
 /// is the scheme of no provider.
-pub fn put_client_infos(out: &mut Vec<u8>, who: &[AuthId]) {
-    out.put_len(who.len());
+pub fn put_client_infos<'a>(out: &mut Vec<u8>, who: impl Iterator<Item = &'a AuthId> + Clone) {
+    out.put_len(who.clone().count());
     for AuthId { scheme, id } in who {
         out.put_str(scheme);
         out.put_str(match &**scheme {

@@ -29,7 +29,7 @@ use crate::rt::ring::{Features, Ring};
 use crate::rt::signals::{self, Stop};
 use crate::rt::storage::FsStorage;
 use crate::rt::{probe, threads};
-use crate::shard::ShardConfig;
+use crate::shard::{AuthRules, ShardConfig};
 use crate::snapshot::CHANGES_BYTES_MAX;
 use crate::tree::Rules;
 use crate::types::ShardId;
@@ -313,6 +313,13 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
         output_bytes_max: part(config.output_bytes_max),
         watch_bytes_max: part(config.watch_bytes_max),
         identities_max: config.identities_max,
+        auth: AuthRules {
+            super_digest: config.super_digest.as_deref().map(Arc::from),
+            skip_acl: config.skip_acl,
+            required_schemes: (config.required_schemes.iter())
+                .map(|scheme| Arc::from(&**scheme))
+                .collect(),
+        },
         reply_bytes_max: ShardConfig::reply_bytes_for(config.jute_maxbuffer),
         tick_time_ms: config.tick_time_ms,
         session_timeout_min_ms: config.session_timeout_min_ms,

@@ -377,7 +377,9 @@ impl ShardState {
         frames: u64,
         now: Now,
     ) {
-        if !matches!(pending.op, OpCode::AUTH | OpCode::SASL) {
+        let is_for_the_connection = matches!(pending.op, OpCode::AUTH | OpCode::SASL)
+            || header.err == ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH;
+        if !is_for_the_connection {
             let write = matches!(pending.step, Step::Write);
             let op = op_name(pending.op, header.err, write);
             let ms = c

@@ -226,12 +226,22 @@ impl ShardState {
         budget: &mut Budget,
     ) {
         let RequestHeader { xid, op } = header;
-        if !matches!(request, Request::Auth { .. } | Request::Sasl) {
+        let is_auth = matches!(request, Request::Auth { .. } | Request::Sasl);
+        let is_turned_away = !is_auth && !c.is_admitted;
+        if !is_auth && !is_turned_away {
             self.liveness.touch(c, attachment.session);
         }
         let mut weight = len + REQUEST_FIXED;
         let mut ahead = 0;
         let step = match of_the_connection(request, attachment.session, c) {
+            _ if is_turned_away => {
+                c.deaf = true;
+                Step::Answer {
+                    error: ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH,
+                    zxid: Some(Zxid::ZERO),
+                    close: true,
+                }
+            }
             Request::Write(request) => {
                 budget.spend_request();
                 weight += decoded(&request);
@@ -329,7 +339,8 @@ impl ShardState {
         scheme: Option<&str>,
         data: Option<Vec<u8>>,
     ) -> Step {
-        let added = auth::add(
+        let rules = &self.config.auth;
+        let added = rules.add(
             &c.credentials,
             &c.peer.address,
             scheme,
@@ -338,6 +349,7 @@ impl ShardState {
         );
         let error = match added {
             Ok(credentials) => {
+                c.is_admitted = rules.admit(&credentials);
                 c.credentials = credentials;
                 ErrorCode::OK
             }

@@ -44,6 +44,7 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
+pub use auth::AuthRules;
 pub use config::ShardConfig;
 pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
 pub use watches::WatchCounts;
@@ -92,10 +93,12 @@ impl Shard {
 
     /// A connection whose first bytes are not a four-letter word.
     pub fn accept(&mut self, peer: ClientAddress, now: Now) -> ConnId {
-        let credentials = auth::initial(&peer.address);
+        let rules = &self.core.config.auth;
+        let credentials = rules.initial(&peer.address);
+        let is_admitted = rules.admit(&credentials);
         self.core.open += 1;
         self.conns
-            .insert(|id| Connection::new(id, peer, credentials, now))
+            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), now))
     }
 
     /// Appends bytes to the connection's input and executes what may run within `budget`. What is

@@ -1,6 +1,7 @@
 //! Reads of one connection on one replica, and the watches that they leave. A watch is registered
 //! in the step in which its read executes, so that no change falls between (docs/protocol.md §4.5).
 
+use super::auth;
 use super::watches::{Kind, Watches, WatchesFull};
 use crate::proto::ReadRequest;
 use crate::proto::reply::{self, ReplyHeader, ReplyTooLong};
@@ -131,7 +132,8 @@ pub(super) fn put_found(
         }
         ReadRequest::WhoAmI { who } => {
             *steps += who.len();
-            reply::put_client_infos(out, who);
+            let shown = who.iter().filter(|id| auth::is_shown(id));
+            reply::put_client_infos(out, shown);
             return fits(out, len_max);
         }
         _ => {}

@@ -5,6 +5,7 @@ mod bounds;
 mod fairness;
 mod fifo;
 mod golden;
+mod identities;
 mod kept;
 mod lifecycle;
 mod slices;
