@@ -266,6 +266,8 @@ codes! {
         RECONFIG_DISABLED = -123, "RECONFIGDISABLED";
         /// The client has not authenticated as it must; the connection closes.
         SESSION_CLOSED_REQUIRE_SASL_AUTH = -124, "SESSIONCLOSEDREQUIRESASLAUTH";
+        /// More nodes or bytes than a quota allows.
+        QUOTA_EXCEEDED = -125, "QUOTAEXCEEDED";
     }
 }
 

@@ -342,6 +342,9 @@ pub const KEYS: &[Key] = &[
     honoured("skipACL", "yes, or anything else", |c, v| {
         put(&mut c.skip_acl, Some(v == "yes"))
     }),
+    honoured("enforceQuota", "true or false", |c, v| {
+        put(&mut c.enforce_quota, boolean(v))
+    }),
     honoured("reconfigEnabled", "true or false", |c, v| {
         put(&mut c.reconfig_enabled, boolean(v))
     }),
@@ -457,7 +460,6 @@ pub const KEYS: &[Key] = &[
     no_effect("extendedTypesEnabled", NO_TTL),
     no_effect("emulate353TTLNodes", NO_TTL),
     no_effect("znode.container.*", NO_CONTAINERS),
-    no_effect("enforceQuota", "quotas are not there yet"),
     no_effect("pathStats.*", "there are no statistics of request paths"),
     // Log and snapshots.
     no_effect("forceSync", "every acknowledged write is synced"),

@@ -445,7 +445,7 @@ mod tests {
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
                     ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
-                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nreconfigEnabled=true\n\
+                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nreconfigEnabled=true\nenforceQuota=true\n\
                     skipACL=yes\nDigestAuthenticationProvider.superDigest=super:h\n";
         for key in KEYS {
             let is_there = text.contains(key.name);

@@ -72,6 +72,8 @@ pub struct Config {
     /// `enforce.auth.schemes` where `enforce.auth.enabled` is true, else empty: clients without an identity of
     /// one of them are turned away.
     pub required_schemes: Vec<String>,
+    /// `enforceQuota`: hard limits of quotas are enforced.
+    pub enforce_quota: bool,
     /// `reconfigEnabled`: which error answers reconfig.
     pub reconfig_enabled: bool,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
@@ -156,6 +158,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         super_digest: None,
         skip_acl: false,
         required_schemes: Vec::new(),
+        enforce_quota: false,
         reconfig_enabled: false,
         allow_volatile_log: false,
     }

@@ -50,7 +50,9 @@ use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
-use crate::tree::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
+use crate::tree::{
+    MultiPreparation, OverQuota, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree,
+};
 use crate::txn::record::Payload;
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
@@ -483,6 +485,12 @@ impl<S: Storage> Pipeline<S> {
     /// Requests that wait for room in the log or for the next turn.
     pub fn waiting(&self) -> usize {
         self.intake.len() + usize::from(self.preparing.is_some())
+    }
+
+    /// The limit of a quota that a request has exceeded since the last call, the last one of several: for the
+    /// operator, once in a while.
+    pub fn take_over_quota(&mut self) -> Option<OverQuota> {
+        self.overlay.take_over_quota()
     }
 
     /// For `mntr`.

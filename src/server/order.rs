@@ -149,6 +149,9 @@ impl OrderingLoop {
             self.next_tick = now.tick.after(self.process.tick_ms());
             self.listener_ready |= std::mem::take(&mut self.sockets.exhausted);
             orderer.member.tick(now)?;
+            if let Some(over) = orderer.member.pipeline.take_over_quota() {
+                tracing::warn!("{over}");
+            }
             let waiting = self.sockets.waiting_max();
             self.waiting.begin(self.last_turn, waiting);
         }

@@ -354,6 +354,7 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         shards: shards.max(1),
         ..PipelineConfig::new(Rules {
             acl_entries_max: config.acl_entries_max,
+            enforce_quota: config.enforce_quota,
             reconfig_enabled: config.reconfig_enabled,
             ..Rules::default()
         })

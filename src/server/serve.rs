@@ -292,6 +292,11 @@ impl ServingLoop {
             let news = member.job_done(done)?;
             tell(&news);
         }
+        if looked.tick
+            && let Some(over) = member.pipeline.take_over_quota()
+        {
+            tracing::warn!("{over}");
+        }
         let turned = self
             .core
             .turn(looked.tick, now, &mut self.sockets, &mut |_| {})?;

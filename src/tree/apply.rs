@@ -58,12 +58,16 @@ impl Tree {
                         acl: self.nodes.at(id).acl().clone(),
                         parent_acl: None,
                     });
+                    let before = self.nodes.at(id).data_len();
                     self.nodes.set_data(id, path, data.clone(), |stored| {
                         stored.version = *version;
                         stored.mzxid = header.zxid;
                         stored.mtime = header.time.0;
                     });
-                    Ok(OpResult::SetData(self.nodes.at(id).stat()))
+                    let stat = self.nodes.at(id).stat();
+                    let bytes = data.as_ref().map_or(0, |data| data.len());
+                    self.account(path, 0, bytes as i64 - before as i64);
+                    Ok(OpResult::SetData(stat))
                 }
             },
             Txn::SetAcl { path, acl, version } => match self.nodes.find(path) {
@@ -158,6 +162,7 @@ impl Tree {
                 .insert(path.clone(), header.zxid);
         }
         let data_len = data.as_ref().map_or(0, |data| data.len());
+        self.quota_created(path, data_len);
         Ok(OpResult::Create {
             op,
             path: path.clone(),
@@ -197,6 +202,7 @@ impl Tree {
             acl: self.nodes.at(id).acl().clone(),
             parent_acl: Some(self.nodes.at(parent).acl().clone()),
         });
+        let data_len = self.nodes.at(id).data_len();
         let ephemerals = &mut self.ephemerals;
         self.nodes.remove(id, path, &mut |path, stored| {
             let Some(owner) = owner_session(stored) else {
@@ -209,6 +215,7 @@ impl Tree {
                 }
             }
         });
+        self.quota_deleted(path, data_len);
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct Footprint {
     pub acls: usize,
     /// The session table.
     pub sessions: usize,
+    /// The names of paths with a quota.
+    pub quotas: usize,
 }
 
 impl Footprint {
@@ -46,13 +48,14 @@ impl Footprint {
             + self.ephemerals
             + self.acls
             + self.sessions
+            + self.quotas
     }
 }
 
 impl Tree {
     /// What the tree takes in memory, bytes: [`Footprint::total`], kept up with each change.
     pub fn bytes(&self) -> usize {
-        self.nodes.taken() + self.sessions_bytes() + self.owners_bytes()
+        self.nodes.taken() + self.sessions_bytes() + self.owners_bytes() + self.quotas.bytes()
     }
 
     /// Of [`Tree::bytes`], places of nodes that are free: new nodes take these first.
@@ -71,6 +74,7 @@ impl Tree {
         Footprint {
             ephemerals: self.owners_bytes() + paths.map(|path| listed(path)).sum::<usize>(),
             sessions: self.sessions_bytes(),
+            quotas: self.quotas.bytes(),
             ..self.nodes.footprint()
         }
     }

@@ -18,11 +18,13 @@ mod name;
 mod node;
 mod path;
 mod prepare;
+mod quota;
 mod read;
 mod readers;
 mod slab;
 mod snapshot_body;
 mod stored;
+mod totals;
 mod verify;
 mod walk;
 mod walked;
@@ -40,6 +42,7 @@ pub use read::{Found, Size};
 pub use readers::Readers;
 pub use snapshot_body::{BodyError, BodyReader};
 pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
+pub use totals::OverQuota;
 pub use verify::DigestMismatch;
 pub use walk::WalkStart;
 pub use walked::WalkedNode;
@@ -50,6 +53,7 @@ use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use index::NodeId;
 use node::{Nodes, ROOT, open_acl};
+use quota::Quotas;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -162,6 +166,7 @@ pub struct Tree {
     /// Live sessions with the timeout of their createSession, ms.
     sessions: BTreeMap<SessionId, i32>,
     session_high_water: SessionHighWater,
+    quotas: Quotas,
     last_zxid: Zxid,
 }
 
@@ -193,6 +198,7 @@ impl Tree {
             ephemerals: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_high_water: SessionHighWater::default(),
+            quotas: Quotas::default(),
             last_zxid: Zxid::ZERO,
         }
     }

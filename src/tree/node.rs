@@ -78,6 +78,8 @@ struct Branch {
     names: usize,
     /// Nodes below this one, children and all below them.
     below: u32,
+    /// Bytes of their data.
+    below_bytes: u64,
 }
 
 impl Branch {
@@ -233,6 +235,12 @@ impl<'a> Znode<'a> {
     /// Nodes below this one.
     pub(super) fn descendants(&self) -> u32 {
         self.branch().map_or(0, |branch| branch.below)
+    }
+
+    /// Nodes and bytes of data, its own and of all below it.
+    pub(super) fn totals(&self) -> (u32, u64) {
+        let below = self.branch().map_or(0, |branch| branch.below_bytes);
+        (self.descendants() + 1, below + self.data_len() as u64)
     }
 
     /// Bytes of a name that does not fit the node.
@@ -512,7 +520,8 @@ impl Nodes {
         acl: &Arc<[Acl]>,
         stored: NodeStat,
     ) -> NodeId {
-        self.bytes += (path.len() + data.as_ref().map_or(0, |d| d.len())) as u64;
+        let data_len = data.as_ref().map_or(0, |data| data.len());
+        self.bytes += (path.len() + data_len) as u64;
         let name = Name::of(path);
         let id = self.slab.next();
         self.before_creation(id);
@@ -525,20 +534,21 @@ impl Nodes {
         self.beside += more;
         self.put(place, (path, name, hash), data, acl, stored);
         self.index.insert(hash, id);
-        self.count_below(parent, 1);
+        self.count_below(parent, 1, data_len as i64);
         id
     }
 
-    /// Counts a node more or less below a node and all above it, which have children.
+    /// Counts nodes and bytes more or less below a node and all above it, which have children.
     ///
     /// Steps: the names in the node's path.
-    fn count_below(&mut self, mut id: NodeId, change: i32) {
+    fn count_below(&mut self, mut id: NodeId, nodes: i32, bytes: i64) {
         loop {
             let node = self.slab.get(id).expect("an indexed node");
             let (parent, extra) = (node.parent, self.extras.get_mut(node.extra));
             let branch = extra.and_then(|extra| extra.branch.as_mut());
             let branch = branch.expect("it has had a child");
-            branch.below = branch.below.wrapping_add_signed(change);
+            branch.below = branch.below.wrapping_add_signed(nodes);
+            branch.below_bytes = branch.below_bytes.wrapping_add_signed(bytes);
             if id == ROOT {
                 return;
             }
@@ -637,7 +647,7 @@ impl Nodes {
         if let Some(moved) = moved {
             self.node_mut(moved).place = node.place;
         }
-        self.count_below(node.parent, -1);
+        self.count_below(node.parent, -1, -(node.data_len() as i64));
         self.index.remove(node.hash, id);
         self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
@@ -676,6 +686,10 @@ impl Nodes {
         node.data = data.filter(|data| !data.is_empty());
         node.store(&mut self.extras, &stored, null);
         let len = node.data_len();
+        let parent = node.parent;
+        if len != len_before && id != ROOT {
+            self.count_below(parent, 0, len as i64 - len_before as i64);
+        }
         self.bytes = self.bytes - len_before as u64 + len as u64;
         self.beside = self.beside - payload(len_before) + payload(len);
         self.payloads = self.payloads - payload(len_before) + payload(len);
@@ -787,32 +801,41 @@ mod tests {
     fn assert_counted_below(nodes: &Nodes) {
         let mut paths = Vec::new();
         let Ok(()) = nodes.in_order(|path, node| {
-            paths.push((path.to_vec(), node.descendants()));
+            paths.push((path.to_vec(), node.totals(), node.data_len() as u64));
             Ok::<(), std::convert::Infallible>(())
         });
-        for (path, below) in &paths {
+        for (path, totals, own) in &paths {
             let beginning = match &path[..] {
                 b"/" => path.clone(),
                 path => [path, b"/"].concat(),
             };
-            let others = paths.iter().filter(|(other, _)| other != path);
-            let due = others.filter(|(other, _)| other.starts_with(&beginning));
-            assert_eq!(*below as usize, due.count(), "below {path:?}");
+            let others = paths.iter().filter(|(other, ..)| other != path);
+            let below: Vec<u64> = others
+                .filter(|(other, ..)| other.starts_with(&beginning))
+                .map(|(_, _, bytes)| *bytes)
+                .collect();
+            let due = (below.len() as u32 + 1, below.iter().sum::<u64>() + own);
+            assert_eq!(*totals, due, "below {path:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn nodes_are_counted_below_each_node_above_them(
+        fn nodes_and_bytes_are_counted_below_each_node_above_them(
             paths in proptest::collection::vec(any_path(), 1..12),
-            removed in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::option::of(0..5usize)), 0..12),
         ) {
             let mut nodes = with(&paths);
             assert_counted_below(&nodes);
-            for index in removed {
+            for (index, len) in changes {
                 let path = index.get(&paths);
-                if let Some(id) = nodes.find(path) {
-                    nodes.remove(id, path, &mut |_, _| {});
+                match (nodes.find(path), len) {
+                    (None, _) => {}
+                    (Some(id), None) => nodes.remove(id, path, &mut |_, _| {}),
+                    (Some(id), Some(0)) => nodes.set_data(id, path, None, |_| {}),
+                    (Some(id), Some(len)) => {
+                        nodes.set_data(id, path, Some(vec![7; len].into()), |_| {});
+                    }
                 }
                 assert_counted_below(&nodes);
             }

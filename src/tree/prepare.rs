@@ -9,6 +9,7 @@ use super::apply::new_node;
 use super::hash::{PathHash, PathHasher};
 use super::path::{has_shape, in_digest, is_protected, is_valid, parent_path};
 use super::stored::{NodeStat, digest, is_session, owner_session, restated};
+use super::totals::OverQuota;
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
@@ -26,6 +27,8 @@ pub struct Rules {
     pub extended_types: bool,
     /// Entries of an access control list, as sent and as stored; more answer −114.
     pub acl_entries_max: usize,
+    /// `enforceQuota`: what would exceed a hard limit answers −125.
+    pub enforce_quota: bool,
     /// `reconfigEnabled`: off answers −123, on −6, because the server runs alone.
     pub reconfig_enabled: bool,
 }
@@ -35,6 +38,7 @@ impl Default for Rules {
         Rules {
             extended_types: false,
             acl_entries_max: ACL_ENTRIES_MAX,
+            enforce_quota: false,
             reconfig_enabled: false,
         }
     }
@@ -95,6 +99,8 @@ struct Shadow {
     digest: u32,
     acl: Arc<[Acl]>,
     children: i32,
+    /// Bytes of data.
+    data: usize,
 }
 
 impl Shadow {
@@ -138,6 +144,7 @@ pub struct Overlay {
     undo: Option<Vec<(Key, Option<Pending>)>>,
     /// The tree has applied everything up to here.
     forgotten: Zxid,
+    over_quota: Option<OverQuota>,
 }
 
 type Checked<T> = Result<T, ErrorCode>;
@@ -153,6 +160,7 @@ impl Overlay {
             digest: tree.digest(),
             undo: None,
             forgotten: tree.last_zxid(),
+            over_quota: None,
         }
     }
 
@@ -464,6 +472,8 @@ impl Overlay {
             !is_session(parent.stored.owner),
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
+        let data_len = request.data.as_ref().map_or(0, |data| data.len());
+        self.check_quota(tree, context.rules, &path, (1, data_len as i64))?;
 
         let parent_digest = parent.digest;
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
@@ -503,6 +513,7 @@ impl Overlay {
             digest: digest(&path, txn.data.as_deref(), &stored),
             acl,
             children: 0,
+            data: data_len,
         };
         let above = self.key(above, above_hash);
         self.put(context.zxid, above, parent_digest, Some(parent));
@@ -558,8 +569,12 @@ impl Overlay {
             checks.allow(&node.acl, Acl::WRITE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
+        let data_len = data.as_ref().map_or(0, |data| data.len());
+        let longer = data_len as i64 - node.data as i64;
+        self.check_quota(tree, context.rules, path, (0, longer))?;
         let version = next_version(node.stored.version, version)?;
         let before = node.digest;
+        node.data = data_len;
         node.stored.version = version;
         node.stored.mzxid = context.zxid;
         node.stored.mtime = context.time.0;
@@ -648,6 +663,30 @@ impl Overlay {
         Ok((path, hash, node))
     }
 
+    /// Against what is applied, as Apache does; a soft limit is only remembered.
+    fn check_quota(
+        &mut self,
+        tree: &Tree,
+        rules: &Rules,
+        path: &str,
+        (nodes, bytes): (i64, i64),
+    ) -> Checked<()> {
+        if !rules.enforce_quota {
+            return Ok(());
+        }
+        let Some(over) = tree.check_quota(path, nodes, bytes) else {
+            return Ok(());
+        };
+        let is_hard = over.is_hard;
+        self.over_quota = Some(over);
+        require(!is_hard, ErrorCode::QUOTA_EXCEEDED)
+    }
+
+    /// The limit of a quota that was exceeded last, if any was since the last call.
+    pub fn take_over_quota(&mut self) -> Option<OverQuota> {
+        self.over_quota.take()
+    }
+
     /// The list is what the session will own when everything before is applied.
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
         let paths = self.owned(tree, context.session);
@@ -687,6 +726,7 @@ impl Overlay {
             digest: node.digest(),
             acl: node.acl().clone(),
             children: node.child_count(),
+            data: node.data_len(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! The tree against the golden transactions, the rows of the specification, and itself.
 
+mod quota;
+
 use super::*;
 use crate::budget::Budget;
 use crate::txn::golden::entries;

@@ -1,0 +1,157 @@
+//! What a quota counts, kept up with each change of the tree, and whether a request fits its limits
+//! (docs/protocol.md §7).
+
+use super::Tree;
+use super::quota::{LIMITS, QUOTAS, STATS, Track, path_of};
+use core::fmt;
+use std::sync::Arc;
+
+impl Tree {
+    /// Totals below a path, with the node itself; none if there is no node.
+    fn totals(&self, path: &str) -> Track {
+        let found = self.nodes.get(if path.is_empty() { "/" } else { path });
+        let (nodes, bytes) = found.map_or((0, 0), |node| node.totals());
+        Track::of(nodes, bytes)
+    }
+
+    fn track(&self, path: &str, name: &str) -> Option<Option<Track>> {
+        let node = self.nodes.get(&format!("{QUOTAS}{path}/{name}"))?;
+        Some(Track::parse(node.data()))
+    }
+
+    /// Counts the totals of a quota again, if it has a node for them.
+    fn recount_quota(&mut self, path: &str) {
+        let text = self.totals(path).text();
+        self.set_totals(path, &text);
+    }
+
+    /// Changes the data of a node and nothing else.
+    fn set_totals(&mut self, path: &str, text: &str) {
+        let node = format!("{QUOTAS}{path}/{STATS}");
+        if let Some(id) = self.nodes.find(&node) {
+            let data = Some(text.as_bytes().into());
+            self.nodes.set_data(id, &node, data, |_| {});
+        }
+    }
+
+    /// A node has been created, with so many bytes of data.
+    pub(super) fn quota_created(&mut self, path: &str, bytes: usize) {
+        if let Some(of) = path_of(path, LIMITS) {
+            self.quotas.add(of);
+        }
+        if let Some(of) = path_of(path, STATS) {
+            self.recount_quota(of);
+        }
+        self.account(path, 1, bytes as i64);
+    }
+
+    /// A node has been deleted that had so many bytes of data.
+    pub(super) fn quota_deleted(&mut self, path: &str, bytes: usize) {
+        if let Some(of) = path_of(path, LIMITS) {
+            self.quotas.remove(of);
+        }
+        self.account(path, -1, -(bytes as i64));
+    }
+
+    /// Adds to the totals of the quota that a path is under. Totals that can't be read are counted again.
+    pub(super) fn account(&mut self, path: &str, nodes: i64, bytes: i64) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let Some(quota) = self.quotas.over(path).cloned() else {
+            return;
+        };
+        let Some(track) = self.track(&quota, STATS) else {
+            return;
+        };
+        let track = match track {
+            Some(mut track) => {
+                track.add("count", nodes);
+                track.add("bytes", bytes);
+                track
+            }
+            None => self.totals(&quota),
+        };
+        self.set_totals(&quota, &track.text());
+    }
+
+    /// A node of a snapshot has been added.
+    pub(super) fn quota_found(&mut self, path: &str) {
+        if let Some(of) = path_of(path, LIMITS) {
+            self.quotas.add(of);
+        }
+    }
+
+    /// A snapshot has been read: its totals are those of the last transaction that wrote them.
+    pub(super) fn recount_quotas(&mut self) {
+        for path in self.quotas.all() {
+            self.recount_quota(&path);
+        }
+    }
+
+    /// Whether so many more nodes and bytes fit the limits of the quota that a path is under. Limits that can't
+    /// be read limit nothing, and nothing is limited without a node for the totals. A hard limit stands in for
+    /// a soft one.
+    pub(super) fn check_quota(&self, path: &str, nodes: i64, bytes: i64) -> Option<OverQuota> {
+        let quota = self.quotas.over(path)?;
+        let limits = self.track(quota, LIMITS).flatten()?;
+        let totals = self.track(quota, STATS)?;
+        let totals = totals.unwrap_or_else(|| self.totals(quota));
+        let mut over = None;
+        for (what, hard, change) in [
+            ("count", "countHardLimit", nodes),
+            ("bytes", "byteHardLimit", bytes),
+        ] {
+            let (soft, hard) = (limits.get(what), limits.get(hard));
+            let is_hard = hard > -1;
+            let limit = if is_hard { hard } else { soft };
+            let then = totals.get(what).wrapping_add(change);
+            if change == 0 || limit <= -1 || then <= limit {
+                continue;
+            }
+            over = Some(OverQuota {
+                path: Arc::clone(quota),
+                what,
+                then,
+                limit,
+                is_hard,
+            });
+            if is_hard {
+                break;
+            }
+        }
+        over
+    }
+}
+
+/// A limit that a request exceeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverQuota {
+    /// The path that has the quota.
+    pub path: Arc<str>,
+    /// What is counted.
+    pub what: &'static str,
+    /// What the total would be.
+    pub then: i64,
+    /// What it may be.
+    pub limit: i64,
+    /// Whether the request is refused.
+    pub is_hard: bool,
+}
+
+impl fmt::Display for OverQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OverQuota {
+            path,
+            what,
+            then,
+            limit,
+            is_hard,
+        } = self;
+        let kind = if *is_hard { "hard" } else { "soft" };
+        write!(
+            f,
+            "the quota of {path} is exceeded: {what} {then}, {kind} limit {limit}"
+        )
+    }
+}
