@@ -262,6 +262,8 @@ codes! {
         INVALID_ACL = -114, "INVALIDACL";
         /// Authentication failed; the connection closes.
         AUTH_FAILED = -115, "AUTHFAILED";
+        /// checkWatches or removeWatches: there is no such watch.
+        NO_WATCHER = -121, "NOWATCHER";
     }
 }
 
@@ -298,6 +300,10 @@ codes! {
         CREATE2 = 15, "create2";
         /// reconfig.
         RECONFIG = 16, "reconfig";
+        /// checkWatches.
+        CHECK_WATCHES = 17, "checkWatches";
+        /// removeWatches.
+        REMOVE_WATCHES = 18, "removeWatches";
         /// createContainer.
         CREATE_CONTAINER = 19, "createContainer";
         /// deleteContainer, internal.
@@ -310,6 +316,10 @@ codes! {
         AUTH = 100, "auth";
         /// setWatches.
         SET_WATCHES = 101, "setWatches";
+        /// setWatches, with persistent and recursive ones.
+        SET_WATCHES2 = 105, "setWatches2";
+        /// addWatch.
+        ADD_WATCH = 106, "addWatch";
         /// createSession, internal.
         CREATE_SESSION = -10, "createSession";
         /// closeSession.

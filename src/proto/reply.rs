@@ -84,9 +84,18 @@ fn connect_response(
     });
 }
 
-/// A reply without a body: errors, ping, auth, delete, setWatches, closeSession.
+/// A reply without a body: errors, ping, auth, delete, closeSession, and of the operations on watches all
+/// but addWatch.
 pub fn header_only(out: &mut Vec<u8>, header: ReplyHeader) {
     fixed_frame(out, 16, |out| header.put(out));
+}
+
+/// The reply to addWatch: its body is a code, always 0.
+pub fn watch_added(out: &mut Vec<u8>, header: ReplyHeader) {
+    fixed_frame(out, 20, |out| {
+        header.put(out);
+        out.put_i32(0);
+    });
 }
 
 /// A reply whose body `body` writes.

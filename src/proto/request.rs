@@ -28,11 +28,11 @@ pub enum Request {
     Write(WriteRequest),
     /// Answered from the replica.
     Read(ReadRequest),
-    /// setWatches.
+    /// setWatches, setWatches2.
     SetWatches {
         /// The client's lastZxidSeen.
         relative_zxid: Zxid,
-        /// Paths of data, exists and child watches.
+        /// Paths of data, exists and child watches, of persistent and recursive ones.
         lists: WatchLists,
     },
     /// ping.
@@ -90,6 +90,74 @@ pub enum ReadRequest {
         /// A type that is not allowed follows `ops`: −5 with the results so far.
         unsupported: bool,
     },
+    /// addWatch.
+    AddWatch {
+        /// Any string, or null: the node need not be there, nor be readable.
+        path: Option<Arc<str>>,
+        /// What it covers.
+        mode: WatchMode,
+    },
+    /// checkWatches.
+    CheckWatches {
+        /// As addWatch had it.
+        path: Option<Arc<str>>,
+        /// Which ones.
+        of: WatchType,
+    },
+    /// removeWatches.
+    RemoveWatches {
+        /// As addWatch had it.
+        path: Option<Arc<str>>,
+        /// Which ones.
+        of: WatchType,
+    },
+}
+
+/// What a watch covers that does not end when it fires (docs/protocol.md §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchMode {
+    /// The node and its children, as a data and a child watch do.
+    Persistent,
+    /// The node and everything below it.
+    Recursive,
+}
+
+/// Which watches on a path are meant (docs/protocol.md §4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchType {
+    /// Standard child watches.
+    Child,
+    /// Standard data watches.
+    Data,
+    /// All.
+    Any,
+    /// Persistent ones.
+    Persistent,
+    /// Recursive ones.
+    Recursive,
+}
+
+impl WatchMode {
+    fn of(mode: i32) -> Option<WatchMode> {
+        match mode {
+            0 => Some(WatchMode::Persistent),
+            1 => Some(WatchMode::Recursive),
+            _ => None,
+        }
+    }
+}
+
+impl WatchType {
+    fn of(number: i32) -> Option<WatchType> {
+        match number {
+            1 => Some(WatchType::Child),
+            2 => Some(WatchType::Data),
+            3 => Some(WatchType::Any),
+            4 => Some(WatchType::Persistent),
+            5 => Some(WatchType::Recursive),
+            _ => None,
+        }
+    }
 }
 
 impl ConnectRequest {
@@ -138,7 +206,11 @@ impl Request {
                 read(header.op, &mut r).map(Request::Read)
             }
             OpCode::MULTI_READ => multi_read(&mut r).map(Request::Read),
-            OpCode::SET_WATCHES => set_watches(&mut r),
+            OpCode::SET_WATCHES => set_watches(WatchLists::SET_WATCHES, &mut r),
+            OpCode::SET_WATCHES2 => set_watches(WatchLists::SET_WATCHES2, &mut r),
+            OpCode::ADD_WATCH | OpCode::CHECK_WATCHES | OpCode::REMOVE_WATCHES => {
+                watches(header.op, &mut r).map(Request::Read)
+            }
             OpCode::SYNC => r.str().map(Request::Sync),
             OpCode::AUTH => auth(&mut r),
             OpCode::PING => Ok(Request::Ping),
@@ -261,10 +333,30 @@ fn multi_read(r: &mut Reader<'_>) -> Decoded<ReadRequest> {
     Ok(ReadRequest::MultiRead { ops, unsupported })
 }
 
-fn set_watches(r: &mut Reader<'_>) -> Decoded<Request> {
+fn set_watches(lists: usize, r: &mut Reader<'_>) -> Decoded<Request> {
     Ok(Request::SetWatches {
         relative_zxid: Zxid(r.i64()?),
-        lists: WatchLists::read(r)?,
+        lists: WatchLists::read(r, lists)?,
+    })
+}
+
+/// addWatch, checkWatches, removeWatches. A mode or a type that does not exist is −5 too.
+fn watches(op: OpCode, r: &mut Reader<'_>) -> Decoded<ReadRequest> {
+    let (path, number) = (r.str()?, r.i32()?);
+    let unknown = JuteError::Length(number);
+    Ok(match op {
+        OpCode::ADD_WATCH => ReadRequest::AddWatch {
+            path,
+            mode: WatchMode::of(number).ok_or(unknown)?,
+        },
+        OpCode::CHECK_WATCHES => ReadRequest::CheckWatches {
+            path,
+            of: WatchType::of(number).ok_or(unknown)?,
+        },
+        _ => ReadRequest::RemoveWatches {
+            path,
+            of: WatchType::of(number).ok_or(unknown)?,
+        },
     })
 }
 
@@ -392,6 +484,10 @@ mod tests {
             (8, "ffffffff 00"),
             (12, "ffffffff 00"),
             (101, "0000000000000000 ffffffff 00000000 00000000"),
+            (
+                105,
+                "0000000000000000 00000000 00000000 00000000 00000000 ffffffff",
+            ),
         ] {
             assert_eq!(ask(op, body), Request::Malformed, "{op}");
         }
@@ -403,10 +499,97 @@ mod tests {
         assert_eq!(ask(5, "ffffffff ffffffff 00000000"), Request::Write(set));
         assert_eq!(ask(9, "ffffffff"), Request::Sync(None));
         for op in [
-            -10, -1, 0, 10, 13, 16, 17, 18, 19, 20, 21, 23, 99, 102, 103, 104, 105, 106, 107,
+            -10, -1, 0, 10, 13, 16, 19, 20, 21, 23, 99, 102, 103, 104, 107,
         ] {
             assert_eq!(ask(op, ""), Request::Unknown, "{op}");
         }
+    }
+
+    /// docs/protocol.md §2.5, §4.7: every string is a path, null too; modes and types have an end.
+    #[test]
+    fn operations_on_watches_take_any_path_and_known_numbers() {
+        let ask = |op: i32, path: &str, number: i32| {
+            let mut bytes = hex("00000001");
+            bytes.extend(op.to_be_bytes());
+            bytes.extend(hex(path));
+            bytes.extend(number.to_be_bytes());
+            Request::decode(&bytes).unwrap().1
+        };
+        let (w, null, odd) = ("00000002 2f77", "ffffffff", "00000003 782f00");
+        let path = |text: &str| -> Option<Arc<str>> { Some(text.into()) };
+        for (wire, path) in [(w, path("/w")), (null, None), (odd, path("x/\0"))] {
+            let modes = [WatchMode::Persistent, WatchMode::Recursive];
+            for (number, mode) in (0..).zip(modes) {
+                let path = path.clone();
+                let due = Request::Read(ReadRequest::AddWatch { path, mode });
+                assert_eq!(ask(106, wire, number), due);
+            }
+            let types = [
+                WatchType::Child,
+                WatchType::Data,
+                WatchType::Any,
+                WatchType::Persistent,
+                WatchType::Recursive,
+            ];
+            for (number, of) in (1..).zip(types) {
+                let (to_check, path) = (path.clone(), path.clone());
+                let due = Request::Read(ReadRequest::CheckWatches { path: to_check, of });
+                assert_eq!(ask(17, wire, number), due);
+                let due = Request::Read(ReadRequest::RemoveWatches { path, of });
+                assert_eq!(ask(18, wire, number), due);
+            }
+        }
+        for (op, numbers) in [
+            (106, [-1, 2, i32::MIN, i32::MAX]),
+            (17, [0, 6, -1, 7]),
+            (18, [0, 6, -1, 7]),
+        ] {
+            for number in numbers {
+                assert_eq!(ask(op, w, number), Request::Malformed, "{op} {number}");
+            }
+            for cut in ["00000003 2f77", "7fffffff", "fffffffe"] {
+                assert_eq!(ask(op, cut, 0), Request::Malformed, "{op} {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn golden_operations_on_watches() {
+        let (header, add) = Request::decode(&payload(
+            "00000012 00000005 0000006a 00000002 2f77 00000001",
+        ))
+        .unwrap();
+        assert_eq!((header.xid, header.op), (Xid(5), OpCode::ADD_WATCH));
+        let path: Option<Arc<str>> = Some("/w".into());
+        let mode = WatchMode::Recursive;
+        let due = ReadRequest::AddWatch {
+            path: path.clone(),
+            mode,
+        };
+        assert_eq!(add, Request::Read(due));
+        let (_, remove) = Request::decode(&payload(
+            "00000012 00000006 00000012 00000002 2f77 00000003",
+        ))
+        .unwrap();
+        let of = WatchType::Any;
+        assert_eq!(
+            remove,
+            Request::Read(ReadRequest::RemoveWatches { path, of })
+        );
+        let (header, set) = Request::decode(&payload(
+            "00000030 fffffff8 00000069 0000000000000119 00000000 00000000 00000000
+             00000001 00000002 2f77 00000001 00000002 2f78",
+        ))
+        .unwrap();
+        assert_eq!((header.xid, header.op), (Xid(-8), OpCode::SET_WATCHES2));
+        let Request::SetWatches {
+            relative_zxid,
+            lists,
+        } = set
+        else {
+            panic!("{set:?}")
+        };
+        assert_eq!((relative_zxid, lists.paths()), (Zxid(0x119), 2));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod intake;
 mod liveness;
 mod memory;
 mod reads;
+mod recursive;
 mod replies;
 mod slab;
 mod slices;
@@ -59,6 +60,10 @@ use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
+
+/// Answers about who may read a node that are kept while the events of one transaction are delivered, and
+/// those of one change.
+const ANSWERS_MAX: usize = 1 << 16;
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -324,8 +329,8 @@ impl Shard {
     /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     ///
-    /// Returns the steps of the events: watches fired, and what comparing lists with identities cost beyond
-    /// the first entry of each.
+    /// Returns the steps of the events: watches fired, paths looked up for recursive ones, and what comparing
+    /// lists with identities cost beyond the first entry of each.
     pub fn committed(
         &mut self,
         tree: &Tree,
@@ -506,41 +511,55 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, entries and identities compared.
+    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, paths and watches looked up above
+    /// the nodes, entries and identities compared.
+    ///
+    /// A persistent watch fires for each change of a transaction, so nothing is held for longer than for one
+    /// change but output and [`ANSWERS_MAX`] answers about who may read. When the events come to as much as
+    /// all output may, who holds more than a share of it ends with its next event: the kernel could take
+    /// none of it meanwhile. Watches that fire for a connection that has ended are paid for by freeing as many.
     fn deliver_events(&mut self, applied: &Applied) -> usize {
         let Shard { conns, core } = self;
+        let (mut steps, mut bytes) = (0, 0);
         let mut told = Vec::new();
-        for change in &applied.changes {
-            core.watches
-                .trigger(change, |conn, event| told.push((conn, event)));
-        }
-        let fired = told.len();
-        if fired == 0 {
-            return 0;
-        }
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
         let mut readers = Readers::default();
-        for (conn, event) in told {
-            // Watches of a connection that has ended are freed later.
-            let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
-                continue;
-            };
-            let readable = event
-                .acl
-                .is_none_or(|acl| readers.allow(acl, &c.credentials));
-            if !readable {
-                continue;
+        for change in &applied.changes {
+            steps += core
+                .watches
+                .trigger(change, |conn, event| told.push((conn, event)));
+            steps += told.len();
+            if readers.answers() > ANSWERS_MAX {
+                steps += std::mem::take(&mut readers).steps();
             }
-            if encoded_for != Some((event.kind, event.path)) {
-                encoded_for = Some((event.kind, event.path));
-                encoded.clear();
-                reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+            for (conn, event) in told.drain(..) {
+                let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
+                    core.watches.reap();
+                    continue;
+                };
+                let readable = event
+                    .acl
+                    .is_none_or(|acl| readers.allow(acl, &c.credentials));
+                if !readable {
+                    continue;
+                }
+                if encoded_for != Some((event.kind, event.path)) {
+                    encoded_for = Some((event.kind, event.path));
+                    encoded.clear();
+                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+                }
+                bytes += encoded.len();
+                let too_much = bytes > core.config.output_bytes_max;
+                if too_much && c.output_bytes() > core.config.connection_share {
+                    core.end(c, Ending::Discard);
+                    continue;
+                }
+                c.output.extend_from_slice(&encoded);
+                core.appended(c, None, 1);
             }
-            c.output.extend_from_slice(&encoded);
-            core.appended(c, None, 1);
         }
-        fired + readers.steps()
+        steps + readers.steps()
     }
 
     /// The outcome of a request of ours.

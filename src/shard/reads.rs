@@ -1,9 +1,9 @@
-//! Reads of one connection on one replica, and the watches that they leave. A watch is registered
+//! Reads of one connection on one replica, and the watches that they leave, look for and remove. A watch is registered
 //! in the step in which its read executes, so that no change falls between (docs/protocol.md §4.5).
 
 use super::watches::{Kind, Watches, WatchesFull};
-use crate::proto::ReadRequest;
 use crate::proto::reply::{self, ReplyHeader, ReplyTooLong};
+use crate::proto::{ReadRequest, WatchMode};
 use crate::tree::{Size, Tree};
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
@@ -44,6 +44,9 @@ const REPLY_FIXED: usize = 120;
 /// Operations of a multiRead that are looked at to say what it will cost.
 const ESTIMATED_MAX: usize = 1024;
 
+/// Steps of an operation on watches: an entry in each of two maps, in two tables.
+const WATCH_STEPS: usize = 4;
+
 /// What a read will cost on the tree as it is; of data at least `data_min` bytes are expected.
 pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost {
     let single = |path: &str, bytes: &dyn Fn(Size) -> usize| {
@@ -60,6 +63,12 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::GetChildren { path, .. } => {
             single(path, &|size| 4 * size.children + size.names)
         }
+        ReadRequest::AddWatch { .. }
+        | ReadRequest::CheckWatches { .. }
+        | ReadRequest::RemoveWatches { .. } => Cost {
+            bytes: REPLY_FIXED,
+            steps: WATCH_STEPS,
+        },
         // To look at more operations than this is work of its own: they cost as much as any may.
         ReadRequest::MultiRead { ops, .. } if ops.len() > ESTIMATED_MAX => Cost {
             bytes: usize::MAX / 4096,
@@ -112,7 +121,7 @@ pub(super) fn put_found(
     | ReadRequest::GetAcl { path }
     | ReadRequest::GetChildren { path, .. }) = read
     else {
-        unreachable!("not a single read")
+        unreachable!("not a read of one node")
     };
     let found = tree.find(path);
     let size = found.map_or_else(Size::default, |found| found.size());
@@ -164,6 +173,9 @@ impl Reader<'_> {
     /// # Errors
     /// There is no memory for its watch: the connection is to be closed.
     pub(super) fn single(&mut self, read: &ReadRequest) -> Result<ErrorCode, WatchesFull> {
+        if let Some(error) = self.on_watches(read)? {
+            return Ok(error);
+        }
         let (tree, who, len_max) = (self.tree, self.credentials, self.len_max());
         let found = self.reply(ErrorCode::OK, |out, steps| {
             put_found(out, tree, who, read, len_max, steps)
@@ -175,6 +187,38 @@ impl Reader<'_> {
         };
         self.leave_watch(read, error)?;
         Ok(error)
+    }
+
+    /// Answers an operation on watches; gives the error. The tree does not matter to it. `None` for any
+    /// other read.
+    fn on_watches(&mut self, read: &ReadRequest) -> Result<Option<ErrorCode>, WatchesFull> {
+        let (watches, conn) = (&mut *self.watches, self.conn);
+        let found = match read {
+            ReadRequest::AddWatch { path, mode } => {
+                let kind = match mode {
+                    WatchMode::Persistent => Kind::Persistent,
+                    WatchMode::Recursive => Kind::Recursive,
+                };
+                watches.add(kind, path.as_deref(), conn)?;
+                true
+            }
+            ReadRequest::CheckWatches { path, of } => watches.has(*of, path.as_deref(), conn),
+            ReadRequest::RemoveWatches { path, of } => watches.remove(*of, path.as_deref(), conn),
+            _ => return Ok(None),
+        };
+        self.cost.steps += WATCH_STEPS;
+        let start = self.out.len();
+        let error = match found {
+            true => ErrorCode::OK,
+            false => ErrorCode::NO_WATCHER,
+        };
+        let header = self.header(error);
+        match read {
+            ReadRequest::AddWatch { .. } => reply::watch_added(self.out, header),
+            _ => reply::header_only(self.out, header),
+        }
+        self.cost.bytes += self.out.len() - start;
+        Ok(Some(error))
     }
 
     /// `exists` on an absent node is the only failed read that leaves a watch (docs/protocol.md §2.5).
@@ -195,7 +239,7 @@ impl Reader<'_> {
             _ => return Ok(()),
         };
         self.cost.steps += 1;
-        self.watches.add(kind, path, self.conn)
+        self.watches.add(kind, Some(path), self.conn)
     }
 
     /// The length of the output with the longest reply.

@@ -2,10 +2,11 @@
 //! the replies to getChildren and multiRead. Between two slices other connections have their turns and
 //! transactions are applied.
 //!
-//! **setWatches** registers path by path. What is applied between two slices concerns each path once: a
-//! path that is registered already gets its event from the transaction, and a path that is not is
-//! compared with the newer state when its turn comes, as if the whole request had come later. Both
-//! leave before the reply, whose zxid is that of the last slice.
+//! **setWatches** and setWatches2 register path by path. What is applied between two slices concerns each
+//! path once: a path that is registered already gets its event from the transaction, and a path that is not
+//! is compared with the newer state when its turn comes, as if the whole request had come later; for
+//! persistent and recursive watches nothing is compared. The events leave before the reply, whose zxid is
+//! that of the last slice.
 //!
 //! **A reply that lists much** is one state of the tree all the same. A [`Draft`] holds what is listed so
 //! far, outside the connection's output, and begins again when what it lists has changed: the children
@@ -28,7 +29,8 @@ use crate::types::{ConnId, ErrorCode, OpCode, Zxid};
 /// How often a reply that is made in slices begins again because what it lists has changed.
 pub(super) const RESTARTS_MAX: u32 = 2;
 
-/// Steps of one path of a setWatches: a look into the tree, and an entry in each of two tables.
+/// Steps of one path of a setWatches: a look into the tree and an entry in each of two maps, or such entries
+/// in two tables.
 const STEPS_PER_WATCH: usize = 4;
 
 /// A setWatches, and how far it has come.
@@ -378,23 +380,26 @@ impl SetWatches {
         let mut events = 0;
         while let Some((list, path)) = self.lists.next(&mut self.cursor) {
             let start = out.len();
-            match self.missed(tree, list, &path) {
+            let (path, named) = (path.as_deref(), path.as_deref().unwrap_or_default());
+            match self.missed(tree, list, named) {
                 Some(event) => {
-                    reply::event(out, event, reply::CATCH_UP, &path);
+                    reply::event(out, event, reply::CATCH_UP, named);
                     events += 1;
                 }
                 None => {
                     let kind = match list {
                         WatchList::Data | WatchList::Exist => Kind::Data,
                         WatchList::Child => Kind::Child,
+                        WatchList::Persistent => Kind::Persistent,
+                        WatchList::Recursive => Kind::Recursive,
                     };
-                    if let Err(full) = watches.add(kind, &path, conn) {
+                    if let Err(full) = watches.add(kind, path, conn) {
                         return (events, Err(full));
                     }
                 }
             }
             budget.spend_steps(STEPS_PER_WATCH);
-            budget.spend_bytes(path.len() + out.len() - start);
+            budget.spend_bytes(named.len() + out.len() - start);
             if budget.is_spent() {
                 return (events, Ok(Slice::More));
             }
@@ -402,17 +407,19 @@ impl SetWatches {
         (events, Ok(Slice::Whole))
     }
 
-    /// What happened to a path since the client saw it last.
+    /// What happened to a path since the client saw it last. Of persistent and recursive watches nothing
+    /// is made up for.
     fn missed(&self, tree: &Tree, list: WatchList, path: &str) -> Option<EventType> {
+        if matches!(list, WatchList::Persistent | WatchList::Recursive) {
+            return None;
+        }
         match (list, tree.stat(path)) {
             (WatchList::Exist, found) => found.map(|_| EventType::Created),
             (_, None) => Some(EventType::Deleted),
             (WatchList::Data, Some(stat)) => {
                 (stat.mzxid > self.seen).then_some(EventType::DataChanged)
             }
-            (WatchList::Child, Some(stat)) => {
-                (stat.pzxid > self.seen).then_some(EventType::ChildrenChanged)
-            }
+            (_, Some(stat)) => (stat.pzxid > self.seen).then_some(EventType::ChildrenChanged),
         }
     }
 }

@@ -138,6 +138,59 @@ fn golden_catch_up_of_set_watches() {
 }
 
 #[test]
+fn golden_operations_on_watches() {
+    let mut world = World::new();
+    let conn = connected(&mut world);
+    world.send(conn, &create(1, "/w"));
+    world.take(conn);
+    reach(&mut world, 0x119);
+    let zxid = "0000000000000119";
+    for (request, reply) in [
+        (
+            "00000012 00000005 0000006a 00000002 2f77 00000001",
+            format!("00000014 00000005 {zxid} 00000000 00000000"),
+        ),
+        (
+            "00000012 00000006 00000011 00000002 2f77 00000005",
+            format!("00000010 00000006 {zxid} 00000000"),
+        ),
+        (
+            "00000012 00000007 00000011 00000002 2f77 00000004",
+            format!("00000010 00000007 {zxid} ffffff87"),
+        ),
+        (
+            "00000012 00000008 0000006a 00000002 2f77 00000002",
+            format!("00000010 00000008 {zxid} fffffffb"),
+        ),
+    ] {
+        exchange(&mut world, conn, request, &reply, false);
+    }
+    // A change below fires it.
+    world.send(conn, &create(9, "/w/c"));
+    let head = "00000020 ffffffff 000000000000011a 00000000 00000001 00000003 00000004 2f772f63
+                00000018 00000009 000000000000011a 00000000 00000004 2f772f63";
+    assert_eq!(world.take(conn), (hex(head), false));
+    for error in ["00000000", "ffffff87"] {
+        exchange(
+            &mut world,
+            conn,
+            "00000012 0000000a 00000012 00000002 2f77 00000003",
+            &format!("00000010 0000000a 000000000000011a {error}"),
+            false,
+        );
+    }
+    exchange(
+        &mut world,
+        conn,
+        "00000030 fffffff8 00000069 0000000000000119 00000000 00000000 00000000
+         00000001 00000002 2f77 00000001 00000002 2f78",
+        "00000010 fffffff8 000000000000011a 00000000",
+        false,
+    );
+    assert_eq!(world.shard.stats().watches.total, 3);
+}
+
+#[test]
 fn golden_ping_auth_close() {
     let mut world = World::new();
     let conn = connected(&mut world);

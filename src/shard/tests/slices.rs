@@ -62,6 +62,30 @@ fn between_two_slices_of_a_set_watches_another_connection_is_served() {
 }
 
 #[test]
+fn a_set_watches2_is_worked_off_in_slices_and_none_of_its_watches_is_lost() {
+    let paths = names(100, "/w");
+    let (some, others) = paths.split_at(40);
+    let (some, others) = (refs(some), refs(others));
+    let lists: [&[&str]; 5] = [&[], &some, &[], &others, &some];
+    for slice in STEPS {
+        let mut world = World::new();
+        let (conn, writer) = (world.client(), world.client());
+        world.slice = steps(slice);
+        world.receive(conn, &set_watches2(-8, Zxid(0), lists));
+        assert_eq!(sent(&world, conn) == 0, slice < 140 * 4, "{slice}");
+        finish(&mut world);
+        assert_eq!(said(&output(&mut world, conn)), [Said::Reply(-8, 2, 0)]);
+        // A persistent one is in two tables.
+        assert_eq!(world.shard.stats().watches.total, 40 + 2 * 60);
+        for (path, zxid) in paths.iter().zip(3..) {
+            world.write(writer, &create(1, path));
+            let told = said(&output(&mut world, conn));
+            assert_eq!(told, [event(zxid, 1, path)], "{slice}");
+        }
+    }
+}
+
+#[test]
 fn what_is_applied_between_two_slices_is_told_once_for_each_path() {
     for slice in STEPS {
         let mut world = World::new();
