@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use zookeeper_client::{
-    Acl, Acls, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error, EventType,
-    LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission, SessionState,
+    Acl, Acls, AddWatchMode, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error,
+    EventType, LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission,
+    PersistentWatcher, SessionState,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -178,6 +179,7 @@ in_both_placements!(
     sequences_count_every_child_ever_made,
     ephemerals_end_with_the_session,
     watches_of_every_kind,
+    watches_that_last_are_set_again_and_removed,
     acls_are_kept_and_enforced,
     a_multi_is_whole,
     a_refused_multi_leaves_nothing,
@@ -305,6 +307,83 @@ async fn watches_of_every_kind(server: Server) {
         let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
         assert_eq!(event.event_type, EventType::NodeDeleted);
     }
+}
+
+/// The next event of a node: type and path.
+async fn next_of(watcher: &mut PersistentWatcher) -> (EventType, String) {
+    loop {
+        let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+        if event.event_type != EventType::Session {
+            return (event.event_type, event.path.to_string());
+        }
+    }
+}
+
+async fn watches_that_last_are_set_again_and_removed(mut server: Server) {
+    let client = Client::connector()
+        .with_session_timeout(Duration::from_secs(30))
+        .connect(&server.hosts())
+        .await
+        .unwrap();
+    let mut states = client.state_watcher();
+    let other = server.client().await;
+    // Nothing is there yet.
+    let mode = AddWatchMode::PersistentRecursive;
+    let mut below = client.watch("/w", mode).await.unwrap();
+    let mut here = client.watch("/w", AddWatchMode::Persistent).await.unwrap();
+    other.create("/w", b"", &PERSISTENT).await.unwrap();
+    for watcher in [&mut below, &mut here] {
+        let due = (EventType::NodeCreated, "/w".into());
+        assert_eq!(next_of(watcher).await, due);
+    }
+    for _ in 0..2 {
+        other.create("/w/c", b"", &PERSISTENT).await.unwrap();
+        other.set_data("/w/c", b"x", None).await.unwrap();
+        other.delete("/w/c", None).await.unwrap();
+        for due in [
+            EventType::NodeCreated,
+            EventType::NodeDataChanged,
+            EventType::NodeDeleted,
+        ] {
+            assert_eq!(next_of(&mut below).await, (due, "/w/c".into()));
+        }
+        for _ in 0..2 {
+            let due = (EventType::NodeChildrenChanged, "/w".into());
+            assert_eq!(next_of(&mut here).await, due);
+        }
+    }
+    server.kill();
+    let state = timeout(PATIENCE, states.changed()).await.unwrap();
+    assert_eq!(state, SessionState::Disconnected);
+    server.again();
+    let state = timeout(PATIENCE, states.changed()).await.unwrap();
+    assert_eq!(state, SessionState::SyncConnected);
+    // What is sent behind the client's setWatches2 is answered behind it.
+    client.check_stat("/w").await.unwrap();
+    let other = server.client().await;
+    other.set_data("/w", b"y", None).await.unwrap();
+    for watcher in [&mut below, &mut here] {
+        let due = (EventType::NodeDataChanged, "/w".into());
+        assert_eq!(next_of(watcher).await, due);
+    }
+    // The client removes what nobody waits for any more.
+    assert_eq!(watches(server.port), 2, "one path in each table");
+    drop((below, here));
+    let began = Instant::now();
+    while watches(server.port) > 0 {
+        assert!(began.elapsed() < PATIENCE, "a watch is left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The watches of all clients, as `mntr` counts them.
+fn watches(port: u16) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"mntr").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, count) = answer.split_once("zk_watch_count\t").unwrap();
+    count.lines().next().unwrap().parse().unwrap()
 }
 
 async fn acls_are_kept_and_enforced(server: Server) {

@@ -195,6 +195,37 @@ def test_setwatches_catches_up_before_its_reply(raw, path):
     assert client.reply()[2] == 0
 
 
+def test_watches_that_last_fire_until_they_are_removed(raw, path):
+    client, other = raw(), raw()
+    for mode in (0, 1):
+        assert client.call(zk.ADD_WATCH, zk.watch_body(path, mode))[1:] == (0, bytes(4))
+    other.call(zk.CREATE, zk.create_body(path, b""))
+    zxid = other.call(zk.CREATE, zk.create_body(path + "/c", b""))[0]
+    other.call(zk.SET, zk.set_body(path, b"x"))
+    expected = [(zxid - 1, 1, path), (zxid, 1, path + "/c"), (zxid, 4, path), (zxid + 1, 3, path)]
+    for at, kind, of in expected:
+        assert client.reply() == (-1, at, 0, struct.pack(">ii", kind, 3) + zk.text(of))
+    for op, kind, err in ((zk.CHECK_WATCHES, 2, -121), (zk.REMOVE_WATCHES, 1, -121), (zk.CHECK_WATCHES, 3, 0), (zk.REMOVE_WATCHES, 4, 0),
+                          (zk.REMOVE_WATCHES, 4, -121), (zk.REMOVE_WATCHES, 5, 0), (zk.CHECK_WATCHES, 3, -121), (zk.REMOVE_WATCHES, 6, -5)):
+        assert client.call(op, zk.watch_body(path, kind))[1:] == (err, b""), (op, kind)
+    other.call(zk.SET, zk.set_body(path, b"y"))
+    assert client.ping()[2] == 0, "no event comes before it"
+
+
+def test_setwatches2_sets_watches_that_last(raw, path):
+    client, other = raw(), raw()
+    zxid = other.call(zk.CREATE, zk.create_body(path, b"x"))[0]
+    other.call(zk.SET, zk.set_body(path, b"y"))
+    one, none = struct.pack(">i", 1) + zk.text(path), struct.pack(">i", 0)
+    client.ask(zk.SET_WATCHES2, struct.pack(">q", zxid) + one + none + none + one + one, xid=-8)
+    event, answer = client.reply(), client.reply()
+    assert event == (-1, -1, 0, struct.pack(">ii", 3, 3) + zk.text(path))
+    assert (answer[0], answer[2], answer[3]) == (-8, 0, b"")
+    changed = [other.call(zk.SET, zk.set_body(path, b"z"))[0] for _ in range(2)]
+    for at in changed:
+        assert client.reply() == (-1, at, 0, struct.pack(">ii", 3, 3) + zk.text(path)), "one event for each change"
+
+
 def test_ping_auth_and_close(raw):
     client = raw()
     client.ask(zk.PING, xid=-2)
