@@ -2,9 +2,10 @@
 //! client can see (order of replies, own writes, watches before newer data).
 
 use super::catch_up::{Came, CatchUp};
+use super::lasting::Lasting;
 use super::op::{List, Op};
 use super::truth::{Truth, WatchKind, parent};
-use crate::types::{ErrorCode, SessionId, Zxid};
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -64,6 +65,7 @@ pub struct Client {
     pending: VecDeque<Pending>,
     input: Vec<u8>,
     watches: BTreeMap<(Arc<str>, WatchKind), Zxid>,
+    lasting: Lasting,
     /// Watches of earlier connections that no setWatches has set again.
     lost: BTreeSet<(WatchKind, Arc<str>)>,
     /// The newest state that was seen before the connection.
@@ -143,8 +145,16 @@ impl Wire {
             }
             Op::SetWatches { seen, items } => {
                 self.i64(seen.0);
-                for list in [List::Data, List::Exist, List::Child] {
-                    let paths = items.iter().filter(|(of, _)| *of == list);
+                let lists = [
+                    List::Data,
+                    List::Exist,
+                    List::Child,
+                    List::Persistent,
+                    List::Recursive,
+                ];
+                let lasts = op.code() == OpCode::SET_WATCHES2;
+                for list in &lists[..if lasts { 5 } else { 3 }] {
+                    let paths = items.iter().filter(|(of, _)| of == list);
                     self.i32(paths.clone().count() as i32);
                     for (_, path) in paths {
                         self.buf(Some(path.as_bytes()));
@@ -152,6 +162,10 @@ impl Wire {
                 }
                 self
             }
+            Op::AddWatch { path, recursive } => {
+                self.buf(Some(path.as_bytes())).i32(i32::from(*recursive))
+            }
+            Op::CheckWatches { path, of, .. } => self.buf(Some(path.as_bytes())).i32(*of),
             Op::Sync => self.buf(Some(b"/")),
             Op::Ping | Op::Close => self,
         }
@@ -237,6 +251,14 @@ impl Seen {
     }
 }
 
+/// The lists of a request, if it is a setWatches.
+fn setting(request: Option<&Pending>) -> &[(List, Arc<str>)] {
+    match request.map(|request| &request.op) {
+        Some(Op::SetWatches { items, .. }) => items,
+        _ => &[],
+    }
+}
+
 fn check(what: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if what { Ok(()) } else { Err(why()) }
 }
@@ -314,6 +336,7 @@ impl Client {
             pending: VecDeque::new(),
             input: Vec::new(),
             watches: BTreeMap::new(),
+            lasting: Lasting::default(),
             lost: BTreeSet::new(),
             lost_at: Zxid::ZERO,
             came: Vec::new(),
@@ -341,6 +364,7 @@ impl Client {
         let watches = std::mem::take(&mut self.watches).into_keys();
         self.lost.extend(watches.map(|(path, kind)| (kind, path)));
         self.lost_at = self.last_zxid;
+        self.lasting.connect(self.last_zxid);
         self.closing = false;
         let mut wire = Wire::default();
         wire.i32(0)
@@ -361,8 +385,10 @@ impl Client {
     fn forget_pending(&mut self) {
         for pending in self.pending.drain(..) {
             if let Op::SetWatches { items, .. } = pending.op {
-                let items = items.into_iter().map(|(list, path)| (list.kind(), path));
-                self.lost.extend(items);
+                self.lasting.lose(&items);
+                let standard = items.into_iter().filter(|(list, _)| list.lasts().is_none());
+                self.lost
+                    .extend(standard.map(|(list, path)| (list.kind(), path)));
             }
         }
     }
@@ -385,10 +411,11 @@ impl Client {
             WatchKind::Data if exists => List::Exist,
             WatchKind::Data => List::Data,
         };
-        let items: Vec<_> = some
+        let mut items: Vec<_> = some
             .into_iter()
             .map(|(kind, path)| (list(kind), path))
             .collect();
+        items.extend(self.lasting.take_lost(most));
         let seen = self.lost_at;
         (!items.is_empty()).then_some(Op::SetWatches { seen, items })
     }
@@ -464,6 +491,7 @@ impl Client {
         })?;
         let before = std::mem::replace(&mut self.last_zxid, zxid);
         self.watches_before(zxid, truth)?;
+        self.lasting.before(zxid, setting(Some(&pending)), truth)?;
         if err == ErrorCode::SYSTEM_ERROR {
             heard.refused += 1;
             return check(pending.op.is_write(), || "SYSTEMERROR for a read".into());
@@ -519,8 +547,9 @@ impl Client {
     fn event(&mut self, zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
         let (event, state, path) = (reply.i32()?, reply.i32()?, reply.text()?);
         check(state == 3, || format!("event state {state}"))?;
-        let setting = self.pending.front();
-        let setting = setting.is_some_and(|oldest| matches!(oldest.op, Op::SetWatches { .. }));
+        let items = setting(self.pending.front());
+        let oldest = self.pending.front();
+        let setting = oldest.is_some_and(|oldest| matches!(oldest.op, Op::SetWatches { .. }));
         let mut came = Came {
             path: Arc::from(path),
             zxid: (zxid != Zxid(-1)).then_some(zxid),
@@ -542,7 +571,7 @@ impl Client {
             4 => &[WatchKind::Child],
             _ => return Err(format!("event type {event}")),
         };
-        let mut matched = false;
+        let mut matched = self.lasting.came((zxid, path, event), items, truth);
         for kind in kinds {
             let key = (Arc::from(path), *kind);
             let Some(since) = self.watches.get(&key) else {
@@ -573,6 +602,9 @@ impl Client {
         truth: &Truth,
     ) -> Result<(), String> {
         let came = std::mem::take(&mut self.came);
+        self.lasting.set(items, to);
+        let standard = items.iter().filter(|(list, _)| list.lasts().is_none());
+        let items: &[_] = &standard.cloned().collect::<Vec<_>>();
         let catch_up = CatchUp {
             truth,
             seen,
@@ -637,6 +669,14 @@ impl Client {
                     format!("{seen:?}, truth {node:?}")
                 })
             }
+            Op::AddWatch { path, recursive } => {
+                check((err, reply.i32()?) == (ErrorCode::OK, 0), || {
+                    format!("{err:?}")
+                })?;
+                self.lasting.add(path, *recursive, zxid);
+                Ok(())
+            }
+            Op::CheckWatches { path, of, remove } => self.check_watches(path, *of, *remove, err),
             Op::Multi(ops) => self.multi(ops, zxid, reply, truth),
             Op::MultiRead(ops) => multi_read(ops, zxid, err, reply, truth),
             Op::Read {
@@ -666,6 +706,37 @@ impl Client {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A checkWatches or removeWatches was answered: the client knows what it watches.
+    fn check_watches(
+        &mut self,
+        path: &Arc<str>,
+        of: i32,
+        remove: bool,
+        err: ErrorCode,
+    ) -> Result<(), String> {
+        let kinds: &[WatchKind] = match of {
+            1 => &[WatchKind::Child],
+            2 => &[WatchKind::Data],
+            3 => &[WatchKind::Child, WatchKind::Data],
+            _ => &[],
+        };
+        let mut standard = kinds.iter().map(|kind| (path.clone(), *kind));
+        let there =
+            self.lasting.has(path, of) || standard.any(|key| self.watches.contains_key(&key));
+        let due = match there {
+            true => ErrorCode::OK,
+            false => ErrorCode::NO_WATCHER,
+        };
+        check(err == due, || format!("{err:?}, due was {due:?}"))?;
+        if remove {
+            self.lasting.remove(path, of);
+            for kind in kinds {
+                self.watches.remove(&(path.clone(), *kind));
+            }
+        }
+        Ok(())
     }
 
     fn multi(

@@ -14,6 +14,21 @@ pub enum List {
     Exist,
     /// Watches of children.
     Child,
+    /// Persistent watches.
+    Persistent,
+    /// Recursive watches.
+    Recursive,
+}
+
+impl List {
+    /// Whether the watches are recursive, if they are of those that last.
+    pub fn lasts(self) -> Option<bool> {
+        match self {
+            List::Data | List::Exist | List::Child => None,
+            List::Persistent => Some(false),
+            List::Recursive => Some(true),
+        }
+    }
 }
 
 /// What a client may ask for.
@@ -66,12 +81,28 @@ pub enum Op {
     },
     /// multiRead of getData and getChildren.
     MultiRead(Vec<Op>),
-    /// setWatches.
+    /// setWatches, or setWatches2 if there are watches that last.
     SetWatches {
         /// relativeZxid.
         seen: Zxid,
-        /// Paths in the order of the lists: data, exist, child.
+        /// Paths in the order of the lists: data, exist, child, persistent, recursive.
         items: Vec<(List, Arc<str>)>,
+    },
+    /// addWatch.
+    AddWatch {
+        /// Path.
+        path: Arc<str>,
+        /// Mode 1 instead of 0.
+        recursive: bool,
+    },
+    /// checkWatches, or removeWatches.
+    CheckWatches {
+        /// Path.
+        path: Arc<str>,
+        /// Type, 1 to 5.
+        of: i32,
+        /// removeWatches instead of checkWatches.
+        remove: bool,
     },
     /// sync.
     Sync,
@@ -93,7 +124,15 @@ impl Op {
             Op::Read { exists: false, .. } => OpCode::GET_DATA,
             Op::Children { .. } => OpCode::GET_CHILDREN2,
             Op::MultiRead(_) => OpCode::MULTI_READ,
-            Op::SetWatches { .. } => OpCode::SET_WATCHES,
+            Op::SetWatches { items, .. } => {
+                match items.iter().any(|(list, _)| list.lasts().is_some()) {
+                    true => OpCode::SET_WATCHES2,
+                    false => OpCode::SET_WATCHES,
+                }
+            }
+            Op::AddWatch { .. } => OpCode::ADD_WATCH,
+            Op::CheckWatches { remove: true, .. } => OpCode::REMOVE_WATCHES,
+            Op::CheckWatches { remove: false, .. } => OpCode::CHECK_WATCHES,
             Op::Sync => OpCode::SYNC,
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,
@@ -111,7 +150,7 @@ impl Op {
 
 /// A seeded request of client `id` in a world of few paths, so that clients meet.
 pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
-    match rng.u32(0..100) {
+    match rng.u32(0..108) {
         0..55 => random_write(rng, id),
         55..62 => Op::Multi(
             (0..rng.usize(0..5))
@@ -129,7 +168,16 @@ pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
         },
         90..94 => random_multi_read(rng),
         94..97 => Op::Sync,
-        _ => Op::Ping,
+        97..100 => Op::Ping,
+        100..104 => Op::AddWatch {
+            path: random_watched(rng),
+            recursive: rng.bool(),
+        },
+        _ => Op::CheckWatches {
+            path: random_watched(rng),
+            of: rng.i32(1..6),
+            remove: rng.bool(),
+        },
     }
 }
 
@@ -160,12 +208,21 @@ fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
 
 /// A few seeded paths for a setWatches.
 pub fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
-    let item = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
-        0 => (List::Data, random_path(rng)),
-        1 => (List::Exist, random_path(rng)),
-        _ => (List::Child, random_parent(rng)),
+    let item = |rng: &mut fastrand::Rng| match rng.u32(0..8) {
+        0..2 => (List::Data, random_path(rng)),
+        2..4 => (List::Exist, random_path(rng)),
+        4..6 => (List::Child, random_parent(rng)),
+        6 => (List::Persistent, random_watched(rng)),
+        _ => (List::Recursive, random_watched(rng)),
     };
     (0..rng.usize(0..6)).map(|_| item(rng)).collect()
+}
+
+fn random_watched(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.bool() {
+        true => random_parent(rng),
+        false => random_path(rng),
+    }
 }
 
 fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {

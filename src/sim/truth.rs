@@ -7,6 +7,7 @@
 use super::op::Op;
 use crate::txn::{CreateTxn, Data, Entry, Txn};
 use crate::types::{ErrorCode, SessionId, Zxid};
+use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub struct Truth {
     nodes: BTreeMap<Arc<str>, Vec<Version>>,
     /// Per (path, kind): the events that a watch would have seen, by zxid.
     triggers: BTreeMap<(Arc<str>, WatchKind), Vec<Trigger>>,
+    /// The same by zxid, in order.
+    noticed: BTreeMap<Zxid, Vec<(Arc<str>, WatchKind, i32)>>,
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
     /// The transaction that each request became, by session and xid.
     executed: BTreeMap<(SessionId, i32), Zxid>,
@@ -178,6 +181,21 @@ impl Truth {
         all.get(all.partition_point(|(z, _)| *z <= since)).copied()
     }
 
+    /// What watches notice of the transactions behind `after`, up to `to`: the transaction, the path and
+    /// the kind of a watch, and the type of the event.
+    pub fn noticed(
+        &self,
+        after: Zxid,
+        to: Zxid,
+    ) -> impl Iterator<Item = (Zxid, &Arc<str>, WatchKind, i32)> {
+        let range = (Bound::Excluded(after), Bound::Included(to.max(after)));
+        let txns = (after < to).then(|| self.noticed.range(range));
+        txns.into_iter().flatten().flat_map(|(zxid, noticed)| {
+            let noticed = noticed.iter();
+            noticed.map(|(path, kind, event)| (*zxid, path, *kind, *event))
+        })
+    }
+
     /// The transactions behind `after`, up to `to`, that changed the node or its children.
     pub fn changes(&self, path: &str, after: Zxid, to: Zxid) -> Vec<Zxid> {
         let versions = self.nodes.get(path).map_or(&[][..], Vec::as_slice);
@@ -211,6 +229,7 @@ impl Truth {
         for events in self.triggers.values_mut() {
             events.retain(|(z, _)| *z <= recovered);
         }
+        self.noticed.retain(|z, _| *z <= recovered);
         self.sessions
             .retain(|_, (created, _)| *created <= recovered);
         self.executed.retain(|_, zxid| *zxid <= recovered);
@@ -454,5 +473,7 @@ impl Truth {
             .entry((path.into(), kind))
             .or_default()
             .push((zxid, event));
+        let noticed = self.noticed.entry(zxid).or_default();
+        noticed.push((path.into(), kind, event));
     }
 }
