@@ -13,8 +13,9 @@ all wait for that one, so each is woken once, and all at the same time. Leave: d
 What can go wrong:
 - Somebody waits until `members` is full, and looks too late: one has finished and left, there are too few again, and it
   waits for ever. What opens the barrier must stay until all have left: `ready`.
-- A fast one begins the next round while a slow one has not yet seen the end of this one, meets the old `ready`, and runs
-  through. So each round has a node of its own, and who finds it deleted knows that the round is over.
+- A fast one begins the next round before a slow one has seen the end of this one. On the same nodes the slow one would
+  take it for one that has not finished, and both wait for each other for ever. So each round has a node of its own, and
+  who finds it deleted knows that the round is over.
 - Somebody dies inside: its node vanishes when the session expires, and the others don't wait for ever. Until then it
   is counted as there: a barrier says who has come, not who is alive.
 - The session expires while its owner waits: every event means to look again, and to make the own node again.
