@@ -340,6 +340,8 @@ def check_barrier(world):
     until(lambda: "b" not in inside(), "b to leave")
     slow.stop()
     said.wait(r"[acd] comes to round 2", count=3)
+    until(lambda: sum(len(children(client, f"{world.root}/{name}/members")) for name in children(client, world.root)) == 3,
+          "three to be in the second round")
     slow.wake()
     for program in programs:
         program.ends()
