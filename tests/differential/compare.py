@@ -75,7 +75,7 @@ class Judge:
         if a.events or b.events or apache.end() != ours.end() or apache.end() != "open":
             out.lines.append((None, f"{told(a)}; {apache.end()}", f"{told(b)}; {ours.end()}"))
         if a.events != b.events:
-            out.difference = Difference(f"events behind {after}", *out.lines[-1][1:])
+            out.difference = Difference(f"events behind {after}: {kinds(a)}, ours {kinds(b)}", *out.lines[-1][1:])
         elif apache.end() != ours.end():
             out.difference = Difference(f"{after}: apache {apache.end()}, ours {ours.end()}", *out.lines[-1][1:])
         elif mark_a is not None and mark_b is not None:
@@ -133,10 +133,14 @@ def what(request, a, b):
     if outcomes[0] != outcomes[1]:
         return f"{op}: apache {outcomes[0]}, ours {outcomes[1]}"
     if a.events != b.events:
-        return f"{op}: events"
+        return f"{op}: events {kinds(a)}, ours {kinds(b)}"
     if a.reply.body != b.reply.body:
         return f"{op}: body, err {outcomes[0]}"
     return f"{op}: xid or zxid, err {outcomes[0]}"
+
+
+def kinds(group):
+    return [one[3] for one in group.events if len(one) > 3]
 
 
 def outcome(request, group):

@@ -70,6 +70,17 @@ class Coverage:
     def kept(self):
         return {"cells": self.cells, "events": self.events, "zxids": self.zxids}
 
+    def compact(self):
+        """For the evidence: {operation: {code: counts by configuration}}, and the same of events."""
+        made = {"configurations": [*ALL, "reaping"], "errors": {}, "events": {}}
+        for name, table in (("errors", self.cells), ("events", self.events)):
+            for key, n in sorted(table.items()):
+                config, op, code = key.split("|")
+                made[name].setdefault(op, {}).setdefault(code, [0] * 6)[made["configurations"].index(config)] = n
+        made["zxids"] = {key: self.takes(*key.split("|")) for key in sorted(self.zxids)}
+        made["empty"], made["fewer_than_100"] = self.empty(), self.empty(100)
+        return made
+
     @staticmethod
     def count(table, *key):
         name = "|".join(map(str, key))

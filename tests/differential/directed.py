@@ -81,8 +81,8 @@ def creates(rng, config):
             one = dict(op=op, flags=flags, **more)
             wanted = [make(f"~/p/new{n}", **one), make(f"~/p/new{n}", **one), make("~/missing/x", **one), make("~/shut/y", **one),
                       make("~/e/x", **one),
-                      make("~/p/here", data=b"x", **one), make("~/p/bad", acl=[],
-                                                               **one), make("~/p/bad", acl=[(31, "nothing", "x")], **one),
+                      make("~/p/here", data=b"x", **one), make("~/p/bad", acl=[], **one),
+                      make("~/p/bad", acl=[(31, "nothing", "x")], **one),
                       make("~/p//x", **one), make("~/p/\x01", **one), make("nowhere", **one), make("~/p/bad", op, flags=9, **more),
                       make("~/p/bad", op, flags=-1, **more), make("~/p/fine", acl=[(31, "ip", "127.0.0.1")], **one)]
             if op != "createTTL":
@@ -98,13 +98,12 @@ def deletes_and_sets(rng, _):
                   make("~/full"), make("~/full/x"))
     for _ in range(3):
         yield send(0, *mixed(rng, [delete(path, version) for path, version in (
-            ("~/missing/x", -1), ("~/p/missing", -1), ("~/shut/x", -1), ("~/shut/missing",
-                                                                         3), ("~/full", -1), ("~/full", 0), ("~/full", 5), ("/", -1),
+            ("~/missing/x", -1), ("~/p/missing", -1), ("~/shut/x", -1), ("~/shut/missing", 3), ("~/full", -1), ("~/full", 0),
+            ("~/full", 5), ("/", -1),
             ("nowhere", -1), ("/zookeeper/config", -1), ("~/p/x", 7))]))
         yield send(0, *mixed(rng, [change(path, rng.choice([None, b"x"]), version) for path, version in (
-            ("~/missing", -1), ("~/w", -1), ("~/w", 9), ("~/p", 77), ("~/p", -1), ("~//p",
-                                                                                   -1), ("",
-                                                                                         -1), (None, -1), ("~/p/", 0), ("/zookeeper/config", -1))]))
+            ("~/missing", -1), ("~/w", -1), ("~/w", 9), ("~/p", 77), ("~/p", -1), ("~//p", -1), ("", -1), (None, -1), ("~/p/", 0),
+            ("/zookeeper/config", -1))]))
         yield send(0, make("~/p/y"), change("~/p/y", b"1", 0),
                    change("~/p/y", b"2", 0),
                    delete("~/p/y", 0), delete("~/p/y", 1), delete("~/p/y"))
@@ -150,14 +149,12 @@ def reads(rng, _):
             yield send(slot, *mixed(rng,
                                     [read(op, path, rng.randint(0, 1)) for op in every
                                      for path in ("~/p", "~/missing", "~/none", "~/none/x")]))
-            yield send(slot, *mixed(rng,
-                                    [Request(op, read(op, rng.choice(["~/p", None])).args, bend=("cut", rng.choice([0, 3, 6])))
+            yield send(slot, *mixed(rng, [Request(op, read(op, rng.choice(["~/p", None])).args, bend=("cut", rng.choice([0, 3, 6])))
                                      for op in (*every, "sync", "getEphemerals")]))
             yield send(slot, *(read("exists", path) for path in ("~/\0", "\0", "", "nowhere")), *(read(op, None) for op in every))
             yield send(slot, *mixed(rng, [ask("getEphemerals", path=path) for path in ("/", "~", "~/p", "", None, "x")]),
                        ask("sync", path="~/p"), ask("sync", path=None), ask("ping"),
-                       ask("whoAmI"), ask("multiRead",
-                                          ops=[(op, {"path": path, "watch": 1}) for op in ("getData", "getChildren")
+                       ask("whoAmI"), ask("multiRead", ops=[(op, {"path": path, "watch": 1}) for op in ("getData", "getChildren")
                                                for path in ("~/p", "~/missing", "~/none")]))
             yield send(slot, ask("multiRead", ops=[part(read("getData", "~/p"))], ended=False), ask("multiRead", ops=[]))
     for op in every:
@@ -222,8 +219,8 @@ def quotas(rng, config):
     yield connect(0, make("~/q"), make("~/q/a"), make(top), make(top + "/q"))
     yield connect(1, read("getData", "~/q", 1), read("getChildren", top + "/q", 1))
     for limits in mixed(rng, hard):
-        yield send(0, *mixed(rng, [make(top + "/q/zookeeper_limits", data=limits),
-                                   make(top + "/q/zookeeper_stats", data=b"count=0,bytes=0")]))
+        yield send(0, *mixed(rng,
+                             [make(top + "/q/zookeeper_limits", data=limits), make(top + "/q/zookeeper_stats", data=b"count=0,bytes=0")]))
         yield send(0, read("getData", top + "/q/zookeeper_stats", 1), read("getData", top + "/q/zookeeper_limits"))
         for op, flags, more in mixed(rng, kinds_of_create(config)):
             yield send(0, make(f"~/q/{op}", op=op, flags=flags, data=b"d" * 4, **more))
@@ -325,8 +322,8 @@ def catch_up(rng, _):
             yield send(0, delete("~/never"), delete("~/same/x"))
         yield send(1, Request("setWatches", {"relative": "zero", "data": ["~"], "exist": [], "child": []}, bend=("cut", 9)))
         yield send(1, Request("setWatches2",
-                              {"relative": "zero", "data": ["~"], "exist": [], "child": [], "persistent": [],
-                               "recursive": []}, bend=("cut", 22)))
+                              {"relative": "zero", "data": ["~"], "exist": [], "child": [], "persistent": [], "recursive": []},
+                              bend=("cut", 22)))
         yield send(0, make("~/gone"), make("~/emptied/x"), delete("~/new"))
 
 
@@ -399,16 +396,16 @@ def ttls(rng, config):
         wanted = [make(f"~/p/t{n}", ttl=rng.choice([1, 1000, (1 << 40) - 1]), **one), make(f"~/p/t{n}", ttl=1000, **one),
                   make("~/p/s", op="createTTL", flags=6, ttl=5000),
                   *(make("~/p/bad", ttl=ttl, **one)
-                    for ttl in (0, -1, -2, 1 << 40, -(1 << 63), (1 << 63) - 1)), make("~/e/x", ttl=1,
-                                                                                      **one), make("~/shut/x", ttl=1, **one),
-                  make("~/missing/x", ttl=1, **one), make("~//x", ttl=1, **one), make("~/p/bad", acl=[], ttl=1,
-                                                                                      **one), make("~/p/bad", op="createTTL", flags=9, ttl=1),
+                    for ttl in (0, -1, -2, 1 << 40, -(1 << 63), (1 << 63) - 1)), make("~/e/x", ttl=1, **one),
+                    make("~/shut/x", ttl=1, **one),
+                  make("~/missing/x", ttl=1, **one), make("~//x", ttl=1, **one), make("~/p/bad", acl=[], ttl=1, **one),
+                  make("~/p/bad", op="createTTL", flags=9, ttl=1),
                   # Never with ttl -1: see generator.py.
                   *(make("~/p/bad", op="createTTL", flags=flags, ttl=rng.choice([0, 1000]))
                     for flags in (0, 1, 2, 3, 4)), make(f"~/p/c{n}", op="createContainer", flags=rng.choice([0, 1, 2, 3, 4])),
                   make(f"~/p/c{n}/x",
-                       flags=rng.choice([0, 1])), make(f"~/p/t{n}/x"), make(f"~/p/plain{n}",
-                                                                            flags=4), make(f"~/p/plain{n}", op="create2", flags=rng.choice([4, 5, 6]))]
+                       flags=rng.choice([0, 1])), make(f"~/p/t{n}/x"), make(f"~/p/plain{n}", flags=4),
+                       make(f"~/p/plain{n}", op="create2", flags=rng.choice([4, 5, 6]))]
         yield send(0, *mixed(rng, wanted))
         yield send(0, Request("createTTL", make("~/p/cut", op="createTTL", flags=5, ttl=1000).args, bend=("cut", rng.choice([10, 30]))))
         yield send(0, *(read(op, path) for op in ("exists", "getChildren2") for path in (f"~/p/t{n}", f"~/p/c{n}", "~/p")),

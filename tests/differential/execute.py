@@ -64,6 +64,10 @@ class Executor:
             side.observe(self.is_super)
             side.mark()
 
+    def close(self):
+        for side in self.sides:
+            side.close()
+
     # A program.
 
     def run(self, program):
@@ -123,6 +127,7 @@ class Executor:
             keys = [[canonical.group(part, view).key() for part in canonical.split(one.frames, requests)[0]] for one, view in said]
             if keys[0] == keys[1]:
                 return
+        self.close()
         self.servers.fresh()
         self.begin_anew()
 
@@ -309,7 +314,7 @@ class Executor:
         for side in self.sides:
             side.seen[slot] = side.latest.get(slot, side.start)
         kept = self.xids.pop(slot, 0), self.identities.pop(slot, set())
-        links = [wire.Link(side.server.port) for side in self.sides]
+        links = [side.link() for side in self.sides]
         xids = self.numbered(slot, step.requests) if is_piped else []
         for side, link in zip(self.sides, links):
             payload = side.handshake(slot, args)
@@ -382,7 +387,7 @@ class Executor:
 
     def do_handshake(self, step):
         """Raw bytes on a new connection. A session that comes of them is closed at once."""
-        links = [wire.Link(side.server.port) for side in self.sides]
+        links = [side.link() for side in self.sides]
         for link in links:
             link.send(step.args["data"])
         heads = [link.gather(lambda _: True, 1.0)[0][:1] for link in links]
@@ -422,7 +427,7 @@ class Executor:
         self.others(None)
         how = {"session": "own", "timeout": TICK, "readOnly": 0}
         # No mark is asked for behind it, so that nothing but the clock counts.
-        links = [wire.Link(side.server.port) for side in self.sides]
+        links = [side.link() for side in self.sides]
         for side, link in zip(self.sides, links):
             payload = side.handshake(step.slot, how)
             link.send(struct.pack(">i", len(payload)) + payload)

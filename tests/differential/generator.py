@@ -28,25 +28,25 @@ USERS = [b"u1:p1", b"u2:p2", b"u3:p3", b"nobody", b":p", b"u4:p:q"]
 IDS = [wire.digest(user).decode() for user in USERS]
 OPEN = [(31, "world", "anyone")]
 LISTS = [
-    OPEN, OPEN, OPEN, OPEN, [(31, "auth", "")], [(31, "auth", "")], [(31, "digest", IDS[0])], [(31, "digest", IDS[1]),
-                                                                                               (1, "world", "anyone")],
+    OPEN, OPEN, OPEN, OPEN, [(31, "auth", "")], [(31, "auth", "")], [(31, "digest", IDS[0])],
+    [(31, "digest", IDS[1]), (1, "world", "anyone")],
     [(1, "world", "anyone")], [(30, "world", "anyone")], [(0, "world", "anyone")], [(12, "world", "anyone"), (31, "digest", IDS[0])],
     [(31, "ip", "127.0.0.1")], [(31, "ip", "127.0.0.0/8")], [(31, "ip", "10.0.0.1")], [(31, "ip", "127.0.0.1/0"), (3, "digest", IDS[2])],
     [(16, "world", "anyone")], [(27, "world", "anyone")], [(23, "world", "anyone")],
 ]
 ODD_LISTS = [
-    [], None, [(31, "world", "nobody")], [(31, "digest", "ab")], [(31, "digest", "a:b:c")], [(31, "digest",
-                                                                                              "a:")], [(31, "digest", ":b")],
-    [(31, "digest", "u:h:")], [(31, "digest", "u:h::")], [(31, "digest", "::")], [(31, "ip",
-                                                                                   "127.0.0.01")], [(31, "ip", "010.001.002.003")],
+    [], None, [(31, "world", "nobody")], [(31, "digest", "ab")], [(31, "digest", "a:b:c")], [(31, "digest", "a:")],
+    [(31, "digest", ":b")],
+    [(31, "digest", "u:h:")], [(31, "digest", "u:h::")], [(31, "digest", "::")], [(31, "ip", "127.0.0.01")],
+    [(31, "ip", "010.001.002.003")],
     [(31, "ip", "1.2.3.4/-0")], [(31, "ip", "1.2.3.4/+8")], [(31, "ip", "1.2.3.4/33")], [(31, "ip", "1.2.3")], [(31, "ip", "1.2.3.256")],
     [(31, "ip", "::1")], [(31, "ip", "fe80::1/64")], [(31, "ip", "::1/129")], [(31, "ip", "::ffff:127.0.0.1")], [(31, "ip", "")],
     [(31, "sasl", "bob")], [(31, "x509", "CN=a")], [(31, "super", "")], [(31, "nothing", "x")], [(31, "", "x")], [(31, None, "x")],
     [(31, "world", None)], [(31, "digest", None)], [(31, "ip", None)], [(31, "auth", None)], [(31, "world", "anyone"), (31, None, "x")],
     [(31, "world", "anyone")] * 2, [(1, "world", "anyone"), (31, "world", "anyone")], [(31, "auth", ""), (31, "digest", IDS[0])],
     [(31, "auth", ""), (31, "auth", "x")], [(31, "auth", ""), (1, "auth", "")], [(64, "world", "anyone")], [(-1, "world", "anyone")],
-    -2, [(31, "digest", "\U0001f600:h")], [(31, "digest", f"u{n}:h") for n in range(40)], [(31, "digest", IDS[0]),
-                                                                                           (31, "digest", IDS[1])],
+    -2, [(31, "digest", "\U0001f600:h")], [(31, "digest", f"u{n}:h") for n in range(40)],
+    [(31, "digest", IDS[0]), (31, "digest", IDS[1])],
 ]
 DATA = [None, b"", b"x", b"hello", b"0123456789" * 3, bytes(range(256)) * 8]
 VERSIONS = [-1, -1, -1, -1, 0, 0, 1, 2, -2, 7]
@@ -79,14 +79,15 @@ def program(seed, number, without=()):
 
 def left_out(made, without):
     """The same program without some operations, also inside multis, or steps. `quota` leaves out what is below
-    /zookeeper/quota."""
+    /zookeeper/quota, `super` that anybody becomes a super user."""
     if not without:
         return made
 
     def is_kept(op, args):
         path = args.get("path")
         is_quota = isinstance(path, str) and path.startswith("/zookeeper/quota~")
-        return op not in without and not (is_quota and "quota" in without)
+        is_super = args.get("auth") == b"super:secret"
+        return op not in without and not (is_quota and "quota" in without) and not (is_super and "super" in without)
 
     def part(request):
         ops = [one for one in request.args["ops"] if is_kept(*one)]
@@ -283,7 +284,8 @@ class Maker:
         rng = self.rng
         where = "/zookeeper/quota~" + rng.choice(["", "/a", "/b"])
         limits = rng.choice([b"count=3,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=40;countHardLimit=-1",
-                             b"count=5,bytes=10=;byteHardLimit=30;countHardLimit=4", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"", None])
+                             b"count=5,bytes=10=;byteHardLimit=30;countHardLimit=4",
+                             b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"", None])
         kind = rng.random()
         if kind < 0.35:
             ops = [("create", {"path": path, "data": b"", "acl": OPEN, "flags": 0}) for path in ("/zookeeper/quota~", where)
@@ -292,9 +294,9 @@ class Maker:
                     for name, data in (("limits", limits), ("stats", b"count=0,bytes=0"))]
             return Request("multi", {"ops": ops})
         if kind < 0.5:
-            return Request("create", {"path": rng.choice([where, where + "/zookeeper_limits", where + "/zookeeper_stats"]),
-                                      "data": limits, "acl": OPEN,
-                                      "flags": 0})
+            return Request("create",
+                           {"path": rng.choice([where, where + "/zookeeper_limits", where + "/zookeeper_stats"]), "data": limits,
+                            "acl": OPEN, "flags": 0})
         if kind < 0.6:
             return Request("delete", {"path": where + rng.choice(["/zookeeper_limits", "/zookeeper_stats", ""]), "version": -1})
         if kind < 0.7:
@@ -337,8 +339,8 @@ class Maker:
         ops = [self.sub() for _ in range(rng.choice([0, 1, 1, 2, 2, 3, 4, 6, 12]))]
         if rng.random() < self.oddness:
             ops.insert(rng.randint(0, len(ops)), rng.choice([
-                ("getData", {"path": "~/a", "watch": 0}), ("setACL", {"path": "~/a", "acl": OPEN,
-                                                                      "version": -1}), ("sync", {"path": "~"}),
+                ("getData", {"path": "~/a", "watch": 0}), ("setACL", {"path": "~/a", "acl": OPEN, "version": -1}),
+                ("sync", {"path": "~"}),
                 ("createTTL", {"path": "~/t", "data": b"", "acl": OPEN, "flags": 0, "ttl": 1000})]))
             if any(op == "createTTL" and args["flags"] == 0 for op, args in ops):
                 ops.append(("check", {"path": "~/never", "version": 3}))
@@ -370,8 +372,7 @@ class Maker:
             if rng.random() < self.oddness:
                 ops.insert(rng.randint(0, len(ops)),
                            rng.choice([("exists", {"path": "~/a", "watch": 0}), ("delete", {"path": "~/never", "version": -1}),
-                                                                 ("getChildren2",
-                                                                  {"path": "~", "watch": 0}), ("getData", {"path": None, "watch": 0})]))
+                                       ("getChildren2", {"path": "~", "watch": 0}), ("getData", {"path": None, "watch": 0})]))
             return {"ops": ops, **({"ended": False} if rng.random() < self.oddness / 2 else {})}
         if op in ("checkWatches", "removeWatches"):
             return {"path": self.path(),
@@ -389,8 +390,8 @@ class Maker:
                 return {"scheme": "digest", "auth": rng.choice(USERS)}
             return rng.choice([{"scheme": "ip", "auth": b""}, {"scheme": "ip", "auth": None}, {"scheme": "world", "auth": b"anyone"},
                                {"scheme": "nothing", "auth": b"x"}, {"scheme": "digest", "auth": None}, {"scheme": "sasl", "auth": b""},
-                               {"scheme": None, "auth": b""}, {"scheme": "auth", "auth": b""}, {"scheme": "digest",
-                                                                                                "auth": "\U0001f600:p".encode()}])
+                               {"scheme": None, "auth": b""}, {"scheme": "auth", "auth": b""},
+                               {"scheme": "digest", "auth": "\U0001f600:p".encode()}])
         if op == "reconfig":
             return rng.choice([{"joining": None, "leaving": None, "members": None, "config": -1},
                                {"joining": None, "leaving": "x", "members": "", "config": 5},
@@ -423,13 +424,12 @@ def hello(payload):
 
 PLAIN = struct.pack(">iqiq", 0, 0, 30_000, 0)
 HANDSHAKES = [
-    hello(b""), hello(b"\0" * 8), hello(PLAIN), hello(PLAIN + struct.pack(">i",
-                                                                          -2)), hello(PLAIN + struct.pack(">i", 2**31 - 1) + bytes(16)),
+    hello(b""), hello(b"\0" * 8), hello(PLAIN), hello(PLAIN + struct.pack(">i", -2)),
+    hello(PLAIN + struct.pack(">i", 2**31 - 1) + bytes(16)),
     hello(PLAIN + struct.pack(">i", 17) + bytes(16)), hello(PLAIN + struct.pack(">i", -1) + b"\0"), hello(PLAIN + struct.pack(">i", 0)),
     hello(PLAIN + struct.pack(">i", 16) + bytes(16) + b"\0" + b"more"), hello(PLAIN + struct.pack(">i", 16) + bytes(16) + b"\7"),
-    hello(struct.pack(">iqiq", -7, -1, -5, 0) + struct.pack(">i",
-                                                            16) + bytes(16)), hello(struct.pack(">iqiq", 0, 0, 0,
-                                                                                                0) + struct.pack(">i", -1)),
+    hello(struct.pack(">iqiq", -7, -1, -5, 0) + struct.pack(">i", 16) + bytes(16)),
+    hello(struct.pack(">iqiq", 0, 0, 0, 0) + struct.pack(">i", -1)),
     struct.pack(">i", -5), struct.pack(">i", 1048576), struct.pack(">i", 2**31 - 1),
     hello(struct.pack(">iqiq", 0, 1 << 62, 30_000, 0) + struct.pack(">i", 16) + bytes(16) + b"\0"),
 ]

@@ -70,12 +70,13 @@ class Program:
         return f"/d{self.number % 1_000_000:06}"
 
     def only(self, picks):
-        """The part that `picks` names: (step, request) keeps a request of a step, (step, None) the step itself."""
+        """The part that `picks` names: (step, request) keeps a request of a step, (step, None) the step itself, without
+        which its requests do not count, unless it is a plain `send`."""
         chosen = {}
         for step, request in picks:
             chosen.setdefault(step, set()).add(request)
         steps = [replace(step, requests=tuple(one for k, one in enumerate(step.requests) if k in chosen[n]))
-                 for n, step in enumerate(self.steps) if n in chosen]
+                 for n, step in enumerate(self.steps) if n in chosen and (step.do == "send" or None in chosen[n])]
         return replace(self, steps=tuple(steps))
 
     def picks(self):

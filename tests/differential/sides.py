@@ -20,16 +20,28 @@ class Side:
         self.observer, self.observer_session = None, None
         # The newest zxid that the observer has seen, and the one at which the program began.
         self.newest = self.start = 0
+        self.made = []
         self.forget()
 
     def forget(self):
         # By slot: connection; (id, password) of a session, None when it is known to be gone; the newest zxid seen on the
         # connection, and that of the connection before.
         self.links, self.sessions, self.latest, self.seen = {}, {}, {}, {}
+        # Connections of the program: each is closed with it, wherever it ended.
+        for one in self.made:
+            if one is not self.observer:
+                one.close()
+        self.made = []
+
+    def link(self):
+        """A new connection."""
+        one = wire.Link(self.server.port)
+        self.made.append(one)
+        return one
 
     def observe(self, is_super=True):
         """A new observer."""
-        self.observer = wire.Link(self.server.port)
+        self.observer = self.link()
         self.observer.connect(timeout=TIMEOUT_MAX)
         if is_super:
             self.observer.call(zk.AUTH, zk.auth_body("digest", SUPER), xid=-4)
@@ -68,6 +80,10 @@ class Side:
             self.seen[slot] = self.latest.get(slot, self.start)
             link.reset() if with_reset else link.close()
 
+    def close(self):
+        self.forget()
+        self.observer.close()
+
     def sweep(self, root):
         """Ends every session of the program and removes its nodes, as far as that can be done, and compares nothing:
         after a difference."""
@@ -85,7 +101,7 @@ class Side:
         self.forget()
 
     def close_session(self, session, password):
-        link = wire.Link(self.server.port)
+        link = self.link()
         try:
             link.connect(timeout=TIMEOUT_MAX, session=session, password=password)
             link.ask(zk.CLOSE)

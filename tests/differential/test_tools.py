@@ -81,6 +81,7 @@ class Shrunk(unittest.TestCase):
         self.assertEqual(whole.only(whole.picks()), whole)
         part = whole.only(programs.picked("0,2.1"))
         self.assertEqual([(step.do, len(step.requests)) for step in part.steps], [("connect", 0), ("send", 1)])
+        self.assertEqual(whole.only(programs.picked("0.1,1")).steps, (Step("drop"),))
 
     def test_any_pair_is_found_and_tries_are_bounded(self):
         for pair in ((0, 1), (3, 17), (18, 19)):
@@ -129,6 +130,7 @@ class Covered(unittest.TestCase):
         lines = seen.table()
         self.assertTrue(any(line.startswith("| create | -110 | 1 | 0 | 0 | 0 | 0 | · |") for line in lines))
         self.assertEqual(coverage.Coverage(seen.kept()).cells, seen.cells)
+        self.assertEqual(seen.compact()["errors"], {"create": {"-110": [1, 0, 0, 0, 0, 0]}})
 
 
 class Told(unittest.TestCase):
