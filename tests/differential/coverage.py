@@ -12,8 +12,9 @@ ALL = ("default", "quota", "extended", "local", "reconfig")
 EXTENDED = ("extended",)
 
 CREATE = (0, -5, -8, -101, -102, -108, -110, -114)
+IN_MULTI = (0, -8, -101, -102, -108, -110, -114)
 EXPECTED = {
-    "create": (*CREATE, -6), "create2": (*CREATE, -6), "createContainer": CREATE, "createTTL": (-5, -6, -8),
+    "create": (*CREATE, -6), "create2": (*CREATE, -6), "createContainer": (*CREATE, -6), "createTTL": (-5, -6, -8),
     "delete": (0, -5, -8, -101, -102, -103, -111), "setData": (0, -5, -8, -101, -102, -103),
     "setACL": (0, -5, -8, -101, -102, -103, -114), "multi": (0, -5), "multiRead": (0, -5),
     "exists": (0, -5, -8, -101, -102), "getData": (0, -5, -101, -102), "getACL": (0, -5, -101, -102),
@@ -21,8 +22,8 @@ EXPECTED = {
     "sync": (0, -5), "ping": (0,), "checkWatches": (0, -5, -121), "removeWatches": (0, -5, -121), "addWatch": (0, -5),
     "getEphemerals": (0, -5), "whoAmI": (0,), "setWatches": (0, -5), "setWatches2": (0, -5), "auth": (0, -115), "sasl": (0,),
     "check": (-6,), "unknown": (-6,), "closeSession": (0,), "reconfig": (-123, -5),
-    "multi:create": (0, -2, -8, -101, -102, -108, -110, -114), "multi:create2": (0, -2, -8, -101, -102, -108, -110, -114),
-    "multi:createContainer": (0, -101, -110), "multi:createTTL": (-6,), "multi:delete": (0, -2, -8, -101, -102, -103, -111),
+    "multi:create": (*IN_MULTI, -2), "multi:create2": (*IN_MULTI, -2), "multi:createContainer": IN_MULTI, "multi:createTTL": (-6,),
+    "multi:delete": (0, -2, -8, -101, -102, -103, -111),
     "multi:setData": (0, -2, -8, -101, -102, -103), "multi:check": (0, -2, -8, -101, -102, -103),
     "multiRead:getData": (0, -101, -102), "multiRead:getChildren": (0, -101, -102),
 }
@@ -30,11 +31,11 @@ EXPECTED = {
 MORE = {
     "quota": {"create": (-125,), "create2": (-125,), "createContainer": (-125,), "setData": (-125,),
               "multi:create": (-125,), "multi:setData": (-125,)},
-    "extended": {"createTTL": CREATE, "multi:createTTL": (0,)},
+    "extended": {"createTTL": CREATE, "multi:createTTL": IN_MULTI},
     "reconfig": {"reconfig": (-6,)},
 }
 LESS = {
-    "extended": {"create": (-6,), "create2": (-6,), "createTTL": (-6,), "multi:createTTL": (-6,)},
+    "extended": {"create": (-6,), "create2": (-6,), "createContainer": (-6,), "createTTL": (-6,), "multi:createTTL": (-6,)},
     "reconfig": {"reconfig": (-123,)},
 }
 CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4

@@ -325,6 +325,8 @@ class Executor:
         if is_alive:
             for side, link in zip(self.sides, links):
                 side.links[slot] = link
+                # A new session has taken one.
+                side.newest += args.get("session", "new") == "new"
                 if not is_piped:
                     link.send(wire.MARK)
             self.settle(slot, step.requests if is_piped else (), [self.until_mark(link) for link in links])
