@@ -4,6 +4,7 @@ import sys
 
 from explained import TABLE
 from program import short
+from sides import OBSERVER
 
 
 def listed(program):
@@ -16,9 +17,11 @@ def listed(program):
 
 
 def lines(transcript):
-    """A line for what both have said alike; two lines where they differ."""
+    """A line for what both have said alike; two lines where they differ. What the observers agree on is left out."""
     made = []
     for at, slot, request, apache, ours in transcript:
+        if apache == ours and slot == OBSERVER:
+            continue
         asked = f"{request}" if request is not None else "(nothing asked)"
         made.append(f"{at:3} s{slot} {asked}" if isinstance(slot, int) else f"{at:3} {slot or ''} {asked}")
         if apache == ours:
