@@ -24,10 +24,10 @@ class Alignment:
         """Zxids that are 0 or negative mean something else than a transaction."""
         if zxid <= 0:
             return zxid
-        return zxid + self.moves[bisect.bisect_left(self.starts, zxid) - 1]
+        return zxid + self.moves[bisect.bisect_right(self.starts, zxid) - 1]
 
     def moved(self, apache, ours):
-        """Apache's newest zxid and ours belong together, and so do those behind them."""
+        """Apache's newest zxid is ours' newest, and what follows belongs together. What is older keeps its name."""
         while self.starts and self.starts[-1] >= apache:
             self.starts.pop()
             self.moves.pop()
