@@ -164,7 +164,13 @@ class Aligned(Compared):
 
 
 class Explained(Compared):
+    def different(self, *what, **how):
+        # Nothing of what was explained before.
+        self.setUp()
+        return super().different(*what, **how)
+
     def explained(self, row, request, apache, ours):
+        self.setUp()
         out = self.compare([request], apache, ours)
         self.assertIsNone(out.difference)
         self.assertEqual([name.split()[0] for name in out.rows], [row])
