@@ -73,7 +73,8 @@ def program(seed, number, without=()):
     if number % DIRECTED_EACH == DIRECTED_EACH - 1:
         config, steps = directed.steps(rng, number // DIRECTED_EACH)
         return left_out(Program(seed, number, config, tuple(steps)), without)
-    config = CONFIGS[number % len(CONFIGS)]
+    # The how manieth random one it is, so that every configuration has its turn.
+    config = CONFIGS[(number - number // DIRECTED_EACH) % len(CONFIGS)]
     return left_out(Program(seed, number, config, tuple(Maker(rng, config).steps())), without)
 
 

@@ -38,6 +38,10 @@ class Programs(unittest.TestCase):
         steps = {step.do for one in PROGRAMS for step in one.steps}
         self.assertEqual(steps, {"connect", "reattach", "send", "frame", "handshake", "drop", "expire", "restart", "reap"})
 
+    def test_every_configuration_has_random_programs(self):
+        made = {one.config for one in PROGRAMS if one.number % generator.DIRECTED_EACH != generator.DIRECTED_EACH - 1}
+        self.assertEqual(made, set(generator.CONFIGS))
+
     def test_every_fourth_program_is_directed_and_each_kind_comes_in_each_configuration(self):
         kinds = {(number % 16, generator.program(1, 4 * number + 3).config) for number in range(80)}
         self.assertEqual(len(kinds), 15 * 5 + 1)
