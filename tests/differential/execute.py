@@ -78,9 +78,10 @@ class Executor:
         self.expansions.clear()
         for side in self.sides:
             side.forget()
-            side.start = side.mark()
         try:
             self.observe([Request("create", {"path": "~", "data": b"", "acl": OPEN, "flags": 0})])
+            for side in self.sides:
+                side.start = side.mark()
             for self.at, step in enumerate(program.steps):
                 getattr(self, f"do_{step.do}")(step)
                 self.operations += len(step.requests)

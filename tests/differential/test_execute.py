@@ -81,6 +81,8 @@ class Executed(unittest.TestCase):
         for cell in ("create|0", "create|-110", "exists|-101", "unknown|-6", "closeSession|0"):
             self.assertIn(f"default|{cell}", executor.coverage.cells)
         self.assertIn("default|expire|2", executor.coverage.events)
+        takes = {op: executor.coverage.takes(op, code) for op, code in (("exists", -101), ("getData", 0), ("create", -110), ("setData", 0))}
+        self.assertEqual(takes, {"exists": "no", "getData": "no", "create": "yes", "setData": "yes"})
 
     def shrunk(self, bug, what, *requests):
         (found, part), _ = self.on(bug, SHORT)
