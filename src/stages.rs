@@ -69,8 +69,14 @@ impl Stage {
 pub struct Summary {
     /// Requests.
     pub count: u64,
+    /// Of all requests together, as the histogram's buckets have them.
+    pub sum: u64,
+    /// Shortest.
+    pub min: u64,
     /// Median.
     pub p50: u64,
+    /// 95th percentile.
+    pub p95: u64,
     /// 99th percentile.
     pub p99: u64,
     /// 99.9th percentile.
@@ -142,7 +148,10 @@ impl Stages {
         let at = |quantile| histogram.value_at_quantile(quantile);
         Summary {
             count: histogram.len(),
+            sum: (histogram.mean() * histogram.len() as f64).round() as u64,
+            min: histogram.min(),
             p50: at(0.5),
+            p95: at(0.95),
             p99: at(0.99),
             p999: at(0.999),
             max: histogram.max(),
@@ -166,6 +175,7 @@ impl Stages {
                 p99,
                 p999,
                 max,
+                ..
             } = self.summary(stage);
             let name = stage.name();
             text += &format!("{name:8} {count:9} {p50:10} {p99:10} {p999:10} {max:10}\n");
@@ -211,9 +221,16 @@ mod tests {
         both.merge(&one);
         for (stages, times) in [(&one, 1), (&both, 2)] {
             let Summary {
-                count, p50, max, ..
+                count,
+                sum,
+                min,
+                p50,
+                p95,
+                max,
+                ..
             } = stages.summary(Stage::Read);
-            assert_eq!((count, p50, max), (6 * times, 7, 7));
+            assert_eq!((count, p50, p95, max), (6 * times, 7, 7, 7));
+            assert_eq!((sum, min), (4 * 7 * times, 0));
         }
     }
 }

@@ -262,6 +262,14 @@ codes! {
         INVALID_ACL = -114, "INVALIDACL";
         /// Authentication failed; the connection closes.
         AUTH_FAILED = -115, "AUTHFAILED";
+        /// checkWatches or removeWatches: there is no such watch.
+        NO_WATCHER = -121, "NOWATCHER";
+        /// reconfig while it is switched off.
+        RECONFIG_DISABLED = -123, "RECONFIGDISABLED";
+        /// The client has not authenticated as it must; the connection closes.
+        SESSION_CLOSED_REQUIRE_SASL_AUTH = -124, "SESSIONCLOSEDREQUIRESASLAUTH";
+        /// More nodes or bytes than a quota allows.
+        QUOTA_EXCEEDED = -125, "QUOTAEXCEEDED";
     }
 }
 
@@ -298,6 +306,10 @@ codes! {
         CREATE2 = 15, "create2";
         /// reconfig.
         RECONFIG = 16, "reconfig";
+        /// checkWatches.
+        CHECK_WATCHES = 17, "checkWatches";
+        /// removeWatches.
+        REMOVE_WATCHES = 18, "removeWatches";
         /// createContainer.
         CREATE_CONTAINER = 19, "createContainer";
         /// deleteContainer, internal.
@@ -310,6 +322,18 @@ codes! {
         AUTH = 100, "auth";
         /// setWatches.
         SET_WATCHES = 101, "setWatches";
+        /// sasl.
+        SASL = 102, "sasl";
+        /// getEphemerals.
+        GET_EPHEMERALS = 103, "getEphemerals";
+        /// getAllChildrenNumber.
+        GET_ALL_CHILDREN_NUMBER = 104, "getAllChildrenNumber";
+        /// whoAmI.
+        WHO_AM_I = 107, "whoAmI";
+        /// setWatches, with persistent and recursive ones.
+        SET_WATCHES2 = 105, "setWatches2";
+        /// addWatch.
+        ADD_WATCH = 106, "addWatch";
         /// createSession, internal.
         CREATE_SESSION = -10, "createSession";
         /// closeSession.

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use zookeeper_client::{
-    Acl, Acls, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error, EventType,
-    LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission, SessionState,
+    Acl, Acls, AddWatchMode, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error,
+    EventType, LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission,
+    PersistentWatcher, SessionState,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +25,7 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 const EPHEMERAL: CreateOptions<'static> = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
 const SEQUENTIAL: CreateOptions<'static> =
     CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+const CONTAINER: CreateOptions<'static> = CreateMode::Container.with_acls(Acls::anyone_all());
 
 /// A server process on a directory that outlives it.
 struct Server {
@@ -49,7 +51,8 @@ fn spawn(root: &Path, port: u16, shards: u16) -> Option<Child> {
     let config = root.join("zoo.cfg");
     let text = format!(
         "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\n\
-         minSessionTimeout=500\npreAllocSize=8192\nshards={shards}\n4lw.commands.whitelist=*\n",
+         minSessionTimeout=500\npreAllocSize=8192\nshards={shards}\n4lw.commands.whitelist=*\n\
+         extendedTypesEnabled=true\nznode.container.checkIntervalMs=100\n",
         root.join("data").display()
     );
     std::fs::write(&config, text).unwrap();
@@ -177,7 +180,10 @@ in_both_placements!(
     children_and_the_counts_of_their_parent,
     sequences_count_every_child_ever_made,
     ephemerals_end_with_the_session,
+    a_container_goes_with_its_last_child_and_a_ttl_node_with_its_time,
+    a_killed_server_knows_containers_and_ttl_nodes_again,
     watches_of_every_kind,
+    watches_that_last_fire_and_are_removed,
     acls_are_kept_and_enforced,
     a_multi_is_whole,
     a_refused_multi_leaves_nothing,
@@ -188,7 +194,7 @@ in_both_placements!(
     a_session_moves_to_another_client,
     a_session_that_two_clients_claim_lives_on,
     a_killed_server_keeps_writes_sessions_and_watches,
-    what_comes_later_is_unimplemented,
+    nodes_are_counted_and_ephemerals_are_listed,
     a_chroot_is_a_root,
 );
 
@@ -277,6 +283,83 @@ async fn ephemerals_end_with_the_session(server: Server) {
     assert_eq!(other.check_stat("/e").await.unwrap(), None);
 }
 
+fn with_ttl(ttl_ms: u64) -> CreateOptions<'static> {
+    PERSISTENT.with_ttl(Duration::from_millis(ttl_ms))
+}
+
+/// Waits until the server has deleted a node that is there.
+async fn goes(client: &Client, path: &str) {
+    let (stat, watcher) = client.check_and_watch_stat(path).await.unwrap();
+    if stat.is_none() {
+        return;
+    }
+    let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeDeleted);
+}
+
+async fn a_container_goes_with_its_last_child_and_a_ttl_node_with_its_time(server: Server) {
+    let (client, other) = (server.client().await, server.client().await);
+    let (stat, _) = client.create("/c", b"x", &CONTAINER).await.unwrap();
+    assert_eq!((stat.ephemeral_owner, stat.data_length), (0, 1));
+    client.create("/c/d", b"", &CONTAINER).await.unwrap();
+    client.create("/c/d/e", b"", &EPHEMERAL).await.unwrap();
+    let (stat, _) = client
+        .create("/long", b"", &with_ttl(1 << 39))
+        .await
+        .unwrap();
+    assert_eq!(stat.ephemeral_owner, 0);
+    client.create("/short", b"", &with_ttl(1)).await.unwrap();
+    // With a child the node stays, however old it is.
+    let mut multi = client.new_multi_writer();
+    multi.add_create("/parent", b"", &with_ttl(1)).unwrap();
+    multi.add_create("/parent/n", b"", &PERSISTENT).unwrap();
+    let results = multi.commit().await.unwrap();
+    assert!(matches!(
+        results.as_slice(),
+        [
+            MultiWriteResult::Create { .. },
+            MultiWriteResult::Create { .. }
+        ]
+    ));
+    goes(&other, "/short").await;
+    client.delete("/c/d/e", None).await.unwrap();
+    // With the next look but one the container of the container.
+    goes(&other, "/c/d").await;
+    goes(&other, "/c").await;
+    for path in ["/long", "/parent/n"] {
+        assert!(other.check_stat(path).await.unwrap().is_some(), "{path}");
+    }
+    client.delete("/parent/n", None).await.unwrap();
+    goes(&other, "/parent").await;
+    let (children, _) = client.get_children("/").await.unwrap();
+    let mut left: Vec<&str> = children.iter().map(String::as_str).collect();
+    left.sort();
+    assert_eq!(left, ["long", "zookeeper"]);
+    // Renewed: the time counts from the last change on.
+    client.set_data("/long", b"again", None).await.unwrap();
+    assert_eq!(client.get_data("/long").await.unwrap().0, b"again");
+}
+
+async fn a_killed_server_knows_containers_and_ttl_nodes_again(mut server: Server) {
+    let client = server.client().await;
+    client.create("/c", b"", &CONTAINER).await.unwrap();
+    client.create("/c/n", b"", &PERSISTENT).await.unwrap();
+    client.create("/never-used", b"", &CONTAINER).await.unwrap();
+    let mut multi = client.new_multi_writer();
+    multi.add_create("/t", b"", &with_ttl(1)).unwrap();
+    multi.add_create("/t/n", b"", &PERSISTENT).unwrap();
+    multi.commit().await.unwrap();
+    drop(client);
+    server.kill();
+    server.again();
+    let client = server.client().await;
+    for path in ["/c", "/t"] {
+        client.delete(&format!("{path}/n"), None).await.unwrap();
+        goes(&client, path).await;
+    }
+    assert!(client.check_stat("/never-used").await.unwrap().is_some());
+}
+
 async fn watches_of_every_kind(server: Server) {
     let (client, other) = (server.client().await, server.client().await);
     let (none, created) = client.check_and_watch_stat("/w").await.unwrap();
@@ -305,6 +388,70 @@ async fn watches_of_every_kind(server: Server) {
         let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
         assert_eq!(event.event_type, EventType::NodeDeleted);
     }
+}
+
+/// The next event of a node: type and path.
+async fn next_of(watcher: &mut PersistentWatcher) -> (EventType, String) {
+    loop {
+        let event = timeout(PATIENCE, watcher.changed()).await.unwrap();
+        if event.event_type != EventType::Session {
+            return (event.event_type, event.path.to_string());
+        }
+    }
+}
+
+/// Version 0.11 of the crate does not set them again after a reconnect: its setWatches is empty then
+/// (`resend_watches`). `tests/kazoo/test_wire.py` does.
+async fn watches_that_last_fire_and_are_removed(server: Server) {
+    let (client, other) = (server.client().await, server.client().await);
+    // Nothing is there yet.
+    let mode = AddWatchMode::PersistentRecursive;
+    let mut below = client.watch("/w", mode).await.unwrap();
+    let mut here = client.watch("/w", AddWatchMode::Persistent).await.unwrap();
+    other.create("/w", b"", &PERSISTENT).await.unwrap();
+    for watcher in [&mut below, &mut here] {
+        let due = (EventType::NodeCreated, "/w".into());
+        assert_eq!(next_of(watcher).await, due);
+    }
+    for _ in 0..2 {
+        other.create("/w/c", b"", &PERSISTENT).await.unwrap();
+        other.set_data("/w/c", b"x", None).await.unwrap();
+        other.delete("/w/c", None).await.unwrap();
+        for due in [
+            EventType::NodeCreated,
+            EventType::NodeDataChanged,
+            EventType::NodeDeleted,
+        ] {
+            assert_eq!(next_of(&mut below).await, (due, "/w/c".into()));
+        }
+        for _ in 0..2 {
+            let due = (EventType::NodeChildrenChanged, "/w".into());
+            assert_eq!(next_of(&mut here).await, due);
+        }
+    }
+    other.set_data("/w", b"y", None).await.unwrap();
+    for watcher in [&mut below, &mut here] {
+        let due = (EventType::NodeDataChanged, "/w".into());
+        assert_eq!(next_of(watcher).await, due);
+    }
+    // The client removes what nobody waits for any more.
+    assert_eq!(watches(server.port), 2, "one path in each table");
+    drop((below, here));
+    let began = Instant::now();
+    while watches(server.port) > 0 {
+        assert!(began.elapsed() < PATIENCE, "a watch is left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The watches of all clients, as `mntr` counts them.
+fn watches(port: u16) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"mntr").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, count) = answer.split_once("zk_watch_count\t").unwrap();
+    count.lines().next().unwrap().parse().unwrap()
 }
 
 async fn acls_are_kept_and_enforced(server: Server) {
@@ -531,14 +678,14 @@ async fn a_killed_server_keeps_writes_sessions_and_watches(mut server: Server) {
     assert_eq!(event.event_type, EventType::NodeDataChanged);
 }
 
-async fn what_comes_later_is_unimplemented(server: Server) {
+async fn nodes_are_counted_and_ephemerals_are_listed(server: Server) {
     let client = server.client().await;
-    assert_eq!(
-        client.count_descendants_number("/").await,
-        Err(Error::Unimplemented)
-    );
-    let other = server.client().await;
-    other.create("/a", b"", &PERSISTENT).await.unwrap();
+    client.create("/a", b"", &PERSISTENT).await.unwrap();
+    client.create("/a/b", b"", &EPHEMERAL).await.unwrap();
+    assert_eq!(client.count_descendants_number("/a").await, Ok(1));
+    assert_eq!(client.count_descendants_number("/").await, Ok(5));
+    let found = client.list_ephemerals("/a").await.unwrap();
+    assert_eq!(found, ["/a/b"]);
 }
 
 async fn a_chroot_is_a_root(server: Server) {

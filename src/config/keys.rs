@@ -1,7 +1,8 @@
 //! Every key that is known, in one table: what a value looks like, and what the key does here.
 //!
-//! A key of Apache's server is *honoured*, or *has no effect* and a warning says why, or *promises
-//! security* that is not there, which ends the start: an operator must never believe in a protection
+//! A key of Apache's server is *honoured*, or *has no effect* and a warning says why, or *asks for an
+//! ensemble*, which ends the start: two servers that each run alone are no ensemble. Or it *promises
+//! security* that is not there, which ends the start too: an operator must never believe in a protection
 //! that does not exist. A key that only grants or opens (a super user, `skipACL`) promises nothing:
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
@@ -27,7 +28,7 @@ const LIST_LIMIT: usize = 1_000_000;
 pub struct Key {
     /// Its name without `zookeeper.`; a last `*` stands for any rest.
     pub name: &'static str,
-    /// Of a key that is honoured: what a value must be. Of a refused one: the value that asks for
+    /// Of a key that is honoured: what a value must be. Of one that ends the start: the value that asks for
     /// nothing and is accepted. Else empty, because any value is accepted.
     pub form: &'static str,
     /// What it does.
@@ -43,6 +44,17 @@ pub enum Effect {
     NoEffect(&'static str),
     /// The server does not start, unless the value is off.
     Refused(Refused),
+    /// As [`Effect::Refused`], for a key that is about an ensemble.
+    Ensemble(Asks),
+}
+
+/// A key that asks for an ensemble.
+#[derive(Clone, Copy, Debug)]
+pub struct Asks {
+    /// Completes "the key …".
+    pub why: &'static str,
+    /// Whether a value asks for nothing.
+    pub is_off: fn(&str) -> bool,
 }
 
 /// A key that promises security that is not there.
@@ -85,8 +97,8 @@ const SASL: &Promise = &Promise {
 };
 const ENFORCED: &Promise = &Promise {
     what: "that clients without authentication are turned away",
-    instead: "remove it and let nobody but trusted clients reach clientPort, or keep Apache ZooKeeper \
-              until this server can turn the others away",
+    instead: "remove it and let nobody but trusted clients reach clientPort, or require only the schemes \
+              digest and ip, or keep Apache ZooKeeper until this server has the others",
 };
 const PROVIDER: &Promise = &Promise {
     what: "another authentication provider than the built-in digest and ip",
@@ -102,26 +114,21 @@ const DIGEST_ALGORITHM: &Promise = &Promise {
     instead: "remove it if SHA1 is good enough, or keep Apache ZooKeeper until this server has the \
               algorithm",
 };
-const FIPS: &Promise = &Promise {
-    what: "that cryptography is limited to FIPS algorithms",
-    instead: "set it to false if SHA1 digests may be used, or keep Apache ZooKeeper",
-};
 const AUDIT: &Promise = &Promise {
     what: "an audit log",
     instead: "remove it if the server may run without, or keep Apache ZooKeeper until this server has one",
 };
 
 const ENSEMBLE: &str = "it belongs to ensembles";
-const RECONFIGURATION: &str = "reconfiguration comes with ensembles";
 const LOCAL_SESSIONS: &str = "all sessions are global";
 const NO_CLIENT_TLS: &str = "TLS is not there yet";
 const NO_SASL: &str = "SASL is not there yet";
-const NO_SUPER: &str = "there is no super user yet: ACLs bind everybody";
+const NO_SUPER: &str = "only a digest makes a super user yet: ACLs bind this one";
 const NO_ADMIN: &str = "the AdminServer is not there yet: nothing listens";
 const NO_METRICS: &str = "metrics are in the four-letter word mntr only";
-const NO_TTL: &str = "TTL nodes are not there yet";
-const NO_CONTAINERS: &str = "container nodes are not there yet";
 const NO_JVM: &str = "there is no JVM";
+const CLIENTS: &str = "clients read it";
+const LOGGING: &str = "the server's log goes to standard error";
 const NO_CACHE: &str = "replies are not cached";
 const NO_SELECTORS: &str = "there is one way to serve connections";
 const WATCHES: &str = "there is one table of watches";
@@ -143,6 +150,11 @@ const fn honoured(
 const fn no_effect(name: &'static str, why: &'static str) -> Key {
     let effect = Effect::NoEffect(why);
     let form = "";
+    Key { name, form, effect }
+}
+
+const fn asks(name: &'static str, Off(form, is_off): Off, why: &'static str) -> Key {
+    let effect = Effect::Ensemble(Asks { why, is_off });
     Key { name, form, effect }
 }
 
@@ -169,6 +181,14 @@ const fn refused_unless(
 struct Off(&'static str, fn(&str) -> bool);
 
 const FALSE: Off = Off("`false`", is_false);
+/// The scheme's name in the other key decides whether the promise can be kept.
+const FALSE_OR_TRUE: Off = Off("`false`, or true beside schemes that are there", |v| {
+    boolean(v).is_some()
+});
+const SCHEMES: Off = Off(
+    "an empty value, `digest`, `ip`, or both with a comma",
+    |v| schemes(v).all(|scheme| matches!(scheme, "digest" | "ip")),
+);
 const EMPTY: Off = Off("an empty value", str::is_empty);
 const EMPTY_OR_FALSE: Off = Off("an empty value or `false`", |v| v.is_empty() || is_false(v));
 const NO_PORT: Off = Off("an empty value or `0`", |v| v.is_empty() || v == "0");
@@ -192,6 +212,12 @@ const NO_SECURE_PART: Off = Off("a line without a secure client port", |v| {
         .nth(2)
         .is_none_or(|part| part.trim().is_empty())
 });
+
+/// The names in a list of schemes.
+pub(super) fn schemes(value: &str) -> impl Iterator<Item = &str> {
+    let names = value.split(',').map(str::trim);
+    names.filter(|name| !name.is_empty())
+}
 
 pub(super) fn is_false(value: &str) -> bool {
     value.eq_ignore_ascii_case("false")
@@ -274,6 +300,27 @@ pub const KEYS: &[Key] = &[
         "words separated by commas, or `*`",
         |c, v| put(&mut c.four_letter_words, Some(whitelist(v))),
     ),
+    honoured("readonlymode.enabled", "true or false", |c, v| {
+        put(&mut c.read_only_mode, boolean(v))
+    }),
+    honoured("extendedTypesEnabled", "true or false", |c, v| {
+        put(&mut c.extended_types, boolean(v))
+    }),
+    honoured(
+        "znode.container.checkIntervalMs",
+        "a number of milliseconds above 0",
+        |c, v| put(&mut c.container_check_ms, number(v, 1, i32::MAX as u64)),
+    ),
+    honoured(
+        "znode.container.maxPerMinute",
+        "a number above 0",
+        |c, v| put(&mut c.containers_per_minute, number(v, 1, i32::MAX as u64)),
+    ),
+    honoured(
+        "znode.container.maxNeverUsedIntervalMs",
+        "a number of milliseconds",
+        |c, v| put(&mut c.container_never_used_ms, number(v, 0, i64::MAX)),
+    ),
     honoured("shards", "a number from 0 to 64", |c, v| {
         put(&mut c.shards, Some(Some(number(v, 0, SHARDS_LIMIT)?)))
     }),
@@ -320,6 +367,20 @@ pub const KEYS: &[Key] = &[
         "a number from 1 to 1000000",
         |c, v| put(&mut c.acl_entries_max, number(v, 1, LIST_LIMIT)),
     ),
+    honoured(
+        "DigestAuthenticationProvider.superDigest",
+        "a name, a colon and a digest",
+        |c, v| put(&mut c.super_digest, Some(Some(v.to_owned()))),
+    ),
+    honoured("skipACL", "yes, or anything else", |c, v| {
+        put(&mut c.skip_acl, Some(v == "yes"))
+    }),
+    honoured("enforceQuota", "true or false", |c, v| {
+        put(&mut c.enforce_quota, boolean(v))
+    }),
+    honoured("reconfigEnabled", "true or false", |c, v| {
+        put(&mut c.reconfig_enabled, boolean(v))
+    }),
     honoured("ringkeeper.allowVolatileLog", "true or false", |c, v| {
         put(&mut c.allow_volatile_log, boolean(v))
     }),
@@ -350,10 +411,10 @@ pub const KEYS: &[Key] = &[
         Some("quorum.auth.enableSasl"),
     ),
     refused("sessionRequireClientSASLAuth", FALSE, ENFORCED),
-    refused("enforce.auth.enabled", FALSE, ENFORCED),
+    refused("enforce.auth.enabled", FALSE_OR_TRUE, ENFORCED),
     refused_unless(
         "enforce.auth.schemes",
-        EMPTY,
+        SCHEMES,
         ENFORCED,
         Some("enforce.auth.enabled"),
     ),
@@ -367,18 +428,30 @@ pub const KEYS: &[Key] = &[
         SHA1,
         DIGEST_ALGORITHM,
     ),
-    refused("fips-mode", FALSE, FIPS),
     refused("audit.enable", FALSE, AUDIT),
+    // Ensembles.
+    asks(
+        "dynamicConfigFile",
+        EMPTY,
+        "names a file with the servers of an ensemble",
+    ),
+    asks(
+        "standaloneEnabled",
+        TRUE,
+        "asks for an ensemble, be it of one server",
+    ),
     // Without effect: identities. What only grants or opens.
-    no_effect("DigestAuthenticationProvider.superDigest", NO_SUPER),
     no_effect("X509AuthenticationProvider.superUser", NO_SUPER),
     no_effect("SASLAuthenticationProvider.superPassword", NO_SUPER),
     no_effect("superUser", NO_SUPER),
     no_effect("superUser.*", NO_SUPER),
-    no_effect("skipACL", "ACLs are always checked"),
     no_effect("enableEagerACLCheck", ENSEMBLE),
     no_effect("allowSaslFailedClients", NO_SASL),
     no_effect("letAnySaslUserDoX", NO_SASL),
+    no_effect(
+        "fips-mode",
+        "it limits TLS and SASL, which are not there yet; Apache sets it by default",
+    ),
     no_effect("kerberos.*", NO_SASL),
     no_effect("security.auth_to_local", NO_SASL),
     no_effect(
@@ -431,10 +504,10 @@ pub const KEYS: &[Key] = &[
     no_effect("localSessionsEnabled", LOCAL_SESSIONS),
     no_effect("localSessionsUpgradingEnabled", LOCAL_SESSIONS),
     // The tree.
-    no_effect("extendedTypesEnabled", NO_TTL),
-    no_effect("emulate353TTLNodes", NO_TTL),
-    no_effect("znode.container.*", NO_CONTAINERS),
-    no_effect("enforceQuota", "quotas are not there yet"),
+    no_effect(
+        "emulate353TTLNodes",
+        "no store of this server has TTL nodes as Apache 3.5.3 wrote them",
+    ),
     no_effect("pathStats.*", "there are no statistics of request paths"),
     // Log and snapshots.
     no_effect("forceSync", "every acknowledged write is synced"),
@@ -458,6 +531,10 @@ pub const KEYS: &[Key] = &[
         "closeSessionTxn.enabled",
         "a closeSession always lists its nodes",
     ),
+    no_effect(
+        "jute.maxbuffer.extrasize",
+        "the log and the snapshots hold whatever a request may become",
+    ),
     no_effect("serializeLastProcessedZxid.enabled", OWN_FORMAT),
     no_effect("snapshot.compression.method", OWN_FORMAT),
     no_effect("snapshot.trust.empty", OWN_FORMAT),
@@ -469,7 +546,6 @@ pub const KEYS: &[Key] = &[
     no_effect("connectToLearnerMasterLimit", ENSEMBLE),
     no_effect("electionAlg", ENSEMBLE),
     no_effect("peerType", ENSEMBLE),
-    no_effect("standaloneEnabled", ENSEMBLE),
     no_effect("group.*", ENSEMBLE),
     no_effect("weight.*", ENSEMBLE),
     no_effect("oraclePath", ENSEMBLE),
@@ -480,7 +556,6 @@ pub const KEYS: &[Key] = &[
     no_effect("multiAddress.*", ENSEMBLE),
     no_effect("commitLogCount", ENSEMBLE),
     no_effect("leaderServes", ENSEMBLE),
-    no_effect("readonlymode.enabled", ENSEMBLE),
     no_effect("tcpKeepAlive", ENSEMBLE),
     no_effect("cnxTimeout", ENSEMBLE),
     no_effect("quorumCnxnTimeoutMs", ENSEMBLE),
@@ -490,6 +565,9 @@ pub const KEYS: &[Key] = &[
     no_effect("learner.*", ENSEMBLE),
     no_effect("leaderConnectDelayDuringRetryMs", ENSEMBLE),
     no_effect("observer.*", ENSEMBLE),
+    no_effect("follower.nodelay", ENSEMBLE),
+    no_effect("snapshotSizeFactor", ENSEMBLE),
+    no_effect("forceSnapshotSync", ENSEMBLE),
     no_effect("observerMaster.sizeLimit", ENSEMBLE),
     no_effect("follower.skipLearnerRequestToNextProcessor", ENSEMBLE),
     no_effect(
@@ -497,13 +575,37 @@ pub const KEYS: &[Key] = &[
         ENSEMBLE,
     ),
     no_effect("messageTracker.*", ENSEMBLE),
-    no_effect("reconfigEnabled", RECONFIGURATION),
-    no_effect("dynamicConfigFile", RECONFIGURATION),
     // Operation.
     no_effect("admin.*", NO_ADMIN),
     no_effect("metricsProvider.*", NO_METRICS),
     no_effect("jvm.pause.*", NO_JVM),
-    no_effect("com.sun.management.*", NO_JVM),
+    no_effect("com.sun.*", NO_JVM),
+    // What clients read, and what a JVM reads.
+    no_effect("client.secure", CLIENTS),
+    no_effect("clientCnxnSocket", CLIENTS),
+    no_effect("disableAutoWatchReset", CLIENTS),
+    no_effect("request.timeout", CLIENTS),
+    no_effect("sasl.client", CLIENTS),
+    no_effect("sasl.client.*", CLIENTS),
+    no_effect("sasl.clientconfig", CLIENTS),
+    no_effect("server.principal", CLIENTS),
+    no_effect("server.realm", CLIENTS),
+    no_effect("kinit", CLIENTS),
+    no_effect("java.*", NO_JVM),
+    no_effect("javax.*", NO_JVM),
+    no_effect("jdk.*", NO_JVM),
+    no_effect("sun.*", NO_JVM),
+    no_effect("file.*", NO_JVM),
+    no_effect("user.*", NO_JVM),
+    no_effect("log.*", LOGGING),
+    no_effect("log4j.*", LOGGING),
+    no_effect("log4j2.*", LOGGING),
+    no_effect("logback.*", LOGGING),
+    no_effect("root.logger", LOGGING),
+    no_effect("console.threshold", LOGGING),
+    no_effect("jmx.log4j.disable", LOGGING),
+    no_effect("test.*", "it is for Apache's own tests"),
+    no_effect("testingonly.*", "it is for Apache's own tests"),
 ];
 
 /// Form of the bounds on memory.
@@ -604,7 +706,7 @@ fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Option<T> {
     found.map(|(_, value)| *value)
 }
 
-fn address(text: &str) -> Option<IpAddr> {
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     match text {
         "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
         text => text.parse().ok(),
@@ -662,7 +764,8 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_key_and_no_other() {
-        let (mut honoured, mut refused, mut no_effect) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut honoured, mut refused) = (Vec::new(), Vec::new());
+        let (mut ensemble, mut no_effect) = (Vec::new(), Vec::new());
         for Key { name, form, effect } in KEYS {
             let name = format!("`{name}`");
             match effect {
@@ -676,11 +779,15 @@ mod tests {
                     };
                     refused.push(vec![name, promise.what.to_owned(), form]);
                 }
+                Effect::Ensemble(asks) => {
+                    ensemble.push(vec![name, asks.why.to_owned(), (*form).to_owned()]);
+                }
                 Effect::NoEffect(why) => no_effect.push(vec![name, (*why).to_owned()]),
             }
         }
         assert_rows("Keys that are honoured", honoured);
         assert_rows("Keys that promise security", refused);
+        assert_rows("Keys that ask for an ensemble", ensemble);
         assert_rows("Keys without effect", no_effect);
     }
 

@@ -2,15 +2,17 @@
 //! out. What the environment says is an argument.
 //!
 //! `properties` splits the text, `values` is what comes out, `keys` is the table of every known key,
-//! and here the values that are set meet the table. A [`Reading`] keeps two answers apart: the keys
-//! that promise security that is not there, and the values. The server starts with
-//! [`Reading::accepted`] only, so that no promise can be passed over.
+//! `servers` what a line that names a server says, and here the values that are set meet the table. A
+//! [`Reading`] keeps the answers apart: the keys that promise security that is not there, those that ask for
+//! an ensemble, those that nobody knows, and the values. The server starts with [`Reading::accepted`] only, so
+//! that no promise can be passed over.
 
 mod keys;
 mod properties;
+mod servers;
 mod values;
 
-pub use keys::{Effect, KEYS, Key, Promise, Refused};
+pub use keys::{Asks, Effect, KEYS, Key, Promise, Refused};
 pub use values::{Config, InlineSync, RingFeatures, Whitelist};
 
 use crate::constants::{output_bytes_least, request_bytes_least};
@@ -55,6 +57,45 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A key that asks for an ensemble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The line of the file, or the property of the command line.
+    pub place: String,
+    /// The key as it was written, without `zookeeper.`.
+    pub key: String,
+    /// Completes "the key …".
+    pub why: &'static str,
+}
+
+/// What the operator can do about an ensemble.
+const ALONE: &str = "this version runs one server alone: keep one server line, or use Apache ZooKeeper for the \
+                     ensemble until ours can form one";
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Seat { place, key, why } = self;
+        write!(f, "{place}: {key} {why}, and {ALONE}")
+    }
+}
+
+/// Every seat in one sentence.
+fn ensemble(seats: &[Seat]) -> String {
+    let servers = seats.iter().filter(|seat| servers::is_server(&seat.key));
+    let asks = match servers.count() {
+        0 | 1 => "asks for an ensemble".to_owned(),
+        n => format!("names {n} servers"),
+    };
+    let places = seats
+        .iter()
+        .map(|Seat { place, key, .. }| format!("{place}: {key}"));
+    let places: Vec<String> = places.collect();
+    format!(
+        "the configuration {asks} ({}), and {ALONE}",
+        places.join(", ")
+    )
+}
+
 /// Why a configuration can't be used. The operator corrects it; the exit code is 2, 34 for
 /// [`ConfigError::Ensemble`], 36 for [`ConfigError::Insecure`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,12 +118,9 @@ pub enum ConfigError {
     /// Keys contradict each other.
     #[error("{0}")]
     Contradiction(String),
-    /// Two or more voters.
-    #[error(
-        "the configuration names {0} servers, and this version runs one server alone: keep one \
-         server line, or use Apache ZooKeeper for the ensemble until ours can form one"
-    )]
-    Ensemble(usize),
+    /// Keys ask for an ensemble: at least one.
+    #[error("{}", ensemble(.0))]
+    Ensemble(Vec<Seat>),
     /// Keys promise security that is not there: at least one.
     #[error("{}", sentence(.0))]
     Insecure(Vec<Refusal>),
@@ -106,10 +144,12 @@ fn sentence(refusals: &[Refusal]) -> String {
     }
 }
 
-/// What a configuration says: the promises of security that can't be kept, and the values.
+/// What a configuration says: what can't be granted, what nobody knows, and the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     refusals: Vec<Refusal>,
+    seats: Vec<Seat>,
+    unknown: Vec<String>,
     outcome: Result<Resolved, ConfigError>,
 }
 
@@ -119,10 +159,20 @@ impl Reading {
         &self.refusals
     }
 
-    /// The values as if there were no refusals: to look at, not to start with.
+    /// Every key that asks for an ensemble, by the order of the keys' names.
+    pub fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    /// Every key that is not known, a sentence each; they are among the warnings of the outcome too.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    /// The values as if there were no refusals and no ensemble: to look at, not to start with.
     ///
     /// # Errors
-    /// [`ConfigError`], but for [`ConfigError::Insecure`].
+    /// [`ConfigError`], but for [`ConfigError::Insecure`] and [`ConfigError::Ensemble`].
     pub fn outcome(&self) -> Result<&Resolved, &ConfigError> {
         self.outcome.as_ref()
     }
@@ -130,11 +180,14 @@ impl Reading {
     /// What a server may start with.
     ///
     /// # Errors
-    /// [`ConfigError`]; [`ConfigError::Insecure`] before all others.
+    /// [`ConfigError`]; [`ConfigError::Insecure`] before all others, then [`ConfigError::Ensemble`].
     pub fn accepted(self) -> Result<Resolved, ConfigError> {
-        match self.refusals.is_empty() {
+        if !self.refusals.is_empty() {
+            return Err(ConfigError::Insecure(self.refusals));
+        }
+        match self.seats.is_empty() {
             true => self.outcome,
-            false => Err(ConfigError::Insecure(self.refusals)),
+            false => Err(ConfigError::Ensemble(self.seats)),
         }
     }
 }
@@ -167,13 +220,17 @@ pub fn from_file(text: &str, properties: &[(String, String)]) -> Reading {
             (false, true) => Err(ConfigError::Contradiction(
                 "clientPortAddress is set and clientPort is not; set both".into(),
             )),
+            // A line that names a server may say where its clients connect.
+            (false, false) if may_have_client_part(&values) => {
+                Ok(apache_defaults((&data_dir.text).into()))
+            }
             (false, false) => Err(ConfigError::Missing("clientPort")),
         }
     };
     read(&values, complete())
 }
 
-/// The form `<port> <dataDir> [tickTime] [maxClientCnxns]`; without the last there is no limit.
+/// The form `<port> <dataDir> [tickTime [maxClientCnxns]]`; without the last there is no limit.
 pub fn from_positions(positions: &[String], properties: &[(String, String)]) -> Reading {
     let mut values = from_properties(properties);
     let named = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
@@ -181,7 +238,14 @@ pub fn from_positions(positions: &[String], properties: &[(String, String)]) -> 
         let (text, place) = (text.clone(), "command line".to_owned());
         values.insert((*key).to_owned(), Value { text, place });
     }
-    let data_dir = positions.get(1).ok_or(ConfigError::Missing("dataDir"));
+    let data_dir = match (positions.get(1), positions.get(named.len())) {
+        (_, Some(one_more)) => Err(ConfigError::Contradiction(format!(
+            "{one_more} is one argument too many: a port, a data directory, tickTime and maxClientCnxns are \
+             expected"
+        ))),
+        (None, None) => Err(ConfigError::Missing("dataDir")),
+        (Some(data_dir), None) => Ok(data_dir),
+    };
     let defaults = data_dir.map(|data_dir| Config {
         max_client_connections: 0,
         ..apache_defaults(data_dir.into())
@@ -217,8 +281,38 @@ fn plain(key: &str) -> &str {
 fn read(values: &Values, defaults: Result<Config, ConfigError>) -> Reading {
     Reading {
         refusals: refusals(values),
+        seats: seats(values),
+        unknown: unknown(values).collect(),
         outcome: defaults.and_then(|config| resolve(values, config)),
     }
+}
+
+/// The keys that ask for an ensemble: server lines, if there are several, and keys that are about nothing
+/// else.
+fn seats(values: &Values) -> Vec<Seat> {
+    let several = server_lines(values).count() > 1;
+    let seat = |(name, value): (&String, &Value)| {
+        let why = match keys::find(name)?.effect {
+            _ if servers::is_server(name) => several.then_some("names one of several servers")?,
+            Effect::Ensemble(asks) if !(asks.is_off)(&value.text) => asks.why,
+            _ => return None,
+        };
+        Some(Seat {
+            place: value.place.clone(),
+            key: name.clone(),
+            why,
+        })
+    };
+    values.iter().filter_map(seat).collect()
+}
+
+/// A sentence about each key that is not known.
+fn unknown(values: &Values) -> impl Iterator<Item = String> {
+    let unknown = values.iter().filter(|(name, _)| keys::find(name).is_none());
+    unknown.map(|(name, Value { place, .. })| match keys::nearest(name) {
+        Some(near) => format!("{place}: {name} is not known here; did you mean {near}?"),
+        None => format!("{place}: {name} is not known here and has no effect"),
+    })
 }
 
 /// The keys that promise what is not there, unless their value or their switch asks for nothing.
@@ -242,7 +336,6 @@ fn asks(refused: &Refused, value: &Value, values: &Values) -> bool {
 /// Takes over every key that is honoured and set, then settles what belongs together.
 fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError> {
     let mut warnings = Vec::new();
-    check_servers(values, &mut warnings)?;
     for key in KEYS {
         let (Effect::Honoured(set), Some(value)) = (key.effect, values.get(key.name)) else {
             continue;
@@ -254,19 +347,60 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
             expected: key.form,
         })?;
     }
+    settle_client_address(values, &mut config, &mut warnings)?;
     settle_session_timeouts(&mut config)?;
+    settle_required_schemes(values, &mut config, &mut warnings)?;
     settle_sizes(values, &mut config, &mut warnings)?;
     warn_about_the_rest(values, &mut warnings);
     Ok(Resolved { config, warnings })
 }
 
-/// One server line is a standalone server, as with Apache; more are an ensemble.
-fn check_servers(values: &Values, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    let servers = values.keys().filter(|key| key.starts_with("server."));
-    match servers.count() {
-        0 => {}
-        1 => warnings.push("one server line: it is ignored, the server runs alone".into()),
-        n => return Err(ConfigError::Ensemble(n)),
+/// The lines that name servers. One of them is a server that runs alone, as with Apache; more are an ensemble.
+fn server_lines(values: &Values) -> impl Iterator<Item = (&String, &Value)> {
+    values.iter().filter(|(key, _)| servers::is_server(key))
+}
+
+/// Whether a line that names a server may say where clients connect: one of these, or of another file.
+fn may_have_client_part(values: &Values) -> bool {
+    let mut lines = server_lines(values);
+    lines.any(|(_, line)| servers::client_part(&line.text).is_some())
+        || values.contains_key("dynamicConfigFile")
+}
+
+/// A single server line says where clients connect, unless `clientPort` does; the rest of it is for an
+/// ensemble.
+fn settle_client_address(
+    values: &Values,
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let mut lines = server_lines(values);
+    let (Some((key, line)), None) = (lines.next(), lines.next()) else {
+        return Ok(());
+    };
+    let place = &line.place;
+    let alone = format!("{place}: {key} is the only server line, the server runs alone");
+    let Some(part) = servers::client_part(&line.text) else {
+        warnings.push(alone);
+        return Ok(());
+    };
+    let told = servers::client_address(part).ok_or_else(|| ConfigError::Value {
+        place: place.clone(),
+        key: key.clone(),
+        value: line.text.clone(),
+        expected: "a line whose client part is [address:]port (names are not resolved)",
+    })?;
+    let own = config.client_address;
+    let agree = told.port() == own.port() && (own.ip().is_unspecified() || told.ip() == own.ip());
+    if !values.contains_key("clientPort") {
+        config.client_address = told;
+        warnings.push(format!("{alone}, for clients at {told}"));
+    } else if agree {
+        warnings.push(alone);
+    } else {
+        warnings.push(format!(
+            "{alone}; it names another client address ({told}) than clientPort, which counts"
+        ));
     }
     Ok(())
 }
@@ -290,6 +424,44 @@ fn settle_session_timeouts(config: &mut Config) -> Result<(), ConfigError> {
         false => Err(ConfigError::Contradiction(format!(
             "minSessionTimeout ({min}) is above maxSessionTimeout ({max}); correct one of them"
         ))),
+    }
+}
+
+/// The schemes of which a client must have an identity. As all keys that promise security, these two are found
+/// in any case of letters.
+fn settle_required_schemes(
+    values: &Values,
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let of = |name: &'static str| {
+        let values = values.iter();
+        values.filter(move |(key, _)| key.eq_ignore_ascii_case(name))
+    };
+    let switch =
+        of("enforce.auth.enabled").find(|(_, value)| value.text.eq_ignore_ascii_case("true"));
+    let schemes = of("enforce.auth.schemes").flat_map(|(_, value)| keys::schemes(&value.text));
+    let schemes: Vec<String> = schemes.map(str::to_owned).collect();
+    match switch {
+        Some((key, Value { place, .. })) if schemes.is_empty() => {
+            Err(ConfigError::Contradiction(format!(
+                "{place}: {key} is true and enforce.auth.schemes names no scheme; name digest, ip or both"
+            )))
+        }
+        Some(_) => {
+            config.required_schemes = schemes;
+            Ok(())
+        }
+        None => {
+            if !schemes.is_empty() {
+                warnings.push(
+                    "enforce.auth.schemes has no effect without enforce.auth.enabled=true: nobody is \
+                     turned away"
+                        .into(),
+                );
+            }
+            Ok(())
+        }
     }
 }
 
@@ -348,16 +520,13 @@ fn segment_bytes_min(jute_maxbuffer: usize) -> u64 {
 
 fn warn_about_the_rest(values: &Values, warnings: &mut Vec<String>) {
     for (name, Value { place, .. }) in values {
-        let because = |why| format!("{place}: {name} is accepted and has no effect: {why}");
-        warnings.push(match keys::find(name).map(|key| key.effect) {
-            Some(Effect::Honoured(_) | Effect::Refused(_)) => continue,
-            Some(Effect::NoEffect(why)) => because(why),
-            None => match keys::nearest(name) {
-                Some(near) => format!("{place}: {name} is not known here; did you mean {near}?"),
-                None => format!("{place}: {name} is not known here and has no effect"),
-            },
-        });
+        if let Some(Effect::NoEffect(why)) = keys::find(name).map(|key| key.effect) {
+            warnings.push(format!(
+                "{place}: {name} is accepted and has no effect: {why}"
+            ));
+        }
     }
+    warnings.extend(unknown(values));
 }
 
 #[cfg(test)]
@@ -406,7 +575,12 @@ mod tests {
                     globalOutstandingLimit=77\nringkeeper.ring=plain\nringkeeper.inlineSync=never\n\
                     ringkeeper.requestBytesMax=64m\nringkeeper.outputBytesMax=32768k\n\
                     ringkeeper.watchBytesMax=1G\nringkeeper.identitiesMax=5\nringkeeper.aclEntriesMax=6\n\
-                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\n";
+                    ringkeeper.detachedLogBytes=512m\nringkeeper.memoryMax=4g\nreadonlymode.enabled=true\n\
+                    extendedTypesEnabled=True\n\
+                    znode.container.checkIntervalMs=700\nznode.container.maxPerMinute=8\n\
+                    znode.container.maxNeverUsedIntervalMs=900\n\
+                    reconfigEnabled=true\nenforceQuota=true\n\
+                    skipACL=yes\nDigestAuthenticationProvider.superDigest=super:h\n";
         for key in KEYS {
             let is_there = text.contains(key.name);
             assert!(
@@ -441,7 +615,15 @@ mod tests {
         assert!(
             config.four_letter_words.allows("mntr") && !config.four_letter_words.allows("cons")
         );
-        assert!(config.allow_volatile_log);
+        assert!(config.allow_volatile_log && config.extended_types);
+        assert_eq!(
+            (
+                config.container_check_ms,
+                config.containers_per_minute,
+                config.container_never_used_ms
+            ),
+            (700, 8, 900)
+        );
         assert_eq!((config.shards, config.pin), (Some(3), Some(false)));
         assert_eq!(
             (config.ring, config.inline_sync, config.outstanding_max),
@@ -458,6 +640,7 @@ mod tests {
         assert_eq!((config.identities_max, config.acl_entries_max), (5, 6));
         assert_eq!(config.detached_log_bytes, 512 << 20);
         assert_eq!(config.memory_max(0), 4 << 30);
+        assert!(config.read_only_mode);
     }
 
     #[test]
@@ -491,6 +674,15 @@ mod tests {
             near,
             ["line 3: tickTme is not known here; did you mean tickTime?"]
         );
+        let reading = from_file(
+            &format!("{base}tickTme=5"),
+            &[("no.such".into(), "1".into())],
+        );
+        let unknown = [
+            "property -Dno.such: no.such is not known here and has no effect",
+            "line 3: tickTme is not known here; did you mean tickTime?",
+        ];
+        assert_eq!(reading.unknown(), unknown);
         assert_eq!(
             file(&format!("{base}server.1=a:1:2"))
                 .unwrap()
@@ -518,6 +710,20 @@ mod tests {
         assert_eq!(
             (config.client_address.port(), config.max_client_connections),
             (2183, 0)
+        );
+        let positions = ["2183", "/p", "1000", "7", "more"].map(String::from);
+        let config = from_positions(&positions[..4], &[])
+            .accepted()
+            .unwrap()
+            .config;
+        assert_eq!(
+            (config.tick_time_ms, config.max_client_connections),
+            (1000, 7)
+        );
+        let said = from_positions(&positions, &[]).accepted().unwrap_err();
+        assert!(
+            said.to_string()
+                .starts_with("more is one argument too many")
         );
         let config = embedded(Path::new("/state"), &[set("clientPort", "0")])
             .accepted()
@@ -575,6 +781,16 @@ mod tests {
             ("enforce.auth.schemes=sasl", &["enforce.auth.schemes"][..]),
             ("enforce.auth.schemes=sasl\nenforce.auth.enabled=False", &[]),
             (
+                "enforce.auth.schemes=digest, sasl\nenforce.auth.enabled=true",
+                &["enforce.auth.schemes"],
+            ),
+            ("enforce.auth.schemes=x509", &["enforce.auth.schemes"]),
+            (
+                "enforce.auth.schemes=digest,ip\nenforce.auth.enabled=true",
+                &[],
+            ),
+            ("enforce.auth.enabled=yes", &["enforce.auth.enabled"]),
+            (
                 "quorum.auth.kerberos.servicePrincipal=a/b",
                 &["quorum.auth.kerberos.servicePrincipal"],
             ),
@@ -603,6 +819,51 @@ mod tests {
             assert_eq!(refused(text), due, "{text}");
         }
         assert_eq!(refused("secureClientPort=2281\n").len(), 1);
+    }
+
+    #[test]
+    fn schemes_are_required_when_both_keys_say_so() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let required = |text: &str| {
+            file(&format!("{base}{text}"))
+                .unwrap()
+                .config
+                .required_schemes
+        };
+        for (text, due) in [
+            ("", &[][..]),
+            (
+                "enforce.auth.enabled=false\nenforce.auth.schemes=digest",
+                &[],
+            ),
+            (
+                "enforce.auth.enabled=TRUE\nenforce.auth.schemes= digest , ip,",
+                &["digest", "ip"],
+            ),
+            (
+                "zookeeper.enforce.auth.enabled=true\nzookeeper.enforce.auth.schemes=ip",
+                &["ip"],
+            ),
+            // A slip of the shift key is not taken for protection that is off.
+            (
+                "Enforce.Auth.enabled=true\nenforce.auth.Schemes=digest",
+                &["digest"],
+            ),
+        ] {
+            assert_eq!(required(text), due, "{text}");
+        }
+        for text in [
+            "enforce.auth.enabled=true",
+            "enforce.auth.enabled=true\nenforce.auth.schemes=,",
+        ] {
+            let said = file(&format!("{base}{text}")).unwrap_err().to_string();
+            assert!(said.contains("names no scheme"), "{said}");
+        }
+        let warned = file(&format!("{base}enforce.auth.schemes=digest")).unwrap();
+        assert_eq!(
+            (warned.warnings.len(), warned.config.required_schemes.len()),
+            (1, 0)
+        );
     }
 
     #[test]

@@ -43,6 +43,18 @@ pub struct Config {
     pub jute_maxbuffer: usize,
     /// `4lw.commands.whitelist`: which four-letter words are answered.
     pub four_letter_words: Whitelist,
+    /// `readonlymode.enabled`: `isro` is answered whatever the whitelist says. Alone, a server never has
+    /// reason to serve readers only.
+    pub read_only_mode: bool,
+    /// `extendedTypesEnabled`: TTL nodes can be created.
+    pub extended_types: bool,
+    /// `znode.container.checkIntervalMs`: how often containers and TTL nodes are looked at, ms.
+    pub container_check_ms: u64,
+    /// `znode.container.maxPerMinute`: how many of them are deleted in a minute.
+    pub containers_per_minute: u64,
+    /// `znode.container.maxNeverUsedIntervalMs`: containers that have never had a child go when they are older,
+    /// ms; 0: they stay.
+    pub container_never_used_ms: i64,
     /// `shards`: serving cores; `None`: by the machine; 0 = one core does everything.
     pub shards: Option<u16>,
     /// `pin`: whether cores are pinned; `None`: only if this process may use a part of the machine.
@@ -65,11 +77,27 @@ pub struct Config {
     pub identities_max: usize,
     /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
     pub acl_entries_max: usize,
+    /// `DigestAuthenticationProvider.superDigest`: the digest of the super user.
+    pub super_digest: Option<String>,
+    /// `skipACL`: permissions are not asked for.
+    pub skip_acl: bool,
+    /// `enforce.auth.schemes` where `enforce.auth.enabled` is true, else empty: clients without an identity of
+    /// one of them are turned away.
+    pub required_schemes: Vec<String>,
+    /// `enforceQuota`: hard limits of quotas are enforced.
+    pub enforce_quota: bool,
+    /// `reconfigEnabled`: which error answers reconfig.
+    pub reconfig_enabled: bool,
     /// `ringkeeper.allowVolatileLog`: a log on tmpfs or NFS is accepted.
     pub allow_volatile_log: bool,
 }
 
 impl Config {
+    /// Whether a four-letter word is answered.
+    pub fn answers(&self, word: &str) -> bool {
+        self.four_letter_words.allows(word) || word == "isro" && self.read_only_mode
+    }
+
     /// Memory that the process may take where there are so many bytes of it.
     pub fn memory_max(&self, there: u64) -> u64 {
         self.memory_max.unwrap_or(there / 100 * MEMORY_PERCENT)
@@ -133,6 +161,11 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         segment_bytes: SEGMENT_BYTES,
         jute_maxbuffer: JUTE_MAXBUFFER,
         four_letter_words: Whitelist::Words(Vec::new()),
+        read_only_mode: false,
+        extended_types: false,
+        container_check_ms: 60_000,
+        containers_per_minute: 10_000,
+        container_never_used_ms: 0,
         shards: None,
         pin: None,
         ring: RingFeatures::Auto,
@@ -144,6 +177,11 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,
+        super_digest: None,
+        skip_acl: false,
+        required_schemes: Vec::new(),
+        enforce_quota: false,
+        reconfig_enabled: false,
         allow_volatile_log: false,
     }
 }

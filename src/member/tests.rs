@@ -1,6 +1,7 @@
 //! The jobs of a member on the simulated disk: what runs beside what, and in which order.
 
 mod loss;
+mod reaping;
 
 use super::*;
 use crate::sim::disk::{Failing, SeamCall, SimStorage};
@@ -36,7 +37,10 @@ fn start_member(
         identity
     });
     let config = MemberConfig {
-        pipeline: PipelineConfig::new(Rules::default()),
+        pipeline: PipelineConfig::new(Rules {
+            extended_types: true,
+            ..Rules::default()
+        }),
         log: LogConfig {
             segment_bytes: SEGMENT,
         },
@@ -58,7 +62,11 @@ fn start_member(
 impl World {
     /// A session is open; a snapshot is due after every `snapshot_records`, one is kept.
     fn new(snapshot_records: u64) -> World {
-        let disk = SimStorage::new(64 << 20);
+        World::over(SimStorage::new(64 << 20), snapshot_records)
+    }
+
+    /// The same over what a disk holds.
+    fn over(disk: SimStorage, snapshot_records: u64) -> World {
         let now = START;
         let member = start_member(&disk, snapshot_records).unwrap();
         let mut world = World {
@@ -79,7 +87,7 @@ impl World {
             .request(asked, &mut Budget::UNLIMITED.clone(), now)
             .unwrap();
         world.sync();
-        let (session, _) = world.member.tree.sessions().next().unwrap();
+        let (session, _) = world.member.tree.sessions().last().unwrap();
         world.session = session;
         world
     }

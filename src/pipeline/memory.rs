@@ -69,6 +69,7 @@ fn grows(tree: &Tree, request: &WriteRequest, looks: &mut usize) -> bool {
         WriteRequest::Multi(ops) => ops.iter().any(|op| grows(tree, op, looks)),
         WriteRequest::Delete { .. }
         | WriteRequest::Check { .. }
+        | WriteRequest::Reconfig
         | WriteRequest::CreateSession { .. }
         | WriteRequest::CloseSession => false,
     }

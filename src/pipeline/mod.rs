@@ -33,6 +33,8 @@ mod ids;
 mod memory;
 mod owners;
 mod preparing;
+mod reaper;
+mod reaping;
 mod ring;
 mod size;
 mod slow_close;
@@ -42,6 +44,7 @@ mod tests;
 
 pub use fatal::Fatal;
 pub use memory::TreeMemory;
+pub use reaper::ReaperConfig;
 pub use ring::Cursors;
 
 use crate::budget::Budget;
@@ -50,7 +53,9 @@ use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
 use crate::stages::{Stage, Stages};
-use crate::tree::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree};
+use crate::tree::{
+    MultiPreparation, OverQuota, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree,
+};
 use crate::txn::record::Payload;
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
@@ -58,6 +63,7 @@ use crate::types::{
 };
 use ids::{CREATOR, SessionIds};
 use owners::{Owners, Said, Standing};
+use reaper::Reaper;
 use ring::{Ring, Slot};
 use slow_close::SlowClose;
 use std::collections::VecDeque;
@@ -91,6 +97,8 @@ pub struct PipelineConfig {
     pub rules: Rules,
     /// Of the trees.
     pub memory: TreeMemory,
+    /// Of containers and TTL nodes.
+    pub reaper: ReaperConfig,
 }
 
 impl PipelineConfig {
@@ -104,6 +112,7 @@ impl PipelineConfig {
             shards: 1,
             rules,
             memory: TreeMemory::UNLIMITED,
+            reaper: ReaperConfig::default(),
         }
     }
 }
@@ -170,6 +179,8 @@ pub struct Pipeline<S: Storage> {
     slow_closes: VecDeque<SlowClose>,
     /// Transactions that delete ephemerals ahead of a closeSession and are not applied.
     deletes_in_flight: VecDeque<Zxid>,
+    /// Deletes containers and TTL nodes.
+    reaper: Reaper,
     /// In order of `after`.
     held: VecDeque<Held>,
     /// Committed, or said, and not fetched yet.
@@ -201,6 +212,8 @@ pub struct Counters {
     pub given_up: u64,
     /// Transactions that deleted ephemerals ahead of a closeSession.
     pub deletes_ahead: u64,
+    /// Containers and TTL nodes deleted because they were due.
+    pub reaped: u64,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -233,6 +246,7 @@ impl<S: Storage> Pipeline<S> {
             slow_closes_due: false,
             slow_closes: VecDeque::new(),
             deletes_in_flight: VecDeque::new(),
+            reaper: Reaper::new(config.reaper),
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
@@ -326,13 +340,14 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Goes on with what waits, within `budget`: the multi that is half prepared, sessions that expire,
-    /// those that close in several transactions, then requests, oldest first. Once a turn, before what
-    /// shards ask for. Requests come last because they may never end; what comes before them is bounded
-    /// for each tick and each apply.
+    /// those that close in several transactions, a slice of the containers and TTL nodes that are due, then
+    /// requests, oldest first. Once a turn, before what shards ask for. Requests come last because they may
+    /// never end; what comes before them is bounded for each tick, each apply and each turn.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn advance(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        let mut may_reap = true;
         while self.has_work() && !budget.is_spent() {
             if let Some(half) = self.preparing.take() {
                 self.go_on_preparing(tree, half, budget, now)?;
@@ -340,9 +355,15 @@ impl<S: Storage> Pipeline<S> {
                 self.expire(tree, budget, now)?;
             } else if std::mem::take(&mut self.slow_closes_due) {
                 self.work_on_slow_closes(tree, budget, now)?;
+            } else if may_reap && self.reaper.has_work() {
+                may_reap = false;
+                self.reap(tree, budget, now)?;
             } else if let Some(up) = self.intake.pop_front() {
                 budget.spend_steps(1);
                 self.take_in(tree, up, budget, now)?;
+            } else {
+                // The rest of the pass is for the next turn.
+                break;
             }
         }
         Ok(())
@@ -350,11 +371,13 @@ impl<S: Storage> Pipeline<S> {
 
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
-        let due = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
+        let waits = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
+        let due = waits || self.reaper.has_work();
         self.preparing.is_some() || (due && !self.waits_for_room)
     }
 
-    /// Timers: seals and patience; waiting requests and expiry are due. Every tick, before client intake.
+    /// Timers: seals and patience; waiting requests and expiry are due, and containers and TTL nodes may be.
+    /// Every tick, before client intake.
     ///
     /// # Errors
     /// [`Fatal`]: stop.
@@ -371,6 +394,7 @@ impl<S: Storage> Pipeline<S> {
         self.waits_for_room = false;
         self.slow_closes_due = !self.slow_closes.is_empty();
         self.expiry_due = true;
+        self.reaper.tick(self.ring.cursors().applied, now);
         Ok(())
     }
 
@@ -414,6 +438,7 @@ impl<S: Storage> Pipeline<S> {
         let header = slot.entry.header;
         tree.verify(&slot.entry)?;
         self.overlay.forget(header.zxid);
+        self.reaper.applied(header.zxid);
         let list = size::list_size(&slot.entry.txn);
         if list.paths > 0 {
             self.owners.list_is_applied(header.session, list);
@@ -485,19 +510,31 @@ impl<S: Storage> Pipeline<S> {
         self.intake.len() + usize::from(self.preparing.is_some())
     }
 
+    /// The limit of a quota that a request has exceeded since the last call, the last one of several: for the
+    /// operator, once in a while.
+    pub fn take_over_quota(&mut self) -> Option<OverQuota> {
+        self.overlay.take_over_quota()
+    }
+
     /// For `mntr`.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
+    /// Begins to count anew, but for the log's own counters, by which snapshots are due.
+    pub fn reset_stats(&mut self) {
+        self.counters = Counters::default();
+        self.stages.reset();
+    }
+
+    /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
+    pub fn deadline(&self, session: SessionId) -> Option<Tick> {
+        self.owners.deadline_of(session)
+    }
+
     /// The stages up to applied.
     pub fn stages(&self) -> &Stages {
         &self.stages
-    }
-
-    /// The stages, for the recording of the later ones and for a reset.
-    pub fn stages_mut(&mut self) -> &mut Stages {
-        &mut self.stages
     }
 
     /// Up to where everything that arrived is known: in any socket, the listening ones included, and in

@@ -475,6 +475,12 @@ impl Owners {
         owner.map_or(ListSize::default(), |owner| owner.list_in_flight)
     }
 
+    /// Of a session that is not closing.
+    pub(super) fn deadline_of(&self, session: SessionId) -> Option<Tick> {
+        let owner = self.table.get(&session).filter(|owner| !owner.closing)?;
+        Some(owner.deadline)
+    }
+
     /// Whether there is a session with this id, a closing one included.
     pub(super) fn is_known(&self, session: SessionId) -> bool {
         self.table.contains_key(&session)

@@ -30,7 +30,9 @@ fn body(request: &WriteRequest, expanded: usize) -> usize {
         WriteRequest::SetAcl { path, acl, .. } => nullable(path) + list(acl.as_deref(), expanded),
         WriteRequest::Check { path, .. } => nullable(path),
         WriteRequest::Multi(ops) => ops.iter().map(|op| OP_FIXED + body(op, expanded)).sum(),
-        WriteRequest::CreateSession { .. } | WriteRequest::CloseSession => 0,
+        WriteRequest::Reconfig
+        | WriteRequest::CreateSession { .. }
+        | WriteRequest::CloseSession => 0,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The pipeline over the real tree and the real log, on the simulated disk.
 
+mod reaping;
+
 use super::*;
 use crate::log::{LogConfig, Scan, StoreId};
 use crate::sim::disk::SimStorage;
@@ -699,6 +701,7 @@ fn no_expiry_before_the_deadline_nor_before_the_watermark() {
     let mut w = World::new();
     let a = w.session(1, 2500);
     // Buckets of 1000: heard of at 0, due at 3000.
+    assert_eq!(w.pipeline.deadline(a), Some(Tick(3000)));
     w.tick(2999);
     w.touched(S0, 2999, &[]);
     w.tick(2999);
@@ -713,9 +716,13 @@ fn no_expiry_before_the_deadline_nor_before_the_watermark() {
     assert_eq!(w.pipeline.counters().expired, 0);
     w.touched(S0, 6000, &[]);
     w.tick(6002);
+    assert_eq!(w.pipeline.deadline(a), None, "a session that closes");
     w.settle();
     assert_eq!(w.take(), ["0x2 closeSession to nobody"]);
     assert_eq!(w.pipeline.counters().expired, 1);
+    w.pipeline.reset_stats();
+    assert_eq!(w.pipeline.counters(), Default::default());
+    assert_eq!(w.pipeline.stages().summary(Stage::Queue).count, 0);
 }
 
 #[test]

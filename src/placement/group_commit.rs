@@ -94,6 +94,34 @@ pub struct SyncCounters {
     pub beside: u64,
     /// Looks for which a sync waited.
     pub looks: u64,
+    /// What syncs took since the last reset.
+    pub took: SyncTimes,
+}
+
+/// What syncs took, from the moment at which one begins to the one at which its core has heard of its end,
+/// µs. All 0 before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// Syncs.
+    pub count: u64,
+    /// All together.
+    pub sum_us: u64,
+    /// The shortest.
+    pub min_us: u64,
+    /// The longest.
+    pub max_us: u64,
+}
+
+impl SyncTimes {
+    fn add(&mut self, us: u64) {
+        self.min_us = match self.count {
+            0 => us,
+            _ => self.min_us.min(us),
+        };
+        self.max_us = self.max_us.max(us);
+        self.sum_us += us;
+        self.count += 1;
+    }
 }
 
 /// Decides when a sync begins and where it runs. Counts of records are those of the log since its
@@ -235,6 +263,7 @@ impl GroupCommit {
     /// The sync has ended.
     pub fn ended(&mut self, now: u64) {
         let took = now.saturating_sub(self.began);
+        self.counters.took.add(took);
         self.judge(took, now);
         self.expected = match self.batch {
             ..=ANSWERED_MAX => self.batch,
@@ -279,6 +308,11 @@ impl GroupCommit {
     /// How often what was decided.
     pub fn counters(&self) -> SyncCounters {
         self.counters
+    }
+
+    /// Forgets what syncs took, for `srst`; nothing is decided by it.
+    pub fn reset_times(&mut self) {
+        self.counters.took = SyncTimes::default();
     }
 }
 
@@ -593,6 +627,16 @@ mod tests {
                 here: n, beside, ..
             } = commit.counters();
             assert_eq!((n, beside), (here, 1_000 - here));
+            let took = SyncTimes {
+                count: 1_000,
+                sum_us: 150_000,
+                min_us: 150,
+                max_us: 150,
+            };
+            assert_eq!(commit.counters().took, took);
+            commit.reset_times();
+            assert_eq!(commit.counters().took, SyncTimes::default());
+            assert_eq!(commit.counters().here, n);
         }
     }
 

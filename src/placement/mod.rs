@@ -54,7 +54,7 @@ mod tests;
 pub use crate::member::CatchUp;
 pub use drain::{Drain, DrainFacts, DrainStep, OrderingDrain, ShardDrain, ShardStep};
 pub use feed::{Batch, FeedCounters, RingLimits};
-pub use group_commit::{FEW_BYTES, GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
+pub use group_commit::{FEW_BYTES, GroupCommit, SyncCounters, SyncPlace, SyncPolicy, SyncTimes};
 pub use inline::Inline;
 pub use intake::Budgets;
 pub use orderer::Orderer;

@@ -35,6 +35,11 @@ impl<S: Storage> Served<S> {
         }
     }
 
+    /// The same, to reset the counters.
+    pub fn shard_mut(&mut self) -> &mut Shard {
+        self.parts().0
+    }
+
     fn parts(&mut self) -> (&mut Shard, &Tree) {
         match self {
             Served::Inline(inline) => (&mut inline.shard, &inline.member.tree),

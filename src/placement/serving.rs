@@ -527,10 +527,10 @@ impl<S: Storage> ServingCore<S> {
             FirstBytes::NeedMore if record.overdue => self.release(id, now, sockets),
             FirstBytes::NeedMore if record.readable => self.ask(id),
             FirstBytes::NeedMore => {}
-            FirstBytes::Interrupt => self.release(id, now, sockets),
             FirstBytes::FourLetter(word) => {
+                let behind = bytes.split_off(word.len());
                 self.table.remove(id);
-                sockets.word(id, word);
+                sockets.word(id, word, &behind);
             }
             FirstBytes::Frame => {
                 let bytes = std::mem::take(bytes);

@@ -64,8 +64,9 @@ pub trait Sockets {
     fn unacknowledged(&mut self, id: SocketId) -> usize;
     /// The connection is over: descriptor and counts are given back.
     fn close(&mut self, id: SocketId);
-    /// The connection said a four-letter word: somebody else answers it, and gives it back.
-    fn word(&mut self, id: SocketId, word: [u8; 4]);
+    /// The connection said a four-letter word, and `behind` it what came with it: somebody else answers
+    /// it, and gives it back.
+    fn word(&mut self, id: SocketId, word: [u8; 4], behind: &[u8]);
 }
 
 /// Those who waited in a listening socket at some moment. The kernel gives connections in the order in which

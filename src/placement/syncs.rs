@@ -93,4 +93,9 @@ impl Syncs {
     pub fn counters(&self) -> SyncCounters {
         self.group.counters()
     }
+
+    /// As [`GroupCommit::reset_times`].
+    pub fn reset_times(&mut self) {
+        self.group.reset_times();
+    }
 }

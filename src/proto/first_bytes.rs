@@ -1,13 +1,14 @@
 //! What the first bytes of a connection say, before any of them reaches a shard (docs/protocol.md §8.1).
 
+/// What telnet sends on interrupt; Apache's server treats it as one of its words.
+pub const INTERRUPT: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
+
 /// Outcome of [`first_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstBytes {
-    /// Four lower-case letters. As a frame length they are beyond every limit, so a word that
-    /// the server does not know closes the connection just the same.
+    /// Four lower-case letters, or [`INTERRUPT`]. As a frame length they are beyond every limit, so a word
+    /// that the server does not know closes the connection just the same.
     FourLetter([u8; 4]),
-    /// telnet's interrupt, FF F4 FF FD: close quietly.
-    Interrupt,
     /// The length of a ConnectRequest: everything goes to the shard, these bytes included.
     Frame,
     /// Fewer than four bytes so far.
@@ -19,9 +20,7 @@ pub fn first_bytes(bytes: &[u8]) -> FirstBytes {
     let Some(&first) = bytes.first_chunk::<4>() else {
         return FirstBytes::NeedMore;
     };
-    if first == [0xff, 0xf4, 0xff, 0xfd] {
-        FirstBytes::Interrupt
-    } else if first.iter().all(u8::is_ascii_lowercase) {
+    if first == INTERRUPT || first.iter().all(u8::is_ascii_lowercase) {
         FirstBytes::FourLetter(first)
     } else {
         FirstBytes::Frame
@@ -42,7 +41,7 @@ mod tests {
             (b"zzzz", FirstBytes::FourLetter(*b"zzzz")),
             (b"\0\0\0\x2d\0", FirstBytes::Frame),
             (b"RUOK", FirstBytes::Frame),
-            (b"\xff\xf4\xff\xfd\x06", FirstBytes::Interrupt),
+            (b"\xff\xf4\xff\xfd\x06", FirstBytes::FourLetter(INTERRUPT)),
         ];
         for (bytes, expected) in table {
             assert_eq!(first_bytes(bytes), expected, "{bytes:?}");

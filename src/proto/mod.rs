@@ -7,7 +7,7 @@ pub mod request;
 pub mod session;
 pub mod watch_lists;
 
-pub use request::{ConnectRequest, ReadRequest, Request};
+pub use request::{ConnectRequest, ReadRequest, Request, WatchMode, WatchType};
 pub use watch_lists::{WatchCursor, WatchList, WatchLists};
 
 use crate::constants::JUTE_MAXBUFFER;

@@ -2,7 +2,7 @@
 
 use super::session::password;
 use crate::txn::jute::Put;
-use crate::txn::{Acl, Stat};
+use crate::txn::{Acl, AuthId, Stat};
 use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
 
 /// A reply whose length no frame can have. Nothing was appended.
@@ -84,9 +84,18 @@ fn connect_response(
     });
 }
 
-/// A reply without a body: errors, ping, auth, delete, setWatches, closeSession.
+/// A reply without a body: errors, ping, auth, delete, closeSession, and of the operations on watches all
+/// but addWatch.
 pub fn header_only(out: &mut Vec<u8>, header: ReplyHeader) {
     fixed_frame(out, 16, |out| header.put(out));
+}
+
+/// The reply to addWatch: its body is a code, always 0.
+pub fn watch_added(out: &mut Vec<u8>, header: ReplyHeader) {
+    fixed_frame(out, 20, |out| {
+        header.put(out);
+        out.put_i32(0);
+    });
 }
 
 /// A reply whose body `body` writes.
@@ -152,6 +161,25 @@ pub fn put_names<'a>(
         "names have the bytes that they were said to have"
     );
     Ok(())
+}
+
+/// Says how many elements a list has that begins at `at`, where a length was put before.
+pub fn set_len(out: &mut [u8], at: usize, elements: usize) {
+    out[at..at + 4].copy_from_slice(&(elements as u32).to_be_bytes());
+}
+
+/// Body of whoAmI: of a digest what is before its first colon, of an address all, and nothing of `super`, which
+/// is the scheme of no provider.
+pub fn put_client_infos<'a>(out: &mut Vec<u8>, who: impl Iterator<Item = &'a AuthId> + Clone) {
+    out.put_len(who.clone().count());
+    for AuthId { scheme, id } in who {
+        out.put_str(scheme);
+        out.put_str(match &**scheme {
+            "digest" => id.split(':').next().unwrap_or_default(),
+            "ip" => id,
+            _ => "",
+        });
+    }
 }
 
 /// Body of getACL.

@@ -449,6 +449,14 @@ impl Stream {
         self.0.write_all(bytes).await
     }
 
+    /// Reads what comes next, at most what the buffer holds; 0 at the end. Bound the time by [`within`].
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).await
+    }
+
     /// Ends the sending direction, after the bytes that were handed over.
     pub async fn shutdown(&mut self) {
         let _ = self.0.shutdown(std::net::Shutdown::Write).await;

@@ -17,8 +17,9 @@ Examples:
                                               the user's state directory
   ringkeeper /etc/zookeeper/conf/zoo.cfg      as Apache's server would start with this file
   ringkeeper -DsnapCount=10000 zoo.cfg        with a property; the file overrides it
-  ringkeeper 2181 /var/lib/ringkeeper         port and data directory
+  ringkeeper 2181 /var/lib/ringkeeper         port and data directory; tickTime and maxClientCnxns may follow
   ringkeeper check zoo.cfg                    looks at the machine and the file, starts nothing
+  ringkeeper --strict zoo.cfg                 does not start if the file has a key that is not known
   ringkeeper accept-loss zoo.cfg              shows what a store that is refused has lost; gives it up
                                               only with the --last-zxid that it names
 
@@ -31,6 +32,9 @@ struct Cli {
     /// A property of zoo.cfg or of the Java server, with or without `zookeeper.`; anywhere.
     #[arg(short = 'D', value_name = "name=value", value_parser = property)]
     properties: Vec<(String, String)>,
+    /// A key that is not known is an error, and no warning; `check` is strict always.
+    #[arg(long)]
+    strict: bool,
     /// With `accept-loss`: the zxid at which the store is to end.
     #[arg(long, value_name = "zxid", value_parser = zxid)]
     last_zxid: Option<Zxid>,
@@ -63,9 +67,10 @@ enum Verb {
     AcceptLoss,
 }
 
-/// `-Dname=value` words of JVMFLAGS and SERVER_JVMFLAGS; other flags are for a JVM.
+/// `-Dname=value` words of SERVER_JVMFLAGS and JVMFLAGS, in the order in which Apache's script gives them to its
+/// JVM, so that the last one counts; other flags are for a JVM.
 fn inherited_properties() -> Vec<(String, String)> {
-    let flags = ["JVMFLAGS", "SERVER_JVMFLAGS"].map(|name| std::env::var(name).unwrap_or_default());
+    let flags = ["SERVER_JVMFLAGS", "JVMFLAGS"].map(|name| std::env::var(name).unwrap_or_default());
     flags
         .iter()
         .flat_map(|flags| flags.split_whitespace())
@@ -146,6 +151,14 @@ pub fn main() -> Exit {
     if verb == Verb::Check {
         return print_checks(&reading, rest);
     }
+    if cli.strict && !reading.unknown().is_empty() {
+        let unknown = reading.unknown().join("; ");
+        complain(&in_file(
+            rest,
+            format_args!("{unknown}: correct or remove it, or start without --strict"),
+        ));
+        return Exit::Config;
+    }
     match reading.accepted() {
         Ok(resolved) if verb == Verb::AcceptLoss => {
             let arguments = named + &rest.join(" ");
@@ -163,16 +176,25 @@ fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
     println!("{status:5} {name:16} {text}");
 }
 
-/// Prints what is wrong with the configuration, every promise of security that can't be kept
-/// included, and with the machine; the exit code is the first failure's.
+/// Prints what is wrong with the configuration, every promise of security that can't be kept, every key that
+/// asks for an ensemble and every one that is not known included, and with the machine; the exit code is the
+/// first failure's.
 fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
     let mut first = Exit::Ok;
     for refusal in reading.refusals() {
         print_row("FAIL", "security", in_file(rest, refusal));
         first = Exit::Insecure;
     }
+    for seat in reading.seats() {
+        print_row("FAIL", "ensemble", in_file(rest, seat));
+        first = first.or(Exit::Ensemble);
+    }
+    for unknown in reading.unknown() {
+        print_row("FAIL", "configuration", in_file(rest, unknown));
+        first = first.or(Exit::Config);
+    }
     match reading.outcome() {
-        Ok(resolved) => print_machine(resolved, first),
+        Ok(resolved) => print_machine(resolved, reading.unknown(), first),
         Err(e) => {
             print_row("FAIL", "configuration", in_file(rest, e));
             first.or(e.into())
@@ -180,8 +202,10 @@ fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
     }
 }
 
-fn print_machine(resolved: &Resolved, mut first: Exit) -> Exit {
-    for warning in &resolved.warnings {
+/// `said`: warnings that were printed before.
+fn print_machine(resolved: &Resolved, said: &[String], mut first: Exit) -> Exit {
+    let warnings = resolved.warnings.iter();
+    for warning in warnings.filter(|warning| !said.contains(warning)) {
         print_row("warn", "configuration", warning);
     }
     let (rows, ready) = preflight::look(&resolved.config, true);

@@ -4,7 +4,7 @@ use super::address::java_text;
 use super::mailbox::{Mailbox, Mailboxes};
 use super::process::Process;
 use super::transport::Transport;
-use super::words;
+use super::words::{self, Said};
 use crate::placement::{Accepted, Read, SocketId, Sockets, Wrote};
 use crate::rt::background::Executor;
 use crate::rt::net::{self, Listener, Socket};
@@ -196,14 +196,15 @@ impl Sockets for ClientSockets {
         }
     }
 
-    fn word(&mut self, id: SocketId, word: [u8; 4]) {
+    fn word(&mut self, id: SocketId, word: [u8; 4], behind: &[u8]) {
         let Some(Client { transport, peer }) = self.take(id) else {
             return;
         };
         let (process, mailboxes) = (self.process.clone(), self.mailboxes.clone());
         let fd = transport.into_socket().into_fd();
+        let said = Said::new(word, behind, peer);
         let task = move || async move {
-            words::serve(fd, word, peer, &process, &mailboxes).await;
+            words::serve(fd, said, &process, &mailboxes).await;
             process.leave_process();
         };
         if self.words.spawn(0, task).is_err() {

@@ -182,7 +182,7 @@ impl Exit {
                 "look at the kernel log for errors of the device, then start again",
             ),
             Exit::Ensemble => (
-                "the configuration names several servers",
+                "the configuration asks for an ensemble",
                 "keep one server line: ensembles come with a later version",
             ),
             Exit::CannotListen => (

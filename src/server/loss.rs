@@ -47,10 +47,7 @@ pub(super) fn accept_loss(config: &Config, last_zxid: Option<Zxid>, arguments: &
     };
     let outcome = match found {
         Found::Nothing => nothing(&data.path().display()),
-        Found::Whole(zxid) => {
-            println!("the store is whole up to {zxid}: there is nothing to accept");
-            Exit::Ok
-        }
+        Found::Whole(zxid) => whole(zxid, last_zxid.is_some(), &data, &log),
         Found::Lost(lost) => decide(config, *lost, last_zxid, arguments, &log),
     };
     drop(locks);
@@ -59,6 +56,19 @@ pub(super) fn accept_loss(config: &Config, last_zxid: Option<Zxid>, arguments: &
 
 fn nothing(place: &dyn std::fmt::Display) -> Exit {
     println!("{place} holds no store: there is nothing to accept");
+    Exit::Ok
+}
+
+/// Nothing is lost, perhaps because this command has given it up before: the operator who runs it again is
+/// told so only when that is durable.
+fn whole(zxid: Zxid, is_to_accept: bool, data: &FsStorage, log: &FsStorage) -> Exit {
+    if is_to_accept && let Err(error) = loss::settle(data, log) {
+        complain(&format_args!(
+            "{error}; the store is whole up to {zxid}, and that may not be durable yet: run the same command again"
+        ));
+        return exit::of_snap(&error);
+    }
+    println!("the store is whole up to {zxid}: there is nothing to accept");
     Exit::Ok
 }
 

@@ -96,14 +96,29 @@ impl Mailbox {
 pub struct Asked {
     /// A line for each connection.
     pub connections: bool,
-    /// Sessions and their ephemerals.
+    /// Sessions, when they expire, and their ephemerals.
     pub sessions: bool,
+    /// Who watches what in the data table.
+    pub watches: bool,
+    /// Digests of the tree.
+    pub digests: bool,
+    /// What is to begin anew; it does, also when nobody waits for the answer any more.
+    pub reset: Option<Reset>,
+}
+
+/// Counters that begin anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Of the server: packets, latencies, stages, what `mntr` shows of the pipeline.
+    Server,
+    /// Of each connection.
+    Connections,
 }
 
 impl Asked {
     /// Whether the answer grows with what clients have made.
     pub fn is_list(self) -> bool {
-        self.connections || self.sessions
+        self.connections || self.sessions || self.watches
     }
 }
 

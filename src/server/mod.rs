@@ -5,6 +5,7 @@ mod background;
 mod cli;
 mod connection;
 mod disk;
+mod environment;
 pub mod exit;
 mod lists;
 mod loss;
@@ -16,6 +17,7 @@ mod rebuild;
 mod report;
 mod run;
 mod serve;
+mod texts;
 mod transport;
 mod words;
 

@@ -4,9 +4,10 @@
 use super::background::{Background, tell};
 use super::connection::{Admitted, ClientSockets};
 use super::disk::{Disk, Driven};
-use super::mailbox::{Letter, Mailboxes};
+use super::mailbox::{Letter, Mailboxes, Question, Reset};
 use super::process::Process;
-use super::report::OrderingReport;
+use super::report::{OrderingReport, describe_deadlines};
+use super::serve::DESCRIBED_PER_TURN;
 use crate::pipeline::Fatal;
 use crate::placement::{
     Drain, DrainFacts, DrainStep, OrderingCore, OrderingDrain, Sockets, Waiting,
@@ -14,7 +15,8 @@ use crate::placement::{
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
-use crate::types::{Now, Tick};
+use crate::types::{Now, SessionId, Tick};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub struct OrderingLoop {
     mailboxes: Arc<Mailboxes>,
     process: Arc<Process>,
     disk: Disk,
+    /// Questions of four-letter words, the first one half answered.
+    questions: VecDeque<Answer>,
     next_tick: Tick,
     listener_ready: bool,
     /// Those who waited in the listening socket at a tick.
@@ -37,6 +41,14 @@ pub struct OrderingLoop {
     /// When the turn before this one began.
     last_turn: Tick,
     again: bool,
+}
+
+/// An answer that is made in pieces.
+struct Answer {
+    question: Arc<Question>,
+    /// When sessions expire, and how far that list is.
+    deadlines: Vec<(SessionId, Tick)>,
+    last: Option<SessionId>,
 }
 
 impl OrderingLoop {
@@ -55,6 +67,7 @@ impl OrderingLoop {
             mailboxes,
             process,
             disk,
+            questions: VecDeque::new(),
             next_tick: tick,
             listener_ready: true,
             waiting: Waiting::default(),
@@ -135,11 +148,15 @@ impl OrderingLoop {
             match letter {
                 Letter::Done(done) => tell(&orderer.job_done(done)?),
                 Letter::Question(question) => {
-                    question.answer_ordering(OrderingReport::with_shards(
-                        orderer,
-                        self.disk.group.counters(),
-                    ));
-                    question.answered();
+                    if question.asked.reset == Some(Reset::Server) {
+                        orderer.member.pipeline.reset_stats();
+                        self.disk.group.reset_times();
+                    }
+                    self.questions.push_back(Answer {
+                        question,
+                        deadlines: Vec::new(),
+                        last: None,
+                    });
                 }
                 Letter::Socket(..) => unreachable!("this core serves nobody"),
             }
@@ -149,6 +166,9 @@ impl OrderingLoop {
             self.next_tick = now.tick.after(self.process.tick_ms());
             self.listener_ready |= std::mem::take(&mut self.sockets.exhausted);
             orderer.member.tick(now)?;
+            if let Some(over) = orderer.member.pipeline.take_over_quota() {
+                tracing::warn!("{over}");
+            }
             let waiting = self.sockets.waiting_max();
             self.waiting.begin(self.last_turn, waiting);
         }
@@ -178,8 +198,36 @@ impl OrderingLoop {
         while let Some(job) = self.core.orderer.poll_job() {
             background.submit(job, &self.process, &self.mailboxes.ordering);
         }
-        self.again |= self.listener_ready;
+        self.again |= self.listener_ready | self.answer_questions();
         Ok(())
+    }
+
+    /// Goes on with the oldest question: one piece in each turn. True if there is more.
+    fn answer_questions(&mut self) -> bool {
+        let orderer = &self.core.orderer;
+        let Some(Answer {
+            question,
+            deadlines,
+            last,
+        }) = self.questions.front_mut()
+        else {
+            return false;
+        };
+        let is_long = question.asked.sessions && !question.is_abandoned();
+        if is_long && describe_deadlines(&orderer.member, last, deadlines, DESCRIBED_PER_TURN) {
+            return true;
+        }
+        let Answer {
+            question,
+            deadlines,
+            ..
+        } = self.questions.pop_front().expect("just seen");
+        question.answer_ordering(OrderingReport {
+            deadlines,
+            ..OrderingReport::with_shards(orderer, self.disk.group.counters())
+        });
+        question.answered();
+        !self.questions.is_empty()
     }
 
     fn turn_of_shards(&mut self, now: Now) -> Result<bool, Fatal> {

@@ -11,13 +11,16 @@ use crate::types::Now;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// Further ones for each shard: its ring, its bell, and as many to spare.
 const DESCRIPTORS_PER_SHARD: u64 = 4;
+
+/// What Apache's server traces without being told otherwise; nothing is traced here.
+const TRACE_MASK: i64 = 306;
 
 /// How many connections the process may have with `files` open files at most. At least
 /// half of them, however few there are.
@@ -38,8 +41,12 @@ pub struct Process {
     pub log: FsStorage,
     /// All clocks; one origin for all cores.
     pub clock: Clock,
-    /// Four-letter words answered; they count as packets.
+    /// Four-letter words said since the start or `srst`; they count as packets.
     pub words: AtomicU64,
+    /// What `stmk` has set.
+    pub trace_mask: AtomicI64,
+    /// The port that is listened on.
+    pub client_port: u16,
     /// Those that list connections or sessions.
     pub lists: Lists,
     on_fatal: fn(&Fatal) -> !,
@@ -54,6 +61,7 @@ impl Process {
     /// For so many shards; `on_fatal` ends the process.
     pub fn new(
         config: Config,
+        client_port: u16,
         shards: u16,
         summary: Summary,
         (data, log): (FsStorage, FsStorage),
@@ -68,6 +76,8 @@ impl Process {
             log,
             clock,
             words: AtomicU64::new(0),
+            trace_mask: AtomicI64::new(TRACE_MASK),
+            client_port,
             lists: Lists::default(),
             on_fatal,
             stopping: AtomicBool::new(false),

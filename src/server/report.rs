@@ -6,10 +6,11 @@ use crate::log::storage::Storage;
 use crate::member::Member;
 use crate::pipeline;
 use crate::placement::{FeedCounters, Orderer, SyncCounters};
-use crate::shard::{ConnStats, Latency, Shard, ShardStats};
+use crate::shard::{ConnStats, Latency, Shard, ShardStats, Watched};
 use crate::stages::Stages;
 use crate::tree::Tree;
-use crate::types::{SessionId, Zxid};
+use crate::types::{SessionId, Tick, Zxid};
+use core::ops::Range;
 
 /// What a tree holds, in numbers.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,6 @@ pub struct TreeReport {
 pub struct SessionReport {
     /// The session.
     pub session: SessionId,
-    /// Negotiated, ms.
-    pub timeout_ms: i32,
     /// Paths of its ephemerals.
     pub ephemerals: Vec<String>,
 }
@@ -52,6 +51,10 @@ pub struct ServingReport {
     pub tree: TreeReport,
     /// Sessions, if they were asked for.
     pub sessions: Vec<SessionReport>,
+    /// What its connections watch in the data table, if that was asked for.
+    pub watched: Vec<Watched>,
+    /// Digests of the tree, if they were asked for.
+    pub digests: Vec<(Zxid, u64)>,
 }
 
 impl ServingReport {
@@ -70,8 +73,49 @@ impl ServingReport {
                 sessions: tree.sessions().len(),
             },
             sessions: Vec::new(),
+            watched: Vec::new(),
+            digests: Vec::new(),
         }
     }
+}
+
+/// Goes on with the list of what connections watch, from the first slot of a range on, by at least `max`
+/// watches if there are so many. The slots that are left.
+pub fn describe_watches(
+    shard: &Shard,
+    mut slots: Range<usize>,
+    list: &mut Vec<Watched>,
+    max: usize,
+) -> Range<usize> {
+    let mut described = 0;
+    while described < max
+        && let Some(slot) = slots.next()
+    {
+        described += 1;
+        if let Some(watched) = shard.watched_at(slot) {
+            described += watched.paths.as_ref().map_or(0, Vec::len);
+            list.push(watched);
+        }
+    }
+    slots
+}
+
+/// Goes on with the list of the moments at which sessions expire, by at most `max`. False at the end.
+/// What changes meanwhile may be in the list as it was or as it is.
+pub fn describe_deadlines<S: Storage>(
+    member: &Member<S>,
+    last: &mut Option<SessionId>,
+    list: &mut Vec<(SessionId, Tick)>,
+    max: usize,
+) -> bool {
+    let mut looked = 0;
+    for (session, _) in member.tree.sessions_after(*last).take(max) {
+        looked += 1;
+        *last = Some(session);
+        let deadline = member.pipeline.deadline(session);
+        list.extend(deadline.map(|deadline| (session, deadline)));
+    }
+    looked == max
 }
 
 /// Goes on with the list of the sessions of a tree and their ephemerals, by at most `max` sessions and
@@ -83,12 +127,11 @@ pub fn describe_sessions(tree: &Tree, list: &mut Vec<SessionReport>, max: usize)
     }
     while left > 0 {
         let last = list.last().map(|report| report.session);
-        let Some((session, timeout_ms)) = tree.sessions_after(last).next() else {
+        let Some((session, _)) = tree.sessions_after(last).next() else {
             return false;
         };
         let mut report = SessionReport {
             session,
-            timeout_ms,
             ephemerals: Vec::new(),
         };
         left -= 1;
@@ -131,6 +174,8 @@ pub struct OrderingReport {
     pub committed: Zxid,
     /// Of each shard: what it has applied, and how often it was detached and came back.
     pub shards: Vec<(Zxid, FeedCounters)>,
+    /// When each session expires, by its id, if that was asked for.
+    pub deadlines: Vec<(SessionId, Tick)>,
 }
 
 impl OrderingReport {
@@ -148,6 +193,7 @@ impl OrderingReport {
             stages: member.pipeline.stages().clone(),
             committed: member.tree.last_zxid(),
             shards: Vec::new(),
+            deadlines: Vec::new(),
         }
     }
 
@@ -185,6 +231,17 @@ impl Report {
     pub fn sessions(&self) -> &[SessionReport] {
         let newest = self.serving.iter().max_by_key(|part| part.tree.zxid);
         newest.map_or(&[], |part| &part.sessions)
+    }
+
+    /// What connections of all cores watch in the data table.
+    pub fn watched(&self) -> impl Iterator<Item = &Watched> {
+        self.serving.iter().flat_map(|part| &part.watched)
+    }
+
+    /// Digests of the newest tree.
+    pub fn digests(&self) -> &[(Zxid, u64)] {
+        let newest = self.serving.iter().max_by_key(|part| part.tree.zxid);
+        newest.map_or(&[], |part| &part.digests)
     }
 
     /// Latencies of all replies.

@@ -18,7 +18,7 @@ use super::serve::ServingLoop;
 use crate::config::{Config, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
-use crate::pipeline::{Fatal, PipelineConfig, TreeMemory};
+use crate::pipeline::{Fatal, PipelineConfig, ReaperConfig, TreeMemory};
 use crate::placement::{
     Budgets, Drain, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
     RingLimits, Served, ServingCore, SyncPolicy, rings,
@@ -29,7 +29,7 @@ use crate::rt::ring::{Features, Ring};
 use crate::rt::signals::{self, Stop};
 use crate::rt::storage::FsStorage;
 use crate::rt::{probe, threads};
-use crate::shard::ShardConfig;
+use crate::shard::{AuthRules, ShardConfig};
 use crate::snapshot::CHANGES_BYTES_MAX;
 use crate::tree::Rules;
 use crate::types::ShardId;
@@ -102,8 +102,11 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         &mut beside,
     )?;
     beside.end();
+    let configured = config.client_address.port();
+    let client_port = bound.address().map_or(configured, |address| address.port());
     let process = Process::new(
         config,
+        client_port,
         placement.shards,
         summary,
         (data, log),
@@ -313,6 +316,13 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
         output_bytes_max: part(config.output_bytes_max),
         watch_bytes_max: part(config.watch_bytes_max),
         identities_max: config.identities_max,
+        auth: AuthRules {
+            super_digest: config.super_digest.as_deref().map(Arc::from),
+            skip_acl: config.skip_acl,
+            required_schemes: (config.required_schemes.iter())
+                .map(|scheme| Arc::from(&**scheme))
+                .collect(),
+        },
         reply_bytes_max: ShardConfig::reply_bytes_for(config.jute_maxbuffer),
         tick_time_ms: config.tick_time_ms,
         session_timeout_min_ms: config.session_timeout_min_ms,
@@ -345,9 +355,16 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
         close_bytes_max: config.jute_maxbuffer,
         entry_bytes_max: 2 * config.jute_maxbuffer,
         shards: shards.max(1),
+        reaper: ReaperConfig {
+            check_interval_ms: config.container_check_ms,
+            per_minute_max: config.containers_per_minute,
+            never_used_ms: config.container_never_used_ms,
+        },
         ..PipelineConfig::new(Rules {
+            extended_types: config.extended_types,
             acl_entries_max: config.acl_entries_max,
-            ..Rules::default()
+            enforce_quota: config.enforce_quota,
+            reconfig_enabled: config.reconfig_enabled,
         })
     };
     MemberConfig {

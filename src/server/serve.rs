@@ -7,9 +7,11 @@
 use super::background::{Background, tell};
 use super::connection::{ClientSockets, client_address, socket_id};
 use super::disk::{Disk, Driven};
-use super::mailbox::{Letter, Mailbox, Mailboxes, Question};
+use super::mailbox::{Letter, Mailbox, Mailboxes, Question, Reset};
 use super::process::Process;
-use super::report::{OrderingReport, ServingReport, describe_sessions};
+use super::report::{
+    OrderingReport, ServingReport, describe_deadlines, describe_sessions, describe_watches,
+};
 use crate::member::{Done, Member};
 use crate::pipeline::Fatal;
 use crate::placement::{
@@ -18,7 +20,7 @@ use crate::placement::{
 use crate::rt::ring::Happened;
 use crate::rt::signals::Stop;
 use crate::rt::storage::FsStorage;
-use crate::types::{Now, Tick};
+use crate::types::{Now, SessionId, Tick};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -26,8 +28,9 @@ use std::time::Duration;
 
 /// Letters that are read in one turn.
 const LETTERS_PER_TURN: usize = 256;
-/// Connections, or sessions and ephemerals, that are described in one turn.
-const DESCRIBED_PER_TURN: usize = 256;
+/// Connections, sessions and ephemerals, or watches that are described in one turn. The watches of one
+/// connection are described together.
+pub(super) const DESCRIBED_PER_TURN: usize = 256;
 
 /// A data core that serves.
 pub struct ServingLoop {
@@ -37,6 +40,8 @@ pub struct ServingLoop {
     process: Arc<Process>,
     /// Questions of four-letter words, the first one half answered.
     questions: VecDeque<Answer>,
+    /// What syncs took is to be forgotten.
+    forgets_times: bool,
     next_tick: Tick,
     /// When the last turn began; the only reading of the clock for it.
     tick: Tick,
@@ -50,6 +55,11 @@ struct Answer {
     report: Option<ServingReport>,
     /// Slots of connections that were looked at.
     described: usize,
+    /// Those whose watches were.
+    watched: usize,
+    /// Of a core that orders too: when sessions expire, and how far that list is.
+    deadlines: Vec<(SessionId, Tick)>,
+    last: Option<SessionId>,
 }
 
 impl Answer {
@@ -59,6 +69,9 @@ impl Answer {
             question,
             report: None,
             described: 0,
+            watched: 0,
+            deadlines: Vec::new(),
+            last: None,
         }
     }
 }
@@ -93,6 +106,7 @@ impl ServingLoop {
             sockets,
             mailbox,
             questions: VecDeque::new(),
+            forgets_times: false,
             next_tick: process.now().tick,
             tick: process.now().tick,
             process,
@@ -156,11 +170,28 @@ impl ServingLoop {
                     let id = self.core.adopt(client_address(peer), now);
                     self.sockets.insert(id, socket, peer);
                 }
-                Letter::Question(question) => self.questions.push_back(Answer::to(question)),
+                Letter::Question(question) => {
+                    self.reset(question.asked.reset);
+                    self.questions.push_back(Answer::to(question));
+                }
                 Letter::Done(work) => done.push(work),
             }
         }
         done
+    }
+
+    fn reset(&mut self, what: Option<Reset>) {
+        match what {
+            None => {}
+            Some(Reset::Connections) => self.core.served.shard_mut().reset_connection_stats(),
+            Some(Reset::Server) => {
+                self.forgets_times = true;
+                self.core.served.shard_mut().reset_stats();
+                if let Served::Inline(inline) = &mut self.core.served {
+                    inline.member.pipeline.reset_stats();
+                }
+            }
+        }
     }
 
     /// Goes on with the oldest question that somebody waits for: one piece in each turn. True if there
@@ -177,9 +208,15 @@ impl ServingLoop {
             question,
             report,
             described,
+            watched,
+            deadlines,
+            last,
         } = answer;
         let (shard, tree) = (self.core.served.shard(), self.core.served.tree());
         let report = report.get_or_insert_with(|| ServingReport::of(shard, tree));
+        if question.asked.digests {
+            report.digests = tree.digests().collect();
+        }
         if question.asked.connections {
             let piece = *described..shard.slots().min(*described + DESCRIBED_PER_TURN);
             *described = piece.end;
@@ -193,12 +230,32 @@ impl ServingLoop {
         {
             return true;
         }
+        if question.asked.watches {
+            let slots = *watched..shard.slots();
+            let left = describe_watches(shard, slots, &mut report.watched, DESCRIBED_PER_TURN);
+            *watched = left.start;
+            if !left.is_empty() {
+                return true;
+            }
+        }
+        if question.asked.sessions
+            && let Served::Inline(inline) = &self.core.served
+            && describe_deadlines(&inline.member, last, deadlines, DESCRIBED_PER_TURN)
+        {
+            return true;
+        }
         let Answer {
-            question, report, ..
+            question,
+            report,
+            deadlines,
+            ..
         } = self.questions.pop_front().expect("just seen");
         question.answer_serving(report.expect("just made"));
         if let Served::Inline(inline) = &self.core.served {
-            question.answer_ordering(OrderingReport::of(&inline.member, syncs));
+            question.answer_ordering(OrderingReport {
+                deadlines,
+                ..OrderingReport::of(&inline.member, syncs)
+            });
         }
         question.answered();
         !self.questions.is_empty()
@@ -284,6 +341,9 @@ impl ServingLoop {
         may_sync: bool,
     ) -> Result<(), Fatal> {
         let now = looked.now;
+        if std::mem::take(&mut self.forgets_times) {
+            disk.group.reset_times();
+        }
         let member = ServingLoop::member(&mut self.core);
         if let Some(result) = looked.synced {
             disk.synced(result, member, &mut self.sockets.ring, now)?;
@@ -291,6 +351,11 @@ impl ServingLoop {
         for done in looked.done {
             let news = member.job_done(done)?;
             tell(&news);
+        }
+        if looked.tick
+            && let Some(over) = member.pipeline.take_over_quota()
+        {
+            tracing::warn!("{over}");
         }
         let turned = self
             .core

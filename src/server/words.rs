@@ -3,35 +3,60 @@
 //! one.
 
 use super::address::{endpoint, java_text};
+use super::environment;
 use super::lists::Unsent;
-use super::mailbox::{Asked, Mailboxes};
+use super::mailbox::{Asked, Mailboxes, Reset};
 use super::process::Process;
 use super::report::{OrderingReport, Report, TreeReport};
+use super::texts::{self, Conf, Dump, Figures, NOT_SERVING, SESSIONLESS_MS};
+use crate::placement::SyncTimes;
+use crate::proto::first_bytes::INTERRUPT;
 use crate::rt::background::{self, Stream};
 use crate::rt::probe;
-use crate::shard::{ConnStats, Latency};
-use crate::stages::Stage;
-use std::fmt::Write;
+use crate::shard::Latency;
+use crate::stages::{Stage, Summary};
+use crate::types::SessionId;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Words of Apache's server (docs/protocol.md §8.2).
 const KNOWN: [&str; 19] = [
-    "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "envi", "dirs", "crst", "srst",
-    "wchs", "wchc", "wchp", "gtmk", "stmk", "hash", "lead",
+    "ruok",
+    "srvr",
+    "stat",
+    "mntr",
+    "conf",
+    "cons",
+    "isro",
+    "dump",
+    "envi",
+    "dirs",
+    "crst",
+    "srst",
+    "wchs",
+    "wchc",
+    "wchp",
+    "gtmk",
+    "stmk",
+    "hash",
+    TELNET_CLOSE,
 ];
+/// What Apache's server calls telnet's interrupt. Where it is allowed the connection closes in silence.
+const TELNET_CLOSE: &str = "telnet close";
 /// Words that Apache's server does not have.
 const OURS: [&str; 1] = ["stgs"];
-/// Those of them that are answered.
-const ANSWERED: [&str; 9] = [
-    "ruok", "srvr", "stat", "mntr", "conf", "cons", "isro", "dump", "stgs",
-];
 /// How long an answer may take to be made, and how long the one who asked may take to read it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the end of the other side is waited for, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long the mask behind `stmk` is waited for.
+const MASK_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of a mask.
+const MASK: usize = 8;
 
 /// What clients take for the server's version, with our commit as the build id.
 pub const VERSION: &str = concat!(
@@ -41,27 +66,46 @@ pub const VERSION: &str = concat!(
     env!("RK_BUILD_DATE")
 );
 
+/// A word, and who said it.
+pub struct Said {
+    word: [u8; 4],
+    /// What came right behind it: as much of it as a word may have.
+    behind: Vec<u8>,
+    by: SocketAddr,
+}
+
+impl Said {
+    /// A word, what came behind it, and whose it is.
+    pub fn new(word: [u8; 4], behind: &[u8], by: SocketAddr) -> Said {
+        let behind = behind[..behind.len().min(MASK)].to_vec();
+        Said { word, behind, by }
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self.word {
+            INTERRUPT => Some(TELNET_CLOSE),
+            _ => std::str::from_utf8(&self.word).ok(),
+        }
+    }
+}
+
 /// What a word asks for.
 enum Wanted {
     /// This text.
     Text(String),
+    /// The mask behind the word is set.
+    Mask,
     /// A text that is made from what the cores report.
     Report(Asked),
 }
 
 /// Answers a word on the connection that said it, and closes the connection.
-pub async fn serve(
-    fd: OwnedFd,
-    word: [u8; 4],
-    asking: SocketAddr,
-    process: &Process,
-    mailboxes: &Mailboxes,
-) {
+pub async fn serve(fd: OwnedFd, said: Said, process: &Process, mailboxes: &Mailboxes) {
     let mut stream = Stream::adopt(fd);
-    let answer = answer(word, asking, process, mailboxes);
+    let answer = answer(&said, &mut stream, process, mailboxes);
     let answer = background::within(PATIENCE, answer).await.flatten();
     // Whoever reads the answer may connect anew at once, though this connection lingers.
-    process.leave_address(asking.ip());
+    process.leave_address(said.by.ip());
     let Some((text, unsent)) = answer else {
         return;
     };
@@ -73,71 +117,118 @@ pub async fn serve(
     }
 }
 
-/// The answer to a word, with the room that it takes up if it is a list; `None` for a word that this
-/// server does not have: the connection closes.
+/// The answer to a word, with the room that it takes up if it is a list; `None` for what is not answered:
+/// the connection closes.
 async fn answer<'a>(
-    word: [u8; 4],
-    asking: SocketAddr,
+    said: &Said,
+    stream: &mut Stream,
     process: &'a Process,
     mailboxes: &Mailboxes,
 ) -> Option<(String, Option<Unsent<'a>>)> {
-    let word = std::str::from_utf8(&word).ok()?;
-    let asked = match wanted(word, process)? {
+    let word = said.name()?;
+    let shards = mailboxes.shards.len();
+    let asked = match wanted(word, process, shards)? {
         Wanted::Text(text) => return Some((text, None)),
+        Wanted::Mask => {
+            let read = set_mask(&said.behind, stream, process);
+            let text = background::within(MASK_WAIT, read).await.flatten()?;
+            return Some((text, None));
+        }
         Wanted::Report(asked) => asked,
     };
     let make = async || {
         let report = mailboxes.ask(asked, process).await;
-        text_of(word, asking, process, mailboxes, &report)
+        text_of(word, said.by, process, mailboxes, &report)
     };
     if !asked.is_list() {
-        return Some((make().await, None));
+        return Some((make().await?, None));
     }
     let gathering = process.lists.gather().await;
-    let text = make().await;
+    let text = make().await?;
     let unsent = process.lists.keep(text.capacity(), gathering).await;
     Some((text, Some(unsent)))
 }
 
+/// Sets the mask that follows `stmk`; `None` if the other end closes before all of it has come.
+async fn set_mask(behind: &[u8], stream: &mut Stream, process: &Process) -> Option<String> {
+    let (mut mask, mut have) = ([0; MASK], behind.len());
+    mask[..have].copy_from_slice(behind);
+    while have < MASK {
+        match stream.read(&mut mask[have..]).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => have += n,
+        }
+    }
+    let mask = i64::from_be_bytes(mask);
+    process.trace_mask.store(mask, Relaxed);
+    Some(mask.to_string())
+}
+
 /// What a word asks for, which is counted; `None` as in [`answer`].
-fn wanted(word: &str, process: &Process) -> Option<Wanted> {
+fn wanted(word: &str, process: &Process, shards: usize) -> Option<Wanted> {
     if !KNOWN.contains(&word) && !OURS.contains(&word) {
         return None;
     }
-    if !process.config.four_letter_words.allows(word) {
+    process.words.fetch_add(1, Relaxed);
+    if !process.config.answers(word) {
         return Some(Wanted::Text(format!(
             "{word} is not executed because it is not in the whitelist.\n"
         )));
     }
-    if !ANSWERED.contains(&word) {
-        return None;
+    if process.is_stopping() && !matches!(word, "ruok" | "envi" | "gtmk" | "stmk" | TELNET_CLOSE) {
+        return Some(Wanted::Text(while_not_serving(word)));
     }
-    process.words.fetch_add(1, Relaxed);
     Some(match word {
         "ruok" => Wanted::Text("imok".into()),
         "isro" => Wanted::Text("rw".into()),
         "conf" => Wanted::Text(conf(process)),
-        _ => Wanted::Report(asked_by(word)),
+        "dirs" => Wanted::Text(texts::dirs(process.data.bytes(), process.log.bytes())),
+        "envi" => {
+            let memory_max = process.config.memory_max(probe::memory());
+            Wanted::Text(texts::envi(&environment::rows(VERSION, memory_max)))
+        }
+        "gtmk" => Wanted::Text(process.trace_mask.load(Relaxed).to_string()),
+        "stmk" => Wanted::Mask,
+        TELNET_CLOSE => return None,
+        _ => Wanted::Report(asked_by(word, shards)),
     })
 }
 
-fn asked_by(word: &str) -> Asked {
-    Asked {
-        connections: matches!(word, "stat" | "cons"),
-        sessions: word == "dump",
+/// What a word answers while the server can't serve.
+fn while_not_serving(word: &str) -> String {
+    match word {
+        "isro" => "null".into(),
+        "hash" => NOT_SERVING.into(),
+        _ => format!("{NOT_SERVING}\n"),
     }
 }
 
-/// The text that is made from a report.
+/// What has to be known for a word, with so many shards beside the core that orders: a path that clients
+/// of several shards watch counts once, so they have to say which paths they mean.
+fn asked_by(word: &str, shards: usize) -> Asked {
+    Asked {
+        connections: matches!(word, "stat" | "cons" | "dump"),
+        sessions: word == "dump",
+        watches: matches!(word, "wchc" | "wchp") || word == "wchs" && shards > 1,
+        digests: word == "hash",
+        reset: match word {
+            "srst" => Some(Reset::Server),
+            "crst" => Some(Reset::Connections),
+            _ => None,
+        },
+    }
+}
+
+/// The text that is made from a report; `None` for a list that is too long.
 fn text_of(
     word: &str,
     asking: SocketAddr,
     process: &Process,
     mailboxes: &Mailboxes,
     report: &Report,
-) -> String {
+) -> Option<String> {
     let Some(tree) = report.tree().filter(|_| !process.is_stopping()) else {
-        return "This ZooKeeper instance is not currently serving requests\n".into();
+        return Some(while_not_serving(word));
     };
     let gathered = Gathered {
         process,
@@ -145,14 +236,26 @@ fn text_of(
         report,
         tree,
     };
-    match word {
-        "srvr" => format!("Zookeeper version: {VERSION}\n{}", gathered.server_lines()),
-        "stat" => gathered.stat(asking),
+    Some(match word {
+        "srvr" => texts::srvr(VERSION, &gathered.figures()),
+        "stat" => {
+            let connections = report.connections();
+            texts::stat(VERSION, connections, asking, &gathered.figures())
+        }
         "mntr" => mntr(&gathered),
-        "cons" => cons(report),
-        "stgs" => report.stages().dump(),
-        _ => dump(report),
-    }
+        "cons" => texts::cons(report.connections(), asking),
+        "dump" => dump(asking, process, report)?,
+        "wchs" => wchs(report),
+        "wchc" => texts::wchc(listed(report)?.into_iter()),
+        "wchp" => texts::wchp(listed(report)?.into_iter()),
+        "hash" => texts::hash(report.digests()),
+        "srst" => {
+            process.words.store(0, Relaxed);
+            "Server stats reset.\n".into()
+        }
+        "crst" => "Connection stats reset.\n".into(),
+        _ => report.stages().dump(),
+    })
 }
 
 /// What the texts are made from.
@@ -164,137 +267,80 @@ struct Gathered<'a> {
 }
 
 impl Gathered<'_> {
-    fn received(&self) -> u64 {
-        self.report.sum(|stats| stats.received) + self.process.words.load(Relaxed)
-    }
-
-    /// From `Latency` on, the same in `srvr` and `stat`.
-    fn server_lines(&self) -> String {
-        format!(
-            "Latency min/avg/max: {}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\n\
-             Zxid: {:#x}\nMode: standalone\nNode count: {}\n",
-            latency_line(&self.report.latency()),
-            self.received(),
-            self.report.sum(|stats| stats.sent),
-            self.process.connections(),
-            self.report.sum(|stats| stats.outstanding as u64),
-            self.tree.zxid.0,
-            self.tree.znodes,
-        )
-    }
-
-    fn stat(&self, asking: SocketAddr) -> String {
-        let mut text = format!("Zookeeper version: {VERSION}\nClients:\n");
-        for c in self.report.connections() {
-            text += &connection(c);
-            text += ")\n";
+    fn figures(&self) -> Figures {
+        Figures {
+            latency: self.report.latency(),
+            received: self.report.sum(|stats| stats.received) + self.process.words.load(Relaxed),
+            sent: self.report.sum(|stats| stats.sent),
+            connections: self.process.connections(),
+            outstanding: self.report.sum(|stats| stats.outstanding as u64),
+            zxid: self.tree.zxid,
+            nodes: self.tree.znodes,
         }
-        let asking = endpoint(&java_text(asking.ip()), asking.port());
-        let _ = writeln!(text, " /{asking}[0](queued=0,recved=1,sent=0)\n");
-        text + &self.server_lines()
     }
-}
-
-/// Integers as integers, others with one to four digits.
-fn decimal(value: f64) -> String {
-    let text = format!("{value:.4}");
-    let text = text.trim_end_matches('0');
-    if text.ends_with('.') {
-        format!("{text}0")
-    } else {
-        text.to_owned()
-    }
-}
-
-fn latency_line(latency: &Latency) -> String {
-    format!(
-        "{}/{}/{}",
-        latency.min_ms,
-        decimal(latency.average_ms()),
-        latency.max_ms
-    )
-}
-
-/// `/address:port[interests](queued=…,recved=…,sent=…`, without the closing parenthesis.
-fn connection(c: &ConnStats) -> String {
-    let interests = i32::from(c.reading) | i32::from(c.writing) << 2;
-    format!(
-        " /{}[{interests:x}](queued={},recved={},sent={}",
-        endpoint(&c.peer.address, c.peer.port),
-        c.queued,
-        c.received,
-        c.sent
-    )
-}
-
-fn cons(report: &Report) -> String {
-    let mut text = String::new();
-    for c in report.connections() {
-        text += &connection(c);
-        if let Some(session) = &c.session {
-            let _ = write!(
-                text,
-                ",sid={:#x},lop={},est={},to={}",
-                session.session.0, c.last_op, c.established.0, session.timeout_ms
-            );
-            if let Some(xid) = c.last_xid {
-                let _ = write!(text, ",lcxid={:#x}", xid.0);
-            }
-            let _ = write!(
-                text,
-                ",lzxid={:#x},lresp={},llat={},minlat={},avglat={},maxlat={}",
-                c.last_zxid.0,
-                c.last_response_ms,
-                c.last_latency_ms,
-                c.latency.min_ms,
-                c.latency.average_ms() as u64,
-                c.latency.max_ms
-            );
-        }
-        text += ")\n";
-    }
-    text + "\n"
 }
 
 fn conf(process: &Process) -> String {
     let c = &process.config;
-    format!(
-        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\n\
-         tickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\n\
-         clientPortListenBacklog={}\nserverId=0\n",
-        c.client_address.port(),
-        process.data.path().display(),
-        process.data.bytes(),
-        process.log.path().display(),
-        process.log.bytes(),
-        c.tick_time_ms,
-        c.max_client_connections,
-        c.session_timeout_min_ms,
-        c.session_timeout_max_ms,
-        c.backlog,
-    )
+    texts::conf(&Conf {
+        client_port: process.client_port,
+        data: (process.data.path(), process.data.bytes()),
+        log: (process.log.path(), process.log.bytes()),
+        tick_time_ms: c.tick_time_ms,
+        max_client_connections: c.max_client_connections,
+        session_timeouts_ms: (c.session_timeout_min_ms, c.session_timeout_max_ms),
+        backlog: c.backlog,
+    })
 }
 
-/// Sessions and the ephemerals that they own.
-fn dump(report: &Report) -> String {
-    let sessions = report.sessions();
-    let mut text = format!(
-        "SessionTracker dump:\nGlobal Sessions({}):\n",
-        sessions.len()
-    );
-    let mut owners = 0;
-    let mut owned = String::new();
-    for session in sessions {
-        let _ = writeln!(text, "{}\t{}ms", session.session, session.timeout_ms);
-        if !session.ephemerals.is_empty() {
-            owners += 1;
-            let _ = writeln!(owned, "{}:", session.session);
+/// Sessions, the ephemerals that they own, and connections; `None` if the core that orders has not said
+/// when sessions expire.
+fn dump(asking: SocketAddr, process: &Process, report: &Report) -> Option<String> {
+    let now = process.now();
+    let connections = report.connections().map(|c| {
+        let peer = endpoint(&c.peer.address, c.peer.port);
+        match &c.session {
+            Some(own) => (peer, own.session, own.timeout_ms.max(0) as u64, c.heard),
+            None => (peer, SessionId::NONE, SESSIONLESS_MS, c.heard),
         }
-        for path in &session.ephemerals {
-            let _ = writeln!(owned, "\t{path}");
-        }
-    }
-    text + &format!("ephemeral nodes dump:\nSessions with Ephemerals ({owners}):\n{owned}")
+    });
+    let asking = endpoint(&java_text(asking.ip()), asking.port());
+    let asking = (asking, SessionId::NONE, SESSIONLESS_MS, now.tick);
+    Some(texts::dump(&Dump {
+        sessions: &report.ordering.as_ref()?.deadlines,
+        owners: report.sessions(),
+        connections: connections.chain([asking]).collect(),
+        now,
+    }))
+}
+
+/// A session, and what one connection of it watches.
+type Watching<'a> = (SessionId, &'a [Arc<str>]);
+
+/// What each connection watches; `None` if one of them watches too much to be listed.
+fn listed(report: &Report) -> Option<Vec<Watching<'_>>> {
+    let watched = report.watched();
+    watched
+        .map(|of| Some((of.session, of.paths.as_deref()?)))
+        .collect()
+}
+
+/// A path that clients of several shards watch counts once, unless there are too many to tell.
+fn wchs(report: &Report) -> String {
+    let counts = report.serving.iter().map(|part| part.stats.watches);
+    let (connections, watches, paths) = counts.fold((0, 0, 0), |sums, own| {
+        (
+            sums.0 + own.connections,
+            sums.1 + own.data,
+            sums.2 + own.paths,
+        )
+    });
+    let distinct = listed(report).filter(|_| report.serving.len() > 1);
+    let paths = distinct.map_or(paths, |listed| {
+        let all = listed.iter().flat_map(|(_, paths)| paths.iter());
+        all.collect::<BTreeSet<_>>().len()
+    });
+    texts::wchs(connections, paths, watches)
 }
 
 /// Keys and values of `mntr`, without the `zk_` prefix.
@@ -305,25 +351,32 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         report,
         tree,
     } = *gathered;
-    let latency = report.latency();
+    let Figures {
+        latency,
+        received,
+        sent,
+        connections,
+        outstanding,
+        ..
+    } = gathered.figures();
+    let Latency {
+        count,
+        sum_ms,
+        min_ms,
+        max_ms,
+    } = latency;
     let number = |n: u64| n.to_string();
     let mut rows: Vec<(String, String)> = [
         ("version", VERSION.to_owned()),
         ("server_state", "standalone".to_owned()),
         ("ringkeeper_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("avg_latency", decimal(latency.average_ms())),
-        ("min_latency", number(latency.min_ms)),
-        ("max_latency", number(latency.max_ms)),
-        ("packets_received", number(gathered.received())),
-        ("packets_sent", number(report.sum(|stats| stats.sent))),
-        (
-            "num_alive_connections",
-            number(process.connections().into()),
-        ),
-        (
-            "outstanding_requests",
-            number(report.sum(|stats| stats.outstanding as u64)),
-        ),
+        ("avg_latency", texts::average(sum_ms as f64, count)),
+        ("min_latency", number(min_ms)),
+        ("max_latency", number(max_ms)),
+        ("packets_received", number(received)),
+        ("packets_sent", number(sent)),
+        ("num_alive_connections", number(connections.into())),
+        ("outstanding_requests", number(outstanding)),
         ("znode_count", number(tree.znodes as u64)),
         (
             "watch_count",
@@ -340,6 +393,12 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         ("global_sessions", number(tree.sessions as u64)),
         ("local_sessions", number(0)),
         ("uptime", number(process.now().tick.0)),
+        // What a server without TLS and without connection throttling has.
+        ("connection_drop_probability", texts::java_double(0.0)),
+        ("outstanding_tls_handshake", number(0)),
+        ("auth_failed_count", number(0)),
+        ("non_mtls_remote_conn_count", number(0)),
+        ("non_mtls_local_conn_count", number(0)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -363,6 +422,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
         rows.push(("committed".into(), part.committed.to_string()));
+        rows.extend(sync_times(&part.syncs.took));
         for (n, ((seen, link), mailbox)) in part.shards.iter().zip(&mailboxes.shards).enumerate() {
             let connections = mailbox.sockets.load(Relaxed) as u64;
             rows.push((format!("shard_{n}_connections"), number(connections)));
@@ -372,6 +432,12 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         }
     }
     let stages = report.stages();
+    for (name, stage) in [
+        ("readlatency", Stage::Read),
+        ("updatelatency", Stage::Write),
+    ] {
+        rows.extend(latency_summary(name, &stages.summary(stage)));
+    }
     for stage in Stage::ALL {
         let summary = stages.summary(stage);
         let name = stage.name();
@@ -385,32 +451,172 @@ fn mntr(gathered: &Gathered<'_>) -> String {
         }
         rows.push((format!("stage_{name}_count"), number(summary.count)));
     }
-    rows.iter().fold(String::new(), |mut text, (key, value)| {
-        let _ = writeln!(text, "zk_{key}\t{value}");
-        text
-    })
+    texts::mntr(&rows)
+}
+
+/// What Apache's server says of the time that syncs take, ms.
+fn sync_times(took: &SyncTimes) -> Vec<(String, String)> {
+    let rows = [
+        (
+            "avg",
+            texts::average(took.sum_us as f64 / 1000.0, took.count),
+        ),
+        ("min", (took.min_us / 1000).to_string()),
+        ("max", (took.max_us / 1000).to_string()),
+        ("cnt", took.count.to_string()),
+        ("sum", (took.sum_us / 1000).to_string()),
+    ];
+    let named = rows.map(|(what, value)| (format!("{what}_fsynctime"), value));
+    named.into()
+}
+
+/// What Apache's server says of a latency, ms.
+fn latency_summary(name: &str, summary: &Summary) -> Vec<(String, String)> {
+    let ms = |us: u64| (us / 1000).to_string();
+    let rows = [
+        (
+            "avg",
+            texts::average(summary.sum as f64 / 1000.0, summary.count),
+        ),
+        ("min", ms(summary.min)),
+        ("max", ms(summary.max)),
+        ("cnt", summary.count.to_string()),
+        ("sum", ms(summary.sum)),
+        ("p50", ms(summary.p50)),
+        ("p95", ms(summary.p95)),
+        ("p99", ms(summary.p99)),
+        ("p999", ms(summary.p999)),
+    ];
+    let named = rows.map(|(what, value)| (format!("{what}_{name}"), value));
+    named.into()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::ServingReport;
     use super::*;
+    use crate::shard::{Shard, ShardConfig, WatchCounts, Watched};
+    use crate::tree::Tree;
+    use crate::types::ShardId;
 
     #[test]
-    fn decimals_have_one_to_four_digits() {
-        for (value, due) in [
-            (0.0, "0.0"),
-            (1.55632, "1.5563"),
-            (2.5, "2.5"),
-            (10.0, "10.0"),
-        ] {
-            assert_eq!(decimal(value), due);
+    fn words_whose_answers_grow_with_what_clients_make_are_lists() {
+        let lists = |shards| {
+            let all = KNOWN.into_iter().chain(OURS);
+            all.filter(|word| asked_by(word, shards).is_list())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lists(0), ["stat", "cons", "dump", "wchc", "wchp"]);
+        assert_eq!(lists(2), ["stat", "cons", "dump", "wchs", "wchc", "wchp"]);
+    }
+
+    /// What shards say whose connections watch so; `None` is too much to be listed.
+    fn report(shards: &[&[Option<&[&str]>]]) -> Report {
+        let part = |watched: &&[Option<&[&str]>]| {
+            let shard = Shard::new(ShardConfig::new(ShardId(0)));
+            let mut part = ServingReport::of(&shard, &Tree::new());
+            let listed = |paths: &[&str]| paths.iter().map(|&path| path.into()).collect();
+            let of = watched.iter().map(|paths| Watched {
+                session: SessionId(7),
+                paths: paths.map(listed),
+            });
+            part.watched = of.collect();
+            part.stats.watches = WatchCounts {
+                connections: watched.len(),
+                paths: 2,
+                data: 3,
+                total: 9,
+            };
+            part
+        };
+        Report {
+            serving: shards.iter().map(part).collect(),
+            ordering: None,
         }
     }
 
     #[test]
-    fn words_whose_answers_grow_with_what_clients_make_are_lists() {
-        let lists = ANSWERED.into_iter().filter(|word| asked_by(word).is_list());
-        assert!(lists.eq(["stat", "cons", "dump"]));
+    fn a_path_that_clients_of_several_shards_watch_counts_once_unless_there_are_too_many() {
+        let (some, more): (&[&str], &[&str]) = (&["/a", "/b"], &["/b", "/c"]);
+        let text = |shards: &[&[Option<&[&str]>]]| wchs(&report(shards));
+        let due = |connections, paths, watches| {
+            format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
+        };
+        assert_eq!(
+            text(&[&[Some(some)], &[Some(more), Some(some)]]),
+            due(3, 3, 6)
+        );
+        assert_eq!(text(&[&[Some(some)], &[Some(more), None]]), due(3, 4, 6));
+        assert_eq!(text(&[&[]]), due(0, 2, 3), "one core need not list them");
+        assert!(listed(&report(&[&[Some(some)], &[None]])).is_none());
+        assert_eq!(
+            listed(&report(&[&[Some(some)], &[Some(more)]]))
+                .unwrap()
+                .len(),
+            2
+        );
+    }
+
+    #[test]
+    fn the_words_are_apaches() {
+        let mut words = KNOWN;
+        words.sort_unstable();
+        let due = "conf cons crst dirs dump envi gtmk hash isro mntr ruok srst srvr stat stmk telnet_close wchc \
+                   wchp wchs";
+        let due: Vec<String> = due
+            .split_whitespace()
+            .map(|word| word.replace('_', " "))
+            .collect();
+        assert_eq!(words.as_slice(), due);
+    }
+
+    #[test]
+    fn golden_while_not_serving() {
+        let text = "This ZooKeeper instance is not currently serving requests";
+        assert_eq!(while_not_serving("srvr"), format!("{text}\n"));
+        assert_eq!(while_not_serving("wchc"), format!("{text}\n"));
+        assert_eq!(while_not_serving("hash"), text);
+        assert_eq!(while_not_serving("isro"), "null");
+    }
+
+    #[test]
+    fn a_word_keeps_a_mask_of_what_follows_it() {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let said = Said::new(*b"stmk", b"0123456789", peer);
+        assert_eq!(
+            (said.name(), &said.behind[..]),
+            (Some("stmk"), &b"01234567"[..])
+        );
+        assert_eq!(Said::new(*b"ruok", b"\n", peer).behind, b"\n");
+        assert_eq!(Said::new(INTERRUPT, b"", peer).name(), Some("telnet close"));
+    }
+
+    #[test]
+    fn golden_latencies_are_shown_in_milliseconds() {
+        let summary = Summary {
+            count: 4,
+            sum: 5000,
+            min: 250,
+            p50: 1000,
+            p95: 2000,
+            p99: 2100,
+            p999: 2999,
+            max: 3000,
+        };
+        let took = SyncTimes {
+            count: 3,
+            sum_us: 4500,
+            min_us: 1100,
+            max_us: 2100,
+        };
+        let due = "zk_avg_fsynctime\t1.5\nzk_min_fsynctime\t1\nzk_max_fsynctime\t2\nzk_cnt_fsynctime\t3\n\
+                   zk_sum_fsynctime\t4\n";
+        assert_eq!(texts::mntr(&sync_times(&took)), due);
+        let rows = latency_summary("readlatency", &summary);
+        let due = "zk_avg_readlatency\t1.25\nzk_min_readlatency\t0\nzk_max_readlatency\t3\n\
+                   zk_cnt_readlatency\t4\nzk_sum_readlatency\t5\nzk_p50_readlatency\t1\n\
+                   zk_p95_readlatency\t2\nzk_p99_readlatency\t2\nzk_p999_readlatency\t2\n";
+        assert_eq!(texts::mntr(&rows), due);
     }
 
     #[test]

@@ -3,33 +3,84 @@
 use crate::constants::IDENTITY_BYTES;
 use crate::tree;
 use crate::txn::{AuthId, Credentials};
+use std::sync::Arc;
+
+/// What the operator has said about identities (docs/protocol.md §6.2, §6.5, §6.9).
+#[derive(Clone, Debug, Default)]
+pub struct AuthRules {
+    /// `DigestAuthenticationProvider.superDigest`: who has this digest is super.
+    pub super_digest: Option<Arc<str>>,
+    /// `skipACL`: nothing is refused for a missing permission.
+    pub skip_acl: bool,
+    /// `enforce.auth.schemes`: whoever has no identity of one of these is turned away; empty turns nobody away.
+    pub required_schemes: Arc<[Arc<str>]>,
+}
+
+/// The id of the super identity that everybody has while permissions are not asked for. No client can get it
+/// otherwise, and none is told of it.
+const SKIPS_ACL: &str = "skipACL";
+
+impl AuthRules {
+    /// What every connection starts with.
+    pub(super) fn initial(&self, address: &str) -> Credentials {
+        let skips = AuthId {
+            scheme: "super".into(),
+            id: SKIPS_ACL.into(),
+        };
+        let everybody = self.skip_acl.then_some(skips);
+        [ip(address)].into_iter().chain(everybody).collect()
+    }
+
+    /// Whether a connection with these identities may ask for anything but to be authenticated.
+    ///
+    /// Steps: the identities.
+    pub(super) fn admit(&self, credentials: &[AuthId]) -> bool {
+        let required = &self.required_schemes;
+        let is_one = |id: &AuthId| required.contains(&id.scheme);
+        required.is_empty() || credentials.iter().any(is_one)
+    }
+
+    /// The credentials after one auth request: at most `identities_max`, with [`IDENTITY_BYTES`] for each
+    /// on average. Identities are a set: adding one twice is no change.
+    ///
+    /// Steps: the identities there are.
+    pub(super) fn add(
+        &self,
+        credentials: &Credentials,
+        address: &str,
+        scheme: Option<&str>,
+        data: Option<&[u8]>,
+        identities_max: usize,
+    ) -> Result<Credentials, AuthFailed> {
+        let id = match (scheme, data) {
+            (Some("digest"), Some(data)) => digest(data),
+            (Some("ip"), _) => ip(address),
+            _ => return Err(AuthFailed),
+        };
+        let is_super = &*id.scheme == "digest" && self.super_digest.as_ref() == Some(&id.id);
+        let credentials = with(credentials, id, identities_max)?;
+        match is_super {
+            true => with(&credentials, superuser(), identities_max),
+            false => Ok(credentials),
+        }
+    }
+}
 
 /// The provider refuses, or there is none, or there are too many identities (Apache has no bound):
 /// −115, then close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AuthFailed;
 
-/// What every connection starts with.
-pub(super) fn initial(address: &str) -> Credentials {
-    vec![ip(address)].into()
+/// Whether a client is told that it has this identity.
+pub(super) fn is_shown(id: &AuthId) -> bool {
+    &*id.scheme != "super" || &*id.id != SKIPS_ACL
 }
 
-/// The credentials after one auth request: at most `identities_max`, with [`IDENTITY_BYTES`] for each
-/// on average. Identities are a set: adding one twice is no change.
-///
-/// Steps: the identities there are.
-pub(super) fn add(
+fn with(
     credentials: &Credentials,
-    address: &str,
-    scheme: Option<&str>,
-    data: Option<&[u8]>,
+    id: AuthId,
     identities_max: usize,
 ) -> Result<Credentials, AuthFailed> {
-    let id = match (scheme, data) {
-        (Some("digest"), Some(data)) => digest(data),
-        (Some("ip"), _) => ip(address),
-        _ => return Err(AuthFailed),
-    };
     let Err(place) = credentials.binary_search(&id) else {
         return Ok(credentials.clone());
     };
@@ -44,6 +95,13 @@ pub(super) fn add(
 
 fn weight(id: &AuthId) -> usize {
     id.scheme.len() + id.id.len()
+}
+
+fn superuser() -> AuthId {
+    AuthId {
+        scheme: "super".into(),
+        id: "".into(),
+    }
 }
 
 fn ip(address: &str) -> AuthId {
@@ -63,6 +121,82 @@ fn digest(data: &[u8]) -> AuthId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn initial(address: &str) -> Credentials {
+        AuthRules::default().initial(address)
+    }
+
+    fn add(
+        credentials: &Credentials,
+        address: &str,
+        scheme: Option<&str>,
+        data: Option<&[u8]>,
+        identities_max: usize,
+    ) -> Result<Credentials, AuthFailed> {
+        let rules = AuthRules::default();
+        rules.add(credentials, address, scheme, data, identities_max)
+    }
+
+    fn names(credentials: &Credentials) -> Vec<String> {
+        let name = |id: &AuthId| format!("{}:{}", id.scheme, id.id);
+        credentials.iter().map(name).collect()
+    }
+
+    #[test]
+    fn who_has_the_super_digest_is_super_beside_what_it_is() {
+        let rules = AuthRules {
+            super_digest: Some(tree::digest_id(b"super:secret").into()),
+            ..AuthRules::default()
+        };
+        let first = rules.initial("10.0.0.1");
+        let of = |data: &[u8], max| rules.add(&first, "10.0.0.1", Some("digest"), Some(data), max);
+        let wrong = of(b"super:guess", 9).unwrap();
+        assert!(names(&wrong).iter().all(|name| !name.starts_with("super")));
+        let right = names(&of(b"super:secret", 9).unwrap());
+        assert_eq!(right.len(), 3);
+        assert!(right[0].starts_with("digest:super:"));
+        assert_eq!(right[1..], ["ip:10.0.0.1", "super:"]);
+        // A set, in which it counts.
+        let again = of(b"super:secret", 9).unwrap();
+        let again = rules.add(&again, "10.0.0.1", Some("digest"), Some(b"super:secret"), 3);
+        assert_eq!(names(&again.unwrap()), right);
+        assert_eq!(of(b"super:secret", 2), Err(AuthFailed));
+    }
+
+    #[test]
+    fn where_permissions_are_not_asked_for_everybody_is_super_and_nobody_is_told() {
+        let rules = AuthRules {
+            skip_acl: true,
+            ..AuthRules::default()
+        };
+        let first = rules.initial("10.0.0.1");
+        assert!(first.is_sorted());
+        assert!(first.iter().any(|id| &*id.scheme == "super"));
+        let shown: Vec<&AuthId> = first.iter().filter(|id| is_shown(id)).collect();
+        assert_eq!(shown, [&ip("10.0.0.1")]);
+        assert!(is_shown(&superuser()));
+    }
+
+    #[test]
+    fn who_has_no_identity_of_a_required_scheme_is_not_admitted() {
+        let of = |schemes: &[&str]| AuthRules {
+            required_schemes: schemes.iter().map(|scheme| Arc::from(*scheme)).collect(),
+            ..AuthRules::default()
+        };
+        let first = initial("10.0.0.1");
+        let digest = add(&first, "10.0.0.1", Some("digest"), Some(b"a:b"), 9).unwrap();
+        for (schemes, admits_first, admits_digest) in [
+            (&[][..], true, true),
+            (&["digest"], false, true),
+            (&["sasl", "digest"], false, true),
+            (&["ip"], true, true),
+            (&["sasl"], false, false),
+        ] {
+            let rules = of(schemes);
+            assert_eq!(rules.admit(&first), admits_first, "{schemes:?}");
+            assert_eq!(rules.admit(&digest), admits_digest, "{schemes:?}");
+        }
+    }
 
     #[test]
     fn digest_is_the_one_of_the_specification() {

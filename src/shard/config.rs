@@ -1,5 +1,6 @@
 //! What the operator may choose of a shard, and what follows from it.
 
+use super::auth::AuthRules;
 use crate::constants;
 use crate::types::ShardId;
 
@@ -41,6 +42,8 @@ pub struct ShardConfig {
     pub watch_bytes_max: usize,
     /// Identities of one connection.
     pub identities_max: usize,
+    /// Who is super, and who is turned away.
+    pub auth: AuthRules,
     /// The longest reply, bytes; a longer one becomes an error reply (−5).
     pub reply_bytes_max: usize,
 }
@@ -64,6 +67,7 @@ impl ShardConfig {
             output_bytes_max: constants::OUTPUT_BYTES_MAX,
             watch_bytes_max: constants::WATCH_BYTES_MAX,
             identities_max: constants::IDENTITIES_MAX,
+            auth: AuthRules::default(),
             reply_bytes_max: constants::REPLY_BYTES_MAX,
         }
     }

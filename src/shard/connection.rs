@@ -80,6 +80,8 @@ pub(super) enum Step {
         /// Set at the head.
         target: Option<Zxid>,
     },
+    /// Answer a token of SASL with a null one: there is no provider of SASL.
+    Token,
     /// Decided when it was parsed.
     Answer {
         error: ErrorCode,
@@ -314,6 +316,8 @@ pub(super) struct Connection {
     /// failed auth.
     pub(super) deaf: bool,
     pub(super) credentials: Credentials,
+    /// Whether the operator lets somebody with these credentials ask for anything.
+    pub(super) is_admitted: bool,
     pub(super) fifo: VecDeque<Pending>,
     /// Sequence of the FIFO's head. Sequence 0 is the handshake.
     pub(super) first_sequence: u64,
@@ -387,7 +391,7 @@ impl Connection {
     pub(super) fn new(
         id: ConnId,
         peer: ClientAddress,
-        credentials: Credentials,
+        (credentials, is_admitted): (Credentials, bool),
         now: Now,
     ) -> Connection {
         Connection {
@@ -398,6 +402,7 @@ impl Connection {
             received_at: now.micros,
             deaf: false,
             credentials,
+            is_admitted,
             fifo: VecDeque::new(),
             first_sequence: 1,
             fifo_weight: 0,
@@ -594,6 +599,7 @@ impl Connection {
             last_response_ms: counters.last_response_ms,
             last_latency_ms: counters.last_latency_ms,
             latency: counters.latency,
+            heard: Tick(self.received_at / 1000),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::proto::ReadRequest;
 use crate::proto::reply::{self, ReplyHeader};
 use crate::tree::{Applied, Tree};
 use crate::txn::jute::Put;
-use crate::types::{ErrorCode, Now, OpCode, Xid};
+use crate::types::{ErrorCode, Now, OpCode, Xid, Zxid};
 
 /// Where a run over the FIFO stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,8 @@ impl ShardState {
                         return Stop::Waits;
                     }
                 }
-                Step::Read(_) | Step::SetWatches(_) | Step::Ping | Step::Answer { .. } => {}
+                Step::Read(_) | Step::SetWatches(_) => {}
+                Step::Ping | Step::Token | Step::Answer { .. } => {}
             }
             if self.is_full(c) || !self.has_output_room(c, tree) {
                 return Stop::Waits;
@@ -124,7 +125,11 @@ impl ShardState {
     /// Whether the budget is enough for a read at the head that is not worked off in slices.
     fn is_affordable(&self, c: &Connection, tree: &Tree, budget: &mut Budget) -> bool {
         match c.fifo.front().map(|head| &head.step) {
-            Some(Step::Read(read @ (ReadRequest::GetData { .. } | ReadRequest::GetAcl { .. }))) => {
+            Some(Step::Read(
+                read @ (ReadRequest::GetData { .. }
+                | ReadRequest::GetAcl { .. }
+                | ReadRequest::WhoAmI { .. }),
+            )) => {
                 let Cost { bytes, steps } = reads::estimate(tree, read, 0);
                 budget.affords(bytes, steps)
             }
@@ -138,9 +143,11 @@ impl ShardState {
     fn work_off(&mut self, c: &mut Connection, tree: &Tree, budget: &mut Budget) -> bool {
         match c.fifo.front().map(|head| &head.step) {
             Some(Step::SetWatches(_)) => self.set_watches(c, tree, budget),
-            Some(Step::Read(ReadRequest::GetChildren { .. } | ReadRequest::MultiRead { .. })) => {
-                self.draft(c, tree, budget)
-            }
+            Some(Step::Read(
+                ReadRequest::GetChildren { .. }
+                | ReadRequest::GetEphemerals { .. }
+                | ReadRequest::MultiRead { .. },
+            )) => self.draft(c, tree, budget),
             _ => true,
         }
     }
@@ -283,6 +290,10 @@ impl ShardState {
                 // The path has come in a frame, so it fits one.
                 let _ = reply::with_body(&mut c.output, header, |out| out.put_buf(path));
             }
+            Step::Token => {
+                header.zxid = Zxid::ZERO;
+                let _ = reply::with_body(&mut c.output, header, |out| out.put_buf(None));
+            }
             Step::Answer { error, zxid, close } => {
                 header.err = *error;
                 header.zxid = zxid.unwrap_or(header.zxid);
@@ -366,7 +377,9 @@ impl ShardState {
         frames: u64,
         now: Now,
     ) {
-        if pending.op != OpCode::AUTH {
+        let is_for_the_connection = matches!(pending.op, OpCode::AUTH | OpCode::SASL)
+            || header.err == ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH;
+        if !is_for_the_connection {
             let write = matches!(pending.step, Step::Write);
             let op = op_name(pending.op, header.err, write);
             let ms = c

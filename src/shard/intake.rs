@@ -10,10 +10,10 @@ use crate::budget::Budget;
 use crate::constants::READS_AHEAD_MAX;
 use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::request::RequestHeader;
-use crate::proto::{ConnectRequest, Request, WatchCursor};
+use crate::proto::{ConnectRequest, ReadRequest, Request, WatchCursor};
 use crate::tree::Tree;
 use crate::txn::WriteRequest;
-use crate::types::{ErrorCode, OpCode, Xid, Zxid};
+use crate::types::{ErrorCode, OpCode, SessionId, Xid, Zxid};
 use std::sync::Arc;
 
 /// What a request takes in memory beside its own bytes: an entry of the FIFO, one of the pipeline.
@@ -37,17 +37,24 @@ fn op_of(payload: &[u8]) -> Option<OpCode> {
     Some(OpCode(i32::from_be_bytes(*op)))
 }
 
-fn is_write(op: OpCode) -> bool {
+fn is_create(op: OpCode) -> bool {
     matches!(
         op,
-        OpCode::CREATE
-            | OpCode::CREATE2
-            | OpCode::DELETE
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL
+    )
+}
+
+fn is_write(op: OpCode) -> bool {
+    let is_other = matches!(
+        op,
+        OpCode::DELETE
             | OpCode::SET_DATA
             | OpCode::SET_ACL
+            | OpCode::RECONFIG
             | OpCode::MULTI
             | OpCode::CLOSE_SESSION
-    )
+    );
+    is_create(op) || is_other
 }
 
 /// The length of a string or buffer that stands at `at`.
@@ -62,7 +69,7 @@ fn outcome_max(payload: &[u8]) -> usize {
     const FIXED: usize = 128;
     match op_of(payload) {
         Some(OpCode::MULTI) => FIXED + 6 * payload.len(),
-        Some(OpCode::CREATE | OpCode::CREATE2) => FIXED + length_at(payload, 8).unwrap_or(0),
+        Some(op) if is_create(op) => FIXED + length_at(payload, 8).unwrap_or(0),
         _ => FIXED,
     }
 }
@@ -72,7 +79,7 @@ fn outcome_max(payload: &[u8]) -> usize {
 fn decoded_max(len: usize, payload: &[u8]) -> usize {
     let list = match op_of(payload) {
         None | Some(OpCode::MULTI | OpCode::MULTI_READ | OpCode::SET_ACL) => len,
-        Some(OpCode::CREATE | OpCode::CREATE2) => {
+        Some(op) if is_create(op) => {
             let data = length_at(payload, 8).and_then(|path| length_at(payload, 12 + path));
             len.saturating_sub(data.unwrap_or(0))
         }
@@ -225,12 +232,22 @@ impl ShardState {
         budget: &mut Budget,
     ) {
         let RequestHeader { xid, op } = header;
-        if !matches!(request, Request::Auth { .. }) {
+        let is_auth = matches!(request, Request::Auth { .. } | Request::Sasl);
+        let is_turned_away = !is_auth && !c.is_admitted;
+        if !is_auth && !is_turned_away {
             self.liveness.touch(c, attachment.session);
         }
         let mut weight = len + REQUEST_FIXED;
         let mut ahead = 0;
-        let step = match request {
+        let step = match of_the_connection(request, attachment.session, c) {
+            _ if is_turned_away => {
+                c.deaf = true;
+                Step::Answer {
+                    error: ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH,
+                    zxid: Some(Zxid::ZERO),
+                    close: true,
+                }
+            }
             Request::Write(request) => {
                 budget.spend_request();
                 weight += decoded(&request);
@@ -259,6 +276,8 @@ impl ShardState {
                 })
             }
             Request::Ping => Step::Ping,
+            Request::Sasl => Step::Token,
+            Request::GetEphemerals(_) | Request::WhoAmI => unreachable!("reads by now"),
             Request::Sync(path) => Step::Sync { path, target: None },
             Request::Auth { scheme, auth } => {
                 budget.spend_steps(c.credentials.len());
@@ -326,7 +345,8 @@ impl ShardState {
         scheme: Option<&str>,
         data: Option<Vec<u8>>,
     ) -> Step {
-        let added = auth::add(
+        let rules = &self.config.auth;
+        let added = rules.add(
             &c.credentials,
             &c.peer.address,
             scheme,
@@ -335,6 +355,7 @@ impl ShardState {
         );
         let error = match added {
             Ok(credentials) => {
+                c.is_admitted = rules.admit(&credentials);
                 c.credentials = credentials;
                 ErrorCode::OK
             }
@@ -407,11 +428,58 @@ impl ShardState {
     }
 }
 
+/// A request that asks about its own session or connection, as a read that names it.
+fn of_the_connection(request: Request, session: SessionId, c: &Connection) -> Request {
+    match request {
+        Request::GetEphemerals(prefix) => {
+            let prefix = prefix.unwrap_or_default();
+            // Blank is whatever Java's trim takes away.
+            let prefix = match prefix.trim_matches(|c: char| c <= ' ') {
+                "" | "/" => Arc::default(),
+                _ => prefix,
+            };
+            Request::Read(ReadRequest::GetEphemerals { session, prefix })
+        }
+        Request::WhoAmI => {
+            let who = Arc::clone(&c.credentials);
+            Request::Read(ReadRequest::WhoAmI { who })
+        }
+        request => request,
+    }
+}
+
 /// What a queued read takes in memory, bytes.
-fn decoded_weight(read: &crate::proto::ReadRequest, weight: usize) -> usize {
-    use crate::proto::ReadRequest;
+fn decoded_weight(read: &ReadRequest, weight: usize) -> usize {
     match read {
         ReadRequest::MultiRead { ops, .. } => weight + 160 * ops.len(),
         _ => weight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::golden::hex;
+
+    /// A body that every write can be read from, and whose path has two bytes.
+    const BODY: &str = "00000002 2f61 ffffffff 00000000 00000000 0000000000000001";
+
+    #[test]
+    fn what_becomes_a_transaction_is_known_by_the_first_bytes_of_its_frame() {
+        let mut writes = 0;
+        for op in -11..200 {
+            let mut payload = 1i32.to_be_bytes().to_vec();
+            payload.extend(i32::to_be_bytes(op));
+            payload.extend(hex(BODY));
+            let (_, request) = Request::decode(&payload).unwrap();
+            let known = op_of(&payload).is_some_and(is_write);
+            assert_eq!(matches!(request, Request::Write(_)), known, "{op}");
+            writes += u32::from(known);
+            if let Request::Write(request @ WriteRequest::Create(_)) = request {
+                assert_eq!(outcome_max(&payload), owed(&request), "{op}");
+                assert!(decoded_max(payload.len(), &payload) >= 4 * payload.len());
+            }
+        }
+        assert_eq!(writes, 10);
     }
 }

@@ -34,6 +34,7 @@ mod intake;
 mod liveness;
 mod memory;
 mod reads;
+mod recursive;
 mod replies;
 mod slab;
 mod slices;
@@ -44,8 +45,11 @@ mod watches;
 #[cfg(test)]
 mod tests;
 
+pub use auth::AuthRules;
 pub use config::ShardConfig;
-pub use stats::{ClientAddress, ConnStats, Latency, SessionStats, ShardStats};
+pub use stats::{
+    ClientAddress, ConnStats, Latency, SessionStats, ShardStats, WATCHES_LISTED_MAX, Watched,
+};
 pub use watches::WatchCounts;
 
 use self::state::{Ending, ShardState};
@@ -59,6 +63,11 @@ use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use liveness::Round;
 use slab::Slab;
+use std::sync::Arc;
+
+/// Answers about who may read a node that are kept while the events of one transaction are delivered, and
+/// those of one change.
+const ANSWERS_MAX: usize = 1 << 16;
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -92,10 +101,12 @@ impl Shard {
 
     /// A connection whose first bytes are not a four-letter word.
     pub fn accept(&mut self, peer: ClientAddress, now: Now) -> ConnId {
-        let credentials = auth::initial(&peer.address);
+        let rules = &self.core.config.auth;
+        let credentials = rules.initial(&peer.address);
+        let is_admitted = rules.admit(&credentials);
         self.core.open += 1;
         self.conns
-            .insert(|id| Connection::new(id, peer, credentials, now))
+            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), now))
     }
 
     /// Appends bytes to the connection's input and executes what may run within `budget`. What is
@@ -324,8 +335,8 @@ impl Shard {
     /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
     ///
-    /// Returns the steps of the events: watches fired, and what comparing lists with identities cost beyond
-    /// the first entry of each.
+    /// Returns the steps of the events: watches fired, paths looked up for recursive ones, and what comparing
+    /// lists with identities cost beyond the first entry of each.
     pub fn committed(
         &mut self,
         tree: &Tree,
@@ -449,6 +460,23 @@ impl Shard {
         open.map(|c| c.stats(self.core.may_read(c) > 0))
     }
 
+    /// What the connection in a slot watches in the data table, if there is one and it watches anything.
+    pub fn watched_at(&self, slot: usize) -> Option<Watched> {
+        let c = self.conns.at(slot).filter(|c| !c.ended())?;
+        let paths = self.core.watches.data_paths(c.id)?;
+        let listed = (paths.len() <= WATCHES_LISTED_MAX).then(|| {
+            // Java prints it so.
+            let text = |path: &Option<Arc<str>>| path.clone().unwrap_or_else(|| "null".into());
+            let mut paths: Vec<Arc<str>> = paths.iter().map(text).collect();
+            paths.sort_unstable();
+            paths
+        });
+        Some(Watched {
+            session: c.attachment().map_or(SessionId::NONE, |own| own.session),
+            paths: listed,
+        })
+    }
+
     /// Slots of connections, the free ones included.
     pub fn slots(&self) -> usize {
         self.conns.slots()
@@ -506,41 +534,55 @@ impl Shard {
     }
 
     /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, entries and identities compared.
+    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, paths and watches looked up above
+    /// the nodes, entries and identities compared.
+    ///
+    /// A persistent watch fires for each change of a transaction, so nothing is held for longer than for one
+    /// change but output and [`ANSWERS_MAX`] answers about who may read. When the events come to as much as
+    /// all output may, who holds more than a share of it ends with its next event: the kernel could take
+    /// none of it meanwhile. Watches that fire for a connection that has ended are paid for by freeing as many.
     fn deliver_events(&mut self, applied: &Applied) -> usize {
         let Shard { conns, core } = self;
+        let (mut steps, mut bytes) = (0, 0);
         let mut told = Vec::new();
-        for change in &applied.changes {
-            core.watches
-                .trigger(change, |conn, event| told.push((conn, event)));
-        }
-        let fired = told.len();
-        if fired == 0 {
-            return 0;
-        }
         let mut encoded = Vec::new();
         let mut encoded_for: Option<(EventType, &str)> = None;
         let mut readers = Readers::default();
-        for (conn, event) in told {
-            // Watches of a connection that has ended are freed later.
-            let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
-                continue;
-            };
-            let readable = event
-                .acl
-                .is_none_or(|acl| readers.allow(acl, &c.credentials));
-            if !readable {
-                continue;
+        for change in &applied.changes {
+            steps += core
+                .watches
+                .trigger(change, |conn, event| told.push((conn, event)));
+            steps += told.len();
+            if readers.answers() > ANSWERS_MAX {
+                steps += std::mem::take(&mut readers).steps();
             }
-            if encoded_for != Some((event.kind, event.path)) {
-                encoded_for = Some((event.kind, event.path));
-                encoded.clear();
-                reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+            for (conn, event) in told.drain(..) {
+                let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
+                    core.watches.reap();
+                    continue;
+                };
+                let readable = event
+                    .acl
+                    .is_none_or(|acl| readers.allow(acl, &c.credentials));
+                if !readable {
+                    continue;
+                }
+                if encoded_for != Some((event.kind, event.path)) {
+                    encoded_for = Some((event.kind, event.path));
+                    encoded.clear();
+                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
+                }
+                bytes += encoded.len();
+                let too_much = bytes > core.config.output_bytes_max;
+                if too_much && c.output_bytes() > core.config.connection_share {
+                    core.end(c, Ending::Discard);
+                    continue;
+                }
+                c.output.extend_from_slice(&encoded);
+                core.appended(c, None, 1);
             }
-            c.output.extend_from_slice(&encoded);
-            core.appended(c, None, 1);
         }
-        fired + readers.steps()
+        steps + readers.steps()
     }
 
     /// The outcome of a request of ours.

@@ -1,13 +1,14 @@
-//! Reads of one connection on one replica, and the watches that they leave. A watch is registered
+//! Reads of one connection on one replica, and the watches that they leave, look for and remove. A watch is registered
 //! in the step in which its read executes, so that no change falls between (docs/protocol.md §4.5).
 
+use super::auth;
 use super::watches::{Kind, Watches, WatchesFull};
-use crate::proto::ReadRequest;
 use crate::proto::reply::{self, ReplyHeader, ReplyTooLong};
+use crate::proto::{ReadRequest, WatchMode};
 use crate::tree::{Size, Tree};
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, ErrorCode, OpCode, Xid};
+use crate::types::{ConnId, ErrorCode, OpCode, SessionId, Xid};
 
 /// Who reads, where the answer goes, and what it has cost.
 pub(super) struct Reader<'a> {
@@ -44,6 +45,9 @@ const REPLY_FIXED: usize = 120;
 /// Operations of a multiRead that are looked at to say what it will cost.
 const ESTIMATED_MAX: usize = 1024;
 
+/// Steps of an operation on watches: an entry in each of two maps, in two tables.
+const WATCH_STEPS: usize = 4;
+
 /// What a read will cost on the tree as it is; of data at least `data_min` bytes are expected.
 pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost {
     let single = |path: &str, bytes: &dyn Fn(Size) -> usize| {
@@ -60,6 +64,25 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::GetChildren { path, .. } => {
             single(path, &|size| 4 * size.children + size.names)
         }
+        ReadRequest::AddWatch { .. }
+        | ReadRequest::CheckWatches { .. }
+        | ReadRequest::RemoveWatches { .. } => Cost {
+            bytes: REPLY_FIXED,
+            steps: WATCH_STEPS,
+        },
+        ReadRequest::GetAllChildrenNumber { path } => single(path, &|_| 0),
+        // As if the prefix were that of all.
+        ReadRequest::GetEphemerals { session, .. } => {
+            let (paths, bytes) = tree.ephemeral_size(*session);
+            Cost {
+                bytes: 4 * paths + bytes + REPLY_FIXED,
+                steps: 1 + paths,
+            }
+        }
+        ReadRequest::WhoAmI { who } => Cost {
+            bytes: who.iter().map(info_len).sum::<usize>() + REPLY_FIXED,
+            steps: who.len(),
+        },
         // To look at more operations than this is work of its own: they cost as much as any may.
         ReadRequest::MultiRead { ops, .. } if ops.len() > ESTIMATED_MAX => Cost {
             bytes: usize::MAX / 4096,
@@ -73,6 +96,11 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
             cost
         }
     }
+}
+
+/// The most that an identity takes in the reply to whoAmI, bytes.
+fn info_len(id: &AuthId) -> usize {
+    8 + id.scheme.len() + id.id.len()
 }
 
 /// Why there is no body.
@@ -107,12 +135,25 @@ pub(super) fn put_found(
     steps: &mut usize,
 ) -> Result<(), Missing> {
     let room = len_max.saturating_sub(out.len());
+    match read {
+        ReadRequest::GetEphemerals { session, prefix } => {
+            return put_ephemerals(out, tree, (*session, &**prefix), len_max, steps);
+        }
+        ReadRequest::WhoAmI { who } => {
+            *steps += who.len();
+            let shown = who.iter().filter(|id| auth::is_shown(id));
+            reply::put_client_infos(out, shown);
+            return fits(out, len_max);
+        }
+        _ => {}
+    }
     let (ReadRequest::Exists { path, .. }
     | ReadRequest::GetData { path, .. }
     | ReadRequest::GetAcl { path }
+    | ReadRequest::GetAllChildrenNumber { path }
     | ReadRequest::GetChildren { path, .. }) = read
     else {
-        unreachable!("not a single read")
+        unreachable!("not a read of one node")
     };
     let found = tree.find(path);
     let size = found.map_or_else(Size::default, |found| found.size());
@@ -139,15 +180,46 @@ pub(super) fn put_found(
                 stat.encode_into(out);
             }
         }
+        ReadRequest::GetAllChildrenNumber { .. } => {
+            let found = found.ok_or(ErrorCode::NO_NODE)?;
+            // Under its empty name the root counts itself.
+            let below = found.descendants(who)? + u32::from(path.is_empty());
+            out.put_i32(below as i32);
+        }
         _ => match found {
             Some(found) => found.stat(who)?.encode_into(out),
             None => return Err(Tree::absent(path).into()),
         },
     }
+    fits(out, len_max)
+}
+
+fn fits(out: &[u8], len_max: usize) -> Result<(), Missing> {
     match out.len() > len_max {
         true => Err(Missing::TooMuch),
         false => Ok(()),
     }
+}
+
+/// Appends the paths of a session's ephemerals that begin with a prefix.
+fn put_ephemerals(
+    out: &mut Vec<u8>,
+    tree: &Tree,
+    (session, prefix): (SessionId, &str),
+    len_max: usize,
+    steps: &mut usize,
+) -> Result<(), Missing> {
+    let at = out.len();
+    out.put_len(0);
+    let mut listed = 0;
+    for path in tree.ephemerals_from(session, prefix, None) {
+        out.put_str(path);
+        listed += 1;
+        *steps += 1;
+        fits(out, len_max)?;
+    }
+    reply::set_len(out, at, listed);
+    fits(out, len_max)
 }
 
 /// Type of a successful result of multiRead (docs/protocol.md §1.6).
@@ -164,6 +236,9 @@ impl Reader<'_> {
     /// # Errors
     /// There is no memory for its watch: the connection is to be closed.
     pub(super) fn single(&mut self, read: &ReadRequest) -> Result<ErrorCode, WatchesFull> {
+        if let Some(error) = self.on_watches(read)? {
+            return Ok(error);
+        }
         let (tree, who, len_max) = (self.tree, self.credentials, self.len_max());
         let found = self.reply(ErrorCode::OK, |out, steps| {
             put_found(out, tree, who, read, len_max, steps)
@@ -175,6 +250,38 @@ impl Reader<'_> {
         };
         self.leave_watch(read, error)?;
         Ok(error)
+    }
+
+    /// Answers an operation on watches; gives the error. The tree does not matter to it. `None` for any
+    /// other read.
+    fn on_watches(&mut self, read: &ReadRequest) -> Result<Option<ErrorCode>, WatchesFull> {
+        let (watches, conn) = (&mut *self.watches, self.conn);
+        let found = match read {
+            ReadRequest::AddWatch { path, mode } => {
+                let kind = match mode {
+                    WatchMode::Persistent => Kind::Persistent,
+                    WatchMode::Recursive => Kind::Recursive,
+                };
+                watches.add(kind, path.as_deref(), conn)?;
+                true
+            }
+            ReadRequest::CheckWatches { path, of } => watches.has(*of, path.as_deref(), conn),
+            ReadRequest::RemoveWatches { path, of } => watches.remove(*of, path.as_deref(), conn),
+            _ => return Ok(None),
+        };
+        self.cost.steps += WATCH_STEPS;
+        let start = self.out.len();
+        let error = match found {
+            true => ErrorCode::OK,
+            false => ErrorCode::NO_WATCHER,
+        };
+        let header = self.header(error);
+        match read {
+            ReadRequest::AddWatch { .. } => reply::watch_added(self.out, header),
+            _ => reply::header_only(self.out, header),
+        }
+        self.cost.bytes += self.out.len() - start;
+        Ok(Some(error))
     }
 
     /// `exists` on an absent node is the only failed read that leaves a watch (docs/protocol.md §2.5).
@@ -195,7 +302,7 @@ impl Reader<'_> {
             _ => return Ok(()),
         };
         self.cost.steps += 1;
-        self.watches.add(kind, path, self.conn)
+        self.watches.add(kind, Some(path), self.conn)
     }
 
     /// The length of the output with the longest reply.

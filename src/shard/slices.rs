@@ -1,15 +1,17 @@
 //! Requests whose work may be long, worked off in slices at the head of their FIFO: setWatches, and
-//! the replies to getChildren and multiRead. Between two slices other connections have their turns and
+//! the replies to getChildren, getEphemerals and multiRead. Between two slices other connections have their turns and
 //! transactions are applied.
 //!
-//! **setWatches** registers path by path. What is applied between two slices concerns each path once: a
-//! path that is registered already gets its event from the transaction, and a path that is not is
-//! compared with the newer state when its turn comes, as if the whole request had come later. Both
-//! leave before the reply, whose zxid is that of the last slice.
+//! **setWatches** and setWatches2 register path by path. What is applied between two slices concerns each
+//! path once: a path that is registered already gets its event from the transaction, and a path that is not
+//! is compared with the newer state when its turn comes, as if the whole request had come later; for
+//! persistent and recursive watches nothing is compared. The events leave before the reply, whose zxid is
+//! that of the last slice.
 //!
 //! **A reply that lists much** is one state of the tree all the same. A [`Draft`] holds what is listed so
 //! far, outside the connection's output, and begins again when what it lists has changed: the children
-//! of the node for getChildren, anything in the tree for multiRead. After [`RESTARTS_MAX`] restarts the
+//! of the node for getChildren, the ephemerals of the session for getEphemerals, anything in the tree for
+//! multiRead. After [`RESTARTS_MAX`] restarts the
 //! reply is made in one piece, so that whoever writes all the time keeps nobody from reading;
 //! [`REPLY_BYTES_MAX`](crate::constants::REPLY_BYTES_MAX) and, for a multiRead, [`READ_STEPS_MAX`] bound
 //! that piece.
@@ -23,12 +25,14 @@ use crate::proto::{ReadRequest, WatchCursor, WatchList, WatchLists};
 use crate::tree::Tree;
 use crate::txn::AuthId;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, ErrorCode, OpCode, Zxid};
+use crate::types::{ConnId, ErrorCode, OpCode, SessionId, Zxid};
+use std::sync::Arc;
 
 /// How often a reply that is made in slices begins again because what it lists has changed.
 pub(super) const RESTARTS_MAX: u32 = 2;
 
-/// Steps of one path of a setWatches: a look into the tree, and an entry in each of two tables.
+/// Steps of one path of a setWatches: a look into the tree and an entry in each of two maps, or such entries
+/// in two tables.
 const STEPS_PER_WATCH: usize = 4;
 
 /// A setWatches, and how far it has come.
@@ -60,6 +64,8 @@ pub(super) struct Draft {
     ops: usize,
     /// Children of the next operation that are in it, if it lists children and has been begun.
     children: Option<usize>,
+    /// The last of a session's ephemerals that is in it.
+    behind: Option<Arc<str>>,
     /// What is listed is that of this state.
     state: State,
     /// Steps so far, against [`READ_STEPS_MAX`] of a multiRead.
@@ -92,6 +98,10 @@ fn state_of(tree: &Tree, read: &ReadRequest) -> Option<State> {
         ReadRequest::GetChildren { path, .. } => {
             tree.stat(path).map(|stat| (stat.pzxid, stat.num_children))
         }
+        ReadRequest::GetEphemerals { session, .. } => {
+            let (changed, paths) = tree.ephemerals_state(*session);
+            Some((changed, paths as i32))
+        }
         _ => Some((tree.last_zxid(), 0)),
     }
 }
@@ -114,6 +124,11 @@ impl Draft {
                 budget.spend_steps(1 + size.acl);
                 let _readable = tree.children(path, who).ok()?;
             }
+            ReadRequest::GetEphemerals { session, .. } => {
+                if budget.has_steps(1 + tree.ephemeral_size(*session).0) {
+                    return None;
+                }
+            }
             ReadRequest::MultiRead { .. } => {}
             _ => return None,
         }
@@ -125,6 +140,7 @@ impl Draft {
             frame: vec![0; HEADER],
             ops: 0,
             children: None,
+            behind: None,
             state,
             steps: 0,
             restarts: 0,
@@ -189,6 +205,9 @@ impl Draft {
         let is_multi = matches!(read, ReadRequest::MultiRead { .. });
         while let Some(op) = ops_of(read).get(self.ops) {
             let fits = match (op, self.children) {
+                (ReadRequest::GetEphemerals { session, prefix }, _) => {
+                    self.put_ephemerals(tree, (*session, &**prefix), reply_max, budget)
+                }
                 (ReadRequest::GetChildren { path, .. }, Some(from)) => {
                     self.put_names(tree, path, from, reply_max, budget)
                 }
@@ -281,6 +300,37 @@ impl Draft {
         }
     }
 
+    /// Ephemerals behind those that are in it, until the budget is spent; their number, when there are no more.
+    fn put_ephemerals(
+        &mut self,
+        tree: &Tree,
+        (session, prefix): (SessionId, &str),
+        reply_max: usize,
+        budget: &mut Budget,
+    ) -> Result<(), Missing> {
+        let mut listed = self.children.unwrap_or_else(|| {
+            self.frame.put_len(0);
+            0
+        });
+        for path in tree.ephemerals_from(session, prefix, self.behind.as_deref()) {
+            self.frame.put_str(path);
+            listed += 1;
+            budget.spend_steps(1);
+            budget.spend_bytes(4 + path.len());
+            if self.frame.len() > reply_max {
+                return Err(Missing::TooMuch);
+            }
+            if budget.is_spent() {
+                self.children = Some(listed);
+                self.behind = Some(Arc::clone(path));
+                return Ok(());
+            }
+        }
+        reply::set_len(&mut self.frame, HEADER, listed);
+        self.ops += 1;
+        Ok(())
+    }
+
     /// The result of an operation of a multiRead that lists no children.
     fn put_result(
         &mut self,
@@ -319,8 +369,8 @@ impl Draft {
         let mut header = reader.header(ErrorCode::OK);
         match read {
             _ if self.too_much => {}
-            ReadRequest::MultiRead { unsupported, .. } => {
-                if *unsupported {
+            ReadRequest::MultiRead { is_cut, .. } => {
+                if *is_cut {
                     header.err = ErrorCode::MARSHALLING;
                 }
                 reply::put_multi_end(&mut self.frame);
@@ -378,23 +428,26 @@ impl SetWatches {
         let mut events = 0;
         while let Some((list, path)) = self.lists.next(&mut self.cursor) {
             let start = out.len();
-            match self.missed(tree, list, &path) {
+            let (path, named) = (path.as_deref(), path.as_deref().unwrap_or_default());
+            match self.missed(tree, list, named) {
                 Some(event) => {
-                    reply::event(out, event, reply::CATCH_UP, &path);
+                    reply::event(out, event, reply::CATCH_UP, named);
                     events += 1;
                 }
                 None => {
                     let kind = match list {
                         WatchList::Data | WatchList::Exist => Kind::Data,
                         WatchList::Child => Kind::Child,
+                        WatchList::Persistent => Kind::Persistent,
+                        WatchList::Recursive => Kind::Recursive,
                     };
-                    if let Err(full) = watches.add(kind, &path, conn) {
+                    if let Err(full) = watches.add(kind, path, conn) {
                         return (events, Err(full));
                     }
                 }
             }
             budget.spend_steps(STEPS_PER_WATCH);
-            budget.spend_bytes(path.len() + out.len() - start);
+            budget.spend_bytes(named.len() + out.len() - start);
             if budget.is_spent() {
                 return (events, Ok(Slice::More));
             }
@@ -402,17 +455,19 @@ impl SetWatches {
         (events, Ok(Slice::Whole))
     }
 
-    /// What happened to a path since the client saw it last.
+    /// What happened to a path since the client saw it last. Of persistent and recursive watches nothing
+    /// is made up for.
     fn missed(&self, tree: &Tree, list: WatchList, path: &str) -> Option<EventType> {
+        if matches!(list, WatchList::Persistent | WatchList::Recursive) {
+            return None;
+        }
         match (list, tree.stat(path)) {
             (WatchList::Exist, found) => found.map(|_| EventType::Created),
             (_, None) => Some(EventType::Deleted),
             (WatchList::Data, Some(stat)) => {
                 (stat.mzxid > self.seen).then_some(EventType::DataChanged)
             }
-            (WatchList::Child, Some(stat)) => {
-                (stat.pzxid > self.seen).then_some(EventType::ChildrenChanged)
-            }
+            (_, Some(stat)) => (stat.pzxid > self.seen).then_some(EventType::ChildrenChanged),
         }
     }
 }

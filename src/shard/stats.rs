@@ -2,7 +2,12 @@
 //! server (docs/protocol.md §8.2).
 
 use super::watches::WatchCounts;
-use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, WallMs, Xid, Zxid};
+use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, Tick, WallMs, Xid, Zxid};
+use std::sync::Arc;
+
+/// Watches of one connection that are listed, at most: a list of them is made in one go, like whatever
+/// clients may cost in a turn.
+pub const WATCHES_LISTED_MAX: usize = 65_536;
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,17 @@ pub struct ConnStats {
     pub last_latency_ms: u64,
     /// The others.
     pub latency: Latency,
+    /// When its last bytes came.
+    pub heard: Tick,
+}
+
+/// What one connection watches in the data table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The session of the connection.
+    pub session: SessionId,
+    /// Sorted; `None` if there are more than [`WATCHES_LISTED_MAX`].
+    pub paths: Option<Vec<Arc<str>>>,
 }
 
 /// Sums over a shard.
@@ -212,6 +228,13 @@ pub(super) fn op_name(op: OpCode, error: ErrorCode, write: bool) -> &'static str
         OpCode::MULTI_READ => "MLTR",
         OpCode::RECONFIG => "RECO",
         OpCode::SET_WATCHES => "SETW",
+        OpCode::GET_EPHEMERALS => "GETE",
+        OpCode::GET_ALL_CHILDREN_NUMBER => "GETACN",
+        OpCode::WHO_AM_I => "HOMI",
+        OpCode::SET_WATCHES2 => "STW2",
+        OpCode::ADD_WATCH => "ADDW",
+        OpCode::CHECK_WATCHES => "CHKW",
+        OpCode::REMOVE_WATCHES => "REMW",
         OpCode::CREATE_SESSION => "SESS",
         OpCode::CLOSE_SESSION => "CLOS",
         _ => "NA",

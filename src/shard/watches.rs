@@ -1,23 +1,53 @@
 //! Who watches what (docs/protocol.md §4).
 //!
-//! Two tables, data and child, keyed by path; in each, a connection has a set of modes per path.
-//! Only standard (one-shot) watches can be set so far; the set leaves room for the others.
+//! Two tables, data and child, keyed by path; in each, a connection has a set of modes per path. A
+//! recursive watch is in the data table, under its own path; `recursive` finds those above a change.
 
+use super::recursive::Recursive;
+use crate::proto::WatchType;
 use crate::proto::reply::EventType;
 use crate::tree::{Change, ChangeKind};
 use crate::txn::Acl;
 use crate::types::{ConnId, DetHashMap, DetHashSet};
+use hashbrown::Equivalent;
 use hashbrown::hash_map::EntryRef;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Which table a watch is in.
+/// What a watch waits for, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// getData, exists.
+    /// getData, exists: one change of the node.
     Data,
-    /// getChildren.
+    /// getChildren: one change of its children, or its end.
     Child,
+    /// addWatch: both, until it is removed.
+    Persistent,
+    /// addWatch: the node and everything below it, until it is removed.
+    Recursive,
+}
+
+impl Kind {
+    /// The modes in the data table and in the child table.
+    fn modes(self) -> (Modes, Modes) {
+        match self {
+            Kind::Data => (Modes::STANDARD, Modes::NONE),
+            Kind::Child => (Modes::NONE, Modes::STANDARD),
+            Kind::Persistent => (Modes::PERSISTENT, Modes::PERSISTENT),
+            Kind::Recursive => (Modes::RECURSIVE, Modes::NONE),
+        }
+    }
+}
+
+/// The modes in the data table and in the child table that a type is about.
+fn modes_of(of: WatchType) -> (Modes, Modes) {
+    match of {
+        WatchType::Child => Kind::Child.modes(),
+        WatchType::Data => Kind::Data.modes(),
+        WatchType::Any => (Modes::ALL, Modes::ALL),
+        WatchType::Persistent => Kind::Persistent.modes(),
+        WatchType::Recursive => Kind::Recursive.modes(),
+    }
 }
 
 /// Modes of one connection on one path of one table.
@@ -25,19 +55,48 @@ pub(super) enum Kind {
 struct Modes(u8);
 
 impl Modes {
+    const NONE: Modes = Modes(0);
     /// Removed when it fires.
     const STANDARD: Modes = Modes(1);
+    const PERSISTENT: Modes = Modes(2);
+    /// In the data table only.
+    const RECURSIVE: Modes = Modes(4);
+    const ALL: Modes = Modes(7);
 
-    fn add(&mut self, mode: Modes) {
-        self.0 |= mode.0;
+    fn add(&mut self, modes: Modes) {
+        self.0 |= modes.0;
     }
 
-    fn remove(&mut self, mode: Modes) {
-        self.0 &= !mode.0;
+    fn remove(&mut self, modes: Modes) {
+        self.0 &= !modes.0;
+    }
+
+    /// Whether one of `modes` is among them.
+    fn has(self, modes: Modes) -> bool {
+        self.0 & modes.0 != 0
     }
 
     fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+/// Where a watch is: any string that a request can hold, or null, which addWatch takes too.
+type Path = Option<Arc<str>>;
+
+/// A path that is looked up.
+#[derive(Debug, Hash)]
+struct Asked<'a>(Option<&'a str>);
+
+impl Equivalent<Path> for Asked<'_> {
+    fn equivalent(&self, path: &Path) -> bool {
+        self.0 == path.as_deref()
+    }
+}
+
+impl From<&Asked<'_>> for Path {
+    fn from(asked: &Asked<'_>) -> Path {
+        asked.0.map(Arc::from)
     }
 }
 
@@ -59,6 +118,15 @@ impl Watchers {
         match self {
             Watchers::One(_, modes) => modes,
             Watchers::Any(conns) => conns.entry(conn).or_default(),
+        }
+    }
+
+    /// The modes that a connection has.
+    fn get(&self, conn: ConnId) -> Modes {
+        match self {
+            Watchers::One(first, modes) if *first == conn => *modes,
+            Watchers::One(..) => Modes::NONE,
+            Watchers::Any(conns) => conns.get(&conn).copied().unwrap_or_default(),
         }
     }
 
@@ -102,49 +170,114 @@ impl Watchers {
 /// connection that has ended watched is in `by_path` and in `ended` until it is reaped.
 #[derive(Debug, Default)]
 struct Table {
-    by_path: DetHashMap<Arc<str>, Watchers>,
-    by_conn: DetHashMap<ConnId, DetHashSet<Arc<str>>>,
+    by_path: DetHashMap<Path, Watchers>,
+    /// As Apache counts them: who has had a watch stays when it has fired, and goes when it is removed.
+    by_conn: DetHashMap<ConnId, DetHashSet<Path>>,
+    /// The recursive watches of `by_path`, for the changes below them.
+    recursive: Recursive,
     /// Watches of connections that have not ended.
     pairs: usize,
     /// Bytes of all watches, also of those that are not reaped.
     bytes: usize,
     /// Watches of connections that have ended, and which of them are reaped next.
-    ended: VecDeque<(ConnId, hashbrown::hash_set::IntoIter<Arc<str>>)>,
+    ended: VecDeque<(ConnId, hashbrown::hash_set::IntoIter<Path>)>,
 }
 
-/// What a watch takes in memory, bytes, roughly: an entry in each map, and the path.
+/// What a watch takes in memory, bytes, roughly: an entry in each map, and the path. A recursive one
+/// takes [`Recursive::WEIGHT`] more.
 fn weight(path: &str) -> usize {
     const FIXED: usize = 200;
     FIXED + path.len()
 }
 
 impl Table {
-    /// Whether a connection has a watch on a path.
-    fn has(&self, path: &str, conn: ConnId) -> bool {
-        let paths = self.by_conn.get(&conn);
-        paths.is_some_and(|paths| paths.contains(path))
+    /// What a connection has on a path.
+    fn modes(&self, path: Option<&str>, conn: ConnId) -> Modes {
+        let watchers = self.by_path.get(&Asked(path));
+        watchers.map_or(Modes::NONE, |watchers| watchers.get(conn))
     }
 
-    fn add(&mut self, path: &str, conn: ConnId, mode: Modes) {
-        let mut entry = match self.by_path.entry_ref(path) {
+    /// What a watch would take in memory, bytes, beside what is there: 0 if it is there.
+    fn cost(&self, path: Option<&str>, conn: ConnId, modes: Modes) -> usize {
+        let had = self.modes(path, conn);
+        let is_new = had.is_empty() && !modes.is_empty();
+        let entry = if is_new {
+            weight(path.unwrap_or_default())
+        } else {
+            0
+        };
+        let is_recursive = modes.has(Modes::RECURSIVE) && !had.has(Modes::RECURSIVE);
+        entry + if is_recursive { Recursive::WEIGHT } else { 0 }
+    }
+
+    fn add(&mut self, path: Option<&str>, conn: ConnId, added: Modes) {
+        if added.is_empty() {
+            return;
+        }
+        let asked = Asked(path);
+        let mut entry = match self.by_path.entry_ref(&asked) {
             EntryRef::Occupied(entry) => entry,
             EntryRef::Vacant(entry) => entry.insert_entry(Watchers::One(conn, Modes::default())),
         };
-        let key = Arc::clone(entry.key());
+        let key = entry.key().clone();
         let modes = entry.get_mut().modes(conn);
+        if added.has(Modes::RECURSIVE) && !modes.has(Modes::RECURSIVE) {
+            if let Some(path) = &key {
+                self.recursive.add(path, conn);
+            }
+            self.bytes += Recursive::WEIGHT;
+        }
         if modes.is_empty() {
             let paths = self.by_conn.entry(conn).or_default();
             assert!(paths.insert(key), "the maps differ");
             self.pairs += 1;
-            self.bytes += weight(path);
+            self.bytes += weight(path.unwrap_or_default());
         }
-        modes.add(mode);
+        modes.add(added);
     }
 
-    /// Takes the standard watches off a path; says who had one, in order of connection.
-    /// Connections that have ended may be among them.
+    /// Takes modes away from a connection that has not ended. False if it has none of them.
+    fn remove(&mut self, path: Option<&str>, conn: ConnId, removed: Modes) -> bool {
+        let Some(watchers) = self.by_path.get_mut(&Asked(path)) else {
+            return false;
+        };
+        let had = watchers.get(conn);
+        if !had.has(removed) {
+            return false;
+        }
+        let modes = watchers.modes(conn);
+        modes.remove(removed);
+        if modes.is_empty() {
+            watchers.remove(conn);
+            if watchers.is_empty() {
+                self.by_path.remove(&Asked(path));
+            }
+            let paths = self.by_conn.get_mut(&conn).expect("the maps differ");
+            assert!(paths.remove(&Asked(path)), "the maps differ");
+            if paths.is_empty() {
+                self.by_conn.remove(&conn);
+            }
+            self.pairs -= 1;
+            self.bytes -= weight(path.unwrap_or_default());
+        }
+        if had.has(Modes::RECURSIVE) && removed.has(Modes::RECURSIVE) {
+            self.forget_recursive(path, conn);
+        }
+        true
+    }
+
+    fn forget_recursive(&mut self, path: Option<&str>, conn: ConnId) {
+        if let Some(path) = path {
+            self.recursive.remove(path, conn);
+        }
+        self.bytes -= Recursive::WEIGHT;
+    }
+
+    /// Who watches a path, in order of connection; the standard watches are taken off it. Connections
+    /// that have ended may be among them.
     fn fire(&mut self, path: &str) -> Vec<ConnId> {
-        let Some(conns) = self.by_path.get_mut(path) else {
+        let asked = Asked(Some(path));
+        let Some(conns) = self.by_path.get_mut(&asked) else {
             return Vec::new();
         };
         let fired = conns.conns();
@@ -152,16 +285,28 @@ impl Table {
             modes.remove(Modes::STANDARD);
             if modes.is_empty() {
                 self.bytes -= weight(path);
-                if forget_path(&mut self.by_conn, *conn, path) {
+                if forget_path(&mut self.by_conn, *conn, &asked) {
                     self.pairs -= 1;
                 }
             }
             !modes.is_empty()
         });
         if conns.is_empty() {
-            self.by_path.remove(path);
+            self.by_path.remove(&asked);
         }
         fired
+    }
+
+    /// The same, with who watches what is below a path above; each connection once. And the steps of
+    /// looking there.
+    fn fire_from_above(&mut self, path: &str) -> (Vec<ConnId>, usize) {
+        let fired = self.fire(path);
+        if self.recursive.is_empty() {
+            return (fired, 0);
+        }
+        let mut told: BTreeSet<ConnId> = fired.into_iter().collect();
+        let steps = self.recursive.tell(path, &mut told);
+        (told.into_iter().collect(), steps)
     }
 
     /// A connection ends: its watches count no more, and are freed by [`Table::reap`].
@@ -177,17 +322,23 @@ impl Table {
         let Some((conn, paths)) = self.ended.front_mut() else {
             return false;
         };
+        let conn = *conn;
         let Some(path) = paths.next() else {
             self.ended.pop_front();
             return true;
         };
+        let asked = Asked(path.as_deref());
         // A watch that has fired meanwhile is gone already.
-        if let Some(conns) = self.by_path.get_mut(&path)
-            && conns.remove(*conn)
-        {
-            self.bytes -= weight(&path);
-            if conns.is_empty() {
-                self.by_path.remove(&path);
+        if let Some(conns) = self.by_path.get_mut(&asked) {
+            let had = conns.get(conn);
+            if conns.remove(conn) {
+                self.bytes -= weight(asked.0.unwrap_or_default());
+                if conns.is_empty() {
+                    self.by_path.remove(&asked);
+                }
+                if had.has(Modes::RECURSIVE) {
+                    self.forget_recursive(asked.0, conn);
+                }
             }
         }
         true
@@ -196,16 +347,17 @@ impl Table {
 
 /// Whether the connection had the path, and has not ended.
 fn forget_path(
-    by_conn: &mut DetHashMap<ConnId, DetHashSet<Arc<str>>>,
+    by_conn: &mut DetHashMap<ConnId, DetHashSet<Path>>,
     conn: ConnId,
-    path: &str,
+    path: &Asked<'_>,
 ) -> bool {
     let Some(paths) = by_conn.get_mut(&conn) else {
         return false;
     };
     assert!(paths.remove(path), "the maps differ");
     if paths.is_empty() {
-        by_conn.remove(&conn);
+        // An empty set keeps the memory of what it has held.
+        *paths = DetHashSet::default();
     }
     true
 }
@@ -213,13 +365,13 @@ fn forget_path(
 /// What `wchs` and `mntr` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchCounts {
-    /// Connections with a watch in the data table.
+    /// Connections in the data table, also those whose watches have all fired.
     pub connections: usize,
     /// Paths in the data table.
     pub paths: usize,
-    /// Watches in the data table.
+    /// Watches in the data table; a connection has one for each path, whatever its modes.
     pub data: usize,
-    /// Watches in both tables (`zk_watch_count`).
+    /// Watches in both tables (`zk_watch_count`): a persistent one counts in each.
     pub total: usize,
 }
 
@@ -253,18 +405,39 @@ impl Watches {
         }
     }
 
-    /// Leaves a one-shot watch. Setting it twice is one watch.
-    pub(super) fn add(&mut self, kind: Kind, path: &str, conn: ConnId) -> Result<(), WatchesFull> {
-        let full = self.bytes() + weight(path) > self.bytes_max;
-        let table = match kind {
-            Kind::Data => &mut self.data,
-            Kind::Child => &mut self.child,
-        };
-        if full && !table.has(path, conn) {
-            return Err(WatchesFull);
+    /// Leaves a watch. Setting it twice is one watch; those of other kinds on the path stay.
+    pub(super) fn add(
+        &mut self,
+        kind: Kind,
+        path: Option<&str>,
+        conn: ConnId,
+    ) -> Result<(), WatchesFull> {
+        let (data, child) = kind.modes();
+        let most = 2 * weight(path.unwrap_or_default()) + Recursive::WEIGHT;
+        if self.bytes() + most > self.bytes_max {
+            // Near the bound it matters what is there already.
+            let added = self.data.cost(path, conn, data) + self.child.cost(path, conn, child);
+            if added > 0 && self.bytes() + added > self.bytes_max {
+                return Err(WatchesFull);
+            }
         }
-        table.add(path, conn, Modes::STANDARD);
+        self.data.add(path, conn, data);
+        self.child.add(path, conn, child);
         Ok(())
+    }
+
+    /// Whether a connection has such a watch on exactly this path.
+    pub(super) fn has(&self, of: WatchType, path: Option<&str>, conn: ConnId) -> bool {
+        let (data, child) = modes_of(of);
+        self.data.modes(path, conn).has(data) || self.child.modes(path, conn).has(child)
+    }
+
+    /// Takes such watches of a connection off exactly this path. False if there are none.
+    pub(super) fn remove(&mut self, of: WatchType, path: Option<&str>, conn: ConnId) -> bool {
+        let (data, child) = modes_of(of);
+        let of_data = self.data.remove(path, conn, data);
+        let of_child = self.child.remove(path, conn, child);
+        of_data || of_child
     }
 
     /// A connection has ended. What it watches fires for nobody, counts no more except in
@@ -284,14 +457,16 @@ impl Watches {
         self.data.bytes + self.child.bytes
     }
 
-    /// Fires what one change of one node triggers (docs/protocol.md §4.3): the data table for the node,
-    /// on a delete the child table for it, with those already told left out, then the child table
-    /// for the parent. Connections that have ended may be told too, until they are reaped.
+    /// Fires what one change of one node triggers (docs/protocol.md §4.3): the data table for the node
+    /// and the recursive watches above it, on a delete the child table for the node, with those already
+    /// told left out, then the child table for the parent. Connections that have ended may be told too,
+    /// until they are reaped. Gives the steps of looking above the node; there are none without
+    /// recursive watches.
     pub(super) fn trigger<'a>(
         &mut self,
         change: &'a Change,
         mut deliver: impl FnMut(ConnId, Event<'a>),
-    ) {
+    ) -> usize {
         let path: &str = &change.path;
         let kind = match change.kind {
             ChangeKind::Created => EventType::Created,
@@ -303,7 +478,7 @@ impl Watches {
             path,
             acl: Some(&change.acl),
         };
-        let told = self.data.fire(path);
+        let (told, steps) = self.data.fire_from_above(path);
         for &conn in &told {
             deliver(conn, event);
         }
@@ -326,6 +501,12 @@ impl Watches {
                 deliver(conn, event);
             }
         }
+        steps
+    }
+
+    /// What a connection watches in the data table, in no order; a null path has no text.
+    pub(super) fn data_paths(&self, conn: ConnId) -> Option<&DetHashSet<Option<Arc<str>>>> {
+        self.data.by_conn.get(&conn)
     }
 
     /// For the four-letter words.
@@ -351,6 +532,8 @@ fn parent(path: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn conn(slot: u32) -> ConnId {
         ConnId {
@@ -381,7 +564,7 @@ mod tests {
     fn row(watched: &[(Kind, &str)], kind: ChangeKind) -> (Vec<(EventType, String)>, usize) {
         let mut watches = Watches::new(1 << 20);
         for (table, path) in watched {
-            watches.add(*table, path, conn(3)).unwrap();
+            watches.add(*table, Some(path), conn(3)).unwrap();
         }
         let mut events = Vec::new();
         watches.trigger(&change(kind, "/p/n"), |to, event| {
@@ -434,6 +617,397 @@ mod tests {
     }
 
     #[test]
+    fn trigger_table_for_persistent_and_recursive_watches() {
+        use ChangeKind as C;
+        use EventType as E;
+        let (lasting, above) = ((Kind::Persistent, "/p/n"), (Kind::Persistent, "/p"));
+        let recursive = |path| (Kind::Recursive, path);
+        let told = |list: &[(EventType, &str)]| -> Vec<(EventType, String)> {
+            list.iter().map(|(e, p)| (*e, (*p).to_owned())).collect()
+        };
+        let created: &[_] = &[(E::Created, "/p/n")];
+        let changed: &[_] = &[(E::DataChanged, "/p/n")];
+        let deleted: &[_] = &[(E::Deleted, "/p/n")];
+        let children = (E::ChildrenChanged, "/p");
+        let both_above = [
+            [(E::Created, "/p/n"), children],
+            [(E::Deleted, "/p/n"), children],
+        ];
+        // A persistent watch is in two tables.
+        let (here, there) = ([lasting], [above]);
+        let own: [Row; 6] = [
+            (&here, C::Created, created, 2),
+            (&here, C::DataChanged, changed, 2),
+            (&here, C::Deleted, deleted, 2),
+            (&there, C::DataChanged, &[], 2),
+            (&there, C::Created, &both_above[0][1..], 2),
+            (&there, C::Deleted, &both_above[1][1..], 2),
+        ];
+        let mut rows = own.to_vec();
+        let with_recursive = [above, recursive("/p")];
+        for (kind, events) in [C::Created, C::Deleted].into_iter().zip(&both_above) {
+            rows.push((&with_recursive, kind, events, 2));
+        }
+        let covering = ["/p/n", "/p", "/"].map(|path| [recursive(path)]);
+        for watched in &covering {
+            for (kind, events) in [
+                (C::Created, created),
+                (C::DataChanged, changed),
+                (C::Deleted, deleted),
+            ] {
+                rows.push((watched, kind, events, 1));
+            }
+        }
+        let beside = ["/p/", "/p/nn", "/p/n/m", "/x", ""].map(|path| [recursive(path)]);
+        for watched in &beside {
+            rows.push((watched, C::Created, &[], 1));
+        }
+        // All that there is: one event for the node, one for its parent, and what is one-shot is used up.
+        let all = [
+            (Kind::Data, "/p/n"),
+            (Kind::Child, "/p/n"),
+            (Kind::Child, "/p"),
+            lasting,
+            above,
+            recursive("/"),
+            recursive("/p"),
+            recursive("/p/n"),
+        ];
+        rows.push((&all, C::Deleted, &both_above[1], 5));
+        for (watched, kind, events, left) in rows {
+            let got = row(watched, kind);
+            assert_eq!(got, (told(events), left), "{watched:?} {kind:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_on_one_path_are_added_and_each_type_removes_its_own() {
+        use WatchType as T;
+        let all = [T::Child, T::Data, T::Any, T::Persistent, T::Recursive];
+        let kinds = [Kind::Data, Kind::Child, Kind::Persistent, Kind::Recursive];
+        let has = |watches: &Watches, path| all.map(|of| watches.has(of, path, conn(1)));
+        for path in [Some("/a"), Some(""), None] {
+            let mut watches = Watches::new(1 << 20);
+            assert_eq!(has(&watches, path), [false; 5]);
+            let mut due = [false; 5];
+            for (kind, at) in kinds.into_iter().zip([1, 0, 3, 4]) {
+                watches.add(kind, path, conn(1)).unwrap();
+                (due[at], due[2]) = (true, true);
+                assert_eq!(has(&watches, path), due, "{kind:?}");
+                assert_eq!(has(&watches, Some("/b")), [false; 5]);
+                assert!(!watches.has(T::Any, path, conn(2)));
+            }
+            assert_eq!((watches.counts().data, watches.counts().total), (1, 2));
+            let full = watches.bytes();
+            assert!(!watches.remove(T::Any, path, conn(2)));
+            assert!(!watches.remove(T::Any, Some("/b"), conn(1)));
+            // One after the other, and all of them at once.
+            for (at, of) in [
+                (0, T::Child),
+                (3, T::Persistent),
+                (1, T::Data),
+                (4, T::Recursive),
+            ] {
+                assert!(watches.remove(of, path, conn(1)), "{of:?}");
+                assert!(!watches.remove(of, path, conn(1)), "{of:?}");
+                due[at] = false;
+                due[2] = at != 4;
+                assert_eq!(has(&watches, path), due, "{of:?}");
+            }
+            assert_eq!(
+                (watches.bytes(), watches.counts()),
+                (0, WatchCounts::default())
+            );
+            for kind in kinds {
+                watches.add(kind, path, conn(1)).unwrap();
+            }
+            assert_eq!(watches.bytes(), full);
+            assert!(watches.remove(T::Any, path, conn(1)));
+            assert_eq!(
+                (watches.bytes(), watches.counts()),
+                (0, WatchCounts::default())
+            );
+            assert!(watches.data.recursive.is_empty());
+        }
+    }
+
+    #[test]
+    fn looking_above_costs_the_depth_of_the_path_and_nothing_without_recursive_watches() {
+        let mut watches = Watches::new(1 << 20);
+        let deep = change(ChangeKind::DataChanged, &"/n".repeat(1_000));
+        for slot in 0..50 {
+            for kind in [Kind::Data, Kind::Child, Kind::Persistent] {
+                watches.add(kind, Some("/n"), conn(slot)).unwrap();
+            }
+        }
+        assert_eq!(watches.trigger(&deep, |_, _| panic!("nobody")), 0);
+        watches.add(Kind::Recursive, Some("/n/n"), conn(1)).unwrap();
+        watches.add(Kind::Recursive, Some("/x"), conn(2)).unwrap();
+        let mut told = Vec::new();
+        // The root and 999 names, and one watch.
+        assert_eq!(watches.trigger(&deep, |conn, _| told.push(conn)), 1_000 + 1);
+        assert_eq!(told, [conn(1)]);
+        assert!(watches.remove(WatchType::Any, Some("/n/n"), conn(1)));
+        assert!(watches.remove(WatchType::Any, Some("/x"), conn(2)));
+        assert_eq!(watches.trigger(&deep, |_, _| panic!("nobody")), 0);
+    }
+
+    #[test]
+    fn recursive_watches_count_against_the_bound_and_are_freed() {
+        let one = weight("/a") + Recursive::WEIGHT;
+        let mut watches = Watches::new(2 * one + weight("/a"));
+        watches.add(Kind::Recursive, Some("/a"), conn(1)).unwrap();
+        watches.add(Kind::Recursive, Some("/a"), conn(2)).unwrap();
+        assert_eq!(watches.bytes(), 2 * one);
+        for (kind, to, fits) in [
+            (Kind::Recursive, conn(3), false),
+            (Kind::Recursive, conn(2), true),
+            // One of its two entries would fit: it is refused as a whole.
+            (Kind::Persistent, conn(3), false),
+            // The entry in the data table is there.
+            (Kind::Persistent, conn(2), true),
+            (Kind::Data, conn(2), true),
+            (Kind::Data, conn(3), false),
+        ] {
+            let added = watches.add(kind, Some("/a"), to);
+            assert_eq!(added.is_ok(), fits, "{kind:?} {to:?}");
+        }
+        assert_eq!(watches.counts().total, 3);
+        assert_eq!(watches.bytes(), watches.bytes_max);
+        watches.abandon(conn(1));
+        let mut told = Vec::new();
+        let below = change(ChangeKind::Created, "/a/b");
+        watches.trigger(&below, |conn, event| told.push((conn.slot, event.kind)));
+        // Ended, and not reaped: its shard tells it nothing.
+        let (created, children) = (EventType::Created, EventType::ChildrenChanged);
+        assert_eq!(told, [(1, created), (2, created), (2, children)]);
+        watches.abandon(conn(2));
+        while watches.reap() {}
+        assert_eq!(
+            (watches.bytes(), watches.counts()),
+            (0, WatchCounts::default())
+        );
+        assert!(watches.data.recursive.is_empty());
+    }
+
+    /// One watch of the model: connection, path, whether it is in the child table, mode.
+    type Watch = (u32, Option<&'static str>, bool, Modes);
+
+    /// What docs/protocol.md §4 says, over a list of watches.
+    #[derive(Default)]
+    struct Model {
+        watches: Vec<Watch>,
+        /// Who counts as a connection that watches.
+        counted: Vec<u32>,
+    }
+
+    impl Model {
+        fn add(&mut self, kind: Kind, path: Option<&'static str>, conn: u32) {
+            let entries: &[_] = match kind {
+                Kind::Data => &[(false, Modes::STANDARD)],
+                Kind::Child => &[(true, Modes::STANDARD)],
+                Kind::Persistent => &[(false, Modes::PERSISTENT), (true, Modes::PERSISTENT)],
+                Kind::Recursive => &[(false, Modes::RECURSIVE)],
+            };
+            for &(child, mode) in entries {
+                let watch = (conn, path, child, mode);
+                if !self.watches.contains(&watch) {
+                    self.watches.push(watch);
+                }
+                if !child && !self.counted.contains(&conn) {
+                    self.counted.push(conn);
+                }
+            }
+        }
+
+        fn is_meant(of: WatchType, child: bool, mode: Modes) -> bool {
+            match of {
+                WatchType::Child => child && mode == Modes::STANDARD,
+                WatchType::Data => !child && mode == Modes::STANDARD,
+                WatchType::Any => true,
+                WatchType::Persistent => mode == Modes::PERSISTENT,
+                WatchType::Recursive => mode == Modes::RECURSIVE,
+            }
+        }
+
+        fn remove(&mut self, of: WatchType, path: Option<&'static str>, conn: u32) -> bool {
+            let before = self.watches.clone();
+            self.watches.retain(|&(c, at, child, mode)| {
+                !((c, at) == (conn, path) && Model::is_meant(of, child, mode))
+            });
+            let of_data = |watches: &[Watch]| watches.iter().any(|w| w.0 == conn && !w.2);
+            if of_data(&before) && !of_data(&self.watches) {
+                self.counted.retain(|counted| *counted != conn);
+            }
+            before.len() > self.watches.len()
+        }
+
+        /// Who watches a path in a table; standard watches end.
+        fn fire(&mut self, path: &str, child: bool) -> Vec<u32> {
+            let is_here = |w: &Watch| w.1 == Some(path) && w.2 == child;
+            let fired = self.watches.iter().filter(|w| is_here(w));
+            let fired: Vec<u32> = fired.map(|w| w.0).collect();
+            self.watches
+                .retain(|w| !(is_here(w) && w.3 == Modes::STANDARD));
+            fired
+        }
+
+        fn trigger(&mut self, kind: ChangeKind, path: &str) -> Vec<(u32, i32, String)> {
+            let mut told = self.fire(path, false);
+            let is_below = |above: &str| {
+                path != "/" && (above == "/" || path.starts_with(&format!("{above}/")))
+            };
+            let above = self.watches.iter().filter(|w| {
+                w.3 == Modes::RECURSIVE && w.1.is_some_and(|at| !at.is_empty() && is_below(at))
+            });
+            told.extend(above.map(|w| w.0));
+            let (number, deleted) = match kind {
+                ChangeKind::Created => (1, false),
+                ChangeKind::Deleted => (2, true),
+                ChangeKind::DataChanged => (3, false),
+            };
+            if deleted {
+                told.extend(self.fire(path, true));
+            }
+            let unique = |mut conns: Vec<u32>| {
+                conns.sort_unstable();
+                conns.dedup();
+                conns
+            };
+            let node = unique(told).into_iter();
+            let mut events: Vec<_> = node.map(|conn| (conn, number, path.to_owned())).collect();
+            if number != 3 && path != "/" {
+                let (parent, _) = path.rsplit_once('/').unwrap();
+                let parent = if parent.is_empty() { "/" } else { parent };
+                let children = unique(self.fire(parent, true)).into_iter();
+                events.extend(children.map(|conn| (conn, 4, parent.to_owned())));
+            }
+            events.sort_unstable();
+            events
+        }
+
+        fn counts(&self) -> WatchCounts {
+            let of = |child: bool| {
+                let here = self.watches.iter().filter(move |w| w.2 == child);
+                here.map(|w| (w.1, w.0)).collect::<BTreeSet<_>>()
+            };
+            let (data, children) = (of(false), of(true));
+            let paths: BTreeSet<_> = data.iter().map(|(path, _)| path).collect();
+            WatchCounts {
+                connections: self.counted.len(),
+                paths: paths.len(),
+                data: data.len(),
+                total: data.len() + children.len(),
+            }
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Add(Kind, Option<&'static str>, u32),
+        Remove(WatchType, Option<&'static str>, u32),
+        Trigger(ChangeKind, &'static str),
+        End(u32),
+        Reap,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        const PATHS: &[Option<&str>] = &[
+            None,
+            Some(""),
+            Some("/"),
+            Some("/a"),
+            Some("/a/"),
+            Some("/a/b"),
+            Some("/a/b/c"),
+            Some("/a/bb"),
+            Some("/ab"),
+            Some("a"),
+        ];
+        const NODES: &[&str] = &["/", "/a", "/a/b", "/a/b/c", "/a/b/c/d", "/a/bb", "/ab"];
+        const KINDS: &[Kind] = &[Kind::Data, Kind::Child, Kind::Persistent, Kind::Recursive];
+        const TYPES: &[WatchType] = &[
+            WatchType::Child,
+            WatchType::Data,
+            WatchType::Any,
+            WatchType::Persistent,
+            WatchType::Recursive,
+        ];
+        const CHANGES: &[ChangeKind] = &[
+            ChangeKind::Created,
+            ChangeKind::Deleted,
+            ChangeKind::DataChanged,
+        ];
+        let (kind, of, change) = (select(KINDS), select(TYPES), select(CHANGES));
+        prop_oneof![
+            6 => (kind, select(PATHS), 0u32..4).prop_map(|(kind, path, c)| Step::Add(kind, path, c)),
+            2 => (of, select(PATHS), 0u32..4).prop_map(|(of, path, c)| Step::Remove(of, path, c)),
+            4 => (change, select(NODES)).prop_map(|(kind, path)| Step::Trigger(kind, path)),
+            1 => (0u32..4).prop_map(Step::End),
+            1 => Just(Step::Reap),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn watches_are_those_of_the_model(steps in proptest::collection::vec(any_step(), 0..80)) {
+            let mut watches = Watches::new(1 << 20);
+            let mut model = Model::default();
+            // A connection that ends is followed by another in its place.
+            let mut generations = [1u32; 4];
+            let of_slot = |slot: u32, generations: &[u32; 4]| ConnId {
+                slot,
+                generation: generations[slot as usize],
+            };
+            for step in steps {
+                match step {
+                    Step::Add(kind, path, slot) => {
+                        watches.add(kind, path, of_slot(slot, &generations)).unwrap();
+                        model.add(kind, path, slot);
+                    }
+                    Step::Remove(of, path, slot) => {
+                        let conn = of_slot(slot, &generations);
+                        let there = watches.has(of, path, conn);
+                        let due = model.remove(of, path, slot);
+                        prop_assert_eq!((there, watches.remove(of, path, conn)), (due, due));
+                    }
+                    Step::Trigger(kind, path) => {
+                        let change = change(kind, path);
+                        let mut events = Vec::new();
+                        watches.trigger(&change, |conn, event| {
+                            if conn == of_slot(conn.slot, &generations) {
+                                events.push((conn.slot, event.kind as i32, event.path.to_owned()));
+                            }
+                        });
+                        events.sort_unstable();
+                        prop_assert_eq!(events, model.trigger(kind, path));
+                    }
+                    Step::End(slot) => {
+                        watches.abandon(of_slot(slot, &generations));
+                        generations[slot as usize] += 1;
+                        model.watches.retain(|w| w.0 != slot);
+                        model.counted.retain(|counted| *counted != slot);
+                    }
+                    Step::Reap => {
+                        watches.reap();
+                    }
+                }
+                let (counts, due) = (watches.counts(), model.counts());
+                let same = |c: WatchCounts| (c.connections, c.data, c.total);
+                prop_assert_eq!(same(counts), same(due), "{:?}", step);
+            }
+            while watches.reap() {}
+            prop_assert_eq!(watches.counts(), model.counts());
+            for slot in 0..4 {
+                watches.abandon(of_slot(slot, &generations));
+            }
+            while watches.reap() {}
+            prop_assert_eq!((watches.bytes(), watches.counts()), (0, WatchCounts::default()));
+            prop_assert!(watches.data.recursive.is_empty());
+        }
+    }
+
+    #[test]
     fn the_parent_of_a_top_level_node_is_the_root() {
         assert_eq!(parent("/a"), Some("/"));
         assert_eq!(parent("/a/b/c"), Some("/a/b"));
@@ -446,11 +1020,11 @@ mod tests {
         let mut watches = Watches::new(1 << 20);
         let path: Arc<str> = "/a".into();
         for _ in 0..2 {
-            watches.add(Kind::Data, &path, conn(1)).unwrap();
+            watches.add(Kind::Data, Some(&path), conn(1)).unwrap();
         }
-        watches.add(Kind::Data, &path, conn(2)).unwrap();
-        watches.add(Kind::Data, "/b", conn(2)).unwrap();
-        watches.add(Kind::Child, &path, conn(1)).unwrap();
+        watches.add(Kind::Data, Some(&path), conn(2)).unwrap();
+        watches.add(Kind::Data, Some("/b"), conn(2)).unwrap();
+        watches.add(Kind::Child, Some(&path), conn(1)).unwrap();
         let counts = WatchCounts {
             connections: 2,
             paths: 2,
@@ -482,14 +1056,29 @@ mod tests {
         for n in 0..100 {
             let path = format!("/n{n}");
             for slot in 0..n % 3 + 1 {
-                watches.add(Kind::Data, &path, conn(slot)).unwrap();
-                watches.add(Kind::Child, "/", conn(slot)).unwrap();
+                watches.add(Kind::Data, Some(&path), conn(slot)).unwrap();
+                watches.add(Kind::Child, Some("/"), conn(slot)).unwrap();
             }
             watches.trigger(&change(ChangeKind::Created, &path), |_, _| {});
         }
-        assert_eq!(watches.counts(), WatchCounts::default());
+        // Only Apache's count of connections remembers them, until they end.
+        let counts = WatchCounts {
+            connections: 3,
+            ..WatchCounts::default()
+        };
+        assert_eq!(watches.counts(), counts);
         assert!(watches.data.by_path.is_empty() && watches.child.by_path.is_empty());
+        assert!(
+            watches
+                .data
+                .by_conn
+                .values()
+                .all(|paths| paths.capacity() == 0)
+        );
         assert_eq!(watches.bytes(), 0);
+        (0..3).for_each(|slot| watches.abandon(conn(slot)));
+        while watches.reap() {}
+        assert_eq!(watches.counts(), WatchCounts::default());
     }
 
     #[test]
@@ -516,28 +1105,28 @@ mod tests {
         let path = |text: &str| Arc::<str>::from(text);
         for name in ["/a", "/b", "/c", "/a"] {
             assert_eq!(
-                watches.add(Kind::Data, &path(name), conn(1)),
+                watches.add(Kind::Data, Some(&path(name)), conn(1)),
                 Ok(()),
                 "{name}"
             );
         }
         assert_eq!(
-            watches.add(Kind::Data, &path("/d"), conn(1)),
+            watches.add(Kind::Data, Some(&path("/d")), conn(1)),
             Err(WatchesFull)
         );
         assert_eq!(
-            watches.add(Kind::Child, &path("/a"), conn(1)),
+            watches.add(Kind::Child, Some(&path("/a")), conn(1)),
             Err(WatchesFull)
         );
         // One fires after its connection has ended, the others are reaped one at a time.
         watches.abandon(conn(1));
         assert_eq!(watches.counts().total, 0);
         assert_eq!(
-            watches.add(Kind::Data, &path("/d"), conn(2)),
+            watches.add(Kind::Data, Some(&path("/d")), conn(2)),
             Err(WatchesFull)
         );
         assert_eq!(watches.data.fire("/a"), [conn(1)]);
-        assert_eq!(watches.add(Kind::Data, &path("/d"), conn(2)), Ok(()));
+        assert_eq!(watches.add(Kind::Data, Some(&path("/d")), conn(2)), Ok(()));
         assert_eq!(watches.bytes(), 3 * weight("/a"));
         while watches.reap() {}
         assert_eq!((watches.bytes(), watches.counts().total), (weight("/d"), 1));

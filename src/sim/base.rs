@@ -6,6 +6,7 @@ use super::outcome::{Counters, Fault, Options};
 use super::transcript::Transcript;
 use crate::log::SyncTicket;
 use crate::member::Job;
+use crate::pipeline::ReaperConfig;
 use crate::types::{Now, Tick, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +78,8 @@ pub(super) struct Profile {
     pub(super) snapshot_us: u64,
     /// The process dies every few ms, and nothing else happens.
     pub(super) is_restless: bool,
+    /// How containers and TTL nodes are deleted.
+    pub(super) reaper: ReaperConfig,
 }
 
 impl Profile {
@@ -86,6 +89,12 @@ impl Profile {
             has_two_disks: rng.bool(),
             snapshot_us: 50_000,
             is_restless: false,
+            reaper: ReaperConfig {
+                check_interval_ms: rng.u64(10..300),
+                // One every 100 ms, up to as many as there are.
+                per_minute_max: [600, 6_000, 60_000, u64::MAX][rng.usize(0..4)],
+                never_used_ms: [0, 0, 50, 500][rng.usize(0..4)],
+            },
         };
         match rng.u32(0..32) {
             _ if options.short => plain,

@@ -11,11 +11,12 @@ use crate::types::Zxid;
 use std::sync::Arc;
 
 impl List {
-    /// The watch that a path of the list leaves.
+    /// The standard watch that a path of the list leaves.
     pub(super) fn kind(self) -> WatchKind {
         match self {
             List::Data | List::Exist => WatchKind::Data,
             List::Child => WatchKind::Child,
+            List::Persistent | List::Recursive => unreachable!("`lasting` checks these"),
         }
     }
 
@@ -25,7 +26,7 @@ impl List {
             (List::Exist, node) => node.map(|_| 1),
             (_, None) => Some(2),
             (List::Data, Some(node)) => (node.mzxid > seen).then_some(3),
-            (List::Child, Some(node)) => (node.pzxid > seen).then_some(4),
+            (_, Some(node)) => (node.pzxid > seen).then_some(4),
         }
     }
 }

@@ -2,9 +2,11 @@
 //! client can see (order of replies, own writes, watches before newer data).
 
 use super::catch_up::{Came, CatchUp};
-use super::op::{List, Op};
+use super::lasting::Lasting;
+use super::op::{Kind, List, Op};
 use super::truth::{Truth, WatchKind, parent};
-use crate::types::{ErrorCode, SessionId, Zxid};
+use crate::txn::Txn;
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -64,6 +66,7 @@ pub struct Client {
     pending: VecDeque<Pending>,
     input: Vec<u8>,
     watches: BTreeMap<(Arc<str>, WatchKind), Zxid>,
+    lasting: Lasting,
     /// Watches of earlier connections that no setWatches has set again.
     lost: BTreeSet<(WatchKind, Arc<str>)>,
     /// The newest state that was seen before the connection.
@@ -110,12 +113,20 @@ impl Wire {
             Op::Create {
                 path,
                 data,
-                ephemeral,
+                kind,
                 sequential,
             } => {
                 self.buf(Some(path.as_bytes())).buf(data.as_deref());
                 self.i32(1).i32(31).buf(Some(b"world")).buf(Some(b"anyone"));
-                self.i32(i32::from(*ephemeral) | i32::from(*sequential) << 1)
+                match (kind, sequential) {
+                    (Kind::Plain, sequential) => self.i32(i32::from(*sequential) << 1),
+                    (Kind::Ephemeral, sequential) => self.i32(1 | i32::from(*sequential) << 1),
+                    (Kind::Container, false) => self.i32(4),
+                    // The type of the request says that it is a container.
+                    (Kind::Container, true) => self.i32(2),
+                    (Kind::Ttl(ttl_ms), false) => self.i32(5).i64(*ttl_ms),
+                    (Kind::Ttl(ttl_ms), true) => self.i32(6).i64(*ttl_ms),
+                }
             }
             Op::Delete { path, version } => self.buf(Some(path.as_bytes())).i32(*version),
             Op::SetData {
@@ -143,8 +154,16 @@ impl Wire {
             }
             Op::SetWatches { seen, items } => {
                 self.i64(seen.0);
-                for list in [List::Data, List::Exist, List::Child] {
-                    let paths = items.iter().filter(|(of, _)| *of == list);
+                let lists = [
+                    List::Data,
+                    List::Exist,
+                    List::Child,
+                    List::Persistent,
+                    List::Recursive,
+                ];
+                let lasts = op.code() == OpCode::SET_WATCHES2;
+                for list in &lists[..if lasts { 5 } else { 3 }] {
+                    let paths = items.iter().filter(|(of, _)| of == list);
                     self.i32(paths.clone().count() as i32);
                     for (_, path) in paths {
                         self.buf(Some(path.as_bytes()));
@@ -152,6 +171,10 @@ impl Wire {
                 }
                 self
             }
+            Op::AddWatch { path, recursive } => {
+                self.buf(Some(path.as_bytes())).i32(i32::from(*recursive))
+            }
+            Op::CheckWatches { path, of, .. } => self.buf(Some(path.as_bytes())).i32(*of),
             Op::Sync => self.buf(Some(b"/")),
             Op::Ping | Op::Close => self,
         }
@@ -237,6 +260,14 @@ impl Seen {
     }
 }
 
+/// The lists of a request, if it is a setWatches.
+fn setting(request: Option<&Pending>) -> &[(List, Arc<str>)] {
+    match request.map(|request| &request.op) {
+        Some(Op::SetWatches { items, .. }) => items,
+        _ => &[],
+    }
+}
+
 fn check(what: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if what { Ok(()) } else { Err(why()) }
 }
@@ -314,6 +345,7 @@ impl Client {
             pending: VecDeque::new(),
             input: Vec::new(),
             watches: BTreeMap::new(),
+            lasting: Lasting::default(),
             lost: BTreeSet::new(),
             lost_at: Zxid::ZERO,
             came: Vec::new(),
@@ -341,6 +373,7 @@ impl Client {
         let watches = std::mem::take(&mut self.watches).into_keys();
         self.lost.extend(watches.map(|(path, kind)| (kind, path)));
         self.lost_at = self.last_zxid;
+        self.lasting.connect(self.last_zxid);
         self.closing = false;
         let mut wire = Wire::default();
         wire.i32(0)
@@ -361,8 +394,10 @@ impl Client {
     fn forget_pending(&mut self) {
         for pending in self.pending.drain(..) {
             if let Op::SetWatches { items, .. } = pending.op {
-                let items = items.into_iter().map(|(list, path)| (list.kind(), path));
-                self.lost.extend(items);
+                self.lasting.lose(&items);
+                let standard = items.into_iter().filter(|(list, _)| list.lasts().is_none());
+                self.lost
+                    .extend(standard.map(|(list, path)| (list.kind(), path)));
             }
         }
     }
@@ -385,10 +420,11 @@ impl Client {
             WatchKind::Data if exists => List::Exist,
             WatchKind::Data => List::Data,
         };
-        let items: Vec<_> = some
+        let mut items: Vec<_> = some
             .into_iter()
             .map(|(kind, path)| (list(kind), path))
             .collect();
+        items.extend(self.lasting.take_lost(most));
         let seen = self.lost_at;
         (!items.is_empty()).then_some(Op::SetWatches { seen, items })
     }
@@ -464,6 +500,7 @@ impl Client {
         })?;
         let before = std::mem::replace(&mut self.last_zxid, zxid);
         self.watches_before(zxid, truth)?;
+        self.lasting.before(zxid, setting(Some(&pending)), truth)?;
         if err == ErrorCode::SYSTEM_ERROR {
             heard.refused += 1;
             return check(pending.op.is_write(), || "SYSTEMERROR for a read".into());
@@ -519,8 +556,9 @@ impl Client {
     fn event(&mut self, zxid: Zxid, reply: &mut Reply<'_>, truth: &Truth) -> Result<(), String> {
         let (event, state, path) = (reply.i32()?, reply.i32()?, reply.text()?);
         check(state == 3, || format!("event state {state}"))?;
-        let setting = self.pending.front();
-        let setting = setting.is_some_and(|oldest| matches!(oldest.op, Op::SetWatches { .. }));
+        let items = setting(self.pending.front());
+        let oldest = self.pending.front();
+        let setting = oldest.is_some_and(|oldest| matches!(oldest.op, Op::SetWatches { .. }));
         let mut came = Came {
             path: Arc::from(path),
             zxid: (zxid != Zxid(-1)).then_some(zxid),
@@ -542,7 +580,7 @@ impl Client {
             4 => &[WatchKind::Child],
             _ => return Err(format!("event type {event}")),
         };
-        let mut matched = false;
+        let mut matched = self.lasting.came((zxid, path, event), items, truth);
         for kind in kinds {
             let key = (Arc::from(path), *kind);
             let Some(since) = self.watches.get(&key) else {
@@ -573,6 +611,9 @@ impl Client {
         truth: &Truth,
     ) -> Result<(), String> {
         let came = std::mem::take(&mut self.came);
+        self.lasting.set(items, to);
+        let standard = items.iter().filter(|(list, _)| list.lasts().is_none());
+        let items: &[_] = &standard.cloned().collect::<Vec<_>>();
         let catch_up = CatchUp {
             truth,
             seen,
@@ -608,6 +649,11 @@ impl Client {
             check(mine, || {
                 format!("answered with another's transaction {:?}", entry.header)
             })?;
+            let (code, txn) = (entry.header.op, &entry.txn);
+            let is_failed = matches!(txn, Txn::Error { .. });
+            check(is_failed || pending.op.became(code, txn), || {
+                format!("became {code:?} {txn:?}")
+            })?;
             if let Some(expected) = truth.expected_error(zxid, &pending.op) {
                 let expected = expected.unwrap_or(ErrorCode::OK);
                 check(err == expected, || {
@@ -628,7 +674,15 @@ impl Client {
                 } else {
                     path.to_string()
                 };
-                check(made == due, || format!("created {made}, due was {due}"))
+                check(made == due, || format!("created {made}, due was {due}"))?;
+                if pending.op.code() == OpCode::CREATE {
+                    return Ok(());
+                }
+                let node = truth.node_at(made, zxid).ok_or("no node")?;
+                let seen = Seen::read(reply)?;
+                check(seen == Seen::of(node), || {
+                    format!("{seen:?}, truth {node:?}")
+                })
             }
             Op::SetData { path, .. } if err == ErrorCode::OK => {
                 let node = truth.node_at(path, zxid).ok_or("no node")?;
@@ -637,6 +691,14 @@ impl Client {
                     format!("{seen:?}, truth {node:?}")
                 })
             }
+            Op::AddWatch { path, recursive } => {
+                check((err, reply.i32()?) == (ErrorCode::OK, 0), || {
+                    format!("{err:?}")
+                })?;
+                self.lasting.add(path, *recursive, zxid);
+                Ok(())
+            }
+            Op::CheckWatches { path, of, remove } => self.check_watches(path, *of, *remove, err),
             Op::Multi(ops) => self.multi(ops, zxid, reply, truth),
             Op::MultiRead(ops) => multi_read(ops, zxid, err, reply, truth),
             Op::Read {
@@ -668,6 +730,37 @@ impl Client {
         }
     }
 
+    /// A checkWatches or removeWatches was answered: the client knows what it watches.
+    fn check_watches(
+        &mut self,
+        path: &Arc<str>,
+        of: i32,
+        remove: bool,
+        err: ErrorCode,
+    ) -> Result<(), String> {
+        let kinds: &[WatchKind] = match of {
+            1 => &[WatchKind::Child],
+            2 => &[WatchKind::Data],
+            3 => &[WatchKind::Child, WatchKind::Data],
+            _ => &[],
+        };
+        let mut standard = kinds.iter().map(|kind| (path.clone(), *kind));
+        let there =
+            self.lasting.has(path, of) || standard.any(|key| self.watches.contains_key(&key));
+        let due = match there {
+            true => ErrorCode::OK,
+            false => ErrorCode::NO_WATCHER,
+        };
+        check(err == due, || format!("{err:?}, due was {due:?}"))?;
+        if remove {
+            self.lasting.remove(path, of);
+            for kind in kinds {
+                self.watches.remove(&(path.clone(), *kind));
+            }
+        }
+        Ok(())
+    }
+
     fn multi(
         &self,
         ops: &[Op],
@@ -675,7 +768,6 @@ impl Client {
         reply: &mut Reply<'_>,
         truth: &Truth,
     ) -> Result<(), String> {
-        use crate::txn::Txn;
         let Txn::Multi(done) = &truth.entry(zxid).ok_or("no transaction")?.txn else {
             return Err("a multi became another transaction".into());
         };
@@ -684,7 +776,7 @@ impl Client {
         })?;
         let failed = done.iter().any(|(_, t)| matches!(t, Txn::Error { .. }));
         let mut before = true;
-        for (op, (_, txn)) in ops.iter().zip(done) {
+        for (op, (code, txn)) in ops.iter().zip(done) {
             let (kind, _, err) = (reply.i32()?, reply.byte()?, reply.i32()?);
             if failed {
                 let due = match txn {
@@ -700,11 +792,19 @@ impl Client {
                 })?;
                 continue;
             }
-            check((kind, err) == (op.code().0, 0), || {
+            check((kind, err) == (op.result_code().0, 0), || {
                 format!("result {kind}/{err} for {op:?}")
             })?;
+            check(op.became(*code, txn), || {
+                format!("{op:?} became {code:?} {txn:?}")
+            })?;
             match op {
-                Op::Create { .. } => drop(reply.text()?),
+                Op::Create { .. } => {
+                    reply.text()?;
+                    if op.code() != OpCode::CREATE {
+                        Seen::read(reply)?;
+                    }
+                }
                 Op::SetData { .. } => {
                     Seen::read(reply)?;
                 }

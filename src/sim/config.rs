@@ -91,7 +91,11 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         tick_time_ms: TICK_MS,
         shards: shards.max(1),
         close_paths_max: 3,
-        ..PipelineConfig::new(Rules::default())
+        reaper: base.profile.reaper,
+        ..PipelineConfig::new(Rules {
+            extended_types: true,
+            ..Rules::default()
+        })
     };
     let shard = ShardConfig {
         tick_time_ms: TICK_MS,

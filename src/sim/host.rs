@@ -73,6 +73,8 @@ pub(super) struct Accepting {
     pub(super) kept: Zxid,
     /// The store goes on behind this.
     pub(super) behind: Zxid,
+    /// The earliest clock of the runs of the command.
+    pub(super) wall: WallMs,
     /// Behind what the model knew: transactions that nobody was shown, and that stay.
     pub(super) unseen: Vec<Arc<Entry>>,
     /// What the segments and snapshots held that were durable.

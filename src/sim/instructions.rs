@@ -102,7 +102,7 @@ impl Sockets for Pipes {
 
     fn close(&mut self, _id: SocketId) {}
 
-    fn word(&mut self, _id: SocketId, _word: [u8; 4]) {}
+    fn word(&mut self, _id: SocketId, _word: [u8; 4], _behind: &[u8]) {}
 }
 
 struct Member {

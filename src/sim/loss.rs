@@ -6,7 +6,7 @@
 //! | a look at the store | nothing has changed, and it can be given up |
 //! | a look at the directories of two stores | nothing has changed, and it says that there are two |
 //! | what stays | a beginning of the history: at least what the newest whole snapshot and the records behind it hold without a hole, at most where what can be read leads to |
-//! | cut off by a crash or a call that fails | a start is refused, and the command goes on to the same end |
+//! | cut off by a crash or a call that fails | a start is refused, and the command goes on to the same end; where it finds everything done, it makes that durable |
 //! | accepted | every segment and snapshot that was there is there still, under one name or another |
 //! | afterwards | the store starts, twice, without help, with the state that stays; its zxids are of an epoch that nobody has seen |
 //!
@@ -130,10 +130,11 @@ impl Host {
         self.accepting = Some(Accepting {
             kept,
             behind,
+            wall: base.now().wall,
             unseen: checks.rot.entries(disks, checks.truth.last(), kept),
             contents: contents(disks, SimStorage::is_durable),
         });
-        self.run_the_command(*lost, base, network, checks)
+        self.run_the_command(Some(*lost), base, network, checks)
     }
 
     /// The operator runs the command again.
@@ -150,15 +151,17 @@ impl Host {
             return self.die(base, network, checks);
         }
         match looked {
-            // Perhaps in the page cache only: the next start makes it durable.
-            Ok(Found::Whole(zxid)) if zxid == behind => self.accepted(base, network, checks),
+            // Perhaps in the page cache only.
+            Ok(Found::Whole(zxid)) if zxid == behind => {
+                self.run_the_command(None, base, network, checks)
+            }
             Ok(Found::Lost(lost)) if (lost.kept, lost.behind) == (kept, behind) => {
                 let config = machine_config(base);
                 let disks = (base.data.clone(), base.disk.clone());
                 if start(config, (&disks.0, &disks.1), base).is_ok() {
                     return Err("started while a loss was being accepted".into());
                 }
-                self.run_the_command(*lost, base, network, checks)
+                self.run_the_command(Some(*lost), base, network, checks)
             }
             Ok(Found::Lost(lost)) => Err(format!(
                 "{kept} was to stay, and the next zxid be behind {behind}: now {} and {}",
@@ -170,10 +173,11 @@ impl Host {
         }
     }
 
-    /// The steps of the command, in which the machine may crash, and calls may fail.
+    /// The steps of the command, in which the machine may crash, and calls may fail. `None`: it finds everything
+    /// done, and makes sure of it.
     fn run_the_command(
         &mut self,
-        lost: Loss<SimStorage>,
+        lost: Option<Loss<SimStorage>>,
         base: &mut Base,
         network: &mut Network,
         checks: &mut Checks,
@@ -186,9 +190,15 @@ impl Host {
         let log = LogConfig {
             segment_bytes: SEGMENT,
         };
+        let wall = base.now().wall;
+        let accepting = self.accepting.as_mut().expect("it was begun");
+        accepting.wall = accepting.wall.min(wall);
         failing::arm(base, Work::Accept);
         let identities = Box::new(move || identities.u128(..));
-        let outcome = lost.accept(log, identities, base.now().wall);
+        let outcome = match lost {
+            Some(lost) => lost.accept(log, identities, wall),
+            None => loss::settle(&base.data, &base.disk),
+        };
         let failed = failing::disarm(base, Work::Accept);
         let again = match outcome {
             Ok(()) if !base.disk.crashed() => {
@@ -220,6 +230,7 @@ impl Host {
         let Accepting {
             kept,
             behind,
+            wall,
             unseen,
             contents: before,
         } = self.accepting.take().expect("it was begun");
@@ -239,7 +250,7 @@ impl Host {
             return Err(format!("{kept} is to stay, and {last} is the last one"));
         }
         base.counters.faults.count(Fault::LossAccepted);
-        checks.gives_up(kept, behind);
+        checks.gives_up(kept, behind, wall);
         network.forget_what_is_under_way();
         self.sealed = None;
         self.boot(base, network, checks)

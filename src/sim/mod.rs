@@ -10,6 +10,7 @@
 //! | `damage` | what happens to files behind the server's back |
 //! | `op` | requests, and how they are drawn |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
+//! | `lasting` | its persistent and recursive watches |
 //! | `client` | one client: what it has asked, and what it can check by itself |
 //! | `checks` | the promises that are checked |
 //! | `config` | how a member is set up, with small bounds |
@@ -37,6 +38,7 @@ mod failing;
 mod faults;
 mod host;
 pub mod instructions;
+mod lasting;
 mod loss;
 mod machine;
 mod network;

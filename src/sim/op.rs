@@ -1,9 +1,12 @@
 //! Requests of simulated clients, and how they are drawn.
 
-use crate::txn::Data;
+use crate::txn::{Data, Txn};
 use crate::types::{OpCode, Zxid};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Longest TTL that clients ask for, ms.
+pub(super) const TTL_MAX_MS: i64 = 400;
 
 /// A list of a setWatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,20 +17,48 @@ pub enum List {
     Exist,
     /// Watches of children.
     Child,
+    /// Persistent watches.
+    Persistent,
+    /// Recursive watches.
+    Recursive,
+}
+
+impl List {
+    /// Whether the watches are recursive, if they are of those that last.
+    pub fn lasts(self) -> Option<bool> {
+        match self {
+            List::Data | List::Exist | List::Child => None,
+            List::Persistent => Some(false),
+            List::Recursive => Some(true),
+        }
+    }
+}
+
+/// Kind of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It stays until it is deleted.
+    Plain,
+    /// It goes with the session.
+    Ephemeral,
+    /// It goes when it has lost its last child.
+    Container,
+    /// It goes so many ms after its last change.
+    Ttl(i64),
 }
 
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// create.
+    /// create, createContainer, createTTL.
     Create {
         /// Path; a prefix if sequential.
         path: Arc<str>,
         /// Payload.
         data: Data,
-        /// Flag 1.
-        ephemeral: bool,
-        /// Flag 2.
+        /// Of the node.
+        kind: Kind,
+        /// Its name ends with a number.
         sequential: bool,
     },
     /// delete.
@@ -66,12 +97,28 @@ pub enum Op {
     },
     /// multiRead of getData and getChildren.
     MultiRead(Vec<Op>),
-    /// setWatches.
+    /// setWatches, or setWatches2 if there are watches that last.
     SetWatches {
         /// relativeZxid.
         seen: Zxid,
-        /// Paths in the order of the lists: data, exist, child.
+        /// Paths in the order of the lists: data, exist, child, persistent, recursive.
         items: Vec<(List, Arc<str>)>,
+    },
+    /// addWatch.
+    AddWatch {
+        /// Path.
+        path: Arc<str>,
+        /// Mode 1 instead of 0.
+        recursive: bool,
+    },
+    /// checkWatches, or removeWatches.
+    CheckWatches {
+        /// Path.
+        path: Arc<str>,
+        /// Type, 1 to 5.
+        of: i32,
+        /// removeWatches instead of checkWatches.
+        remove: bool,
     },
     /// sync.
     Sync,
@@ -85,7 +132,11 @@ impl Op {
     /// The type in the request's header.
     pub fn code(&self) -> OpCode {
         match self {
-            Op::Create { .. } => OpCode::CREATE,
+            Op::Create { kind, .. } => match kind {
+                Kind::Plain | Kind::Ephemeral => OpCode::CREATE,
+                Kind::Container => OpCode::CREATE_CONTAINER,
+                Kind::Ttl(_) => OpCode::CREATE_TTL,
+            },
             Op::Delete { .. } => OpCode::DELETE,
             Op::SetData { .. } => OpCode::SET_DATA,
             Op::Multi(_) => OpCode::MULTI,
@@ -93,11 +144,61 @@ impl Op {
             Op::Read { exists: false, .. } => OpCode::GET_DATA,
             Op::Children { .. } => OpCode::GET_CHILDREN2,
             Op::MultiRead(_) => OpCode::MULTI_READ,
-            Op::SetWatches { .. } => OpCode::SET_WATCHES,
+            Op::SetWatches { items, .. } => {
+                match items.iter().any(|(list, _)| list.lasts().is_some()) {
+                    true => OpCode::SET_WATCHES2,
+                    false => OpCode::SET_WATCHES,
+                }
+            }
+            Op::AddWatch { .. } => OpCode::ADD_WATCH,
+            Op::CheckWatches { remove: true, .. } => OpCode::REMOVE_WATCHES,
+            Op::CheckWatches { remove: false, .. } => OpCode::CHECK_WATCHES,
             Op::Sync => OpCode::SYNC,
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,
         }
+    }
+
+    /// The type of its result in a multi, and the one that says whether the reply to a create has a Stat.
+    pub fn result_code(&self) -> OpCode {
+        match self.code() {
+            OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => OpCode::CREATE2,
+            code => code,
+        }
+    }
+
+    /// Whether that is what the request must have become, if it has not failed.
+    pub fn became(&self, code: OpCode, txn: &Txn) -> bool {
+        let is_same = match (self, txn) {
+            (
+                Op::Create {
+                    path, data, kind, ..
+                },
+                Txn::Create(create),
+            ) => {
+                let ttl_ms = match kind {
+                    Kind::Ttl(ttl_ms) => *ttl_ms,
+                    _ => 0,
+                };
+                let is_ephemeral = *kind == Kind::Ephemeral;
+                create.path.starts_with(&**path)
+                    && (data, ttl_ms) == (&create.data, create.ttl_ms)
+                    && is_ephemeral == create.ephemeral
+            }
+            (Op::Delete { path, .. }, Txn::Delete { path: gone }) => path == gone,
+            (
+                Op::SetData { path, data, .. },
+                Txn::SetData {
+                    path: at,
+                    data: now,
+                    ..
+                },
+            ) => (path, data) == (at, now),
+            (Op::Multi(ops), Txn::Multi(txns)) => ops.len() == txns.len(),
+            (Op::Close, Txn::CloseSession { .. }) => true,
+            _ => false,
+        };
+        is_same && code == self.code()
     }
 
     /// Whether the request becomes a transaction.
@@ -111,7 +212,7 @@ impl Op {
 
 /// A seeded request of client `id` in a world of few paths, so that clients meet.
 pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
-    match rng.u32(0..100) {
+    match rng.u32(0..108) {
         0..55 => random_write(rng, id),
         55..62 => Op::Multi(
             (0..rng.usize(0..5))
@@ -129,7 +230,16 @@ pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
         },
         90..94 => random_multi_read(rng),
         94..97 => Op::Sync,
-        _ => Op::Ping,
+        97..100 => Op::Ping,
+        100..104 => Op::AddWatch {
+            path: random_watched(rng),
+            recursive: rng.bool(),
+        },
+        _ => Op::CheckWatches {
+            path: random_watched(rng),
+            of: rng.i32(1..6),
+            remove: rng.bool(),
+        },
     }
 }
 
@@ -160,12 +270,21 @@ fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
 
 /// A few seeded paths for a setWatches.
 pub fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
-    let item = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
-        0 => (List::Data, random_path(rng)),
-        1 => (List::Exist, random_path(rng)),
-        _ => (List::Child, random_parent(rng)),
+    let item = |rng: &mut fastrand::Rng| match rng.u32(0..8) {
+        0..2 => (List::Data, random_path(rng)),
+        2..4 => (List::Exist, random_path(rng)),
+        4..6 => (List::Child, random_parent(rng)),
+        6 => (List::Persistent, random_watched(rng)),
+        _ => (List::Recursive, random_watched(rng)),
     };
     (0..rng.usize(0..6)).map(|_| item(rng)).collect()
+}
+
+fn random_watched(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.bool() {
+        true => random_parent(rng),
+        false => random_path(rng),
+    }
 }
 
 fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
@@ -191,6 +310,14 @@ fn random_data(rng: &mut fastrand::Rng) -> Data {
     }
 }
 
+fn random_kind(rng: &mut fastrand::Rng) -> Kind {
+    match rng.u32(0..6) {
+        0 => Kind::Container,
+        1 => Kind::Ttl(rng.i64(1..=TTL_MAX_MS)),
+        _ => Kind::Plain,
+    }
+}
+
 fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
     let version = if rng.u32(0..4) == 0 {
         rng.i32(0..3)
@@ -201,7 +328,7 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
         0..3 => Op::Create {
             path: random_path(rng),
             data: random_data(rng),
-            ephemeral: false,
+            kind: random_kind(rng),
             sequential: false,
         },
         3 => {
@@ -209,7 +336,7 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
             Op::Create {
                 path,
                 data: random_data(rng),
-                ephemeral: true,
+                kind: Kind::Ephemeral,
                 sequential: rng.bool(),
             }
         }
@@ -218,7 +345,10 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
             Op::Create {
                 path,
                 data: random_data(rng),
-                ephemeral: rng.bool(),
+                kind: match rng.bool() {
+                    true => Kind::Ephemeral,
+                    false => random_kind(rng),
+                },
                 sequential: true,
             }
         }

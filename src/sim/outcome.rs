@@ -255,6 +255,8 @@ pub struct Counters {
     pub rejoined: u64,
     /// Sessions that expired.
     pub expiries: u64,
+    /// Containers and TTL nodes that were due and were deleted.
+    pub reaped: u64,
     /// All cores were held at once.
     pub pauses: u64,
     /// Connections that could not be accepted because no descriptor was left.

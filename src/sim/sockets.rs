@@ -159,7 +159,7 @@ impl Sockets for KernelSockets<'_> {
         }
     }
 
-    fn word(&mut self, id: SocketId, _word: [u8; 4]) {
+    fn word(&mut self, id: SocketId, _word: [u8; 4], _behind: &[u8]) {
         self.base.counters.words += 1;
         self.close(id);
     }
@@ -169,6 +169,7 @@ impl Sockets for KernelSockets<'_> {
 mod tests {
     use super::super::outcome::Options;
     use super::*;
+    use crate::pipeline::ReaperConfig;
     use crate::types::Zxid;
 
     const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
@@ -223,7 +224,7 @@ mod tests {
             tears_destroy: false,
         };
         let mut base = Base::new(fastrand::Rng::with_seed(1), options);
-        let mut checks = Checks::new(Zxid::ZERO);
+        let mut checks = Checks::new(Zxid::ZERO, ReaperConfig::default());
         let (first, last) = answer_byte_by_byte(&mut base, &mut checks);
         let timeout_us = TIMEOUT_MS as u64 * 1000;
         assert!(last < first + 2 * timeout_us && last > first + timeout_us);

@@ -7,13 +7,18 @@ use super::config::{TIMEOUT_MAX_MS, size};
 use super::faults;
 use super::host::Host;
 use super::network::Network;
+use super::op::TTL_MAX_MS;
 use super::operations::Operations;
 use super::outcome::{Fault, Options, Outcome};
+use crate::pipeline::ReaperConfig;
 use crate::types::Zxid;
 
 /// How long after its timeout a silent session may still be there, ms: its deadline is a multiple of a
 /// tickTime, sessions heard of and watermarks are reported every half of one, closeSession is committed.
 const EXPIRY_TAKES_MS: u64 = 10 * TICK_MS;
+
+/// How long the delete of a container or TTL node may take beside its due time, ms: ticks, a restart, syncs.
+const REAPING_TAKES_MS: u64 = 20 * TICK_MS;
 
 struct World {
     base: Base,
@@ -68,17 +73,18 @@ impl World {
             0 => 1,
             shards => shards + 1,
         };
+        let base = Base::new(rng, options);
         World {
-            base: Base::new(rng, options),
+            checks: Checks::new(start, base.profile.reaper),
+            base,
             host: Host::new(options.shards, start),
             network: Network::new(cores, buffers_max),
             operations: Operations::new(clients, firehose),
-            checks: Checks::new(start),
         }
     }
 
     /// The whole life: work under faults, a calm phase in which everything must be answered, the
-    /// end of all sessions, a clean stop and a last start.
+    /// end of all sessions, of all containers and TTL nodes that are due, a clean stop and a last start.
     fn live(&mut self) -> Result<(), String> {
         self.host.prepare_disk(&self.base);
         self.base.disk.crash_at(self.base.options.crash_at);
@@ -92,6 +98,7 @@ impl World {
         self.run_until(busy_ms * 1000)?;
         self.calm_down()?;
         self.end_sessions()?;
+        self.what_is_due_goes()?;
         self.stop_and_start()
     }
 
@@ -220,6 +227,37 @@ impl World {
                 "session {id} (timeout {timeout_ms} ms) is there after a silence of {silent_ms} ms"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// The wall clock is set right, and nobody asks for anything: whatever is a container or a TTL node, and has
+    /// no children, or only such, is gone soon after it is due.
+    fn what_is_due_goes(&mut self) -> Result<(), String> {
+        self.base.wall_offset = 0;
+        let ReaperConfig {
+            check_interval_ms,
+            per_minute_max,
+            never_used_ms,
+        } = self.base.profile.reaper;
+        let due_ms = TTL_MAX_MS.max(never_used_ms) as u64;
+        let nodes = self.checks.truth.paths().count() as u64;
+        let pace_ms = 60_000 / per_minute_max;
+        // Each look finds the parents of what the one before has deleted; no path has more than three nodes.
+        let enough_ms = due_ms + 4 * check_interval_ms + nodes * pace_ms + REAPING_TAKES_MS;
+        let (mut end, mut incarnation) = (0, None);
+        loop {
+            if incarnation != Some(self.base.incarnation) {
+                incarnation = Some(self.base.incarnation);
+                end = self.base.now_us + enough_ms * 1000;
+            }
+            let left = self.checks.truth.goes_at_last().next();
+            let Some((path, node)) = left else {
+                return self.host.compare_tree(&mut self.checks);
+            };
+            if self.base.now_us >= end {
+                return Err(format!("{path} is due and stays: {node:?}"));
+            }
+            self.run_for(TICK_MS * 1000)?;
         }
     }
 

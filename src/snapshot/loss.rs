@@ -35,8 +35,10 @@
 //!
 //! Each step is durable before the next. The command can be run again after a crash anywhere: up to step 4 it
 //! finds what it found before, because nothing that it reads has changed; from then on the witness says
-//! what is left to do. To set aside is to rename within the directory, to `lost.<n>.<name>` with an `n` that no
-//! file there has. Nothing is removed, and nothing is written into a file that was there, but for the witness.
+//! what is left to do. Where only the process ended, or a call failed, in step 7, the store can be whole in the
+//! page cache alone: the command that is run again then makes that durable ([`settle`]). To set aside is to rename
+//! within the directory, to `lost.<n>.<name>` with an `n` that no file there has. Nothing is removed, and nothing is
+//! written into a file that was there, but for the witness.
 
 use super::whose::whose;
 use super::{Rebuild, Rebuilding, SnapError, denied, newest_readable, replay, write};
@@ -329,6 +331,19 @@ impl<S: Storage> Loss<S> {
         let witness = witness.unwrap_or_else(|| Witness::first(store, accepting.begin));
         let witness = witness.renewed(begun.durable_end(), begun.newest());
         Ok(witness::write(data, log, &witness)?)
+    }
+}
+
+/// Makes durable what a store that is whole says of itself: the command that accepted its loss may have been cut
+/// off behind its last write, and a power cut would then take that back. Writes the newest slot of the witness
+/// once more, as and where it stands, so that the slot before stays what it is. Blocks.
+///
+/// # Errors
+/// The operating system's. This can be done again.
+pub fn settle<S: Storage>(data: &S, log: &S) -> Result<(), SnapError> {
+    match witness::find(data, log)? {
+        witness::Found::Witness(newest, _) => Ok(witness::write(data, log, &newest)?),
+        witness::Found::NewStore | witness::Found::Format1 => Ok(()),
     }
 }
 

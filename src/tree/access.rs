@@ -5,7 +5,7 @@ use crate::types::{DetHashMap, DetHashSet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use core::cell::OnceCell;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sha1::{Digest, Sha1};
 use std::sync::Arc;
 
@@ -154,16 +154,62 @@ pub fn digest_id(auth: &[u8]) -> String {
     format!("{user}:{}", STANDARD.encode(Sha1::digest(text.as_bytes())))
 }
 
-/// Address and number of leading bits of `address[/bits]`.
+/// Address and number of leading bits of `address[/bits]`, as Apache reads them: every number is what
+/// Java's `Integer.parseInt` takes, with a sign and leading zeroes.
 pub(super) fn ip_range(text: &str) -> Option<(IpAddr, u32)> {
     let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
+        Some((address, bits)) => (address, Some(bits.parse::<i32>().ok()?)),
         None => (text, None),
     };
-    let address: IpAddr = address.parse().ok()?;
+    let address = match address.contains(':') {
+        true => IpAddr::V6(v6_address(address)?),
+        false => IpAddr::V4(v4_address(address)?),
+    };
     let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.unwrap_or(width);
+    let bits = bits.map_or(Some(width), |bits| u32::try_from(bits).ok())?;
     (bits <= width).then_some((address, bits))
+}
+
+fn v4_address(text: &str) -> Option<Ipv4Addr> {
+    let mut bytes = [0; 4];
+    let mut parts = text.split('.');
+    for byte in &mut bytes {
+        let part: i32 = parts.next()?.parse().ok()?;
+        *byte = u8::try_from(part).ok()?;
+    }
+    parts.next().is_none().then(|| Ipv4Addr::from(bytes))
+}
+
+/// Eight segments, or fewer around one `::`.
+fn v6_address(text: &str) -> Option<Ipv6Addr> {
+    let segments = |text: &str| -> Option<Vec<u16>> {
+        let all = text.split(':').take(9);
+        all.map(v6_segment).collect()
+    };
+    let mut address = [0; 8];
+    match text.split_once("::") {
+        None => address = segments(text)?.try_into().ok()?,
+        Some((_, below)) if below.contains("::") => return None,
+        Some((above, below)) => {
+            let some = |text: &str| match text {
+                "" => Some(Vec::new()),
+                text => segments(text),
+            };
+            let (above, below) = (some(above)?, some(below)?);
+            if above.len() + below.len() >= address.len() {
+                return None;
+            }
+            address[..above.len()].copy_from_slice(&above);
+            address[8 - below.len()..].copy_from_slice(&below);
+        }
+    }
+    Some(Ipv6Addr::from(address))
+}
+
+/// Up to four characters, a sign among them; of a negative number the low 16 bits.
+fn v6_segment(text: &str) -> Option<u16> {
+    let number = i32::from_str_radix(text, 16).ok();
+    number.filter(|_| text.len() <= 4).map(|n| n as u16)
 }
 
 /// Whether an address is of the range's family and shares its leading bits.
@@ -181,10 +227,8 @@ fn is_valid_id(scheme: &str, id: &str) -> bool {
     match scheme {
         "world" => id == "anyone",
         "ip" => ip_range(id).is_some(),
-        "digest" => match id.split_once(':') {
-            Some((_, hash)) => !hash.is_empty() && !hash.contains(':'),
-            None => false,
-        },
+        // Colons at the end do not count.
+        "digest" => id.trim_end_matches(':').matches(':').count() == 1,
         _ => false,
     }
 }
@@ -192,41 +236,58 @@ fn is_valid_id(scheme: &str, id: &str) -> bool {
 /// Normalises a list of at most `entries_max` entries, as sent and as it results
 /// (docs/protocol.md §6.4). `None`: −114.
 ///
-/// Steps: at most the entries sent, plus the identities once for each different set of permissions
-/// that `auth` entries have, and never more than a small multiple of `entries_max`.
+/// Steps: at most the entries sent, and those that result or one list of identities more than there may be.
 pub(super) fn normalise(
     acl: Option<&[RawAcl]>,
     who: &[AuthId],
     entries_max: usize,
 ) -> Option<Arc<[Acl]>> {
     let acl = acl.filter(|acl| !acl.is_empty() && acl.len() <= entries_max)?;
-    if let [RawAcl { perms, scheme, id }] = acl
-        && scheme.as_deref().is_some_and(|scheme| scheme != "auth")
-    {
-        let (scheme, id) = (scheme.clone()?, id.clone()?);
-        let perms = *perms;
-        return is_valid_id(&scheme, &id).then(|| Arc::from([Acl { perms, scheme, id }]));
+    let sent = distinct(acl)?;
+    if !sent.iter().any(is_auth) {
+        return Some(sent.into());
     }
-    let mut list = Distinct::default();
-    let mut expanded = DetHashSet::default();
-    for raw in acl {
-        let scheme = raw.scheme.as_ref()?;
-        if &**scheme != "auth" {
-            let id = raw.id.as_ref().filter(|id| is_valid_id(scheme, id))?;
-            list.push(raw.perms, scheme, id);
-        } else if expanded.insert(raw.perms) {
-            // The automatic ip identity and super do not count as authenticated.
-            let mut ids = who.iter().filter(|id| &*id.scheme == "digest").peekable();
-            ids.peek()?;
-            for id in ids.take(entries_max + 1) {
-                list.push(raw.perms, &id.scheme, &id.id);
-            }
+    // Neither the automatic ip identity nor super counts as authenticated. What the expansion makes twice
+    // stays: only what was sent is looked at for duplicates.
+    let authenticated = || who.iter().filter(|id| &*id.scheme == "digest");
+    authenticated().next()?;
+    let mut list = Vec::new();
+    for entry in sent {
+        if is_auth(&entry) {
+            let ids = authenticated().take(entries_max + 1);
+            list.extend(ids.map(|id| Acl {
+                perms: entry.perms,
+                scheme: id.scheme.clone(),
+                id: id.id.clone(),
+            }));
+        } else {
+            list.push(entry);
         }
-        if list.entries.len() > entries_max {
+        if list.len() > entries_max {
             return None;
         }
     }
-    Some(list.entries.into())
+    Some(list.into())
+}
+
+fn is_auth(entry: &Acl) -> bool {
+    &*entry.scheme == "auth"
+}
+
+/// The entries that were sent, each once, if all of them are valid.
+fn distinct(acl: &[RawAcl]) -> Option<Vec<Acl>> {
+    let mut list = Distinct::default();
+    for raw in acl {
+        let scheme = raw.scheme.clone()?;
+        let id = match &raw.id {
+            None if &*scheme == "auth" => Arc::default(),
+            Some(id) if &*scheme == "auth" || is_valid_id(&scheme, id) => id.clone(),
+            _ => return None,
+        };
+        let perms = raw.perms;
+        list.push(Acl { perms, scheme, id });
+    }
+    Some(list.entries)
 }
 
 /// Entries among which an equal one is looked for one by one.
@@ -241,12 +302,7 @@ struct Distinct {
 }
 
 impl Distinct {
-    fn push(&mut self, perms: i32, scheme: &Arc<str>, id: &Arc<str>) {
-        let entry = Acl {
-            perms,
-            scheme: scheme.clone(),
-            id: id.clone(),
-        };
+    fn push(&mut self, entry: Acl) {
         if self.is_new(&entry) {
             self.entries.push(entry);
         }
@@ -281,6 +337,7 @@ pub(super) fn mask(acl: &[Acl]) -> Vec<Acl> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn id(scheme: &str, id: &str) -> AuthId {
         AuthId {
@@ -325,6 +382,81 @@ mod tests {
         assert!(!is_valid_id("ip", "1.2.3.4/33") && !is_valid_id("ip", "host"));
     }
 
+    /// Rows 1 and 2 of the comparison with Apache: its numbers are Java's, and IPv6 has no dotted tail.
+    #[test]
+    fn addresses_are_read_as_apache_reads_them() {
+        for (text, due) in [
+            ("127.0.0.01", Some(("127.0.0.1", 32))),
+            ("010.001.002.003", Some(("10.1.2.3", 32))),
+            ("+1.2.3.-0/-0", Some(("1.2.3.0", 0))),
+            ("1.2.3.4/+008", Some(("1.2.3.4", 8))),
+            ("0000000127.0.0.1", Some(("127.0.0.1", 32))),
+            ("1.2.3", None),
+            ("1.2.3.", None),
+            ("1.2.3.4.", None),
+            ("1.2.3.4.5", None),
+            ("1.2.3.256", None),
+            ("1.2.3.-1", None),
+            ("1.2.3. 4", None),
+            ("1.2.3.4/", None),
+            ("1.2.3.4/-1", None),
+            ("1.2.3.4/8/8", None),
+            ("99999999999.2.3.4", None),
+            ("1234", None),
+            ("", None),
+            ("::", Some(("::", 128))),
+            ("::1", Some(("::1", 128))),
+            ("1::", Some(("1::", 128))),
+            ("1::2/0064", Some(("1::2", 64))),
+            ("0:0:0:0:0:0:0:1", Some(("::1", 128))),
+            ("1:2:3:4:5:6::7", Some(("1:2:3:4:5:6:0:7", 128))),
+            ("::+1", Some(("::1", 128))),
+            ("::-1", Some(("::ffff", 128))),
+            ("::-fff", Some(("::f001", 128))),
+            ("FE80::Ab", Some(("fe80::ab", 128))),
+            ("::ffff:127.0.0.1", None),
+            ("1:2:3:4:5:6:7::8", None),
+            ("1:2:3:4:5:6:7", None),
+            ("1:2:3:4:5:6:7:8:9", None),
+            ("1::2::3", None),
+            (":::", None),
+            (":1::2", None),
+            ("::00001", None),
+            ("::-ffff", None),
+            ("::1/129", None),
+            ("fe80::1%eth0", None),
+        ] {
+            let due = due.map(|(address, bits)| (address.parse().unwrap(), bits));
+            assert_eq!(ip_range(text), due, "{text:?}");
+            assert_eq!(is_valid_id("ip", text), due.is_some(), "{text:?}");
+        }
+        let padded = normal(Some(&[raw("ip", "127.0.0.01")]), &[]).unwrap();
+        assert_eq!(&*padded[0].id, "127.0.0.01", "as it was sent");
+        assert!(allow(&padded, Acl::READ, &[id("ip", "127.0.0.1")]));
+        assert!(!allow(&padded, Acl::READ, &[id("ip", "127.0.0.2")]));
+    }
+
+    proptest! {
+        /// What Rust reads as an address Apache reads as the same one, unless it has a dotted tail.
+        #[test]
+        fn usual_addresses_are_what_they_were(bits in any::<u128>(), v4 in any::<bool>(), zeroes in 0..8u32) {
+            let bits = if zeroes < 4 { bits } else { bits & (u128::MAX << (16 * zeroes)) };
+            let address = match v4 {
+                true => IpAddr::V4((bits as u32).into()),
+                false => IpAddr::V6(bits.into()),
+            };
+            let text = address.to_string();
+            let width = if v4 { 32 } else { 128 };
+            let due = (v4 || !text.contains('.')).then_some((address, width));
+            prop_assert_eq!(ip_range(&text), due);
+        }
+
+        #[test]
+        fn no_address_panics(text in "[0-9a-f:./+-]{0,24}|\\PC{0,12}") {
+            let _ = ip_range(&text);
+        }
+    }
+
     fn normal(acl: Option<&[RawAcl]>, who: &[AuthId]) -> Option<Arc<[Acl]>> {
         normalise(acl, who, ACL_ENTRIES_MAX)
     }
@@ -355,6 +487,10 @@ mod tests {
             ("digest", "ab"),
             ("digest", "a:b:c"),
             ("digest", "a:"),
+            ("digest", "a::"),
+            ("digest", ":"),
+            ("digest", "a::b"),
+            ("digest", ""),
             ("sasl", "u"),
             ("super", ""),
         ] {
@@ -364,13 +500,39 @@ mod tests {
                 "{scheme}:{bad}"
             );
         }
-        assert!(normal(Some(&[raw("digest", ":b")]), &who).is_some());
+        // Colons at the end do not count, as where Java splits at them; they are stored.
+        for valid in [":b", "u:h:", "u:h:::"] {
+            let list = normal(Some(&[raw("digest", valid)]), &who).unwrap();
+            assert_eq!(&*list[0].id, valid);
+        }
         let null = RawAcl {
             perms: 31,
             scheme: Some("world".into()),
             id: None,
         };
         assert_eq!(normal(Some(&[null]), &who), None);
+    }
+
+    /// Row 4 of the comparison with Apache: duplicates go before `auth` becomes what it stands for.
+    #[test]
+    fn what_auth_makes_twice_is_kept_twice() {
+        let who = [id("digest", "u:h"), id("digest", "v:h"), id("ip", "::1")];
+        let ids = |acl: &[RawAcl]| -> Vec<String> {
+            let list = normal(Some(acl), &who).unwrap();
+            list.iter().map(|entry| entry.id.to_string()).collect()
+        };
+        let (auth, same) = (raw("auth", ""), raw("digest", "v:h"));
+        assert_eq!(ids(&[auth.clone(), same.clone()]), ["u:h", "v:h", "v:h"]);
+        assert_eq!(ids(&[same.clone(), auth.clone()]), ["v:h", "u:h", "v:h"]);
+        assert_eq!(ids(&[auth.clone(), auth.clone()]), ["u:h", "v:h"]);
+        // Another id makes another entry, although it says nothing.
+        assert_eq!(
+            ids(&[auth.clone(), raw("auth", "x")]),
+            ["u:h", "v:h", "u:h", "v:h"]
+        );
+        assert_eq!(ids(&[same.clone(), same]), ["v:h"]);
+        let null = RawAcl { id: None, ..auth };
+        assert_eq!(ids(&[null]), ["u:h", "v:h"]);
     }
 
     #[test]

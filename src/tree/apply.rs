@@ -17,7 +17,7 @@ impl Tree {
         } = entry.header;
         let mut changes = Some(Vec::new());
         let result = self.apply_txn(&entry.header, op, &entry.txn, &mut changes);
-        self.last_zxid = self.last_zxid.max(zxid);
+        self.reached(zxid);
         Applied {
             zxid,
             session,
@@ -30,7 +30,15 @@ impl Tree {
     pub fn replay(&mut self, entry: &Entry) {
         let TxnHeader { zxid, op, .. } = entry.header;
         self.apply_txn(&entry.header, op, &entry.txn, &mut None);
-        self.last_zxid = self.last_zxid.max(zxid);
+        self.reached(zxid);
+    }
+
+    /// A transaction is applied whole.
+    fn reached(&mut self, zxid: Zxid) {
+        if zxid > self.last_zxid {
+            self.last_zxid = zxid;
+            self.digests.record(zxid, self.nodes.digest);
+        }
     }
 
     fn apply_txn(
@@ -58,12 +66,16 @@ impl Tree {
                         acl: self.nodes.at(id).acl().clone(),
                         parent_acl: None,
                     });
+                    let before = self.nodes.at(id).data_len();
                     self.nodes.set_data(id, path, data.clone(), |stored| {
                         stored.version = *version;
                         stored.mzxid = header.zxid;
                         stored.mtime = header.time.0;
                     });
-                    Ok(OpResult::SetData(self.nodes.at(id).stat()))
+                    let stat = self.nodes.at(id).stat();
+                    let bytes = data.as_ref().map_or(0, |data| data.len());
+                    self.account(path, 0, bytes as i64 - before as i64);
+                    Ok(OpResult::SetData(stat))
                 }
             },
             Txn::SetAcl { path, acl, version } => match self.nodes.find(path) {
@@ -155,9 +167,10 @@ impl Tree {
             self.ephemerals
                 .entry(owner)
                 .or_default()
-                .insert(path.clone());
+                .insert(path.clone(), header.zxid);
         }
         let data_len = data.as_ref().map_or(0, |data| data.len());
+        self.quota_created(path, data_len);
         Ok(OpResult::Create {
             op,
             path: path.clone(),
@@ -197,18 +210,20 @@ impl Tree {
             acl: self.nodes.at(id).acl().clone(),
             parent_acl: Some(self.nodes.at(parent).acl().clone()),
         });
+        let data_len = self.nodes.at(id).data_len();
         let ephemerals = &mut self.ephemerals;
         self.nodes.remove(id, path, &mut |path, stored| {
             let Some(owner) = owner_session(stored) else {
                 return;
             };
             if let Some(paths) = ephemerals.get_mut(&owner) {
-                paths.remove(path);
+                paths.remove(path, zxid);
                 if paths.paths.is_empty() {
                     ephemerals.remove(&owner);
                 }
             }
         });
+        self.quota_deleted(path, data_len);
         Ok(())
     }
 

@@ -3,11 +3,16 @@
 use super::Tree;
 use super::allocated::{allocation, listed, payload, sorted};
 use super::node::Nodes;
+use super::stored::is_reaped;
 use crate::types::SessionId;
 
 /// What a session takes that has ephemerals, beside their paths: its entry among such sessions, and the first node
 /// of its own list, which has eleven places.
 const OWNER: usize = 256;
+
+/// What a container or TTL node takes in the list of those: six of eleven places of a node of 64 bytes are used,
+/// and there are nodes above.
+const REAPED: usize = 16;
 
 /// Bytes, without what is free in vectors that grow, and as the allocator rounds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +33,14 @@ pub struct Footprint {
     pub index: usize,
     /// The paths of ephemerals, once more, and the lists that they are in.
     pub ephemerals: usize,
+    /// The list of containers and TTL nodes.
+    pub reaped: usize,
     /// Access control lists, each once, with the tables that they are in.
     pub acls: usize,
     /// The session table.
     pub sessions: usize,
+    /// The names of paths with a quota.
+    pub quotas: usize,
 }
 
 impl Footprint {
@@ -44,15 +53,17 @@ impl Footprint {
             + self.payloads
             + self.index
             + self.ephemerals
+            + self.reaped
             + self.acls
             + self.sessions
+            + self.quotas
     }
 }
 
 impl Tree {
     /// What the tree takes in memory, bytes: [`Footprint::total`], kept up with each change.
     pub fn bytes(&self) -> usize {
-        self.nodes.taken() + self.sessions_bytes() + self.owners_bytes()
+        self.nodes.taken() + self.sessions_bytes() + self.owners_bytes() + self.quotas.bytes()
     }
 
     /// Of [`Tree::bytes`], places of nodes that are free: new nodes take these first.
@@ -71,6 +82,7 @@ impl Tree {
         Footprint {
             ephemerals: self.owners_bytes() + paths.map(|path| listed(path)).sum::<usize>(),
             sessions: self.sessions_bytes(),
+            quotas: self.quotas.bytes(),
             ..self.nodes.footprint()
         }
     }
@@ -91,6 +103,7 @@ impl Nodes {
             + self.extras_bytes()
             + self.index_bytes()
             + self.acls_bytes()
+            + self.reaped.len() * REAPED
             + self.beside
     }
 
@@ -107,6 +120,7 @@ impl Nodes {
             found.names += allocation(node.name_allocated());
             found.payloads += payload(node.data_len());
             found.branches += node.branch_bytes();
+            found.reaped += usize::from(is_reaped(node.stored().owner)) * REAPED;
         }
         found
     }
@@ -191,6 +205,6 @@ mod tests {
         assert_eq!((left.znodes, left.payloads), (5, 128));
         assert_eq!(tree.bytes(), left.total());
         let fresh = Tree::new().footprint();
-        assert_eq!(left.branches, fresh.branches + 32, "of /p, without a list");
+        assert_eq!(left.branches, fresh.branches + 48, "of /p, without a list");
     }
 }

@@ -11,6 +11,7 @@ mod apply;
 mod changes;
 mod children;
 mod creators;
+mod digests;
 mod footprint;
 mod hash;
 mod index;
@@ -18,11 +19,14 @@ mod name;
 mod node;
 mod path;
 mod prepare;
+mod quota;
 mod read;
 mod readers;
+mod reaped;
 mod slab;
 mod snapshot_body;
 mod stored;
+mod totals;
 mod verify;
 mod walk;
 mod walked;
@@ -34,10 +38,13 @@ pub use access::{ACL_ENTRIES_MAX, digest_id};
 pub use changes::Contradiction;
 pub(crate) use changes::{Changes, Key, Patch, session_key};
 pub use creators::SessionHighWater;
+pub use digests::DIGESTS_MAX;
 pub use footprint::Footprint;
 pub use prepare::{MultiPreparation, Overlay, PrepareContext, Prepared, Rules, SessionState};
+pub use quota::OverQuota;
 pub use read::{Found, Size};
 pub use readers::Readers;
+pub use reaped::{Due, Look, ReapCursor};
 pub use snapshot_body::{BodyError, BodyReader};
 pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
 pub use verify::DigestMismatch;
@@ -48,8 +55,10 @@ pub use crate::txn::Stat;
 
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use digests::DigestLog;
 use index::NodeId;
 use node::{Nodes, ROOT, open_acl};
+use quota::Quotas;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -132,17 +141,21 @@ struct Ephemerals {
     paths: BTreeSet<Arc<str>>,
     /// Of all paths together.
     bytes: usize,
+    /// By which transaction the paths were changed last.
+    changed: Zxid,
 }
 
 impl Ephemerals {
-    fn insert(&mut self, path: Arc<str>) {
+    fn insert(&mut self, path: Arc<str>, zxid: Zxid) {
+        self.changed = zxid;
         let bytes = path.len();
         if self.paths.insert(path) {
             self.bytes += bytes;
         }
     }
 
-    fn remove(&mut self, path: &str) {
+    fn remove(&mut self, path: &str, zxid: Zxid) {
+        self.changed = zxid;
         if self.paths.remove(path) {
             self.bytes -= path.len();
         }
@@ -158,7 +171,9 @@ pub struct Tree {
     /// Live sessions with the timeout of their createSession, ms.
     sessions: BTreeMap<SessionId, i32>,
     session_high_water: SessionHighWater,
+    quotas: Quotas,
     last_zxid: Zxid,
+    digests: DigestLog,
 }
 
 impl Default for Tree {
@@ -189,7 +204,9 @@ impl Tree {
             ephemerals: BTreeMap::new(),
             sessions: BTreeMap::new(),
             session_high_water: SessionHighWater::default(),
+            quotas: Quotas::default(),
             last_zxid: Zxid::ZERO,
+            digests: DigestLog::default(),
         }
     }
 
@@ -201,6 +218,12 @@ impl Tree {
     /// Digest over all nodes (docs/peer-protocol.md §3.5).
     pub fn digest(&self) -> u64 {
         self.nodes.digest
+    }
+
+    /// Digests behind one of 128 transactions, since the snapshot that was read at the start; at most
+    /// [`DIGESTS_MAX`], the oldest first.
+    pub fn digests(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.digests.iter()
     }
 
     /// Nodes as Apache counts them: the root twice (docs/protocol.md §2.3).
@@ -265,6 +288,29 @@ impl Tree {
         let own = self.ephemerals.get(&id);
         let behind = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
         behind.into_iter().flatten()
+    }
+
+    /// Those of [`Tree::ephemerals`] that begin with `prefix`, behind a path if one is given.
+    ///
+    /// Steps: the paths that it gives, each with its bytes.
+    pub fn ephemerals_from<'a>(
+        &'a self,
+        id: SessionId,
+        prefix: &'a str,
+        behind: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
+        let from = behind.map_or(Bound::Included(prefix), Bound::Excluded);
+        let own = self.ephemerals.get(&id);
+        let paths = own.map(|own| own.paths.range::<str, _>((from, Bound::Unbounded)));
+        let begins = move |path: &&Arc<str>| path.starts_with(prefix);
+        paths.into_iter().flatten().take_while(begins)
+    }
+
+    /// As long as this is the same, [`Tree::ephemerals`] is the same: the zxid of the last transaction that
+    /// changed it, and how many there are.
+    pub fn ephemerals_state(&self, id: SessionId) -> (Zxid, usize) {
+        let own = self.ephemerals.get(&id);
+        own.map_or((Zxid::ZERO, 0), |own| (own.changed, own.paths.len()))
     }
 
     /// How many ephemerals a session has, and the bytes of their paths together.

@@ -24,10 +24,11 @@ use super::index::{Index, NodeId};
 use super::name::Name;
 use super::path::in_digest;
 use super::slab::{Place, Slab};
-use super::stored::{NodeStat, digest, is_session, restated};
+use super::stored::{NodeStat, digest, is_reaped, is_session, restated};
 use super::walked::Walk;
 use crate::txn::{Acl, AuthId, Data, Stat};
 use crate::types::Zxid;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const ROOT: NodeId = 0;
@@ -76,6 +77,10 @@ struct Branch {
     children: Children,
     /// Bytes of the children's names.
     names: usize,
+    /// Nodes below this one, children and all below them.
+    below: u32,
+    /// Bytes of their data.
+    below_bytes: u64,
 }
 
 impl Branch {
@@ -228,6 +233,17 @@ impl<'a> Znode<'a> {
         self.branch().map_or(0, |branch| branch.names)
     }
 
+    /// Nodes below this one.
+    pub(super) fn descendants(&self) -> u32 {
+        self.branch().map_or(0, |branch| branch.below)
+    }
+
+    /// Nodes and bytes of data, its own and of all below it.
+    pub(super) fn totals(&self) -> (u32, u64) {
+        let below = self.branch().map_or(0, |branch| branch.below_bytes);
+        (self.descendants() + 1, below + self.data_len() as u64)
+    }
+
     /// Bytes of a name that does not fit the node.
     pub(super) fn name_allocated(&self) -> usize {
         self.node.name.allocated()
@@ -267,6 +283,8 @@ pub(super) struct Nodes {
     pub(super) beside: usize,
     /// Of that, what the data takes: the trees of a process share it.
     pub(super) payloads: usize,
+    /// Containers and TTL nodes, which the server deletes itself: found without a walk.
+    pub(super) reaped: BTreeSet<NodeId>,
     /// The one that is under way.
     pub(super) walk: Option<Box<Walk>>,
 }
@@ -284,6 +302,7 @@ impl Nodes {
             bytes: 1,
             beside: 0,
             payloads: 0,
+            reaped: BTreeSet::new(),
             walk: None,
         };
         let (data, acl) = (Some(Arc::from([])), open_acl());
@@ -505,7 +524,8 @@ impl Nodes {
         acl: &Arc<[Acl]>,
         stored: NodeStat,
     ) -> NodeId {
-        self.bytes += (path.len() + data.as_ref().map_or(0, |d| d.len())) as u64;
+        let data_len = data.as_ref().map_or(0, |data| data.len());
+        self.bytes += (path.len() + data_len) as u64;
         let name = Name::of(path);
         let id = self.slab.next();
         self.before_creation(id);
@@ -518,7 +538,26 @@ impl Nodes {
         self.beside += more;
         self.put(place, (path, name, hash), data, acl, stored);
         self.index.insert(hash, id);
+        self.count_below(parent, 1, data_len as i64);
         id
+    }
+
+    /// Counts nodes and bytes more or less below a node and all above it, which have children.
+    ///
+    /// Steps: the names in the node's path.
+    fn count_below(&mut self, mut id: NodeId, nodes: i32, bytes: i64) {
+        loop {
+            let node = self.slab.get(id).expect("an indexed node");
+            let (parent, extra) = (node.parent, self.extras.get_mut(node.extra));
+            let branch = extra.and_then(|extra| extra.branch.as_mut());
+            let branch = branch.expect("it has had a child");
+            branch.below = branch.below.wrapping_add_signed(nodes);
+            branch.below_bytes = branch.below_bytes.wrapping_add_signed(bytes);
+            if id == ROOT {
+                return;
+            }
+            id = parent;
+        }
     }
 
     /// Puts a node into the slab, and into the digest.
@@ -551,7 +590,10 @@ impl Nodes {
             extra: Slab::<Extra>::NONE,
         };
         node.store(&mut self.extras, &stored, null);
-        self.slab.insert(node);
+        let id = self.slab.insert(node);
+        if is_reaped(stored.owner) {
+            self.reaped.insert(id);
+        }
     }
 
     /// The extra of a node, made if it has none.
@@ -596,6 +638,9 @@ impl Nodes {
         let node = self.slab.remove(id).expect("an indexed node");
         let extra = self.extras.remove(node.extra);
         let stored = node.stored(extra.as_ref());
+        if is_reaped(stored.owner) {
+            self.reaped.remove(&id);
+        }
         self.beside -= beside(&node.name, node.data_len(), path, &stored);
         self.payloads -= payload(node.data_len());
         self.beside -= extra.map_or(0, |extra| extra.branch_bytes());
@@ -612,6 +657,7 @@ impl Nodes {
         if let Some(moved) = moved {
             self.node_mut(moved).place = node.place;
         }
+        self.count_below(node.parent, -1, -(node.data_len() as i64));
         self.index.remove(node.hash, id);
         self.bytes -= (path.len() + node.data_len()) as u64;
         self.acls.release(node.acl);
@@ -650,6 +696,10 @@ impl Nodes {
         node.data = data.filter(|data| !data.is_empty());
         node.store(&mut self.extras, &stored, null);
         let len = node.data_len();
+        let parent = node.parent;
+        if len != len_before && id != ROOT {
+            self.count_below(parent, 0, len as i64 - len_before as i64);
+        }
         self.bytes = self.bytes - len_before as u64 + len as u64;
         self.beside = self.beside - payload(len_before) + payload(len);
         self.payloads = self.payloads - payload(len_before) + payload(len);
@@ -757,7 +807,50 @@ mod tests {
         nodes
     }
 
+    /// Below each node there are as many nodes as paths that begin with its own.
+    fn assert_counted_below(nodes: &Nodes) {
+        let mut paths = Vec::new();
+        let Ok(()) = nodes.in_order(|path, node| {
+            paths.push((path.to_vec(), node.totals(), node.data_len() as u64));
+            Ok::<(), std::convert::Infallible>(())
+        });
+        for (path, totals, own) in &paths {
+            let beginning = match &path[..] {
+                b"/" => path.clone(),
+                path => [path, b"/"].concat(),
+            };
+            let others = paths.iter().filter(|(other, ..)| other != path);
+            let below: Vec<u64> = others
+                .filter(|(other, ..)| other.starts_with(&beginning))
+                .map(|(_, _, bytes)| *bytes)
+                .collect();
+            let due = (below.len() as u32 + 1, below.iter().sum::<u64>() + own);
+            assert_eq!(*totals, due, "below {path:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn nodes_and_bytes_are_counted_below_each_node_above_them(
+            paths in proptest::collection::vec(any_path(), 1..12),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::option::of(0..5usize)), 0..12),
+        ) {
+            let mut nodes = with(&paths);
+            assert_counted_below(&nodes);
+            for (index, len) in changes {
+                let path = index.get(&paths);
+                match (nodes.find(path), len) {
+                    (None, _) => {}
+                    (Some(id), None) => nodes.remove(id, path, &mut |_, _| {}),
+                    (Some(id), Some(0)) => nodes.set_data(id, path, None, |_| {}),
+                    (Some(id), Some(len)) => {
+                        nodes.set_data(id, path, Some(vec![7; len].into()), |_| {});
+                    }
+                }
+                assert_counted_below(&nodes);
+            }
+        }
+
         #[test]
         fn a_node_is_at_its_own_path_and_at_no_other(paths in proptest::collection::vec(any_path(), 1..12)) {
             let nodes = with(&paths);

@@ -8,7 +8,9 @@ use super::access::{ACL_ENTRIES_MAX, Checks};
 use super::apply::new_node;
 use super::hash::{PathHash, PathHasher};
 use super::path::{has_shape, in_digest, is_protected, is_valid, parent_path};
-use super::stored::{NodeStat, digest, is_session, owner_session, restated};
+use super::quota::OverQuota;
+use super::reaped::Due;
+use super::stored::{NodeStat, TTL_MAX, digest, is_session, owner_session, restated};
 use crate::budget::Budget;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, Data, Entry, RawAcl, Txn, TxnDigest, TxnHeader,
@@ -26,6 +28,10 @@ pub struct Rules {
     pub extended_types: bool,
     /// Entries of an access control list, as sent and as stored; more answer −114.
     pub acl_entries_max: usize,
+    /// `enforceQuota`: what would exceed a hard limit answers −125.
+    pub enforce_quota: bool,
+    /// `reconfigEnabled`: off answers −123, on −6, because the server runs alone.
+    pub reconfig_enabled: bool,
 }
 
 impl Default for Rules {
@@ -33,6 +39,8 @@ impl Default for Rules {
         Rules {
             extended_types: false,
             acl_entries_max: ACL_ENTRIES_MAX,
+            enforce_quota: false,
+            reconfig_enabled: false,
         }
     }
 }
@@ -92,6 +100,8 @@ struct Shadow {
     digest: u32,
     acl: Arc<[Acl]>,
     children: i32,
+    /// Bytes of data.
+    data: usize,
 }
 
 impl Shadow {
@@ -135,6 +145,7 @@ pub struct Overlay {
     undo: Option<Vec<(Key, Option<Pending>)>>,
     /// The tree has applied everything up to here.
     forgotten: Zxid,
+    over_quota: Option<OverQuota>,
 }
 
 type Checked<T> = Result<T, ErrorCode>;
@@ -150,6 +161,7 @@ impl Overlay {
             digest: tree.digest(),
             undo: None,
             forgotten: tree.last_zxid(),
+            over_quota: None,
         }
     }
 
@@ -259,6 +271,36 @@ impl Overlay {
         };
         budget.spend_steps(prepared.entry.txn.steps() + checks.take_steps());
         prepared
+    }
+
+    /// Makes the transaction that deletes a container or a TTL node, if it will still be there, without children
+    /// and due, after everything ordered so far (docs/protocol.md §2.5, deleteContainer). No permission is asked
+    /// for: nobody but the server itself may ask for this.
+    pub fn prepare_reaping(
+        &mut self,
+        tree: &Tree,
+        context: &PrepareContext<'_>,
+        path: &Arc<str>,
+        due: &Due,
+    ) -> Option<Prepared> {
+        assert!(self.undo.is_none(), "nothing overtakes a multi");
+        let hash = self.hasher.hash(path);
+        let node = self.get(tree, path, hash)?;
+        if !due.is(&node.stored, node.children) {
+            return None;
+        }
+        let above = parent_path(path)?;
+        let above_hash = self.hasher.hash(above);
+        let parent = self.get(tree, above, above_hash)?;
+        let above = self.key(above, above_hash);
+        let path = path.clone();
+        let key = Key {
+            path: path.clone(),
+            hash,
+        };
+        self.gone(context.zxid, (above, Some(parent)), (key, Some(node)));
+        let txn = Txn::Delete { path };
+        Some(self.prepared(context, OpCode::DELETE_CONTAINER, txn, None))
     }
 
     fn prepared(
@@ -408,6 +450,11 @@ impl Overlay {
             WriteRequest::Check { path, version } => self
                 .check(tree, context, path.as_ref(), *version, checks)
                 .map(|txn| (OpCode::CHECK, txn)),
+            WriteRequest::Reconfig => {
+                require(context.rules.reconfig_enabled, ErrorCode::RECONFIG_DISABLED)?;
+                live(context)?;
+                Err(ErrorCode::UNIMPLEMENTED)
+            }
             WriteRequest::CreateSession { timeout_ms } => Ok((
                 OpCode::CREATE_SESSION,
                 Txn::CreateSession {
@@ -456,6 +503,8 @@ impl Overlay {
             !is_session(parent.stored.owner),
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
+        let data_len = request.data.as_ref().map_or(0, |data| data.len());
+        self.check_quota(tree, context.rules, &path, (1, data_len as i64))?;
 
         let parent_digest = parent.digest;
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
@@ -495,6 +544,7 @@ impl Overlay {
             digest: digest(&path, txn.data.as_deref(), &stored),
             acl,
             children: 0,
+            data: data_len,
         };
         let above = self.key(above, above_hash);
         self.put(context.zxid, above, parent_digest, Some(parent));
@@ -550,8 +600,12 @@ impl Overlay {
             checks.allow(&node.acl, Acl::WRITE, context.credentials),
             ErrorCode::NO_AUTH,
         )?;
+        let data_len = data.as_ref().map_or(0, |data| data.len());
+        let longer = data_len as i64 - node.data as i64;
+        self.check_quota(tree, context.rules, path, (0, longer))?;
         let version = next_version(node.stored.version, version)?;
         let before = node.digest;
+        node.data = data_len;
         node.stored.version = version;
         node.stored.mzxid = context.zxid;
         node.stored.mtime = context.time.0;
@@ -640,6 +694,30 @@ impl Overlay {
         Ok((path, hash, node))
     }
 
+    /// Against what is applied, as Apache does; a soft limit is only remembered.
+    fn check_quota(
+        &mut self,
+        tree: &Tree,
+        rules: &Rules,
+        path: &str,
+        (nodes, bytes): (i64, i64),
+    ) -> Checked<()> {
+        if !rules.enforce_quota {
+            return Ok(());
+        }
+        let Some(over) = tree.check_quota(path, nodes, bytes) else {
+            return Ok(());
+        };
+        let is_hard = over.is_hard;
+        self.over_quota = Some(over);
+        require(!is_hard, ErrorCode::QUOTA_EXCEEDED)
+    }
+
+    /// The limit of a quota that was exceeded last, if any was since the last call.
+    pub fn take_over_quota(&mut self) -> Option<OverQuota> {
+        self.over_quota.take()
+    }
+
     /// The list is what the session will own when everything before is applied.
     fn close_session(&mut self, tree: &Tree, context: &PrepareContext<'_>) -> Txn {
         let paths = self.owned(tree, context.session);
@@ -679,6 +757,7 @@ impl Overlay {
             digest: node.digest(),
             acl: node.acl().clone(),
             children: node.child_count(),
+            data: node.data_len(),
         })
     }
 
@@ -728,17 +807,15 @@ struct Mode {
 }
 
 /// Rows 1 to 3 of create, and the mismatch table of docs/protocol.md §1.5: the type of the transaction
-/// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused.
+/// and what the flags mean. TTL requests whose flags and TTL contradict each other are refused, whether TTLs
+/// are switched on or not: a transaction of type 21 must have a TTL that can be applied.
 fn create_mode(request: &CreateRequest, rules: &Rules) -> Checked<(OpCode, Mode)> {
     let flags = request.flags;
     require((0..=6).contains(&flags), ErrorCode::BAD_ARGUMENTS)?;
-    let with_ttl = matches!(flags, 5 | 6);
-    if with_ttl || request.op == OpCode::CREATE_TTL {
-        require(rules.extended_types, ErrorCode::UNIMPLEMENTED)?;
-        let valid = (1..1 << 40).contains(&request.ttl_ms);
-        let matching = with_ttl && request.op == OpCode::CREATE_TTL;
-        require(valid && matching, ErrorCode::BAD_ARGUMENTS)?;
-    }
+    let (with_ttl, asks_for_ttl) = (matches!(flags, 5 | 6), request.op == OpCode::CREATE_TTL);
+    require(!with_ttl || rules.extended_types, ErrorCode::UNIMPLEMENTED)?;
+    let fits = !with_ttl || (1..=TTL_MAX).contains(&request.ttl_ms);
+    require(fits && with_ttl == asks_for_ttl, ErrorCode::BAD_ARGUMENTS)?;
     let container = request.op == OpCode::CREATE_CONTAINER;
     let mode = Mode {
         ephemeral: matches!(flags, 1 | 3) && !container,

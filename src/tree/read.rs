@@ -65,6 +65,14 @@ impl<'a> Found<'a> {
         Ok((node.children_from(0), node.stat()))
     }
 
+    /// getAllChildrenNumber: nodes below it.
+    ///
+    /// # Errors
+    /// NOAUTH.
+    pub fn descendants(&self, who: &[AuthId]) -> Result<u32, ErrorCode> {
+        self.readable(who).map(|node| node.descendants())
+    }
+
     fn readable(&self, who: &[AuthId]) -> Result<Znode<'a>, ErrorCode> {
         let Found(node) = self;
         match node.allows(Acl::READ, who) {

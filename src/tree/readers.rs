@@ -58,6 +58,11 @@ impl<'a> Readers<'a> {
     pub fn steps(&self) -> usize {
         self.steps
     }
+
+    /// Answers that are kept.
+    pub fn answers(&self) -> usize {
+        self.answers.len()
+    }
 }
 
 /// Whom one list grants READ, to be looked up.

@@ -31,8 +31,10 @@
 
 use super::Tree;
 use super::creators::SessionHighWater;
+use super::digests::DigestLog;
 use super::node::{Nodes, ROOT};
 use super::path::{in_digest, stored_below};
+use super::quota::Quotas;
 use super::stored::{NodeStat, digest, owner_session};
 use crate::txn::Acl;
 use crate::txn::jute::{JuteError, Put, Reader};
@@ -509,7 +511,9 @@ impl Maker {
                 ephemerals: BTreeMap::new(),
                 sessions: BTreeMap::new(),
                 session_high_water: high_water,
+                quotas: Quotas::default(),
                 last_zxid,
+                digests: DigestLog::default(),
             });
             return Ok(());
         }
@@ -535,8 +539,9 @@ impl Maker {
                     false => set_root(tree, &node, &acl)?,
                 }
                 self.has_root = true;
+                tree.quota_found(node.path);
             }
-            BodyItem::End(digest) if digest == tree.digest() => {}
+            BodyItem::End(digest) if digest == tree.digest() => tree.recount_quotas(),
             BodyItem::End(_) => return Err(BodyError::Content("the digest is another")),
         }
         Ok(())
@@ -571,8 +576,9 @@ fn add_node(tree: &mut Tree, node: &BodyNode<'_>, acl: &Arc<[Acl]>) -> Result<()
     let data = data.map(Arc::from);
     tree.nodes.add(parent, (path, hash), data, acl, stat);
     if let Some(owner) = owner_session(&stat) {
+        let zxid = tree.last_zxid;
         let own = tree.ephemerals.entry(owner).or_default();
-        own.insert(path.into());
+        own.insert(path.into(), zxid);
     }
     Ok(())
 }

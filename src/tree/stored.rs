@@ -8,10 +8,26 @@ use std::sync::LazyLock;
 pub(super) const CONTAINER_OWNER: i64 = i64::MIN;
 /// Top byte of a TTL node's owner (docs/protocol.md §3.6).
 pub(super) const TTL_OWNER: i64 = 0xff << 56;
+/// Largest TTL, ms: the low 40 bits of a TTL node's owner. The 16 bits above them are 0.
+pub(super) const TTL_MAX: i64 = (1 << 40) - 1;
 
 /// Whether a stored owner is a session, rather than nobody, a container or a TTL.
 pub(super) fn is_session(owner: i64) -> bool {
     owner != 0 && owner != CONTAINER_OWNER && owner & TTL_OWNER != TTL_OWNER
+}
+
+/// The TTL in a stored owner, ms; `None` where the owner is another one, or an extended one of a kind that
+/// no server makes.
+pub(super) fn ttl_ms(owner: i64) -> Option<i64> {
+    let is_ttl = owner & !TTL_MAX == TTL_OWNER;
+    is_ttl
+        .then_some(owner & TTL_MAX)
+        .filter(|ttl_ms| *ttl_ms > 0)
+}
+
+/// Whether a stored owner is that of a container or of a TTL node: the server deletes such a node itself.
+pub(super) fn is_reaped(owner: i64) -> bool {
+    owner == CONTAINER_OWNER || ttl_ms(owner).is_some()
 }
 
 /// What is stored of a node beside data, ACL and children (docs/peer-protocol.md §0.3).
@@ -191,6 +207,29 @@ mod tests {
             aversion: versions.2,
             owner,
         })
+    }
+
+    #[test]
+    fn an_owner_is_a_session_a_container_or_a_ttl() {
+        for (owner, session, reaped, ttl) in [
+            (0, false, false, None),
+            (1, true, false, None),
+            (0x0100_000d_6217_0000, true, false, None),
+            (i64::MAX, true, false, None),
+            (CONTAINER_OWNER, false, true, None),
+            // An id of server 128.
+            (CONTAINER_OWNER + 1, true, false, None),
+            (TTL_OWNER, false, false, None),
+            (TTL_OWNER | 1, false, true, Some(1)),
+            (TTL_OWNER | TTL_MAX, false, true, Some(TTL_MAX)),
+            // The reserved bits say that it is something else.
+            (TTL_OWNER | (1 << 40) | 5, false, false, None),
+            (-1, false, false, None),
+        ] {
+            let found = (is_session(owner), is_reaped(owner), ttl_ms(owner));
+            assert_eq!(found, (session, reaped, ttl), "{owner:#x}");
+        }
+        assert_eq!(TTL_MAX, 1_099_511_627_775);
     }
 
     proptest! {

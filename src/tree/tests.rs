@@ -1,5 +1,7 @@
 //! The tree against the golden transactions, the rows of the specification, and itself.
 
+mod quota;
+
 use super::*;
 use crate::budget::Budget;
 use crate::txn::golden::entries;
@@ -171,6 +173,61 @@ impl Machine {
     fn error(&mut self, request: &WriteRequest) -> i32 {
         self.run(request).err().unwrap_or(ErrorCode::OK).0
     }
+
+    /// Deletes a container or TTL node as the server itself does; false if it is not due.
+    fn reap(&mut self, path: &str, due: &Due) -> bool {
+        let context = PrepareContext {
+            zxid: self.next,
+            time: WallMs(1000 + self.next.0),
+            session: SessionId::NONE,
+            cxid: 0,
+            session_state: SessionState::Live,
+            credentials: &[],
+            rules: &self.rules,
+        };
+        let path = path.into();
+        let prepared = (self.overlay).prepare_reaping(&self.tree, &context, &path, due);
+        let Some(Prepared { entry, error }) = prepared else {
+            return false;
+        };
+        assert_eq!(error, None);
+        assert_eq!(entry.header.op, OpCode::DELETE_CONTAINER);
+        assert_eq!(entry.txn, Txn::Delete { path });
+        self.next = self.next.next();
+        self.waiting.push(entry);
+        true
+    }
+
+    /// What is due in the tree.
+    fn due(&self, due: &Due) -> Vec<String> {
+        let (mut cursor, mut found) = (ReapCursor::default(), Vec::new());
+        let mut budget = Budget::UNLIMITED;
+        while let Look::Due(path) = self.tree.look_for_due(&mut cursor, due, &mut budget) {
+            found.push(path);
+        }
+        found.sort();
+        found
+    }
+}
+
+/// A create of any kind.
+fn special(op: OpCode, path: &str, flags: i32, ttl_ms: i64) -> WriteRequest {
+    WriteRequest::Create(CreateRequest {
+        op,
+        path: path.into(),
+        data: Some(path.as_bytes().into()),
+        acl: anyone(),
+        flags,
+        ttl_ms,
+    })
+}
+
+fn container(path: &str) -> WriteRequest {
+    special(OpCode::CREATE_CONTAINER, path, 4, 0)
+}
+
+fn with_ttl(path: &str, ttl_ms: i64) -> WriteRequest {
+    special(OpCode::CREATE_TTL, path, 5, ttl_ms)
 }
 
 #[test]
@@ -291,6 +348,235 @@ fn the_first_failing_check_wins() {
     assert_eq!(m.error(&delete("nope", -1)), -112);
     assert_eq!(m.error(&set("nope", -1)), -112);
     assert_eq!(m.error(&set_acl("nope", none(), -1)), -112);
+}
+
+/// The tables of docs/protocol.md §1.5, and §3.6.
+#[test]
+fn the_kind_of_a_node_follows_from_operation_flags_and_ttl() {
+    const MAX: i64 = (1 << 40) - 1;
+    let (plain, container, ttl) = (Ok(0), Ok(i64::MIN), |ms: i64| Ok((0xff << 56) | ms));
+    let (create, create2) = (OpCode::CREATE, OpCode::CREATE2);
+    let (create_container, create_ttl) = (OpCode::CREATE_CONTAINER, OpCode::CREATE_TTL);
+    // The stored owner, or the error, while extended types are off, and while they are on.
+    for (op, flags, ttl_ms, off, on) in [
+        (create, 4, 0, plain, plain),
+        (create2, 4, 0, plain, plain),
+        (create, 5, 0, Err(-6), Err(-8)),
+        (create2, 6, 0, Err(-6), Err(-8)),
+        (create, -1, 0, Err(-8), Err(-8)),
+        (create_container, 0, 0, container, container),
+        (create_container, 1, 0, container, container),
+        (create_container, 2, 0, container, container),
+        (create_container, 3, 0, container, container),
+        (create_container, 4, 0, container, container),
+        (create_container, 5, 0, Err(-6), Err(-8)),
+        (create_container, 7, 0, Err(-8), Err(-8)),
+        (create_ttl, 5, 1, Err(-6), ttl(1)),
+        (create_ttl, 6, MAX, Err(-6), ttl(MAX)),
+        (create_ttl, 5, 0, Err(-6), Err(-8)),
+        (create_ttl, 6, -1, Err(-6), Err(-8)),
+        (create_ttl, 5, MAX + 1, Err(-6), Err(-8)),
+        (create_ttl, 0, 5, Err(-8), Err(-8)),
+        (create_ttl, 4, 0, Err(-8), Err(-8)),
+        (create_ttl, 7, 5, Err(-8), Err(-8)),
+        // What Apache logs and can't apply (docs/protocol.md §1.5).
+        (create_ttl, 0, -1, Err(-8), Err(-8)),
+        (create_ttl, 3, -1, Err(-8), Err(-8)),
+        (create_ttl, 4, i64::MIN, Err(-8), Err(-8)),
+    ] {
+        for (extended_types, due) in [(false, off), (true, on)] {
+            let mut m = Machine::new();
+            m.rules.extended_types = extended_types;
+            let request = special(op, "/n", flags, ttl_ms);
+            let done = m.run(&request).map(|applied| applied.result);
+            let found = match done {
+                Err(code) => Err(code.0),
+                Ok(OpResult::Create {
+                    op: kind,
+                    path,
+                    stat,
+                }) => {
+                    assert_eq!((kind, stat.ephemeral_owner), (op, 0));
+                    let sequential = matches!(flags, 2 | 3 | 6);
+                    let name = if sequential { "/n0000000000" } else { "/n" };
+                    assert_eq!(&*path, name);
+                    Ok(m.tree.nodes.get(name).unwrap().stored().owner)
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, due, "{op:?} {flags} {ttl_ms} {extended_types}");
+        }
+    }
+}
+
+#[test]
+fn containers_and_ttl_nodes_have_children_and_data_and_in_a_multi_each_its_own_result() {
+    let mut m = Machine::new();
+    m.rules.extended_types = true;
+    let multi = WriteRequest::Multi(vec![
+        container("/c"),
+        with_ttl("/c/t", 7),
+        create("/c/t/e", 1, anyone()),
+        special(OpCode::CREATE_TTL, "/c/t/s-", 6, 7),
+        set("/c", 0),
+    ]);
+    let OpResult::Multi(results) = m.run(&multi).unwrap().result else {
+        panic!()
+    };
+    let ops = results.iter().filter_map(|result| match result {
+        OpResult::Create { op, .. } => Some(*op),
+        _ => None,
+    });
+    let due = [
+        OpCode::CREATE_CONTAINER,
+        OpCode::CREATE_TTL,
+        OpCode::CREATE,
+        OpCode::CREATE_TTL,
+    ];
+    assert_eq!(ops.collect::<Vec<_>>(), due);
+    assert_eq!(m.tree.stat("/c/t").unwrap().num_children, 2);
+    assert_eq!(m.tree.reaped_count(), 3);
+    // Flags 0 to 3 are not as in Apache, which makes plain nodes of them (docs/protocol.md §10.2).
+    for (flags, due) in [(0, -8), (3, -8), (5, 0), (7, -8)] {
+        let one = WriteRequest::Multi(vec![special(OpCode::CREATE_TTL, "/x", flags, 5)]);
+        assert_eq!(m.error(&one), due, "{flags}");
+    }
+    let none = WriteRequest::Create(CreateRequest {
+        op: OpCode::CREATE_TTL,
+        path: "/y".into(),
+        data: None,
+        acl: None,
+        flags: 5,
+        ttl_ms: 5,
+    });
+    assert_eq!(m.error(&WriteRequest::Multi(vec![none])), -114);
+}
+
+#[test]
+fn a_container_goes_when_its_last_child_has_gone_and_a_ttl_node_when_its_time_has() {
+    let mut m = Machine::new();
+    m.rules.extended_types = true;
+    let all = [
+        container("/c"),
+        container("/c/d"),
+        container("/never"),
+        with_ttl("/t", 500),
+        with_ttl("/u", 500),
+        create("/u/x", 0, anyone()),
+        create("/plain", 0, anyone()),
+        create("/e", 1, anyone()),
+        create("/c/d/x", 0, anyone()),
+    ];
+    for request in &all {
+        assert_eq!(m.error(request), 0);
+    }
+    let at = |m: &Machine, wall: i64| Due {
+        zxid: m.tree.last_zxid(),
+        wall: WallMs(wall),
+        never_used_ms: 0,
+    };
+    // `/t` is made at 1004.
+    assert_eq!(m.due(&at(&m, 1504)), [""; 0]);
+    assert_eq!(m.due(&at(&m, 1505)), ["/t"]);
+    let never_used = Due {
+        never_used_ms: 100,
+        ..at(&m, 1104)
+    };
+    assert_eq!(m.due(&never_used), ["/never"]);
+    assert_eq!(m.error(&delete("/c/d/x", -1)), 0);
+    assert_eq!(m.error(&delete("/u/x", -1)), 0);
+    let look = at(&m, 5000);
+    assert_eq!(m.due(&look), ["/c/d", "/t", "/u"]);
+
+    // What is ordered and not applied counts: a child, a renewal, another node in its place.
+    m.prepare_as(1, &create("/c/d/y", 0, anyone()));
+    m.prepare_as(1, &delete("/u", -1));
+    m.prepare_as(1, &create("/u", 0, anyone()));
+    m.prepare_as(1, &delete("/t", -1));
+    m.prepare_as(1, &with_ttl("/t", 6));
+    assert_eq!(m.due(&look), ["/c/d", "/t", "/u"], "in the tree");
+    for path in [
+        "/c/d",
+        "/t",
+        "/u",
+        "/missing",
+        "/",
+        "/zookeeper",
+        "/plain",
+        "/e",
+    ] {
+        assert!(!m.reap(path, &look), "{path}");
+    }
+    m.prepare_as(1, &delete("/c/d/y", -1));
+    assert!(!m.reap("/c/d", &look), "it was empty once, and is again");
+    m.apply_all();
+    let look = at(&m, 5000);
+    assert_eq!(m.due(&look), ["/c/d", "/t"]);
+    assert!(m.reap("/t", &look) && m.reap("/c/d", &look));
+    assert!(!m.reap("/t", &look), "it is going");
+    assert!(!m.reap("/c", &look), "it has lost its last child only now");
+    m.apply_all();
+    assert_eq!((m.tree.stat("/t"), m.tree.stat("/c/d")), (None, None));
+    let parent = m.tree.stat("/c").unwrap();
+    assert_eq!((parent.cversion, parent.num_children), (2, 0));
+    let look = at(&m, 5000);
+    assert_eq!(m.due(&look), ["/c"]);
+    assert!(m.reap("/c", &look));
+    m.apply_all();
+    assert_eq!(m.tree.reaped_count(), 1);
+    // Behind it everything begins anew, the numbers of its children too.
+    assert_eq!(m.error(&container("/c")), 0);
+    assert_eq!(m.error(&create("/c/s-", 2, anyone())), 0);
+    assert!(m.tree.stat("/c/s-0000000000").is_some());
+    assert_eq!(m.due(&at(&m, 5000)), [""; 0]);
+    assert_eq!(m.tree.nodes.recount(), m.tree.digest());
+}
+
+#[test]
+fn a_renewed_ttl_node_stays() {
+    let mut m = Machine::new();
+    m.rules.extended_types = true;
+    assert_eq!(m.error(&with_ttl("/t", 1)), 0);
+    let look = Due {
+        zxid: Zxid(100),
+        wall: WallMs(1003),
+        never_used_ms: 0,
+    };
+    assert_eq!(m.due(&look), ["/t"]);
+    m.prepare_as(1, &set("/t", -1));
+    assert!(!m.reap("/t", &look), "renewed, though it is not applied");
+    m.apply_all();
+    assert_eq!(m.due(&look), [""; 0]);
+}
+
+#[test]
+fn containers_are_looked_at_within_a_budget_and_each_once() {
+    let mut m = Machine::new();
+    for n in 0..100 {
+        assert_eq!(m.error(&container(&format!("/{n}"))), 0);
+        if n % 10 == 0 {
+            assert_eq!(m.error(&create(&format!("/{n}/x"), 0, anyone())), 0);
+            assert_eq!(m.error(&delete(&format!("/{n}/x"), -1)), 0);
+        }
+    }
+    let due = Due {
+        zxid: m.tree.last_zxid(),
+        wall: WallMs(0),
+        never_used_ms: 0,
+    };
+    let (mut cursor, mut found, mut slices) = (ReapCursor::default(), 0, 1);
+    let mut budget = Budget::steps(7);
+    loop {
+        match m.tree.look_for_due(&mut cursor, &due, &mut budget) {
+            Look::Due(_) => found += 1,
+            Look::Later => {
+                assert!(budget.is_spent());
+                (budget, slices) = (Budget::steps(7), slices + 1);
+            }
+            Look::End => break,
+        }
+    }
+    assert_eq!((found, slices), (10, 100usize.div_ceil(7)));
 }
 
 #[test]
@@ -686,6 +972,8 @@ fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
     ];
     let single = prop_oneof![
         4 => (path.clone(), 0..4i32).prop_map(|(p, f)| create(&p, f, anyone())),
+        1 => path.clone().prop_map(|p| container(&p)),
+        1 => (path.clone(), 1..9i64).prop_map(|(p, ttl_ms)| with_ttl(&p, ttl_ms)),
         2 => (path.clone(), -1..2i32).prop_map(|(p, v)| delete(&p, v)),
         2 => (path.clone(), -1..2i32).prop_map(|(p, v)| set(&p, v)),
         1 => (path, -1..2i32).prop_map(|(p, v)| set_acl(&p, anyone(), v)),
@@ -850,6 +1138,45 @@ proptest! {
         for tree in [&m.tree, &again] {
             prop_assert_eq!(tree.payload_bytes(), tree.footprint().payloads);
         }
+    }
+
+    /// In the tree that was kept up, and in one that was read from a snapshot.
+    #[test]
+    fn the_list_of_containers_and_ttl_nodes_is_what_a_walk_finds(requests in requests()) {
+        let mut m = Machine::new();
+        m.rules.extended_types = true;
+        let listed = |tree: &Tree| {
+            let ids = tree.nodes.reaped.iter();
+            let mut paths: Vec<String> = ids.map(|&id| tree.nodes.path(id)).collect();
+            paths.sort();
+            paths
+        };
+        for (session, request, reaps) in &requests {
+            m.prepare_as(*session, request);
+            m.apply_all();
+            if *reaps {
+                let due = Due {
+                    zxid: m.tree.last_zxid(),
+                    wall: WallMs(1000 + m.next.0),
+                    never_used_ms: 5,
+                };
+                for path in m.due(&due) {
+                    prop_assert!(m.reap(&path, &due));
+                    m.apply_all();
+                }
+            }
+            let walked = all_nodes(&m.tree).into_iter();
+            let due: Vec<String> = walked
+                .filter(|node| stored::is_reaped(node.stored.owner))
+                .map(|node| node.path.to_string())
+                .collect();
+            prop_assert_eq!(listed(&m.tree), due);
+            prop_assert_eq!(m.tree.bytes(), m.tree.footprint().total());
+        }
+        prop_assert_eq!(m.tree.nodes.recount(), m.tree.digest());
+        let again = read(&body(&m.tree), 300).unwrap();
+        prop_assert_eq!(listed(&again), listed(&m.tree));
+        prop_assert_eq!(again.bytes(), again.footprint().total());
     }
 
     #[test]

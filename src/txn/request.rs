@@ -71,6 +71,8 @@ pub enum WriteRequest {
         /// Expected version, −1 = any.
         version: i32,
     },
+    /// reconfig, which a standalone server refuses whatever it asks for.
+    Reconfig,
     /// multi of Create, Delete, SetData, Check; may be empty.
     Multi(Vec<WriteRequest>),
     /// Made by the pipeline for a new connection.

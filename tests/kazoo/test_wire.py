@@ -1,5 +1,6 @@
 """What can only be seen on the wire, by a client whose every byte is ours."""
 
+import re
 import struct
 
 import pytest
@@ -125,11 +126,35 @@ def test_of_all_who_claim_a_session_at_once_exactly_one_keeps_it(server, raw, pa
 
 
 def test_unknown_operations_answer_and_close(raw):
-    for op in (999, 103, -10, 20, 13):
+    for op in (999, 108, -10, 20, 13):
         client = raw()
         xid = client.ask(op)
         assert client.reply()[:3] == (xid, -1, -6)
         assert closed(client)
+
+
+def test_containers_and_ttl_nodes_as_flags_and_types_say(raw, path):
+    client = raw()
+    container = zk.create_body(path, b"x", 4)
+    _, err, body = client.call(zk.CREATE_CONTAINER, container)
+    made, at = zk.read_buf(body, 0)
+    stat = zk.stat_at(body, at)
+    assert (err, made.decode(), stat["ephemeralOwner"], stat["dataLength"], len(body)) == (0, path, 0, 1, at + 68)
+    _, err, body = client.call(zk.CREATE_CONTAINER, zk.create_body(path + "/s-", None, 2))
+    assert (err, zk.read_buf(body, 0)[0].decode()) == (0, path + "/s-0000000000")
+    # TTLs are off: the flags decide, then whether they fit the type.
+    for op, flags, ttl, due in (
+            (zk.CREATE, 5, None, -6), (zk.CREATE2, 6, None, -6), (zk.CREATE_CONTAINER, 5, None, -6),
+            (zk.CREATE_CONTAINER, 7, None, -8), (zk.CREATE_TTL, 5, 1000, -6), (zk.CREATE_TTL, 6, 0, -6),
+            (zk.CREATE_TTL, 0, 1000, -8), (zk.CREATE_TTL, 4, -1, -8), (zk.CREATE_TTL, 0, -1, -8),
+            (zk.CREATE_TTL, 7, 1000, -8), (zk.CREATE, 4, None, 0)):
+        ttl = b"" if ttl is None else struct.pack(">q", ttl)
+        assert client.call(op, zk.create_body(path + "/n", None, flags) + ttl)[1] == due, (op, flags, ttl)
+    # What Apache executes without permission, and what no client may send.
+    xid = client.ask(zk.DELETE_CONTAINER, zk.text(path + "/n"))
+    assert client.reply()[:3] == (xid, -1, -6)
+    assert closed(client)
+    assert raw().call(zk.EXISTS, zk.path_body(path + "/n"))[1] == 0
 
 
 def test_malformed_bodies_answer_in_order_and_stay_open(raw, path):
@@ -193,6 +218,37 @@ def test_setwatches_catches_up_before_its_reply(raw, path):
     client.ask(zk.CREATE, zk.create_body(path + "/c", b""))
     assert client.reply()[3][:4] == struct.pack(">i", 4)
     assert client.reply()[2] == 0
+
+
+def test_watches_that_last_fire_until_they_are_removed(raw, path):
+    client, other = raw(), raw()
+    for mode in (0, 1):
+        assert client.call(zk.ADD_WATCH, zk.watch_body(path, mode))[1:] == (0, bytes(4))
+    other.call(zk.CREATE, zk.create_body(path, b""))
+    zxid = other.call(zk.CREATE, zk.create_body(path + "/c", b""))[0]
+    other.call(zk.SET, zk.set_body(path, b"x"))
+    expected = [(zxid - 1, 1, path), (zxid, 1, path + "/c"), (zxid, 4, path), (zxid + 1, 3, path)]
+    for at, kind, of in expected:
+        assert client.reply() == (-1, at, 0, struct.pack(">ii", kind, 3) + zk.text(of))
+    for op, kind, err in ((zk.CHECK_WATCHES, 2, -121), (zk.REMOVE_WATCHES, 1, -121), (zk.CHECK_WATCHES, 3, 0), (zk.REMOVE_WATCHES, 4, 0),
+                          (zk.REMOVE_WATCHES, 4, -121), (zk.REMOVE_WATCHES, 5, 0), (zk.CHECK_WATCHES, 3, -121), (zk.REMOVE_WATCHES, 6, -5)):
+        assert client.call(op, zk.watch_body(path, kind))[1:] == (err, b""), (op, kind)
+    other.call(zk.SET, zk.set_body(path, b"y"))
+    assert client.ping()[2] == 0, "no event comes before it"
+
+
+def test_setwatches2_sets_watches_that_last(raw, path):
+    client, other = raw(), raw()
+    zxid = other.call(zk.CREATE, zk.create_body(path, b"x"))[0]
+    other.call(zk.SET, zk.set_body(path, b"y"))
+    one, none = struct.pack(">i", 1) + zk.text(path), struct.pack(">i", 0)
+    client.ask(zk.SET_WATCHES2, struct.pack(">q", zxid) + one + none + none + one + one, xid=-8)
+    event, answer = client.reply(), client.reply()
+    assert event == (-1, -1, 0, struct.pack(">ii", 3, 3) + zk.text(path))
+    assert (answer[0], answer[2], answer[3]) == (-8, 0, b"")
+    changed = [other.call(zk.SET, zk.set_body(path, b"z"))[0] for _ in range(2)]
+    for at in changed:
+        assert client.reply() == (-1, at, 0, struct.pack(">ii", 3, 3) + zk.text(path)), "one event for each change"
 
 
 def test_ping_auth_and_close(raw):
@@ -280,6 +336,96 @@ def test_four_letter_words(server, raw, word):
         assert answer == due[0]
 
 
+WATCHED = "wchs wchc wchp dump hash".split()
+
+
+def word(port, name, behind=b""):
+    """The answer to a word with bytes behind it, to the end of the connection."""
+    with zk.socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        sock.sendall(name + behind)
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def test_words_that_say_who_watches_and_when_sessions_expire():
+    from server import Server
+    with Server() as server:
+        one, other = zk.Raw(server.port), zk.Raw(server.port)
+        for client in (one, other):
+            client.connect()
+        assert one.call(zk.CREATE, zk.create_body("/e", b"", flags=1))[1] == 0
+        assert one.call(zk.CREATE, zk.create_body("/x", b""))[1] == 0
+        # The node of a child watch is in the other table.
+        for client, op, path in ((one, zk.GET, "/e"), (one, zk.EXISTS, "/n"), (other, zk.EXISTS, "/e"), (other, zk.CHILDREN, "/")):
+            client.call(op, zk.path_body(path, watch=True))
+        answers = {name: four_letter(server.port, name) for name in WATCHED}
+        sids = sorted((one.session, other.session))
+        assert answers["wchs"] == "2 connections watching 2 paths\nTotal watches:3\n"
+        own = {one.session: "\t/e\n\t/n\n", other.session: "\t/e\n"}
+        assert answers["wchc"] in ["".join(f"{sid:#x}\n{own[sid]}" for sid in order) + "\n" for order in (sids, sids[::-1])]
+        by_path = [f"/e\n\t{a:#x}\n\t{b:#x}\n/n\n\t{one.session:#x}\n\n" for a, b in (sids, sids[::-1])]
+        assert answers["wchp"] in by_path
+        at = r"(\d+) expire at \w{3} \w{3} \d\d \d\d:\d\d:\d\d UTC \d{4}:\n"
+        shown = re.fullmatch(
+            rf"SessionTracker dump:\nSession Sets \((\d+)\)/\(2\):\n((?:{at}(?:\t0x[0-9a-f]+\n)+)+)"
+            rf"ephemeral nodes dump:\nSessions with Ephemerals \(1\):\n{one.session:#x}:\n\t/e\n"
+            rf"Connections dump:\nConnections Sets \((\d+)\)/\(3\):\n((?:{at}(?:\tip: /127\.0\.0\.1:\d+ sessionId: 0x[0-9a-f]+\n)+)+)",
+            answers["dump"])
+        assert shown, answers["dump"]
+        assert sorted(re.findall(r"\t(0x\w+)", shown[2])) == sorted(f"{sid:#x}" for sid in sids)
+        assert sorted(re.findall(r"sessionId: (0x\w+)", answers["dump"])) == sorted(["0x0", *(f"{sid:#x}" for sid in sids)])
+        assert answers["hash"] == ""
+        for n in range(130):
+            one.call(zk.SET, zk.set_body("/x", b"%d" % n))
+        assert re.fullmatch(r"80: -?\d+\n", four_letter(server.port, "hash"))
+        for client in (one, other):
+            client.close()
+
+
+def test_counters_are_reset_and_everything_else_goes_on():
+    from server import Server
+    with Server() as server:
+        client = zk.Raw(server.port)
+        client.connect()
+        for _ in range(5):
+            client.call(zk.EXISTS, zk.text("/") + b"\0")
+        assert re.search(r"recved=6,sent=6,sid=.*,lop=EXIS,.*lcxid=", four_letter(server.port, "cons"))
+        assert four_letter(server.port, "crst") == "Connection stats reset.\n"
+        line = r"recved=0,sent=0,sid=0x\w+,lop=NA,est=\d+,to=\d+,lzxid=0xffffffffffffffff,lresp=0,llat=0,minlat=0,avglat=0,maxlat=0\)"
+        cons = four_letter(server.port, "cons")
+        assert re.search(line, cons) and cons.endswith("[0](queued=0,recved=1,sent=0)\n\n"), cons
+        assert four_letter(server.port, "srst") == "Server stats reset.\n"
+        srvr = four_letter(server.port, "srvr")
+        assert "Latency min/avg/max: 0/0.0/0\nReceived: 1\nSent: 0\nConnections: 2\n" in srvr, srvr
+        mntr = dict(line.split("\t") for line in four_letter(server.port, "mntr").splitlines())
+        reset = ("zk_commit_count", "zk_cnt_readlatency", "zk_cnt_updatelatency", "zk_stage_sync_count", "zk_packets_sent")
+        assert {name: mntr[name] for name in reset} == dict.fromkeys(reset, "0")
+        # A seal may be synced in between.
+        assert int(mntr["zk_cnt_fsynctime"]) <= 1, mntr
+        assert mntr["zk_global_sessions"] == "1" and mntr["zk_znode_count"] == "5", mntr
+        assert client.call(zk.EXISTS, zk.text("/") + b"\0")[1] == 0
+        client.close()
+
+
+def test_words_about_the_process(server):
+    assert word(server.port, b"gtmk") == b"306"
+    assert word(server.port, b"stmk", struct.pack(">q", -5) + b"ignored") == b"-5"
+    assert word(server.port, b"gtmk") == b"-5"
+    assert word(server.port, b"stmk", bytes(7)) == b"", "a mask has eight bytes"
+    assert word(server.port, b"gtmk") == b"-5"
+    with zk.socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+        sock.sendall(b"stmk" + struct.pack(">q", 306)[:3])
+        sock.sendall(struct.pack(">q", 306)[3:])
+        assert b"".join(iter(lambda: sock.recv(100), b"")) == b"306"
+    assert re.fullmatch(r"datadir_size: \d+\nlogdir_size: \d+\n", four_letter(server.port, "dirs"))
+    envi = four_letter(server.port, "envi").splitlines()
+    assert envi[0] == "Environment:" and envi[1].startswith("zookeeper.version=3.9.5-"), envi
+    keys = [line.split("=")[0] for line in envi[2:]]
+    assert keys == ("host.name java.version java.vendor java.home java.class.path java.library.path java.io.tmpdir java.compiler os.name "
+                    "os.arch os.version user.name user.home user.dir os.memory.free os.memory.max os.memory.total").split()
+    assert word(server.port, b"\xff\xf4\xff\xfd", b"\x06") == b"", "with all words allowed telnet's interrupt is silent"
+    assert word(server.port, b"lead") == b"", "Apache's server does not have it either"
+
+
 def test_words_outside_the_whitelist_are_refused():
     from server import Server
     with Server(**{"4lw.commands.whitelist": "ruok"}) as server:
@@ -287,6 +433,10 @@ def test_words_outside_the_whitelist_are_refused():
         assert four_letter(server.port, "ruok") == "imok"
         assert "Mode: standalone" in four_letter(server.port, "srvr")
         assert four_letter(server.port, "zzzz") == ""
+        for name in "stat conf cons crst dirs dump envi gtmk stmk hash isro srst wchc wchp wchs".split():
+            assert four_letter(server.port, name) == f"{name} is not executed because it is not in the whitelist.\n"
+        said = b"telnet close is not executed because it is not in the whitelist.\n"
+        assert word(server.port, b"\xff\xf4\xff\xfd") == said
 
 
 def test_connections_per_address_are_limited():

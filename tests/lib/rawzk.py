@@ -6,6 +6,8 @@ import struct
 CREATE, DELETE, EXISTS, GET, SET, GET_ACL, SET_ACL, CHILDREN, SYNC, PING, CHILDREN2, CHECK, MULTI, CREATE2 = (
     1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15)
 MULTI_READ, AUTH, SET_WATCHES, CLOSE = 22, 100, 101, -11
+CREATE_CONTAINER, DELETE_CONTAINER, CREATE_TTL = 19, 20, 21
+CHECK_WATCHES, REMOVE_WATCHES, SET_WATCHES2, ADD_WATCH = 17, 18, 105, 106
 NO_NODE, BAD_VERSION, NODE_EXISTS, NOT_EMPTY = -101, -103, -110, -111
 STAT = struct.Struct(">qqqqiiiqiiq")
 
@@ -34,6 +36,11 @@ def create_body(path, data, flags=0, access=OPEN_ACL):
 def path_body(path, watch=False):
     """exists, getData, getChildren."""
     return text(path) + (b"\1" if watch else b"\0")
+
+
+def watch_body(path, number):
+    """addWatch with a mode; checkWatches and removeWatches with a type."""
+    return buf(path if path is None else path.encode()) + struct.pack(">i", number)
 
 
 def auth_body(scheme, credential):

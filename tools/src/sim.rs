@@ -92,7 +92,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 38] {
+fn named(c: &Counters) -> [(&'static str, u64); 39] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -118,6 +118,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 38] {
         ("drains", c.drains),
         ("drains_overdue", c.drains_overdue),
         ("expiries", c.expiries),
+        ("reaped", c.reaped),
         ("stale_requests", c.stale_requests),
         ("snapshots", c.snapshots),
         ("replies", c.replies),

@@ -412,6 +412,80 @@ fn who_sets_one_watch_too_many_ends_and_nobody_else() {
 }
 
 #[test]
+fn a_watch_of_any_kind_too_many_ends_its_connection() {
+    for (kind, number) in [("persistent", 0), ("recursive", 1)] {
+        let mut world = World::with(|config| config.watch_bytes_max = 2_000);
+        let conn = world.client();
+        let mut set = 0;
+        let ended = loop {
+            world.send(conn, &on_watches(1, 106, &*format!("/w{set}"), number));
+            let (bytes, ended) = world.take(conn);
+            if ended {
+                break split(&bytes).is_empty();
+            }
+            set += 1;
+        };
+        // Two entries of 203 bytes each, or one and what the changes below it are looked up in.
+        assert!(ended, "{kind}");
+        assert_eq!(set, 4, "{kind}");
+        while world.shard.reap(&mut Budget::new(1, 1, 10)) {}
+        assert_eq!(world.shard.stats().watch_bytes, 0);
+    }
+    let paths: Vec<String> = (0..100).map(|n| format!("/{n}")).collect();
+    let paths: Vec<&str> = paths.iter().map(|path| &**path).collect();
+    let lists: [[&[&str]; 5]; 2] = [[&[], &[], &[], &paths, &[]], [&[], &[], &[], &[], &paths]];
+    for lists in lists {
+        let mut world = World::with(|config| config.watch_bytes_max = 2_000);
+        let conn = world.client();
+        world.send(conn, &set_watches2(-8, Zxid(0), lists));
+        assert!(world.take(conn).1);
+        assert!(world.shard.stats().watch_bytes <= 2_000);
+    }
+}
+
+#[test]
+fn of_a_transaction_with_more_events_than_all_output_may_hold_who_holds_most_ends() {
+    let mut world = World::with(|config| {
+        config.output_bytes_max = 10_000;
+        config.connection_share = 1_000;
+    });
+    let writer = world.client();
+    world.send(writer, &[create(1, "/w"), create(2, "/rare")].concat());
+    world.frames(writer);
+    let greedy: Vec<_> = (0..3).map(|_| world.client()).collect();
+    let modest = world.client();
+    for &conn in &greedy {
+        world.send(conn, &on_watches(3, 106, "/", 1));
+        world.frames(conn);
+    }
+    world.send(modest, &on_watches(3, 106, "/rare", 0));
+    world.frames(modest);
+    // 34 bytes for each event: what all output may hold is told of before the last operation.
+    let mut paths = vec!["/w"; 125];
+    paths.push("/rare");
+    world.send(writer, &multi_set(4, &paths));
+    assert_eq!(world.frames(writer).len(), 1);
+    assert_eq!(world.frames(modest).len(), 1);
+    for conn in greedy {
+        assert!(world.shard.is_discarded(conn));
+    }
+    // A connection alone may be told of as much, transaction after transaction.
+    let mut world = World::with(|config| {
+        config.output_bytes_max = 10_000;
+        config.connection_share = 1_000;
+    });
+    let (writer, conn) = (world.client(), world.client());
+    world.send(writer, &create(1, "/w"));
+    world.send(conn, &on_watches(3, 106, "/", 1));
+    world.frames(writer);
+    world.frames(conn);
+    for _ in 0..2 {
+        world.send(writer, &multi_set(4, &["/w"; 125]));
+        assert_eq!(world.frames(conn).len(), 125);
+    }
+}
+
+#[test]
 fn one_identity_too_many_fails_and_ends_the_connection() {
     let mut world = World::with(|config| config.identities_max = 10);
     let conn = world.client();

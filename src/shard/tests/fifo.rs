@@ -605,8 +605,12 @@ fn any_request() -> impl Strategy<Value = (i32, Vec<u8>)> {
             Just(12),
             Just(14),
             Just(15),
+            Just(16),
             Just(22),
             Just(101),
+            Just(103),
+            Just(104),
+            Just(107),
         ],
         any::<Vec<u8>>(),
     )

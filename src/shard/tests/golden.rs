@@ -99,6 +99,57 @@ fn golden_create_and_a_watch_on_an_absent_node() {
 }
 
 #[test]
+fn golden_create_container_and_create_ttl() {
+    let mut world = World::new();
+    let conn = connected(&mut world);
+    world.zxid = Zxid(0x20);
+    let acl = "00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65";
+    let stat = |zxid: &str, data_length: &str| {
+        format!(
+            "{zxid} {zxid} 0000018bcfe56800 0000018bcfe56800
+             00000000 00000000 00000000 0000000000000000 {data_length} 00000000 {zxid}"
+        )
+    };
+    let made = stat("0000000000000020", "00000000");
+    exchange(
+        &mut world,
+        conn,
+        &format!("00000031 00000001 00000013 00000002 2f63 ffffffff {acl} 00000004"),
+        &format!("0000005a 00000001 0000000000000020 00000000 00000002 2f63 {made}"),
+        false,
+    );
+    let ttl = |xid: &str| {
+        format!(
+            "0000003b {xid} 00000015 00000002 2f74 00000002 6869 {acl} 00000005 00000000000003e8"
+        )
+    };
+    exchange(
+        &mut world,
+        conn,
+        &ttl("00000002"),
+        "00000010 00000002 0000000000000021 fffffffa",
+        false,
+    );
+    world.rules.extended_types = true;
+    let made = stat("0000000000000022", "00000002");
+    exchange(
+        &mut world,
+        conn,
+        &ttl("00000003"),
+        &format!("0000005a 00000003 0000000000000022 00000000 00000002 2f74 {made}"),
+        false,
+    );
+    // The delete of a container is no client's business (docs/protocol.md §1.5).
+    exchange(
+        &mut world,
+        conn,
+        "0000000e 00000004 00000014 00000002 2f63",
+        "00000010 00000004 ffffffffffffffff fffffffa",
+        true,
+    );
+}
+
+#[test]
 fn golden_own_write_with_own_watch() {
     let mut world = World::new();
     let conn = connected(&mut world);
@@ -135,6 +186,59 @@ fn golden_catch_up_of_set_watches() {
             false
         )
     );
+}
+
+#[test]
+fn golden_operations_on_watches() {
+    let mut world = World::new();
+    let conn = connected(&mut world);
+    world.send(conn, &create(1, "/w"));
+    world.take(conn);
+    reach(&mut world, 0x119);
+    let zxid = "0000000000000119";
+    for (request, reply) in [
+        (
+            "00000012 00000005 0000006a 00000002 2f77 00000001",
+            format!("00000014 00000005 {zxid} 00000000 00000000"),
+        ),
+        (
+            "00000012 00000006 00000011 00000002 2f77 00000005",
+            format!("00000010 00000006 {zxid} 00000000"),
+        ),
+        (
+            "00000012 00000007 00000011 00000002 2f77 00000004",
+            format!("00000010 00000007 {zxid} ffffff87"),
+        ),
+        (
+            "00000012 00000008 0000006a 00000002 2f77 00000002",
+            format!("00000010 00000008 {zxid} fffffffb"),
+        ),
+    ] {
+        exchange(&mut world, conn, request, &reply, false);
+    }
+    // A change below fires it.
+    world.send(conn, &create(9, "/w/c"));
+    let head = "00000020 ffffffff 000000000000011a 00000000 00000001 00000003 00000004 2f772f63
+                00000018 00000009 000000000000011a 00000000 00000004 2f772f63";
+    assert_eq!(world.take(conn), (hex(head), false));
+    for error in ["00000000", "ffffff87"] {
+        exchange(
+            &mut world,
+            conn,
+            "00000012 0000000a 00000012 00000002 2f77 00000003",
+            &format!("00000010 0000000a 000000000000011a {error}"),
+            false,
+        );
+    }
+    exchange(
+        &mut world,
+        conn,
+        "00000030 fffffff8 00000069 0000000000000119 00000000 00000000 00000000
+         00000001 00000002 2f77 00000001 00000002 2f78",
+        "00000010 fffffff8 000000000000011a 00000000",
+        false,
+    );
+    assert_eq!(world.shard.stats().watches.total, 3);
 }
 
 #[test]
@@ -265,8 +369,8 @@ fn multi_read_answers_each_operation_and_leaves_no_watch() {
                    00000004 00 ffffffff 00000002 2f62 01");
     let end = hex("ffffffff 01 ffffffff");
     let whole = [ops.clone(), end.clone()].concat();
-    // exists is not allowed: −5, with what was found before it.
-    let stopped = [ops, hex("00000003 00 ffffffff 00000002 2f61 01"), end].concat();
+    // A null path: −5, with what was found before it.
+    let stopped = [ops, hex("00000004 00 ffffffff ffffffff 01"), end].concat();
     for (body, error) in [(whole, "00000000"), (stopped, "fffffffb")] {
         world.send(conn, &request(7, 22, |out| out.extend(body)));
         let reply = world.frames(conn).remove(0);

@@ -1,9 +1,12 @@
 //! The shard over a real tree, with a stand-in for the pipeline that commits when told to.
 
+mod asking;
 mod bounds;
 mod fairness;
 mod fifo;
 mod golden;
+mod identities;
+mod kept;
 mod lifecycle;
 mod slices;
 mod stand_in;

@@ -9,12 +9,12 @@ use crate::txn::{Acl, CreateTxn, Entry, Txn, TxnHeader};
 use crate::types::{ConnId, OpCode, SessionId, Tick, WallMs, Zxid};
 
 /// A slice of so many steps.
-fn steps(n: u32) -> Budget {
+pub(super) fn steps(n: u32) -> Budget {
     Budget::new(u32::MAX, u32::MAX, n)
 }
 
 /// Slices from the smallest to one that is enough.
-const STEPS: [u32; 7] = [1, 2, 5, 9, 50, 300, 100_000];
+pub(super) const STEPS: [u32; 7] = [1, 2, 5, 9, 50, 300, 100_000];
 
 fn names(n: usize, prefix: &str) -> Vec<String> {
     (0..n).map(|n| format!("{prefix}{n}")).collect()
@@ -25,12 +25,12 @@ fn refs(names: &[String]) -> Vec<&str> {
 }
 
 /// Turns until nobody is ready; how many there were.
-fn finish(world: &mut World) -> usize {
+pub(super) fn finish(world: &mut World) -> usize {
     std::iter::from_fn(|| world.one_turn()).count()
 }
 
 /// The frames of a connection, when nobody's turn comes.
-fn output(world: &mut World, conn: ConnId) -> Vec<Vec<u8>> {
+pub(super) fn output(world: &mut World, conn: ConnId) -> Vec<Vec<u8>> {
     let output = world.shard.fetch_output(conn, Vec::new(), world.now);
     assert!(!output.close, "closed");
     world.shard.sent(conn, output.bytes.len());
@@ -59,6 +59,30 @@ fn between_two_slices_of_a_set_watches_another_connection_is_served() {
     assert_eq!(pings, 1000 * 4 / 100);
     assert_eq!(world.shard.stats().watches.total, 1000);
     assert_eq!(said(&output(&mut world, many)), [Said::Reply(-8, 2, 0)]);
+}
+
+#[test]
+fn a_set_watches2_is_worked_off_in_slices_and_none_of_its_watches_is_lost() {
+    let paths = names(100, "/w");
+    let (some, others) = paths.split_at(40);
+    let (some, others) = (refs(some), refs(others));
+    let lists: [&[&str]; 5] = [&[], &some, &[], &others, &some];
+    for slice in STEPS {
+        let mut world = World::new();
+        let (conn, writer) = (world.client(), world.client());
+        world.slice = steps(slice);
+        world.receive(conn, &set_watches2(-8, Zxid(0), lists));
+        assert_eq!(sent(&world, conn) == 0, slice < 140 * 4, "{slice}");
+        finish(&mut world);
+        assert_eq!(said(&output(&mut world, conn)), [Said::Reply(-8, 2, 0)]);
+        // A persistent one is in two tables.
+        assert_eq!(world.shard.stats().watches.total, 40 + 2 * 60);
+        for (path, zxid) in paths.iter().zip(3..) {
+            world.write(writer, &create(1, path));
+            let told = said(&output(&mut world, conn));
+            assert_eq!(told, [event(zxid, 1, path)], "{slice}");
+        }
+    }
 }
 
 #[test]

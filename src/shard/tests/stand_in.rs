@@ -15,7 +15,7 @@ pub(super) struct World {
     pub(super) tree: Tree,
     pub(super) shard: Shard,
     overlay: Overlay,
-    rules: Rules,
+    pub(super) rules: Rules,
     pub(super) now: Now,
     /// What a connection may execute when its turn comes.
     pub(super) slice: Budget,
@@ -476,6 +476,46 @@ pub(super) fn set_watches(
                 out.put_str(path);
             }
         }
+    })
+}
+
+/// Of setWatches2: data, exist, child, persistent, recursive.
+pub(super) fn set_watches2(xid: i32, seen: Zxid, lists: [&[&str]; 5]) -> Vec<u8> {
+    request(xid, 105, |out| {
+        out.put_i64(seen.0);
+        for list in lists {
+            out.put_len(list.len());
+            list.iter().for_each(|path| out.put_str(path));
+        }
+    })
+}
+
+/// addWatch 106 with a mode (0 persistent, 1 recursive), checkWatches 17 and removeWatches 18 with a type.
+pub(super) fn on_watches<'p>(
+    xid: i32,
+    op: i32,
+    path: impl Into<Option<&'p str>>,
+    number: i32,
+) -> Vec<u8> {
+    let path = path.into();
+    request(xid, op, |out| {
+        out.put_buf(path.map(str::as_bytes));
+        out.put_i32(number);
+    })
+}
+
+/// A multi of setData.
+pub(super) fn multi_set(xid: i32, paths: &[&str]) -> Vec<u8> {
+    request(xid, 14, |out| {
+        for path in paths {
+            out.put_i32(5);
+            out.put_bool(false);
+            out.put_i32(-1);
+            out.put_str(path);
+            out.put_buf(None);
+            out.put_i32(-1);
+        }
+        put_multi_end(out);
     })
 }
 

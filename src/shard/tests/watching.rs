@@ -362,3 +362,375 @@ fn watches_end_with_their_connection() {
         (1, 1, 1, 2)
     );
 }
+
+#[test]
+fn what_a_connection_watches_is_listed_up_to_a_bound() {
+    use crate::shard::{WATCHES_LISTED_MAX, Watched};
+    let mut world = World::new();
+    let (one, other) = (world.client(), world.client());
+    let sessions: Vec<_> = world
+        .shard
+        .connections()
+        .map(|c| c.session.unwrap().session)
+        .collect();
+    for (conn, path) in [(one, "/b"), (one, "/a"), (one, "/a"), (other, "/a")] {
+        world.send(conn, &read(2, 3, path, true));
+    }
+    // A child watch is in the other table.
+    world.send(other, &read(3, 8, "/", true));
+    let listed = |world: &World| -> Vec<Watched> {
+        let slots = 0..world.shard.slots();
+        slots
+            .filter_map(|slot| world.shard.watched_at(slot))
+            .collect()
+    };
+    let of = |session, paths: &[&str]| Watched {
+        session,
+        paths: Some(paths.iter().map(|&path| path.into()).collect()),
+    };
+    let due = [of(sessions[0], &["/a", "/b"]), of(sessions[1], &["/a"])];
+    assert_eq!(listed(&world), due);
+    let rest: Vec<usize> = (2..WATCHES_LISTED_MAX).collect();
+    for some in rest.chunks(100) {
+        let reads = some.iter().map(|n| read(4, 3, &format!("/{n}"), true));
+        world.send(one, &reads.collect::<Vec<_>>().concat());
+        world.frames(one);
+    }
+    let paths = listed(&world)[0].paths.as_ref().map(Vec::len);
+    assert_eq!(paths, Some(WATCHES_LISTED_MAX));
+    world.send(one, &read(5, 3, "/one-more", true));
+    assert_eq!(listed(&world)[0].paths, None);
+    assert_eq!(listed(&world)[1], due[1]);
+    world.shard.closed(one, world.now);
+    assert_eq!(listed(&world), due[1..]);
+}
+
+/// Mode and path of an addWatch, and the column of [`WATCHES`] whose events it gets.
+const LASTING: [(i32, &str, usize); 5] = [
+    (0, "/p/n", 0),
+    (0, "/p", 2),
+    (1, "/p/n", 0),
+    (1, "/p", 0),
+    (1, "/", 0),
+];
+
+#[test]
+fn trigger_table_for_persistent_and_recursive_watches() {
+    for row in rows() {
+        for (mode, path, column) in LASTING {
+            for same in [true, false] {
+                let case = format!("{}, mode {mode} on {path}, same {same}", row.name);
+                let mut world = World::new();
+                let watcher = world.client();
+                let writer = if same { watcher } else { world.client() };
+                world.send(watcher, &create(1, "/p"));
+                if row.exists {
+                    world.send(watcher, &create(2, "/p/n"));
+                }
+                world.send(watcher, &on_watches(3, 106, path, mode));
+                world.frames(watcher);
+                let watches = world.shard.stats().watches;
+
+                world.send(writer, &(row.change)());
+                let zxid = world.tree.last_zxid().0;
+                let mut got = said(&world.frames(watcher));
+                if same {
+                    assert!(
+                        matches!(got.pop(), Some(Said::Reply(9, z, _)) if z == zxid),
+                        "{case}"
+                    );
+                }
+                assert_eq!(got, expected(row.events[column], zxid), "{case}");
+                assert_eq!(world.shard.stats().watches, watches, "it stays: {case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_path_can_be_watched_and_only_what_is_watched_can_be_removed() {
+    let mut world = World::new();
+    let (owner, conn) = (world.client(), world.client());
+    let secret = [("digest", "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=")];
+    world.send(owner, &create_acl(1, "/secret", b"", 0, &secret));
+    let mut ask = |op, path: Option<&str>, number| {
+        world.send(conn, &on_watches(1, op, path, number));
+        let frames = world.frames(conn);
+        let has_body = frames[0].len() > 16;
+        let [Said::Reply(1, 3, error)] = said(&frames)[..] else {
+            panic!("not one reply")
+        };
+        assert_eq!(has_body, op == 106 && error == 0, "{op} {error}");
+        error
+    };
+    let (add, check, remove) = (106, 17, 18);
+    for path in [
+        Some("/none"),
+        Some("/secret"),
+        Some("/"),
+        Some(""),
+        Some("x//"),
+        None,
+    ] {
+        for kind in 1..=5 {
+            assert_eq!(ask(check, path, kind), -121, "{path:?} {kind}");
+            assert_eq!(ask(remove, path, kind), -121, "{path:?} {kind}");
+        }
+        for (mode, kind) in [(0, 4), (1, 5)] {
+            assert_eq!(ask(add, path, mode), 0, "{path:?}");
+            let found = [1, 2, 3, 4, 5].map(|kind| ask(check, path, kind));
+            let due = [1, 2, 3, 4, 5].map(|of| if of == 3 || of == kind { 0 } else { -121 });
+            assert_eq!(found, due, "{path:?} {mode}");
+            // All kinds, and then its own.
+            assert_eq!(ask(remove, path, 3), 0);
+            assert_eq!(ask(add, path, mode), 0, "{path:?}");
+            assert_eq!(ask(remove, path, 1), -121);
+            assert_eq!(ask(remove, path, 2), -121);
+            assert_eq!(ask(remove, path, kind), 0);
+            assert_eq!(ask(remove, path, kind), -121);
+        }
+        for mode in [-1, 2, 3] {
+            assert_eq!(ask(add, path, mode), -5);
+        }
+        for kind in [-1, 0, 6] {
+            assert_eq!(ask(check, path, kind), -5);
+            assert_eq!(ask(remove, path, kind), -5);
+        }
+    }
+    let watches = world.shard.stats().watches;
+    assert_eq!((watches.connections, watches.total), (0, 0));
+}
+
+#[test]
+fn the_kinds_on_one_path_are_one_event_and_are_removed_apart() {
+    let mut world = World::new();
+    let (conn, writer) = (world.client(), world.client());
+    world.send(conn, &[create(1, "/p"), create(2, "/p/n")].concat());
+    for op in [4, 8] {
+        world.send(conn, &read(3, op, "/p/n", true));
+    }
+    for (mode, path) in [(0, "/p/n"), (1, "/p/n"), (1, "/p"), (1, "/"), (0, "/p")] {
+        world.send(conn, &on_watches(4, 106, path, mode));
+    }
+    world.frames(conn);
+    // Data: /p/n, /p, /. Child: /p/n, /p.
+    assert_eq!(world.shard.stats().watches.total, 5);
+    let change = |world: &mut World, request: Vec<u8>| {
+        world.send(writer, &request);
+        said(&world.frames(conn))
+    };
+    let event = |zxid, kind, path: &str| Said::Event(zxid, kind, path.into());
+    assert_eq!(
+        change(&mut world, set_data(5, "/p/n", b"x")),
+        [event(5, 3, "/p/n")]
+    );
+    assert_eq!(
+        change(&mut world, set_data(5, "/p/n", b"y")),
+        [event(6, 3, "/p/n")]
+    );
+    let gone = [event(7, 2, "/p/n"), event(7, 4, "/p")];
+    assert_eq!(change(&mut world, delete(5, "/p/n")), gone);
+    // The two that last once are used up.
+    for (kind, error) in [(1, -121), (2, -121), (4, 0), (5, 0)] {
+        world.send(conn, &on_watches(6, 17, "/p/n", kind));
+        assert_eq!(
+            said(&world.frames(conn)),
+            [Said::Reply(6, 7, error)],
+            "{kind}"
+        );
+    }
+    world.send(conn, &on_watches(7, 18, "/p/n", 3));
+    world.send(conn, &on_watches(7, 18, "/p", 4));
+    assert_eq!(world.frames(conn).len(), 2);
+    assert_eq!(change(&mut world, create(8, "/p/n")), [event(8, 1, "/p/n")]);
+    for path in ["/", "/p"] {
+        world.send(conn, &on_watches(9, 18, path, 5));
+    }
+    assert_eq!(world.frames(conn).len(), 2);
+    assert_eq!(change(&mut world, delete(10, "/p/n")), []);
+    assert_eq!(world.shard.stats().watches.total, 0);
+}
+
+#[test]
+fn a_persistent_watch_fires_for_each_operation_of_a_multi_before_its_reply() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.send(conn, &[create(1, "/a"), create(2, "/a/b")].concat());
+    world.send(conn, &on_watches(3, 106, "/a", 0));
+    world.send(conn, &on_watches(3, 106, "/a", 1));
+    world.frames(conn);
+    world.send(conn, &multi_set(4, &["/a/b", "/a", "/a/b"]));
+    let event = |path: &str| Said::Event(4, 3, path.into());
+    assert_eq!(
+        said(&world.frames(conn)),
+        [
+            event("/a/b"),
+            event("/a"),
+            event("/a/b"),
+            Said::Reply(4, 4, 0)
+        ]
+    );
+}
+
+#[test]
+fn events_of_watches_that_last_are_for_those_who_may_read() {
+    let mut world = World::new();
+    let (writer, blind, bob) = (world.client(), world.client(), world.client());
+    for conn in [writer, bob] {
+        world.send(conn, &auth(1, "digest", b"bob:pw"));
+    }
+    let secret = [("digest", "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=")];
+    for conn in [blind, bob] {
+        world.send(conn, &on_watches(2, 106, "/", 1));
+        world.send(conn, &on_watches(2, 106, "/secret", 0));
+        world.frames(conn);
+    }
+    world.send(writer, &create_acl(1, "/secret", b"", 0, &secret));
+    world.send(writer, &create(2, "/secret/open"));
+    world.send(writer, &delete(3, "/secret/open"));
+    world.send(writer, &set_data(4, "/secret", b"x"));
+    world.send(writer, &delete(5, "/secret"));
+    let event = |zxid, kind, path: &str| Said::Event(zxid, kind, path.into());
+    let of_open = [event(5, 1, "/secret/open"), event(6, 2, "/secret/open")];
+    // The child may be read by anybody; what it is a child of may not.
+    assert_eq!(said(&world.frames(blind)), of_open);
+    assert_eq!(
+        said(&world.frames(bob)),
+        [
+            event(4, 1, "/secret"),
+            event(5, 1, "/secret/open"),
+            event(5, 4, "/secret"),
+            event(6, 2, "/secret/open"),
+            event(6, 4, "/secret"),
+            event(7, 3, "/secret"),
+            event(8, 2, "/secret")
+        ]
+    );
+    assert_eq!(world.shard.stats().watches.total, 6, "none is used up");
+}
+
+#[test]
+fn the_end_of_a_session_fires_watches_that_last_for_each_node_before_its_reply() {
+    let mut world = World::new();
+    let (conn, other) = (world.client(), world.client());
+    world.send(conn, &create(1, "/p"));
+    for path in ["/p/a", "/p/b"] {
+        world.send(conn, &create_acl(2, path, b"", 1, &[("world", "anyone")]));
+    }
+    world.send(other, &on_watches(3, 106, "/p", 0));
+    world.send(other, &read(3, 8, "/p", true));
+    world.send(conn, &on_watches(3, 106, "/", 1));
+    world.frames(conn);
+    world.frames(other);
+    world.send(conn, &close(4));
+    let children = Said::Event(6, 4, "/p".into());
+    assert_eq!(said(&world.frames(other)), [children.clone(), children]);
+    let (bytes, closed) = world.take(conn);
+    let mut own = said(&split(&bytes));
+    assert_eq!((own.pop(), closed), (Some(Said::Reply(4, 6, 0)), true));
+    own.sort_unstable_by_key(|said| format!("{said:?}"));
+    let gone = ["/p/a", "/p/b"].map(|path| Said::Event(6, 2, path.into()));
+    assert_eq!(own, gone);
+}
+
+#[test]
+fn set_watches2_catches_up_with_standard_watches_and_sets_the_others() {
+    let mut world = World::new();
+    let (conn, writer) = (world.client(), world.client());
+    // zxids 3 to 5
+    world.send(writer, &[create(1, "/a"), create(2, "/b")].concat());
+    world.send(writer, &set_data(3, "/b", b"x"));
+    let seen = Zxid(4);
+    let lists: [&[&str]; 5] = [
+        &["/a", "/b", "/gone"],
+        &["/none"],
+        &["/a"],
+        &["/b", "/gone"],
+        &["/a", ""],
+    ];
+    world.send(conn, &set_watches2(-8, seen, lists));
+    let event = |zxid, kind, path: &str| Said::Event(zxid, kind, path.into());
+    let due = [
+        event(-1, 3, "/b"),
+        event(-1, 2, "/gone"),
+        Said::Reply(-8, 5, 0),
+    ];
+    assert_eq!(said(&world.frames(conn)), due);
+    // Data: /a, /none, /b, /gone, the empty path. Child: /a, /b, /gone.
+    let watches = world.shard.stats().watches;
+    assert_eq!((watches.data, watches.total), (5, 8));
+    for (kind, path, error) in [
+        (2, "/a", 0),
+        (5, "/a", 0),
+        (4, "/a", -121),
+        (1, "/a", 0),
+        (2, "/b", -121),
+        (4, "/b", 0),
+        (4, "/gone", 0),
+        (5, "", 0),
+        (2, "/none", 0),
+    ] {
+        world.send(conn, &on_watches(1, 17, path, kind));
+        assert_eq!(
+            said(&world.frames(conn)),
+            [Said::Reply(1, 5, error)],
+            "{kind} {path}"
+        );
+    }
+    world.send(writer, &[create(6, "/a/c"), create(7, "/gone")].concat());
+    let due = [event(6, 1, "/a/c"), event(6, 4, "/a"), event(7, 1, "/gone")];
+    assert_eq!(said(&world.frames(conn)), due);
+    world.shard.closed(conn, world.now);
+    assert_eq!(world.shard.stats().watches.total, 0);
+}
+
+#[test]
+fn an_add_watch_behind_a_write_of_its_session_sees_what_comes_behind_that_write() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.send(conn, &create(1, "/w"));
+    world.frames(conn);
+    world.prompt = false;
+    let stream = [
+        set_data(2, "/w", b"x"),
+        on_watches(3, 106, "/w", 0),
+        set_data(4, "/w", b"y"),
+        on_watches(5, 18, "/w", 4),
+        set_data(6, "/w", b"z"),
+    ];
+    world.send(conn, &stream.concat());
+    world.commit(3);
+    assert_eq!(
+        said(&world.frames(conn)),
+        [
+            Said::Reply(2, 3, 0),
+            Said::Reply(3, 3, 0),
+            Said::Event(4, 3, "/w".into()),
+            Said::Reply(4, 4, 0),
+            Said::Reply(5, 4, 0),
+            Said::Reply(6, 5, 0)
+        ]
+    );
+}
+
+#[test]
+fn looking_for_recursive_watches_counts_as_steps_of_the_depth_of_the_path() {
+    let mut world = World::new();
+    let (conn, writer) = (world.client(), world.client());
+    let deep: Vec<String> = (1..=20).map(|depth| "/d".repeat(depth)).collect();
+    for path in &deep {
+        world.send(writer, &create(1, path));
+    }
+    world.send(writer, &set_data(2, &deep[19], b"x"));
+    assert_eq!(world.event_steps, 0);
+    world.send(conn, &on_watches(3, 106, "/elsewhere", 1));
+    world.send(writer, &set_data(2, &deep[19], b"x"));
+    assert_eq!(world.event_steps, 20, "the root and 19 names");
+    world.send(conn, &on_watches(3, 106, "/d/d", 1));
+    world.send(writer, &set_data(2, &deep[19], b"x"));
+    assert_eq!(
+        world.event_steps,
+        20 + 1 + 1,
+        "a watch there, and its event"
+    );
+}

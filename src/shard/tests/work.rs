@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// A tree in which there is much to read: a list of 4,096 entries, 2,000 children, 1 MB of data; and a
-/// client with so many identities.
+/// A tree in which there is much to read: a list of 4,096 entries, 2,000 children, 500 ephemerals, 1 MB of
+/// data; and a client with so many identities.
 fn world_with_much_to_read(identities: usize) -> (World, ConnId) {
     let mut world = World::new();
     let conn = world.client();
@@ -26,6 +26,10 @@ fn world_with_much_to_read(identities: usize) -> (World, ConnId) {
     for n in 0..2_000 {
         world.send(conn, &create(4, &format!("/all/{n}")));
     }
+    world.send(conn, &create(5, "/own"));
+    for n in 0..500 {
+        world.send(conn, &create_acl(6, &format!("/own/{n}"), b"", 1, &open));
+    }
     let users = (0..identities).flat_map(|n| auth(5, "digest", format!("u{n}:p").as_bytes()));
     let users: Vec<u8> = users.collect();
     world.send(conn, &users);
@@ -33,7 +37,7 @@ fn world_with_much_to_read(identities: usize) -> (World, ConnId) {
     (world, conn)
 }
 
-const PATHS: &[&str] = &["/acl", "/big", "/all", "/all/7", "/none", "/", ""];
+const PATHS: &[&str] = &["/own/1", "/acl", "/big", "/all", "/all/7", "/none", "/", ""];
 
 fn path() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -146,11 +150,19 @@ fn any_one() -> impl Strategy<Value = Vec<u8>> {
         Just(ping()),
         // Eleven of them fit the bound of a connection's identities.
         size(16 << 10).prop_map(|n| auth(1, "digest", &vec![b'u'; n])),
-        (path(), Just(())).prop_map(|(path, ())| request(1, 9, |out| out.put_str(&path))),
+        (path(), proptest::sample::select(vec![9, 103, 104])).prop_map(|(path, op)| request(
+            1,
+            op,
+            |out| out.put_str(&path)
+        )),
+        Just(request(1, 107, |_| {})),
     ];
     let garbage = (-11i32..108, size(10_000), any::<u8>())
         .prop_filter("these end the connection", |(op, ..)| {
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 22, 101].contains(op)
+            [
+                1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 22, 101, 103, 104, 107,
+            ]
+            .contains(op)
         })
         .prop_map(|(op, n, byte)| request(1, op, |out| out.extend(vec![byte; n])));
     prop_oneof![reads, writes, others, garbage]

@@ -11,11 +11,13 @@
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
 //! | `turns` | nobody is read twice while somebody else waits |
+//! | `reaping` | containers and TTL nodes are deleted no faster than they may be |
 
 mod attachment;
 mod bodies;
 mod expiry;
 mod owner;
+mod reaping;
 mod rot;
 mod shown;
 mod tree;
@@ -29,12 +31,14 @@ use super::base::Base;
 use super::outcome::Counters;
 use super::truth::Truth;
 use crate::messages::{Committed, ToShards};
+use crate::pipeline::ReaperConfig;
 use crate::txn::Txn;
-use crate::types::Zxid;
+use crate::types::{OpCode, WallMs, Zxid};
 use attachment::Attachment;
 use bodies::Bodies;
 use expiry::Expiry;
 use owner::Owner;
+use reaping::Reaping;
 use rot::Rot;
 use shown::Shown;
 use turns::Turns;
@@ -49,15 +53,18 @@ pub(super) struct Checks {
     pub(super) shown: Shown,
     pub(super) bodies: Bodies,
     pub(super) turns: Turns,
+    reaping: Reaping,
     /// Wall clock at each createSession, ms.
     pub(super) sessions_made: Vec<i64>,
 }
 
 impl Checks {
     /// For a history that begins behind `start`.
-    pub(super) fn new(start: Zxid) -> Checks {
+    pub(super) fn new(start: Zxid, reaper: ReaperConfig) -> Checks {
+        let mut truth = Truth::new(start);
+        truth.never_used_ms = reaper.never_used_ms;
         Checks {
-            truth: Truth::new(start),
+            truth,
             owner: Owner::default(),
             attachment: Attachment::default(),
             expiry: Expiry::default(),
@@ -65,6 +72,7 @@ impl Checks {
             shown: Shown::default(),
             bodies: Bodies::default(),
             turns: Turns::default(),
+            reaping: Reaping::new(reaper),
             sessions_made: Vec::new(),
         }
     }
@@ -85,9 +93,10 @@ impl Checks {
         self.shown.newest(&self.truth).max(self.truth.shown())
     }
 
-    /// What lies behind `kept` is lost, and the history goes on behind `behind`.
-    pub(super) fn gives_up(&mut self, kept: Zxid, behind: Zxid) {
-        self.truth.gives_up(kept, behind);
+    /// What lies behind `kept` is lost, and the history goes on behind `behind`. The clock stood at `wall` or later
+    /// while that was accepted.
+    pub(super) fn gives_up(&mut self, kept: Zxid, behind: Zxid, wall: WallMs) {
+        self.truth.gives_up(kept, behind, wall);
         self.rot.gives_up(behind);
         self.shown.recovered();
     }
@@ -101,6 +110,7 @@ impl Checks {
         self.expiry.recovered();
         self.owner.recovered();
         self.turns.recovered();
+        self.reaping.recovered();
         Ok(())
     }
 
@@ -131,6 +141,10 @@ impl Checks {
         self.attachment.observe(entry)?;
         if matches!(entry.txn, Txn::CreateSession { .. }) {
             self.sessions_made.push(entry.header.time.0);
+        }
+        if entry.header.op == OpCode::DELETE_CONTAINER {
+            counters.reaped += 1;
+            self.reaping.observe(txn.stamps.ordered)?;
         }
         if matches!(entry.txn, Txn::CloseSession { .. }) && txn.origin.is_none() {
             counters.expiries += 1;

@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use ringkeeper::log::LogConfig;
 use ringkeeper::member::{Member, MemberConfig};
-use ringkeeper::pipeline::PipelineConfig;
+use ringkeeper::pipeline::{PipelineConfig, ReaperConfig};
 use ringkeeper::placement::{
     Accepted, Budgets, Inline, Read, Served, ServingCore, SocketId, Sockets, Wrote,
 };
@@ -106,7 +106,7 @@ impl Sockets for Net {
         assert!(self.0.remove(&id).is_some(), "a socket is closed once");
     }
 
-    fn word(&mut self, id: SocketId, _: [u8; 4]) {
+    fn word(&mut self, id: SocketId, _: [u8; 4], _: &[u8]) {
         assert!(self.0.remove(&id).is_some(), "an open socket");
     }
 }
@@ -137,7 +137,15 @@ impl Driver {
         let config = MemberConfig {
             pipeline: PipelineConfig {
                 close_bytes_max: FRAME_MAX,
-                ..PipelineConfig::new(Rules::default())
+                // Containers and TTL nodes go within the time of a script.
+                reaper: ReaperConfig {
+                    check_interval_ms: 100,
+                    ..ReaperConfig::default()
+                },
+                ..PipelineConfig::new(Rules {
+                    extended_types: true,
+                    ..Rules::default()
+                })
             },
             log: LogConfig {
                 segment_bytes: SEGMENT_BYTES,

@@ -1,0 +1,107 @@
+//! A line that names a server: `server.N=host:port:port[:role][;[address:]port[;[address:]port]]`
+//! (docs/protocol.md §9).
+
+use super::keys::address;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Whether a key names a server: `server.` and a number.
+pub(super) fn is_server(key: &str) -> bool {
+    let number = key.strip_prefix("server.");
+    number.is_some_and(|number| number.parse::<i64>().is_ok())
+}
+
+/// What stands behind the first semicolon of a line: where clients connect without TLS.
+pub(super) fn client_part(line: &str) -> Option<&str> {
+    let part = line.split(';').nth(1)?.trim();
+    (!part.is_empty()).then_some(part)
+}
+
+/// `[address:]port`; all addresses without the first.
+pub(super) fn client_address(part: &str) -> Option<SocketAddr> {
+    let (host, port) = match part.rsplit_once(':') {
+        Some((host, port)) => (address(host.trim_matches(['[', ']']))?, port),
+        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), part),
+    };
+    Some(SocketAddr::new(host, port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConfigError, Resolved, from_file};
+
+    fn file(text: &str) -> Result<Resolved, ConfigError> {
+        from_file(&format!("dataDir=/d\n{text}"), &[]).accepted()
+    }
+
+    #[test]
+    fn a_single_line_says_where_clients_connect() {
+        for (text, address) in [
+            ("server.1=localhost:2888:3888;2181", "0.0.0.0:2181"),
+            (
+                "server.7=a:1:2:participant;127.0.0.1:12181",
+                "127.0.0.1:12181",
+            ),
+            ("server.1=a:1:2|b:1:2; [::1]:5 ", "[::1]:5"),
+            ("server.1=a:1:2;localhost:6;", "127.0.0.1:6"),
+            ("server.1=a:1:2;2182\nclientPort=2181", "0.0.0.0:2181"),
+            ("server.1=a:1:2\nclientPort=2181", "0.0.0.0:2181"),
+        ] {
+            let Resolved { config, warnings } = file(text).unwrap();
+            assert_eq!(config.client_address.to_string(), address, "{text}");
+            let said = &warnings[0];
+            assert!(said.contains("is the only server line"), "{text}: {said}");
+            let differs = text.contains("2182\n");
+            assert_eq!(said.contains("another client address"), differs, "{said}");
+        }
+        for (text, due) in [
+            (
+                "server.1=a:1:2;b:3",
+                "line 2: server.1=a:1:2;b:3 is not a line whose client part",
+            ),
+            ("server.1=a:1:2;70000", "is not a line whose client part"),
+            ("server.1=a:1:2", "clientPort is not set"),
+            ("server.1=a:1:2;", "clientPort is not set"),
+        ] {
+            let said = file(text).unwrap_err().to_string();
+            assert!(said.contains(due), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn every_key_that_asks_for_an_ensemble_is_named_with_its_line() {
+        let text = "dataDir=/d\nstandaloneEnabled=false\nserver.1=a:1:2;5\nserver.2=b:1:2;5\n";
+        let reading = from_file(text, &[]);
+        let places = reading
+            .seats()
+            .iter()
+            .map(|seat| (&seat.place[..], &seat.key[..]));
+        let due = [
+            ("line 3", "server.1"),
+            ("line 4", "server.2"),
+            ("line 2", "standaloneEnabled"),
+        ];
+        assert!(places.eq(due), "{:?}", reading.seats());
+        let said = reading.seats()[0].to_string();
+        assert!(said.starts_with(
+            "line 3: server.1 names one of several servers, and this version runs one"
+        ));
+        let said = reading.accepted().unwrap_err().to_string();
+        let start = "the configuration names 2 servers (line 3: server.1, line 4: server.2, line 2: \
+                     standaloneEnabled), and this version runs one server alone: keep one server line";
+        assert!(said.starts_with(start), "{said}");
+        for (more, due) in [
+            ("dynamicConfigFile=/c/zoo.cfg.dynamic", 1),
+            ("standaloneEnabled=FALSE\nclientPort=1", 1),
+            (
+                "standaloneEnabled=true\ndynamicConfigFile=\nserver.1=a:1:2;5",
+                0,
+            ),
+            // Not a number: a property of clients.
+            ("clientPort=1\nserver.realm=R\nserver.principal=P", 0),
+        ] {
+            let reading = from_file(&format!("dataDir=/d\n{more}"), &[]);
+            assert_eq!(reading.seats().len(), due, "{more}");
+            assert!(reading.outcome().is_ok(), "{more}: {:?}", reading.outcome());
+        }
+    }
+}
