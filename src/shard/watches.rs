@@ -190,6 +190,9 @@ fn weight(path: &str) -> usize {
     FIXED + path.len()
 }
 
+/// A connection's set of paths is made smaller when it has room for more than so many times what it holds.
+const ROOM: usize = 4;
+
 impl Table {
     /// What a connection has on a path.
     fn modes(&self, path: Option<&str>, conn: ConnId) -> Modes {
@@ -253,7 +256,7 @@ impl Table {
                 self.by_path.remove(&Asked(path));
             }
             let paths = self.by_conn.get_mut(&conn).expect("the maps differ");
-            assert!(paths.remove(&Asked(path)), "the maps differ");
+            take_out(paths, &Asked(path));
             if paths.is_empty() {
                 self.by_conn.remove(&conn);
             }
@@ -354,12 +357,17 @@ fn forget_path(
     let Some(paths) = by_conn.get_mut(&conn) else {
         return false;
     };
-    assert!(paths.remove(path), "the maps differ");
-    if paths.is_empty() {
-        // An empty set keeps the memory of what it has held.
-        *paths = DetHashSet::default();
-    }
+    take_out(paths, path);
     true
+}
+
+/// Takes a path out of a connection's. What is left has at most four times its room: a set keeps the room of all
+/// that it has held, and what is counted as free again has to be free.
+fn take_out(paths: &mut DetHashSet<Path>, path: &Asked<'_>) {
+    assert!(paths.remove(path), "the maps differ");
+    if paths.capacity() > ROOM * paths.len() {
+        paths.shrink_to(2 * paths.len());
+    }
 }
 
 /// What `wchs` and `mntr` show.
@@ -1079,6 +1087,28 @@ mod tests {
         (0..3).for_each(|slot| watches.abandon(conn(slot)));
         while watches.reap() {}
         assert_eq!(watches.counts(), WatchCounts::default());
+    }
+
+    #[test]
+    fn a_connection_that_keeps_one_of_many_watches_keeps_no_room_for_the_others() {
+        const MANY: usize = 10_000;
+        let mut watches = Watches::new(64 << 20);
+        let path = |n: usize| format!("/n{n}");
+        for n in 0..MANY {
+            watches.add(Kind::Data, Some(&path(n)), conn(0)).unwrap();
+            watches
+                .add(Kind::Persistent, Some(&path(n)), conn(1))
+                .unwrap();
+        }
+        for n in 1..MANY {
+            watches.trigger(&change(ChangeKind::DataChanged, &path(n)), |_, _| {});
+            assert!(watches.remove(WatchType::Persistent, Some(&path(n)), conn(1)));
+        }
+        for slot in 0..2 {
+            let paths = &watches.data.by_conn[&conn(slot)];
+            assert_eq!(paths.len(), 1);
+            assert!(paths.capacity() < 16, "{}", paths.capacity());
+        }
     }
 
     #[test]
