@@ -65,7 +65,7 @@ impl Tree {
 
     /// Adds to the totals of the quota that a path is under. Totals that can't be read are counted again.
     pub(super) fn account(&mut self, path: &str, nodes: i64, bytes: i64) {
-        if self.quotas.is_empty() {
+        if self.quotas.is_empty() || (nodes, bytes) == (0, 0) {
             return;
         }
         let Some(quota) = self.quotas.over(path).cloned() else {
