@@ -3,7 +3,7 @@
 //! A key of Apache's server is *honoured*, or *has no effect* and a warning says why, or *asks for an
 //! ensemble*, which ends the start: two servers that each run alone are no ensemble. Or it *promises
 //! security* that is not there, which ends the start too: an operator must never believe in a protection
-//! that does not exist. A key that only grants or opens (a super user, `skipACL`) promises nothing:
+//! that does not exist. A key that only grants or opens (a super user by certificate) promises nothing:
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
 

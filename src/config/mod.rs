@@ -351,6 +351,9 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
     settle_session_timeouts(&mut config)?;
     settle_required_schemes(values, &mut config, &mut warnings)?;
     settle_sizes(values, &mut config, &mut warnings)?;
+    if config.skip_acl {
+        warnings.push("skipACL=yes: permissions bind nobody".to_owned());
+    }
     warn_about_the_rest(values, &mut warnings);
     Ok(Resolved { config, warnings })
 }
@@ -590,7 +593,7 @@ mod tests {
             );
         }
         let Resolved { config, warnings } = file(text).unwrap();
-        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(warnings, ["skipACL=yes: permissions bind nobody"]);
         assert_eq!(config.client_address.to_string(), "[::1]:2182");
         assert_eq!(
             (config.data_dir.to_str(), config.data_log_dir.to_str()),
