@@ -13,8 +13,9 @@ pub(super) const LIMITS: &str = "zookeeper_limits";
 pub(super) const STATS: &str = "zookeeper_stats";
 
 /// Bytes of a text of limits or totals that is read; a longer one is taken for one that is malformed. Each
-/// change below the path reads the text, and anybody may write it.
-pub(super) const TEXT_MAX: usize = 1024;
+/// change below the path reads the text as a part of its one step, and anybody may write it; two totals and two limits
+/// need half of this.
+pub(super) const TEXT_MAX: usize = 256;
 
 /// What a name takes on the way to a quota, beside its bytes: an entry in the table, and one in the list of its
 /// parent.
