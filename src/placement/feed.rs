@@ -31,6 +31,8 @@ pub struct RingLimits {
     pub entries: u64,
     /// Their bytes in memory, roughly.
     pub bytes: u64,
+    /// With more bytes before it a replica is waited for (`abreast`).
+    pub abreast_bytes: u64,
     /// Bytes of the log that are read at once for a replica that was detached.
     pub catch_up_bytes: u64,
     /// Bytes that may be appended to the log from the moment at which a replica is detached, until what it has
@@ -43,6 +45,7 @@ impl RingLimits {
     pub const DEFAULT: RingLimits = RingLimits {
         entries: 65_536,
         bytes: 16 << 20,
+        abreast_bytes: 1 << 20,
         catch_up_bytes: 8 << 20,
         log_bytes: DETACHED_LOG_BYTES,
     };
@@ -57,6 +60,7 @@ impl RingLimits {
 }
 
 const _: () = assert!(RingLimits::DEFAULT.slots() > RingLimits::DEFAULT.entries as usize);
+const _: () = assert!(RingLimits::DEFAULT.abreast_bytes < RingLimits::DEFAULT.bytes);
 const _: () = assert!(RingLimits::DEFAULT.catch_up_bytes <= RingLimits::DEFAULT.bytes);
 
 /// What the ordering core said in one turn, shared by all replicas.
@@ -193,6 +197,11 @@ impl ReplicaFeed {
 
     pub(super) fn is_attached(&self) -> bool {
         matches!(self.state, State::Attached)
+    }
+
+    /// Whether it is given what is committed as it comes, and has more before it than it should have.
+    pub(super) fn is_behind(&self, taken: Taken) -> bool {
+        self.is_attached() && self.given.bytes - taken.bytes > self.limits.abreast_bytes
     }
 
     /// The log is needed behind this.
@@ -399,6 +408,7 @@ mod tests {
     const LIMITS: RingLimits = RingLimits {
         entries: 4,
         bytes: 1 << 20,
+        abreast_bytes: 1 << 20,
         catch_up_bytes: 1 << 20,
         log_bytes: 1000,
     };

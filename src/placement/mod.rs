@@ -32,6 +32,7 @@
 //! replica raises `answered` before bytes of its state leave it; it loads `answered` after bytes have
 //! come in and before they are executed, and executes nothing below it.
 
+mod abreast;
 mod drain;
 mod feed;
 mod group_commit;

@@ -1,5 +1,6 @@
 //! The ordering core and its feeds to the replicas.
 
+use super::abreast::Abreast;
 use super::feed::{Batch, FeedCounters, ReplicaFeed, RingLimits};
 use super::progress::Progress;
 use crate::budget::Budget;
@@ -16,6 +17,8 @@ pub struct Orderer<S: Storage> {
     /// Order, log, the tree that transactions are validated against.
     pub member: Member<S>,
     feeds: Vec<ReplicaFeed>,
+    /// How each replica keeps up.
+    abreast: Vec<Abreast>,
     catch_up_bytes: u64,
     progress: Arc<Progress>,
     /// One catch-up at a time.
@@ -34,6 +37,7 @@ impl<S: Storage> Orderer<S> {
         let feed = |n| ReplicaFeed::new(ShardId(n), limits, zxid);
         Orderer {
             feeds: (0..shards).map(feed).collect(),
+            abreast: (0..shards).map(|_| Abreast::default()).collect(),
             catch_up_bytes: limits.catch_up_bytes,
             member,
             progress,
@@ -72,6 +76,23 @@ impl<S: Storage> Orderer<S> {
             feed.log_has_grown(self.member.pipeline.log().counters().bytes);
         }
         Ok(())
+    }
+
+    /// Whether nothing more is to be ordered for now, because a replica is behind (`abreast`). While that is
+    /// so, each replica that has taken a batch wakes this core.
+    pub(super) fn waits_for_a_replica(&mut self, now: Now) -> bool {
+        let mut waits = false;
+        for ((shard, feed), abreast) in (0..).map(ShardId).zip(&self.feeds).zip(&mut self.abreast) {
+            waits |= abreast.waits(feed.is_behind(self.progress.taken(shard)), now.micros);
+        }
+        self.progress.await_replicas(waits);
+        waits
+    }
+
+    /// Whether no replica is behind.
+    pub(super) fn is_abreast(&self) -> bool {
+        let mut feeds = (0..).map(ShardId).zip(&self.feeds);
+        feeds.all(|(shard, feed)| !feed.is_behind(self.progress.taken(shard)))
     }
 
     /// Takes what a replica asks for.

@@ -1,7 +1,7 @@
 //! The core that orders for shards on other cores: the turn that server and simulator both drive.
 //!
-//! A turn, in this order: what waits to be ordered, then what the shards ask for, each within its share
-//! and all within the turn's budget; what is committed, applied within a budget and put into one batch for
+//! A turn, in this order: what waits to be ordered, then what the shards ask for, unless a replica is waited
+//! for (`abreast`), each within its share and all within the turn's budget; what is committed, applied within a budget and put into one batch for
 //! every shard. Completions of the disk and timers come before a turn.
 
 use super::intake::Budgets;
@@ -20,6 +20,8 @@ pub struct OrderingCore<S: Storage> {
     budgets: Budgets,
     /// The shard that is asked first in the next turn: the one behind the last that was asked.
     first: usize,
+    /// A replica is waited for: nobody is asked.
+    waits: bool,
 }
 
 impl<S: Storage> OrderingCore<S> {
@@ -34,15 +36,17 @@ impl<S: Storage> OrderingCore<S> {
             rings,
             budgets,
             first: 0,
+            waits: false,
         }
     }
 
-    /// Whether a shard has asked for something, or has room again for a batch that had none, or a turn
-    /// has ended with its budget.
+    /// Whether a shard has asked for something that can be taken, or has room again for a batch that had none,
+    /// or a turn has ended with its budget.
     pub fn has_mail(&self) -> bool {
+        let takes = !self.waits || self.orderer.is_abreast();
         let waits = |(shard, rings): (ShardId, &OrderingRings)| {
             let batch = self.orderer.has_batch(shard) && !rings.batches.is_full();
-            batch || !rings.requests.is_empty()
+            batch || (takes && !rings.requests.is_empty())
         };
         self.orderer.member.has_work() || (0..).map(ShardId).zip(&self.rings).any(waits)
     }
@@ -50,7 +54,8 @@ impl<S: Storage> OrderingCore<S> {
     /// Everything that the shards have asked for has its outcome, or waits for another shard to release
     /// a session.
     pub(super) fn is_idle(&self) -> bool {
-        self.orderer.member.pipeline.is_idle() && !self.has_mail()
+        let is_asked = self.rings.iter().any(|rings| !rings.requests.is_empty());
+        self.orderer.member.pipeline.is_idle() && !is_asked && !self.has_mail()
     }
 
     /// Every request has its outcome, a re-attach that waits for another shard too, and every outcome was
@@ -97,7 +102,8 @@ impl<S: Storage> OrderingCore<S> {
     fn take_requests(&mut self, now: Now, wake: &mut impl FnMut(ShardId)) -> Result<(), Fatal> {
         let mut budget = self.budgets.order;
         self.orderer.member.advance(&mut budget, now)?;
-        if budget.is_spent() {
+        self.waits = self.orderer.waits_for_a_replica(now);
+        if self.waits || budget.is_spent() {
             return Ok(());
         }
         let shards = self.rings.len();

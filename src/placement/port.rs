@@ -19,13 +19,14 @@ pub struct ReplicaPort {
     /// A request that found the ring full. The others wait in the shard, bounded by its credits,
     /// connections and sessions.
     unsent: Option<ShardRequest>,
-    /// The ring of batches was full and is not any more: the ordering core may have the next one.
+    /// The ordering core is to look: the ring of batches was full and is not any more, or it waits for this
+    /// replica to take what it has.
     freed: bool,
 }
 
 /// A shard's ends of its rings.
 pub struct ReplicaRings {
-    batches: rtrb::Consumer<Arc<Batch>>,
+    pub(super) batches: rtrb::Consumer<Arc<Batch>>,
     pub(super) requests: rtrb::Producer<ShardRequest>,
 }
 
@@ -96,7 +97,7 @@ impl ReplicaPort {
             if taken + 1 < batch.entries.len() {
                 self.taking = Some((batch, taken + 1));
             } else {
-                self.replica.took(&batch);
+                self.freed |= self.replica.took(&batch);
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::types::{ShardId, Zxid};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicI64, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 /// A cache line of its own (two: adjacent lines are fetched in pairs).
 #[derive(Debug, Default)]
@@ -26,11 +26,13 @@ pub struct Taken {
     pub bytes: u64,
 }
 
-/// Numbers that only ever grow. Nothing else is shared and changes.
+/// Numbers that only ever grow, and a wish of the core that orders. Nothing else is shared and changes.
 #[derive(Debug)]
 pub struct Progress {
     committed: CacheLine<AtomicI64>,
     answered: CacheLine<AtomicI64>,
+    /// The core that orders waits until replicas have taken more.
+    awaited: CacheLine<AtomicBool>,
     shards: Box<[CacheLine<ReplicaProgress>]>,
 }
 
@@ -45,6 +47,7 @@ impl Progress {
         Progress {
             committed: CacheLine(AtomicI64::new(zxid.0)),
             answered: CacheLine(AtomicI64::new(zxid.0)),
+            awaited: CacheLine::default(),
             shards: (0..shards).map(|_| progress()).collect(),
         }
     }
@@ -71,14 +74,22 @@ impl Progress {
         }
     }
 
-    /// A replica has taken a batch.
-    pub fn took(&self, shard: ShardId, seen: Zxid, entries: u64, bytes: u64) {
+    /// Said by the core that orders before it looks, the last time before it sleeps, at what replicas have taken.
+    pub(super) fn await_replicas(&self, awaited: bool) {
+        if self.awaited.0.load(Relaxed) != awaited {
+            self.awaited.0.store(awaited, SeqCst);
+        }
+    }
+
+    /// A replica has taken a batch. Whether the core that orders waits for that, and is to be woken.
+    pub fn took(&self, shard: ShardId, seen: Zxid, entries: u64, bytes: u64) -> bool {
         let CacheLine(progress) = &self.shards[usize::from(shard.0)];
         progress.seen.store(seen.0, SeqCst);
         // One writer: a plain addition.
         let add = |to: &AtomicU64, n: u64| to.store(to.load(Relaxed) + n, SeqCst);
         add(&progress.bytes, bytes);
         add(&progress.entries, entries);
+        self.awaited.0.load(SeqCst)
     }
 
     /// How far a replica has come.

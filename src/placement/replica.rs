@@ -57,11 +57,11 @@ impl Replica {
         Ok(())
     }
 
-    /// All entries of a batch were taken.
-    pub fn took(&self, batch: &Batch) {
+    /// All entries of a batch were taken. Whether the core that orders waits for that.
+    pub fn took(&self, batch: &Batch) -> bool {
         let seen = self.tree.last_zxid();
         self.progress
-            .took(self.id, seen, batch.entries.len() as u64, batch.bytes);
+            .took(self.id, seen, batch.entries.len() as u64, batch.bytes)
     }
 
     /// Whether this replica may show its state: it is not older than what was shown. True is good

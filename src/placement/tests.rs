@@ -1195,11 +1195,25 @@ fn ordering_core(
     };
     let member = inline.member;
     let session = member.tree.sessions().next().expect("the client's");
-    let progress = std::sync::Arc::new(Progress::new(2, member.tree.last_zxid()));
-    let orderer = Orderer::new(member, RingLimits::DEFAULT, progress, 2);
-    let (ends, shards) = (0..2).map(|_| rings(slots, slots)).unzip();
-    let core = OrderingCore::new(orderer, ends, budgets);
+    let (core, shards, _) = ordering_core_of(member, RingLimits::DEFAULT, slots, budgets);
     (core, shards, session, world.now)
+}
+
+/// The core that orders around a member, the ends of two shards' rings, and what the cores know of each other.
+fn ordering_core_of(
+    member: Member<SimStorage>,
+    limits: RingLimits,
+    slots: usize,
+    budgets: Budgets,
+) -> (
+    OrderingCore<SimStorage>,
+    Vec<ReplicaRings>,
+    std::sync::Arc<Progress>,
+) {
+    let progress = std::sync::Arc::new(Progress::new(2, member.tree.last_zxid()));
+    let orderer = Orderer::new(member, limits, progress.clone(), 2);
+    let (ends, shards) = (0..2).map(|_| rings(slots, slots)).unzip();
+    (OrderingCore::new(orderer, ends, budgets), shards, progress)
 }
 
 #[test]
@@ -1231,6 +1245,82 @@ fn a_session_that_one_shard_is_to_release_for_another_is_waited_for_by_a_drain()
         // A shard that is held still must not keep the core from being idle.
         assert_eq!((facts.idle, facts.given), (true, given));
     }
+}
+
+/// Of two shards one takes what it is given and the other does not.
+#[test]
+fn a_replica_that_falls_behind_is_waited_for_until_it_has_taken_more_or_patience_ends() {
+    let world = World::new();
+    let Served::Inline(inline) = world.core.served else {
+        unreachable!("inline");
+    };
+    let limits = RingLimits {
+        abreast_bytes: 0,
+        ..RingLimits::DEFAULT
+    };
+    let mut now = world.now;
+    let (mut core, mut shards, progress) =
+        ordering_core_of(inline.member, limits, 64, Budgets::DEFAULT);
+    let ask = |rings: &mut ReplicaRings, sequence| {
+        let asked = ShardRequest::NewSession {
+            origin: Origin {
+                shard: ShardId(1),
+                conn: ConnId {
+                    slot: 0,
+                    generation: 0,
+                },
+                sequence,
+            },
+            timeout_ms: 60_000,
+            stamps: crate::messages::Stamps::default(),
+        };
+        rings.requests.push(asked).expect("there is room");
+    };
+    let waiting = |rings: &ReplicaRings| 64 - rings.requests.slots();
+    // Whether the last turn took the request, and whether there is more to do at once.
+    let turn = |core: &mut OrderingCore<SimStorage>, now| {
+        core.turn(now, &mut |_| {}, &mut |_| {}).expect("no fault");
+        while let Some(ticket) = core.orderer.member.poll_sync() {
+            let synced = core.orderer.member.synced(ticket.run(), now);
+            synced.expect("no fault");
+        }
+        core.turn(now, &mut |_| {}, &mut |_| {}).expect("no fault")
+    };
+    ask(&mut shards[1], 0);
+    turn(&mut core, now);
+    let batch = shards[0].batches.pop().expect("given");
+    let take = |shard, batch: &Batch| {
+        let seen = progress.committed();
+        progress.took(
+            ShardId(shard),
+            seen,
+            batch.entries.len() as u64,
+            batch.bytes,
+        )
+    };
+    assert!(
+        !progress.took(ShardId(1), progress.committed(), 0, 0),
+        "nobody waits yet"
+    );
+    // Both have it before them.
+    ask(&mut shards[1], 1);
+    assert!(!turn(&mut core, now) && !core.has_mail(), "it sleeps");
+    assert_eq!(waiting(&shards[1]), 1);
+    assert!(!core.is_idle(), "somebody has asked");
+    assert!(take(1, &batch), "it is to be woken");
+    assert!(!core.has_mail(), "the other one is behind");
+    assert!(take(0, &batch));
+    assert!(core.has_mail());
+    turn(&mut core, now);
+    assert_eq!(waiting(&shards[1]), 0);
+    // The next one is taken by nobody: patience ends.
+    ask(&mut shards[1], 2);
+    turn(&mut core, now);
+    assert_eq!(waiting(&shards[1]), 1);
+    now.micros += 1_000_000;
+    turn(&mut core, now);
+    assert_eq!(waiting(&shards[1]), 0);
+    assert!(!take(0, &batch), "nobody is waited for any more");
 }
 
 #[test]
