@@ -24,7 +24,9 @@
 //! two conditions do not concern it.
 //!
 //! A machine without a free processor lets the thread beside the core wait for one, often longer than a
-//! sync takes, and everybody who writes waits with it. So what syncs take is averaged for both places. While
+//! sync takes, and everybody who writes waits with it. Where the scheduler gives short slices
+//! ([`SyncPolicy::Auto`], `is_prompt`) that is left as it is: reads of others, which a sync on the core would
+//! hold up, count for more. Where it does not, what syncs take is averaged for both places. While
 //! those beside the core take [`LATE_US`] or more and those on it less than one in [`LATE_PARTS`] of that,
 //! the first two conditions do not count, nor the third for what gathered behind a late sync. Each place
 //! that is not used is tried now and then: the core as long after the last sync there as a stall asks for,
@@ -74,11 +76,14 @@ pub enum SyncPlace {
 }
 
 /// What the operator may choose.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// On the core if nobody else would wait for it.
-    #[default]
-    Auto,
+    /// On the core if nobody else would wait for it, or if the thread beside it waits for a processor.
+    Auto {
+        /// The thread beside it gets a processor soon, because those who have one have it for a short slice
+        /// only: it is never said to wait.
+        is_prompt: bool,
+    },
     /// Always on the core that orders.
     Always,
     /// Never on the core that orders.
@@ -229,9 +234,13 @@ impl GroupCommit {
         match self.policy {
             SyncPolicy::Always => SyncPlace::Here,
             SyncPolicy::Never => SyncPlace::Beside,
-            SyncPolicy::Auto if is_long => SyncPlace::Beside,
-            SyncPolicy::Auto if is_free || self.thread_is_worse(batch, now) => SyncPlace::Here,
-            SyncPolicy::Auto => SyncPlace::Beside,
+            SyncPolicy::Auto { .. } if is_long => SyncPlace::Beside,
+            SyncPolicy::Auto { is_prompt }
+                if is_free || (!is_prompt && self.thread_is_worse(batch, now)) =>
+            {
+                SyncPlace::Here
+            }
+            SyncPolicy::Auto { .. } => SyncPlace::Beside,
         }
     }
 
@@ -340,9 +349,11 @@ impl Average {
 mod tests {
     use super::*;
 
+    const AUTO: SyncPolicy = SyncPolicy::Auto { is_prompt: false };
+
     /// After a sync of 200 µs for `batch` records.
     fn after_a_sync(batch: u64) -> GroupCommit {
-        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut commit = GroupCommit::new(AUTO, true);
         assert!(!commit.waits(batch, 0));
         commit.began(SyncPlace::Here, batch, false, 0);
         commit.ended(200);
@@ -406,7 +417,7 @@ mod tests {
     #[test]
     fn where_a_sync_runs_is_a_table() {
         use SyncPlace::{Beside, Here};
-        use SyncPolicy::{Always, Auto, Never};
+        use SyncPolicy::{Always, Never};
         const FEW: u64 = FEW_RECORDS;
         // Records of the last batch and of this one; µs that the last sync took, and since it; how
         // long ago others were served; whether input waits; where the sync runs if the core serves
@@ -441,8 +452,8 @@ mod tests {
         for (nth, row) in rows.into_iter().enumerate() {
             let (last, this, took, later, others, input_waits, serving, ordering) = row;
             for (policy, serves, due) in [
-                (Auto, true, serving),
-                (Auto, false, ordering),
+                (AUTO, true, serving),
+                (AUTO, false, ordering),
                 (Always, true, Here),
                 (Always, false, Here),
                 (Never, true, Beside),
@@ -461,8 +472,8 @@ mod tests {
 
     /// Reads all the time, and syncs that take so many µs beside the core and on it; how many of a
     /// thousand were made on it.
-    fn here_of_a_thousand(beside: u64, here: u64) -> u64 {
-        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+    fn here_of_a_thousand(is_prompt: bool, beside: u64, here: u64) -> u64 {
+        let mut commit = GroupCommit::new(SyncPolicy::Auto { is_prompt }, true);
         let mut now = 1_000_000_000;
         for records in 1..=1_000 {
             commit.served_others(now);
@@ -479,25 +490,30 @@ mod tests {
 
     #[test]
     fn syncs_that_wait_for_a_processor_run_on_the_core_although_others_wait() {
-        assert_eq!(here_of_a_thousand(100, 60), 0, "the thread is quick");
-        assert_eq!(here_of_a_thousand(LATE_US - 1, 60), 0);
-        let most = here_of_a_thousand(3_000, 60);
+        assert_eq!(here_of_a_thousand(false, 100, 60), 0, "the thread is quick");
+        assert_eq!(here_of_a_thousand(false, LATE_US - 1, 60), 0);
+        let most = here_of_a_thousand(false, 3_000, 60);
         assert!((980..1_000).contains(&most), "{most}");
         // The device is slow: it is tried once for each ten times of what a sync took.
-        let few = here_of_a_thousand(3_000, 3_000);
+        let few = here_of_a_thousand(false, 3_000, 3_000);
         assert!((80..=100).contains(&few), "{few}");
         // One after five of 600 µs: one part in eleven of the time.
-        let few = here_of_a_thousand(600, 300);
+        let few = here_of_a_thousand(false, 600, 300);
         assert!((80..=170).contains(&few), "{few}");
     }
 
     #[test]
+    fn where_slices_are_short_no_read_waits_for_a_sync_because_a_thread_does() {
+        assert_eq!(here_of_a_thousand(true, 3_000, 60), 0);
+    }
+
+    #[test]
     fn a_long_sync_is_not_waited_for() {
-        let (commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 100);
+        let (commit, end) = after_a_batch(AUTO, true, 1, 100);
         assert_eq!(commit.place(2, false, false, end), SyncPlace::Here);
         assert_eq!(commit.place(2, true, false, end), SyncPlace::Beside);
         // Nor is one tried.
-        let (commit, end) = after_a_batch(SyncPolicy::Auto, false, 1, 1_000);
+        let (commit, end) = after_a_batch(AUTO, false, 1, 1_000);
         assert_eq!(
             commit.place(2, true, false, end + 10_000),
             SyncPlace::Beside
@@ -506,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_finds_a_processor_again_gets_the_syncs_back() {
-        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut commit = GroupCommit::new(AUTO, true);
         let mut now = 1_000_000_000;
         let mut here = |thread, from, to| {
             let before = commit.counters().here;
@@ -535,7 +551,7 @@ mod tests {
             for (thread, every, long) in
                 [(400, 1_000, 60_000), (300, 1_000, 3_000), (150, 3, 3_000)]
             {
-                let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+                let mut commit = GroupCommit::new(AUTO, true);
                 let (mut now, mut short) = (1_000_000_000, 0);
                 for records in 1..=10_000 {
                     if others {
@@ -560,7 +576,7 @@ mod tests {
 
     #[test]
     fn after_a_stall_on_the_core_syncs_run_beside_it() {
-        let (mut commit, mut now) = after_a_batch(SyncPolicy::Auto, true, 1, 1_000);
+        let (mut commit, mut now) = after_a_batch(AUTO, true, 1, 1_000);
         now += 10_000;
         for (records, took, due) in [(2, 60, SyncPlace::Here), (3, 2_000, SyncPlace::Here)] {
             commit.served_others(now);
@@ -575,7 +591,7 @@ mod tests {
     /// Others wait all the time; the device is quick when it is tried, and slow from then on.
     #[test]
     fn a_device_that_has_become_slow_holds_up_the_core_for_a_bounded_part() {
-        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut commit = GroupCommit::new(AUTO, true);
         let (mut now, mut quick) = (1_000_000_000, true);
         for records in 1..=2_000 {
             commit.served_others(now);
@@ -594,7 +610,7 @@ mod tests {
 
     #[test]
     fn a_short_stall_does_not_end_the_back_off_from_a_long_one() {
-        let (mut commit, end) = after_a_batch(SyncPolicy::Auto, true, 1, 30_000);
+        let (mut commit, end) = after_a_batch(AUTO, true, 1, 30_000);
         commit.began(SyncPlace::Beside, 2, false, end);
         commit.ended(end + 2_000);
         assert_eq!(
@@ -612,7 +628,7 @@ mod tests {
     #[test]
     fn a_mixed_load_never_syncs_on_the_core_and_a_writer_alone_always_does() {
         for (reads, here) in [(true, 0), (false, 1_000)] {
-            let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+            let mut commit = GroupCommit::new(AUTO, true);
             for ms in 0..1_000 {
                 let now = ms * 1_000;
                 if reads && ms % 4 == 0 {
@@ -644,7 +660,7 @@ mod tests {
     /// stalls, but for the last one, which may have just ended.
     #[test]
     fn a_core_stands_still_in_stalls_for_a_bounded_part_of_the_time() {
-        let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+        let mut commit = GroupCommit::new(AUTO, true);
         const STALL: u64 = 10_000;
         let (mut now, mut records, mut stood) = (0, 0, 0);
         while now < 10_000_000 {

@@ -4,8 +4,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
-/// Starts a data core: a thread with a name of at most 15 bytes, on one CPU if one is given. A panic
-/// there ends the process, also where panics unwind: the other threads must not go on without it.
+/// How long a data core, or a thread of the kernel that works for it, runs at a stretch while others want its
+/// processor, ns: the shortest that Linux gives (a kernel's own choice is 3 ms). Who has a shorter slice than the one
+/// that runs goes on as soon as it wakes; so a data core waits for no thread of another process until that one's slice
+/// is over, and a sync beside the core not for the core's. Over time each gets as much of the processor as before.
+const SLICE_NS: u64 = 100_000;
+
+/// Starts a data core: a thread with a name of at most 15 bytes, on one CPU if one is given, with short slices
+/// where the scheduler gives them. A panic there ends the process, also where panics unwind: the other threads must
+/// not go on without it.
 ///
 /// # Errors
 /// No thread, or the CPU is not one of the machine's or not allowed to this process.
@@ -15,7 +22,10 @@ pub fn data_core<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     let thread = std::thread::Builder::new().name(name.into());
-    let run = move || abort_on_panic(run);
+    let run = move || {
+        ask_for_short_slices();
+        abort_on_panic(run)
+    };
     let Some(cpu) = cpu else {
         return thread.spawn(run);
     };
@@ -25,6 +35,50 @@ pub fn data_core<T: Send + 'static>(
     let started = thread.spawn(run);
     set_affinity(&before)?;
     started
+}
+
+/// What the scheduler does for this thread; `None`: it does not say.
+fn scheduling() -> Option<libc::sched_attr> {
+    const BYTES: u32 = size_of::<libc::sched_attr>() as u32;
+    let (this_thread, no_flags) = (0, 0);
+    // SAFETY: the fields are numbers, for which zeroes are values; the kernel writes at most as many bytes as it is
+    // told of.
+    let (failed, found) = unsafe {
+        let mut found = std::mem::zeroed::<libc::sched_attr>();
+        let at = &raw mut found;
+        (
+            libc::syscall(libc::SYS_sched_getattr, this_thread, at, BYTES, no_flags),
+            found,
+        )
+    };
+    (failed == 0).then_some(found)
+}
+
+/// Only for a thread under the policy that threads have who were given none: whoever has given the process another
+/// one knows better. A kernel that can't (before 6.12) lets it be.
+fn ask_for_short_slices() {
+    let Some(mut wanted) = scheduling().filter(|now| now.sched_policy == libc::SCHED_OTHER as u32)
+    else {
+        return;
+    };
+    wanted.sched_runtime = SLICE_NS;
+    let (this_thread, no_flags) = (0, 0);
+    // SAFETY: as many bytes are read as the structure says that it has. If it fails, nothing has changed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_sched_setattr,
+            this_thread,
+            &raw const wanted,
+            no_flags,
+        )
+    };
+}
+
+/// Whether this thread, and those that the kernel starts for it, run for a short slice at a stretch.
+pub fn has_short_slices() -> bool {
+    scheduling().is_some_and(|now| {
+        now.sched_policy == libc::SCHED_OTHER as u32 && now.sched_runtime == SLICE_NS
+    })
 }
 
 /// Runs; a panic ends the process.
@@ -94,6 +148,19 @@ mod tests {
         assert!(data_core("core-3", Some(1 << 20), || ()).is_err());
         assert!(data_core("core-4", Some(1023), || ()).is_err());
         assert_eq!(crate::rt::probe::affinity(), cpus);
+    }
+
+    /// What the kernel makes of the question it says itself: a slice of so many ns, or, before Linux 6.12, none.
+    #[test]
+    fn a_data_core_has_short_slices_where_the_scheduler_gives_them_and_its_starter_keeps_its_own() {
+        let before = scheduling().unwrap().sched_runtime;
+        let core = data_core("core", None, || {
+            (has_short_slices(), scheduling().unwrap().sched_runtime)
+        });
+        let (is_short, slice) = core.unwrap().join().unwrap();
+        assert_eq!(is_short, slice != 0, "{slice} ns");
+        assert!(!has_short_slices());
+        assert_eq!(scheduling().unwrap().sched_runtime, before);
     }
 
     /// Runs itself in a second process, where the panic happens.

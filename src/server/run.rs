@@ -192,7 +192,9 @@ impl Cores {
                 .sockets(&mailbox, Some(listener), None)
                 .map_err(failed)?;
             let policy = match cores.process.config.inline_sync {
-                InlineSync::Auto => SyncPolicy::Auto,
+                InlineSync::Auto => SyncPolicy::Auto {
+                    is_prompt: threads::has_short_slices(),
+                },
                 InlineSync::Always => SyncPolicy::Always,
                 InlineSync::Never => SyncPolicy::Never,
             };

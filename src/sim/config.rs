@@ -117,13 +117,14 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let limits = RingLimits {
         entries: rng.u64(1..40),
         bytes: rng.u64(10_000..100_000),
+        abreast_bytes: rng.u64(500..50_000),
         catch_up_bytes: 20_000,
         ..RingLimits::DEFAULT
     };
     let policy = match rng.u32(0..4) {
         0 => SyncPolicy::Always,
         1 => SyncPolicy::Never,
-        _ => SyncPolicy::Auto,
+        n => SyncPolicy::Auto { is_prompt: n == 2 },
     };
     let patience_ms = match rng.bool() {
         true => PATIENCE_ENOUGH_MS,
