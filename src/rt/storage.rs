@@ -60,7 +60,7 @@ impl FsStorage {
     /// The same directory for whoever reads and writes at length while others sync the log on the same
     /// device. Files opened here are read without read-ahead: a device that serves one request after the
     /// other has a sync wait until all that was read ahead is there, 8 MiB on some machines. And a reader or
-    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and rests behind each ([`pace`]), so that a third of
+    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and rests behind each ([`pace`]), so that a fifth of
     /// the device's time at most is spent on these files, and of a processor's on what is made of them.
     #[must_use]
     pub fn unhurried(&self) -> FsStorage {
