@@ -212,12 +212,14 @@ pub struct SyncOutcome {
 }
 
 impl<S: Storage> SyncTicket<S> {
-    /// What to do, in this order, all of it.
+    /// What to do, in this order, all of it. Nothing behind a write that has failed: a segment without its header
+    /// must not get its name.
     pub fn tasks(&self) -> impl Iterator<Item = SyncTask<'_, S::File>> {
         let files = self.gathered().map(|gathered| &gathered.file);
         let names = self.begun.iter().map(SyncTask::Name);
         let directory = (!self.begun.is_empty()).then_some(SyncTask::Directory);
-        files.map(SyncTask::File).chain(names).chain(directory)
+        let tasks = files.map(SyncTask::File).chain(names).chain(directory);
+        tasks.take_while(|_| self.failed.is_none())
     }
 
     fn gathered(&self) -> impl Iterator<Item = &Gathered<S::File>> {

@@ -107,9 +107,14 @@ impl Disk {
             return Ok(Driven::Synced);
         }
         let mut beside = Beside { ticket, done: 0 };
-        assert!(beside.begin_next(ring), "a ticket has a file");
-        self.beside = Some(beside);
-        Ok(Driven::Nothing)
+        if beside.begin_next(ring) {
+            self.beside = Some(beside);
+            return Ok(Driven::Nothing);
+        }
+        // A write has failed.
+        self.group.ended(now);
+        member.synced(beside.ticket.done(beside.done, Ok(())), now)?;
+        Ok(Driven::Synced)
     }
 
     /// The kernel has done one task of the sync, or has failed to.
