@@ -92,7 +92,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 39] {
+fn named(c: &Counters) -> [(&'static str, u64); 40] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
