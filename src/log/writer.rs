@@ -11,9 +11,10 @@
 //! writes; what a ticket has not brought back yet lies at or above what is durable, and nobody reads there.
 //!
 //! **Memory.** What is gathered for a segment is at most the segment. A roll leaves the buffer of the segment
-//! that it closes to the next ticket, and no spare is ordered for which [`SPARES_AHEAD`] of these wait, so at most
-//! [`SPARES_AHEAD`] and one segments gather, and as many are in a ticket. Under that lies the bound of what
-//! clients may have asked for and was not answered. An idle log keeps [`BUFFER_KEPT`] of each buffer.
+//! that it closes to the next ticket; spares that are ready and buffers that wait so come to [`SPARES_AHEAD`]
+//! together at most. So at most [`SPARES_AHEAD`] and one segments gather, and as many are in a ticket. The requests
+//! that all of this comes from have a bound of their own, as a rule a smaller one. An idle log keeps
+//! [`BUFFER_KEPT`] of each buffer.
 //!
 //! **Whole pages.** Zeroes behind a batch reach to the end of its last 4 KiB page; the next batch
 //! begins right behind the last record and overwrites them. So a page is entered with a write that

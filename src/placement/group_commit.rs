@@ -58,9 +58,9 @@ const QUIET_US: u64 = 5_000;
 const FEW_RECORDS: u64 = 20;
 /// Bytes of a batch whose sync, or whose way to the device, may hold up the core.
 pub const FEW_BYTES: u64 = 256 << 10;
-/// Bytes of a batch that the core may write itself while another thread syncs. The copy takes 0.3 ms, less
-/// than what a batch of so many bytes takes the core otherwise.
-pub const WRITE_BYTES: u64 = 1 << 20;
+/// Bytes of a batch that the core may write itself while another thread syncs: more than small records of
+/// hundreds of clients come to, and less than one large record.
+pub const WRITE_BYTES: u64 = 512 << 10;
 /// A sync of this many µs is a stall.
 const SLOW_US: u64 = 2_000;
 /// A long sync of this many µs is a stall: a disk that takes a second for 64 MiB is slow.
