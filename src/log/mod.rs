@@ -42,5 +42,5 @@ pub use recover::{Known, Part, Scan, read_part};
 pub use witness::Witness;
 pub use writer::{
     Closing, Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult,
-    SyncOutcome, SyncTask, SyncTicket,
+    SyncOutcome, SyncTask, SyncTicket, Unwritten,
 };

@@ -1,7 +1,20 @@
 //! The writing end of the log.
 //!
-//! Records are gathered in a buffer; when a sync begins the buffer is written with one call, and
-//! while that sync is in flight the next batch gathers. There is no timer on this path.
+//! Records are gathered in a buffer. A *ticket* ([`SyncTicket`]) takes the buffer along: it is what has to be
+//! written and synced before the records count as durable, and while it is out the next batch gathers in
+//! another buffer. There is no timer on this path.
+//!
+//! **Nothing here waits for the device.** A write goes to the page cache, and yet waits in the kernel while the
+//! device is slow: for the journal of the file system, for pages that are on their way to the device, for room
+//! for dirty pages. So who appends, rolls or seals only gathers, and the driver decides where the bytes of a
+//! ticket are written (`placement/group_commit.rs`). One ticket is out at a time, which keeps the order of the
+//! writes; what a ticket has not brought back yet lies at or above what is durable, and nobody reads there.
+//!
+//! **Memory.** What is gathered for a segment is at most the segment. A roll leaves the buffer of the segment
+//! that it closes to the next ticket; spares that are ready and buffers that wait so come to [`SPARES_AHEAD`]
+//! together at most. So at most [`SPARES_AHEAD`] and one segments gather, and as many are in a ticket. The requests
+//! that all of this comes from have a bound of their own, as a rule a smaller one. An idle log keeps
+//! [`BUFFER_KEPT`] of each buffer.
 //!
 //! **Whole pages.** Zeroes behind a batch reach to the end of its last 4 KiB page; the next batch
 //! begins right behind the last record and overwrites them. So a page is entered with a write that
@@ -11,11 +24,11 @@
 //! them reads like a torn batch.
 //!
 //! **Roll.** A record that does not fit any more (room for three seals is kept: one for the batch
-//! before, one for the last, one that closes) ends the segment: what is gathered and a seal are
-//! written to it, and the spare gets its header; whoever appends waits for no disk. The next ticket
-//! syncs the old file, then the new one, gives the new one its name, and syncs the directory; before
-//! that nothing in the new one is acknowledged. So a segment that has its name has its header. After
-//! a crash before, it is a spare: its identity is drawn anew, and its records are none.
+//! before, one for the last, one that closes) ends the segment: a seal is gathered for it, and the header of the
+//! spare is the first that is gathered for the next one. The next ticket writes and syncs the old file, then the
+//! new one, gives the new one its name, and syncs the directory; before that nothing in the new one is
+//! acknowledged. So a segment that has its name has its header. After a crash before, it is a spare: its identity
+//! is drawn anew, and its records are none.
 //!
 //! **Seals** carry `durable_to` and nothing else, and never stand in a page with what they vouch for: a
 //! filler takes the rest of that page, so that one sector that rots can't take both. One is written when an acknowledged batch has not
@@ -56,8 +69,10 @@ use std::io;
 pub const RETRY_MS: u64 = 1000;
 /// Retired segments that wait to be used again; more are removed.
 const RECYCLE_MAX: usize = 4;
-/// Spares that are kept ready.
-const SPARES_AHEAD: usize = 2;
+/// Spares that are kept ready, and closed segments at most whose last records wait for a ticket.
+pub(super) const SPARES_AHEAD: usize = 2;
+/// What an idle log keeps of each of its buffers, bytes; a burst may have made them as large as a segment.
+const BUFFER_KEPT: usize = 1 << 20;
 /// On a full disk, one part in so many of the segment is kept for sessions.
 const SESSIONS_PART: u64 = 4;
 /// Of the page cache, bytes.
@@ -113,15 +128,58 @@ pub enum Room {
 #[derive(Debug)]
 pub struct SyncTicket<S: Storage> {
     storage: S,
-    /// Closed segments; nearly always none, and then nothing is allocated.
-    closed: Vec<S::File>,
-    current: S::File,
+    /// For closed segments; nearly always none, and then nothing is allocated.
+    closed: Vec<Gathered<S::File>>,
+    current: Gathered<S::File>,
     /// Segments begun since the last ticket.
     begun: Vec<Naming>,
     end: LogEnd,
     bytes: u64,
-    /// Writing what was gathered failed already.
+    /// A write has failed already.
     failed: Option<io::Error>,
+}
+
+/// What was gathered for a segment, and where in its file it goes.
+#[derive(Debug)]
+struct Gathered<F> {
+    file: F,
+    offset: u64,
+    bytes: Bytes,
+}
+
+/// How far the bytes have come.
+#[derive(Debug)]
+enum Bytes {
+    Unwritten(Vec<u8>),
+    /// Somebody writes them elsewhere, and has not come back.
+    Taken,
+    /// Written, or none.
+    Written(Vec<u8>),
+}
+
+impl<F: File> Gathered<F> {
+    fn is_written(&self) -> bool {
+        matches!(self.bytes, Bytes::Written(_))
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if let Bytes::Unwritten(bytes) = &mut self.bytes {
+            self.file.write_at(self.offset, bytes)?;
+            self.bytes = Bytes::Written(std::mem::take(bytes));
+        }
+        Ok(())
+    }
+}
+
+/// A write to make elsewhere, all of it.
+#[derive(Debug)]
+pub struct Unwritten<F> {
+    /// The file.
+    pub file: F,
+    /// Where in it.
+    pub offset: u64,
+    /// What.
+    pub bytes: Vec<u8>,
 }
 
 /// A segment begun in a spare.
@@ -136,7 +194,8 @@ pub struct Naming {
 /// One step towards durability.
 #[derive(Debug)]
 pub enum SyncTask<'a, F> {
-    /// fdatasync.
+    /// fdatasync, behind the write of what was gathered for the file, if it was not made before
+    /// ([`SyncTicket::take_unwritten`]).
     File(&'a F),
     /// [`Storage::rename`].
     Name(&'a Naming),
@@ -149,15 +208,23 @@ pub enum SyncTask<'a, F> {
 pub struct SyncOutcome {
     end: LogEnd,
     result: io::Result<()>,
+    /// Of the segment that is written, to gather in again.
+    buffer: Vec<u8>,
 }
 
 impl<S: Storage> SyncTicket<S> {
-    /// What to do, in this order, all of it.
+    /// What to do, in this order, all of it. Nothing behind a write that has failed: a segment without its header
+    /// must not get its name.
     pub fn tasks(&self) -> impl Iterator<Item = SyncTask<'_, S::File>> {
-        let files = self.closed.iter().chain([&self.current]);
+        let files = self.gathered().map(|gathered| &gathered.file);
         let names = self.begun.iter().map(SyncTask::Name);
         let directory = (!self.begun.is_empty()).then_some(SyncTask::Directory);
-        files.map(SyncTask::File).chain(names).chain(directory)
+        let tasks = files.map(SyncTask::File).chain(names).chain(directory);
+        tasks.take_while(|_| self.failed.is_none())
+    }
+
+    fn gathered(&self) -> impl Iterator<Item = &Gathered<S::File>> {
+        self.closed.iter().chain([&self.current])
     }
 
     /// Where to do it.
@@ -170,21 +237,76 @@ impl<S: Storage> SyncTicket<S> {
         self.bytes <= bytes_max && self.begun.is_empty()
     }
 
+    /// Whether nothing is left to write.
+    pub fn is_written(&self) -> bool {
+        self.gathered().all(Gathered::is_written)
+    }
+
+    /// Writes here and now whatever was not written; that may block while the device is slow. An error is the
+    /// ticket's, which nothing makes a success any more.
+    pub fn write_now(&mut self) {
+        if self.failed.is_none() {
+            let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+            self.failed = gathered.try_for_each(Gathered::write).err();
+        }
+    }
+
+    /// What is to be written before the file of this task of [`SyncTicket::tasks`] is synced, for who writes it
+    /// elsewhere and gives the bytes back to [`SyncTicket::written`]. `None`: there is nothing, or there was an
+    /// error before.
+    pub fn take_unwritten(&mut self, task: usize) -> Option<Unwritten<S::File>> {
+        let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+        let Gathered {
+            file,
+            offset,
+            bytes,
+        } = gathered.nth(task).filter(|_| self.failed.is_none())?;
+        if !matches!(bytes, Bytes::Unwritten(_)) {
+            return None;
+        }
+        match std::mem::replace(bytes, Bytes::Taken) {
+            Bytes::Unwritten(bytes) => Some(Unwritten {
+                file: file.clone(),
+                offset: *offset,
+                bytes,
+            }),
+            Bytes::Taken | Bytes::Written(_) => unreachable!("just seen"),
+        }
+    }
+
+    /// All of what [`SyncTicket::take_unwritten`] gave for this task was written.
+    ///
+    /// # Panics
+    /// Nothing was taken.
+    pub fn written(&mut self, task: usize, bytes: Vec<u8>) {
+        let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+        let taken = gathered.nth(task).expect("the task of a file");
+        assert!(matches!(taken.bytes, Bytes::Taken), "nobody has taken them");
+        taken.bytes = Bytes::Written(bytes);
+    }
+
     /// The first `done` of [`SyncTicket::tasks`] were done, and `result` is what the last one has said.
     ///
     /// # Panics
-    /// A success that leaves out a task: nothing may count as durable.
+    /// A success that leaves out a task or a write: nothing may count as durable.
     pub fn done(self, done: usize, result: io::Result<()>) -> SyncOutcome {
         let all = self.tasks().count();
         assert!(result.is_err() || done == all, "{done} of {all} tasks");
+        let is_written = self.failed.is_some() || self.is_written();
+        assert!(result.is_err() || is_written, "records were not written");
         SyncOutcome {
             end: self.end,
             result: self.failed.map_or(result, Err),
+            buffer: match self.current.bytes {
+                Bytes::Written(buffer) => buffer,
+                Bytes::Unwritten(_) | Bytes::Taken => Vec::new(),
+            },
         }
     }
 
     /// Does everything here and now, blocking.
-    pub fn run(self) -> SyncOutcome {
+    pub fn run(mut self) -> SyncOutcome {
+        self.write_now();
         let mut done = 0;
         let result = self.tasks().try_for_each(|task| {
             done += 1;
@@ -391,13 +513,15 @@ pub struct Log<S: Storage> {
     seed: Seed,
     file: S::File,
     name: String,
-    /// Gathered records; the first begins at `written`. Bounded by a segment.
+    /// What is gathered for the file, and where in it that begins. Bounded by a segment.
     buffer: Vec<u8>,
-    written: Position,
+    buffer_at: u64,
+    /// The buffer of the last ticket, empty.
+    idle: Vec<u8>,
     end: LogEnd,
     durable: Position,
-    /// Closed segments whose last records are not synced.
-    unsynced: Vec<S::File>,
+    /// What was gathered for segments that were closed since the last ticket: [`SPARES_AHEAD`] at most.
+    rolled: Vec<Gathered<S::File>>,
     /// Segments that are still spares by name, the current one last.
     unnamed: Vec<Naming>,
     /// Segments that get their names from the ticket that is out.
@@ -476,6 +600,7 @@ impl<S: Storage> Log<S> {
             bytes: config.segment_bytes,
             store: Some(store),
         };
+        let segment = segment::name(header.base);
         let mut log = Log {
             storage,
             config,
@@ -483,15 +608,19 @@ impl<S: Storage> Log<S> {
             store,
             closed,
             recyclable: VecDeque::new(),
-            name: segment::name(header.base),
+            name: segment.clone(),
             seed: header.identity.seed(),
             header,
             file,
-            buffer: Vec::new(),
-            written: end.position,
+            buffer: header.encode(),
+            buffer_at: 0,
+            idle: Vec::new(),
             durable: end.position,
-            unsynced: Vec::new(),
-            unnamed: Vec::new(),
+            rolled: Vec::new(),
+            unnamed: vec![Naming {
+                spare: name,
+                segment,
+            }],
             naming: 0,
             in_flight: false,
             committed: end.zxid,
@@ -509,9 +638,7 @@ impl<S: Storage> Log<S> {
         // The seal is in the file when it gets its name: it may take the place of a segment that
         // held nothing but such a seal, and what that one said must not be unsaid for a moment.
         log.append_seal();
-        log.write_gathered()?;
-        begin_segment(&log.storage, &log.header, &name, &log.file)?;
-        log.durable = log.end.position;
+        log.sync_now()?;
         Ok(log)
     }
 
@@ -552,8 +679,8 @@ impl<S: Storage> Log<S> {
     /// record is gathered; rolls first if it does not fit. The caller has asked for room.
     ///
     /// # Errors
-    /// `InvalidInput`: no segment holds so much; nothing was written, and the log goes on. A failed
-    /// roll; the process must stop.
+    /// `InvalidInput`: no segment holds so much; nothing was gathered, and the log goes on. The log has failed
+    /// before.
     ///
     /// # Panics
     /// `write` has appended more or fewer bytes.
@@ -570,7 +697,7 @@ impl<S: Storage> Log<S> {
                 let what = format!("a segment holds no transaction of {len} bytes");
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
             }
-            self.guard(Self::roll)?;
+            self.roll();
         }
         self.end.zxid = zxid;
         self.push(Kind::Txn, len, write);
@@ -595,13 +722,13 @@ impl<S: Storage> Log<S> {
     fn ticket(&mut self) -> SyncTicket<S> {
         self.naming = self.unnamed.len();
         SyncTicket {
-            failed: self.write_gathered().err(),
             storage: self.storage.clone(),
-            closed: std::mem::take(&mut self.unsynced),
-            current: self.file.clone(),
+            closed: std::mem::take(&mut self.rolled),
+            current: self.take_gathered(),
             begun: std::mem::take(&mut self.unnamed),
             end: self.end,
             bytes: self.unsynced_bytes(),
+            failed: None,
         }
     }
 
@@ -627,6 +754,7 @@ impl<S: Storage> Log<S> {
             self.poisoned = true;
             return Err(e);
         }
+        self.take_back(outcome.buffer);
         self.counters.syncs += 1;
         self.naming = 0;
         let durable = Durable::mint(outcome.end);
@@ -656,6 +784,7 @@ impl<S: Storage> Log<S> {
         }
         let since = *self.exposed_since.get_or_insert(now);
         if now >= since.after(SEAL_DELAY_MS) {
+            self.give_memory_back();
             self.append_seal();
         }
         Ok(())
@@ -679,7 +808,9 @@ impl<S: Storage> Log<S> {
     }
 
     fn order_spare(&mut self) -> Option<SpareJob> {
-        if self.making != Making::No || self.ready.len() >= SPARES_AHEAD {
+        // Each spare may become a segment before the ticket that is out comes back: what is gathered for those
+        // that a roll has closed is in memory.
+        if self.making != Making::No || self.ready.len() + self.rolled.len() >= SPARES_AHEAD {
             return None;
         }
         self.making = Making::UnderWay;
@@ -806,11 +937,6 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    /// Runs a step after whose failure nothing may follow.
-    fn guard(&mut self, step: fn(&mut Self) -> io::Result<()>) -> io::Result<()> {
-        step(self).inspect_err(|_| self.poisoned = true)
-    }
-
     fn fits(&self, payload: usize) -> bool {
         needed(self.header.offset(self.end.position), payload) <= self.header.bytes
     }
@@ -856,29 +982,58 @@ impl<S: Storage> Log<S> {
         });
     }
 
-    fn write_gathered(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            let from = self.header.offset(self.written);
-            let end = from + self.buffer.len() as u64;
-            let padded = end.next_multiple_of(PAGE).min(self.header.bytes);
-            self.buffer.resize((padded - from) as usize, 0);
-            self.file.write_at(from, &self.buffer)?;
-            self.buffer.clear();
+    /// What was gathered for the segment that is written, and zeroes behind it to the end of its last page. What
+    /// is appended next gathers in the other buffer.
+    fn take_gathered(&mut self) -> Gathered<S::File> {
+        let other = std::mem::take(&mut self.idle);
+        let mut bytes = std::mem::replace(&mut self.buffer, other);
+        let offset = self.buffer_at;
+        self.buffer_at += bytes.len() as u64;
+        let padded = self.buffer_at.next_multiple_of(PAGE).min(self.header.bytes);
+        let is_nothing = bytes.is_empty();
+        if !is_nothing {
+            bytes.resize((padded - offset) as usize, 0);
         }
-        self.written = self.end.position;
-        Ok(())
+        Gathered {
+            file: self.file.clone(),
+            offset,
+            bytes: match is_nothing {
+                true => Bytes::Written(bytes),
+                false => Bytes::Unwritten(bytes),
+            },
+        }
+    }
+
+    /// A ticket's buffer gathers again.
+    fn take_back(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.idle = buffer;
+    }
+
+    /// Nothing is gathered, and no ticket is out.
+    fn give_memory_back(&mut self) {
+        for buffer in [&mut self.buffer, &mut self.idle] {
+            if buffer.capacity() > BUFFER_KEPT {
+                buffer.shrink_to(BUFFER_KEPT);
+            }
+        }
     }
 
     fn sync_now(&mut self) -> io::Result<()> {
-        let SyncOutcome { end, result } = self.ticket().run();
+        let SyncOutcome {
+            end,
+            result,
+            buffer,
+        } = self.ticket().run();
         result?;
+        self.take_back(buffer);
+        self.naming = 0;
         self.durable = end.position;
         Ok(())
     }
 
-    fn roll(&mut self) -> io::Result<()> {
+    fn roll(&mut self) {
         self.append_seal();
-        self.write_gathered()?;
         let Some(Spare { name, file }) = self.ready.pop_front() else {
             panic!("append without asking for room");
         };
@@ -888,39 +1043,27 @@ impl<S: Storage> Log<S> {
             bytes: self.config.segment_bytes,
             store: Some(self.store),
         };
-        file.write_at(0, &header.encode())?;
         let segment = segment::name(header.base);
         self.unnamed.push(Naming {
             spare: name,
             segment: segment.clone(),
         });
-        self.unsynced.push(std::mem::replace(&mut self.file, file));
+        let old = self.take_gathered();
+        self.rolled.push(old);
         self.closed.push_back(Closed {
             name: std::mem::replace(&mut self.name, segment),
             last_zxid: self.end.zxid,
         });
+        self.file = file;
+        self.buffer.extend(header.encode());
+        self.buffer_at = 0;
         self.header = header;
         self.seed = header.identity.seed();
         self.counters.rolls += 1;
-        Ok(())
     }
 }
 
 /// Where the segment must not end before, if such a payload is appended at `offset`: three seals follow.
 fn needed(offset: u64, payload: usize) -> u64 {
     offset + size(payload) as u64 + 3 * SEAL
-}
-
-/// Makes a spare the first segment after a start. Header before name, both durable before the first
-/// transaction.
-fn begin_segment<S: Storage>(
-    storage: &S,
-    header: &SegmentHeader,
-    spare: &str,
-    file: &S::File,
-) -> io::Result<()> {
-    file.write_at(0, &header.encode())?;
-    file.sync()?;
-    storage.rename(spare, &segment::name(header.base))?;
-    storage.sync_dir()
 }

@@ -1,4 +1,5 @@
-//! When a sync that could begin should rather wait for a moment, and where it runs.
+//! When a sync that could begin should rather wait for a moment, where it runs, and where what it makes durable
+//! is written.
 //!
 //! **When.** Clients that wait for each answer come back together: a sync answers a number of them,
 //! the first to ask again finds the disk idle, and if its sync begins at once all the others wait for
@@ -18,7 +19,7 @@
 //! | for [`QUIET_US`] nothing was executed for a connection that has no write in the batch | a read, or a ping, that comes now would wait for the sync; at most one such request waits in [`QUIET_US`] |
 //! | neither this batch nor the one before it has more than [`FEW_RECORDS`] | handing out their answers and taking in the next requests fills the time of a sync |
 //! | the batch has at most [`FEW_BYTES`], and lies in one segment | the device takes as long as the network; a new segment is three operations more |
-//! | no sync took [`SLOW_US`] or more within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
+//! | no sync took [`SLOW_US`] or more (a long one: [`LONG_SLOW_US`]) within [`BACK_OFF`] times what it took, [`BACK_OFF_MAX_US`] at most | a device that stalled once stalls again: the core stands still in stalls for at most one part in `BACK_OFF + 1` of the time |
 //!
 //! A core that orders and serves no sockets has nobody who waits but those of the batch: the first
 //! two conditions do not concern it.
@@ -31,7 +32,18 @@
 //! the first two conditions do not count, nor the third for what gathered behind a late sync. Each place
 //! that is not used is tried now and then: the core as long after the last sync there as a stall asks for,
 //! the thread every [`TRIAL_US`]. How long a sync of many bytes or of a new segment takes says nothing of the
-//! others, and counts nowhere.
+//! others, and counts nowhere, unless it is a stall whatever it was for.
+//!
+//! **Where the records are written.** A write into the page cache takes as long as a copy, and waits in the
+//! kernel for as long as it likes while the device is slow: for the journal of the file system, for pages that are
+//! on their way to the device, because dirty pages are throttled. The first row that fits:
+//!
+//! | The sync | The batch | A stall | The write | Because |
+//! |---|---|---|---|---|
+//! | on the core | any | any | on the core | the sync waits for the device anyway |
+//! | beside it | begins a segment, or has more than [`WRITE_BYTES`] | any | beside it | the copy holds up the core; many dirty pages at once are what is throttled |
+//! | beside it | small | it backs off from one, as above | beside it | a core that must not wait for the device must not write either |
+//! | beside it | small | none | on the core | the device has the pages before the thread wakes up, and the core makes no further turn between write and sync |
 //!
 //! What was measured stands in `docs/performance.md`; [`LATE_US`], [`LATE_PARTS`], [`TRIAL_US`] and
 //! [`AVERAGED`] were chosen, and only their effect was measured.
@@ -48,8 +60,13 @@ const QUIET_US: u64 = 5_000;
 const FEW_RECORDS: u64 = 20;
 /// Bytes of a batch whose sync, or whose way to the device, may hold up the core.
 pub const FEW_BYTES: u64 = 256 << 10;
+/// Bytes of a batch that the core may write itself while another thread syncs: more than small records of
+/// hundreds of clients come to, and less than one large record.
+pub const WRITE_BYTES: u64 = 512 << 10;
 /// A sync of this many µs is a stall.
 const SLOW_US: u64 = 2_000;
+/// A long sync of this many µs is a stall: a disk that takes a second for 64 MiB is slow.
+const LONG_SLOW_US: u64 = 1_000_000;
 /// After a stall, syncs run beside the core for so many times as long as it took.
 const BACK_OFF: u64 = 10;
 /// But not longer than this, µs.
@@ -65,6 +82,7 @@ const TRIAL_US: u64 = 1_000_000;
 const AVERAGED: u64 = 8;
 
 const _: () = assert!(SLOW_US * BACK_OFF < BACK_OFF_MAX_US);
+const _: () = assert!(SLOW_US < LONG_SLOW_US && FEW_BYTES <= WRITE_BYTES);
 
 /// Where a sync runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +115,8 @@ pub struct SyncCounters {
     pub here: u64,
     /// Syncs beside it.
     pub beside: u64,
+    /// Of these, syncs whose records were written beside it, too.
+    pub written_beside: u64,
     /// Looks for which a sync waited.
     pub looks: u64,
     /// What syncs took since the last reset.
@@ -257,6 +277,14 @@ impl GroupCommit {
         is_late && is_small && is_tried && now >= self.stood_until
     }
 
+    /// Whether the records of a sync that begins now at `place` are written beside the core. `is_large`: they have
+    /// more than [`WRITE_BYTES`], or a segment was begun.
+    pub fn writes_beside(&mut self, place: SyncPlace, is_large: bool, now: u64) -> bool {
+        let beside = place == SyncPlace::Beside && (is_large || now < self.backs_off_until);
+        self.counters.written_beside += u64::from(beside);
+        beside
+    }
+
     /// A sync begins for everything in the log; `is_long` as in [`GroupCommit::place`].
     pub fn began(&mut self, place: SyncPlace, records: u64, is_long: bool, now: u64) {
         match place {
@@ -282,17 +310,19 @@ impl GroupCommit {
         (self.empty, self.came) = (0, now);
     }
 
-    /// What the sync that has ended says of the device, and of the thread. A long one says nothing.
+    /// What the sync that has ended says of the device, and of the thread. A long one says nothing but that
+    /// the device stalled.
     fn judge(&mut self, took: u64, now: u64) {
+        let stall = if self.is_long { LONG_SLOW_US } else { SLOW_US };
+        let back_off = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
+        if took >= stall {
+            self.backs_off_until = self.backs_off_until.max(back_off);
+        }
         if self.is_long {
             return;
         }
         let is_late = took >= LATE_US;
-        let back_off = now + took.saturating_mul(BACK_OFF).min(BACK_OFF_MAX_US);
         self.was_late = is_late && self.place == SyncPlace::Beside;
-        if took >= SLOW_US {
-            self.backs_off_until = self.backs_off_until.max(back_off);
-        }
         match self.place {
             SyncPlace::Here => {
                 self.here.add(took);
@@ -542,6 +572,54 @@ mod tests {
         assert!((49_900..50_000).contains(&here(3_000, 0, 50_000)));
         assert!(here(100, 50_000, 70_000) <= TRIAL_US / 60 + 1);
         assert_eq!(here(100, 70_000, 71_000), 0);
+    }
+
+    #[test]
+    fn where_the_records_are_written_is_a_table() {
+        use SyncPlace::{Beside, Here};
+        // Where the sync runs; whether the batch is large; µs that the last sync took, and since it; whether the
+        // records are written beside the core.
+        let rows = [
+            (Here, false, 100, 0, false),
+            (Here, true, 100, 0, false),
+            (Here, false, 60_000_000, 0, false),
+            (Beside, true, 100, 0, true),
+            (Beside, true, 60_000_000, 60_000_000, true),
+            (Beside, false, 100, 0, false),
+            (Beside, false, SLOW_US - 1, 0, false),
+            (Beside, false, SLOW_US, 0, true),
+            (Beside, false, SLOW_US, BACK_OFF * SLOW_US - 1, true),
+            (Beside, false, SLOW_US, BACK_OFF * SLOW_US, false),
+            (Beside, false, 60_000_000, BACK_OFF_MAX_US - 1, true),
+            (Beside, false, 60_000_000, BACK_OFF_MAX_US, false),
+        ];
+        for (nth, (place, is_large, took, later, due)) in rows.into_iter().enumerate() {
+            for policy in [SyncPolicy::Auto, SyncPolicy::Always, SyncPolicy::Never] {
+                let (mut commit, end) = after_a_batch(policy, true, 1, took);
+                let beside = commit.writes_beside(place, is_large, end + later);
+                assert_eq!(beside, due, "row {nth}, {policy:?}");
+                assert_eq!(commit.counters().written_beside, u64::from(due));
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_sync_is_a_stall_only_if_it_would_be_one_whatever_it_was_for() {
+        for (took, is_stall) in [(LONG_SLOW_US - 1, false), (LONG_SLOW_US, true)] {
+            let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+            let began = 1_000_000;
+            commit.began(SyncPlace::Beside, 1, true, began);
+            let now = began + took;
+            commit.ended(now);
+            let (place, written) = match is_stall {
+                true => (SyncPlace::Beside, true),
+                false => (SyncPlace::Here, false),
+            };
+            assert_eq!(commit.place(2, false, false, now), place);
+            assert_eq!(commit.writes_beside(SyncPlace::Beside, false, now), written);
+            let later = now + BACK_OFF_MAX_US;
+            assert_eq!(commit.place(2, false, false, later), SyncPlace::Here);
+        }
     }
 
     /// Others wait all the time, and the thread is quick: what a long sync takes says nothing of it.

@@ -1,9 +1,12 @@
 //! The syncs of the log as the core that orders sees them: one is under way at a time, and the next
 //! batch gathers meanwhile. [`GroupCommit`] says when one begins and where it runs; before one runs on a
 //! core that serves, the core looks at its sockets once more, because whoever comes during the sync
-//! waits for it.
+//! waits for it. What a sync makes durable is written here, before it begins, or left in its ticket to be written
+//! where the sync runs.
 
-use super::group_commit::{FEW_BYTES, GroupCommit, SyncCounters, SyncPlace, SyncPolicy};
+use super::group_commit::{
+    FEW_BYTES, GroupCommit, SyncCounters, SyncPlace, SyncPolicy, WRITE_BYTES,
+};
 use crate::log::SyncTicket;
 use crate::log::storage::Storage;
 use crate::member::Member;
@@ -15,7 +18,8 @@ pub enum SyncStep<S: Storage> {
     Nothing,
     /// A sync is due, and waits for another look at the sockets, to be made at once.
     LookAgain,
-    /// A sync begins. One that runs here holds the core until it has ended.
+    /// A sync begins. One that runs here holds the core until it has ended. One beside it makes the writes, too,
+    /// that its ticket has left ([`SyncTicket::take_unwritten`]).
     Begin(SyncTicket<S>, SyncPlace),
 }
 
@@ -65,7 +69,9 @@ impl Syncs {
         if self.group.waits(member.records(), now.micros) {
             return SyncStep::LookAgain;
         }
-        let is_long = member.unsynced_bytes() > FEW_BYTES || member.has_rolled();
+        let (bytes, has_rolled) = (member.unsynced_bytes(), member.has_rolled());
+        let is_long = bytes > FEW_BYTES || has_rolled;
+        let is_large = bytes > WRITE_BYTES || has_rolled;
         let place = self
             .group
             .place(member.records(), is_long, input_waits, now.micros);
@@ -74,9 +80,12 @@ impl Syncs {
             return SyncStep::LookAgain;
         }
         self.looked = false;
-        let Some(ticket) = member.poll_sync() else {
+        let Some(mut ticket) = member.poll_sync() else {
             return SyncStep::Nothing;
         };
+        if !self.group.writes_beside(place, is_large, now.micros) {
+            ticket.write_now();
+        }
         self.group
             .began(place, member.records(), is_long, now.micros);
         self.under_way = true;

@@ -1,5 +1,7 @@
 //! A serving core over queues: whose turn it is, what ends a connection, what is given back.
 
+mod hanging;
+
 use super::*;
 use crate::budget::Budget;
 use crate::log::LogConfig;

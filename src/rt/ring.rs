@@ -1,7 +1,7 @@
 //! The io_uring of a data core: says which sockets are ready, that another thread has rung, that
 //! a sync is over; and waits for that.
 //!
-//! The ring carries readiness only. Bytes are received and sent with system calls when the turn
+//! Of sockets the ring carries readiness only. Bytes are received and sent with system calls when the turn
 //! decides: bytes that nobody has asked for yet stay in the kernel's buffers, where the sender's
 //! flow control bounds them, and there is no pool of receive buffers that one client could empty.
 //!
@@ -27,6 +27,8 @@ use std::time::Duration;
 const SUBMISSIONS: u32 = 256;
 /// Completions that the kernel keeps without allocating memory for them, and without ending polls.
 const COMPLETIONS: u32 = 4096;
+/// Bytes that one request writes to a file at most; the kernel takes 2 GiB.
+const WRITE_MAX: usize = 1 << 30;
 
 /// What a socket is watched for; POLLHUP and POLLERR are always reported.
 const SOCKET: u32 = (libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP) as u32;
@@ -78,7 +80,8 @@ pub enum Happened {
     Listener,
     /// The [`Bell`] was rung while the thread was parked.
     Doorbell,
-    /// What [`Ring::begin_sync`], [`Ring::begin_rename`] or [`Ring::begin_directory_sync`] has begun is over.
+    /// What [`Ring::begin_sync`], [`Ring::begin_write`], [`Ring::begin_rename`] or
+    /// [`Ring::begin_directory_sync`] has begun is over.
     Synced {
         /// The kernel's answer: after an error nothing is known about the file's content or name.
         result: io::Result<()>,
@@ -97,11 +100,22 @@ pub enum RingError {
 }
 
 /// What a step towards durability needs until it is over.
-#[expect(dead_code, reason = "kept, not read")]
+#[expect(dead_code, reason = "most of it is kept, not read")]
 enum Held {
+    /// A write, with a sync behind it.
+    Write(Write),
     File(FsFile),
     Names(FsStorage, [CString; 2]),
     Directory(FsStorage),
+}
+
+/// A write that the kernel makes beside the core.
+struct Write {
+    file: FsFile,
+    offset: u64,
+    bytes: Vec<u8>,
+    /// Of the bytes, so many are written.
+    done: usize,
 }
 
 /// An io_uring that belongs to the thread which has made it.
@@ -117,6 +131,10 @@ pub struct Ring {
     held: Option<Held>,
     /// What the step needs whose completion was lost: it may not have been submitted yet.
     lost_step: Option<Held>,
+    /// What was written by the step that has ended.
+    written: Option<Vec<u8>>,
+    /// Bytes that one request writes at most.
+    write_max: usize,
     /// Tells a late completion from that of the step which is under way.
     syncs: u64,
     /// Completions that were there when the last wait ended and were not looked at yet.
@@ -154,6 +172,8 @@ impl Ring {
             unsent: VecDeque::new(),
             held: None,
             lost_step: None,
+            written: None,
+            write_max: WRITE_MAX,
             syncs: 0,
             unseen: 0,
             lost: 0,
@@ -219,6 +239,39 @@ impl Ring {
         self.begin(sync.build(), Held::File(file.clone()));
     }
 
+    /// Begins to write all of `bytes` at `offset`, and to make the file durable behind that, as
+    /// [`Ring::begin_sync`]; both are reported together, as a sync is. This thread waits for neither: the kernel
+    /// does not even try whether the write could be made at once. [`Ring::take_written`] gives the bytes back.
+    ///
+    /// The sync is a request of its own, which follows when this thread has heard of the end of the write: the
+    /// kernel would drop a linked one if the write were short.
+    ///
+    /// # Panics
+    /// As [`Ring::begin_sync`].
+    pub fn begin_write(&mut self, file: FsFile, offset: u64, bytes: Vec<u8>) {
+        self.go_on_writing(Write {
+            file,
+            offset,
+            bytes,
+            done: 0,
+        });
+    }
+
+    /// What [`Ring::begin_write`] was given, once it has ended without an error.
+    pub fn take_written(&mut self) -> Option<Vec<u8>> {
+        self.written.take()
+    }
+
+    fn go_on_writing(&mut self, write: Write) {
+        let rest = &write.bytes[write.done..];
+        let len = rest.len().min(self.write_max) as u32;
+        let request = opcode::Write::new(Fd(write.file.as_raw_fd()), rest.as_ptr(), len)
+            .offset(write.offset + write.done as u64)
+            .build()
+            .flags(squeue::Flags::ASYNC);
+        self.begin(request, Held::Write(write));
+    }
+
     /// Begins a rename, as [`Ring::begin_sync`]; it is reported as a sync is.
     ///
     /// # Panics
@@ -244,8 +297,9 @@ impl Ring {
         assert!(self.held.is_none(), "one step is under way already");
         self.syncs += 1;
         let step = step.user_data(SYNC << 56 | low(self.syncs));
-        // SAFETY: `held`, then `lost_step`, keep the descriptors open, and the names where they are, until
-        // the completion, or as long as the ring, of which the kernel keeps no names.
+        // SAFETY: `held`, then `lost_step`, keep the descriptors open, and names and bytes where they are, until
+        // the completion, or as long as the ring. Behind the ring the kernel reads no names; bytes that it may
+        // still read are never freed (`drop`).
         if unsafe { self.uring.submission().push(&step) }.is_err() {
             self.unsent.push_front(step);
         }
@@ -322,16 +376,45 @@ impl Ring {
                 }
                 None
             }
-            SYNC if self.held.is_some() && low(data) == low(self.syncs) => {
-                self.held = None;
+            SYNC if low(data) == low(self.syncs) => {
+                let held = self.held.take()?;
                 let result = match result {
-                    0.. => Ok(()),
+                    0.. => Ok(result as usize),
                     _ => Err(io::Error::from_raw_os_error(-result)),
                 };
-                Some(Happened::Synced { result })
+                self.step_ended(held, result)
             }
             _ => None,
         }
+    }
+
+    /// The kernel has made a step, or a part of a write: goes on with the rest, then with the sync.
+    fn step_ended(&mut self, held: Held, result: io::Result<usize>) -> Option<Happened> {
+        let Held::Write(mut write) = held else {
+            let result = result.map(drop);
+            if result.is_err() {
+                self.written = None;
+            }
+            return Some(Happened::Synced { result });
+        };
+        match result {
+            Ok(0) => {
+                let result = Err(io::ErrorKind::WriteZero.into());
+                return Some(Happened::Synced { result });
+            }
+            Ok(bytes) => write.done += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Some(Happened::Synced { result: Err(error) }),
+        }
+        if write.done < write.bytes.len() {
+            self.go_on_writing(write);
+        } else {
+            self.written = Some(write.bytes);
+            self.begin_sync(&write.file, false);
+        }
+        // The thread may have much to do before it waits.
+        self.submit();
+        None
     }
 
     fn translate_watch(&mut self, ticket: Ticket, result: i32, more: bool) -> Option<Happened> {
@@ -466,6 +549,17 @@ impl Ring {
             Some(libc::EBUSY | libc::EAGAIN) => {}
             Some(libc::EBADR) => self.begin_anew(),
             _ => panic!("io_uring_enter has failed: {error}"),
+        }
+    }
+}
+
+impl Drop for Ring {
+    /// The kernel may go on writing when the ring is gone.
+    fn drop(&mut self) {
+        for held in [self.held.take(), self.lost_step.take()] {
+            if let Some(Held::Write(write)) = held {
+                std::mem::forget(write.bytes);
+            }
         }
     }
 }
@@ -972,6 +1066,83 @@ mod tests {
                     _ => false,
                 });
             }
+        }
+    }
+
+    /// The end of what the ring was told to begin.
+    fn ended(ring: &mut Ring) -> io::Result<()> {
+        let mut said = None;
+        assert!(ring.is_syncing());
+        while said.is_none() {
+            ring.wait(LONG, || true);
+            while let Some(happened) = ring.poll() {
+                if let Happened::Synced { result } = happened {
+                    assert!(said.replace(result).is_none(), "said once");
+                }
+            }
+        }
+        assert!(!ring.is_syncing());
+        said.expect("just said")
+    }
+
+    #[test]
+    fn a_write_beside_the_core_is_made_as_a_whole_however_much_the_kernel_takes_at_once() {
+        use crate::log::storage::File;
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let file = storage.create("a", 30_000).unwrap();
+        let content: Vec<u8> = (0..20_000u32).map(|n| (n * 7) as u8).collect();
+        for features in BOTH {
+            for write_max in [WRITE_MAX, 20_000, 19_999, 3_000] {
+                let mut ring = ring(features);
+                ring.write_max = write_max;
+                file.write_at(0, &[0; 30_000]).unwrap();
+                ring.begin_write(file.clone(), 4096, content.clone());
+                ended(&mut ring).unwrap();
+                assert_eq!(ring.take_written().as_ref(), Some(&content), "given back");
+                assert!(ring.take_written().is_none());
+                let mut read = vec![1; 30_000];
+                assert_eq!(file.read_at(0, &mut read).unwrap(), 30_000);
+                assert_eq!(read[4096..24_096], content);
+                assert!(read[..4096].iter().chain(&read[24_096..]).all(|&b| b == 0));
+                ring.begin_sync(&file, true);
+                ended(&mut ring).unwrap();
+                assert!(ring.take_written().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_write_or_of_the_sync_behind_it_is_said_and_nothing_counts_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        let full = storage.open("/dev/full").unwrap(); // takes no byte
+        let null = storage.open("/dev/null").unwrap(); // can't be synced
+        for features in BOTH {
+            let mut ring = ring(features);
+            for (file, error) in [(&full, libc::ENOSPC), (&null, libc::EINVAL)] {
+                ring.begin_write(file.clone(), 0, vec![1; 5000]);
+                let said = ended(&mut ring).unwrap_err();
+                assert_eq!(said.raw_os_error(), Some(error));
+                assert!(ring.take_written().is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_ring_that_ends_before_its_write_leaves_the_bytes_to_the_kernel() {
+        use crate::log::storage::File;
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::open(dir.path()).unwrap();
+        for features in BOTH {
+            let file = storage.create("a", 1 << 20).unwrap();
+            let mut ring = ring(features);
+            ring.begin_write(file.clone(), 0, vec![7; 1 << 20]);
+            ring.submit();
+            drop(ring);
+            let mut read = vec![0; 1 << 20];
+            file.read_at(0, &mut read).unwrap();
+            assert!(read.iter().all(|&b| b == 7 || b == 0), "no other's bytes");
         }
     }
 

@@ -413,6 +413,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
             ("log_syncs", log.syncs),
             ("log_syncs_here", part.syncs.here),
             ("log_syncs_beside", part.syncs.beside),
+            ("log_writes_beside", part.syncs.written_beside),
             ("log_sync_looks", part.syncs.looks),
             ("log_seals", log.seals),
             ("log_segments", part.segments as u64),

@@ -23,12 +23,17 @@ pub(super) const WALL: i64 = 1_790_000_000_000;
 pub(super) enum Event {
     /// A core looks at its kernel and makes a turn.
     Turn(u16),
+    /// What a sync beside the cores is for is written; the sync ends so much later, µs.
+    Write {
+        ticket: SyncTicket<SimStorage>,
+        then_us: u64,
+    },
     /// A sync ends. `here`: the core that orders has made it itself.
     Sync {
         ticket: SyncTicket<SimStorage>,
         here: bool,
-        /// What it covers: [`SimStorage::sync_begins`].
-        began: u64,
+        /// What it covers: [`SimStorage::sync_begins`]. `None`: writes and syncs, file by file, are made now.
+        began: Option<u64>,
     },
     /// Background work ends.
     Job(Job),
@@ -62,7 +67,7 @@ impl Event {
     fn is_members(&self) -> bool {
         matches!(
             self,
-            Event::Turn(_) | Event::Sync { .. } | Event::Job(_) | Event::Stop
+            Event::Turn(_) | Event::Write { .. } | Event::Sync { .. } | Event::Job(_) | Event::Stop
         )
     }
 }

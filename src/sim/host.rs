@@ -7,14 +7,17 @@ use super::base::{Awaited, Base, Event, SEGMENT, WALL};
 use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter};
-use super::disk::SeamCall;
+use super::disk::{SeamCall, SimStorage};
 use super::failing::{self, Work};
 use super::machine::Machine;
 use super::network::Network;
 use super::outcome::Fault;
 use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
-use crate::log::{Known, LogConfig, RecoveryError, Scan};
+use crate::log::storage::{File, Storage};
+use crate::log::{
+    Known, LogConfig, RecoveryError, Scan, SyncOutcome, SyncTask, SyncTicket, Unwritten,
+};
 use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
@@ -365,6 +368,7 @@ impl Host {
         let syncs = member.syncs.counters();
         base.counters.syncs_here += syncs.here;
         base.counters.syncs_beside += syncs.beside;
+        base.counters.writes_beside += syncs.written_beside;
         for feed in member.feed_counters() {
             base.counters.detached += feed.detached;
             base.counters.rejoined += feed.rejoined;
@@ -492,14 +496,29 @@ impl Host {
         let ordering = self.ordering();
         match event {
             Event::Turn(core) => return self.turn(core, base, network, checks),
+            Event::Write {
+                mut ticket,
+                then_us,
+            } => {
+                failing::arm(base, Work::Sync);
+                ticket.write_now();
+                failing::disarm(base, Work::Sync);
+                base.note(b"written");
+                let event = Event::Sync {
+                    ticket,
+                    here: false,
+                    began: Some(base.disk.sync_begins()),
+                };
+                base.at(then_us, event);
+            }
             Event::Sync {
                 ticket,
                 here,
                 began,
             } => {
                 failing::arm(base, Work::Sync);
-                base.disk.set_sync_began(Some(began));
-                let outcome = ticket.run();
+                base.disk.set_sync_began(began);
+                let outcome = work_off(ticket);
                 base.disk.set_sync_began(None);
                 failing::disarm(base, Work::Sync);
                 base.note(b"synced");
@@ -792,16 +811,22 @@ impl Host {
         let hangs = self.disk_hangs_until.saturating_sub(base.now_us);
         let here = place == SyncPlace::Here;
         self.cores[usize::from(ordering)].is_syncing = here;
-        let began = base.disk.sync_begins();
-        let event = Event::Sync {
-            ticket,
-            here,
-            began,
-        };
         if hangs > takes {
             self.sync_hangs_until = base.now_us + hangs;
         }
-        base.at(takes.max(hangs), event);
+        let takes = takes.max(hangs);
+        if ticket.is_written() || base.rng.bool() {
+            let began = ticket.is_written().then(|| base.disk.sync_begins());
+            let event = Event::Sync {
+                ticket,
+                here,
+                began,
+            };
+            base.at(takes, event);
+        } else {
+            let then_us = base.rng.u64(0..=takes);
+            base.at(takes - then_us, Event::Write { ticket, then_us });
+        }
         false
     }
 
@@ -823,6 +848,36 @@ impl Host {
                 Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
             base.at(takes, Event::Job(job));
+        }
+    }
+}
+
+/// All of a ticket, in the order of a driver that has the kernel make each task beside the core.
+fn work_off(mut ticket: SyncTicket<SimStorage>) -> SyncOutcome {
+    let mut done = 0;
+    loop {
+        if let Some(unwritten) = ticket.take_unwritten(done) {
+            let Unwritten {
+                file,
+                offset,
+                bytes,
+            } = unwritten;
+            if let Err(error) = file.write_at(offset, &bytes) {
+                return ticket.done(done + 1, Err(error));
+            }
+            ticket.written(done, bytes);
+        }
+        let storage = ticket.storage();
+        let ended = ticket.tasks().nth(done).map(|task| match task {
+            SyncTask::File(file) => file.sync(),
+            SyncTask::Name(name) => storage.rename(&name.spare, &name.segment),
+            SyncTask::Directory => storage.sync_dir(),
+        });
+        done += usize::from(ended.is_some());
+        match ended {
+            None => return ticket.done(done, Ok(())),
+            Some(Err(error)) => return ticket.done(done, Err(error)),
+            Some(Ok(())) => {}
         }
     }
 }

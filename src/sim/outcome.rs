@@ -273,6 +273,8 @@ pub struct Counters {
     pub syncs_here: u64,
     /// Syncs that ran beside it.
     pub syncs_beside: u64,
+    /// Of these, syncs whose records were written beside it, too.
+    pub writes_beside: u64,
     /// The process was asked to stop.
     pub stops: u64,
     /// Drains that came to their end: the log was sealed.

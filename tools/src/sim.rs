@@ -92,7 +92,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 39] {
+fn named(c: &Counters) -> [(&'static str, u64); 40] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -114,6 +114,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 39] {
         ("words", c.words),
         ("syncs_here", c.syncs_here),
         ("syncs_beside", c.syncs_beside),
+        ("writes_beside", c.writes_beside),
         ("stops", c.stops),
         ("drains", c.drains),
         ("drains_overdue", c.drains_overdue),
