@@ -6,10 +6,14 @@ use super::failing::{self, Work};
 use super::host::Host;
 use super::network::Network;
 use crate::placement::DrainStep;
+use std::io;
 
 /// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync: however
 /// long that takes, each piece that comes from a socket meanwhile is a turn.
 const DRAIN_TURNS_MAX: u32 = 300;
+
+/// Of a file of the witness: two slots.
+const WITNESS_BYTES: usize = 8192;
 
 impl Host {
     /// The operator asks the process to stop, if there is one.
@@ -80,12 +84,16 @@ impl Host {
         let member = self.member.as_ref().expect("its own event");
         let end = member.member().pipeline.log().end().zxid;
         self.count_what_was_done(base);
+        let grows = witness_grows(base);
         failing::arm(base, Work::Sync);
         let closed = self.member.take().expect("just seen").close();
         failing::disarm(base, Work::Sync);
         match closed {
             Ok(()) => {}
             Err(_) if base.disk.crashed() || base.may_die() => {
+                return self.die(base, network, checks);
+            }
+            Err(e) if grows && e.kind() == io::ErrorKind::StorageFull => {
                 return self.die(base, network, checks);
             }
             Err(e) => return Err(format!("the log can't be sealed: {e}")),
@@ -118,4 +126,11 @@ impl Host {
         }
         member.is_drained().map_err(|e| format!("drained: {e}"))
     }
+}
+
+/// Whether a file of the witness was cut or is missing: to be written whole it needs room, which a full disk has not.
+fn witness_grows(base: &Base) -> bool {
+    let files = [(&base.data, "witness.data"), (&base.disk, "witness.log")];
+    let bytes = files.map(|(disk, name)| disk.content(name).map_or(0, |content| content.len()));
+    bytes.into_iter().any(|bytes| bytes < WITNESS_BYTES)
 }
