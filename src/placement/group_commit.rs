@@ -594,7 +594,7 @@ mod tests {
             (Beside, false, 60_000_000, BACK_OFF_MAX_US, false),
         ];
         for (nth, (place, is_large, took, later, due)) in rows.into_iter().enumerate() {
-            for policy in [SyncPolicy::Auto, SyncPolicy::Always, SyncPolicy::Never] {
+            for policy in [AUTO, SyncPolicy::Always, SyncPolicy::Never] {
                 let (mut commit, end) = after_a_batch(policy, true, 1, took);
                 let beside = commit.writes_beside(place, is_large, end + later);
                 assert_eq!(beside, due, "row {nth}, {policy:?}");
@@ -606,7 +606,7 @@ mod tests {
     #[test]
     fn a_long_sync_is_a_stall_only_if_it_would_be_one_whatever_it_was_for() {
         for (took, is_stall) in [(LONG_SLOW_US - 1, false), (LONG_SLOW_US, true)] {
-            let mut commit = GroupCommit::new(SyncPolicy::Auto, true);
+            let mut commit = GroupCommit::new(AUTO, true);
             let began = 1_000_000;
             commit.began(SyncPlace::Beside, 1, true, began);
             let now = began + took;

@@ -48,7 +48,7 @@ fn while_the_device_hangs_others_are_served_and_further_writes_gather() {
     const LARGE: [u8; 600_000] = [7; 600_000];
     let mut world = World::new();
     let (writer, other) = (world.client(), world.client());
-    let mut syncs = Syncs::new(SyncPolicy::Auto, true);
+    let mut syncs = Syncs::new(SyncPolicy::Auto { is_prompt: false }, true);
     let mut owed = 0;
     let mut write = |world: &mut World, n: usize| {
         let path = format!("/{n:04}");
