@@ -45,7 +45,7 @@ fn do_jobs(world: &mut World, disk: &SimStorage) {
 
 #[test]
 fn while_the_device_hangs_others_are_served_and_further_writes_gather() {
-    const LARGE: [u8; 600_000] = [7; 600_000];
+    static LARGE: [u8; 600_000] = [7; 600_000];
     let mut world = World::new();
     let (writer, other) = (world.client(), world.client());
     let mut syncs = Syncs::new(SyncPolicy::Auto { is_prompt: false }, true);
