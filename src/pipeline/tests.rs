@@ -30,7 +30,11 @@ struct World {
     sequence: u64,
 }
 
-fn recover(disk: &SimStorage, tree: &Tree, segment_bytes: u64) -> Log<SimStorage> {
+fn recover(disk: &SimStorage, tree: &Tree) -> Log<SimStorage> {
+    recover_with(disk, tree, SEGMENT)
+}
+
+fn recover_with(disk: &SimStorage, tree: &Tree, segment_bytes: u64) -> Log<SimStorage> {
     let mut identity = 0;
     let next = Box::new(move || {
         identity += 1;
@@ -105,7 +109,7 @@ impl World {
     fn with_segments(config: PipelineConfig, last: Zxid, segment_bytes: u64) -> World {
         let disk = SimStorage::new(64 << 20);
         let tree = tree_at(last);
-        let log = recover(&disk, &tree, segment_bytes);
+        let log = recover_with(&disk, &tree, segment_bytes);
         let now = Now {
             wall: WallMs(1_000_000),
             ..Now::default()
@@ -763,7 +767,7 @@ fn a_restart_gives_full_timeouts_and_fresh_ids_though_the_clock_was_set_back() {
     w.session(2, 2500);
     w.write(2, w.sessions[1], WriteRequest::CloseSession);
     w.settle();
-    let log = recover(&w.disk, &w.tree, SEGMENT);
+    let log = recover(&w.disk, &w.tree);
     w.now = Now {
         tick: Tick(10),
         micros: 0,
@@ -793,7 +797,7 @@ fn a_restored_session_waits_for_the_listening_socket_and_for_every_shard() {
     };
     let mut w = World::with(two.clone(), Zxid::ZERO);
     w.session(1, 2500);
-    let log = recover(&w.disk, &w.tree, SEGMENT);
+    let log = recover(&w.disk, &w.tree);
     w.pipeline = Pipeline::new(two, log, &w.tree, w.now);
     let expired = |w: &mut World| {
         w.tick(w.now.tick.0 + 1);
@@ -821,7 +825,7 @@ fn a_handshake_that_waited_through_a_pause_finds_its_session() {
         let mut w = World::new();
         let s = w.session(1, 2500);
         if restored {
-            let log = recover(&w.disk, &w.tree, SEGMENT);
+            let log = recover(&w.disk, &w.tree);
             w.pipeline = Pipeline::new(config(), log, &w.tree, w.now);
         }
         w.accepted();
@@ -1501,7 +1505,8 @@ fn who_waits_for_a_session_that_closes_slowly_is_told_dead_behind_its_close_sess
 
 #[test]
 fn load_holds_up_no_expiry() {
-    // While no sync ends, what is gathered for a few segments is all that is ordered.
+    // What gathers while a sync is under way is bounded in segments: in those of the other tests, so many requests
+    // would wait for room.
     let mut w = World::with_segments(config(), Zxid::ZERO, 16 * SEGMENT);
     let silent = w.session(1, 100);
     let busy = w.session(2, 60_000);

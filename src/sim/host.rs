@@ -815,6 +815,7 @@ impl Host {
             self.sync_hangs_until = base.now_us + hangs;
         }
         let takes = takes.max(hangs);
+        // On the core a ticket is written, unless a write has failed.
         if here || ticket.is_written() || base.rng.bool() {
             let began = ticket.is_written().then(|| base.disk.sync_begins());
             let event = Event::Sync {
