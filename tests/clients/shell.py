@@ -142,6 +142,9 @@ class Script:
             try:
                 for step in self.steps():
                     said = self.step(server, shells, step)
+                    # Whether it hears that its session is closed is a race with its end.
+                    if step.command == "quit":
+                        shells.pop(step.shell).close()
                     if record:
                         time.sleep(SLOW_S if step.kind == "!" or SLOW.match(step.command or "") else QUIET_S)
                         step.said, step.events = said, {"": [], "2": []}
