@@ -14,10 +14,8 @@ import org.apache.curator.framework.recipes.cache.CuratorCacheListener;
 import org.junit.jupiter.api.Test;
 
 class CuratorCacheTest extends Recipe {
-    private final BlockingQueue<String> came = new LinkedBlockingQueue<>();
-
     /** A cache of a subtree that is filled; what changes from then on comes into the queue. */
-    private CuratorCache cache(CuratorFramework client, String path) throws InterruptedException {
+    private static CuratorCache cache(CuratorFramework client, String path, BlockingQueue<String> came) throws InterruptedException {
         CuratorCache cache = CuratorCache.build(client, path);
         CountDownLatch filled = new CountDownLatch(1);
         CuratorCacheListener listener = CuratorCacheListener.builder()
@@ -36,7 +34,8 @@ class CuratorCacheTest extends Recipe {
     void itSeesCreateChangeAndDeleteInOrder() throws Exception {
         CuratorFramework other = curator();
         other.create().creatingParentsIfNeeded().forPath("/cache/old", bytes("old"));
-        CuratorCache cache = cache(curator(), "/cache");
+        BlockingQueue<String> came = new LinkedBlockingQueue<>();
+        CuratorCache cache = cache(curator(), "/cache", came);
         assertEquals("old", text(cache.get("/cache/old").orElseThrow().getData()));
         for (String path : List.of("/cache/a", "/cache/a/b")) {
             other.create().forPath(path, bytes("1"));
@@ -56,7 +55,7 @@ class CuratorCacheTest extends Recipe {
     void itIsTrueAgainAfterARestart() throws Exception {
         CuratorFramework other = curator();
         other.create().creatingParentsIfNeeded().forPath("/kept/a", bytes("1"));
-        CuratorCache cache = cache(curator(), "/kept");
+        CuratorCache cache = cache(curator(), "/kept", new LinkedBlockingQueue<>());
         server.killAndStart();
         other.setData().forPath("/kept/a", bytes("2"));
         other.create().forPath("/kept/b", bytes("3"));

@@ -11,9 +11,7 @@ import org.junit.jupiter.api.Test;
 
 @SuppressWarnings("deprecation")
 class PathChildrenCacheTest extends Recipe {
-    private final BlockingQueue<String> came = new LinkedBlockingQueue<>();
-
-    private PathChildrenCache cache(CuratorFramework client, String path) throws Exception {
+    private PathChildrenCache cache(CuratorFramework client, String path, BlockingQueue<String> came) throws Exception {
         PathChildrenCache cache = closing(new PathChildrenCache(client, path, true));
         cache.getListenable().addListener((of, event) -> {
             switch (event.getType()) {
@@ -36,7 +34,8 @@ class PathChildrenCacheTest extends Recipe {
     void itSeesChildrenComeChangeAndGo() throws Exception {
         CuratorFramework other = curator();
         other.create().creatingParentsIfNeeded().forPath("/children/old", bytes("0"));
-        PathChildrenCache cache = cache(curator(), "/children");
+        BlockingQueue<String> came = new LinkedBlockingQueue<>();
+        PathChildrenCache cache = cache(curator(), "/children", came);
         assertEquals("CHILD_ADDED /children/old 0", next(came));
         assertEquals("INITIALIZED 1", next(came));
         other.create().forPath("/children/a", bytes("1"));
@@ -54,7 +53,8 @@ class PathChildrenCacheTest extends Recipe {
     void itIsTrueAgainAfterARestart() throws Exception {
         CuratorFramework other = curator();
         other.create().forPath("/again", bytes(""));
-        PathChildrenCache cache = cache(curator(), "/again");
+        BlockingQueue<String> came = new LinkedBlockingQueue<>();
+        PathChildrenCache cache = cache(curator(), "/again", came);
         assertEquals("INITIALIZED 0", next(came));
         server.killAndStart();
         other.create().forPath("/again/a", bytes("1"));

@@ -16,11 +16,12 @@ import org.apache.curator.x.discovery.strategies.RoundRobinStrategy;
 import org.junit.jupiter.api.Test;
 
 class ServiceDiscoveryTest extends Recipe {
-    private ServiceDiscovery<Void> discovery(CuratorFramework client) throws Exception {
+    /** Ends with its client. */
+    private static ServiceDiscovery<Void> discovery(CuratorFramework client) throws Exception {
         ServiceDiscovery<Void> discovery =
                 ServiceDiscoveryBuilder.builder(Void.class).client(client).basePath("/services").build();
         discovery.start();
-        return closing(discovery);
+        return discovery;
     }
 
     private static ServiceInstance<Void> instance(String name, String id, int port) throws Exception {
