@@ -17,7 +17,7 @@ import threading
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "lib"), str(HERE.parent / "differential")]
 
-from server import Server  # noqa: E402
+from server import PATIENCE_S, Server  # noqa: E402
 from servers import Apache, SUPER_DIGEST, fetched  # noqa: E402
 
 # Beside what tests/lib/server.py writes: containers and TTL nodes, looked at often, and a super user (super:secret).
@@ -45,6 +45,7 @@ class Control:
         self.against, self.shards = against, shards
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
+        self.serving = []
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -53,7 +54,8 @@ class Control:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            self.serving.append(threading.Thread(target=self.serve, args=(connection,), daemon=True))
+            self.serving[-1].start()
 
     def serve(self, connection):
         server = None
@@ -80,7 +82,10 @@ class Control:
                 server.close()
 
     def close(self):
+        """The programs have ended, and with them the connections: so do the servers."""
         self.listener.close()
+        for thread in self.serving:
+            thread.join(PATIENCE_S)
 
     def __enter__(self):
         return self

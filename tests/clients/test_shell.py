@@ -6,6 +6,9 @@ import unittest
 
 from shell import HERE, Script
 
+# What zkCli 3.9.5 says that it can do.
+COMMANDS = set("""addWatch addauth close config connect create delete deleteall delquota get getAcl getAllChildrenNumber getEphemerals
+    history listquota ls printwatches quit reconfig redo removewatches set setAcl setquota stat sync version whoami""".split())
 TEXT = """# A comment.
 enforceQuota=true
 +
@@ -48,6 +51,10 @@ class Scripts(unittest.TestCase):
             lines = [line for part in read.parts for line in ([part] if isinstance(part, str) else part.text())]
             self.assertEqual("".join(f"{line}\n" for line in lines), path.read_text(), path.name)
             self.assertTrue(read.steps()[0].said, path.name)
+
+    def test_every_command_of_the_shell_is_used(self):
+        steps = [step for path in (HERE / "zkcli").glob("*.txt") for step in Script(path).steps() if step.command]
+        self.assertEqual({step.command.split()[0] for step in steps}, COMMANDS)
 
 
 if __name__ == "__main__":

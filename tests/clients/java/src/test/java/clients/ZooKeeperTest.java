@@ -252,6 +252,23 @@ class ZooKeeperTest extends Recipe {
     }
 
     @Test
+    void aMultiFiresAllOfItsEventsInTheirOrder() throws Exception {
+        ZooKeeper zk = client();
+        ZooKeeper other = client();
+        zk.create("/events", null, OPEN_ACL_UNSAFE, PERSISTENT);
+        Events events = new Events();
+        zk.addWatch("/events", events, AddWatchMode.PERSISTENT_RECURSIVE);
+        other.multi(List.of(
+                Op.create("/events/c", null, OPEN_ACL_UNSAFE, CONTAINER),
+                Op.create("/events/t", null, OPEN_ACL_UNSAFE, PERSISTENT_WITH_TTL, 1L << 38),
+                Op.setData("/events/t", null, 0),
+                Op.delete("/events/t", 1)));
+        for (String due : List.of("NodeCreated /events/c", "NodeCreated /events/t", "NodeDataChanged /events/t", "NodeDeleted /events/t")) {
+            assertEquals(due, events.next());
+        }
+    }
+
+    @Test
     void aRestartKeepsTheSessionItsNodesAndItsWatches() throws Exception {
         States states = new States();
         ZooKeeper zk = client(states);
