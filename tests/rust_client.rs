@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use zookeeper_client::{
-    Acl, Acls, AddWatchMode, AuthId, CheckWriteError, Client, CreateMode, CreateOptions, Error,
-    EventType, LockPrefix, MultiReadResult, MultiWriteError, MultiWriteResult, Permission,
-    PersistentWatcher, SessionState,
+    Acl, Acls, AddWatchMode, AuthId, AuthUser, CheckWriteError, Client, CreateMode, CreateOptions,
+    EnsembleUpdate, Error, EventType, LockPrefix, MultiReadResult, MultiWriteError,
+    MultiWriteResult, Permission, PersistentWatcher, SessionState,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,7 +184,10 @@ in_both_placements!(
     a_killed_server_knows_containers_and_ttl_nodes_again,
     watches_of_every_kind,
     watches_that_last_fire_and_are_removed,
+    watches_that_nobody_waits_for_are_removed,
     acls_are_kept_and_enforced,
+    identities_are_listed,
+    the_configuration_is_read_and_not_changed,
     a_multi_is_whole,
     a_refused_multi_leaves_nothing,
     a_check_guards_a_write,
@@ -195,6 +198,7 @@ in_both_placements!(
     a_session_that_two_clients_claim_lives_on,
     a_killed_server_keeps_writes_sessions_and_watches,
     nodes_are_counted_and_ephemerals_are_listed,
+    a_directory_is_made_with_those_above_it,
     a_chroot_is_a_root,
 );
 
@@ -444,6 +448,27 @@ async fn watches_that_last_fire_and_are_removed(server: Server) {
     }
 }
 
+/// Of those that fire once each kind, told to go before they have fired: the client asks the server to forget them.
+async fn watches_that_nobody_waits_for_are_removed(server: Server) {
+    let (client, other) = (server.client().await, server.client().await);
+    client.create("/w", b"", &PERSISTENT).await.unwrap();
+    let (_, _, data) = client.get_and_watch_data("/w").await.unwrap();
+    let (_, _, children) = client.get_and_watch_children("/w").await.unwrap();
+    let (_, exists) = client.check_and_watch_stat("/none").await.unwrap();
+    assert_eq!(watches(server.port), 3);
+    drop(data);
+    drop(exists);
+    let began = Instant::now();
+    while watches(server.port) > 1 {
+        assert!(began.elapsed() < PATIENCE, "a watch is left");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The one beside is still there.
+    other.create("/w/c", b"", &PERSISTENT).await.unwrap();
+    let event = timeout(PATIENCE, children.changed()).await.unwrap();
+    assert_eq!(event.event_type, EventType::NodeChildrenChanged);
+}
+
 /// The watches of all clients, as `mntr` counts them.
 fn watches(port: u16) -> usize {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -481,6 +506,33 @@ async fn acls_are_kept_and_enforced(server: Server) {
     assert_eq!(third.get_data("/mine").await.unwrap().0, b"x");
     assert_eq!(third.get_acl("/mine").await.unwrap().0, readable);
     assert_eq!(owner.set_data("/mine", b"", None).await, Err(Error::NoAuth));
+}
+
+async fn identities_are_listed(server: Server) {
+    let client = server.client().await;
+    let address = AuthUser::new("ip", "127.0.0.1");
+    let users = client.list_auth_users().await.unwrap();
+    assert_eq!(users, std::slice::from_ref(&address));
+    client.auth("digest", b"ann:secret").await.unwrap();
+    let users = client.list_auth_users().await.unwrap();
+    assert_eq!(users.len(), 2);
+    assert!(users.contains(&address) && users.contains(&AuthUser::new("digest", "ann")));
+}
+
+async fn the_configuration_is_read_and_not_changed(server: Server) {
+    let client = server.client().await;
+    let (data, stat, watcher) = client.get_and_watch_config().await.unwrap();
+    assert_eq!(data, b"");
+    assert_eq!(client.get_config().await.unwrap(), (data, stat));
+    let ensemble = ["server.1=127.0.0.1:2888:3888;2181"].into_iter();
+    assert_eq!(
+        client
+            .update_ensemble(EnsembleUpdate::New { ensemble }, None)
+            .await
+            .unwrap_err(),
+        Error::ReconfigDisabled
+    );
+    drop(watcher);
 }
 
 async fn a_multi_is_whole(server: Server) {
@@ -686,6 +738,24 @@ async fn nodes_are_counted_and_ephemerals_are_listed(server: Server) {
     assert_eq!(client.count_descendants_number("/").await, Ok(5));
     let found = client.list_ephemerals("/a").await.unwrap();
     assert_eq!(found, ["/a/b"]);
+}
+
+async fn a_directory_is_made_with_those_above_it(server: Server) {
+    let client = server.client().await;
+    for path in ["/a/b/c", "/a/b/d", "/a/b/c"] {
+        client.mkdir(path, &PERSISTENT).await.unwrap();
+    }
+    assert_eq!(client.count_descendants_number("/a").await, Ok(3));
+    client.mkdir("/a/e/f", &CONTAINER).await.unwrap();
+    // A watch below a chroot, and names as they are there.
+    let below = server.client().await.chroot("/a").unwrap();
+    let mode = AddWatchMode::PersistentRecursive;
+    let mut watcher = below.watch("/", mode).await.unwrap();
+    client.create("/a/b/g", b"", &EPHEMERAL).await.unwrap();
+    let due = (EventType::NodeCreated, "/b/g".into());
+    assert_eq!(next_of(&mut watcher).await, due);
+    below.create("/mine", b"", &EPHEMERAL).await.unwrap();
+    assert_eq!(below.list_ephemerals("/").await.unwrap(), ["/mine"]);
 }
 
 async fn a_chroot_is_a_root(server: Server) {
