@@ -26,6 +26,16 @@ class Alignment:
             return zxid
         return zxid + self.moves[bisect.bisect_right(self.starts, zxid) - 1]
 
+    def apache(self, ours):
+        """The newest of Apache's zxids that ours does not call anything newer than `ours`."""
+        if ours <= 0:
+            return ours
+        ends = [*self.starts[1:], None]
+        for start, move, end in reversed(list(zip(self.starts, self.moves, ends))):
+            if ours - move >= start:
+                return ours - move if end is None else min(ours - move, end - 1)
+        return 0
+
     def moved(self, apache, ours):
         """Apache's newest zxid is ours' newest, and what follows belongs together. What is older keeps its name."""
         while self.starts and self.starts[-1] >= apache:
@@ -140,10 +150,19 @@ def expansions_of(acl, identities):
     found = []
     for entry in acl if isinstance(acl, list) else ():
         if entry[1] == "auth" and len(identities) > 1:
-            found.append({(entry[0], b"digest", who) for who in identities})
-            masked = {(entry[0], b"digest", who.split(b":")[0] + b":x") for who in identities}
-            found.append(masked)
+            for known in (identities, {in_surrogates(who) for who in identities}):
+                found.append({(entry[0], b"digest", who) for who in known})
+                found.append({(entry[0], b"digest", who.split(b":")[0] + b":x") for who in known})
     return [one for one in found if len(one) > 1]
+
+
+def in_surrogates(text):
+    """A text as Java writes it: a character above U+FFFF is two surrogates of three bytes each."""
+    said = ""
+    for char in text.decode("utf-8", "surrogateescape"):
+        above = ord(char) - 0x10000
+        said += char if above < 0 else chr(0xD800 + (above >> 10)) + chr(0xDC00 + (above & 0x3FF))
+    return said.encode("utf-8", "surrogatepass")
 
 
 def result(r):

@@ -52,9 +52,16 @@ class Judge:
 
     def __init__(self, config, views, alignment, rows):
         self.config, self.views, self.alignment, self.rows = config, views, alignment, rows
+        # What the program has asked so far.
+        self.earlier = []
 
     def compare(self, requests, apache, ours, is_ending=False, may_move=0):
         """`is_ending`: the step ends a session, so the order of its events is free."""
+        out = self.compared(requests, apache, ours, is_ending, may_move)
+        self.earlier += requests
+        return out
+
+    def compared(self, requests, apache, ours, is_ending, may_move):
         out = Outcome(may_move=may_move)
         parts_a, tail_a, mark_a = canonical.split(apache.frames, requests)
         parts_b, tail_b, mark_b = canonical.split(ours.frames, requests)
@@ -91,7 +98,7 @@ class Judge:
         out.lines.append((request, told(a), told(b)))
         if a.key() == b.key():
             return True
-        row = next((row for row in self.rows if request and row.explains(self.config, requests, n, a, b)), None)
+        row = next((row for row in self.rows if request and row.explains(self.config, requests, n, a, b, tuple(self.earlier))), None)
         if row is None:
             out.difference = Difference(what(request, a, b), told(a), told(b))
             return False

@@ -1,8 +1,10 @@
 """What the programs have reached, counted by what Apache said: operation × error code × configuration, event kind ×
 cause × configuration, and which errors take a zxid. Operations inside a multi count as `multi:create` and so on.
 
-`EXPECTED` says which cells there are: every error code of docs/protocol.md §2.5 that a standalone server can give.
-Not among them is -112, which depends on a race with the end of the session."""
+`EXPECTED` says which cells there are: every error code of docs/protocol.md §2.5 that a standalone server can give, but for
+those of `UNREACHABLE`."""
+
+import re
 
 import wire
 from compare import codes
@@ -38,6 +40,19 @@ LESS = {
     "extended": {"create": (-6,), "create2": (-6,), "createContainer": (-6,), "createTTL": (-6,), "multi:createTTL": (-6,)},
     "reconfig": {"reconfig": (-123,)},
 }
+# Codes that no cell has, and why.
+UNREACHABLE = {
+    "-1 (any write)": "only Ringkeeper sends it, when its disk is full; Apache ends then",
+    "-12 (any request)": "needs a request that is under way when its session ends: a race",
+    "-112 (any write)": "the same",
+    "-13, -14, and -103, -8 or -102 of reconfig": "need an ensemble",
+    "-119 (any write)": "needs a server of an ensemble that has become read-only",
+    "-120 (create)": "needs an ensemble: a standalone Apache server makes every session a global one, whatever "
+                     "`localSessionsEnabled` says",
+    "-124 (any request)": "needs enforced authentication schemes, which is none of the configurations",
+    "-127 (any request)": "needs a throttle that is full, which is none of the configurations and depends on time",
+    "-125 of createTTL": "needs `enforceQuota` and `extendedTypesEnabled` together",
+}
 CREATED, DELETED, CHANGED, CHILDREN = 1, 2, 3, 4
 KINDS = {CREATED: "NodeCreated", DELETED: "NodeDeleted", CHANGED: "NodeDataChanged", CHILDREN: "NodeChildrenChanged"}
 EVENTS = {
@@ -62,6 +77,12 @@ def expected_events(config):
     return {(cause, kind) for cause, kinds in {**EVENTS, **extended}.items() for kind in kinds}
 
 
+def unreachable():
+    """The lines of the table in docs/differences.md."""
+    lines = ["| Code (operation) | Why |", "|---|---|", *(f"| {what} | {why} |" for what, why in UNREACHABLE.items())]
+    return [re.sub(r"(?<!\w)-(?=\d)", "\u2212", line) for line in lines]
+
+
 class Coverage:
     def __init__(self, kept=None):
         # "config|operation|code": count; "config|cause|kind": count; "operation|code": [took a zxid, took none].
@@ -70,6 +91,15 @@ class Coverage:
 
     def kept(self):
         return {"cells": self.cells, "events": self.events, "zxids": self.zxids}
+
+    def add(self, other):
+        """What another run has counted."""
+        for own, more in ((self.cells, other.cells), (self.events, other.events)):
+            for key, n in more.items():
+                own[key] = own.get(key, 0) + n
+        for key, (took, none) in other.zxids.items():
+            before = self.zxids.get(key, (0, 0))
+            self.zxids[key] = [before[0] + took, before[1] + none]
 
     def compact(self):
         """For the evidence: {operation: {code: counts by configuration}}, and the same of events."""

@@ -403,10 +403,10 @@ def ttls(rng, config):
                   # Never with ttl -1: see generator.py.
                   *(make("~/p/bad", op="createTTL", flags=flags, ttl=rng.choice([0, 1000]))
                     for flags in (0, 1, 2, 3, 4)), make(f"~/p/c{n}", op="createContainer", flags=rng.choice([0, 1, 2, 3, 4])),
-                  make(f"~/p/c{n}/x",
-                       flags=rng.choice([0, 1])), make(f"~/p/t{n}/x"), make(f"~/p/plain{n}", flags=4),
-                       make(f"~/p/plain{n}", op="create2", flags=rng.choice([4, 5, 6]))]
+                  make(f"~/p/t{n}/x"), make(f"~/p/plain{n}", flags=4), make(f"~/p/plain{n}", op="create2", flags=rng.choice([4, 5, 6]))]
         yield send(0, *mixed(rng, wanted))
+        # Behind the container: one with ephemeral flags is an ephemeral node to Apache until it is applied.
+        yield send(0, make(f"~/p/c{n}/x", flags=rng.choice([0, 1])))
         yield send(0, Request("createTTL", make("~/p/cut", op="createTTL", flags=5, ttl=1000).args, bend=("cut", rng.choice([10, 30]))))
         yield send(0, *(read(op, path) for op in ("exists", "getChildren2") for path in (f"~/p/t{n}", f"~/p/c{n}", "~/p")),
                    ask("getEphemerals", path="/"))

@@ -17,7 +17,7 @@ from program import Request, Step
 from servers import TICK, TIMEOUT_MAX
 from sides import OBSERVER, Side
 
-# Seconds: how long a connection that may end is watched, when both live and when one has ended already.
+# Seconds for which a connection is watched whose end would be a surprise, and one that has to end.
 LINGER_S, LINGER_LONGER_S = 0.02, 2.0
 # Seconds that an answer may take which need not come.
 UNSURE_S = 0.3
@@ -57,7 +57,9 @@ class Executor:
         self.expansions = []
         self.views = (canonical.View(self.alignment.ours, self.expansions), canonical.View(expansions=self.expansions))
         self.judge = compare.Judge(self.servers.config, self.views, self.alignment, TABLE)
-        self.sides = [Side("apache", self.servers.apache), Side("ours", self.servers.ours)]
+        alignment = self.alignment
+        self.sides = [Side("apache", self.servers.apache, before=lambda zxid: alignment.apache(alignment.ours(zxid) - 1)),
+                      Side("ours", self.servers.ours)]
         self.named = 0
         self.is_dirty = False
         for side in self.sides:
@@ -76,6 +78,7 @@ class Executor:
         self.make_equal()
         self.xids, self.identities, self.causes, self.may_move = {}, {}, {}, 0
         self.expansions.clear()
+        self.judge.earlier.clear()
         for side in self.sides:
             side.forget()
         try:
@@ -94,7 +97,7 @@ class Executor:
         except Ended:
             self.clean()
             return None
-        except (OSError, RuntimeError, wire.zk.Closed) as e:
+        except (OSError, RuntimeError, AssertionError, wire.zk.Closed) as e:
             self.is_dirty = None
             return Difference(f"broken: {type(e).__name__}", str(e), self.died(), self.at, self.lines)
 
@@ -136,8 +139,7 @@ class Executor:
         """Every session is closed, the tree compared, and removed."""
         self.at = len(self.program.steps)
         for slot in sorted(self.sides[0].sessions, key=str):
-            self.do_reattach(Step("reattach", slot, {"session": "own", "timeout": TIMEOUT_MAX, "readOnly": 0}), only_if_needed=True)
-            self.do_send(Step("send", slot, {}, (Request("closeSession"),)))
+            self.end_session(slot)
         nodes = ["~", "/zookeeper/quota~"]
         self.observe([Request("getChildren2", {"path": path, "watch": 0}) for path in SHARED])
         level = nodes
@@ -154,6 +156,12 @@ class Executor:
         for n in range(0, len(nodes), WALK):
             part = list(reversed(nodes))[n:n + WALK]
             self.observe([Request("delete", {"path": path, "version": -1}) for path in part])
+
+    def end_session(self, slot):
+        """Of a session that lives: closed, on a connection of its own if it has none. One that were left would expire in the
+        middle of another program."""
+        self.do_reattach(Step("reattach", slot, {"session": "own", "timeout": TIMEOUT_MAX, "readOnly": 0}), only_if_needed=True)
+        self.do_send(Step("send", slot, {}, (Request("closeSession"),)))
 
     # What both have said.
 
@@ -259,9 +267,13 @@ class Executor:
     def send_alone(self, slot, request):
         if slot not in self.sides[0].links:
             return
-        xids, is_ending = self.numbered(slot, [request]), request.op == "closeSession"
-        said = self.watch_the_end([side.links[slot] for side in self.sides],
-                                  [self.frames(side, slot, [request], xids) for side in self.sides], wire.PATIENCE_S, is_ending)
+        xids = self.numbered(slot, [request])
+        self.alone(slot, request, [self.frames(side, slot, [request], xids) for side in self.sides])
+
+    def alone(self, slot, request, data):
+        """A request that may end the connection. `data`: what is still to be sent of it to each server."""
+        is_ending = request.op == "closeSession"
+        said = self.watch_the_end([side.links[slot] for side in self.sides], data, wire.PATIENCE_S, is_ending)
         out = self.settle(slot, [request], said, is_ending=is_ending)
         if is_ending and out.groups[0].err() == 0:
             for side in self.sides:
@@ -282,26 +294,24 @@ class Executor:
         for link, one in zip(links, data):
             link.send(one)
         gathered = [link.gather(wire.is_reply, seconds)[0] for link in links]
-        is_sure = not is_end and all(frames and wire.is_reply(frames[-1]) and frames[-1][12:16] == bytes(4) for frames in gathered)
-        if not is_sure:
-            ended = [link.ends(LINGER_LONGER_S if is_end else LINGER_S) for link in links]
-            if any(ended):
-                ended = [link.ends(LINGER_LONGER_S) for link in links]
+        for link, frames in zip(links, gathered):
+            if is_end or not frames or wire.is_last(frames[-1]):
+                link.ends(LINGER_LONGER_S)
+            elif not wire.is_success(frames[-1]):
+                link.ends(LINGER_S)
         for link in links:
             link.send(b"" if link.is_closed else wire.MARK)
         said = []
         for link, frames in zip(links, gathered):
             more, is_whole = link.gather(wire.is_mark)
             said.append((frames + more, is_whole))
-        if any(link.is_closed for link in links):
-            for link in links:
-                link.ends(LINGER_LONGER_S)
         return [Said(frames, link.is_closed, not is_whole and not link.is_closed) for link, (frames, is_whole) in zip(links, said)]
 
     # Steps of connections and sessions.
 
     def do_connect(self, step):
         if step.slot not in self.sides[0].links:
+            self.end_session(step.slot)
             self.attach(step, {**step.args, "session": "new"}, is_piped=True)
 
     def do_reattach(self, step, only_if_needed=False):
@@ -346,25 +356,25 @@ class Executor:
 
     def introduced(self, slot, step, heads):
         """Compares the answers to a ConnectRequest. Whether the session lives."""
-        ids = [struct.unpack_from(">iiq", head[0])[2] if head and len(head[0]) >= 36 else 0 for head in heads]
+        ids = [session_in(head) for head in heads]
         if all(ids) and not any(one in view.sessions for one, view in zip(ids, self.views)):
             self.named += 1
             for one, view in zip(ids, self.views):
                 view.sessions[one] = f"session {self.named}"
         said = [canonical.connected(head[0], view) if head else ("no answer",) for head, view in zip(heads, self.views)]
+        for side, one, head in zip(self.sides, ids, heads):
+            if one:
+                side.sessions[slot] = one, wire.zk.read_buf(head[0], 16)[0]
         self.lines.append((self.at, slot, step, *map(str, said)))
         if said[0] != said[1]:
             raise Found(Difference(f"{step.do}: the answer", *map(str, said)))
-        if all(ids):
-            for side, one, head in zip(self.sides, ids, heads):
-                side.sessions[slot] = one, wire.zk.read_buf(head[0], 16)[0]
         return bool(ids[0])
 
     def see_to_the_old(self, slot, old, is_alive, args, kept):
         """The connection that held the session before."""
         ended = [link.ends(LINGER_LONGER_S if is_alive else LINGER_S) for link in old]
         if ended[0] != ended[1]:
-            ended = [link.ends(LINGER_LONGER_S) for link in old]
+            ended = [link.ends(UNSURE_S) for link in old]
         if ended[0] != ended[1]:
             a, b = (Group(None, [], canonical.Reply(0, 0, 0, "closed" if one else "open", ())) for one in ended)
             is_wrong = args.get("password", "right") != "right"
@@ -393,14 +403,19 @@ class Executor:
         links = [side.link() for side in self.sides]
         for link in links:
             link.send(step.args["data"])
-        heads = [link.gather(lambda _: True, 1.0)[0][:1] for link in links]
-        slot = ("handshake", self.at)
+        slot, closing, heads = ("handshake", self.at), Request("closeSession"), []
+        xids = self.numbered(slot, [closing])
+        for side, link in zip(self.sides, links):
+            heads.append(link.gather(lambda _: True, 1.0)[0][:1])
+            if session_in(heads[-1]):
+                # Before anything else: its timeout may be the shortest that there is.
+                link.send(self.frames(side, slot, [closing], xids))
         if self.introduced(slot, step, heads):
             for side, link in zip(self.sides, links):
                 side.links[slot] = link
-            self.send_alone(slot, Request("closeSession"))
+            self.alone(slot, closing, [b"", b""])
             return
-        ended = [link.ends(LINGER_S) for link in links]
+        ended = [link.ends(UNSURE_S) for link in links]
         if ended[0] != ended[1]:
             ended = [link.ends(LINGER_LONGER_S) for link in links]
         for link in links:
@@ -472,6 +487,11 @@ class Executor:
             side.observer.close()
             side.observe(self.is_super)
         self.others(None)
+
+
+def session_in(head):
+    """The session that the first frame of a connection, if it came, gives; 0 is none."""
+    return struct.unpack_from(">iiq", head[0])[2] if head and len(head[0]) >= 36 else 0
 
 
 def is_sure_auth(request):

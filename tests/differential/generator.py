@@ -6,7 +6,9 @@ generator keeps an idea of which nodes are there, to hit them often; it need not
 What would stop Apache's server for good is never made (docs/protocol.md §10): a createTTL without TTL flags and with
 ttl -1 where TTLs are on, limits directly below /zookeeper/quota, garbage in a quota's statistics. Nor is an ACL that
 would close a node which other programs need, or anything whose outcome depends on a race: requests that Apache
-answers ahead of others are alone, and little is sent behind a setACL."""
+answers ahead of others are alone; little is sent behind a setACL; a hard quota, which is held against what is applied,
+sees one write of a batch; and nothing is behind a createContainer with ephemeral flags, which Apache takes for an
+ephemeral node until it is applied."""
 
 import random
 import struct
@@ -18,6 +20,8 @@ from program import Program, Request, Step
 CONFIGS = ("default", "quota", "extended", "local", "reconfig", "default", "extended", "quota")
 # Of so many programs one is directed; the configuration `reaping` has no others.
 DIRECTED_EACH = 4
+# What changes the totals of a quota, or may be refused by one.
+WRITES = ("create", "create2", "createContainer", "createTTL", "delete", "setData", "multi")
 NAMES = ("a", "b", "c")
 NODES = ["~", *(f"~/{one}" for one in NAMES), *(f"~/{one}/{two}" for one in NAMES for two in "xy"), "~/a/x/k", "~/e", "~/e/x"]
 SEQUENCES = [f"~/a/s{n:010}" for n in range(3)] + [f"~/s{n:010}" for n in range(4)]
@@ -214,8 +218,10 @@ class Maker:
                 if not made and not behind_connect:
                     return [request]
                 continue
+            if self.config == "quota" and request.op in WRITES and any(one.op in WRITES for one in made):
+                continue
             made.append(request)
-            if request.op == "setACL" or is_half_done(request):
+            if request.op == "setACL" or is_half_done(request) or is_ephemeral_container(request):
                 break
         return made
 
@@ -239,7 +245,8 @@ class Maker:
         kind = rng.random()
         if kind < 0.5:
             return Request(made.op, made.args, made.xid, ("cut", rng.choice([0, 1, 3, 4, 7, 8, 12, 20, 40])))
-        if kind < 0.7 or made.op not in PUT_INTO:
+        is_quota = str(made.args.get("path")).startswith("/zookeeper/quota")
+        if kind < 0.7 or made.op not in PUT_INTO or is_quota:
             return Request(made.op, made.args, made.xid, ("tail", b"\0\1\2\3"))
         return Request(made.op, made.args, made.xid, ("put", rng.randint(0, 60), rng.choice(PUTS)))
 
@@ -286,7 +293,9 @@ class Maker:
         where = "/zookeeper/quota~" + rng.choice(["", "/a", "/b"])
         limits = rng.choice([b"count=3,bytes=20", b"count=-1,bytes=-1=;byteHardLimit=40;countHardLimit=-1",
                              b"count=5,bytes=10=;byteHardLimit=30;countHardLimit=4",
-                             b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b"", None])
+                             b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=3", b""])
+        if rng.random() < 0.02:
+            limits = None
         kind = rng.random()
         if kind < 0.35:
             ops = [("create", {"path": path, "data": b"", "acl": OPEN, "flags": 0}) for path in ("/zookeeper/quota~", where)
@@ -325,6 +334,9 @@ class Maker:
         op = rng.choice(["create", "create", "create2", "createContainer", "createTTL", "delete", "setData", "setData", "check"])
         if op.startswith("create"):
             args = self.create(op=op).args
+            if op == "createContainer":
+                # Apache takes it for an ephemeral node while the multi lasts.
+                args["flags"] &= ~1
             if op == "createTTL":
                 args["flags"] = rng.choice([5, 6])
                 if args["path"] in RESERVED or args["path"] in ("~", None):
@@ -406,6 +418,10 @@ def may_end(request):
     """Whether the connection ends behind it, or may."""
     return is_half_done(request) or request.op in ("check", "unknown", "createSession", "deleteContainer") or request.op == "auth" and (
         request.bend is not None or request.args["scheme"] not in ("digest", "ip") or request.args["auth"] is None)
+
+
+def is_ephemeral_container(request):
+    return request.op == "createContainer" and request.args["flags"] in (1, 3)
 
 
 def is_half_done(request):

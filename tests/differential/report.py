@@ -2,9 +2,15 @@
 
 import sys
 
+import coverage as cells
+import explained
 from explained import TABLE
 from program import short
+from progress import EVIDENCE
 from sides import OBSERVER
+
+# Times that each cell of the coverage table is to be reached by a run that is evidence.
+ENOUGH = 100
 
 
 def listed(program):
@@ -40,10 +46,10 @@ def difference(program, found, command, is_whole):
     print(f"  again: {command}", flush=True)
 
 
-def so_far(state, programs):
-    left = state["seconds"] / state["done"] * (programs - state["done"])
-    print(f"differential: {state['done']} of {programs} programs, {state['operations']} operations, {len(state['red'])} unexplained, "
-          f"{state['seconds']:.0f} s, about {left / 60:.0f} min left", file=sys.stderr, flush=True)
+def so_far(done, state, programs, seconds):
+    left = seconds / done * (programs - done) if done else 0
+    print(f"differential: {done} of {programs} programs, {len(state['red'])} unexplained, {seconds:.0f} s, about {left:.0f} s left",
+          file=sys.stderr, flush=True)
 
 
 def finish(state, coverage, is_table):
@@ -52,8 +58,8 @@ def finish(state, coverage, is_table):
         print("\n".join(coverage.table()))
         empty = coverage.empty()
         print(f"\n{len(empty)} cells were not reached{': ' if empty else ''}{', '.join(empty)}")
-        poor = coverage.empty(100)
-        print(f"{len(poor)} cells were reached fewer than 100 times")
+        poor = coverage.empty(ENOUGH)
+        print(f"{len(poor)} cells were reached fewer than {ENOUGH} times{': ' if poor else ''}{', '.join(poor) if state['done'] >= EVIDENCE else ''}")
     print("\n## Explained differences\n")
     for row in TABLE:
         print(f"{state['rows'].get(row.name, 0):7} {row.name}: {row.reason}")
@@ -65,3 +71,26 @@ def finish(state, coverage, is_table):
         for what, ones in sorted(classes.items(), key=lambda item: -len(item[1])):
             print(f"{len(ones):7} {what}\n        {ones[0]['command']}")
     print(f"\n{state['operations']} operations in {state['seconds']:.0f} s")
+
+
+def differences():
+    """docs/differences.md."""
+    return DIFFERENCES.format(table="\n".join(explained.table()), unreachable="\n".join(cells.unreachable()))
+
+
+DIFFERENCES = """# What the comparison with Apache's server explains
+
+`tests/differential/run` executes programs of random requests on Apache ZooKeeper 3.9.5 and on Ringkeeper, and compares
+everything that a client sees. Each difference that it finds is either mended or a row of this table, which is printed by
+`tests/differential/run --table` from what the tool itself uses; the tool counts how often each row has applied.
+[protocol.md](protocol.md) §10 lists all differences for users, those included that this comparison can't show.
+
+{table}
+
+## What the comparison does not reach
+
+Its coverage table counts each operation with each error code that a standalone server can give, under the
+configurations default, `enforceQuota`, `extendedTypesEnabled`, `localSessionsEnabled` and `reconfigEnabled`. Not in it:
+
+{unreachable}
+"""

@@ -107,12 +107,14 @@ def side_by_side(*jobs):
 
 
 class Servers:
-    """Both servers, running. `fresh` begins with empty data again."""
+    """Both servers. `fresh` begins with empty data again."""
 
     def __init__(self, config, shards):
         self.config = config
         self.apache = Apache(config)
         self.ours = Server(properties=properties(config), **{**options(config), "shards": shards})
+
+    def start(self):
         side_by_side(self.apache.start, self.ours.start)
 
     def both(self):

@@ -15,8 +15,10 @@ UNKNOWN_SESSION = 0x1234567
 
 
 class Side:
-    def __init__(self, name, server):
-        self.name, self.server = name, server
+    """`before`: from a zxid of this side to the one that stands before it."""
+
+    def __init__(self, name, server, before=lambda zxid: zxid - 1):
+        self.name, self.server, self.before = name, server, before
         self.observer, self.observer_session = None, None
         # The newest zxid that the observer has seen, and the one at which the program began.
         self.newest = self.start = 0
@@ -40,9 +42,12 @@ class Side:
         return one
 
     def observe(self, is_super=True):
-        """A new observer."""
+        """A connection of the observer, whose session outlives the server: a second one would expire in the middle
+        of another program."""
+        session, password = self.observer_session or (0, bytes(16))
         self.observer = self.link()
-        self.observer.connect(timeout=TIMEOUT_MAX)
+        self.observer.connect(timeout=TIMEOUT_MAX, session=session, password=password)
+        self.observer_session = self.observer.session, self.observer.password
         if is_super:
             self.observer.call(zk.AUTH, zk.auth_body("digest", SUPER), xid=-4)
 
@@ -58,7 +63,7 @@ class Side:
     def zxid(self, slot, name):
         """What the name of a zxid stands for here."""
         seen = self.seen.get(slot, self.start)
-        return {"zero": 0, "minus": -1, "start": self.start, "seen": seen, "before": max(0, seen - 1), "newest": self.newest,
+        return {"zero": 0, "minus": -1, "start": self.start, "seen": seen, "before": max(0, self.before(seen)), "newest": self.newest,
                 "ahead": self.newest + 1000, "max": (1 << 63) - 1}[name]
 
     def handshake(self, slot, args):

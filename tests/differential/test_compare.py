@@ -9,6 +9,7 @@ import unittest
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent)]
 
 import canonical
+import report
 import wire
 from compare import Judge, Said
 from explained import TABLE
@@ -148,6 +149,12 @@ class Aligned(Compared):
         self.alignment.moved(15, 15)
         self.assertEqual([self.alignment.ours(z) for z in (15, 16, 21)], [15, 16, 21])
 
+    def test_names_lead_back_to_the_newest_zxid_of_apache_that_has_them(self):
+        self.alignment.moved(10, 9)
+        self.alignment.moved(20, 18)
+        for ours, apache in ((-1, -1), (0, 0), (5, 5), (8, 8), (9, 10), (10, 11), (17, 18), (18, 20), (19, 21)):
+            self.assertEqual(self.alignment.apache(ours), apache)
+
     def test_an_explained_zxid_moves_what_follows_in_the_same_batch(self):
         bad = Request("create", {**CREATE, "path": None})
         out = self.compare([bad, SET], [reply(1, 7, -5), reply(2, 8, 0, stat(zxid=8)), mark(8)],
@@ -194,7 +201,12 @@ class Explained(Compared):
     def test_negative_counts(self):
         request = Request("setACL", {"path": "~", "acl": -2, "version": -1})
         self.explained("7", request, [reply(1, 7, -114)], [reply(1, 6, -5)])
+        for err in (0, -101, -102):
+            self.different([request], [reply(1, 7, err)], [reply(1, 6, -5)])
         self.different([Request("setACL", {"path": "~", "acl": [], "version": -1})], [reply(1, 7, -114)], [reply(1, 7, -5)])
+        ops = Request("multi", {"ops": [("create", {**CREATE, "acl": -2})]})
+        self.explained("7", ops, [reply(1, 7, 0, multi(-114))], [reply(1, 6, -5)])
+        self.different([ops], [reply(1, 7, 0, multi(0))], [reply(1, 6, -5)])
         watches = Request("setWatches", {"relative": "zero", "data": -2, "exist": ["~"], "child": []})
         self.assertTrue(self.explained("7", watches, [event(-1, 1, "/d"), reply(1, 7)], [reply(1, 7, -5)]).must_drop)
 
@@ -202,10 +214,22 @@ class Explained(Compared):
         self.explained("8", Request("delete", {"path": None, "version": -1}), [reply(1, 7, -5)], [reply(1, 6, -5)])
         self.different([SET], [reply(1, 7, -5)], [reply(1, 6, -5)])
         self.different([Request("delete", {"path": None, "version": -1})], [reply(1, 7, -5, b"x")], [reply(1, 6, -5)])
+        self.different([Request("create", CREATE)], [reply(1, 7, -5)], [reply(1, 6, -5)])
+        self.different([Request("create", CREATE, bend=("cut", 3))], [reply(1, 7, -5)], [reply(1, 6, -5)])
+
+    def test_a_multi_that_can_not_be_parsed_takes_a_zxid_and_one_that_can_does_not(self):
+        for ops, more in (([("getData", {"path": "~", "watch": 0})], {}), ([("create", {**CREATE, "flags": 5})], {}),
+                          ([("create", {**CREATE, "acl": None})], {}), ([("check", {"path": None, "version": 0})], {}),
+                          ([("setData", SET.args)], {"ended": False})):
+            self.explained("8", Request("multi", {"ops": ops, **more}), [reply(1, 7, -5)], [reply(1, 6, -5)])
+        self.explained("8", Request("multi", {"ops": []}, bend=("cut", 3)), [reply(1, 7, -5)], [reply(1, 6, -5)])
+        for op, args in (("setData", SET.args), ("create", {**CREATE, "flags": 4}), ("createTTL", {**CREATE, "flags": 9, "ttl": 1})):
+            self.different([Request("multi", {"ops": [(op, args)]})], [reply(1, 7, -5)], [reply(1, 6, -5)])
 
     def test_null_path_and_odd_flags(self):
         self.explained("10", Request("create", {**CREATE, "path": None, "flags": 9}), [reply(1, 7, -8)], [reply(1, 6, -5)])
         self.different([Request("create", {**CREATE, "flags": 9})], [reply(1, 7, -8)], [reply(1, 6, -5)])
+        self.different([Request("create", {**CREATE, "path": None})], [reply(1, 7, -8)], [reply(1, 6, -5)])
 
     def test_auth_that_is_cut_off(self):
         request = Request("auth", {"scheme": "digest", "auth": b"u:p"}, bend=("cut", 5))
@@ -232,10 +256,29 @@ class Explained(Compared):
     def test_a_ttl_without_ttl_flags_in_a_multi(self):
         ops = [("createTTL", {**CREATE, "ttl": 1000}), ("check", {"path": "~/never", "version": 0})]
         request = Request("multi", {"ops": ops})
-        self.explained("18", request, [reply(1, 7, 0, multi(0, -101))], [reply(1, 7, 0, multi(-6, -2))])
-        self.different([request], [reply(1, 7, 0, multi(0, -103))], [reply(1, 7, 0, multi(0, -101))])
+        self.explained("18", request, [reply(1, 7, 0, multi(0, -101))], [reply(1, 7, 0, multi(-8, -2))])
+        self.explained("18", request, [reply(1, 7, 0, multi(-110, -2))], [reply(1, 7, 0, multi(-8, -2))])
+        for apache, ours in (((0, -103), (0, -101)), ((0, -101), (-6, -2)), ((-101, -2), (0, -101))):
+            self.different([request], [reply(1, 7, 0, multi(*apache))], [reply(1, 7, 0, multi(*ours))])
         plain = Request("multi", {"ops": [("create", CREATE), ops[1]]})
-        self.different([plain], [reply(1, 7, 0, multi(0, -101))], [reply(1, 7, 0, multi(-6, -2))])
+        self.different([plain], [reply(1, 7, 0, multi(0, -101))], [reply(1, 7, 0, multi(-8, -2))])
+
+    def test_limits_that_can_not_be_read(self):
+        limits = Request("create", {**CREATE, "path": "/zookeeper/quota~/a/zookeeper_limits", "data": None})
+        said = [reply(1, 7, -5)], [reply(1, 7, 0, zk.text("/d/a/b"))]
+
+        def below(path, config="quota", first=limits):
+            self.setUp()
+            self.judge.config = config
+            self.compare([first], [reply(1, 6, -110)], [reply(1, 6, -110)])
+            return self.compare([Request("create", {**CREATE, "path": path})], *said)
+
+        for path in ("~/a", "~/a/b"):
+            out = below(path)
+            self.assertEqual((out.difference, out.must_end), (None, True))
+        text = Request("create", {**limits.args, "data": b"count=1,bytes=1"})
+        for out in (below("~/ab"), below("~"), below("~/a", config="default"), below("~/a", first=text)):
+            self.assertIsNotNone(out.difference)
 
     def test_what_servers_alone_may_send(self):
         request = Request("deleteContainer", {"path": "~/never"})
@@ -245,7 +288,11 @@ class Explained(Compared):
 
     def test_rows_have_a_name_and_a_reason_each(self):
         self.assertEqual(len({row.name for row in TABLE}), len(TABLE))
-        self.assertTrue(all(row.reason for row in TABLE))
+        self.assertTrue(all(row.asked and row.apache and row.ours and row.reason for row in TABLE))
+
+    def test_the_documents_list_these_rows(self):
+        text = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "differences.md").read_text()
+        self.assertEqual(text, report.differences(), "print it with tests/differential/run --table")
 
 
 if __name__ == "__main__":

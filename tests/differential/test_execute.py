@@ -84,6 +84,13 @@ class Executed(unittest.TestCase):
         takes = {op: executor.coverage.takes(op, code) for op, code in (("exists", -101), ("getData", 0), ("create", -110), ("setData", 0))}
         self.assertEqual(takes, {"exists": "no", "getData": "no", "create": "yes", "setData": "yes"})
 
+    def test_no_session_is_left_to_expire_in_another_program(self):
+        steps = (Step("connect", 0, NEW, (make("~/e", flags=1),)), Step("drop", 0), Step("connect", 0, NEW), Step("connect", 1, NEW),
+                 Step("restart"), Step("connect", 1, NEW, (read("exists", "~/e"),)))
+        found, executor = self.on(None, Program(1, 9, "default", steps))
+        self.assertIsNone(found and found[0])
+        self.assertEqual([list(one.sessions) for one in executor.servers.both()], [[1001], [5001]])
+
     def shrunk(self, bug, what, *requests):
         (found, part), _ = self.on(bug, SHORT)
         self.assertEqual(found.what, what)

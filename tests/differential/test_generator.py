@@ -81,6 +81,7 @@ class Harmless(unittest.TestCase):
             if isinstance(path, str) and "zookeeper_" in path:
                 self.assertTrue(path.startswith("/zookeeper/quota~"), request)
                 self.assertFalse(op == "setData" and path.endswith("zookeeper_stats"), request)
+                self.assertTrue(request.bend is None or request.bend[0] != "put", request)
 
     def test_nothing_closes_a_node_that_others_need_or_makes_one_outside(self):
         for _, request, op, args in self.each():
@@ -108,6 +109,24 @@ class Harmless(unittest.TestCase):
             if program.number % generator.DIRECTED_EACH != generator.DIRECTED_EACH - 1:
                 for step in program.steps:
                     self.assertFalse(any(request.op == "setACL" for request in step.requests[:-1]))
+
+    def test_a_hard_quota_sees_one_write_of_a_batch_of_a_random_program(self):
+        for program in PROGRAMS:
+            if program.config == "quota" and program.number % generator.DIRECTED_EACH != generator.DIRECTED_EACH - 1:
+                # Behind the nodes that it begins with.
+                for step in program.steps[2:]:
+                    self.assertLessEqual(sum(request.op in generator.WRITES for request in step.requests), 1)
+
+    def test_nothing_relies_on_a_container_that_apache_takes_for_an_ephemeral_node(self):
+        for program in PROGRAMS:
+            for step in program.steps:
+                for n, request in enumerate(step.requests):
+                    if generator.is_ephemeral_container(request):
+                        below = str(request.args["path"]) + "/"
+                        behind = step.requests[n + 1:]
+                        self.assertFalse(any(str(args.get("path")).startswith(below) for one in behind for _, args in operations(one)))
+                    self.assertFalse(request.op == "multi" and any(op == "createContainer" and args["flags"] in (1, 3)
+                                                                   for op, args in request.args["ops"]))
 
     def test_a_multi_with_a_plain_ttl_fails_on_both(self):
         for _, request, op, args in self.each():

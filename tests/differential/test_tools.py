@@ -133,6 +133,22 @@ class Covered(unittest.TestCase):
         self.assertEqual(seen.compact()["errors"], {"create": {"-110": [1, 0, 0, 0, 0, 0]}})
 
 
+    def test_what_configurations_have_counted_is_added_up(self):
+        whole, part = coverage.Coverage(), coverage.Coverage()
+        for one in (whole, part, part):
+            one.count(one.cells, "default", "create", 0)
+            one.count(one.events, "default", "create", 1)
+        whole.zxids["create|0"], part.zxids["create|0"] = [1, 0], [2, 1]
+        whole.add(part)
+        self.assertEqual((whole.cells, whole.events, whole.zxids),
+                         ({"default|create|0": 3}, {"default|create|1": 3}, {"create|0": [3, 1]}))
+
+    def test_cells_that_can_not_be_reached_are_in_no_table(self):
+        codes = {code for config in coverage.ALL for _, code in coverage.expected(config)}
+        self.assertEqual(codes & {-1, -12, -13, -14, -112, -119, -120, -124, -127}, set())
+        self.assertFalse(any(("createTTL", -125) in coverage.expected(config) for config in coverage.ALL))
+
+
 class Told(unittest.TestCase):
     def test_a_transcript_shows_both_only_where_they_differ(self):
         said = report.lines([(0, 1, Request("ping"), "x", "x"), (1, 1, None, "a", "b")])

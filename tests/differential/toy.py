@@ -241,6 +241,9 @@ class Toys:
         self.config = "default"
         self.apache, self.ours = Toy("apache"), Toy("ours", bug, first_session=5000)
 
+    def both(self):
+        return self.apache, self.ours
+
     def restart(self):
         pass
 

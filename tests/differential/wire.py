@@ -45,6 +45,7 @@ CREATES = ("create", "create2", "createContainer", "createTTL")
 MARK_XID = 0x6B6B6B6B
 MARK = zk.request(MARK_XID, zk.SYNC, zk.text("/"))
 EVENT_XID, PING_XID = -1, -2
+UNKNOWN, AUTH_FAILED = -6, -115
 # Seconds that a server may take for anything.
 PATIENCE_S = 20.0
 
@@ -201,6 +202,16 @@ def is_mark(one):
 
 def is_reply(one):
     return len(one) >= 16 and struct.unpack_from(">i", one)[0] != EVENT_XID
+
+
+def is_success(one):
+    return is_reply(one) and one[12:16] == bytes(4)
+
+
+def is_last(one):
+    """Whether the server ends the connection behind it: a failed auth, or an operation that does not exist."""
+    _, zxid, err = struct.unpack_from(">iqi", one) if is_reply(one) else (0, 0, 0)
+    return err == AUTH_FAILED or (zxid, err) == (-1, UNKNOWN)
 
 
 def digest(credential):
