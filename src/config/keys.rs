@@ -7,7 +7,7 @@
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
 
-use super::values::{Config, InlineSync, RingFeatures, Whitelist};
+use super::values::{Config, DigestAlgorithm, InlineSync, RingFeatures, Whitelist};
 use crate::constants::{JUTE_MAXBUFFER_LIMIT, SEGMENT_BYTES_MIN};
 use core::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
@@ -110,9 +110,9 @@ const NO_DIGEST: &Promise = &Promise {
     instead: "remove it if digests may be used, or keep Apache ZooKeeper until they can be switched off",
 };
 const DIGEST_ALGORITHM: &Promise = &Promise {
-    what: "digests by another algorithm than SHA1",
-    instead: "remove it if SHA1 is good enough, or keep Apache ZooKeeper until this server has the \
-              algorithm",
+    what: "digests by another algorithm than SHA1 and those of SHA-2",
+    instead: "remove it or set it to one of them if that is good enough, or keep Apache ZooKeeper until this \
+              server has the algorithm",
 };
 const AUDIT: &Promise = &Promise {
     what: "an audit log",
@@ -193,11 +193,10 @@ const EMPTY: Off = Off("an empty value", str::is_empty);
 const EMPTY_OR_FALSE: Off = Off("an empty value or `false`", |v| v.is_empty() || is_false(v));
 const NO_PORT: Off = Off("an empty value or `0`", |v| v.is_empty() || v == "0");
 const TRUE: Off = Off("`true`", |v| v.eq_ignore_ascii_case("true"));
-const SHA1: Off = Off("`SHA1`", |v| {
-    ["SHA1", "SHA-1", "SHA"]
-        .iter()
-        .any(|name| v.eq_ignore_ascii_case(name))
-});
+const ALGORITHMS: Off = Off(
+    "`SHA1`, `SHA-224`, `SHA-256`, `SHA-384`, `SHA-512`, `SHA-512/224` or `SHA-512/256`",
+    |v| digest_algorithm(v).is_some(),
+);
 const NO_CERTIFICATE: Off = Off("`none`", |v| v.eq_ignore_ascii_case("none"));
 const BUILT_IN: Off = Off("Apache's class of the digest or the ip provider", |v| {
     let class = v.strip_prefix("org.apache.zookeeper.server.auth.");
@@ -212,6 +211,31 @@ const NO_SECURE_PART: Off = Off("a line without a secure client port", |v| {
         .nth(2)
         .is_none_or(|part| part.trim().is_empty())
 });
+
+/// Says with which algorithm digests are made; the others promise more than is there.
+pub(super) const DIGEST_ALGORITHM_KEY: &str = "DigestAuthenticationProvider.digestAlg";
+
+/// An algorithm by one of the names that Java has for it, in any case of letters.
+pub(super) fn digest_algorithm(name: &str) -> Option<DigestAlgorithm> {
+    let names = [
+        ("SHA1", DigestAlgorithm::Sha1),
+        ("SHA-1", DigestAlgorithm::Sha1),
+        ("SHA", DigestAlgorithm::Sha1),
+        ("SHA-224", DigestAlgorithm::Sha224),
+        ("SHA224", DigestAlgorithm::Sha224),
+        ("SHA-256", DigestAlgorithm::Sha256),
+        ("SHA256", DigestAlgorithm::Sha256),
+        ("SHA-384", DigestAlgorithm::Sha384),
+        ("SHA384", DigestAlgorithm::Sha384),
+        ("SHA-512", DigestAlgorithm::Sha512),
+        ("SHA512", DigestAlgorithm::Sha512),
+        ("SHA-512/224", DigestAlgorithm::Sha512_224),
+        ("SHA512/224", DigestAlgorithm::Sha512_224),
+        ("SHA-512/256", DigestAlgorithm::Sha512_256),
+        ("SHA512/256", DigestAlgorithm::Sha512_256),
+    ];
+    one_of(name.to_ascii_uppercase().as_str(), &names)
+}
 
 /// The names in a list of schemes.
 pub(super) fn schemes(value: &str) -> impl Iterator<Item = &str> {
@@ -423,11 +447,7 @@ pub const KEYS: &[Key] = &[
     refused("sasl.serverconfig", EMPTY, SASL),
     refused("requireKerberosConfig", FALSE, SASL),
     refused("DigestAuthenticationProvider.enabled", TRUE, NO_DIGEST),
-    refused(
-        "DigestAuthenticationProvider.digestAlg",
-        SHA1,
-        DIGEST_ALGORITHM,
-    ),
+    refused(DIGEST_ALGORITHM_KEY, ALGORITHMS, DIGEST_ALGORITHM),
     refused("audit.enable", FALSE, AUDIT),
     // Ensembles.
     asks(

@@ -13,7 +13,7 @@ mod servers;
 mod values;
 
 pub use keys::{Asks, Effect, KEYS, Key, Promise, Refused};
-pub use values::{Config, InlineSync, RingFeatures, Whitelist};
+pub use values::{Config, DigestAlgorithm, InlineSync, RingFeatures, Whitelist};
 
 use crate::constants::{output_bytes_least, request_bytes_least};
 use core::fmt;
@@ -349,6 +349,7 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
     }
     settle_client_address(values, &mut config, &mut warnings)?;
     settle_session_timeouts(&mut config)?;
+    settle_digest_algorithm(values, &mut config);
     settle_required_schemes(values, &mut config, &mut warnings)?;
     settle_sizes(values, &mut config, &mut warnings)?;
     if config.skip_acl {
@@ -428,6 +429,17 @@ fn settle_session_timeouts(config: &mut Config) -> Result<(), ConfigError> {
             "minSessionTimeout ({min}) is above maxSessionTimeout ({max}); correct one of them"
         ))),
     }
+}
+
+/// What digests are made with. The key is found in any case of letters; a name that is none of an algorithm's
+/// refuses the start elsewhere.
+fn settle_digest_algorithm(values: &Values, config: &mut Config) {
+    let mut named = values.iter().filter(|(key, _)| {
+        let found = keys::find(key);
+        found.is_some_and(|key| key.name == keys::DIGEST_ALGORITHM_KEY)
+    });
+    let algorithm = named.find_map(|(_, value)| keys::digest_algorithm(&value.text));
+    config.digest_algorithm = algorithm.unwrap_or(config.digest_algorithm);
 }
 
 /// The schemes of which a client must have an identity. As all keys that promise security, these two are found
@@ -822,6 +834,35 @@ mod tests {
             assert_eq!(refused(text), due, "{text}");
         }
         assert_eq!(refused("secureClientPort=2281\n").len(), 1);
+    }
+
+    #[test]
+    fn digests_are_made_with_the_algorithm_that_is_named() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let key = "DigestAuthenticationProvider.digestAlg";
+        for (text, due) in [
+            (String::new(), DigestAlgorithm::Sha1),
+            (format!("{key}=sha"), DigestAlgorithm::Sha1),
+            (format!("{key}=SHA-256"), DigestAlgorithm::Sha256),
+            (
+                format!("zookeeper.{key}=sha512/256"),
+                DigestAlgorithm::Sha512_256,
+            ),
+            (
+                format!("{}=SHA384", key.to_uppercase()),
+                DigestAlgorithm::Sha384,
+            ),
+        ] {
+            let read = from_file(&format!("{base}{text}"), &[]).accepted().unwrap();
+            assert_eq!(read.config.digest_algorithm, due, "{text}");
+        }
+        for name in ["MD5", "SHA3-256", "SHA-257", ""] {
+            let read = from_file(&format!("{base}{key}={name}"), &[]).accepted();
+            assert!(
+                matches!(read, Err(ConfigError::Insecure(_))),
+                "{name}: {read:?}"
+            );
+        }
     }
 
     #[test]

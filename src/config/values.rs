@@ -77,6 +77,8 @@ pub struct Config {
     pub identities_max: usize,
     /// `ringkeeper.aclEntriesMax`: entries of one ACL list.
     pub acl_entries_max: usize,
+    /// `DigestAuthenticationProvider.digestAlg`: what digests are made with.
+    pub digest_algorithm: DigestAlgorithm,
     /// `DigestAuthenticationProvider.superDigest`: the digest of the super user.
     pub super_digest: Option<String>,
     /// `skipACL`: permissions are not asked for.
@@ -122,6 +124,25 @@ pub enum InlineSync {
     Always,
     /// No sync: each runs beside the core.
     Never,
+}
+
+/// `DigestAuthenticationProvider.digestAlg`: what digests are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// SHA-1.
+    Sha1,
+    /// SHA-224.
+    Sha224,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+    /// SHA-512/224.
+    Sha512_224,
+    /// SHA-512/256.
+    Sha512_256,
 }
 
 /// `4lw.commands.whitelist`: which four-letter words are answered.
@@ -177,6 +198,7 @@ pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
         detached_log_bytes: DETACHED_LOG_BYTES,
         identities_max: IDENTITIES_MAX,
         acl_entries_max: ACL_ENTRIES_MAX,
+        digest_algorithm: DigestAlgorithm::Sha1,
         super_digest: None,
         skip_acl: false,
         required_schemes: Vec::new(),

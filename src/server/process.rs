@@ -43,6 +43,8 @@ pub struct Process {
     pub clock: Clock,
     /// Four-letter words said since the start or `srst`; they count as packets.
     pub words: AtomicU64,
+    /// Packets in which they were answered.
+    pub answers: AtomicU64,
     /// What `stmk` has set.
     pub trace_mask: AtomicI64,
     /// The port that is listened on.
@@ -76,6 +78,7 @@ impl Process {
             log,
             clock,
             words: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             trace_mask: AtomicI64::new(TRACE_MASK),
             client_port,
             lists: Lists::default(),

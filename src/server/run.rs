@@ -15,7 +15,7 @@ use super::preflight::Ready;
 use super::process::Process;
 use super::rebuild::Beside;
 use super::serve::ServingLoop;
-use crate::config::{Config, InlineSync, Resolved, RingFeatures};
+use crate::config::{Config, DigestAlgorithm, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig, StartError};
 use crate::pipeline::{Fatal, PipelineConfig, ReaperConfig, TreeMemory};
@@ -31,7 +31,7 @@ use crate::rt::storage::FsStorage;
 use crate::rt::{probe, threads};
 use crate::shard::{AuthRules, ShardConfig};
 use crate::snapshot::CHANGES_BYTES_MAX;
-use crate::tree::Rules;
+use crate::tree::{self, Rules};
 use crate::types::ShardId;
 use std::io;
 use std::sync::Arc;
@@ -319,6 +319,7 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
         watch_bytes_max: part(config.watch_bytes_max),
         identities_max: config.identities_max,
         auth: AuthRules {
+            digest_algorithm: digest_algorithm(config.digest_algorithm),
             super_digest: config.super_digest.as_deref().map(Arc::from),
             skip_acl: config.skip_acl,
             required_schemes: (config.required_schemes.iter())
@@ -331,6 +332,18 @@ fn shard_config(config: &Config, id: ShardId, shards: u16) -> ShardConfig {
         session_timeout_max_ms: config.session_timeout_max_ms,
         frame_max: config.jute_maxbuffer,
         ..ShardConfig::new(id)
+    }
+}
+
+fn digest_algorithm(configured: DigestAlgorithm) -> tree::DigestAlgorithm {
+    match configured {
+        DigestAlgorithm::Sha1 => tree::DigestAlgorithm::Sha1,
+        DigestAlgorithm::Sha224 => tree::DigestAlgorithm::Sha224,
+        DigestAlgorithm::Sha256 => tree::DigestAlgorithm::Sha256,
+        DigestAlgorithm::Sha384 => tree::DigestAlgorithm::Sha384,
+        DigestAlgorithm::Sha512 => tree::DigestAlgorithm::Sha512,
+        DigestAlgorithm::Sha512_224 => tree::DigestAlgorithm::Sha512_224,
+        DigestAlgorithm::Sha512_256 => tree::DigestAlgorithm::Sha512_256,
     }
 }
 

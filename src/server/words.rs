@@ -53,6 +53,8 @@ const OURS: [&str; 1] = ["stgs"];
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the end of the other side is waited for, so that a reset does not overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// What Apache's server writes of an answer at a time, characters: each counts as one packet sent.
+const PACKET: usize = 8192;
 /// How long the mask behind `stmk` is waited for.
 const MASK_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a mask.
@@ -109,6 +111,7 @@ pub async fn serve(fd: OwnedFd, said: Said, process: &Process, mailboxes: &Mailb
     let Some((text, unsent)) = answer else {
         return;
     };
+    process.answers.fetch_add(packets(&text), Relaxed);
     let written = background::within(PATIENCE, stream.write_all(text.as_bytes())).await;
     drop((text, unsent));
     if matches!(written, Some(Ok(()))) {
@@ -147,6 +150,11 @@ async fn answer<'a>(
     let text = make().await?;
     let unsent = process.lists.keep(text.capacity(), gathering).await;
     Some((text, Some(unsent)))
+}
+
+/// As how many packets an answer counts.
+fn packets(text: &str) -> u64 {
+    text.len().div_ceil(PACKET) as u64
 }
 
 /// Sets the mask that follows `stmk`; `None` if the other end closes before all of it has come.
@@ -251,6 +259,7 @@ fn text_of(
         "hash" => texts::hash(report.digests()),
         "srst" => {
             process.words.store(0, Relaxed);
+            process.answers.store(0, Relaxed);
             "Server stats reset.\n".into()
         }
         "crst" => "Connection stats reset.\n".into(),
@@ -271,7 +280,7 @@ impl Gathered<'_> {
         Figures {
             latency: self.report.latency(),
             received: self.report.sum(|stats| stats.received) + self.process.words.load(Relaxed),
-            sent: self.report.sum(|stats| stats.sent),
+            sent: self.report.sum(|stats| stats.sent) + self.process.answers.load(Relaxed),
             connections: self.process.connections(),
             outstanding: self.report.sum(|stats| stats.outstanding as u64),
             zxid: self.tree.zxid,
@@ -590,6 +599,13 @@ mod tests {
         );
         assert_eq!(Said::new(*b"ruok", b"\n", peer).behind, b"\n");
         assert_eq!(Said::new(INTERRUPT, b"", peer).name(), Some("telnet close"));
+    }
+
+    #[test]
+    fn an_answer_counts_as_a_packet_for_each_8192_characters() {
+        for (length, due) in [(0, 0), (1, 1), (8192, 1), (8193, 2), (16_385, 3)] {
+            assert_eq!(packets(&"x".repeat(length)), due, "{length}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The auth operation (docs/protocol.md §6.3, §6.5): which identity a scheme's data gives.
 
 use crate::constants::IDENTITY_BYTES;
-use crate::tree;
+use crate::tree::DigestAlgorithm;
 use crate::txn::{AuthId, Credentials};
 use std::sync::Arc;
 
 /// What the operator has said about identities (docs/protocol.md §6.2, §6.5, §6.9).
 #[derive(Clone, Debug, Default)]
 pub struct AuthRules {
+    /// `DigestAuthenticationProvider.digestAlg`: what identities of scheme digest are made with.
+    pub digest_algorithm: DigestAlgorithm,
     /// `DigestAuthenticationProvider.superDigest`: who has this digest is super.
     pub super_digest: Option<Arc<str>>,
     /// `skipACL`: nothing is refused for a missing permission.
@@ -53,7 +55,7 @@ impl AuthRules {
         identities_max: usize,
     ) -> Result<Credentials, AuthFailed> {
         let id = match (scheme, data) {
-            (Some("digest"), Some(data)) => digest(data),
+            (Some("digest"), Some(data)) => digest(self.digest_algorithm, data),
             (Some("ip"), _) => ip(address),
             _ => return Err(AuthFailed),
         };
@@ -111,16 +113,17 @@ fn ip(address: &str) -> AuthId {
     }
 }
 
-fn digest(data: &[u8]) -> AuthId {
+fn digest(algorithm: DigestAlgorithm, data: &[u8]) -> AuthId {
     AuthId {
         scheme: "digest".into(),
-        id: tree::digest_id(data).into(),
+        id: algorithm.id(data).into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree;
 
     fn initial(address: &str) -> Credentials {
         AuthRules::default().initial(address)
@@ -200,8 +203,25 @@ mod tests {
 
     #[test]
     fn digest_is_the_one_of_the_specification() {
+        let digest = |data: &[u8]| digest(DigestAlgorithm::Sha1, data);
         assert_eq!(&*digest(b"bob:pw").id, "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=");
         assert!(digest(b"nocolon").id.starts_with("nocolon:"));
+    }
+
+    #[test]
+    fn the_super_user_is_found_by_the_digest_of_the_configured_algorithm() {
+        let rules = |algorithm: DigestAlgorithm| AuthRules {
+            digest_algorithm: algorithm,
+            super_digest: Some(DigestAlgorithm::Sha256.id(b"super:secret").into()),
+            ..AuthRules::default()
+        };
+        for (algorithm, count) in [(DigestAlgorithm::Sha256, 3), (DigestAlgorithm::Sha1, 2)] {
+            let rules = rules(algorithm);
+            let first = rules.initial("10.0.0.1");
+            let data = Some(&b"super:secret"[..]);
+            let ids = rules.add(&first, "10.0.0.1", Some("digest"), data, 9);
+            assert_eq!(ids.unwrap().len(), count, "{algorithm:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use core::cell::OnceCell;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sha1::{Digest, Sha1};
+use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
 use std::sync::Arc;
 
 /// Default of the entries of one access control list. Far more than fit a list that somebody
@@ -146,12 +147,52 @@ impl<'a> Identities<'a> {
     }
 }
 
-/// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
-/// Base64 of the SHA-1 over the whole. Without a colon the text is its own user.
+/// What scheme digest makes identities with: `DigestAuthenticationProvider.digestAlg`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// SHA-1.
+    #[default]
+    Sha1,
+    /// SHA-224.
+    Sha224,
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+    /// SHA-512/224.
+    Sha512_224,
+    /// SHA-512/256.
+    Sha512_256,
+}
+
+impl DigestAlgorithm {
+    /// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
+    /// Base64 of the hash over the whole. Without a colon the text is its own user.
+    pub fn id(self, auth: &[u8]) -> String {
+        let text = String::from_utf8_lossy(auth);
+        let user = text.split(':').next().unwrap_or_default();
+        format!("{user}:{}", self.hash(text.as_bytes()))
+    }
+
+    /// In Base64.
+    fn hash(self, bytes: &[u8]) -> String {
+        match self {
+            DigestAlgorithm::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
+            DigestAlgorithm::Sha224 => STANDARD.encode(Sha224::digest(bytes)),
+            DigestAlgorithm::Sha256 => STANDARD.encode(Sha256::digest(bytes)),
+            DigestAlgorithm::Sha384 => STANDARD.encode(Sha384::digest(bytes)),
+            DigestAlgorithm::Sha512 => STANDARD.encode(Sha512::digest(bytes)),
+            DigestAlgorithm::Sha512_224 => STANDARD.encode(Sha512_224::digest(bytes)),
+            DigestAlgorithm::Sha512_256 => STANDARD.encode(Sha512_256::digest(bytes)),
+        }
+    }
+}
+
+/// [`DigestAlgorithm::id`] with the algorithm that holds where nothing is configured.
 pub fn digest_id(auth: &[u8]) -> String {
-    let text = String::from_utf8_lossy(auth);
-    let user = text.split(':').next().unwrap_or_default();
-    format!("{user}:{}", STANDARD.encode(Sha1::digest(text.as_bytes())))
+    DigestAlgorithm::default().id(auth)
 }
 
 /// Address and number of leading bits of `address[/bits]`, as Apache reads them: every number is what
@@ -357,6 +398,35 @@ mod tests {
     #[test]
     fn golden_digest() {
         assert_eq!(digest_id(b"bob:pw"), "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=");
+        for (algorithm, due) in [
+            (DigestAlgorithm::Sha1, "ikIaKsbtGweaHnb/jKn7OHqbunM="),
+            (
+                DigestAlgorithm::Sha224,
+                "V2mvd2ffOcs02HpVY83ycSg9kqz4jTlMn1ET9Q==",
+            ),
+            (
+                DigestAlgorithm::Sha256,
+                "lXdkgIa9O1CDDWAryQ0pe9wUYi2LkG6M7Uocn/Vyn2g=",
+            ),
+            (
+                DigestAlgorithm::Sha384,
+                "Pd/l06QeLk9MqD36VccOX0Fw1tgKhSdAl0mKINCHnwpI9R17BoWbdxukNC3K47Q1",
+            ),
+            (
+                DigestAlgorithm::Sha512,
+                "jQFpfQMlS0Fkelz3cdxBlcfmOOApGvKAjybCSpc/oHQD7ouOUKaAFXPlHr/2XpjmwJ0yssqB0Mh7gRRVqmyALQ==",
+            ),
+            (
+                DigestAlgorithm::Sha512_224,
+                "cqvSV2UbZ2q5COXLGv28T5tsr77x6AK7tzbGZg==",
+            ),
+            (
+                DigestAlgorithm::Sha512_256,
+                "A9N1joy8pAxXpZyuKoYHmry5YD7X6ES6VJn8WVyn8xY=",
+            ),
+        ] {
+            assert_eq!(algorithm.id(b"bob:pw"), format!("bob:{due}"));
+        }
         assert!(digest_id(b"alone").starts_with("alone:"));
     }
 

@@ -34,7 +34,7 @@ mod walked;
 #[cfg(test)]
 mod tests;
 
-pub use access::{ACL_ENTRIES_MAX, digest_id};
+pub use access::{ACL_ENTRIES_MAX, DigestAlgorithm, digest_id};
 pub use changes::Contradiction;
 pub(crate) use changes::{Changes, Key, Patch, session_key};
 pub use creators::SessionHighWater;

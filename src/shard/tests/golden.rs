@@ -13,6 +13,9 @@ const CONNECTED: &str = "00000025 00000000 00002710 0100000d62170000 00000010
 const DEAD: &str = "00000025 00000000 00000000 0000000000000000 00000010
     00000000000000000000000000000000 00";
 
+/// world:anyone with all permissions.
+const OPEN: &str = "00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65";
+
 /// A connected client, and nothing on its way.
 fn connected(world: &mut World) -> ConnId {
     let conn = world.accept();
@@ -149,15 +152,23 @@ fn golden_create_container_and_create_ttl() {
     );
 }
 
+/// A create of `/w`, xid 1, with zxid 2.
+fn make_w(world: &mut World, conn: ConnId) {
+    let request = format!("00000031 00000001 00000001 00000002 2f77 00000000 {OPEN} 00000000");
+    let reply = "00000016 00000001 0000000000000002 00000000 00000002 2f77";
+    exchange(world, conn, &request, reply, false);
+}
+
 #[test]
 fn golden_own_write_with_own_watch() {
     let mut world = World::new();
     let conn = connected(&mut world);
-    world.send(conn, &create(1, "/w"));
-    world.send(conn, &read(2, 4, "/w", true));
+    make_w(&mut world, conn);
+    world.send(conn, &hex("0000000f 00000002 00000004 00000002 2f77 01"));
     world.take(conn);
     world.zxid = Zxid(0x119);
-    world.send(conn, &set_data(3, "/w", b"new"));
+    let set = "00000019 00000003 00000005 00000002 2f77 00000003 6e6577 ffffffff";
+    world.send(conn, &hex(set));
     let (bytes, closed) = world.take(conn);
     let head = hex(
         "0000001e ffffffff 0000000000000119 00000000 00000003 00000003 00000002 2f77
@@ -171,11 +182,14 @@ fn golden_own_write_with_own_watch() {
 fn golden_catch_up_of_set_watches() {
     let mut world = World::new();
     let conn = connected(&mut world);
-    world.send(conn, &create(1, "/w"));
-    world.send(conn, &set_data(2, "/w", b"missed"));
+    make_w(&mut world, conn);
+    let set = "00000019 00000002 00000005 00000002 2f77 00000003 6e6577 ffffffff";
+    world.send(conn, &hex(set));
     world.take(conn);
     reach(&mut world, 0x147);
-    world.send(conn, &set_watches(-8, Zxid(2), &["/w"], &[], &[]));
+    let watches =
+        "00000022 fffffff8 00000065 0000000000000002 00000001 00000002 2f77 00000000 00000000";
+    world.send(conn, &hex(watches));
     assert_eq!(
         world.take(conn),
         (
@@ -288,22 +302,23 @@ fn golden_failed_multi() {
     let mut world = World::new();
     let conn = connected(&mut world);
     world.zxid = Zxid(0xf6);
-    let multi = request(12, 14, |out| {
-        for path in ["/m1", "/none/m2", "/m3"] {
-            out.extend(hex("00000001 00 ffffffff"));
-            put_create(out, path, b"", 0, &[("world", "anyone")]);
-        }
-        out.extend(hex("ffffffff 01 ffffffff"));
-    });
-    world.send(conn, &multi);
-    assert_eq!(
-        world.frames(conn),
-        [hex("0000000c 00000000000000f6 00000000
-              ffffffff 00 00000000 00000000
-              ffffffff 00 ffffff9b ffffff9b
-              ffffffff 00 fffffffe fffffffe
-              ffffffff 01 ffffffff")]
+    let multi = format!(
+        "000000af 0000000c 0000000e
+         00000001 00 ffffffff 00000003 2f6d31 00000000 {OPEN} 00000000
+         00000001 00 ffffffff 00000008 2f6e6f6e652f6d32 00000000 {OPEN} 00000000
+         00000001 00 ffffffff 00000003 2f6d33 00000000 {OPEN} 00000000
+         ffffffff 01 ffffffff"
     );
+    let results = "00000040 0000000c 00000000000000f6 00000000
+         ffffffff 00 00000000 00000000
+         ffffffff 00 ffffff9b ffffff9b
+         ffffffff 00 fffffffe fffffffe
+         ffffffff 01 ffffffff";
+    exchange(&mut world, conn, &multi, results, false);
+    // Without operations.
+    let empty = "00000011 0000000d 0000000e ffffffff 01 ffffffff";
+    let none = "00000019 0000000d 00000000000000f7 00000000 ffffffff 01 ffffffff";
+    exchange(&mut world, conn, empty, none, false);
 }
 
 #[test]
@@ -313,18 +328,15 @@ fn golden_multi() {
     world.send(conn, &create(1, "/mu"));
     world.send(conn, &create(2, "/mu/x"));
     world.take(conn);
-    let multi = request(3, 14, |out| {
-        out.extend(hex("00000001 00 ffffffff"));
-        put_create(out, "/mu/a", b"", 0, &[("world", "anyone")]);
-        out.extend(hex("0000000f 00 ffffffff"));
-        put_create(out, "/mu/b", b"", 0, &[("world", "anyone")]);
-        out.extend(hex("00000002 00 ffffffff 00000005 2f6d752f78 ffffffff"));
-        out.extend(hex(
-            "00000005 00 ffffffff 00000003 2f6d75 00000001 31 ffffffff",
-        ));
-        out.extend(hex("0000000d 00 ffffffff 00000003 2f6d75 ffffffff"));
-        out.extend(hex("ffffffff 01 ffffffff"));
-    });
+    let multi = hex(&format!(
+        "000000be 00000003 0000000e
+         00000001 00 ffffffff 00000005 2f6d752f61 00000000 {OPEN} 00000000
+         0000000f 00 ffffffff 00000005 2f6d752f62 00000000 {OPEN} 00000000
+         00000002 00 ffffffff 00000005 2f6d752f78 ffffffff
+         00000005 00 ffffffff 00000003 2f6d75 00000001 31 ffffffff
+         0000000d 00 ffffffff 00000003 2f6d75 ffffffff
+         ffffffff 01 ffffffff"
+    ));
     world.send(conn, &multi);
     let body = world.frames(conn)[0][16..].to_vec();
     let parts = [
