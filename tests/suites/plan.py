@@ -36,7 +36,8 @@ KAZOO = [
     *rules("kazoo", "build", "test_build"),
     *rules("kazoo", "sasl", "test_sasl"),
     *tests("kazoo", "test_client", "tls", "TestSSLClient::*"),
-    *tests("kazoo", "test_client", "ensemble", "TestReconfig::*", "TestClient::test_update_host_list"),
+    *tests("kazoo", "test_client", "ensemble", "TestReconfig::*"),
+    *tests("kazoo", "test_*", "ensemble", "*::test_update_host_list"),
     *tests("kazoo", "test_connection", "ensemble", "TestReadOnlyMode::*"),
 ]
 
