@@ -36,7 +36,8 @@ public final class OurFactory extends ServerCnxnFactory {
         lines.put("maxSessionTimeout", Integer.toString(described.getMaxSessionTimeout()));
         lines.put("maxClientCnxns", Integer.toString(Math.max(0, connectionsMax)));
         if (!address.getAddress().isAnyLocalAddress()) {
-            lines.put("clientPortAddress", address.getAddress().getHostAddress());
+            // Java names the interface behind an address of IPv6; ours takes addresses alone.
+            lines.put("clientPortAddress", address.getAddress().getHostAddress().replaceAll("%.*", ""));
         }
         setZooKeeperServer(described);
         File directory = described.getTxnLogFactory().getSnapDir().getParentFile();
