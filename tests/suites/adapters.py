@@ -261,7 +261,7 @@ class ZooKeeper(Java):
     TESTS = re.compile(r"\w+Test$")
     ARTIFACTS = ["org.apache.zookeeper:zookeeper:3.9.5", "org.apache.zookeeper:zookeeper:3.9.5:tests",
                  "org.junit.jupiter:junit-jupiter:5.6.2", "org.junit.platform:junit-platform-launcher:1.6.2",
-                 "junit:junit:4.12", "org.mockito:mockito-core:4.9.0", "org.hamcrest:hamcrest-library:2.2", "org.apache.commons:commons-collections4:4.4",
+                 "org.mockito:mockito-core:4.9.0", "org.hamcrest:hamcrest-library:2.2", "org.apache.commons:commons-collections4:4.4",
                  "io.dropwizard.metrics:metrics-core:4.1.12.1", "org.xerial.snappy:snappy-java:1.1.10.5",
                  "commons-cli:commons-cli:1.5.0", "org.jline:jline:3.25.1", "ch.qos.logback:logback-classic:1.3.15"]
 

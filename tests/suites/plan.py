@@ -84,6 +84,7 @@ ZOOKEEPER = [
     *tests("zookeeper", "test.SessionTest", "inside", "testMinMaxSessionTimeout", "testMaximumCnxnPerIP"),
     *rules("zookeeper", "limit", "test.BufferSizeTest"),
     *tests("zookeeper", "test.CheckTest", "ensemble", "testCluster*"),
+    *tests("zookeeper", "ZKUtilTest", "client", "testUnreadableFileInput"),
     # It tells a part of the server in its own process to refuse the next create.
     *[("zookeeper", unit, "testPathValidation", "inside")
       for unit in ("test.ClientTest", "test.ChrootClientTest", "test.ClientSkipACLTest")],

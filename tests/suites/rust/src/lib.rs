@@ -14,7 +14,10 @@ pub mod clients {
 
     impl Cli {
         /// Starts the server and waits until it answers.
-        pub fn run(&self, image: impl Into<RunnableImage<GenericImage>>) -> Container<'_, GenericImage> {
+        pub fn run(
+            &self,
+            image: impl Into<RunnableImage<GenericImage>>,
+        ) -> Container<'_, GenericImage> {
             Container::started(&image.into())
         }
     }
@@ -31,10 +34,16 @@ pub mod images {
 
         impl GenericImage {
             pub fn new(_name: impl Into<String>, _tag: impl Into<String>) -> Self {
-                Self { environment: Vec::new() }
+                Self {
+                    environment: Vec::new(),
+                }
             }
 
-            pub fn with_env_var(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+            pub fn with_env_var(
+                mut self,
+                name: impl Into<String>,
+                value: impl Into<String>,
+            ) -> Self {
                 self.environment.push((name.into(), value.into()));
                 self
             }
@@ -68,7 +77,8 @@ pub mod core {
     const CONFIG: &str = "/conf/zoo.cfg";
     const PORT: u16 = 2181;
     /// What the image writes where it is given no configuration, as facts of its documentation.
-    const DEFAULTS: &str = "tickTime=2000\ninitLimit=5\nsyncLimit=2\nmaxClientCnxns=60\nadmin.enableServer=false\n";
+    const DEFAULTS: &str =
+        "tickTime=2000\ninitLimit=5\nsyncLimit=2\nmaxClientCnxns=60\nadmin.enableServer=false\n";
 
     /// How an image is asked whether it is well; a process is asked for a four-letter word.
     #[derive(Default)]
@@ -101,7 +111,10 @@ pub mod core {
 
     impl From<GenericImage> for RunnableImage<GenericImage> {
         fn from(image: GenericImage) -> Self {
-            Self { image, volumes: Vec::new() }
+            Self {
+                image,
+                volumes: Vec::new(),
+            }
         }
     }
 
@@ -140,7 +153,11 @@ pub mod core {
             let number = MADE.fetch_add(1, Ordering::Relaxed);
             let directory = env::temp_dir().join(format!("container-{}-{number}", process::id()));
             fs::create_dir_all(directory.join("data")).expect("a directory for the server");
-            let flags = image.image.environment.iter().find(|(name, _)| name == "SERVER_JVMFLAGS");
+            let flags = image
+                .image
+                .environment
+                .iter()
+                .find(|(name, _)| name == "SERVER_JVMFLAGS");
             let this = Self {
                 flags: flags.map(|(_, value)| value.clone()).unwrap_or_default(),
                 port: free_port(),
@@ -150,7 +167,11 @@ pub mod core {
             };
             let given = image.volumes.iter().find(|(_, to)| to == CONFIG);
             let given = given.map(|(from, _)| fs::read_to_string(from).expect("the configuration"));
-            fs::write(this.directory.join("zoo.cfg"), this.config(given.as_deref())).expect("a configuration");
+            fs::write(
+                this.directory.join("zoo.cfg"),
+                this.config(given.as_deref()),
+            )
+            .expect("a configuration");
             this.start();
             this
         }
@@ -165,29 +186,56 @@ pub mod core {
                     config += &format!("{line}\n");
                 }
             }
-            config += &format!("dataDir={}\nclientPort={}\n", self.directory.join("data").display(), self.port);
+            config += &format!(
+                "dataDir={}\nclientPort={}\n",
+                self.directory.join("data").display(),
+                self.port
+            );
             if !is_apache() {
-                config += &format!("shards={}\n", env::var("RK_SHARDS").expect("RK_SHARDS: our placement"));
+                config += &format!(
+                    "shards={}\n",
+                    env::var("RK_SHARDS").expect("RK_SHARDS: our placement")
+                );
             }
             config
         }
 
         pub fn start(&self) {
-            let log = fs::File::options().create(true).append(true).open(self.directory.join("server.log"));
+            let log = fs::File::options()
+                .create(true)
+                .append(true)
+                .open(self.directory.join("server.log"));
             let log = log.expect("a log");
             let mut command = command(&self.directory);
             let flags = self.flags.split_whitespace().map(str::to_owned);
             let flags: Vec<String> = if is_apache() { flags.collect() } else { vec![] };
             let mut whole = Command::new(command.remove(0));
-            whole.args(flags).args(command).arg(self.directory.join("zoo.cfg"));
-            whole.env("SERVER_JVMFLAGS", &self.flags).stdin(Stdio::null());
+            whole
+                .args(flags)
+                .args(command)
+                .arg(self.directory.join("zoo.cfg"));
+            whole
+                .env("SERVER_JVMFLAGS", &self.flags)
+                .stdin(Stdio::null());
             whole.stdout(log.try_clone().expect("a log")).stderr(log);
             *self.process.lock().unwrap() = Some(whole.spawn().expect("the server starts"));
             let until = Instant::now() + PATIENCE;
             while !answers(self.port) {
-                let said = || fs::read_to_string(self.directory.join("server.log")).unwrap_or_default();
-                let ended = self.process.lock().unwrap().as_mut().unwrap().try_wait().expect("its state");
-                assert!(ended.is_none() && Instant::now() < until, "the server does not serve: {}", said());
+                let said =
+                    || fs::read_to_string(self.directory.join("server.log")).unwrap_or_default();
+                let ended = self
+                    .process
+                    .lock()
+                    .unwrap()
+                    .as_mut()
+                    .unwrap()
+                    .try_wait()
+                    .expect("its state");
+                assert!(
+                    ended.is_none() && Instant::now() < until,
+                    "the server does not serve: {}",
+                    said()
+                );
                 thread::sleep(Duration::from_millis(10));
             }
         }
@@ -195,7 +243,9 @@ pub mod core {
         pub fn stop(&self) {
             if let Some(mut child) = self.process.lock().unwrap().take() {
                 // std has no other signal than the one that cannot be caught.
-                let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+                let _ = Command::new("kill")
+                    .args(["-TERM", &child.id().to_string()])
+                    .status();
                 let _ = child.wait();
             }
         }
@@ -227,9 +277,19 @@ pub mod core {
         }
         let jars = env::var("RK_APACHE").expect("RK_APACHE: Apache's jars");
         let classes = format!("{}:{jars}/*", directory.display());
-        let fixed = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.4lw.commands.whitelist=*"];
+        let fixed = [
+            "java",
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Dzookeeper.4lw.commands.whitelist=*",
+        ];
         let mut words: Vec<String> = fixed.map(str::to_owned).into();
-        words.extend(["-cp".to_owned(), classes, "org.apache.zookeeper.server.quorum.QuorumPeerMain".to_owned()]);
+        words.extend([
+            "-cp".to_owned(),
+            classes,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain".to_owned(),
+        ]);
         words
     }
 
@@ -238,7 +298,8 @@ pub mod core {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let first = process::id().wrapping_mul(31);
         loop {
-            let port = 20_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000) as u16;
+            let port =
+                20_000 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000) as u16;
             if TcpListener::bind(("127.0.0.1", port)).is_ok() {
                 return port;
             }
