@@ -137,6 +137,21 @@ struct Asked<'a> {
     stamps: Stamps,
 }
 
+impl<'a> Asked<'a> {
+    /// What the transaction is prepared with, at its place in the order.
+    fn context(&self, zxid: Zxid, time: WallMs, rules: &'a Rules) -> PrepareContext<'a> {
+        PrepareContext {
+            zxid,
+            time,
+            session: self.session,
+            cxid: self.xid.0,
+            session_state: self.state,
+            credentials: self.credentials,
+            rules,
+        }
+    }
+}
+
 /// A multi that is being validated, with the request that asks for it.
 #[derive(Debug)]
 struct Preparing {
@@ -753,15 +768,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
-        let context = PrepareContext {
-            zxid: self.ring.next_zxid(),
-            time: now.wall,
-            session: asked.session,
-            cxid: asked.xid.0,
-            session_state: asked.state,
-            credentials: asked.credentials,
-            rules: &self.config.rules,
-        };
+        let context = asked.context(self.ring.next_zxid(), now.wall, &self.config.rules);
         let overlay = &mut self.overlay;
         let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)
