@@ -202,6 +202,8 @@ pub struct Pipeline<S: Storage> {
     down: VecDeque<ToShards>,
     /// Requests without an outcome.
     outstanding: usize,
+    /// Until then no quota that is exceeded is told of.
+    quota_told_until: Tick,
     /// Of the last event.
     clock: Tick,
     stages: Stages,
@@ -265,6 +267,7 @@ impl<S: Storage> Pipeline<S> {
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
+            quota_told_until: Tick(0),
             clock: now.tick,
             stages: Stages::default(),
             counters: Counters::default(),
@@ -525,10 +528,15 @@ impl<S: Storage> Pipeline<S> {
         self.intake.len() + usize::from(self.preparing.is_some())
     }
 
-    /// The limit of a quota that a request has exceeded since the last call, the last one of several: for the
-    /// operator, once in a while.
+    /// The limit of a quota that a request has exceeded since the last one, the last of several: for the operator,
+    /// one in half a tickTime, however often this is called.
     pub fn take_over_quota(&mut self) -> Option<OverQuota> {
-        self.overlay.take_over_quota()
+        if self.clock < self.quota_told_until {
+            return None;
+        }
+        let over = self.overlay.take_over_quota()?;
+        self.quota_told_until = self.clock.after(self.config.tick_time_ms / 2);
+        Some(over)
     }
 
     /// For `mntr`.
