@@ -23,6 +23,9 @@ const SHARDS_LIMIT: u16 = 64;
 /// Most identities of a connection, and most entries of an ACL list, that are accepted.
 const LIST_LIMIT: usize = 1_000_000;
 
+/// The key whose value is as good as a password.
+pub(super) const SUPER_DIGEST: &str = "DigestAuthenticationProvider.superDigest";
+
 /// One key, or all keys with one beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -367,11 +370,9 @@ pub const KEYS: &[Key] = &[
         "a number from 1 to 1000000",
         |c, v| put(&mut c.acl_entries_max, number(v, 1, LIST_LIMIT)),
     ),
-    honoured(
-        "DigestAuthenticationProvider.superDigest",
-        "a name, a colon and a digest",
-        |c, v| put(&mut c.super_digest, Some(Some(v.to_owned()))),
-    ),
+    honoured(SUPER_DIGEST, "a name, a colon and a digest", |c, v| {
+        put(&mut c.super_digest, Some(Some(v.to_owned())))
+    }),
     honoured("skipACL", "yes, or anything else", |c, v| {
         put(&mut c.skip_acl, Some(v == "yes"))
     }),

@@ -278,6 +278,15 @@ fn plain(key: &str) -> &str {
     key.strip_prefix("zookeeper.").unwrap_or(key)
 }
 
+/// Whether the value of a property may be printed: of a key that is honoured and no password. Any other changes
+/// nothing that a command would have to repeat.
+pub fn may_be_shown(property: &str) -> bool {
+    let key = keys::find(plain(property));
+    key.is_some_and(|key| {
+        matches!(key.effect, Effect::Honoured(_)) && key.name != keys::SUPER_DIGEST
+    })
+}
+
 fn read(values: &Values, defaults: Result<Config, ConfigError>) -> Reading {
     Reading {
         refusals: refusals(values),
