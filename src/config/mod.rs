@@ -467,6 +467,13 @@ fn settle_required_schemes(
         None => {
             if !schemes.is_empty() {
                 warnings.push(
+            if schemes.iter().any(|scheme| scheme == "ip") {
+                warnings.push(
+                    "enforce.auth.schemes names ip, and every client has an identity of its address: nobody is \
+                     turned away"
+                        .into(),
+                );
+            }
                     "enforce.auth.schemes has no effect without enforce.auth.enabled=true: nobody is \
                      turned away"
                         .into(),
@@ -882,6 +889,46 @@ mod tests {
     fn sizes_follow_the_largest_frame_or_are_refused() {
         let base = "dataDir=/d\nclientPort=1\n";
         let config = file(base).unwrap().config;
+        for (schemes, due) in [("digest", 0), ("digest,ip", 1), ("ip", 1)] {
+            let text = format!("{base}enforce.auth.enabled=true\nenforce.auth.schemes={schemes}");
+            let said = file(&text).unwrap().warnings;
+            assert_eq!(said.len(), due, "{said:?}");
+            let open = |line: &String| line.ends_with("nobody is turned away");
+            assert!(said.iter().all(open), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_that_apache_reads_as_a_property_is_false_when_it_is_not_true_and_that_is_said() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        for key in [
+            "enforceQuota",
+            "extendedTypesEnabled",
+            "readonlymode.enabled",
+        ] {
+            for (value, on, said) in [
+                ("true", true, false),
+                ("TRUE", true, false),
+                ("False", false, false),
+                ("no", false, true),
+                ("yes", false, true),
+                ("1", false, true),
+                ("", false, true),
+            ] {
+                let Resolved { config, warnings } = file(&format!("{base}{key}={value}")).unwrap();
+                let found = match key {
+                    "enforceQuota" => config.enforce_quota,
+                    "extendedTypesEnabled" => config.extended_types,
+                    _ => config.read_only_mode,
+                };
+                assert_eq!(found, on, "{key}={value}");
+                let due = format!("line 3: {key}={value} is taken for false, as Apache does");
+                assert_eq!(warnings, Vec::from_iter(said.then_some(due)));
+            }
+        }
+        // Apache's parser of the file knows this one, and wants one of the two.
+        let said = file(&format!("{base}reconfigEnabled=no")).unwrap_err();
+        assert!(matches!(said, ConfigError::Value { .. }), "{said}");
         assert_eq!(
             (
                 config.request_bytes_max,
