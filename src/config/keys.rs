@@ -195,7 +195,7 @@ const SCHEMES: Off = Off(
 const EMPTY: Off = Off("an empty value", str::is_empty);
 const EMPTY_OR_FALSE: Off = Off("an empty value or `false`", |v| v.is_empty() || is_false(v));
 const NO_PORT: Off = Off("an empty value or `0`", |v| v.is_empty() || v == "0");
-const TRUE: Off = Off("`true`", |v| v.eq_ignore_ascii_case("true"));
+const TRUE: Off = Off("`true`", is_true);
 const SHA1: Off = Off("`SHA1`", |v| {
     ["SHA1", "SHA-1", "SHA"]
         .iter()
@@ -220,6 +220,18 @@ const NO_SECURE_PART: Off = Off("a line without a secure client port", |v| {
 pub(super) fn schemes(value: &str) -> impl Iterator<Item = &str> {
     let names = value.split(',').map(str::trim);
     names.filter(|name| !name.is_empty())
+}
+
+/// As Java's `Boolean.parseBoolean`.
+pub(super) fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true")
+}
+
+/// Of a key that is honoured: whether the value is neither true nor false and is taken for false, as Apache does
+/// with the properties that it reads as it needs them. Those that its parser of `zoo.cfg` knows must be one or the
+/// other.
+pub(super) fn is_taken_for_false(key: &Key, value: &str) -> bool {
+    key.form == SWITCH && boolean(value).is_none()
 }
 
 pub(super) fn is_false(value: &str) -> bool {
@@ -303,11 +315,11 @@ pub const KEYS: &[Key] = &[
         "words separated by commas, or `*`",
         |c, v| put(&mut c.four_letter_words, Some(whitelist(v))),
     ),
-    honoured("readonlymode.enabled", "true or false", |c, v| {
-        put(&mut c.read_only_mode, boolean(v))
+    honoured("readonlymode.enabled", SWITCH, |c, v| {
+        put(&mut c.read_only_mode, Some(is_true(v)))
     }),
-    honoured("extendedTypesEnabled", "true or false", |c, v| {
-        put(&mut c.extended_types, boolean(v))
+    honoured("extendedTypesEnabled", SWITCH, |c, v| {
+        put(&mut c.extended_types, Some(is_true(v)))
     }),
     honoured(
         "znode.container.checkIntervalMs",
@@ -376,8 +388,8 @@ pub const KEYS: &[Key] = &[
     honoured("skipACL", "yes, or anything else", |c, v| {
         put(&mut c.skip_acl, Some(v == "yes"))
     }),
-    honoured("enforceQuota", "true or false", |c, v| {
-        put(&mut c.enforce_quota, boolean(v))
+    honoured("enforceQuota", SWITCH, |c, v| {
+        put(&mut c.enforce_quota, Some(is_true(v)))
     }),
     honoured("reconfigEnabled", "true or false", |c, v| {
         put(&mut c.reconfig_enabled, boolean(v))
@@ -608,6 +620,9 @@ pub const KEYS: &[Key] = &[
     no_effect("test.*", "it is for Apache's own tests"),
     no_effect("testingonly.*", "it is for Apache's own tests"),
 ];
+
+/// Form of a switch that Apache reads as a property.
+const SWITCH: &str = "true, or anything else, which is false";
 
 /// Form of the bounds on memory.
 const BYTES: &str = "a number of bytes, as `64m` (k, m, g)";

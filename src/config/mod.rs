@@ -355,6 +355,13 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
             value: value.text.clone(),
             expected: key.form,
         })?;
+        if keys::is_taken_for_false(key, &value.text) {
+            let Value { text, place } = value;
+            let name = key.name;
+            warnings.push(format!(
+                "{place}: {name}={text} is taken for false, as Apache does"
+            ));
+        }
     }
     settle_client_address(values, &mut config, &mut warnings)?;
     settle_session_timeouts(&mut config)?;
@@ -450,8 +457,7 @@ fn settle_required_schemes(
         let values = values.iter();
         values.filter(move |(key, _)| key.eq_ignore_ascii_case(name))
     };
-    let switch =
-        of("enforce.auth.enabled").find(|(_, value)| value.text.eq_ignore_ascii_case("true"));
+    let switch = of("enforce.auth.enabled").find(|(_, value)| keys::is_true(&value.text));
     let schemes = of("enforce.auth.schemes").flat_map(|(_, value)| keys::schemes(&value.text));
     let schemes: Vec<String> = schemes.map(str::to_owned).collect();
     match switch {
@@ -461,12 +467,6 @@ fn settle_required_schemes(
             )))
         }
         Some(_) => {
-            config.required_schemes = schemes;
-            Ok(())
-        }
-        None => {
-            if !schemes.is_empty() {
-                warnings.push(
             if schemes.iter().any(|scheme| scheme == "ip") {
                 warnings.push(
                     "enforce.auth.schemes names ip, and every client has an identity of its address: nobody is \
@@ -474,6 +474,12 @@ fn settle_required_schemes(
                         .into(),
                 );
             }
+            config.required_schemes = schemes;
+            Ok(())
+        }
+        None => {
+            if !schemes.is_empty() {
+                warnings.push(
                     "enforce.auth.schemes has no effect without enforce.auth.enabled=true: nobody is \
                      turned away"
                         .into(),
@@ -883,12 +889,6 @@ mod tests {
             (warned.warnings.len(), warned.config.required_schemes.len()),
             (1, 0)
         );
-    }
-
-    #[test]
-    fn sizes_follow_the_largest_frame_or_are_refused() {
-        let base = "dataDir=/d\nclientPort=1\n";
-        let config = file(base).unwrap().config;
         for (schemes, due) in [("digest", 0), ("digest,ip", 1), ("ip", 1)] {
             let text = format!("{base}enforce.auth.enabled=true\nenforce.auth.schemes={schemes}");
             let said = file(&text).unwrap().warnings;
@@ -929,6 +929,12 @@ mod tests {
         // Apache's parser of the file knows this one, and wants one of the two.
         let said = file(&format!("{base}reconfigEnabled=no")).unwrap_err();
         assert!(matches!(said, ConfigError::Value { .. }), "{said}");
+    }
+
+    #[test]
+    fn sizes_follow_the_largest_frame_or_are_refused() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        let config = file(base).unwrap().config;
         assert_eq!(
             (
                 config.request_bytes_max,
