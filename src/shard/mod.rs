@@ -467,12 +467,13 @@ impl Shard {
         let listed = (paths.len() <= WATCHES_LISTED_MAX).then(|| {
             // Java prints it so.
             let text = |path: &Option<Arc<str>>| path.clone().unwrap_or_else(|| "null".into());
-            let mut paths: Vec<Arc<str>> = paths.iter().map(text).collect();
-            paths.sort_unstable();
-            paths
+            paths.iter().map(text).collect()
         });
         Some(Watched {
             session: c.attachment().map_or(SessionId::NONE, |own| own.session),
+    ///
+    /// Steps: a pointer for each path, which are at most [`WATCHES_LISTED_MAX`]. Nothing is compared: whoever makes a
+    /// text of it sorts, elsewhere.
             paths: listed,
         })
     }

@@ -119,7 +119,7 @@ pub struct ConnStats {
 pub struct Watched {
     /// The session of the connection.
     pub session: SessionId,
-    /// Sorted; `None` if there are more than [`WATCHES_LISTED_MAX`].
+    /// In no order; `None` if there are more than [`WATCHES_LISTED_MAX`].
     pub paths: Option<Vec<Arc<str>>>,
 }
 
