@@ -330,6 +330,8 @@ pub(super) struct Connection {
     /// The largest of the frames of its writes under way, bytes: how large the data of a node may
     /// have become when a read behind them executes.
     pub(super) largest_write: usize,
+    /// Of the replies owed for its writes under way, bytes: at least what their creates add to a list.
+    pub(super) owed: usize,
     /// FIFO entries whose outcome the pipeline owes.
     pub(super) unanswered_writes: usize,
     /// sync and setWatches requests in the FIFO: nothing behind one of them is parsed.
@@ -410,6 +412,7 @@ impl Connection {
             ahead: 0,
             largest_write: 0,
             unanswered_writes: 0,
+            owed: 0,
             barriers: 0,
             draft: None,
             output: Vec::new(),
@@ -543,6 +546,7 @@ impl Connection {
                 self.unanswered_writes += 1;
                 self.largest_write = self.largest_write.max(pending.weight);
             }
+                self.owed += pending.ahead;
             Step::Sync { .. } | Step::SetWatches(_) => {
                 self.barriers += 1;
                 self.reads += 1;
@@ -558,7 +562,10 @@ impl Connection {
         self.first_sequence += 1;
         self.fifo_weight -= pending.weight;
         self.ahead -= pending.ahead;
-        self.reads -= usize::from(!matches!(pending.step, Step::Write));
+        match pending.step {
+            Step::Write => self.owed -= pending.ahead,
+            _ => self.reads -= 1,
+        }
         let is_barrier = matches!(pending.step, Step::Sync { .. } | Step::SetWatches(_));
         self.barriers -= usize::from(is_barrier);
         Some(pending)
@@ -573,6 +580,7 @@ impl Connection {
         self.draft = None;
         self.unanswered_writes = 0;
         self.input.clear();
+        self.owed = 0;
         self.grant = None;
         weight
     }
