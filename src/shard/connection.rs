@@ -2,7 +2,7 @@
 //! Decides nothing about other connections; [`super::Shard`] does.
 
 use super::slices::{Draft, SetWatches};
-use super::stats::{ClientAddress, ConnStats, Counters, SessionStats};
+use super::stats::{ClientAddress, ConnStats, Counted, Resets, SessionStats};
 use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
 use crate::txn::Credentials;
@@ -386,7 +386,7 @@ pub(super) struct Connection {
     pub(super) quiet: Silence,
     /// Since the kernel took a byte of the output, while there was some.
     pub(super) undrained: Silence,
-    pub(super) counters: Counters,
+    pub(super) counters: Counted,
 }
 
 impl Connection {
@@ -394,6 +394,7 @@ impl Connection {
         id: ConnId,
         peer: ClientAddress,
         (credentials, is_admitted): (Credentials, bool),
+        resets: Resets,
         now: Now,
     ) -> Connection {
         Connection {
@@ -411,8 +412,8 @@ impl Connection {
             reads: 0,
             ahead: 0,
             largest_write: 0,
-            unanswered_writes: 0,
             owed: 0,
+            unanswered_writes: 0,
             barriers: 0,
             draft: None,
             output: Vec::new(),
@@ -440,7 +441,7 @@ impl Connection {
             accepted: now.tick,
             quiet: Silence::default(),
             undrained: Silence::default(),
-            counters: Counters::new(now.wall),
+            counters: Counted::new(now.wall, resets),
         }
     }
 
@@ -545,8 +546,8 @@ impl Connection {
             Step::Write => {
                 self.unanswered_writes += 1;
                 self.largest_write = self.largest_write.max(pending.weight);
-            }
                 self.owed += pending.ahead;
+            }
             Step::Sync { .. } | Step::SetWatches(_) => {
                 self.barriers += 1;
                 self.reads += 1;
@@ -579,15 +580,15 @@ impl Connection {
         (self.fifo_weight, self.reads, self.ahead, self.barriers) = (0, 0, 0, 0);
         self.draft = None;
         self.unanswered_writes = 0;
-        self.input.clear();
         self.owed = 0;
+        self.input.clear();
         self.grant = None;
         weight
     }
 
     /// What the four-letter words show of this connection.
-    pub(super) fn stats(&self, reading: bool) -> ConnStats {
-        let counters = &self.counters;
+    pub(super) fn stats(&self, reading: bool, resets: Resets) -> ConnStats {
+        let counters = self.counters.seen(resets);
         ConnStats {
             conn: self.id,
             peer: self.peer.clone(),

@@ -382,9 +382,13 @@ impl ShardState {
         if !is_for_the_connection {
             let write = matches!(pending.step, Step::Write);
             let op = op_name(pending.op, header.err, write);
-            let ms = c
-                .counters
-                .replied(op, pending.xid, header.zxid, pending.received, now);
+            let ms = c.counters.since(self.resets).replied(
+                op,
+                pending.xid,
+                header.zxid,
+                pending.received,
+                now,
+            );
             self.totals.latency.add(ms);
         }
         self.appended(c, timing, frames);

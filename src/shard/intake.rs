@@ -125,7 +125,7 @@ impl ShardState {
                 let len = frame.len();
                 budget.spend_bytes(4 + len);
                 budget.spend_steps(1);
-                c.counters.received += 1;
+                c.counters.since(self.resets).received += 1;
                 self.totals.received += 1;
                 match c.phase {
                     Phase::Fresh => match ConnectRequest::decode(frame) {

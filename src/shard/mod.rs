@@ -106,7 +106,8 @@ impl Shard {
         let is_admitted = rules.admit(&credentials);
         self.core.open += 1;
         self.conns
-            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), now))
+        let resets = self.core.resets;
+            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), resets, now))
     }
 
     /// Appends bytes to the connection's input and executes what may run within `budget`. What is
@@ -457,7 +458,7 @@ impl Shard {
     /// Those of [`Shard::connections`] whose slots are in a range.
     pub fn connections_in(&self, slots: Range<usize>) -> impl Iterator<Item = ConnStats> {
         let open = slots.filter_map(|slot| self.conns.at(slot).filter(|c| !c.ended()));
-        open.map(|c| c.stats(self.core.may_read(c) > 0))
+        open.map(|c| c.stats(self.core.may_read(c) > 0, self.core.resets))
     }
 
     /// What the connection in a slot watches in the data table, if there is one and it watches anything.
@@ -527,63 +528,9 @@ impl Shard {
         self.core.stages.reset();
     }
 
-    /// `crst`.
+    /// `crst`, in one step however many connections there are.
     pub fn reset_connection_stats(&mut self) {
-        for c in self.conns.iter_mut() {
-            c.counters = stats::Counters::after_reset(c.counters.established);
-        }
-    }
-
-    /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, paths and watches looked up above
-    /// the nodes, entries and identities compared.
-    ///
-    /// A persistent watch fires for each change of a transaction, so nothing is held for longer than for one
-    /// change but output and [`ANSWERS_MAX`] answers about who may read. When the events come to as much as
-    /// all output may, who holds more than a share of it ends with its next event: the kernel could take
-    /// none of it meanwhile. Watches that fire for a connection that has ended are paid for by freeing as many.
-    fn deliver_events(&mut self, applied: &Applied) -> usize {
-        let Shard { conns, core } = self;
-        let (mut steps, mut bytes) = (0, 0);
-        let mut told = Vec::new();
-        let mut encoded = Vec::new();
-        let mut encoded_for: Option<(EventType, &str)> = None;
-        let mut readers = Readers::default();
-        for change in &applied.changes {
-            steps += core
-                .watches
-                .trigger(change, |conn, event| told.push((conn, event)));
-            steps += told.len();
-            if readers.answers() > ANSWERS_MAX {
-                steps += std::mem::take(&mut readers).steps();
-            }
-            for (conn, event) in told.drain(..) {
-                let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
-                    core.watches.reap();
-                    continue;
-                };
-                let readable = event
-                    .acl
-                    .is_none_or(|acl| readers.allow(acl, &c.credentials));
-                if !readable {
-                    continue;
-                }
-                if encoded_for != Some((event.kind, event.path)) {
-                    encoded_for = Some((event.kind, event.path));
-                    encoded.clear();
-                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
-                }
-                bytes += encoded.len();
-                let too_much = bytes > core.config.output_bytes_max;
-                if too_much && c.output_bytes() > core.config.connection_share {
-                    core.end(c, Ending::Discard);
-                    continue;
-                }
-                c.output.extend_from_slice(&encoded);
-                core.appended(c, None, 1);
-            }
-        }
-        steps + readers.steps()
+        self.core.resets.one_more();
     }
 
     /// The outcome of a request of ours.
