@@ -119,6 +119,18 @@ impl Budget {
         }
     }
 
+    /// Whether no more than so many steps too many were made.
+    #[cfg(test)]
+    pub fn has_steps_within(&self, overdrawn: i64) -> bool {
+        self.steps >= -overdrawn
+    }
+
+    /// Steps made of what was [`Budget::UNLIMITED`].
+    #[cfg(test)]
+    pub fn spent_of_unlimited(&self) -> usize {
+        (i64::MAX - self.steps) as usize
+    }
+
     /// Whether something is owed.
     pub fn owes(&self) -> bool {
         self.requests < 0 || self.bytes < 0 || self.steps < 0

@@ -23,6 +23,9 @@ const SHARDS_LIMIT: u16 = 64;
 /// Most identities of a connection, and most entries of an ACL list, that are accepted.
 const LIST_LIMIT: usize = 1_000_000;
 
+/// The key whose value is as good as a password.
+pub(super) const SUPER_DIGEST: &str = "DigestAuthenticationProvider.superDigest";
+
 /// One key, or all keys with one beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -192,7 +195,7 @@ const SCHEMES: Off = Off(
 const EMPTY: Off = Off("an empty value", str::is_empty);
 const EMPTY_OR_FALSE: Off = Off("an empty value or `false`", |v| v.is_empty() || is_false(v));
 const NO_PORT: Off = Off("an empty value or `0`", |v| v.is_empty() || v == "0");
-const TRUE: Off = Off("`true`", |v| v.eq_ignore_ascii_case("true"));
+const TRUE: Off = Off("`true`", is_true);
 const ALGORITHMS: Off = Off(
     "`SHA1`, `SHA-224`, `SHA-256`, `SHA-384`, `SHA-512`, `SHA-512/224` or `SHA-512/256`",
     |v| digest_algorithm(v).is_some(),
@@ -241,6 +244,18 @@ pub(super) fn digest_algorithm(name: &str) -> Option<DigestAlgorithm> {
 pub(super) fn schemes(value: &str) -> impl Iterator<Item = &str> {
     let names = value.split(',').map(str::trim);
     names.filter(|name| !name.is_empty())
+}
+
+/// As Java's `Boolean.parseBoolean`.
+pub(super) fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true")
+}
+
+/// Of a key that is honoured: whether the value is neither true nor false and is taken for false, as Apache does
+/// with the properties that it reads as it needs them. Those that its parser of `zoo.cfg` knows must be one or the
+/// other.
+pub(super) fn is_taken_for_false(key: &Key, value: &str) -> bool {
+    key.form == SWITCH && boolean(value).is_none()
 }
 
 pub(super) fn is_false(value: &str) -> bool {
@@ -324,11 +339,11 @@ pub const KEYS: &[Key] = &[
         "words separated by commas, or `*`",
         |c, v| put(&mut c.four_letter_words, Some(whitelist(v))),
     ),
-    honoured("readonlymode.enabled", "true or false", |c, v| {
-        put(&mut c.read_only_mode, boolean(v))
+    honoured("readonlymode.enabled", SWITCH, |c, v| {
+        put(&mut c.read_only_mode, Some(is_true(v)))
     }),
-    honoured("extendedTypesEnabled", "true or false", |c, v| {
-        put(&mut c.extended_types, boolean(v))
+    honoured("extendedTypesEnabled", SWITCH, |c, v| {
+        put(&mut c.extended_types, Some(is_true(v)))
     }),
     honoured(
         "znode.container.checkIntervalMs",
@@ -391,16 +406,14 @@ pub const KEYS: &[Key] = &[
         "a number from 1 to 1000000",
         |c, v| put(&mut c.acl_entries_max, number(v, 1, LIST_LIMIT)),
     ),
-    honoured(
-        "DigestAuthenticationProvider.superDigest",
-        "a name, a colon and a digest",
-        |c, v| put(&mut c.super_digest, Some(Some(v.to_owned()))),
-    ),
+    honoured(SUPER_DIGEST, "a name, a colon and a digest", |c, v| {
+        put(&mut c.super_digest, Some(Some(v.to_owned())))
+    }),
     honoured("skipACL", "yes, or anything else", |c, v| {
         put(&mut c.skip_acl, Some(v == "yes"))
     }),
-    honoured("enforceQuota", "true or false", |c, v| {
-        put(&mut c.enforce_quota, boolean(v))
+    honoured("enforceQuota", SWITCH, |c, v| {
+        put(&mut c.enforce_quota, Some(is_true(v)))
     }),
     honoured("reconfigEnabled", "true or false", |c, v| {
         put(&mut c.reconfig_enabled, boolean(v))
@@ -627,6 +640,9 @@ pub const KEYS: &[Key] = &[
     no_effect("test.*", "it is for Apache's own tests"),
     no_effect("testingonly.*", "it is for Apache's own tests"),
 ];
+
+/// Form of a switch that Apache reads as a property.
+const SWITCH: &str = "true, or anything else, which is false";
 
 /// Form of the bounds on memory.
 const BYTES: &str = "a number of bytes, as `64m` (k, m, g)";

@@ -278,6 +278,15 @@ fn plain(key: &str) -> &str {
     key.strip_prefix("zookeeper.").unwrap_or(key)
 }
 
+/// Whether the value of a property may be printed: of a key that is honoured and no password. Any other changes
+/// nothing that a command would have to repeat.
+pub fn may_be_shown(property: &str) -> bool {
+    let key = keys::find(plain(property));
+    key.is_some_and(|key| {
+        matches!(key.effect, Effect::Honoured(_)) && key.name != keys::SUPER_DIGEST
+    })
+}
+
 fn read(values: &Values, defaults: Result<Config, ConfigError>) -> Reading {
     Reading {
         refusals: refusals(values),
@@ -346,6 +355,13 @@ fn resolve(values: &Values, mut config: Config) -> Result<Resolved, ConfigError>
             value: value.text.clone(),
             expected: key.form,
         })?;
+        if keys::is_taken_for_false(key, &value.text) {
+            let Value { text, place } = value;
+            let name = key.name;
+            warnings.push(format!(
+                "{place}: {name}={text} is taken for false, as Apache does"
+            ));
+        }
     }
     settle_client_address(values, &mut config, &mut warnings)?;
     settle_session_timeouts(&mut config)?;
@@ -453,8 +469,7 @@ fn settle_required_schemes(
         let values = values.iter();
         values.filter(move |(key, _)| key.eq_ignore_ascii_case(name))
     };
-    let switch =
-        of("enforce.auth.enabled").find(|(_, value)| value.text.eq_ignore_ascii_case("true"));
+    let switch = of("enforce.auth.enabled").find(|(_, value)| keys::is_true(&value.text));
     let schemes = of("enforce.auth.schemes").flat_map(|(_, value)| keys::schemes(&value.text));
     let schemes: Vec<String> = schemes.map(str::to_owned).collect();
     match switch {
@@ -464,6 +479,13 @@ fn settle_required_schemes(
             )))
         }
         Some(_) => {
+            if schemes.iter().any(|scheme| scheme == "ip") {
+                warnings.push(
+                    "enforce.auth.schemes names ip, and every client has an identity of its address: nobody is \
+                     turned away"
+                        .into(),
+                );
+            }
             config.required_schemes = schemes;
             Ok(())
         }
@@ -908,6 +930,46 @@ mod tests {
             (warned.warnings.len(), warned.config.required_schemes.len()),
             (1, 0)
         );
+        for (schemes, due) in [("digest", 0), ("digest,ip", 1), ("ip", 1)] {
+            let text = format!("{base}enforce.auth.enabled=true\nenforce.auth.schemes={schemes}");
+            let said = file(&text).unwrap().warnings;
+            assert_eq!(said.len(), due, "{said:?}");
+            let open = |line: &String| line.ends_with("nobody is turned away");
+            assert!(said.iter().all(open), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_that_apache_reads_as_a_property_is_false_when_it_is_not_true_and_that_is_said() {
+        let base = "dataDir=/d\nclientPort=1\n";
+        for key in [
+            "enforceQuota",
+            "extendedTypesEnabled",
+            "readonlymode.enabled",
+        ] {
+            for (value, on, said) in [
+                ("true", true, false),
+                ("TRUE", true, false),
+                ("False", false, false),
+                ("no", false, true),
+                ("yes", false, true),
+                ("1", false, true),
+                ("", false, true),
+            ] {
+                let Resolved { config, warnings } = file(&format!("{base}{key}={value}")).unwrap();
+                let found = match key {
+                    "enforceQuota" => config.enforce_quota,
+                    "extendedTypesEnabled" => config.extended_types,
+                    _ => config.read_only_mode,
+                };
+                assert_eq!(found, on, "{key}={value}");
+                let due = format!("line 3: {key}={value} is taken for false, as Apache does");
+                assert_eq!(warnings, Vec::from_iter(said.then_some(due)));
+            }
+        }
+        // Apache's parser of the file knows this one, and wants one of the two.
+        let said = file(&format!("{base}reconfigEnabled=no")).unwrap_err();
+        assert!(matches!(said, ConfigError::Value { .. }), "{said}");
     }
 
     #[test]

@@ -137,6 +137,21 @@ struct Asked<'a> {
     stamps: Stamps,
 }
 
+impl<'a> Asked<'a> {
+    /// What the transaction is prepared with, at its place in the order.
+    fn context(&self, zxid: Zxid, time: WallMs, rules: &'a Rules) -> PrepareContext<'a> {
+        PrepareContext {
+            zxid,
+            time,
+            session: self.session,
+            cxid: self.xid.0,
+            session_state: self.state,
+            credentials: self.credentials,
+            rules,
+        }
+    }
+}
+
 /// A multi that is being validated, with the request that asks for it.
 #[derive(Debug)]
 struct Preparing {
@@ -187,6 +202,8 @@ pub struct Pipeline<S: Storage> {
     down: VecDeque<ToShards>,
     /// Requests without an outcome.
     outstanding: usize,
+    /// Until then no quota that is exceeded is told of.
+    quota_told_until: Tick,
     /// Of the last event.
     clock: Tick,
     stages: Stages,
@@ -250,6 +267,7 @@ impl<S: Storage> Pipeline<S> {
             held: VecDeque::new(),
             down: VecDeque::new(),
             outstanding: 0,
+            quota_told_until: Tick(0),
             clock: now.tick,
             stages: Stages::default(),
             counters: Counters::default(),
@@ -510,10 +528,15 @@ impl<S: Storage> Pipeline<S> {
         self.intake.len() + usize::from(self.preparing.is_some())
     }
 
-    /// The limit of a quota that a request has exceeded since the last call, the last one of several: for the
-    /// operator, once in a while.
+    /// The limit of a quota that a request has exceeded since the last one, the last of several: for the operator,
+    /// one in half a tickTime, however often this is called.
     pub fn take_over_quota(&mut self) -> Option<OverQuota> {
-        self.overlay.take_over_quota()
+        if self.clock < self.quota_told_until {
+            return None;
+        }
+        let over = self.overlay.take_over_quota()?;
+        self.quota_told_until = self.clock.after(self.config.tick_time_ms / 2);
+        Some(over)
     }
 
     /// For `mntr`.
@@ -753,15 +776,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
-        let context = PrepareContext {
-            zxid: self.ring.next_zxid(),
-            time: now.wall,
-            session: asked.session,
-            cxid: asked.xid.0,
-            session_state: asked.state,
-            credentials: asked.credentials,
-            rules: &self.config.rules,
-        };
+        let context = asked.context(self.ring.next_zxid(), now.wall, &self.config.rules);
         let overlay = &mut self.overlay;
         let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)

@@ -8,7 +8,7 @@ use super::{Asked, Fatal, Pipeline, Preparing};
 use crate::budget::Budget;
 use crate::log::storage::Storage;
 use crate::messages::ShardRequest;
-use crate::tree::{PrepareContext, Tree};
+use crate::tree::Tree;
 use crate::txn::WriteRequest;
 use crate::types::{Generation, Now};
 
@@ -47,15 +47,7 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps,
         };
-        let context = PrepareContext {
-            zxid: self.ring.next_zxid(),
-            time: half.time,
-            session,
-            cxid: xid.0,
-            session_state: half.state,
-            credentials,
-            rules: &self.config.rules,
-        };
+        let context = asked.context(self.ring.next_zxid(), half.time, &self.config.rules);
         let overlay = &mut self.overlay;
         if !overlay.prepare_multi(tree, &context, ops, &mut half.multi, budget) {
             self.preparing = Some(half);

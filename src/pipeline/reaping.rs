@@ -64,15 +64,7 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps: Stamps::default(),
         };
-        let context = PrepareContext {
-            zxid: self.ring.next_zxid(),
-            time: now.wall,
-            session: asked.session,
-            cxid: asked.xid.0,
-            session_state: asked.state,
-            credentials: asked.credentials,
-            rules: &self.config.rules,
-        };
+        let context = asked.context(self.ring.next_zxid(), now.wall, &self.config.rules);
         let prepared = (self.overlay).prepare_reaping(tree, &context, &path, &due);
         if let Some(prepared) = prepared {
             let zxid = self.append_prepared(prepared, &asked, now)?;

@@ -1,5 +1,6 @@
 //! The pipeline over the real tree and the real log, on the simulated disk.
 
+mod quota;
 mod reaping;
 
 use super::*;

@@ -31,9 +31,9 @@ impl<S: Storage> Inline<S> {
         Inline { member, shard }
     }
 
-    /// Applies what is committed, transaction by transaction, within `budget`; true if there was
-    /// anything. `observe` sees each transaction right after the tree has applied it, and each notice, in
-    /// their order.
+    /// Applies what is committed, transaction by transaction with its events, within `budget`; true if there was
+    /// anything. Where the events of one are more than fit, it goes on with them in the next call. `observe` sees
+    /// each transaction right after the tree has applied it, and each notice, in their order.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once; no output may leave any more.
@@ -45,19 +45,22 @@ impl<S: Storage> Inline<S> {
     ) -> Result<bool, Fatal> {
         let Inline { member, shard } = self;
         let mut moved = false;
-        while let Some(events) = member.tell(budget, now, |tree, down, applied| {
-            observe(&down);
-            match (&down, &applied) {
-                (ToShards::Txn(txn), Some(applied)) => shard.committed(tree, txn, applied, now),
-                (ToShards::Notice(_, notice), _) => {
-                    shard.notice(tree, notice.clone(), now);
-                    0
+        while !budget.is_spent() {
+            if !shard.is_delivering() {
+                let told = member.tell(budget, now, |tree, down, applied| {
+                    observe(&down);
+                    match (down, applied) {
+                        (ToShards::Txn(txn), Some(applied)) => shard.committed(tree, txn, applied),
+                        (ToShards::Notice(_, notice), _) => shard.notice(tree, notice, now),
+                        (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
+                    }
+                })?;
+                if told.is_none() {
+                    break;
                 }
-                (ToShards::Txn(_), None) => unreachable!("a transaction was applied"),
             }
-        })? {
             moved = true;
-            budget.spend_steps(events);
+            shard.deliver(&member.tree, budget, now);
         }
         Ok(moved)
     }
@@ -91,6 +94,6 @@ impl<S: Storage> Inline<S> {
 
     /// A budget has ended before the work did.
     pub fn has_work(&self) -> bool {
-        self.member.has_work() || self.shard.has_requests()
+        self.member.has_work() || self.shard.has_requests() || self.shard.is_delivering()
     }
 }

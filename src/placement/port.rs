@@ -89,6 +89,10 @@ impl ReplicaPort {
         let batches = &self.rings.batches;
         self.freed |= batches.slots() == batches.buffer().capacity();
         while !budget.is_spent() {
+            if self.replica.shard().is_delivering() {
+                self.replica.deliver(budget, now);
+                continue;
+            }
             let next = || self.rings.batches.pop().ok().map(|batch| (batch, 0));
             let Some((batch, taken)) = self.taking.take().or_else(next) else {
                 break;
@@ -125,7 +129,9 @@ impl ReplicaPort {
     /// Batches wait, or there is room again for a request that had none.
     pub(super) fn has_mail(&self) -> bool {
         let batches = self.taking.is_some() || !self.rings.batches.is_empty();
-        batches || (self.unsent.is_some() && !self.rings.requests.is_full())
+        batches
+            || self.replica.shard().is_delivering()
+            || (self.unsent.is_some() && !self.rings.requests.is_full())
     }
 
     /// Whether every request is in the ring.

@@ -30,7 +30,8 @@ impl Replica {
         }
     }
 
-    /// Applies an entry of a batch: a transaction, or a notice.
+    /// Applies an entry of a batch: a transaction, or a notice. Nothing of the last one is to be delivered any more;
+    /// of this one there may be when `budget` is spent.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
@@ -46,8 +47,8 @@ impl Replica {
                 );
                 let applied = self.tree.apply(&txn.entry);
                 self.tree.verify(&txn.entry)?;
-                let events = self.shard.committed(&self.tree, txn, &applied, now);
-                budget.spend_steps(events);
+                self.shard.committed(&self.tree, txn.clone(), applied);
+                self.deliver(budget, now);
             }
             ToShards::Notice(shard, notice) if *shard == self.id => {
                 self.shard.notice(&self.tree, notice.clone(), now);
@@ -57,6 +58,11 @@ impl Replica {
         Ok(())
     }
 
+    /// Goes on with the events of the last transaction within `budget`.
+    pub fn deliver(&mut self, budget: &mut Budget, now: Now) {
+        self.shard.deliver(&self.tree, budget, now);
+    }
+
     /// All entries of a batch were taken. Whether the core that orders waits for that.
     pub fn took(&self, batch: &Batch) -> bool {
         let seen = self.tree.last_zxid();
@@ -64,9 +70,14 @@ impl Replica {
             .took(self.id, seen, batch.entries.len() as u64, batch.bytes)
     }
 
+    /// Whether clients may be shown this replica's state: it may be shown at all, and its events are out.
+    pub fn may_execute(&mut self) -> bool {
+        self.may_show() && !self.shard.is_delivering()
+    }
+
     /// Whether this replica may show its state: it is not older than what was shown. True is good
     /// for whatever came in before the call.
-    pub fn may_execute(&mut self) -> bool {
+    pub fn may_show(&mut self) -> bool {
         let answered = self.progress.answered();
         self.shard.raise_committed(self.progress.committed());
         self.tree.last_zxid() >= answered

@@ -82,10 +82,10 @@ impl<S: Storage> Served<S> {
     }
 
     /// Whether what came from clients before this call may be executed now: the state is not older
-    /// than what anybody was shown.
+    /// than what anybody was shown, and all of its events are out.
     pub(super) fn may_execute(&mut self) -> bool {
         match self {
-            Served::Inline(_) => true,
+            Served::Inline(inline) => !inline.shard.is_delivering(),
             Served::Replica(port) => port.replica.may_execute(),
         }
     }
@@ -96,7 +96,7 @@ impl<S: Storage> Served<S> {
         match self {
             Served::Inline(_) => true,
             Served::Replica(port) => {
-                let may = port.replica.may_execute();
+                let may = port.replica.may_show();
                 if may {
                     port.replica.publish_shown();
                 }
@@ -213,7 +213,9 @@ impl<S: Storage> Served<S> {
     /// What is committed is not applied yet, as far as this core orders.
     pub(super) fn has_committed(&self) -> bool {
         match self {
-            Served::Inline(inline) => inline.member.pipeline.has_messages(),
+            Served::Inline(inline) => {
+                inline.member.pipeline.has_messages() || inline.shard.is_delivering()
+            }
             Served::Replica(_) => false,
         }
     }

@@ -760,6 +760,58 @@ fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_tra
     assert_eq!(world.replies(other), 0, "it may not read the node");
 }
 
+/// Persistent watches fire for each operation of a multi, also for those who may not read the node.
+#[test]
+fn the_firings_of_a_transaction_are_worked_off_within_a_budget_and_nobody_reads_before_the_last() {
+    const WATCHERS: usize = 12;
+    const OPS: usize = 40;
+    const STEPS: usize = 64;
+    /// An event of a path of two bytes.
+    const EVENT: usize = 4 + 16 + 12 + 2;
+    let budgets = Budgets {
+        apply: Budget::steps(STEPS as u32),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let (writer, reader) = (world.client(), world.client());
+    world.send(writer, &create("/a"));
+    world.settle();
+    let watchers: Vec<_> = (0..WATCHERS).map(|_| world.client()).collect();
+    for &id in &watchers {
+        world.send(
+            id,
+            &frame(|out| {
+                out.put_i32(3);
+                out.put_i32(106);
+                out.put_str("/a");
+                out.put_i32(0);
+            }),
+        );
+    }
+    world.settle();
+    for id in watchers.iter().chain([&writer]) {
+        world.replies(*id);
+    }
+    world.send(writer, &multi_of_sets("/a", OPS));
+    let (mut told, mut is_answered, mut has_asked) = (Vec::new(), false, false);
+    while !is_answered {
+        assert!(told.len() < 1000, "it never ends");
+        world.turn();
+        is_answered = world.replies(writer) > 0;
+        told.push(watchers.iter().map(|&id| world.replies(id)).sum::<usize>() / EVENT);
+        if told.last() > Some(&0) && !has_asked {
+            // Whoever asks meanwhile would see what the events are about.
+            has_asked = true;
+            world.send(reader, &get_data("/a"));
+        }
+        assert!(world.replies(reader) == 0 || is_answered);
+    }
+    assert_eq!(told.iter().sum::<usize>(), WATCHERS * OPS);
+    assert!(told.iter().all(|&events| events <= STEPS + 1), "{told:?}");
+    world.settle();
+    assert!(has_asked);
+}
+
 #[test]
 fn requests_are_ordered_within_a_budget_and_others_have_their_turn_in_between() {
     let budgets = Budgets {

@@ -59,6 +59,17 @@ fn zxid(text: &str) -> Result<Zxid, String> {
     Ok(Zxid(number))
 }
 
+/// Those properties of a command line that a command for the same store repeats, each with a blank behind it. What
+/// is printed is kept in logs and histories, so a value is repeated only where its key is known to hold no secret.
+fn repeated(properties: &[(String, String)]) -> String {
+    let repeated = properties
+        .iter()
+        .filter(|(name, _)| config::may_be_shown(name));
+    repeated
+        .map(|(name, value)| format!("-D{name}={value} "))
+        .collect()
+}
+
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -126,9 +137,7 @@ pub fn main() -> Exit {
             };
         }
     };
-    let named = cli.properties.iter();
-    let named = named.map(|(name, value)| format!("-D{name}={value} "));
-    let named: String = named.collect();
+    let repeated = repeated(&cli.properties);
     let mut properties = inherited_properties();
     properties.extend(cli.properties);
     let (verb, rest) = match cli.rest.split_first() {
@@ -161,7 +170,7 @@ pub fn main() -> Exit {
     }
     match reading.accepted() {
         Ok(resolved) if verb == Verb::AcceptLoss => {
-            let arguments = named + &rest.join(" ");
+            let arguments = repeated + &rest.join(" ");
             accept_loss(&resolved.config, cli.last_zxid, &arguments)
         }
         Ok(resolved) => serve(resolved, rest.is_empty()),
@@ -267,5 +276,35 @@ fn serve(resolved: Resolved, embedded: bool) -> Exit {
             complain(&e);
             Exit::from(&e)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_shown_repeats_what_places_the_store_and_no_secret() {
+        let given = [
+            ("dataDir", "/d"),
+            (
+                "zookeeper.DigestAuthenticationProvider.superDigest",
+                "super:secret",
+            ),
+            ("DigestAuthenticationProvider.superDigest", "super:secret"),
+            (
+                "zookeeper.digestAuthenticationProvider.SuperDigest",
+                "super:secret",
+            ),
+            ("zookeeper.preAllocSize", "128"),
+            ("ssl.keyStore.password", "secret"),
+            ("javax.net.ssl.trustStorePassword", "secret"),
+            ("nobody.knows", "secret"),
+        ];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            repeated(&given),
+            "-DdataDir=/d -Dzookeeper.preAllocSize=128 "
+        );
     }
 }

@@ -205,9 +205,15 @@ impl Sockets for ClientSockets {
         let said = Said::new(word, behind, peer);
         let task = move || async move {
             words::serve(fd, said, &process, &mailboxes).await;
+            process.leave_word(peer.ip());
             process.leave_process();
         };
-        if self.words.spawn(0, task).is_err() {
+        let is_within = self.process.admit_word(peer.ip());
+        let is_taken = is_within && self.words.spawn(0, task).is_ok();
+        if is_within && !is_taken {
+            self.process.leave_word(peer.ip());
+        }
+        if !is_taken {
             // Too many words at once: this one closes without an answer.
             self.process.leave(peer.ip());
         }

@@ -4,6 +4,7 @@ use super::lists::Lists;
 use crate::config::Config;
 use crate::member::Summary;
 use crate::pipeline::Fatal;
+use crate::rt::background::TASKS_MAX;
 use crate::rt::clock::Clock;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -27,6 +28,44 @@ const TRACE_MASK: i64 = 306;
 fn connections_max(files: u64, shards: u16) -> u64 {
     let kept = DESCRIPTORS_KEPT + DESCRIPTORS_PER_SHARD * u64::from(shards);
     files.saturating_sub(kept).max(files / 2)
+}
+
+/// Four-letter words of one address that may be there at once, of all for which there are places: each may stay until
+/// its answer is read, and somebody else must be able to ask meanwhile.
+pub const WORDS_PER_ADDRESS: u32 = TASKS_MAX as u32 / 4;
+
+const _: () = assert!(2 * WORDS_PER_ADDRESS < TASKS_MAX as u32);
+
+/// How many of something each address has; an address without any takes no memory. Held for a look-up only.
+#[derive(Debug, Default)]
+struct PerAddress(Mutex<BTreeMap<IpAddr, u32>>);
+
+impl PerAddress {
+    /// Counts one more, unless there are `max`.
+    fn take(&self, ip: IpAddr, max: u32) -> bool {
+        let mut counts = self.counts();
+        let count = counts.get(&ip).copied().unwrap_or(0);
+        let fits = count < max;
+        if fits {
+            counts.insert(ip, count + 1);
+        }
+        fits
+    }
+
+    /// One that was counted has gone.
+    fn give_back(&self, ip: IpAddr) {
+        let mut counts = self.counts();
+        if let Some(count) = counts.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&ip);
+            }
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<IpAddr, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The configuration, the directories, the clock and the counts that all cores of the process share.
@@ -53,8 +92,10 @@ pub struct Process {
     pub lists: Lists,
     on_fatal: fn(&Fatal) -> !,
     stopping: AtomicBool,
-    /// Open connections of each address. Held for a look-up only.
-    per_address: Mutex<BTreeMap<IpAddr, u32>>,
+    /// Open connections of each address.
+    per_address: PerAddress,
+    /// Four-letter words of each address that are not at their end.
+    saying: PerAddress,
     connections: AtomicU32,
     connections_max: u64,
 }
@@ -84,7 +125,8 @@ impl Process {
             lists: Lists::default(),
             on_fatal,
             stopping: AtomicBool::new(false),
-            per_address: Mutex::default(),
+            per_address: PerAddress::default(),
+            saying: PerAddress::default(),
             connections: AtomicU32::new(0),
             connections_max: connections_max(files, shards),
         }
@@ -108,21 +150,26 @@ impl Process {
 
     /// Whether one more connection of this address is within the limits; counts it if so.
     pub fn admit(&self, ip: IpAddr) -> bool {
-        let max = self.config.max_client_connections;
-        let mut open = self
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(ip).or_default();
+        let max = match self.config.max_client_connections {
+            0 => u32::MAX,
+            max => max,
+        };
         let room = u64::from(self.connections.load(Relaxed)) < self.connections_max;
-        let admitted = room && (max == 0 || *count < max);
+        let admitted = room && self.per_address.take(ip, max);
         if admitted {
-            *count += 1;
             self.connections.fetch_add(1, Relaxed);
-        } else if *count == 0 {
-            open.remove(&ip);
         }
         admitted
+    }
+
+    /// Whether one more four-letter word of this address is within its share; counts it if so.
+    pub fn admit_word(&self, ip: IpAddr) -> bool {
+        self.saying.take(ip, WORDS_PER_ADDRESS)
+    }
+
+    /// A counted four-letter word is at its end.
+    pub fn leave_word(&self, ip: IpAddr) {
+        self.saying.give_back(ip);
     }
 
     /// A counted connection has ended.
@@ -133,16 +180,7 @@ impl Process {
 
     /// A counted connection counts for its address no more; [`Process::leave_process`] follows.
     pub fn leave_address(&self, ip: IpAddr) {
-        let mut open = self
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&ip);
-            }
-        }
+        self.per_address.give_back(ip);
     }
 
     /// The descriptor of a counted connection is closed.
@@ -169,6 +207,25 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_its_share_of_the_places_for_words_and_leaves_the_others_theirs() {
+        let saying = PerAddress::default();
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap());
+        let take = |ip| {
+            (0..TASKS_MAX)
+                .filter(|_| saying.take(ip, WORDS_PER_ADDRESS))
+                .count()
+        };
+        assert_eq!(take(one), WORDS_PER_ADDRESS as usize);
+        assert_eq!(take(other), WORDS_PER_ADDRESS as usize);
+        saying.give_back(one);
+        assert_eq!((take(one), take(other)), (1, 0));
+        for ip in [one, other] {
+            (0..WORDS_PER_ADDRESS).for_each(|_| saying.give_back(ip));
+        }
+        assert!(saying.counts().is_empty());
+    }
 
     #[test]
     fn every_shard_keeps_its_descriptors_from_clients() {

@@ -270,12 +270,15 @@ pub fn wchs(connections: usize, paths: usize, watches: usize) -> String {
     format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
 }
 
-/// `wchc`: of each connection what it watches.
+/// `wchc`: of each connection what it watches, sorted; the lists come in no order, so that a data core need not
+/// compare what may be long.
 pub fn wchc<'a>(watched: impl Iterator<Item = (SessionId, &'a [Arc<str>])>) -> String {
     let mut text = String::new();
     for (session, paths) in watched {
         let _ = writeln!(text, "{session}");
-        for path in paths {
+        let mut sorted: Vec<&Arc<str>> = paths.iter().collect();
+        sorted.sort_unstable();
+        for path in sorted {
             let _ = writeln!(text, "\t{path}");
         }
     }
@@ -558,6 +561,12 @@ mod tests {
         assert_eq!(
             (wchc([].into_iter()), wchp([].into_iter())),
             ("\n".into(), "\n".into())
+        );
+        let unsorted = paths(&["/b", "/c", "/a"]);
+        assert_eq!(
+            wchc([(SessionId(1), &unsorted[..])].into_iter()),
+            "0x1\n\t/a\n\t/b\n\t/c\n\n",
+            "whoever gathers does not sort"
         );
         assert_eq!(
             wchs(2, 2, 3),

@@ -95,6 +95,8 @@ impl Said {
 enum Wanted {
     /// This text.
     Text(String),
+    /// This text, and nothing is kept for it: whoever may not ask takes no place from those who may.
+    Refusal(String),
     /// The mask behind the word is set.
     Mask,
     /// A text that is made from what the cores report.
@@ -108,7 +110,12 @@ pub async fn serve(fd: OwnedFd, said: Said, process: &Process, mailboxes: &Mailb
     let answer = background::within(PATIENCE, answer).await.flatten();
     // Whoever reads the answer may connect anew at once, though this connection lingers.
     process.leave_address(said.by.ip());
-    let Some((text, unsent)) = answer else {
+    let Some(Answer {
+        text,
+        unsent,
+        lingers,
+    }) = answer
+    else {
         return;
     };
     process.answers.fetch_add(packets(&text), Relaxed);
@@ -116,26 +123,53 @@ pub async fn serve(fd: OwnedFd, said: Said, process: &Process, mailboxes: &Mailb
     drop((text, unsent));
     if matches!(written, Some(Ok(()))) {
         stream.shutdown().await;
-        stream.drain(LINGER).await;
+        if lingers {
+            stream.drain(LINGER).await;
+        }
     }
 }
 
-/// The answer to a word, with the room that it takes up if it is a list; `None` for what is not answered:
-/// the connection closes.
+/// The answer to a word.
+struct Answer<'a> {
+    text: String,
+    /// The room that the text takes up, if it is a list.
+    unsent: Option<Unsent<'a>>,
+    /// The end of the other side is waited for behind it.
+    lingers: bool,
+}
+
+impl Answer<'_> {
+    fn plain(text: String) -> Self {
+        Answer {
+            text,
+            unsent: None,
+            lingers: true,
+        }
+    }
+}
+
+/// The answer to a word; `None` for what is not answered: the connection closes.
 async fn answer<'a>(
     said: &Said,
     stream: &mut Stream,
     process: &'a Process,
     mailboxes: &Mailboxes,
-) -> Option<(String, Option<Unsent<'a>>)> {
+) -> Option<Answer<'a>> {
     let word = said.name()?;
     let shards = mailboxes.shards.len();
     let asked = match wanted(word, process, shards)? {
-        Wanted::Text(text) => return Some((text, None)),
+        Wanted::Text(text) => return Some(Answer::plain(text)),
+        Wanted::Refusal(text) => {
+            let lingers = false;
+            return Some(Answer {
+                lingers,
+                ..Answer::plain(text)
+            });
+        }
         Wanted::Mask => {
             let read = set_mask(&said.behind, stream, process);
             let text = background::within(MASK_WAIT, read).await.flatten()?;
-            return Some((text, None));
+            return Some(Answer::plain(text));
         }
         Wanted::Report(asked) => asked,
     };
@@ -144,12 +178,15 @@ async fn answer<'a>(
         text_of(word, said.by, process, mailboxes, &report)
     };
     if !asked.is_list() {
-        return Some((make().await?, None));
+        return Some(Answer::plain(make().await?));
     }
     let gathering = process.lists.gather().await;
     let text = make().await?;
     let unsent = process.lists.keep(text.capacity(), gathering).await;
-    Some((text, Some(unsent)))
+    Some(Answer {
+        unsent: Some(unsent),
+        ..Answer::plain(text)
+    })
 }
 
 /// As how many packets an answer counts.
@@ -179,7 +216,7 @@ fn wanted(word: &str, process: &Process, shards: usize) -> Option<Wanted> {
     }
     process.words.fetch_add(1, Relaxed);
     if !process.config.answers(word) {
-        return Some(Wanted::Text(format!(
+        return Some(Wanted::Refusal(format!(
             "{word} is not executed because it is not in the whitelist.\n"
         )));
     }

@@ -2,7 +2,7 @@
 //! Decides nothing about other connections; [`super::Shard`] does.
 
 use super::slices::{Draft, SetWatches};
-use super::stats::{ClientAddress, ConnStats, Counters, SessionStats};
+use super::stats::{ClientAddress, ConnStats, Counted, Resets, SessionStats};
 use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
 use crate::txn::Credentials;
@@ -330,6 +330,8 @@ pub(super) struct Connection {
     /// The largest of the frames of its writes under way, bytes: how large the data of a node may
     /// have become when a read behind them executes.
     pub(super) largest_write: usize,
+    /// Of the replies owed for its writes under way, bytes: at least what their creates add to a list.
+    pub(super) owed: usize,
     /// FIFO entries whose outcome the pipeline owes.
     pub(super) unanswered_writes: usize,
     /// sync and setWatches requests in the FIFO: nothing behind one of them is parsed.
@@ -384,7 +386,7 @@ pub(super) struct Connection {
     pub(super) quiet: Silence,
     /// Since the kernel took a byte of the output, while there was some.
     pub(super) undrained: Silence,
-    pub(super) counters: Counters,
+    pub(super) counters: Counted,
 }
 
 impl Connection {
@@ -392,6 +394,7 @@ impl Connection {
         id: ConnId,
         peer: ClientAddress,
         (credentials, is_admitted): (Credentials, bool),
+        resets: Resets,
         now: Now,
     ) -> Connection {
         Connection {
@@ -409,6 +412,7 @@ impl Connection {
             reads: 0,
             ahead: 0,
             largest_write: 0,
+            owed: 0,
             unanswered_writes: 0,
             barriers: 0,
             draft: None,
@@ -437,7 +441,7 @@ impl Connection {
             accepted: now.tick,
             quiet: Silence::default(),
             undrained: Silence::default(),
-            counters: Counters::new(now.wall),
+            counters: Counted::new(now.wall, resets),
         }
     }
 
@@ -542,6 +546,7 @@ impl Connection {
             Step::Write => {
                 self.unanswered_writes += 1;
                 self.largest_write = self.largest_write.max(pending.weight);
+                self.owed += pending.ahead;
             }
             Step::Sync { .. } | Step::SetWatches(_) => {
                 self.barriers += 1;
@@ -558,7 +563,10 @@ impl Connection {
         self.first_sequence += 1;
         self.fifo_weight -= pending.weight;
         self.ahead -= pending.ahead;
-        self.reads -= usize::from(!matches!(pending.step, Step::Write));
+        match pending.step {
+            Step::Write => self.owed -= pending.ahead,
+            _ => self.reads -= 1,
+        }
         let is_barrier = matches!(pending.step, Step::Sync { .. } | Step::SetWatches(_));
         self.barriers -= usize::from(is_barrier);
         Some(pending)
@@ -572,14 +580,15 @@ impl Connection {
         (self.fifo_weight, self.reads, self.ahead, self.barriers) = (0, 0, 0, 0);
         self.draft = None;
         self.unanswered_writes = 0;
+        self.owed = 0;
         self.input.clear();
         self.grant = None;
         weight
     }
 
     /// What the four-letter words show of this connection.
-    pub(super) fn stats(&self, reading: bool) -> ConnStats {
-        let counters = &self.counters;
+    pub(super) fn stats(&self, reading: bool, resets: Resets) -> ConnStats {
+        let counters = self.counters.seen(resets);
         ConnStats {
             conn: self.id,
             peer: self.peer.clone(),

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Pending, Step, Timing};
 use super::intake::Intake;
-use super::reads::{self, Cost, Reader};
+use super::reads::{self, Cost, OwnWrites, Reader};
 use super::replies;
 use super::slices::{Draft, Slice};
 use super::state::{Ending, ShardState};
@@ -130,7 +130,7 @@ impl ShardState {
                 | ReadRequest::GetAcl { .. }
                 | ReadRequest::WhoAmI { .. }),
             )) => {
-                let Cost { bytes, steps } = reads::estimate(tree, read, 0);
+                let Cost { bytes, steps } = reads::estimate(tree, read, OwnWrites::default());
                 budget.affords(bytes, steps)
             }
             _ => true,
@@ -227,7 +227,7 @@ impl ShardState {
     }
 
     fn reply_estimate(&self, tree: &Tree, read: &ReadRequest) -> usize {
-        let bytes = reads::estimate(tree, read, 0).bytes;
+        let bytes = reads::estimate(tree, read, OwnWrites::default()).bytes;
         bytes.min(self.config.reply_bytes_max)
     }
 
@@ -382,9 +382,13 @@ impl ShardState {
         if !is_for_the_connection {
             let write = matches!(pending.step, Step::Write);
             let op = op_name(pending.op, header.err, write);
-            let ms = c
-                .counters
-                .replied(op, pending.xid, header.zxid, pending.received, now);
+            let ms = c.counters.since(self.resets).replied(
+                op,
+                pending.xid,
+                header.zxid,
+                pending.received,
+                now,
+            );
             self.totals.latency.add(ms);
         }
         self.appended(c, timing, frames);

@@ -99,6 +99,7 @@ impl ShardState {
         let op = op_name(OpCode::CREATE_SESSION, ErrorCode::OK, true);
         let ms = c
             .counters
+            .since(self.resets)
             .replied(op, Xid(0), zxid, connecting.received, now);
         self.totals.latency.add(ms);
         self.grant(c, attachment, zxid, tree);

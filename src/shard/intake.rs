@@ -3,7 +3,7 @@
 
 use super::auth;
 use super::connection::{Attachment, Connection, Grant, Next, Pending, Phase, Step};
-use super::reads;
+use super::reads::{self, OwnWrites};
 use super::slices::SetWatches;
 use super::state::{Ending, ShardState};
 use crate::budget::Budget;
@@ -101,7 +101,7 @@ fn decoded(request: &WriteRequest) -> usize {
 
 /// What the reply to a write takes of the output, bytes.
 fn owed(request: &WriteRequest) -> usize {
-    const FIXED: usize = 128;
+    const FIXED: usize = reads::OWED_MIN;
     match request {
         WriteRequest::Create(create) => FIXED + create.path.len(),
         WriteRequest::Multi(ops) => FIXED + ops.iter().map(owed).sum::<usize>(),
@@ -125,7 +125,7 @@ impl ShardState {
                 let len = frame.len();
                 budget.spend_bytes(4 + len);
                 budget.spend_steps(1);
-                c.counters.received += 1;
+                c.counters.since(self.resets).received += 1;
                 self.totals.received += 1;
                 match c.phase {
                     Phase::Fresh => match ConnectRequest::decode(frame) {
@@ -258,7 +258,11 @@ impl ShardState {
             Request::Read(read) => {
                 if !c.fifo.is_empty() {
                     // A step takes about as long as 16 bytes of a reply.
-                    let cost = reads::estimate(tree, &read, c.largest_write);
+                    let own = OwnWrites {
+                        data: c.largest_write,
+                        listed: c.owed,
+                    };
+                    let cost = reads::estimate(tree, &read, own);
                     ahead = cost.bytes.saturating_add(cost.steps.saturating_mul(16));
                 }
                 weight = decoded_weight(&read, weight);

@@ -8,7 +8,8 @@
 //! | a read sees the session's own earlier writes, and waits for nothing else | [`ShardState::advance`] |
 //! | a read does not see the session's own later writes | `keeps_order`, `execute_between_writes` |
 //! | replies leave in the order of the requests | one FIFO per connection, [`ShardState::advance`] |
-//! | an event leaves before any reply that reflects its transaction | [`Shard::committed`] |
+//! | an event leaves before any reply that reflects its transaction | [`Shard::deliver`] |
+//! | the events of a transaction, however many, are no longer than others can wait for a turn | `delivery` |
 //! | no change falls between a read and its watch | `reads` |
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
 //! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
@@ -28,6 +29,7 @@ mod auth;
 mod config;
 mod connection;
 mod credits;
+mod delivery;
 mod execute;
 mod handshake;
 mod intake;
@@ -55,19 +57,15 @@ pub use watches::WatchCounts;
 use self::state::{Ending, ShardState};
 use crate::budget::Budget;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
-use crate::proto::reply::{self, EventType};
 use crate::stages::Stages;
-use crate::tree::{Applied, OpResult, Readers, Tree};
+use crate::tree::{Applied, OpResult, Tree};
 use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
+use delivery::Delivery;
 use liveness::Round;
 use slab::Slab;
 use std::sync::Arc;
-
-/// Answers about who may read a node that are kept while the events of one transaction are delivered, and
-/// those of one change.
-const ANSWERS_MAX: usize = 1 << 16;
 
 /// What a connection has for its driver.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,6 +84,8 @@ pub struct Output {
 pub struct Shard {
     conns: Slab,
     core: ShardState,
+    /// Of the last transaction, while its events are not all delivered.
+    delivery: Option<Delivery>,
 }
 
 impl Shard {
@@ -96,6 +96,7 @@ impl Shard {
         Shard {
             conns: Slab::default(),
             core: ShardState::new(config),
+            delivery: None,
         }
     }
 
@@ -105,8 +106,9 @@ impl Shard {
         let credentials = rules.initial(&peer.address);
         let is_admitted = rules.admit(&credentials);
         self.core.open += 1;
+        let resets = self.core.resets;
         self.conns
-            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), now))
+            .insert(|id| Connection::new(id, peer, (credentials, is_admitted), resets, now))
     }
 
     /// Appends bytes to the connection's input and executes what may run within `budget`. What is
@@ -330,36 +332,46 @@ impl Shard {
         }
     }
 
-    /// A transaction that the driver has just applied to `tree`, and nothing after it.
+    /// A transaction that the driver has just applied to `tree`, and nothing after it. [`Shard::deliver`] follows, until
+    /// it has ended, before the next transaction or notice.
     ///
     /// The order of the steps is the promise of docs/protocol.md §4.5: events before replies, replies and
     /// the reads that they free before the next transaction.
-    ///
-    /// Returns the steps of the events: watches fired, paths looked up for recursive ones, and what comparing
-    /// lists with identities cost beyond the first entry of each.
-    pub fn committed(
-        &mut self,
-        tree: &Tree,
-        txn: &Committed,
-        applied: &Applied,
-        now: Now,
-    ) -> usize {
+    pub fn committed(&mut self, tree: &Tree, txn: Committed, applied: Applied) {
+        assert!(self.delivery.is_none(), "one transaction at a time");
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
         self.core.raise_committed(applied.zxid);
-        let ends_session = applied.result == OpResult::CloseSession;
-        if ends_session && txn.origin.is_none() {
+        if applied.result == OpResult::CloseSession && txn.origin.is_none() {
             self.end_attachment(applied.session);
         }
-        let events = self.deliver_events(applied);
+        self.delivery = Some(Delivery::of(txn, applied));
+    }
+
+    /// Goes on with the events of the last transaction within `budget`, at least by one; behind the last of them
+    /// comes the reply to whoever has asked for it.
+    pub fn deliver(&mut self, tree: &Tree, budget: &mut Budget, now: Now) {
+        let Some(mut delivery) = self.delivery.take() else {
+            return;
+        };
+        if !self.deliver_events(&mut delivery, budget) {
+            self.delivery = Some(delivery);
+            self.distribute();
+            return;
+        }
+        let Delivery { txn, applied, .. } = &delivery;
         if let Some(origin) = txn.origin.filter(|o| o.shard == self.core.config.id) {
             self.complete(tree, origin, txn, applied, now);
         }
-        if ends_session {
+        if applied.result == OpResult::CloseSession {
             self.end_attachment(applied.session);
         }
         self.wake_waiters(tree);
         self.distribute();
-        events
+    }
+
+    /// Whether there are events of the last transaction that are not delivered: nothing is executed for clients.
+    pub fn is_delivering(&self) -> bool {
+        self.delivery.is_some()
     }
 
     /// What the pipeline says outside the transactions.
@@ -457,19 +469,20 @@ impl Shard {
     /// Those of [`Shard::connections`] whose slots are in a range.
     pub fn connections_in(&self, slots: Range<usize>) -> impl Iterator<Item = ConnStats> {
         let open = slots.filter_map(|slot| self.conns.at(slot).filter(|c| !c.ended()));
-        open.map(|c| c.stats(self.core.may_read(c) > 0))
+        open.map(|c| c.stats(self.core.may_read(c) > 0, self.core.resets))
     }
 
     /// What the connection in a slot watches in the data table, if there is one and it watches anything.
+    ///
+    /// Steps: a pointer for each path, which are at most [`WATCHES_LISTED_MAX`]. Nothing is compared: whoever makes a
+    /// text of it sorts, elsewhere.
     pub fn watched_at(&self, slot: usize) -> Option<Watched> {
         let c = self.conns.at(slot).filter(|c| !c.ended())?;
         let paths = self.core.watches.data_paths(c.id)?;
         let listed = (paths.len() <= WATCHES_LISTED_MAX).then(|| {
             // Java prints it so.
             let text = |path: &Option<Arc<str>>| path.clone().unwrap_or_else(|| "null".into());
-            let mut paths: Vec<Arc<str>> = paths.iter().map(text).collect();
-            paths.sort_unstable();
-            paths
+            paths.iter().map(text).collect()
         });
         Some(Watched {
             session: c.attachment().map_or(SessionId::NONE, |own| own.session),
@@ -526,63 +539,9 @@ impl Shard {
         self.core.stages.reset();
     }
 
-    /// `crst`.
+    /// `crst`, in one step however many connections there are.
     pub fn reset_connection_stats(&mut self) {
-        for c in self.conns.iter_mut() {
-            c.counters = stats::Counters::after_reset(c.counters.established);
-        }
-    }
-
-    /// Appends a transaction's events to the connections that watch, each only if it may read
-    /// the node (docs/protocol.md §4.4). Returns the steps: watches fired, paths and watches looked up above
-    /// the nodes, entries and identities compared.
-    ///
-    /// A persistent watch fires for each change of a transaction, so nothing is held for longer than for one
-    /// change but output and [`ANSWERS_MAX`] answers about who may read. When the events come to as much as
-    /// all output may, who holds more than a share of it ends with its next event: the kernel could take
-    /// none of it meanwhile. Watches that fire for a connection that has ended are paid for by freeing as many.
-    fn deliver_events(&mut self, applied: &Applied) -> usize {
-        let Shard { conns, core } = self;
-        let (mut steps, mut bytes) = (0, 0);
-        let mut told = Vec::new();
-        let mut encoded = Vec::new();
-        let mut encoded_for: Option<(EventType, &str)> = None;
-        let mut readers = Readers::default();
-        for change in &applied.changes {
-            steps += core
-                .watches
-                .trigger(change, |conn, event| told.push((conn, event)));
-            steps += told.len();
-            if readers.answers() > ANSWERS_MAX {
-                steps += std::mem::take(&mut readers).steps();
-            }
-            for (conn, event) in told.drain(..) {
-                let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
-                    core.watches.reap();
-                    continue;
-                };
-                let readable = event
-                    .acl
-                    .is_none_or(|acl| readers.allow(acl, &c.credentials));
-                if !readable {
-                    continue;
-                }
-                if encoded_for != Some((event.kind, event.path)) {
-                    encoded_for = Some((event.kind, event.path));
-                    encoded.clear();
-                    reply::event(&mut encoded, event.kind, applied.zxid, event.path);
-                }
-                bytes += encoded.len();
-                let too_much = bytes > core.config.output_bytes_max;
-                if too_much && c.output_bytes() > core.config.connection_share {
-                    core.end(c, Ending::Discard);
-                    continue;
-                }
-                c.output.extend_from_slice(&encoded);
-                core.appended(c, None, 1);
-            }
-        }
-        steps + readers.steps()
+        self.core.resets.one_more();
     }
 
     /// The outcome of a request of ours.
@@ -680,7 +639,13 @@ impl Shard {
             .moved(bytes.len(), self.core.config.connection_share);
         c.received_at = now.micros;
         c.input.push(bytes);
-        self.core.advance(c, tree, budget, now);
+        match self.delivery {
+            None => self.core.advance(c, tree, budget, now),
+            // It would execute before the events of the state that it sees.
+            Some(_) => self
+                .core
+                .advance(c, tree, &mut Budget::NOTHING.clone(), now),
+        }
         // A request that takes long to come is no silence.
         if let Phase::Attached(attachment) = c.phase
             && !c.input.is_empty()
@@ -690,6 +655,10 @@ impl Shard {
     }
 
     fn go_on(&mut self, tree: &Tree, conn: ConnId, budget: &mut Budget, now: Now) {
+        assert!(
+            !self.is_delivering(),
+            "events come before what reflects them"
+        );
         if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.ended()) {
             self.core.advance(c, tree, budget, now);
         }

@@ -48,8 +48,20 @@ const ESTIMATED_MAX: usize = 1024;
 /// Steps of an operation on watches: an entry in each of two maps, in two tables.
 const WATCH_STEPS: usize = 4;
 
-/// What a read will cost on the tree as it is; of data at least `data_min` bytes are expected.
-pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost {
+/// Bytes of the output that are owed for a write at least.
+pub(super) const OWED_MIN: usize = 128;
+
+/// What the writes that a session has under way before a read may make of what the read finds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnWrites {
+    /// Bytes that a node's data may have then.
+    pub(super) data: usize,
+    /// Bytes that a list may have more: [`OWED_MIN`] and the path of each create.
+    pub(super) listed: usize,
+}
+
+/// What a read will cost on the tree as it is, behind such writes of its own session.
+pub(super) fn estimate(tree: &Tree, read: &ReadRequest, own: OwnWrites) -> Cost {
     let single = |path: &str, bytes: &dyn Fn(Size) -> usize| {
         let size = tree.size(path);
         Cost {
@@ -59,10 +71,10 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
     };
     match read {
         ReadRequest::Exists { path, .. } => single(path, &|_| 0),
-        ReadRequest::GetData { path, .. } => single(path, &|size| size.data.max(data_min)),
+        ReadRequest::GetData { path, .. } => single(path, &|size| size.data.max(own.data)),
         ReadRequest::GetAcl { path } => single(path, &|_| tree.acl_bytes(path)),
         ReadRequest::GetChildren { path, .. } => {
-            single(path, &|size| 4 * size.children + size.names)
+            single(path, &|size| 4 * size.children + size.names + own.listed)
         }
         ReadRequest::AddWatch { .. }
         | ReadRequest::CheckWatches { .. }
@@ -75,8 +87,8 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::GetEphemerals { session, .. } => {
             let (paths, bytes) = tree.ephemeral_size(*session);
             Cost {
-                bytes: 4 * paths + bytes + REPLY_FIXED,
-                steps: 1 + paths,
+                bytes: 4 * paths + bytes + own.listed + REPLY_FIXED,
+                steps: 1 + paths + own.listed / OWED_MIN,
             }
         }
         ReadRequest::WhoAmI { who } => Cost {
@@ -91,7 +103,7 @@ pub(super) fn estimate(tree: &Tree, read: &ReadRequest, data_min: usize) -> Cost
         ReadRequest::MultiRead { ops, .. } => {
             let mut cost = Cost::default();
             for op in ops {
-                cost.add(estimate(tree, op, data_min));
+                cost.add(estimate(tree, op, own));
             }
             cost
         }

@@ -71,11 +71,4 @@ impl Slab {
     pub(super) fn at_mut(&mut self, slot: usize) -> Option<&mut Connection> {
         self.slots.get_mut(slot)?.conn.as_deref_mut()
     }
-
-    /// In order of slot.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.slots
-            .iter_mut()
-            .filter_map(|slot| slot.conn.as_deref_mut())
-    }
 }

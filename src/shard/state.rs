@@ -6,7 +6,7 @@ use super::connection::{Connection, Next, Phase, Silence, Step, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
-use super::stats::Latency;
+use super::stats::{Latency, Resets};
 use super::watches::Watches;
 use crate::messages::{ShardRequest, Stamps};
 use crate::stages::{Stage, Stages};
@@ -63,6 +63,8 @@ pub(super) struct ShardState {
     /// Connections with unsent output that made no progress in the last round, the longest first.
     pub(super) idle_readers: VecDeque<ConnId>,
     pub(super) totals: Totals,
+    /// `crst`.
+    pub(super) resets: Resets,
     /// Connections that have not ended.
     pub(super) open: usize,
     /// Requests in their FIFOs.
@@ -96,6 +98,7 @@ impl ShardState {
             output_queue: VecDeque::new(),
             idle_readers: VecDeque::new(),
             totals: Totals::default(),
+            resets: Resets::default(),
             open: 0,
             queued: 0,
             stages: Stages::default(),
@@ -130,7 +133,7 @@ impl ShardState {
 
     /// Counts frames that have been appended to the output.
     pub(super) fn appended(&mut self, c: &mut Connection, timing: Option<Timing>, frames: u64) {
-        c.counters.sent += frames;
+        c.counters.since(self.resets).sent += frames;
         self.totals.sent += frames;
         c.unsent.extend(timing);
         c.account_output();

@@ -119,7 +119,7 @@ pub struct ConnStats {
 pub struct Watched {
     /// The session of the connection.
     pub session: SessionId,
-    /// Sorted; `None` if there are more than [`WATCHES_LISTED_MAX`].
+    /// In no order; `None` if there are more than [`WATCHES_LISTED_MAX`].
     pub paths: Option<Vec<Arc<str>>>,
 }
 
@@ -146,6 +146,52 @@ pub struct ShardStats {
     pub output_bytes: usize,
     /// Watches, bytes as estimated.
     pub watch_bytes: usize,
+}
+
+/// How often the counters of all connections were reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Resets(u64);
+
+impl Resets {
+    /// The counters of every connection begin anew. However many there are, nothing of them is touched here: each
+    /// finds that what it has counted is from before.
+    pub(super) fn one_more(&mut self) {
+        self.0 += 1;
+    }
+}
+
+/// Counters that nobody sees or goes on with who does not know of the last reset.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    counters: Counters,
+    since: Resets,
+}
+
+impl Counted {
+    /// Of a new connection.
+    pub(super) fn new(established: WallMs, since: Resets) -> Counted {
+        let counters = Counters::new(established);
+        Counted { counters, since }
+    }
+
+    /// To be counted on.
+    pub(super) fn since(&mut self, last: Resets) -> &mut Counters {
+        if self.since != last {
+            *self = Counted {
+                counters: Counters::after_reset(self.counters.established),
+                since: last,
+            };
+        }
+        &mut self.counters
+    }
+
+    /// To be seen.
+    pub(super) fn seen(&self, last: Resets) -> Counters {
+        match self.since == last {
+            true => self.counters.clone(),
+            false => Counters::after_reset(self.counters.established),
+        }
+    }
 }
 
 /// What one connection counts.

@@ -391,6 +391,30 @@ pub(super) struct Event<'a> {
     pub(super) acl: Option<&'a Arc<[Acl]>>,
 }
 
+impl<'a> Event<'a> {
+    /// Of a change: for those who watch the node, or for those who watch its parent's children.
+    pub(super) fn of(change: &'a Change, of_parent: bool) -> Event<'a> {
+        if of_parent {
+            return Event {
+                kind: EventType::ChildrenChanged,
+                path: parent(&change.path)
+                    .expect("only the root has no parent, and nobody creates or deletes it"),
+                acl: change.parent_acl.as_ref(),
+            };
+        }
+        let kind = match change.kind {
+            ChangeKind::Created => EventType::Created,
+            ChangeKind::Deleted => EventType::Deleted,
+            ChangeKind::DataChanged => EventType::DataChanged,
+        };
+        Event {
+            kind,
+            path: &change.path,
+            acl: Some(&change.acl),
+        }
+    }
+}
+
 /// There is no memory for a further watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WatchesFull;
@@ -467,46 +491,31 @@ impl Watches {
 
     /// Fires what one change of one node triggers (docs/protocol.md §4.3): the data table for the node
     /// and the recursive watches above it, on a delete the child table for the node, with those already
-    /// told left out, then the child table for the parent. Connections that have ended may be told too,
-    /// until they are reaped. Gives the steps of looking above the node; there are none without
-    /// recursive watches.
-    pub(super) fn trigger<'a>(
+    /// told left out, then the child table for the parent. `deliver` is given who is told, and whether of the
+    /// parent ([`Event::of`]). Connections that have ended may be told too, until they are reaped. Gives the steps of
+    /// looking above the node; there are none without recursive watches.
+    pub(super) fn trigger(
         &mut self,
-        change: &'a Change,
-        mut deliver: impl FnMut(ConnId, Event<'a>),
+        change: &Change,
+        mut deliver: impl FnMut(ConnId, bool),
     ) -> usize {
         let path: &str = &change.path;
-        let kind = match change.kind {
-            ChangeKind::Created => EventType::Created,
-            ChangeKind::Deleted => EventType::Deleted,
-            ChangeKind::DataChanged => EventType::DataChanged,
-        };
-        let event = Event {
-            kind,
-            path,
-            acl: Some(&change.acl),
-        };
         let (told, steps) = self.data.fire_from_above(path);
         for &conn in &told {
-            deliver(conn, event);
+            deliver(conn, false);
         }
-        if kind == EventType::Deleted {
+        if change.kind == ChangeKind::Deleted {
             for conn in self.child.fire(path) {
                 if told.binary_search(&conn).is_err() {
-                    deliver(conn, event);
+                    deliver(conn, false);
                 }
             }
         }
-        if kind != EventType::DataChanged
+        if change.kind != ChangeKind::DataChanged
             && let Some(parent) = parent(path)
         {
-            let event = Event {
-                kind: EventType::ChildrenChanged,
-                path: parent,
-                acl: change.parent_acl.as_ref(),
-            };
             for conn in self.child.fire(parent) {
-                deliver(conn, event);
+                deliver(conn, true);
             }
         }
         steps
@@ -568,6 +577,15 @@ mod tests {
         usize,
     );
 
+    /// Who is told what of a change.
+    fn tell<'a>(watches: &mut Watches, change: &'a Change) -> Vec<(ConnId, Event<'a>)> {
+        let mut told = Vec::new();
+        watches.trigger(change, |conn, of_parent| {
+            told.push((conn, Event::of(change, of_parent)))
+        });
+        told
+    }
+
     /// One connection watches `watched` in the given tables; what does the change send it?
     fn row(watched: &[(Kind, &str)], kind: ChangeKind) -> (Vec<(EventType, String)>, usize) {
         let mut watches = Watches::new(1 << 20);
@@ -575,10 +593,10 @@ mod tests {
             watches.add(*table, Some(path), conn(3)).unwrap();
         }
         let mut events = Vec::new();
-        watches.trigger(&change(kind, "/p/n"), |to, event| {
+        for (to, event) in tell(&mut watches, &change(kind, "/p/n")) {
             assert_eq!(to, conn(3));
             events.push((event.kind, event.path.to_owned()));
-        });
+        }
         (events, watches.counts().total)
     }
 
@@ -783,9 +801,9 @@ mod tests {
         assert_eq!(watches.counts().total, 3);
         assert_eq!(watches.bytes(), watches.bytes_max);
         watches.abandon(conn(1));
-        let mut told = Vec::new();
         let below = change(ChangeKind::Created, "/a/b");
-        watches.trigger(&below, |conn, event| told.push((conn.slot, event.kind)));
+        let told = tell(&mut watches, &below).into_iter();
+        let told: Vec<_> = told.map(|(conn, event)| (conn.slot, event.kind)).collect();
         // Ended, and not reaped: its shard tells it nothing.
         let (created, children) = (EventType::Created, EventType::ChildrenChanged);
         assert_eq!(told, [(1, created), (2, created), (2, children)]);
@@ -982,11 +1000,11 @@ mod tests {
                     Step::Trigger(kind, path) => {
                         let change = change(kind, path);
                         let mut events = Vec::new();
-                        watches.trigger(&change, |conn, event| {
+                        for (conn, event) in tell(&mut watches, &change) {
                             if conn == of_slot(conn.slot, &generations) {
                                 events.push((conn.slot, event.kind as i32, event.path.to_owned()));
                             }
-                        });
+                        }
                         events.sort_unstable();
                         prop_assert_eq!(events, model.trigger(kind, path));
                     }

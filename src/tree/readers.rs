@@ -8,35 +8,39 @@ use super::access::{allow, compared, ip_range, is_anyone};
 use crate::txn::{Acl, AuthId, Credentials};
 use crate::types::{DetHashMap, DetHashSet};
 use core::net::IpAddr;
+use hashbrown::Equivalent;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The checks for READ that one transaction's events need, and what they have cost.
 ///
-/// Lists are told apart by their address, and borrowed, so that no other list can have it meanwhile.
-/// So are the identities of a connection; an answer holds those that it is about. There is at most
-/// one answer for each event.
+/// Lists are told apart by their address, and held, so that no other list can have it meanwhile: by the answers,
+/// which outlive the events that they were asked for. So are the identities of a connection. There is at most one
+/// answer for each event.
 #[derive(Debug, Default)]
-pub struct Readers<'a> {
-    lists: DetHashMap<usize, Grants<'a>>,
-    answers: DetHashMap<(usize, usize), (Credentials, bool)>,
+pub struct Readers {
+    lists: DetHashMap<usize, Grants>,
+    answers: DetHashMap<(usize, usize), Answer>,
     /// Entries and identities compared, without the first entry of a list: that one is in the step of
     /// the event.
     steps: usize,
 }
 
-impl<'a> Readers<'a> {
+/// What was asked about, and whether the list grants it.
+type Answer = (Arc<[Acl]>, Credentials, bool);
+
+impl Readers {
     /// Whether a list grants READ to one of the identities, as [`allow`] says.
     ///
     /// Steps: for each list at most once its entries; for each list and `who` at most the entries or
     /// the identities, whichever are fewer, and for an address a search in each width of range.
-    pub fn allow(&mut self, acl: &'a Arc<[Acl]>, who: &Credentials) -> bool {
+    pub fn allow(&mut self, acl: &Arc<[Acl]>, who: &Credentials) -> bool {
         let entries = compared(acl, Acl::READ);
         if entries <= 1 {
             return allow(acl, Acl::READ, who);
         }
         let key = (acl.as_ptr().addr(), who.as_ptr().addr());
-        if let Some((_, answer)) = self.answers.get(&key) {
+        if let Some((.., answer)) = self.answers.get(&key) {
             return *answer;
         }
         let answer = if entries <= who.len() {
@@ -50,7 +54,8 @@ impl<'a> Readers<'a> {
             self.steps += who.len() + grants.widths.len();
             grants.has(who)
         };
-        self.answers.insert(key, (Arc::clone(who), answer));
+        let held = (Arc::clone(acl), Arc::clone(who), answer);
+        self.answers.insert(key, held);
         answer
     }
 
@@ -67,11 +72,11 @@ impl<'a> Readers<'a> {
 
 /// Whom one list grants READ, to be looked up.
 #[derive(Debug, Default)]
-struct Grants<'a> {
+struct Grants {
     /// Everybody.
     anyone: bool,
     /// Scheme and id of each entry that is no range of addresses.
-    ids: DetHashSet<(&'a str, &'a str)>,
+    ids: DetHashSet<(Arc<str>, Arc<str>)>,
     ranges: DetHashSet<Prefix>,
     /// The leading bits of the ranges, with the family; IPv4 has 33 of them and IPv6 129.
     widths: BTreeSet<(bool, u32)>,
@@ -80,14 +85,14 @@ struct Grants<'a> {
 /// The leading bits of an address, as a number; how many there are; and whether it is IPv6.
 type Prefix = (bool, u32, u128);
 
-impl<'a> Grants<'a> {
+impl Grants {
     /// Steps: the entries.
-    fn new(acl: &'a [Acl]) -> Grants<'a> {
+    fn new(acl: &[Acl]) -> Grants {
         let mut grants = Grants::default();
         for entry in acl.iter().filter(|entry| entry.perms & Acl::READ != 0) {
             grants.anyone |= is_anyone(entry);
             if &*entry.scheme != "ip" {
-                grants.ids.insert((&*entry.scheme, &*entry.id));
+                grants.ids.insert((entry.scheme.clone(), entry.id.clone()));
             } else if let Some((address, bits)) = ip_range(&entry.id) {
                 grants.widths.insert((address.is_ipv6(), bits));
                 grants.ranges.insert(prefix(address, bits));
@@ -102,7 +107,7 @@ impl<'a> Grants<'a> {
             || who.iter().any(|id| match &*id.scheme {
                 "super" => true,
                 "ip" => id.id.parse().is_ok_and(|address| self.covers(address)),
-                scheme => self.ids.contains(&(scheme, &*id.id)),
+                scheme => self.ids.contains(&Asked(scheme, &id.id)),
             })
     }
 
@@ -110,6 +115,16 @@ impl<'a> Grants<'a> {
         let family = address.is_ipv6();
         let mut widths = self.widths.range((family, 0)..=(family, 128));
         widths.any(|&(_, bits)| self.ranges.contains(&prefix(address, bits)))
+    }
+}
+
+/// Scheme and id of an entry, to be looked up.
+#[derive(Hash)]
+struct Asked<'a>(&'a str, &'a str);
+
+impl Equivalent<(Arc<str>, Arc<str>)> for Asked<'_> {
+    fn equivalent(&self, (scheme, id): &(Arc<str>, Arc<str>)) -> bool {
+        (self.0, self.1) == (&**scheme, &**id)
     }
 }
 

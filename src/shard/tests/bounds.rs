@@ -3,6 +3,7 @@
 use super::stand_in::*;
 use crate::budget::Budget;
 use crate::shard::ShardConfig;
+use crate::txn::jute::Put;
 use crate::types::{ConnId, Zxid};
 
 const OPEN: &[(&str, &str)] = &[("world", "anyone")];
@@ -732,6 +733,32 @@ fn lists_of_long_names_between_two_writes_execute_before_the_second_one_is_hande
     );
     world.commit(1);
     assert!(world.shard.stats().output_bytes < 5 << 20);
+}
+
+#[test]
+fn what_a_session_lists_between_two_writes_is_estimated_with_its_own_creates_before() {
+    let lists: [fn(i32) -> Vec<u8>; 2] = [
+        |xid| read(xid, 8, "/all", false),
+        |xid| request(xid, 103, |out| out.put_str("/all")),
+    ];
+    for list in lists {
+        let mut world = World::new();
+        let conn = world.client();
+        world.prompt = false;
+        let mut stream = create(1, "/all");
+        for xid in 2..102 {
+            let path = format!("/all/{}{xid}", "n".repeat(990));
+            stream.extend(create_acl(xid, &path, b"", 1, OPEN));
+        }
+        stream.extend((102..166).flat_map(list));
+        stream.extend(set_datas(166..=166));
+        world.send(conn, &stream);
+        assert_eq!(
+            world.logged.len(),
+            101,
+            "six megabytes are no step for an outcome"
+        );
+    }
 }
 
 #[test]

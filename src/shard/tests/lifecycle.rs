@@ -491,6 +491,24 @@ fn figures_of_connections_and_of_the_shard() {
         (line.received, line.last_op, line.last_zxid),
         (0, "NA", Zxid(-1))
     );
+    // What comes behind a reset counts, for those that it has met and for those that are new.
+    let later = world.client();
+    world.send(later, &read(2, 3, "/a", false));
+    world.send(conn, &ping());
+    let seen: Vec<_> = world
+        .shard
+        .connections()
+        .map(|c| (c.received, c.sent))
+        .collect();
+    assert_eq!(seen, [(1, 1), (2, 2)]);
+    world.shard.reset_connection_stats();
+    world.shard.reset_connection_stats();
+    let seen: Vec<_> = world
+        .shard
+        .connections()
+        .map(|c| (c.received, c.sent))
+        .collect();
+    assert_eq!(seen, [(0, 0), (0, 0)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod asking;
 mod bounds;
+mod deliveries;
 mod fairness;
 mod fifo;
 mod golden;

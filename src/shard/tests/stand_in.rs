@@ -124,6 +124,14 @@ impl World {
         split(&bytes)
     }
 
+    /// The same, and nobody's turn comes.
+    pub(super) fn frames_of(&mut self, conn: ConnId) -> Vec<Vec<u8>> {
+        let output = self.shard.fetch_output(conn, Vec::new(), self.now);
+        self.shard.sent(conn, output.bytes.len());
+        assert!(!output.close, "closed");
+        split(&output.bytes)
+    }
+
     /// A connection with a session of its own; its connect response is taken.
     pub(super) fn client(&mut self) -> ConnId {
         let prompt = std::mem::replace(&mut self.prompt, true);
@@ -203,7 +211,10 @@ impl World {
                 Some(ToShards::Txn(txn)) => {
                     let applied = self.tree.apply(&txn.entry);
                     self.overlay.forget(applied.zxid);
-                    self.event_steps = self.shard.committed(&self.tree, &txn, &applied, self.now);
+                    self.shard.committed(&self.tree, txn, applied);
+                    let mut budget = Budget::UNLIMITED;
+                    self.shard.deliver(&self.tree, &mut budget, self.now);
+                    self.event_steps = budget.spent_of_unlimited();
                 }
                 Some(ToShards::Notice(_, notice)) => {
                     self.shard.notice(&self.tree, notice, self.now)
@@ -211,6 +222,24 @@ impl World {
                 None => return,
             }
         }
+    }
+
+    /// The next transaction is applied, and none of its events is delivered.
+    pub(super) fn apply_without_events(&mut self) {
+        let Some(ToShards::Txn(txn)) = self.logged.pop_front() else {
+            panic!("a transaction is next");
+        };
+        let applied = self.tree.apply(&txn.entry);
+        self.overlay.forget(applied.zxid);
+        self.shard.committed(&self.tree, txn, applied);
+    }
+
+    /// Goes on with the events of the last transaction by so many steps.
+    pub(super) fn deliver(&mut self, steps: u32) {
+        let mut budget = Budget::steps(steps);
+        self.shard.deliver(&self.tree, &mut budget, self.now);
+        // A list is compared at once, and the watches of one path fire together.
+        assert!(budget.has_steps_within(100), "{budget:?}");
     }
 
     /// The server's own closeSession.

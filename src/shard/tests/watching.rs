@@ -380,9 +380,12 @@ fn what_a_connection_watches_is_listed_up_to_a_bound() {
     world.send(other, &read(3, 8, "/", true));
     let listed = |world: &World| -> Vec<Watched> {
         let slots = 0..world.shard.slots();
-        slots
-            .filter_map(|slot| world.shard.watched_at(slot))
-            .collect()
+        let watched = slots.filter_map(|slot| world.shard.watched_at(slot));
+        let sorted = watched.map(|mut of| {
+            of.paths.iter_mut().for_each(|paths| paths.sort_unstable());
+            of
+        });
+        sorted.collect()
     };
     let of = |session, paths: &[&str]| Watched {
         session,
