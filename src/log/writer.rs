@@ -10,7 +10,8 @@
 //! ticket are written (`placement/group_commit.rs`). One ticket is out at a time, which keeps the order of the
 //! writes; what a ticket has not brought back yet lies at or above what is durable, and nobody reads there.
 //!
-//! **Memory.** What is gathered for a segment is at most the segment. A roll leaves the buffer of the segment
+//! **Memory.** Buffers are pieces of [`PIECE`] and a record, and nothing larger is ever copied into a larger one.
+//! What is gathered for a segment is at most the segment. A roll leaves the buffer of the segment
 //! that it closes to the next ticket; spares that are ready and buffers that wait so come to [`SPARES_AHEAD`]
 //! together at most. So at most [`SPARES_AHEAD`] and one segments gather, and as many are in a ticket. The requests
 //! that all of this comes from have a bound of their own, as a rule a smaller one. An idle log keeps
@@ -71,6 +72,9 @@ pub const RETRY_MS: u64 = 1000;
 const RECYCLE_MAX: usize = 4;
 /// Spares that are kept ready, and closed segments at most whose last records wait for a ticket.
 pub(super) const SPARES_AHEAD: usize = 2;
+/// A buffer with so many bytes takes no more, another one goes on: to make a large one larger copies it, and takes as
+/// much memory again, up to 64 MiB at once while the device hangs.
+pub(super) const PIECE: usize = 4 << 20;
 /// What an idle log keeps of each of its buffers, bytes; a burst may have made them as large as a segment.
 const BUFFER_KEPT: usize = 1 << 20;
 /// On a full disk, one part in so many of the segment is kept for sessions.
@@ -128,8 +132,9 @@ pub enum Room {
 #[derive(Debug)]
 pub struct SyncTicket<S: Storage> {
     storage: S,
-    /// For closed segments; nearly always none, and then nothing is allocated.
-    closed: Vec<Gathered<S::File>>,
+    /// Pieces, and for closed segments; nearly always none, and then nothing is allocated. A file is synced behind
+    /// each of its pieces: the last sync is the one that counts.
+    full: Vec<Gathered<S::File>>,
     current: Gathered<S::File>,
     /// Segments begun since the last ticket.
     begun: Vec<Naming>,
@@ -224,7 +229,7 @@ impl<S: Storage> SyncTicket<S> {
     }
 
     fn gathered(&self) -> impl Iterator<Item = &Gathered<S::File>> {
-        self.closed.iter().chain([&self.current])
+        self.full.iter().chain([&self.current])
     }
 
     /// Where to do it.
@@ -246,7 +251,7 @@ impl<S: Storage> SyncTicket<S> {
     /// ticket's, which nothing makes a success any more.
     pub fn write_now(&mut self) {
         if self.failed.is_none() {
-            let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+            let mut gathered = self.full.iter_mut().chain([&mut self.current]);
             self.failed = gathered.try_for_each(Gathered::write).err();
         }
     }
@@ -255,7 +260,7 @@ impl<S: Storage> SyncTicket<S> {
     /// elsewhere and gives the bytes back to [`SyncTicket::written`]. `None`: there is nothing, or there was an
     /// error before.
     pub fn take_unwritten(&mut self, task: usize) -> Option<Unwritten<S::File>> {
-        let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+        let mut gathered = self.full.iter_mut().chain([&mut self.current]);
         let Gathered {
             file,
             offset,
@@ -279,7 +284,7 @@ impl<S: Storage> SyncTicket<S> {
     /// # Panics
     /// Nothing was taken.
     pub fn written(&mut self, task: usize, bytes: Vec<u8>) {
-        let mut gathered = self.closed.iter_mut().chain([&mut self.current]);
+        let mut gathered = self.full.iter_mut().chain([&mut self.current]);
         let taken = gathered.nth(task).expect("the task of a file");
         assert!(matches!(taken.bytes, Bytes::Taken), "nobody has taken them");
         taken.bytes = Bytes::Written(bytes);
@@ -520,8 +525,8 @@ pub struct Log<S: Storage> {
     idle: Vec<u8>,
     end: LogEnd,
     durable: Position,
-    /// What was gathered for segments that were closed since the last ticket: [`SPARES_AHEAD`] at most.
-    rolled: Vec<Gathered<S::File>>,
+    /// What takes no more since the last ticket: pieces, and what was gathered for segments that were closed.
+    full: Vec<Gathered<S::File>>,
     /// Segments that are still spares by name, the current one last.
     unnamed: Vec<Naming>,
     /// Segments that get their names from the ticket that is out.
@@ -616,7 +621,7 @@ impl<S: Storage> Log<S> {
             buffer_at: 0,
             idle: Vec::new(),
             durable: end.position,
-            rolled: Vec::new(),
+            full: Vec::new(),
             unnamed: vec![Naming {
                 spare: name,
                 segment,
@@ -702,6 +707,11 @@ impl<S: Storage> Log<S> {
         self.end.zxid = zxid;
         self.push(Kind::Txn, len, write);
         self.counters.records += 1;
+        if self.buffer.len() >= PIECE {
+            self.idle.reserve_exact(self.buffer.len() + PAGE as usize);
+            let piece = self.take_gathered();
+            self.full.push(piece);
+        }
         Ok(self.end.position)
     }
 
@@ -723,7 +733,7 @@ impl<S: Storage> Log<S> {
         self.naming = self.unnamed.len();
         SyncTicket {
             storage: self.storage.clone(),
-            closed: std::mem::take(&mut self.rolled),
+            full: std::mem::take(&mut self.full),
             current: self.take_gathered(),
             begun: std::mem::take(&mut self.unnamed),
             end: self.end,
@@ -810,7 +820,7 @@ impl<S: Storage> Log<S> {
     fn order_spare(&mut self) -> Option<SpareJob> {
         // Each spare may become a segment before the ticket that is out comes back: what is gathered for those
         // that a roll has closed is in memory.
-        if self.making != Making::No || self.ready.len() + self.rolled.len() >= SPARES_AHEAD {
+        if self.making != Making::No || self.ready.len() + self.unnamed.len() >= SPARES_AHEAD {
             return None;
         }
         self.making = Making::UnderWay;
@@ -890,6 +900,12 @@ impl<S: Storage> Log<S> {
             end: self.end,
             newest: self.header.base,
         })
+    }
+
+    /// Bytes in the buffer that gathers.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
     }
 
     /// End of what was appended, and its last zxid.
@@ -1049,7 +1065,7 @@ impl<S: Storage> Log<S> {
             segment: segment.clone(),
         });
         let old = self.take_gathered();
-        self.rolled.push(old);
+        self.full.push(old);
         self.closed.push_back(Closed {
             name: std::mem::replace(&mut self.name, segment),
             last_zxid: self.end.zxid,

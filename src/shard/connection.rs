@@ -3,6 +3,7 @@
 
 use super::slices::{Draft, SetWatches};
 use super::stats::{ClientAddress, ConnStats, Counted, Resets, SessionStats};
+use crate::constants::CONNECTION_SHARE;
 use crate::messages::Stamps;
 use crate::proto::{Frame, ReadRequest, split_frame};
 use crate::txn::Credentials;
@@ -122,8 +123,12 @@ pub(super) enum Next<'a> {
 /// empty.
 const KEPT_BYTES: usize = 1 << 10;
 const KEPT_ENTRIES: usize = 16;
+/// Room is made at once for so many times what has come, at most.
+const GROWTH: usize = 15;
 
-/// Received bytes that are not parsed yet. Grows with what arrives, never by an announced length.
+/// Received bytes that are not parsed yet. Grows with what arrives, and by an announced length only when
+/// [`CONNECTION_SHARE`] of it has come: what is beyond that is read only when there is memory for all of the frame, and
+/// to grow by doubling copies a large one twice.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
@@ -136,7 +141,18 @@ impl Input {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
+        if self.bytes.len() >= CONNECTION_SHARE {
+            let len = self.bytes.len();
+            let rest = self.announced().saturating_sub(len).min(GROWTH * len);
+            self.bytes.reserve_exact(rest.max(bytes.len()));
+        }
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The length of the frame at the beginning, its prefix included. One that is refused is never waited for.
+    fn announced(&self) -> usize {
+        let prefix = self.bytes.first_chunk();
+        prefix.map_or(0, |prefix| u32::from_be_bytes(*prefix) as usize + 4)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -669,5 +685,23 @@ mod tests {
         input.push(&1_000_000i32.to_be_bytes());
         assert_eq!(input.next(1_000_000), Ok(None));
         assert!(input.bytes.capacity() < 1000);
+    }
+
+    #[test]
+    fn a_large_frame_grows_at_once_when_a_share_of_it_has_come_and_a_wrong_length_does_little() {
+        for (announced, due) in [(1_000_000, 1_000_004), (u32::MAX, 16 * CONNECTION_SHARE)] {
+            let mut input = Input::default();
+            input.push(&announced.to_be_bytes());
+            input.push(&[7; CONNECTION_SHARE - 4]);
+            assert!(
+                input.bytes.capacity() <= 2 * CONNECTION_SHARE,
+                "{announced}"
+            );
+            input.push(&[7; 1000]);
+            assert!(
+                (due..due + 4096).contains(&input.bytes.capacity()),
+                "{announced}"
+            );
+        }
     }
 }

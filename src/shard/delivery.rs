@@ -5,8 +5,8 @@
 //! nothing else is applied: an event leaves before any reply that reflects its transaction. Output goes to the
 //! kernel between two slices, and what clients send stays where it is.
 
-use super::Shard;
-use super::state::Ending;
+use super::slab::Slab;
+use super::state::{Ending, ShardState};
 use super::watches::Event;
 use crate::budget::Budget;
 use crate::messages::Committed;
@@ -65,9 +65,7 @@ impl Delivery {
     fn has_ended(&self) -> bool {
         self.told.len() == 0 && self.fired == self.applied.changes.len()
     }
-}
 
-impl Shard {
     /// Goes on with the events of a transaction until `budget` is spent, at least by one: each is appended to the
     /// output of a connection that watches, if it may read the node (docs/protocol.md §4.4). True when there are no
     /// more.
@@ -78,57 +76,61 @@ impl Shard {
     /// What is kept is the watchers of one change, output and [`ANSWERS_MAX`] answers about who may read. When the
     /// events come to as much as all output may, who holds more than a share of it ends with its next event.
     /// Watches that fire for a connection that has ended are paid for by freeing as many.
-    pub(super) fn deliver_events(&mut self, delivery: &mut Delivery, budget: &mut Budget) -> bool {
-        while !delivery.has_ended() {
-            if delivery.told.len() == 0 {
+    pub(super) fn go_on(
+        &mut self,
+        conns: &mut Slab,
+        core: &mut ShardState,
+        budget: &mut Budget,
+    ) -> bool {
+        while !self.has_ended() {
+            if self.told.len() == 0 {
                 let mut told = Vec::new();
-                let change = &delivery.applied.changes[delivery.fired];
-                let watches = &mut self.core.watches;
+                let change = &self.applied.changes[self.fired];
+                let watches = &mut core.watches;
                 let steps = watches.trigger(change, |conn, of_parent| told.push((conn, of_parent)));
                 budget.spend_steps(steps);
-                delivery.fired += 1;
-                delivery.told = told.into_iter();
+                self.fired += 1;
+                self.told = told.into_iter();
             }
-            if let Some((conn, of_parent)) = delivery.told.next() {
-                self.deliver_event(delivery, conn, of_parent);
-                budget.spend_steps(1 + delivery.take_compared());
+            if let Some((conn, of_parent)) = self.told.next() {
+                self.tell(conns, core, (conn, of_parent));
+                budget.spend_steps(1 + self.take_compared());
             }
             if budget.is_spent() {
                 break;
             }
         }
-        delivery.has_ended()
+        self.has_ended()
     }
 
     /// Delivers the event of the change whose watches have fired last to one who watches.
-    fn deliver_event(&mut self, delivery: &mut Delivery, conn: ConnId, of_parent: bool) {
-        let Shard { conns, core, .. } = self;
+    fn tell(&mut self, conns: &mut Slab, core: &mut ShardState, (conn, of_parent): (ConnId, bool)) {
         let Some(c) = conns.get_mut(conn).filter(|c| !c.ended()) else {
             core.watches.reap();
             return;
         };
-        let at = delivery.fired - 1;
-        let event = Event::of(&delivery.applied.changes[at], of_parent);
-        let readers = &mut delivery.readers;
+        let at = self.fired - 1;
+        let event = Event::of(&self.applied.changes[at], of_parent);
+        let readers = &mut self.readers;
         let readable = event
             .acl
             .is_none_or(|acl| readers.allow(acl, &c.credentials));
         if !readable {
             return;
         }
-        if delivery.encoded_for != Some((at, of_parent)) {
-            delivery.encoded_for = Some((at, of_parent));
-            delivery.encoded.clear();
-            let zxid = delivery.applied.zxid;
-            reply::event(&mut delivery.encoded, event.kind, zxid, event.path);
+        if self.encoded_for != Some((at, of_parent)) {
+            self.encoded_for = Some((at, of_parent));
+            self.encoded.clear();
+            let zxid = self.applied.zxid;
+            reply::event(&mut self.encoded, event.kind, zxid, event.path);
         }
-        delivery.bytes += delivery.encoded.len();
-        let too_much = delivery.bytes > core.config.output_bytes_max;
+        self.bytes += self.encoded.len();
+        let too_much = self.bytes > core.config.output_bytes_max;
         if too_much && c.output_bytes() > core.config.connection_share {
             core.end(c, Ending::Discard);
             return;
         }
-        c.output.extend_from_slice(&delivery.encoded);
+        c.output.extend_from_slice(&self.encoded);
         core.appended(c, None, 1);
     }
 }

@@ -353,7 +353,7 @@ impl Shard {
         let Some(mut delivery) = self.delivery.take() else {
             return;
         };
-        if !self.deliver_events(&mut delivery, budget) {
+        if !delivery.go_on(&mut self.conns, &mut self.core, budget) {
             self.delivery = Some(delivery);
             self.distribute();
             return;

@@ -1,7 +1,7 @@
 //! Tickets: what the log has gathered goes to the disk in them, and in nothing else.
 
 use super::*;
-use crate::log::writer::SPARES_AHEAD;
+use crate::log::writer::{PIECE, SPARES_AHEAD};
 
 #[test]
 #[should_panic(expected = "3 of 4 tasks")]
@@ -268,4 +268,42 @@ fn while_a_ticket_is_out_so_many_segments_gather_and_no_more() {
         log.synced(outcome).unwrap();
         ticket = log.begin_sync();
     }
+}
+
+/// What gathers while a ticket is out is in several buffers, written one after the other and read as one.
+#[test]
+fn much_that_gathers_is_written_in_pieces_and_read_as_one() {
+    let disk = SimStorage::new(256 << 20);
+    let config = LogConfig {
+        segment_bytes: 32 << 20,
+    };
+    let scan = Scan::new(&disk).unwrap();
+    let mut log = scan
+        .open(config, identities(1), StoreId(1), Zxid::ZERO)
+        .unwrap();
+    sync_if_due(&mut log);
+    let records = 5 * PIECE / (1 << 20);
+    for zxid in 1..=records as i64 {
+        log.append(Zxid(zxid), &[zxid as u8; 1 << 20]).unwrap();
+        assert!(log.buffered() < PIECE + (1 << 20));
+    }
+    let mut ticket = log.begin_sync().unwrap();
+    let tasks = ticket.tasks().count();
+    assert!((5..=6).contains(&tasks), "{tasks}");
+    // Each where the one before it ends, but for zeroes to the end of its page.
+    let mut end = None;
+    for task in 0..tasks {
+        let Some(write) = ticket.take_unwritten(task) else {
+            continue;
+        };
+        assert!(
+            end.is_none_or(|end: u64| end - write.offset < 4096),
+            "no gap"
+        );
+        end = Some(write.offset + write.bytes.len() as u64);
+        write.file.write_at(write.offset, &write.bytes).unwrap();
+        ticket.written(task, write.bytes);
+    }
+    log.synced(ticket.run()).unwrap();
+    assert_eq!(zxids(&disk), (1..=records as i64).collect::<Vec<_>>());
 }
