@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 const REST: u32 = 4;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);
+/// So many times as long as it ran a thread has waited for a processor if others keep the processors busy: it gets on
+/// half as fast then as with its rests alone. Less is the share of an idle thread beside others who want little.
+const WAITED: u32 = 1 + REST;
 /// How often it is looked at whether the thread gets on,
 const LOOK: Duration = Duration::from_millis(100);
 /// and how long it does not rest if it did not.
@@ -101,7 +104,7 @@ struct Pace {
     /// What the thread was started with, and comes back to: the policy that the operator has given the process. If
     /// that is SCHED_IDLE, a background thread under SCHED_OTHER would run before the data cores.
     own: Policy,
-    /// It has waited for a processor for longer than it had one.
+    /// It has waited for a processor for more than [`WAITED`] times as long as it had one.
     is_crowded: bool,
     /// When that was looked at; `None` before the first rest.
     looked: Option<Instant>,
@@ -123,12 +126,11 @@ impl Pace {
         }
     }
 
-    /// Whether it has waited for longer than it ran since the last look; where the kernel does not say, it is
-    /// nice, and rests.
+    /// Whether it has mostly waited since the last look; where the kernel does not say, it is nice, and rests.
     fn look(&mut self, share: Option<Share>) {
         let before = std::mem::replace(&mut self.share, share);
         self.is_crowded = before.zip(share).is_some_and(|(before, now)| {
-            now.waited.saturating_sub(before.waited) > now.ran.saturating_sub(before.ran)
+            now.waited.saturating_sub(before.waited) > now.ran.saturating_sub(before.ran) * WAITED
         });
         let class = match self.is_crowded || share.is_none() {
             true => Class::Nice,
@@ -246,11 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_for_longer_than_it_ran_does_not_rest_and_others_do() {
+    fn who_has_waited_for_five_times_as_long_as_it_ran_does_not_rest_and_others_do() {
         let look = || {
             let mut pace = Pace::new();
             let used = pace.used;
-            let shares = [(9, 50), (14, 54), (18, 59), (22, 62)].map(|(ran, waited)| {
+            let shares = [(9, 50), (14, 75), (18, 96), (22, 116)].map(|(ran, waited)| {
                 let (ran, waited) = (ms(ran), ms(waited));
                 Some(Share { ran, waited })
             });
