@@ -7,10 +7,8 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How long a rest is, in times of what the piece before it took of device and processor. A cold piece may hold up
-/// the device for some milliseconds, however small it is; with rests twice as long as the work, one sync of the log in
-/// a thousand waited for such a piece.
-const REST: u32 = 4;
+/// How long a rest is, in times of what the piece before it took of device and processor.
+const REST: u32 = 2;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);
 /// So many times as long as it ran a thread has waited for a processor if others keep the processors busy: it gets on
@@ -242,17 +240,17 @@ mod tests {
     fn a_rest_follows_from_what_a_piece_took_of_device_and_processor() {
         let mut pace = Pace::new();
         let used = pace.used;
-        assert_eq!(pace.rest(ms(3), used + ms(2)), ms(20));
-        assert_eq!(pace.rest(ms(3), used + ms(6)), ms(28));
+        assert_eq!(pace.rest(ms(3), used + ms(2)), ms(10));
+        assert_eq!(pace.rest(ms(3), used + ms(6)), ms(14));
         assert_eq!(pace.rest(ms(800), used + ms(6)), REST_MAX);
     }
 
     #[test]
-    fn who_has_waited_for_five_times_as_long_as_it_ran_does_not_rest_and_others_do() {
+    fn who_has_waited_for_three_times_as_long_as_it_ran_does_not_rest_and_others_do() {
         let look = || {
             let mut pace = Pace::new();
             let used = pace.used;
-            let shares = [(9, 50), (14, 75), (18, 96), (22, 116)].map(|(ran, waited)| {
+            let shares = [(9, 50), (14, 65), (18, 78), (22, 90)].map(|(ran, waited)| {
                 let (ran, waited) = (ms(ran), ms(waited));
                 Some(Share { ran, waited })
             });
@@ -260,7 +258,7 @@ mod tests {
                 pace.look(share);
                 (pace.rest(ms(3), used), pace.holds())
             });
-            let due = [(12, 100), (12, 100), (0, 1000), (12, 100), (12, 100)];
+            let due = [(6, 100), (6, 100), (0, 1000), (6, 100), (6, 100)];
             assert!(found.eq(due.map(|(rest, holds)| (ms(rest), ms(holds)))));
             assert_eq!(pace.class, Class::Nice, "the kernel did not say");
         };
