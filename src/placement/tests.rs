@@ -718,6 +718,36 @@ fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_be
 }
 
 #[test]
+fn large_data_is_ordered_and_applied_a_little_in_each_turn() {
+    const KIB: usize = 100;
+    let one = Budget::steps(1 + KIB as u32);
+    for (order, apply) in [(one, Budgets::DEFAULT.apply), (Budgets::DEFAULT.order, one)] {
+        let mut world = World::with(Budgets {
+            order,
+            apply,
+            ..Budgets::DEFAULT
+        });
+        let writers: Vec<_> = (0..4).map(|_| world.client()).collect();
+        let other = world.client();
+        for (writer, name) in writers.iter().zip(["/a", "/b", "/c", "/d"]) {
+            world.send(*writer, &create_with(name, &vec![0; KIB << 10]));
+        }
+        let (mut done, mut most) = (0, 0);
+        for _ in 0..100 {
+            let records = world.member().records();
+            world.send(other, &ping());
+            world.turn();
+            assert_eq!(world.replies(other), PONG, "in each turn");
+            let applied = writers.iter().filter(|&&id| world.replies(id) > 0).count();
+            let ordered = (world.member().records() - records) as usize;
+            most = most.max(if order == one { ordered } else { applied });
+            done += applied;
+        }
+        assert_eq!((done, most), (writers.len(), 1));
+    }
+}
+
+#[test]
 fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_transaction() {
     let budgets = Budgets {
         apply: Budget::steps(6),
