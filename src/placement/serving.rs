@@ -470,7 +470,8 @@ impl<S: Storage> ServingCore<S> {
             self.served.heard(conn);
             return;
         }
-        let room = room.min(self.budgets.read_max);
+        let most = self.budgets.read_max;
+        let room = room.min(self.intake.read_max(&record.standing, most));
         let read = sockets.read(id, &mut self.buffer[..room]);
         record.readable = match read {
             Read::More(_) => true,
