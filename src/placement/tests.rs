@@ -718,6 +718,59 @@ fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_be
 }
 
 #[test]
+fn who_pings_does_not_wait_for_full_reads_of_all_who_begin_long_requests_at_once() {
+    const CROWD: usize = 500;
+    let mut world = World::new();
+    let crowd: Vec<_> = (0..CROWD).map(|_| world.client()).collect();
+    let other = world.client();
+    let request = create_with("/a", &vec![0; 500 << 10]);
+    for &id in &crowd {
+        world.send(id, &request[..60_000]);
+    }
+    world.send(other, &ping());
+    let turns = (1..=CROWD).find(|_| {
+        world.turn();
+        world.replies(other) > 0
+    });
+    // In a turn fit 8 full reads, or 128 small ones.
+    assert!(turns.is_some_and(|turns| turns <= CROWD / 50), "{turns:?}");
+    let reads = world.net.reads.len();
+    world.settle();
+    let more = world.net.reads.len() - reads;
+    assert!(more <= 2 * CROWD, "the rest comes in full reads: {more}");
+}
+
+#[test]
+fn large_data_is_ordered_and_applied_a_little_in_each_turn() {
+    const KIB: usize = 100;
+    let one = Budget::steps(1 + KIB as u32);
+    for (order, apply) in [(one, Budgets::DEFAULT.apply), (Budgets::DEFAULT.order, one)] {
+        let mut world = World::with(Budgets {
+            order,
+            apply,
+            ..Budgets::DEFAULT
+        });
+        let writers: Vec<_> = (0..4).map(|_| world.client()).collect();
+        let other = world.client();
+        for (writer, name) in writers.iter().zip(["/a", "/b", "/c", "/d"]) {
+            world.send(*writer, &create_with(name, &vec![0; KIB << 10]));
+        }
+        let (mut done, mut most) = (0, 0);
+        for _ in 0..100 {
+            let records = world.member().records();
+            world.send(other, &ping());
+            world.turn();
+            assert_eq!(world.replies(other), PONG, "in each turn");
+            let applied = writers.iter().filter(|&&id| world.replies(id) > 0).count();
+            let ordered = (world.member().records() - records) as usize;
+            most = most.max(if order == one { ordered } else { applied });
+            done += applied;
+        }
+        assert_eq!((done, most), (writers.len(), 1));
+    }
+}
+
+#[test]
 fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_transaction() {
     let budgets = Budgets {
         apply: Budget::steps(6),

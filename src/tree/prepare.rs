@@ -351,9 +351,9 @@ impl Overlay {
         }
     }
 
-    /// Validates operations from where the preparation stands, a step of `budget` for each and for each
-    /// entry of an access control list that it compares, or takes back
-    /// what those before a failed one have done. True when there is nothing left to do. Every call is
+    /// Validates operations from where the preparation stands, for what [`Txn::steps`] says of each and a step
+    /// of `budget` for each entry of an access control list that it compares, or takes back what those before a
+    /// failed one have done. True when there is nothing left to do. Every call is
     /// given the same context and operations.
     ///
     /// Each operation sees those before it; when one fails, none has happened (docs/protocol.md §3.7).
@@ -372,11 +372,12 @@ impl Overlay {
                 return false;
             }
             let done = self.one(tree, context, request, &mut multi.checks);
-            budget.spend_steps(1 + multi.checks.take_steps());
-            multi.txns.push(done.unwrap_or_else(|code| {
+            let (op, txn) = done.unwrap_or_else(|code| {
                 multi.error = Some(code);
                 (OpCode::ERROR, Txn::Error { code })
-            }));
+            });
+            budget.spend_steps(txn.steps() + multi.checks.take_steps());
+            multi.txns.push((op, txn));
         }
         multi.error.is_none() || self.roll_back(multi, ops.len(), budget)
     }

@@ -176,6 +176,40 @@ fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wai
     assert_eq!(world.shard.may_read(next), left.len());
 }
 
+#[test]
+fn who_stands_still_for_less_than_a_quarter_of_its_timeout_keeps_its_connection_while_others_wait()
+{
+    // Rounds of a second.
+    for (timeout_ms, rounds) in [
+        (4_000, 3),
+        (10_000, 3),
+        (16_000, 5),
+        (30_000, 8),
+        (40_000, 11),
+    ] {
+        let mut world = World::with(small);
+        let slow: Vec<ConnId> = (0..2)
+            .map(|_| world.client_with_timeout(timeout_ms))
+            .collect();
+        let next = world.client();
+        let write = set_data(1, "/zookeeper", &[7; 40_000]);
+        for &conn in &slow {
+            world.send(conn, &write[..2_000]);
+        }
+        let left = send_what_may_be_read(&mut world, next, &write).len();
+        assert_eq!(world.shard.may_read(next), 0, "all memory is theirs");
+        let mut ended = 0;
+        for _ in 1..rounds {
+            world.advance_ms(1000);
+            ended += slow.iter().filter(|&&conn| world.take(conn).1).count();
+        }
+        assert_eq!(ended, 0, "{timeout_ms}");
+        world.advance_ms(1000);
+        assert!(slow.iter().all(|&conn| world.take(conn).1), "{timeout_ms}");
+        assert_eq!(world.shard.may_read(next), left, "who waits has its turn");
+    }
+}
+
 /// Clients that wait for memory to send `write`, behind as many who hold all of it and send nothing, for so
 /// many rounds; then those are gone.
 fn clients_not_read_for(
