@@ -17,11 +17,12 @@ use crate::log::storage::Storage;
 use crate::log::{Part, StoreId, read_part};
 use crate::tree::{
     BodyError, BodyItem, BodyNode, BodyParser, BodyWriter, Changes, Contradiction, DigestMismatch,
-    Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
+    Facts, Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
 };
 use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
 use crate::types::{SessionId, Zxid};
+use std::collections::BTreeMap;
 
 /// Most bytes of memory for patches, beside those of one transaction.
 pub const CHANGES_BYTES_MAX: usize = 48 << 20;
@@ -57,6 +58,7 @@ pub(super) fn merge<S: Storage>(
     (data, log): (&S, &S),
     base: Option<Zxid>,
     order: Order,
+    facts: Facts,
 ) -> Result<Written, SnapError> {
     let mut runs = Runs::new(data);
     let mut changes = Changes::default();
@@ -72,6 +74,7 @@ pub(super) fn merge<S: Storage>(
     let patches = runs.merged(changes.take_patches())?;
     let file = SnapshotWriter::create(data, order.zxid, order.store)?;
     let mut join = Join::new(order.zxid, patches, file);
+    (join.nodes_due, join.totals) = (facts.nodes, facts.texts());
     let mut parser = BodyParser::default();
     let mut take = |piece: &[u8]| parser.push(piece, |item| join.take(item, changes.high_water()));
     match base {
@@ -94,7 +97,7 @@ pub(super) fn write_walked<S: Storage>(
 ) -> Result<Written, SnapError> {
     let file = SnapshotWriter::create(data, order.zxid, order.store)?;
     let mut join = Join::new(order.zxid, patches, file);
-    join.is_walked = true;
+    (join.is_walked, join.nodes_due) = (true, Some(start.nodes));
     let none = Changes::default();
     let head = BodyItem::Head {
         last_zxid: start.last_zxid,
@@ -154,6 +157,9 @@ struct Join<S: Storage> {
     /// From the head of the snapshot before on.
     body: Option<BodyWriter>,
     file: SnapshotWriter<S>,
+    /// Nodes that were written, and that there are to be.
+    nodes: usize,
+    nodes_due: Option<usize>,
     /// Of all nodes that were written.
     digest: u64,
     /// Of the snapshot before.
@@ -162,6 +168,8 @@ struct Join<S: Storage> {
     last: Vec<u8>,
     /// The patches are of all nodes, not of those that were created since the snapshot before.
     is_walked: bool,
+    /// The data of nodes whose data no transaction tells: the totals of quotas.
+    totals: BTreeMap<Box<str>, Box<[u8]>>,
     parents: Parents,
 }
 
@@ -173,10 +181,13 @@ impl<S: Storage> Join<S> {
             next: None,
             body: None,
             file,
+            nodes: 0,
+            nodes_due: None,
             digest: 0,
             digest_before: 0,
             last: Vec::new(),
             is_walked: false,
+            totals: BTreeMap::new(),
             parents: Parents::default(),
         }
     }
@@ -263,10 +274,15 @@ impl<S: Storage> Join<S> {
 
     /// `is_new`: the node was created since the snapshot before.
     fn put_node(&mut self, node: Option<BodyNode<'_>>, is_new: bool) -> Result<(), SnapError> {
-        let Some(node) = node else {
+        let Some(mut node) = node else {
             return Ok(());
         };
+        let told = self.totals.remove(node.path);
+        if let Some(text) = &told {
+            node.data = Some(text);
+        }
         self.parents.pass(&node, is_new)?;
+        self.nodes += 1;
         self.digest = self.digest.wrapping_add(node.digest());
         self.body()?.put_node(&node);
         self.drain()
@@ -280,7 +296,8 @@ impl<S: Storage> Join<S> {
         }
     }
 
-    /// Compares the digest, and gives the snapshot its name.
+    /// Compares the digest and the number of nodes, and gives the snapshot its name. The digest leaves out what is
+    /// below `/zookeeper`; the number does not.
     fn finish(self, changes: &Changes) -> Result<Written, SnapError> {
         if let Some((zxid, expected)) = changes.digest(self.digest_before)
             && expected != self.digest
@@ -290,6 +307,9 @@ impl<S: Storage> Join<S> {
                 expected,
                 found: self.digest,
             }));
+        }
+        if self.nodes_due.is_some_and(|due| due != self.nodes) {
+            return Err(Contradiction("there are more or fewer nodes than in memory").into());
         }
         let (body, mut file) = (self.body, self.file);
         let body = body.ok_or(BodyError::Content("there is no head"))?;

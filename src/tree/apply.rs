@@ -74,7 +74,7 @@ impl Tree {
                     });
                     let stat = self.nodes.at(id).stat();
                     let bytes = data.as_ref().map_or(0, |data| data.len());
-                    self.account(path, 0, bytes as i64 - before as i64);
+                    self.quota_set(path, data.as_deref(), bytes as i64 - before as i64);
                     Ok(OpResult::SetData(stat))
                 }
             },
@@ -170,7 +170,7 @@ impl Tree {
                 .insert(path.clone(), header.zxid);
         }
         let data_len = data.as_ref().map_or(0, |data| data.len());
-        self.quota_created(path, data_len);
+        self.quota_created(path, data.as_deref());
         Ok(OpResult::Create {
             op,
             path: path.clone(),

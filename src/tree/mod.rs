@@ -47,6 +47,7 @@ pub use readers::Readers;
 pub use reaped::{Due, Look, ReapCursor};
 pub use snapshot_body::{BodyError, BodyReader};
 pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
+pub use totals::Facts;
 pub use verify::DigestMismatch;
 pub use walk::WalkStart;
 pub use walked::WalkedNode;

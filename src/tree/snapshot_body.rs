@@ -248,9 +248,10 @@ impl Tree {
                 list.1.clear();
                 list.1.put_acls(node.acl());
             }
+            let path = std::str::from_utf8(path).expect("names are cut at slashes");
             body.put_node(&BodyNode {
-                path: std::str::from_utf8(path).expect("names are cut at slashes"),
-                data: node.data(),
+                path,
+                data: node.showing(self.quotas.shown(path)).data(),
                 acl: &list.1,
                 stat: node.stored(),
             });
@@ -539,9 +540,9 @@ impl Maker {
                     false => set_root(tree, &node, &acl)?,
                 }
                 self.has_root = true;
-                tree.quota_found(node.path);
+                tree.quota_found(node.path, node.data);
             }
-            BodyItem::End(digest) if digest == tree.digest() => tree.recount_quotas(),
+            BodyItem::End(digest) if digest == tree.digest() => {}
             BodyItem::End(_) => return Err(BodyError::Content("the digest is another")),
         }
         Ok(())

@@ -33,8 +33,9 @@ impl Tree {
     /// Begins a walk over the nodes as they are now; one that is under way ends. It keeps at most
     /// `copies_bytes` of nodes that are changed between two slices.
     ///
-    /// Steps: the sessions.
+    /// Steps: the sessions, and the quotas.
     pub fn begin_walk(&mut self, copies_bytes: usize) -> WalkStart {
+        self.write_totals();
         self.nodes.walk = Some(Box::new(Walk {
             end: self.nodes.places(),
             taken_bytes_max: copies_bytes,

@@ -343,6 +343,68 @@ fn the_limit_that_was_exceeded_last_is_told_once_if_limits_are_enforced() {
     }
 }
 
+/// The names of quotas leave out those that are blank, and anybody may make such a node.
+#[test]
+fn a_quota_stays_while_one_node_registers_it_whoever_deletes_another_that_does() {
+    let mut m = with_quota("count=-1,bytes=-1=;countHardLimit=2");
+    m.rules.enforce_quota = true;
+    let blank = "/zookeeper/quota/a/ ";
+    let limits = format!("{blank}/zookeeper_limits");
+    run(
+        &mut m,
+        &[
+            create_with(blank, ""),
+            create_with(&limits, "count=-1,bytes=-1"),
+        ],
+    );
+    run(&mut m, &[delete(&limits, -1)]);
+    assert_eq!(m.error(&create_with("/a/c", "")), FULL);
+    let again = read(&body(&m.tree), 100).unwrap();
+    assert!(again.check_quota("/a/c", 1, 0).is_some());
+    run(&mut m, &[delete(LIMITS, -1), create_with("/a/c", "")]);
+}
+
+#[test]
+fn a_text_is_written_when_somebody_looks_and_has_its_length_before() {
+    let mut m = with_quota("");
+    let held = |m: &Machine| m.tree.nodes.get(STATS).unwrap().data().unwrap().to_vec();
+    assert_eq!(held(&m), b"count=2,bytes=5");
+    run(&mut m, &[create_with("/a/c", "1")]);
+    assert_eq!(held(&m), b"count=2,bytes=5", "nobody has looked");
+    assert_eq!(text(&m, STATS), "count=3,bytes=6");
+    // Nine nodes, then ten.
+    for n in 0..6 {
+        run(&mut m, &[create_with(&format!("/a/{n}"), "")]);
+    }
+    assert_eq!(text(&m, STATS), "count=9,bytes=6");
+    let below = |m: &Machine| m.tree.nodes.get("/zookeeper").unwrap().totals();
+    let before = below(&m);
+    run(&mut m, &[create_with("/a/tenth", "")]);
+    assert_eq!(held(&m), b"count=10,bytes=6");
+    assert_eq!(below(&m), (before.0, before.1 + 1), "its bytes count");
+    run(&mut m, &[set_acl(STATS, anyone(), -1)]);
+    assert_eq!(m.tree.stat(STATS).unwrap().data_length, 16);
+    // A walk gives what is shown when it begins.
+    run(
+        &mut m,
+        &[
+            delete("/a/tenth", -1),
+            delete("/a/0", -1),
+            delete("/a/c", -1),
+        ],
+    );
+    assert_eq!(text(&m, STATS), "count=7,bytes=5");
+    m.tree.begin_walk(usize::MAX);
+    run(&mut m, &[delete("/a/1", -1)]);
+    let mut walked = Vec::new();
+    while let Some(nodes) = m.tree.walk_slice(3) {
+        walked.extend(nodes);
+    }
+    let stats = walked.iter().find(|node| &*node.path == STATS).unwrap();
+    assert_eq!(stats.data.as_deref(), Some(&b"count=7,bytes=5"[..]));
+    assert_eq!(text(&m, STATS), "count=6,bytes=5");
+}
+
 #[test]
 fn what_a_quota_takes_is_counted() {
     let mut m = with_quota("");
@@ -386,7 +448,7 @@ fn naive_totals(tree: &Tree, path: &str) -> (usize, usize) {
 
 proptest! {
     /// Of a quota without others inside that was there from the beginning the totals are what a count finds;
-    /// and of every quota, when the tree is read from a snapshot.
+    /// and of every quota, they are what they were when the tree is read from a snapshot.
     #[test]
     fn totals_are_what_a_count_finds(requests in proptest::collection::vec(any_request(), 0..60)) {
         let mut m = Machine::new();
@@ -421,18 +483,20 @@ proptest! {
             prop_assert_eq!(text(&m, &format!("{quota}/zookeeper_stats")), due);
             prop_assert_eq!(m.tree.bytes(), m.tree.footprint().total());
         }
-        let again = read(&body(&m.tree), 100).unwrap();
-        for quota in ["/a", "/a/b", "/b", "/q"] {
-            let node = |name: &str| format!("/zookeeper/quota{quota}/{name}");
-            let (limits, stats) = (node("zookeeper_limits"), node("zookeeper_stats"));
-            if again.find(&limits).is_some() && let Some(stats) = again.find(&stats) {
-                let (nodes, bytes) = naive_totals(&again, quota);
-                let due = format!("count={nodes},bytes={bytes}");
-                let (data, _) = stats.get_data(&[]).unwrap();
-                prop_assert_eq!(std::str::from_utf8(data.unwrap()).unwrap(), due);
+        // Who reads them again shows the same, and goes on from there.
+        let mut again = Machine::new();
+        again.tree = read(&body(&m.tree), 100).unwrap();
+        again.overlay = Overlay::new(&again.tree);
+        again.next = m.next;
+        for request in &requests {
+            for quota in ["", "/a", "/a/b", "/b", "/q"] {
+                let stats = format!("/zookeeper/quota{quota}/zookeeper_stats");
+                prop_assert_eq!(again.tree.get_data(&stats, &[]), m.tree.get_data(&stats, &[]));
             }
+            prop_assert_eq!(again.tree.bytes(), again.tree.footprint().total());
+            prop_assert_eq!(m.error(request), again.error(request));
         }
-        prop_assert_eq!(again.bytes(), again.footprint().total());
+        prop_assert_eq!(body(&m.tree), body(&again.tree));
     }
 
     /// A replica applies the same transactions: whenever it does, it has the same totals.
