@@ -481,7 +481,7 @@ fn a_damaged_snapshot_is_made_up_for_by_an_older_one_and_the_log() {
     let newest = snapshot_file::name(w.snapshots()[0]);
     grow(&mut w, 30, 3);
     w.disk.spoil(&newest, 20_000, &[2]);
-    let made = merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
+    let made = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap();
     assert_eq!(made.base, Some(w.snapshots()[2]));
     assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
 }
@@ -743,7 +743,7 @@ fn what_can_not_be_merged_is_left_to_who_has_the_state() {
     );
     assert_eq!(w.tree.ephemeral_count(), 0);
     let names = w.names();
-    let refused = merge_newest(w.dirs(), w.order(PLENTY)).unwrap_err();
+    let refused = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap_err();
     assert!(matches!(refused, SnapError::Contradiction(_)), "{refused}");
     assert!(refused.is_rot());
     assert_eq!(w.names(), names);
@@ -783,7 +783,7 @@ fn snapshots_on_sectors_that_can_not_be_read_are_as_bad_as_rotten_ones() {
         panic!("{:?}", w.snapshots());
     };
     w.disk.break_sector(&snapshot_file::name(only), 100);
-    let error = merge_newest(w.dirs(), w.order(PLENTY));
+    let error = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts());
     assert!(matches!(&error, Err(e) if e.is_rot()), "{error:?}");
 }
 
