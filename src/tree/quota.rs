@@ -235,6 +235,7 @@ impl Quotas {
     pub(super) fn track(&mut self, path: &str, text: Option<&[u8]>) {
         let len = text.map_or(0, <[u8]>::len);
         let kept = Totals::parse(text).map(|totals| Kept {
+            is_own: text == Some(totals.text().as_bytes()),
             totals,
             len,
             shown: None,
@@ -266,12 +267,20 @@ impl Quotas {
     }
 
     /// Adds to the totals of a path that can be read. True if the node needs another text, because the length changes.
+    /// What else is in a text that would become too long is forgotten.
     pub(super) fn count(&mut self, path: &str, nodes: i64, bytes: i64) -> bool {
         let Some(Some(kept)) = self.totals.get_mut(path) else {
             return false;
         };
         kept.totals.count = kept.totals.count.wrapping_add(nodes);
         kept.totals.bytes = kept.totals.bytes.wrapping_add(bytes);
+        if kept.totals.len() > TEXT_MAX {
+            // It could not be read again.
+            self.beside -= shared(kept.totals.rest.len());
+            kept.totals.rest = Arc::default();
+            self.beside += shared(0);
+        }
+        kept.is_own = true;
         kept.shown = Some(OnceLock::new());
         kept.totals.len() != kept.len
     }
@@ -295,14 +304,16 @@ impl Quotas {
         stale.map(|(path, _)| path.clone()).collect()
     }
 
-    /// All totals that can be read, by the path.
+    /// All totals whose text is written of them, by the path: what else a node shows, a client has set.
     ///
     /// Steps: the quotas.
     pub(super) fn all_totals(&self) -> Vec<(Arc<str>, Totals)> {
         let all = self.totals.iter();
-        let all =
-            all.filter_map(|(path, kept)| Some((path.clone(), kept.as_ref()?.totals.clone())));
-        all.collect()
+        let own = all.filter_map(|(path, kept)| {
+            let kept = kept.as_ref().filter(|kept| kept.is_own)?;
+            Some((path.clone(), kept.totals.clone()))
+        });
+        own.collect()
     }
 }
 
@@ -317,6 +328,8 @@ fn give_back<K: Eq + Hash, V>(table: &mut DetHashMap<K, V>) {
 #[derive(Clone, Debug)]
 struct Kept {
     totals: Totals,
+    /// The node shows the text that is written of them, and not another one of a client's that says the same.
+    is_own: bool,
     /// Bytes of the data of their node.
     len: usize,
     /// The data is an older text: this is the right one, once somebody has looked.

@@ -406,6 +406,18 @@ fn a_text_is_written_when_somebody_looks_and_has_its_length_before() {
 }
 
 #[test]
+fn totals_that_become_too_long_to_be_read_again_go_on_without_what_else_is_in_them() {
+    let mut m = with_quota("");
+    let written = format!("count=9,bytes=5=;{}=1", "k".repeat(TEXT_MAX - 19));
+    assert_eq!(written.len(), TEXT_MAX);
+    run(&mut m, &[set_to(STATS, Some(written.as_bytes().into()))]);
+    run(&mut m, &[create_with("/a/c", "1")]);
+    assert_eq!(text(&m, STATS), "count=10,bytes=6");
+    assert_eq!(m.tree.bytes(), m.tree.footprint().total());
+    assert_eq!(body(&read(&body(&m.tree), 100).unwrap()), body(&m.tree));
+}
+
+#[test]
 fn what_a_quota_takes_is_counted() {
     let mut m = with_quota("");
     assert_eq!(m.tree.bytes(), m.tree.footprint().total());
