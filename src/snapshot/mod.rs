@@ -286,7 +286,7 @@ fn merge_newest<S: Storage>(
         if base > order.zxid {
             continue;
         }
-        match merge::merge(dirs, Some(base), order, facts.clone()) {
+        match merge::merge(dirs, Some(base), order, facts) {
             Err(e) if is_newer(&e) => return Err(e),
             Err(e @ (SnapError::File(_) | SnapError::Body(_))) => {
                 unreadable.get_or_insert(e);
@@ -298,7 +298,7 @@ fn merge_newest<S: Storage>(
         }
     }
     let base = None;
-    match (merge::merge(dirs, base, order, facts.clone()), unreadable) {
+    match (merge::merge(dirs, base, order, facts), unreadable) {
         // What is missing in the log would be in the snapshot.
         (Err(SnapError::Gap { .. }), Some(unreadable)) => Err(unreadable),
         (result, _) => result.map(|written| Made { written, base }),

@@ -1,12 +1,14 @@
 //! Merged snapshots against trees that were replayed.
 
+mod quotas;
+
 use super::*;
 use crate::budget::Budget;
 use crate::log::inspect::{self, Seen};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, segment};
 use crate::sim::disk::{Failing, SeamCall, SimStorage};
-use crate::tree::{BodyReader, Overlay, PrepareContext, Rules, SessionState};
+use crate::tree::{BodyReader, Overlay, PrepareContext, Prepared, Rules, SessionState};
 use crate::txn::record::Payload;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, RawAcl, Txn, TxnDigest, TxnHeader, WriteRequest,
@@ -54,7 +56,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, session: SessionId, request: &WriteRequest) {
+    fn request(&mut self, session: SessionId, request: &WriteRequest) -> Prepared {
         let who = [AuthId {
             scheme: "ip".into(),
             id: "127.0.0.1".into(),
@@ -77,6 +79,7 @@ impl World {
         self.enter(&prepared.entry);
         self.overlay.forget(prepared.entry.header.zxid);
         self.tree.verify(&prepared.entry).unwrap();
+        prepared
     }
 
     /// A transaction that nobody has checked, with the digest of the tree behind it.
@@ -139,7 +142,7 @@ impl World {
 
     fn merge(&self, memory: usize) -> Result<Written, SnapError> {
         let base = self.snapshots().first().copied();
-        merge::merge(self.dirs(), base, self.order(memory), self.tree.facts())
+        merge::merge(self.dirs(), base, self.order(memory), &self.tree.facts())
     }
 
     fn names(&self) -> Vec<String> {
@@ -378,7 +381,7 @@ fn grow(w: &mut World, nodes: usize, generation: usize) {
         match generation {
             0 => w.request(SessionId(1), &create(OpCode::CREATE, &path, 0, 1)),
             _ => w.request(SessionId(1), &set(&path, Some(&data))),
-        }
+        };
     }
 }
 
@@ -419,7 +422,7 @@ fn runs_are_gone_whatever_ends_the_merge() {
     let before = w.names();
     let mut wrong = w.order(0);
     wrong.zxid = wrong.zxid.next();
-    let found = merge::merge(w.dirs(), None, wrong, w.tree.facts());
+    let found = merge::merge(w.dirs(), None, wrong, &w.tree.facts());
     assert!(matches!(found, Err(SnapError::Short(_))));
     assert_eq!(w.names(), before);
     // No room for all of the runs.
@@ -805,7 +808,7 @@ fn a_snapshot_whose_body_has_version_1_is_merged_with_what_follows() {
             &WriteRequest::CreateSession { timeout_ms: 9 },
         );
         grow(&mut w, 20, 1);
-        let made = merge::merge(w.dirs(), Some(base), w.order(memory), w.tree.facts()).unwrap();
+        let made = merge::merge(w.dirs(), Some(base), w.order(memory), &w.tree.facts()).unwrap();
         assert_eq!(made.root, root(&w.tree));
     }
 }
@@ -829,96 +832,15 @@ fn a_log_of_which_only_seals_are_left_is_refused_without_its_snapshot() {
     );
 }
 
-/// What totals show depends on all transactions before, and on which quotas there were then.
-#[test]
-fn totals_of_quotas_are_after_a_start_what_they_were_before_it() {
-    let create = |path: &str, data: &str| {
-        WriteRequest::Create(CreateRequest {
-            op: OpCode::CREATE,
-            path: path.into(),
-            data: Some(data.as_bytes().into()),
-            acl: Some(vec![RawAcl {
-                perms: Acl::ALL,
-                scheme: Some("world".into()),
-                id: Some("anyone".into()),
-            }]),
-            flags: 0,
-            ttl_ms: 0,
-        })
-    };
-    let set = |path: &str, data: &str| WriteRequest::SetData {
-        path: Some(path.into()),
-        data: Some(data.as_bytes().into()),
-        version: -1,
-    };
-    let delete = |path: &str| WriteRequest::Delete {
-        path: path.into(),
-        version: -1,
-    };
-    let (outer, inner) = ("/zookeeper/quota/a", "/zookeeper/quota/a/b");
-    let limits = |of: &str| format!("{of}/zookeeper_limits");
-    let stats = |of: &str| format!("{of}/zookeeper_stats");
-    let mut w = World::new(Tree::new());
-    let session = SessionId::of(1, 5);
-    let steps: [&[WriteRequest]; 6] = [
-        &[
-            create("/a", "1"),
-            create(outer, ""),
-            create(&limits(outer), "count=-1,bytes=-1"),
-            create(&stats(outer), "count=0,bytes=0"),
-            create("/a/b", "12"),
-        ],
-        // Only the inner one counts from here on.
-        &[
-            create(inner, ""),
-            create(&limits(inner), ""),
-            create(&stats(inner), ""),
-            create("/a/b/c", "123"),
-        ],
-        &[set("/a/b/c", "1234567890"), create("/a/d", "1")],
-        // Nothing counts, then the outer one again, from where it was.
-        &[
-            delete(&limits(inner)),
-            delete(&limits(outer)),
-            create("/a/e", "1"),
-            create(&limits(outer), ""),
-            create("/a/f", "1"),
-        ],
-        &[set(&stats(outer), "x=4;bytes=7"), set("/a/f", "12")],
-        &[
-            set(&stats(outer), "no totals"),
-            set(&stats(inner), "count=9"),
-        ],
-    ];
-    for requests in steps {
-        for request in requests {
-            w.request(session, request);
-        }
-        for is_merged in [false, true] {
-            if is_merged {
-                w.merge(0).unwrap();
-            }
-            let again = recover(&w.disk, &w.disk, &mut |_| {}).unwrap();
-            assert_eq!(
-                again
-                    .snapshot
-                    .is_some_and(|(zxid, _)| zxid == w.tree.last_zxid()),
-                is_merged
-            );
-            assert_eq!(body_of(&again.tree), body_of(&w.tree), "{requests:?}");
-        }
-    }
-}
-
 /// A node of a quota counts in no digest.
 #[test]
 fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
     let mut w = World::new(Tree::new());
     grow(&mut w, 20, 0);
     let mut facts = w.tree.facts();
-    facts.nodes = facts.nodes.map(|nodes| nodes + 1);
+    facts.nodes += 1;
     let before = w.names();
-    let found = merge::merge(w.dirs(), None, w.order(PLENTY), facts);
+    let found = merge::merge(w.dirs(), None, w.order(PLENTY), &facts);
     assert!(
         matches!(found, Err(SnapError::Contradiction(_))),
         "{found:?}"
@@ -926,7 +848,7 @@ fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
     assert_eq!(w.names(), before);
     let order = w.order(PLENTY);
     let mut start = w.tree.begin_walk(PLENTY);
-    start.nodes += 1;
+    start.facts.nodes += 1;
     let mut walked = Walked::new(start);
     while let Some(nodes) = w.tree.walk_slice(9) {
         walked = walked.add(&w.disk, nodes, order).unwrap();
@@ -936,5 +858,5 @@ fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
         matches!(found, Err(SnapError::Contradiction(_))),
         "{found:?}"
     );
-    assert!(merge::merge(w.dirs(), None, w.order(PLENTY), w.tree.facts()).is_ok());
+    assert!(merge::merge(w.dirs(), None, w.order(PLENTY), &w.tree.facts()).is_ok());
 }

@@ -45,7 +45,7 @@ pub use quota::OverQuota;
 pub use read::{Found, Size};
 pub use readers::Readers;
 pub use reaped::{Due, Look, ReapCursor};
-pub use snapshot_body::{BodyError, BodyReader};
+pub use snapshot_body::{BODY_VERSION, BodyError, BodyReader};
 pub(crate) use snapshot_body::{BodyItem, BodyNode, BodyParser, BodyWriter};
 pub use totals::Facts;
 pub use verify::DigestMismatch;

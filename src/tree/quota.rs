@@ -22,6 +22,9 @@ pub(super) const STATS: &str = "zookeeper_stats";
 /// write it, and what else is in a text of totals is kept with them; two totals and two limits need half of this.
 pub(super) const TEXT_MAX: usize = 256;
 
+/// Names on the way to a quota that are looked up for one step.
+pub(super) const NAMES_PER_STEP: usize = 32;
+
 /// A table is made smaller when it has room for more than so many times what it holds.
 const ROOM: usize = 4;
 
@@ -77,10 +80,31 @@ pub(super) struct Quotas {
     last: u32,
     /// Of each path with a node of limits; `None`: its text can't be read.
     limits: DetHashMap<Arc<str>, Option<Limits>>,
-    /// Of each path with a node of totals; `None`: its text can't be read.
-    totals: DetHashMap<Arc<str>, Option<Kept>>,
-    /// Bytes beside the tables: names, paths, texts.
+    /// Of each path with a node of totals, where they are in `kept`.
+    totals: DetHashMap<Arc<str>, u32>,
+    kept: Pages,
+    /// Bytes beside the tables and the pages: names, paths, texts.
     beside: usize,
+    /// Work that was not paid for yet.
+    steps: usize,
+}
+
+/// The quota that a path is under, if there is one.
+pub(super) struct Over<'a> {
+    pub(super) quota: Option<&'a Arc<str>>,
+    /// What the search has cost beyond the step of the operation itself.
+    pub(super) steps: usize,
+}
+
+/// What came of adding to totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// There is no node for them, or its text has the length that its data has.
+    Done,
+    /// The node needs another text, because the length changes.
+    OtherLength,
+    /// They can't be read.
+    Unreadable,
 }
 
 impl Quotas {
@@ -89,12 +113,13 @@ impl Quotas {
         self.names.is_empty()
     }
 
-    /// Bytes of memory.
+    /// Bytes of memory, without the pages that only a snapshot holds.
     pub(super) fn bytes(&self) -> usize {
         self.places.allocation_size()
             + self.names.allocation_size()
             + self.limits.allocation_size()
             + self.totals.allocation_size()
+            + self.kept.bytes()
             + self.beside
     }
 
@@ -102,6 +127,7 @@ impl Quotas {
     ///
     /// Steps: its names.
     fn add(&mut self, path: &str) {
+        self.steps += names(path).count() / NAMES_PER_STEP;
         let mut at = TOP;
         for name in names(path) {
             let found = self.places.get(&Asked(at, name)).copied();
@@ -147,6 +173,7 @@ impl Quotas {
     ///
     /// Steps: its names.
     fn remove(&mut self, path: &str) {
+        self.steps += names(path).count() / NAMES_PER_STEP;
         let mut at = TOP;
         for name in names(path) {
             let Some(found) = self.places.get(&Asked(at, name)) else {
@@ -186,13 +213,12 @@ impl Quotas {
 
     /// The deepest registered path at or above a path.
     ///
-    /// Steps: the names of the path, as far as quotas go down.
-    pub(super) fn over(&self, path: &str) -> Option<&Arc<str>> {
-        if self.is_empty() {
-            return None;
-        }
-        let (mut at, mut deepest) = (TOP, None);
-        for name in names(path) {
+    /// Steps: [`Over::steps`], one for so many names of the path ([`NAMES_PER_STEP`]), as far as quotas go down.
+    pub(super) fn over(&self, path: &str) -> Over<'_> {
+        let (mut at, mut deepest, mut looked_up) = (TOP, None, 0);
+        let below = if self.is_empty() { "" } else { path };
+        for name in names(below) {
+            looked_up += 1;
             let Some(found) = self.places.get(&Asked(at, name)) else {
                 break;
             };
@@ -200,7 +226,28 @@ impl Quotas {
             let quota = self.names.get(found).and_then(|name| name.quota.as_ref());
             deepest = quota.or(deepest);
         }
-        deepest
+        Over {
+            quota: deepest,
+            steps: looked_up / NAMES_PER_STEP,
+        }
+    }
+
+    /// Work was done for which the step of the operation itself does not pay.
+    pub(super) fn spend(&mut self, steps: usize) {
+        self.steps += steps;
+    }
+
+    /// What was spent since the last call.
+    pub(super) fn take_steps(&mut self) -> usize {
+        std::mem::take(&mut self.steps)
+    }
+
+    /// All registered paths, sorted.
+    pub(super) fn registered(&self) -> Vec<Arc<str>> {
+        let paths = self.names.values().filter_map(|name| name.quota.clone());
+        let mut paths: Vec<Arc<str>> = paths.collect();
+        paths.sort();
+        paths
     }
 
     /// A node of limits has been created, with this text; it registers the path.
@@ -217,8 +264,18 @@ impl Quotas {
         }
     }
 
+    /// A node has been deleted.
+    pub(super) fn node_gone(&mut self, node: &str) {
+        if let Some(of) = path_of(node, LIMITS) {
+            self.unlimit(of);
+        }
+        if let Some(of) = path_of(node, STATS) {
+            self.untrack(of);
+        }
+    }
+
     /// A node of limits has been deleted.
-    pub(super) fn unlimit(&mut self, path: &str) {
+    fn unlimit(&mut self, path: &str) {
         if self.limits.remove(path).is_some() {
             self.beside -= shared(path.len());
             give_back(&mut self.limits);
@@ -234,55 +291,104 @@ impl Quotas {
     /// There is a node of totals, with this text.
     pub(super) fn track(&mut self, path: &str, text: Option<&[u8]>) {
         let len = text.map_or(0, <[u8]>::len);
-        let kept = Totals::parse(text).map(|totals| Kept {
+        let read = Totals::parse(text).map(|totals| Read {
             is_own: text == Some(totals.text().as_bytes()),
             totals,
             len,
             shown: None,
         });
-        self.beside += kept.as_ref().map_or(0, Kept::beside);
-        let before = match self.totals.get_mut(path) {
-            Some(place) => std::mem::replace(place, kept),
-            None => {
-                self.beside += shared(path.len());
-                self.totals.insert(path.into(), kept);
-                None
-            }
-        };
-        self.beside -= before.as_ref().map_or(0, Kept::beside);
+        let at = self.totals.get(path).copied().unwrap_or_else(|| {
+            let path = Arc::<str>::from(path);
+            self.beside += shared(path.len());
+            let at = self.kept.push(Kept::new(path.clone()));
+            self.totals.insert(path, at);
+            at
+        });
+        self.change(at, |kept| kept.read = read);
     }
 
     /// A node of totals has been deleted.
-    pub(super) fn untrack(&mut self, path: &str) {
-        if let Some(kept) = self.totals.remove(path) {
-            self.beside -= shared(path.len()) + kept.as_ref().map_or(0, Kept::beside);
-            give_back(&mut self.totals);
+    fn untrack(&mut self, path: &str) {
+        let Some(at) = self.totals.remove(path) else {
+            return;
+        };
+        let (gone, moved) = self.kept.swap_remove(at);
+        self.beside -= shared(path.len()) + gone.beside();
+        if let Some(moved) = moved
+            && let Some(place) = self.totals.get_mut(&moved)
+        {
+            *place = at;
         }
+        give_back(&mut self.totals);
     }
 
     /// The totals of a path, where it has a node for them; `Some(None)`: their text can't be read.
     pub(super) fn totals(&self, path: &str) -> Option<Option<&Totals>> {
-        let kept = self.totals.get(path)?;
-        Some(kept.as_ref().map(|kept| &kept.totals))
+        let kept = self.kept.get(*self.totals.get(path)?);
+        Some(kept.read.as_ref().map(|read| &read.totals))
     }
 
-    /// Adds to the totals of a path that can be read. True if the node needs another text, because the length changes.
-    /// What else is in a text that would become too long is forgotten.
-    pub(super) fn count(&mut self, path: &str, nodes: i64, bytes: i64) -> bool {
-        let Some(Some(kept)) = self.totals.get_mut(path) else {
-            return false;
+    /// Adds to the totals of a path. What else is in a text that would become too long is forgotten.
+    pub(super) fn add_to(&mut self, path: &str, nodes: i64, bytes: i64) -> Added {
+        let Some(&at) = self.totals.get(path) else {
+            return Added::Done;
         };
-        kept.totals.count = kept.totals.count.wrapping_add(nodes);
-        kept.totals.bytes = kept.totals.bytes.wrapping_add(bytes);
-        if kept.totals.len() > TEXT_MAX {
-            // It could not be read again.
-            self.beside -= shared(kept.totals.rest.len());
-            kept.totals.rest = Arc::default();
-            self.beside += shared(0);
+        match &self.kept.get(at).read {
+            None => return Added::Unreadable,
+            Some(read) if read.is_own && (nodes, bytes) == (0, 0) => return Added::Done,
+            Some(_) => {}
         }
-        kept.is_own = true;
-        kept.shown = Some(OnceLock::new());
-        kept.totals.len() != kept.len
+        self.change(at, |kept| {
+            let Some(read) = &mut kept.read else {
+                return Added::Unreadable;
+            };
+            let totals = &mut read.totals;
+            totals.count = totals.count.wrapping_add(nodes);
+            totals.bytes = totals.bytes.wrapping_add(bytes);
+            if totals.len() > TEXT_MAX {
+                // It could not be read again.
+                totals.rest = Arc::default();
+            }
+            (read.is_own, read.shown) = (true, Some(OnceLock::new()));
+            match read.totals.len() == read.len {
+                true => Added::Done,
+                false => Added::OtherLength,
+            }
+        })
+    }
+
+    /// Replaces the totals of a path, whatever they were; its node needs their text.
+    pub(super) fn replace(&mut self, path: &str, count: i64, bytes: i64) {
+        if let Some(&at) = self.totals.get(path) {
+            self.change(at, |kept| {
+                kept.read = Some(Read {
+                    totals: Totals::new(count, bytes),
+                    is_own: true,
+                    len: 0,
+                    shown: None,
+                });
+            });
+        }
+    }
+
+    /// The text of the totals of a path, which their node gets now.
+    pub(super) fn write(&mut self, path: &str) -> Option<Arc<[u8]>> {
+        let at = *self.totals.get(path)?;
+        self.change(at, |kept| {
+            let read = kept.read.as_mut()?;
+            let text = read.totals.text().into_bytes();
+            (read.is_own, read.len, read.shown) = (true, text.len(), None);
+            Some(text.into())
+        })
+    }
+
+    /// Changes what is kept of a path, and counts what it takes.
+    fn change<T>(&mut self, at: u32, change: impl FnOnce(&mut Kept) -> T) -> T {
+        let kept = self.kept.get_mut(at);
+        let before = kept.beside();
+        let done = change(kept);
+        self.beside = self.beside + kept.beside() - before;
+        done
     }
 
     /// The text that a node shows, where its data is an older one.
@@ -292,28 +398,17 @@ impl Quotas {
         if self.totals.is_empty() {
             return None;
         }
-        let kept = self.totals.get(path_of(node, STATS)?)?.as_ref()?;
-        let shown = kept.shown.as_ref()?;
-        Some(shown.get_or_init(|| kept.totals.text().into_bytes().into()))
+        let kept = self.kept.get(*self.totals.get(path_of(node, STATS)?)?);
+        let read = kept.read.as_ref()?;
+        let shown = read.shown.as_ref()?;
+        Some(shown.get_or_init(|| read.totals.text().into_bytes().into()))
     }
 
-    /// The paths whose nodes have an older text, in no order.
-    pub(super) fn stale(&self) -> Vec<Arc<str>> {
-        let kept = self.totals.iter();
-        let stale = kept.filter(|(_, kept)| kept.as_ref().is_some_and(|kept| kept.shown.is_some()));
-        stale.map(|(path, _)| path.clone()).collect()
-    }
-
-    /// All totals whose text is written of them, by the path: what else a node shows, a client has set.
+    /// All totals as they are now.
     ///
-    /// Steps: the quotas.
-    pub(super) fn all_totals(&self) -> Vec<(Arc<str>, Totals)> {
-        let all = self.totals.iter();
-        let own = all.filter_map(|(path, kept)| {
-            let kept = kept.as_ref().filter(|kept| kept.is_own)?;
-            Some((path.clone(), kept.totals.clone()))
-        });
-        own.collect()
+    /// Steps: one for each page, and one for each that changes as long as this is held.
+    pub(super) fn all_totals(&self) -> Pages {
+        self.kept.clone()
     }
 }
 
@@ -324,9 +419,17 @@ fn give_back<K: Eq + Hash, V>(table: &mut DetHashMap<K, V>) {
     }
 }
 
-/// What is kept of the totals of a path.
+/// What is kept of a path with a node of totals.
 #[derive(Clone, Debug)]
 struct Kept {
+    path: Arc<str>,
+    /// `None`: the text can't be read.
+    read: Option<Read>,
+}
+
+/// Totals that were read once.
+#[derive(Clone, Debug)]
+struct Read {
     totals: Totals,
     /// The node shows the text that is written of them, and not another one of a client's that says the same.
     is_own: bool,
@@ -337,9 +440,91 @@ struct Kept {
 }
 
 impl Kept {
-    /// Bytes beside the table, as if somebody had looked.
+    fn new(path: Arc<str>) -> Kept {
+        Kept { path, read: None }
+    }
+
+    /// Bytes beside the pages and the path, as if somebody had looked.
     fn beside(&self) -> usize {
-        shared(self.totals.rest.len()) + payload(self.len)
+        let read = self.read.as_ref();
+        read.map_or(0, |read| {
+            payload(read.totals.rest.len()) + payload(read.len)
+        })
+    }
+}
+
+/// What is kept together, and copied together.
+const PAGE: usize = 64;
+type Page = [Option<Kept>; PAGE];
+
+/// What is kept of all paths, by number, without a hole. A copy takes one counter for each page; a page that changes
+/// while a copy has it is copied then.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pages {
+    pages: Vec<Arc<Page>>,
+    len: usize,
+}
+
+fn split(at: u32) -> (usize, usize) {
+    (at as usize / PAGE, at as usize % PAGE)
+}
+
+impl Pages {
+    fn get(&self, at: u32) -> &Kept {
+        let (page, place) = split(at);
+        let kept = self.pages[page][place].as_ref();
+        kept.expect("a number that was given")
+    }
+
+    fn get_mut(&mut self, at: u32) -> &mut Kept {
+        let (page, place) = split(at);
+        let kept = Arc::make_mut(&mut self.pages[page])[place].as_mut();
+        kept.expect("a number that was given")
+    }
+
+    /// Returns its number.
+    fn push(&mut self, kept: Kept) -> u32 {
+        // Each is of a node of its own, and nodes are numbered by four bytes.
+        let at = self.len as u32;
+        let (page, place) = split(at);
+        if page == self.pages.len() {
+            self.pages.push(Arc::new([const { None }; PAGE]));
+        }
+        Arc::make_mut(&mut self.pages[page])[place] = Some(kept);
+        self.len += 1;
+        at
+    }
+
+    /// Takes one away; the last one gets its number. Returns the path of that, if it is another.
+    fn swap_remove(&mut self, at: u32) -> (Kept, Option<Arc<str>>) {
+        self.len -= 1;
+        let (page, place) = split(self.len as u32);
+        let last = Arc::make_mut(&mut self.pages[page])[place].take();
+        let last = last.expect("there is one at each number");
+        if place == 0 {
+            self.pages.pop();
+        }
+        if at as usize == self.len {
+            return (last, None);
+        }
+        let moved = last.path.clone();
+        let gone = std::mem::replace(self.get_mut(at), last);
+        (gone, Some(moved))
+    }
+
+    fn bytes(&self) -> usize {
+        self.pages.len() * shared(size_of::<Page>())
+    }
+
+    /// The texts of those whose text is written of the totals, by the path: what else a node shows, a client has set.
+    ///
+    /// Steps: all.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, String)> {
+        let all = self.pages.iter().flat_map(|page| page.iter().flatten());
+        all.filter_map(|kept| {
+            let read = kept.read.as_ref().filter(|read| read.is_own)?;
+            Some((&*kept.path, read.totals.text()))
+        })
     }
 }
 
@@ -353,7 +538,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn new(count: i64, bytes: i64) -> Totals {
+    fn new(count: i64, bytes: i64) -> Totals {
         let rest = Arc::default();
         Totals { count, bytes, rest }
     }
@@ -375,7 +560,7 @@ impl Totals {
     }
 
     /// The two totals first, and what older servers can't read behind a further `=`.
-    pub(super) fn text(&self) -> String {
+    fn text(&self) -> String {
         let Totals { count, bytes, rest } = self;
         format!("count={count},bytes={bytes}{rest}")
     }
@@ -595,12 +780,57 @@ mod tests {
                     let above = model.iter().filter(|path| own.starts_with(path));
                     let due = above.max_by_key(|path| path.len());
                     let due = due.map(|names| format!("/{}", names.join("/")));
-                    prop_assert_eq!(quotas.over(probe).map(|path| path.to_string()), due);
+                    let found = quotas.over(probe).quota;
+                    prop_assert_eq!(found.map(|path| path.to_string()), due);
                 }
                 prop_assert_eq!(quotas.is_empty(), model.is_empty());
                 prop_assert_eq!(quotas.bytes() == 0, nodes.is_empty());
                 let registered = quotas.names.values().filter(|name| name.quota.is_some());
                 prop_assert_eq!(registered.count(), model.len());
+            }
+        }
+
+        /// Paths come and go, so that numbers move, and what was copied stays as it was.
+        #[test]
+        fn totals_are_of_their_own_path_and_a_copy_does_not_change(
+            steps in proptest::collection::vec((0..3 * PAGE, 0..4u32), 0..600),
+            copies in proptest::collection::vec(0..600usize, 0..4),
+        ) {
+            let (mut quotas, mut model, mut copied) = (Quotas::default(), BTreeMap::new(), Vec::new());
+            let texts = |pages: &Pages| {
+                let texts = pages.texts().map(|(path, text)| (path.to_owned(), text));
+                texts.collect::<BTreeMap<String, String>>()
+            };
+            for (nth, (path, kind)) in steps.into_iter().enumerate() {
+                let path = format!("/{path}");
+                match kind {
+                    0 => {
+                        quotas.untrack(&path);
+                        model.remove(&path);
+                    }
+                    1 => {
+                        quotas.track(&path, Some(b"count=1,bytes=2"));
+                        model.insert(path, (1, 2));
+                    }
+                    _ => {
+                        quotas.add_to(&path, 1, 10);
+                        if let Some((count, bytes)) = model.get_mut(&path) {
+                            (*count, *bytes) = (*count + 1, *bytes + 10);
+                        }
+                    }
+                }
+                if copies.contains(&nth) {
+                    copied.push((quotas.all_totals(), model.clone()));
+                }
+                prop_assert_eq!(quotas.bytes() == 0, model.is_empty());
+            }
+            copied.push((quotas.all_totals(), model));
+            for (pages, model) in &copied {
+                let due = model.iter().map(|(path, (count, bytes))| {
+                    (path.clone(), format!("count={count},bytes={bytes}"))
+                });
+                prop_assert_eq!(texts(pages), due.collect::<BTreeMap<_, _>>());
+                prop_assert_eq!(pages.pages.len(), model.len().div_ceil(PAGE));
             }
         }
 

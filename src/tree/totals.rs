@@ -7,30 +7,28 @@
 //!
 //! Where nobody has set a quota none of this costs more than a look at an empty table. Where there is one, a
 //! change costs a walk down its own path and two sums; a text is written when somebody looks at it, or when it gets
-//! another length.
+//! another length. What that costs beyond the step of the operation is counted ([`Tree::take_quota_steps`]).
 
 use super::Tree;
-use super::quota::{LIMITS, Limits, OverQuota, QUOTAS, STATS, Totals, path_of};
+use super::quota::{Added, LIMITS, Limits, OverQuota, Pages, QUOTAS, STATS, path_of};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is known in memory of one state, for a snapshot of it that is made of files: what no transaction tells, and
-/// what must come out.
-#[derive(Clone, Debug, Default)]
+/// What is known in memory of one state, for a snapshot of it: what no transaction tells, and what must come out.
+#[derive(Clone, Debug)]
 pub struct Facts {
-    /// How many nodes there are, the root once; `None`: nobody has counted.
-    pub nodes: Option<usize>,
-    totals: Vec<(Arc<str>, Totals)>,
+    /// How many nodes there are, the root once.
+    pub nodes: usize,
+    totals: Pages,
 }
 
 impl Facts {
-    /// The text of each node of totals that can be read, by its path.
-    pub(crate) fn texts(self) -> BTreeMap<Box<str>, Box<[u8]>> {
-        let all = self.totals.into_iter();
-        let text = |(path, totals): (Arc<str>, Totals)| {
-            let text = totals.text().into_bytes();
-            (node(&path).into(), text.into())
-        };
+    /// The text of each node of totals that was not set by a client, by its path.
+    ///
+    /// Steps: the quotas.
+    pub(crate) fn texts(&self) -> BTreeMap<Box<str>, Box<[u8]>> {
+        let all = self.totals.texts();
+        let text = |(path, text): (&str, String)| (node(path).into(), text.into_bytes().into());
         all.map(text).collect()
     }
 }
@@ -41,43 +39,43 @@ fn node(path: &str) -> String {
 }
 
 impl Tree {
-    /// What a snapshot of this state needs that is made of files.
+    /// What a snapshot of this state needs beside the nodes.
     ///
-    /// Steps: the quotas.
+    /// Steps: one for each 64 quotas, and one for each 64 of which some are changed as long as this is held.
     pub fn facts(&self) -> Facts {
         Facts {
-            nodes: Some(self.nodes.len()),
+            nodes: self.nodes.len(),
             totals: self.quotas.all_totals(),
         }
     }
 
-    /// Counts the totals of a path, with the node itself, and writes them into their node; none if there is no node.
+    /// What was spent on quotas since the last call, beyond a step for each operation.
+    pub fn take_quota_steps(&mut self) -> usize {
+        self.quotas.take_steps()
+    }
+
+    /// Counts the totals of a path, with the node itself, if there is a node for them.
     fn count_again(&mut self, path: &str) {
+        let (nodes, bytes) = self.count(path);
+        self.quotas.replace(path, nodes, bytes);
+        self.write_totals(path);
+    }
+
+    /// Nodes at and below a path, and bytes of their data.
+    fn count(&self, path: &str) -> (i64, i64) {
         let found = self.nodes.get(if path.is_empty() { "/" } else { path });
         let (nodes, bytes) = found.map_or((0, 0), |node| node.totals());
-        self.set_totals(path, &Totals::new(i64::from(nodes), bytes as i64));
+        (i64::from(nodes), bytes as i64)
     }
 
-    /// Changes the data of a node of totals and nothing else.
-    fn set_totals(&mut self, path: &str, totals: &Totals) {
+    /// Gives a node of totals the text of them, and changes nothing else of it.
+    fn write_totals(&mut self, path: &str) {
         let node = node(path);
-        if let Some(id) = self.nodes.find(&node) {
-            let text = totals.text();
-            self.quotas.track(path, Some(text.as_bytes()));
-            let data = Some(text.as_bytes().into());
-            self.nodes.set_data(id, &node, data, |_| {});
-        }
-    }
-
-    /// Writes every text that nobody has looked at into its node.
-    ///
-    /// Steps: the quotas.
-    pub(super) fn write_totals(&mut self) {
-        for path in self.quotas.stale() {
-            if let Some(Some(totals)) = self.quotas.totals(&path) {
-                let totals = totals.clone();
-                self.set_totals(&path, &totals);
-            }
+        if let Some(id) = self.nodes.find(&node)
+            && let Some(text) = self.quotas.write(path)
+        {
+            self.quotas.spend(1);
+            self.nodes.set_data(id, &node, Some(text), |_| {});
         }
     }
 
@@ -104,38 +102,25 @@ impl Tree {
         self.account(path, 0, longer);
     }
 
-    /// A node has been deleted that had so many bytes of data.
-    pub(super) fn quota_deleted(&mut self, path: &str, bytes: usize) {
-        if let Some(of) = path_of(path, LIMITS) {
-            self.quotas.unlimit(of);
-        }
-        if let Some(of) = path_of(path, STATS) {
-            self.quotas.untrack(of);
-        }
-        self.account(path, -1, -(bytes as i64));
-    }
-
     /// Adds to the totals of the quota that a path is under. Totals that can't be read are counted again.
-    fn account(&mut self, path: &str, nodes: i64, bytes: i64) {
-        if (nodes, bytes) == (0, 0) {
-            return;
-        }
-        let Some(quota) = self.quotas.over(path).cloned() else {
+    pub(super) fn account(&mut self, path: &str, nodes: i64, bytes: i64) {
+        let over = self.quotas.over(path);
+        let (quota, steps) = (over.quota.cloned(), over.steps);
+        self.quotas.spend(steps);
+        let Some(quota) = quota else {
             return;
         };
-        match self.quotas.totals(&quota) {
-            None => {}
-            Some(None) => self.count_again(&quota),
-            Some(Some(_)) => {
-                let has_other_length = self.quotas.count(&quota, nodes, bytes);
-                // A walk gives what the nodes hold.
-                if (has_other_length || self.nodes.walk.is_some())
-                    && let Some(Some(totals)) = self.quotas.totals(&quota)
-                {
-                    let totals = totals.clone();
-                    self.set_totals(&quota, &totals);
-                }
-            }
+        match self.quotas.add_to(&quota, nodes, bytes) {
+            Added::Done => {}
+            Added::OtherLength => self.write_totals(&quota),
+            Added::Unreadable => self.count_again(&quota),
+        }
+    }
+
+    /// A snapshot of which the totals are as clients have set them has been read.
+    pub(super) fn count_all_again(&mut self) {
+        for path in self.quotas.registered() {
+            self.count_again(&path);
         }
     }
 
@@ -149,21 +134,27 @@ impl Tree {
         }
     }
 
-    /// Whether so many more nodes and bytes fit the limits of the quota that a path is under. Limits that can't
-    /// be read limit nothing, and nothing is limited without a node for the totals. A hard limit stands in for
-    /// a soft one.
-    ///
-    /// Steps: the names of the path, as far as quotas go down.
-    pub(super) fn check_quota(&self, path: &str, nodes: i64, bytes: i64) -> Option<OverQuota> {
-        let quota = self.quotas.over(path)?;
+    /// Whether so many more nodes and bytes fit the limits of the quota that a path is under, and what it has cost
+    /// to find out. Limits that can't be read limit nothing, and nothing is limited without a node for the totals. A
+    /// hard limit stands in for a soft one.
+    pub(super) fn check_quota(
+        &self,
+        path: &str,
+        nodes: i64,
+        bytes: i64,
+    ) -> (Option<OverQuota>, usize) {
+        let over = self.quotas.over(path);
+        let exceeded = over
+            .quota
+            .and_then(|quota| self.exceeded(quota, nodes, bytes));
+        (exceeded, over.steps)
+    }
+
+    fn exceeded(&self, quota: &Arc<str>, nodes: i64, bytes: i64) -> Option<OverQuota> {
         let limits = self.quotas.limits(quota)?;
         let (count_now, bytes_now) = match self.quotas.totals(quota)? {
             Some(totals) => (totals.count, totals.bytes),
-            None => {
-                let found = self.nodes.get(quota);
-                let (nodes, bytes) = found.map_or((0, 0), |node| node.totals());
-                (i64::from(nodes), bytes as i64)
-            }
+            None => self.count(quota),
         };
         let Limits {
             count,

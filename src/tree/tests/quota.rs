@@ -1,7 +1,7 @@
 //! Quotas as transactions make them, against a naive count of the tree.
 
 use super::*;
-use crate::tree::quota::TEXT_MAX;
+use crate::tree::quota::{NAMES_PER_STEP, TEXT_MAX};
 
 const LIMITS: &str = "/zookeeper/quota/a/zookeeper_limits";
 const STATS: &str = "/zookeeper/quota/a/zookeeper_stats";
@@ -360,7 +360,7 @@ fn a_quota_stays_while_one_node_registers_it_whoever_deletes_another_that_does()
     run(&mut m, &[delete(&limits, -1)]);
     assert_eq!(m.error(&create_with("/a/c", "")), FULL);
     let again = read(&body(&m.tree), 100).unwrap();
-    assert!(again.check_quota("/a/c", 1, 0).is_some());
+    assert!(again.check_quota("/a/c", 1, 0).0.is_some());
     run(&mut m, &[delete(LIMITS, -1), create_with("/a/c", "")]);
 }
 
@@ -384,7 +384,7 @@ fn a_text_is_written_when_somebody_looks_and_has_its_length_before() {
     assert_eq!(below(&m), (before.0, before.1 + 1), "its bytes count");
     run(&mut m, &[set_acl(STATS, anyone(), -1)]);
     assert_eq!(m.tree.stat(STATS).unwrap().data_length, 16);
-    // A walk gives what is shown when it begins.
+    // What was known of a state stays what it was.
     run(
         &mut m,
         &[
@@ -393,16 +393,15 @@ fn a_text_is_written_when_somebody_looks_and_has_its_length_before() {
             delete("/a/c", -1),
         ],
     );
-    assert_eq!(text(&m, STATS), "count=7,bytes=5");
-    m.tree.begin_walk(usize::MAX);
-    run(&mut m, &[delete("/a/1", -1)]);
-    let mut walked = Vec::new();
-    while let Some(nodes) = m.tree.walk_slice(3) {
-        walked.extend(nodes);
+    let start = m.tree.begin_walk(usize::MAX);
+    let (before, nodes) = (m.tree.facts(), m.tree.nodes.len());
+    run(&mut m, &[delete("/a/1", -1), delete("/a/2", -1)]);
+    assert_eq!(text(&m, STATS), "count=5,bytes=5");
+    for facts in [before, start.facts] {
+        let texts = facts.texts();
+        assert_eq!((facts.nodes, texts.len()), (nodes, 1));
+        assert_eq!(&*texts[STATS], b"count=7,bytes=5");
     }
-    let stats = walked.iter().find(|node| &*node.path == STATS).unwrap();
-    assert_eq!(stats.data.as_deref(), Some(&b"count=7,bytes=5"[..]));
-    assert_eq!(text(&m, STATS), "count=6,bytes=5");
 }
 
 #[test]
@@ -415,6 +414,70 @@ fn totals_that_become_too_long_to_be_read_again_go_on_without_what_else_is_in_th
     assert_eq!(text(&m, STATS), "count=10,bytes=6");
     assert_eq!(m.tree.bytes(), m.tree.footprint().total());
     assert_eq!(body(&read(&body(&m.tree), 100).unwrap()), body(&m.tree));
+}
+
+/// One below another, so that each name is looked up on the way.
+#[test]
+fn names_on_the_way_to_a_deep_quota_and_texts_that_are_written_are_steps() {
+    let mut m = Machine::new();
+    let names = 3 * NAMES_PER_STEP;
+    let deep = "/a".repeat(names);
+    let paths: Vec<String> = (1..=names).map(|n| "/a".repeat(n)).collect();
+    for path in &paths {
+        run(&mut m, &[create_with(path, "")]);
+        let above = format!("/zookeeper/quota{path}");
+        run(&mut m, &[create_with(&above, "")]);
+    }
+    assert_eq!(m.tree.take_quota_steps(), 0, "without a quota");
+    let node = |name: &str| format!("/zookeeper/quota{deep}/{name}");
+    run(&mut m, &[create_with(&node("zookeeper_limits"), "")]);
+    assert_eq!(m.tree.take_quota_steps(), 3);
+    run(&mut m, &[create_with(&node("zookeeper_stats"), "")]);
+    assert_eq!(m.tree.take_quota_steps(), 1, "a text");
+    m.rules.enforce_quota = true;
+    for (request, ordered, applied) in [
+        (create_with(&format!("{deep}/b"), ""), 3, 3),
+        (
+            set_to(&format!("{deep}/b"), Some((*b"123456789").into())),
+            3,
+            3,
+        ),
+        // The text gets longer.
+        (
+            set_to(&format!("{deep}/b"), Some((*b"1234567890").into())),
+            3,
+            4,
+        ),
+        (set_to("/a", Some((*b"1").into())), 0, 0),
+        (create_with("/b", "1"), 0, 0),
+        (delete(&format!("{deep}/b"), -1), 0, 4),
+    ] {
+        let context = PrepareContext {
+            zxid: m.next,
+            time: WallMs(1),
+            session: SessionId(1),
+            cxid: 7,
+            session_state: SessionState::Live,
+            credentials: &m.who,
+            rules: &m.rules,
+        };
+        m.next = m.next.next();
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (m.overlay).prepare(&m.tree, &context, &request, &mut budget);
+        assert_eq!(prepared.error, None, "{request:?}");
+        assert_eq!(budget.spent_of_unlimited(), 1 + ordered, "{request:?}");
+        m.waiting.push(prepared.entry);
+        m.apply_all();
+        assert_eq!(m.tree.take_quota_steps(), applied, "{request:?}");
+    }
+    run(&mut m, &[delete(&node("zookeeper_limits"), -1)]);
+    assert_eq!(m.tree.take_quota_steps(), 3);
+    let again = read(&body(&m.tree), 100).unwrap();
+    assert_eq!(
+        again.clone().take_quota_steps(),
+        0,
+        "nobody waits for a start"
+    );
 }
 
 #[test]
