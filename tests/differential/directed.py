@@ -171,8 +171,8 @@ def multis(rng, config):
 
     def failing():
         for op, flags, more in kinds_of_create(config):
-            for path, acl in (("~/missing/x", OPEN), ("~/shut/x", OPEN), ("~/e/x", OPEN), ("~/p/x", OPEN), ("~//x", OPEN),
-                              ("~/p/bad", []), ("~/p/bad", [(1, "nothing", "")])):
+            for path, acl in (("~/missing/x", OPEN), ("~/shut/x", OPEN), ("~/e/x", OPEN), ("~/p/x", OPEN), ("~/p/\x01", OPEN), ("nowhere", OPEN),
+                              ("~/p/.", OPEN), ("~/p/bad", []), ("~/p/bad", [(1, "nothing", "")])):
                 yield op, {"path": path, "data": b"", "acl": acl, "flags": flags, **more}
         yield "createTTL", {"path": "~/p/ttl", "data": b"", "acl": OPEN, "flags": 5, "ttl": 0 if config == "extended" else 1000}
         for path, version in (("~/missing", -1), ("~/nodelete/x", -1), ("~/p", -1), ("~/p/x", 8), ("/", -1)):
@@ -241,6 +241,8 @@ def quotas(rng, config):
         yield send(0, *mixed(rng, [delete(f"{top}/q/{name}")
                                    for name in ("zookeeper_limits", "zookeeper_stats")]))
         yield send(0, make("~/q/free"), delete("~/q/free"))
+        # The next limits find the same nodes.
+        yield send(0, change("~/q", b""), change("~/q/a", b""), *(delete(f"~/q/{name}") for name in ("m", "m1", "m2")))
 
 
 def nested_quotas(rng, _):
