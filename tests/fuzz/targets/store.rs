@@ -505,12 +505,7 @@ fn go_on(damaged: &Damaged, recovered: Recovered<Memory>) {
     let closing = log.close().expect("no fault");
     let last = witness.renewed(closing.end, closing.newest).closed();
     witness::write(data, directory, &last).expect("no fault");
-    let made = snapshot::make(
-        data,
-        directory,
-        order(zxid, &witness),
-        &tree.facts(),
-    );
+    let made = snapshot::make(data, directory, order(zxid, &witness), &tree.facts());
     if is_sound && let Ok(made) = &made {
         assert_eq!(made.written.root, snapshot::root(&tree), "of {zxid}");
     }
