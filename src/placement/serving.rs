@@ -11,7 +11,7 @@
 //!
 //! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a KiB
 //! of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is compared
-//! for events. What is committed and not applied is not seen yet.
+//! for events, some names on the way to a deep quota. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
 //! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has

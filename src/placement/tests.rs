@@ -813,6 +813,51 @@ fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_tra
     assert_eq!(world.replies(other), 0, "it may not read the node");
 }
 
+/// A quota lies below so many names that each change below it is two steps more.
+#[test]
+fn names_on_the_way_to_a_deep_quota_are_work_of_the_turn_that_applies_the_change() {
+    const NAMES: usize = 64;
+    /// Length, header and Stat.
+    const SET: usize = 20 + 68;
+    let budgets = Budgets {
+        apply: Budget::steps(3),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let writer = world.client();
+    let set = |path: &str| {
+        frame(|out| {
+            out.put_i32(2);
+            out.put_i32(5);
+            out.put_str(path);
+            out.put_buf(Some(b"else"));
+            out.put_i32(-1);
+        })
+    };
+    let deep = "/a".repeat(NAMES);
+    let quota = format!("/zookeeper/quota{deep}");
+    let ways = (1..=NAMES).flat_map(|n| {
+        let path = "/a".repeat(n);
+        [format!("/zookeeper/quota{path}"), path]
+    });
+    let nodes = ["zookeeper_limits", "zookeeper_stats"].map(|name| format!("{quota}/{name}"));
+    for path in ways.chain(nodes) {
+        world.send(writer, &create(&path));
+        world.settle();
+    }
+    world.replies(writer);
+    for (path, applied) in [("/a", vec![3]), (&*deep, vec![1, 1, 1])] {
+        for _ in 0..3 {
+            world.send(writer, &set(path));
+        }
+        world.turn();
+        for sets in applied {
+            world.turn();
+            assert_eq!(world.replies(writer), sets * SET, "{path:.4}");
+        }
+    }
+}
+
 /// Persistent watches fire for each operation of a multi, also for those who may not read the node.
 #[test]
 fn the_firings_of_a_transaction_are_worked_off_within_a_budget_and_nobody_reads_before_the_last() {

@@ -505,7 +505,7 @@ impl Overlay {
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
         let data_len = request.data.as_ref().map_or(0, |data| data.len());
-        self.check_quota(tree, context.rules, &path, (1, data_len as i64))?;
+        self.check_quota(tree, context.rules, &path, (1, data_len as i64), checks)?;
 
         let parent_digest = parent.digest;
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
@@ -603,7 +603,7 @@ impl Overlay {
         )?;
         let data_len = data.as_ref().map_or(0, |data| data.len());
         let longer = data_len as i64 - node.data as i64;
-        self.check_quota(tree, context.rules, path, (0, longer))?;
+        self.check_quota(tree, context.rules, path, (0, longer), checks)?;
         let version = next_version(node.stored.version, version)?;
         let before = node.digest;
         node.data = data_len;
@@ -702,11 +702,14 @@ impl Overlay {
         rules: &Rules,
         path: &str,
         (nodes, bytes): (i64, i64),
+        checks: &mut Checks,
     ) -> Checked<()> {
         if !rules.enforce_quota {
             return Ok(());
         }
-        let Some(over) = tree.check_quota(path, nodes, bytes) else {
+        let (over, steps) = tree.check_quota(path, nodes, bytes);
+        checks.add_steps(steps);
+        let Some(over) = over else {
             return Ok(());
         };
         let is_hard = over.is_hard;
