@@ -3,7 +3,7 @@
 //!
 //! Two files, `witness.data` in the directory of the snapshots and `witness.log` in that of the log, hold
 //! the same. Each has two slots in blocks of their own; the sequence number says which one is written
-//! next, so that a write that is torn destroys nothing.
+//! next, unless that is the only one of the file that can be read: so a write that is torn destroys nothing.
 //!
 //! ```text
 //! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
@@ -395,8 +395,8 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
         }
         file => (file?, false),
     };
-    let at = witness.sequence % 2 * SLOT as u64;
-    file.write_at(at, &witness.encode())?;
+    let at = slot_to_write(&file, name, witness.sequence) * SLOT;
+    file.write_at(at as u64, &witness.encode())?;
     file.sync()?;
     match is_new {
         true => storage.sync_dir(),
@@ -404,10 +404,25 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
     }
 }
 
+/// The slot whose turn it is, unless it is the only one of the file that can be read: after a write of this file has
+/// failed, the other file may be a turn ahead.
+fn slot_to_write<F: File>(file: &F, name: &str, sequence: u64) -> usize {
+    let is_readable = |nth: usize| {
+        let mut slot = vec![0; SLOT];
+        let read = file.read_at((nth * SLOT) as u64, &mut slot);
+        read.is_ok_and(|read| !matches!(Witness::decode(&slot[..read], name), Ok(None)))
+    };
+    let turn = (sequence % 2) as usize;
+    match is_readable(turn) && !is_readable(1 - turn) {
+        true => 1 - turn,
+        false => turn,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::disk::SimStorage;
+    use crate::sim::disk::{Failing, SeamCall, SimStorage};
 
     fn witness(sequence: u64) -> Witness {
         Witness {
@@ -559,6 +574,35 @@ mod tests {
                 assert!((least..=2).contains(&found.sequence), "{effects} {seed}");
                 assert_eq!(found, witness(found.sequence));
             }
+        }
+    }
+
+    #[test]
+    fn however_often_writes_of_a_file_fail_a_slot_of_it_can_be_read() {
+        const EIO: i32 = 5;
+        for failing in [0, 1] {
+            let disks = [disk(), disk()];
+            write(&disks[0], &disks[1], &witness(1)).unwrap();
+            write(&disks[0], &disks[1], &witness(2)).unwrap();
+            for sequence in 3..6 {
+                disks[failing].set_failing(Some(Failing {
+                    calls: &[SeamCall::Write],
+                    code: EIO,
+                    after: 0,
+                    times: 1,
+                }));
+                assert!(write(&disks[0], &disks[1], &witness(sequence)).is_err());
+                disks[failing].set_failing(None);
+                let own = witness(1).store;
+                let found = read(&disks[0], &disks[1]).unwrap().stores();
+                let named = found.map(|named| named.map(|(store, _)| store));
+                assert_eq!(named, [Some(own), Some(own)], "after {sequence}");
+            }
+            write(&disks[0], &disks[1], &witness(6)).unwrap();
+            assert_eq!(
+                find(&disks[0], &disks[1]).unwrap(),
+                Found::Witness(witness(6), None)
+            );
         }
     }
 
