@@ -9,8 +9,8 @@
 //! 4. what they asked for is handed to whoever orders;
 //! 5. output goes to the kernel, at most one piece for each connection.
 //!
-//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a KiB
-//! of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is compared
+//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, 512
+//! bytes of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is compared
 //! for events. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
