@@ -40,11 +40,11 @@ pub struct Budgets {
     pub accepts: usize,
     /// Work left behind by connections that have ended.
     pub reap: Budget,
-    /// What is committed, applied in one turn: an operation of a transaction, a KiB of its data, a path of a
+    /// What is committed, applied in one turn: an operation of a transaction, 512 bytes of its data, a path of a
     /// closeSession, a notice, an event that is handed out, and each entry and identity compared for events are
     /// a step each.
     pub apply: Budget,
-    /// What is ordered in one turn: an operation, a KiB of its data, a path of a closeSession and a message of a
+    /// What is ordered in one turn: an operation, 512 bytes of its data, a path of a closeSession and a message of a
     /// shard are a step each. Less than is applied, so that what a long sync has piled up grows no further.
     pub order: Budget,
     /// Requests of one shard that the ordering core takes in one turn.

@@ -9,9 +9,9 @@
 //! 4. what they asked for is handed to whoever orders;
 //! 5. output goes to the kernel, at most one piece for each connection.
 //!
-//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a KiB
-//! of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is compared
-//! for events, some names on the way to a deep quota. What is committed and not applied is not seen yet.
+//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, 512
+//! bytes of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is
+//! compared for events, some names on the way to a deep quota. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
 //! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has

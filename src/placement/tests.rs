@@ -12,6 +12,7 @@ use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
 use crate::snapshot::Rebuilding;
 use crate::tree::Rules;
+use crate::txn::entry::DATA_PER_STEP;
 use crate::txn::jute::Put;
 use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs};
 use std::collections::{BTreeMap, VecDeque};
@@ -742,8 +743,8 @@ fn who_pings_does_not_wait_for_full_reads_of_all_who_begin_long_requests_at_once
 
 #[test]
 fn large_data_is_ordered_and_applied_a_little_in_each_turn() {
-    const KIB: usize = 100;
-    let one = Budget::steps(1 + KIB as u32);
+    const DATA: usize = 100 << 10;
+    let one = Budget::steps((1 + DATA / DATA_PER_STEP) as u32);
     for (order, apply) in [(one, Budgets::DEFAULT.apply), (Budgets::DEFAULT.order, one)] {
         let mut world = World::with(Budgets {
             order,
@@ -753,7 +754,7 @@ fn large_data_is_ordered_and_applied_a_little_in_each_turn() {
         let writers: Vec<_> = (0..4).map(|_| world.client()).collect();
         let other = world.client();
         for (writer, name) in writers.iter().zip(["/a", "/b", "/c", "/d"]) {
-            world.send(*writer, &create_with(name, &vec![0; KIB << 10]));
+            world.send(*writer, &create_with(name, &vec![0; DATA]));
         }
         let (mut done, mut most) = (0, 0);
         for _ in 0..100 {

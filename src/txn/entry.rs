@@ -82,7 +82,7 @@ pub enum Txn {
 
 /// Bytes of data for which a transaction counts as a step: they are copied and summed up when it is made, and
 /// summed up again and freed when it is applied.
-pub const DATA_PER_STEP: usize = 1 << 10;
+pub const DATA_PER_STEP: usize = 512;
 
 impl Txn {
     /// How much work the transaction is wherever it is made, applied or shown: one step for each operation
