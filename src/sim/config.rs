@@ -57,6 +57,8 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
         apply: Budget::steps(magnitude(rng, 1 << 11)),
         order: Budget::steps(magnitude(rng, 1 << 11)),
         requests: size(rng, 1024),
+        output_at_once: size(rng, 128 << 10),
+        output: size(rng, 256 << 10),
     }
 }
 
