@@ -271,6 +271,11 @@ impl<S: Storage> ServingCore<S> {
         self.table.len()
     }
 
+    /// Whether more output than goes at once waits for its turn.
+    pub fn has_large_output(&self) -> bool {
+        !self.large.is_empty()
+    }
+
     // ---- the turn ----
 
     /// Whether a turn would do anything; if not, the driver may wait for the kernel.
@@ -278,7 +283,7 @@ impl<S: Storage> ServingCore<S> {
         let clients = !self.intake.is_empty() || self.listener_ready;
         self.served.has_mail()
             || !self.writable.is_empty()
-            || !self.large.is_empty()
+            || self.has_large_output()
             || (clients && !self.stopping && self.served.may_execute())
     }
 
