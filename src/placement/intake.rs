@@ -49,10 +49,15 @@ pub struct Budgets {
     pub order: Budget,
     /// Requests of one shard that the ordering core takes in one turn.
     pub requests: usize,
+    /// Output of one connection that goes to the kernel whole, whatever the others have, bytes.
+    pub output_at_once: usize,
+    /// Bytes that go to the kernel in one turn of all that have more output than that.
+    pub output: usize,
 }
 
 impl Budgets {
-    /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn.
+    /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn. The kernel takes
+    /// 256 KiB in less than 0.2 ms; what a slice brings goes at once.
     pub const DEFAULT: Budgets = Budgets {
         turn: Budget::new(384, 512 << 10, 1 << 16),
         slice: Budget::new(128, 64 << 10, 1 << 13),
@@ -62,6 +67,8 @@ impl Budgets {
         apply: Budget::steps(1 << 11),
         order: Budget::steps(1 << 10),
         requests: 1024,
+        output_at_once: 128 << 10,
+        output: 256 << 10,
     };
 }
 

@@ -43,6 +43,8 @@ struct Net {
     words: Vec<([u8; 4], Vec<u8>)>,
     /// Order in which sockets were read.
     reads: Vec<SocketId>,
+    /// What sockets took, in order.
+    writes: Vec<(SocketId, usize)>,
     exhausted: bool,
 }
 
@@ -94,6 +96,7 @@ impl Sockets for Net {
             return Wrote::Nothing;
         }
         kernel.window -= n;
+        self.writes.push((id, n));
         kernel.outbound.extend_from_slice(&bytes[..n]);
         Wrote::Bytes(n)
     }
@@ -509,6 +512,8 @@ fn budgets_of_one_do_everything_in_the_end() {
         apply: one,
         order: one,
         requests: 1,
+        output_at_once: 1,
+        output: 1,
     };
     let mut world = World::with(budgets);
     let clients: Vec<_> = (0..3).map(|_| world.client()).collect();
@@ -1008,6 +1013,86 @@ fn output_that_the_kernel_does_not_take_is_kept_and_goes_on_where_it_stopped() {
     world.core.socket_event(id, false, true, false);
     world.settle();
     assert_eq!(world.replies(id), 7 * PONG - 7);
+}
+
+/// A node of 10,000 bytes, and budgets of output that are less than it.
+fn world_of_large_output() -> (World, SocketId) {
+    let mut world = World::with(Budgets {
+        output_at_once: 1000,
+        output: 3000,
+        ..Budgets::DEFAULT
+    });
+    let witness = world.client();
+    world.send(witness, &create_with("/big", &[7; 10_000]));
+    world.settle();
+    world.replies(witness);
+    (world, witness)
+}
+
+/// The reply to a read of that node.
+const BIG: usize = 20 + 4 + 10_000 + 68;
+
+#[test]
+fn of_large_output_a_turn_hands_over_a_budget_and_what_is_small_goes_before_it() {
+    let (mut world, witness) = world_of_large_output();
+    let readers = [world.client(), world.client()];
+    for id in readers {
+        world.replies(id);
+        world.send(id, &get_data("/big"));
+    }
+    let mut turns = 0;
+    while world.core.has_work() {
+        world.net.writes.clear();
+        world.send(witness, &ping());
+        let turned = world.turn();
+        assert_eq!(world.net.writes.remove(0), (witness, PONG), "at first");
+        let taken = world.net.writes.iter().map(|&(_, n)| n).sum::<usize>();
+        assert!(taken <= 3000, "{:?}", world.net.writes);
+        assert!(taken == 3000 || !turned.again, "as much as may be");
+        assert!(world.net.writes.iter().all(|(id, _)| readers.contains(id)));
+        turns += 1;
+    }
+    assert_eq!(turns, (2 * BIG).div_ceil(3000));
+    for id in readers {
+        assert_eq!(world.replies(id), BIG);
+    }
+}
+
+#[test]
+fn who_takes_nothing_of_a_large_output_makes_way_for_the_next_and_goes_on_where_it_stopped() {
+    let (mut world, _) = world_of_large_output();
+    let readers = [world.client(), world.client()];
+    for id in readers {
+        world.replies(id);
+        world.send(id, &get_data("/big"));
+    }
+    world.net.open.get_mut(&readers[0]).expect("open").window = 100;
+    world.settle();
+    assert_eq!(readers.map(|id| world.replies(id)), [100, BIG]);
+    world.net.open.get_mut(&readers[0]).expect("open").window = usize::MAX;
+    world.core.socket_event(readers[0], false, true, false);
+    world.settle();
+    assert_eq!(world.replies(readers[0]), BIG - 100);
+}
+
+#[test]
+fn the_last_output_of_a_connection_goes_to_the_kernel_whole_however_large_it_is() {
+    let (mut world, _) = world_of_large_output();
+    let id = world.client();
+    world.net.writes.clear();
+    world.send(id, &[get_data("/big"), close_session()].concat());
+    world.settle();
+    assert_eq!(world.net.closed, [id]);
+    let taken = world.net.writes.iter().map(|&(_, n)| n);
+    assert_eq!(taken.sum::<usize>(), BIG + PONG);
+    // One that is cut in the middle leaves nothing behind.
+    let id = world.client();
+    world.send(id, &get_data("/big"));
+    world.turn();
+    world.net.open.get_mut(&id).expect("open").gone = true;
+    world.settle();
+    assert_eq!(world.net.closed.len(), 2);
+    assert_eq!(world.core.sockets(), 1, "the witness");
 }
 
 #[test]

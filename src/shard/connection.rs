@@ -371,6 +371,8 @@ pub(super) struct Connection {
     pub(super) counted: (usize, usize),
     /// Entries of the FIFO that the shard counts.
     pub(super) counted_requests: usize,
+    /// The head is a read with a large reply, for which the output before it is to leave first.
+    pub(super) is_next_large: bool,
     /// Room of the shard's output set aside for the read at the head, bytes.
     pub(super) promised: usize,
     /// Its reply at the head waits for room in the shard's output; how many bytes.
@@ -441,6 +443,7 @@ impl Connection {
             excess: 0,
             counted: (0, 0),
             counted_requests: 0,
+            is_next_large: false,
             promised: 0,
             waits_for_output: None,
             grant: None,
@@ -576,6 +579,7 @@ impl Connection {
     /// Takes the head of the FIFO.
     pub(super) fn pop(&mut self) -> Option<Pending> {
         let pending = self.fifo.pop_front()?;
+        self.is_next_large = false;
         self.first_sequence += 1;
         self.fifo_weight -= pending.weight;
         self.ahead -= pending.ahead;
@@ -595,6 +599,7 @@ impl Connection {
         self.fifo = VecDeque::new();
         (self.fifo_weight, self.reads, self.ahead, self.barriers) = (0, 0, 0, 0);
         self.draft = None;
+        self.is_next_large = false;
         self.unanswered_writes = 0;
         self.owed = 0;
         self.input.clear();

@@ -180,9 +180,14 @@ impl ShardState {
         }
     }
 
-    /// Whether a connection's reads wait because the kernel does not take its output.
+    /// Whether a connection's reads wait because the kernel does not take its output: one with a large reply
+    /// waits for all but a share of it.
     pub(super) fn is_full(&self, c: &Connection) -> bool {
-        c.backlog() > self.config.output_max
+        let full = match c.is_next_large {
+            true => self.config.connection_share.min(self.config.output_max),
+            false => self.config.output_max,
+        };
+        c.backlog() > full
     }
 
     /// Whether what a connection has sent waits because the kernel does not take its output, and not for the
