@@ -2,8 +2,8 @@
 //! A log can't show that its own end is missing; a witness beside it can.
 //!
 //! Two files, `witness.data` in the directory of the snapshots and `witness.log` in that of the log, hold
-//! the same. Each has two slots in blocks of their own; the sequence number says which one is written
-//! next, unless that is the only one of the file that can be read: so a write that is torn destroys nothing.
+//! the same. Each has two slots in blocks of their own, which begin alike; the sequence number says which one is
+//! written next, unless the other one is damaged: so a write that is torn destroys nothing.
 //!
 //! ```text
 //! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
@@ -395,8 +395,15 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
         }
         file => (file?, false),
     };
-    let at = slot_to_write(&file, name, witness.sequence) * SLOT;
-    file.write_at(at as u64, &witness.encode())?;
+    let turn = (witness.sequence % 2) as usize;
+    let slots = match is_new {
+        true => vec![turn, 1 - turn],
+        false if is_left_alone(&file, name, turn) => vec![1 - turn],
+        false => vec![turn],
+    };
+    for slot in slots {
+        file.write_at((slot * SLOT) as u64, &witness.encode())?;
+    }
     file.sync()?;
     match is_new {
         true => storage.sync_dir(),
@@ -404,19 +411,19 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
     }
 }
 
-/// The slot whose turn it is, unless it is the only one of the file that can be read: after a write of this file has
-/// failed, the other file may be a turn ahead.
-fn slot_to_write<F: File>(file: &F, name: &str, sequence: u64) -> usize {
-    let is_readable = |nth: usize| {
+/// Whether this slot can be read and the other one is damaged: a write of this file has failed, and the other file may
+/// be a turn ahead. One that was never written is not damaged; a file of today has none.
+fn is_left_alone<F: File>(file: &F, name: &str, nth: usize) -> bool {
+    let read = |nth: usize| {
         let mut slot = vec![0; SLOT];
-        let read = file.read_at((nth * SLOT) as u64, &mut slot);
-        read.is_ok_and(|read| !matches!(Witness::decode(&slot[..read], name), Ok(None)))
+        let read = file.read_at((nth * SLOT) as u64, &mut slot).ok()?;
+        slot.truncate(read);
+        Some(slot)
     };
-    let turn = (sequence % 2) as usize;
-    match is_readable(turn) && !is_readable(1 - turn) {
-        true => 1 - turn,
-        false => turn,
-    }
+    let is_valid = |slot: &[u8]| !matches!(Witness::decode(slot, name), Ok(None));
+    let was_written = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
+    read(nth).is_some_and(|slot| is_valid(&slot))
+        && read(1 - nth).is_none_or(|other| was_written(&other) && !is_valid(&other))
 }
 
 #[cfg(test)]
@@ -530,7 +537,7 @@ mod tests {
     #[test]
     fn of_two_stores_each_file_counts_for_its_own_and_says_nothing_of_the_other() {
         let (data, log) = (disk(), disk());
-        write(&data, &log, &witness(3)).unwrap();
+        write(&data, &disk(), &witness(3)).unwrap();
         let other = Witness {
             store: StoreId(1),
             ..witness(9)
