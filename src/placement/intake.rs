@@ -7,7 +7,7 @@
 //! | Queue | Who stands there |
 //! |---|---|
 //! | sparse | who had nothing to do and owed nothing, and now has something to do |
-//! | busy | who had more to do than its slice allowed, or owes something |
+//! | busy | who had more to do than its slice allowed, owes something, or has begun a long frame |
 //!
 //! The sparse come first, and after [`SPARSE_RUN`] of them one of the busy, so nobody starves. Each
 //! look at a connection allows it one slice. For a request that costs more it saves several, up to
@@ -16,7 +16,9 @@
 //!
 //! While many stand in the sparse queue, the first look at each of them reads a part of a full read only
 //! ([`Intake::read_max`]): of ten thousand who all begin a long request at once, each is known to ask for much
-//! after [`SPARSE_READ_MIN`] bytes, and who pings does not wait for ten thousand full reads.
+//! after [`SPARSE_READ_MIN`] bytes, and who pings does not wait for ten thousand full reads. Who has begun a
+//! frame and lacks more of it than that stays among the busy, also when its socket is empty for a moment: else the
+//! ten thousand would be sparse again with every piece that their kernels bring.
 //!
 //! A *round* is a mark in both queues: when it has come to the front of both, every connection that had
 //! bytes in its socket when the round began has been read once, or is known to have something to do,
@@ -107,6 +109,8 @@ pub struct Standing {
     asks: bool,
     /// What it has saved for its next request, or owes for the last one.
     kept: Budget,
+    /// It has begun a frame of which more is to come than a sparse connection may always be read.
+    is_midway: bool,
 }
 
 impl Default for Standing {
@@ -115,6 +119,7 @@ impl Default for Standing {
             place: Place::Out,
             asks: false,
             kept: Budget::NOTHING,
+            is_midway: false,
         }
     }
 }
@@ -134,6 +139,11 @@ impl Standing {
     /// The connection was served; this is left of what it was allowed.
     pub fn served(&mut self, left: Budget, slice: Budget) {
         self.kept = left.kept(slice, SLICES_KEPT);
+    }
+
+    /// The connection was read; so many bytes of a frame that it has begun are still to come.
+    pub fn lacks(&mut self, bytes: usize) {
+        self.is_midway = bytes > SPARSE_READ_MIN;
     }
 }
 
@@ -155,8 +165,12 @@ impl Intake {
     pub fn ask(&mut self, id: SocketId, standing: &mut Standing) {
         standing.asks = true;
         if standing.place == Place::Out {
-            standing.place = Place::Sparse;
-            self.sparse.push_back(Next::Socket(id));
+            let (place, queue) = match standing.is_midway {
+                true => (Place::Busy, &mut self.busy),
+                false => (Place::Sparse, &mut self.sparse),
+            };
+            standing.place = place;
+            queue.push_back(Next::Socket(id));
         }
     }
 
@@ -355,6 +369,34 @@ mod tests {
         let order = world.served(400, |slot| Some(if slot == 1 { 10_000 } else { 1000 }));
         let first = order.iter().filter(|&&slot| slot == 1).count();
         assert!((18..=22).contains(&first), "{first} of {}", order.len());
+    }
+
+    #[test]
+    fn who_has_begun_a_long_frame_stays_behind_who_asks_for_little() {
+        let mut world = World::default();
+        (1..=200).for_each(|slot| world.ask(slot));
+        // Everything that lay in their sockets is read, and much is to come.
+        world.served(200, |_| None);
+        assert!(world.intake.is_empty());
+        for slot in 1..=100 {
+            let standing = world.standings.get_mut(&slot).expect("it has asked");
+            standing.lacks(SPARSE_READ_MIN + 1);
+        }
+        for slot in 101..=200 {
+            let standing = world.standings.get_mut(&slot).expect("it has asked");
+            standing.lacks(SPARSE_READ_MIN);
+        }
+        (1..=200).for_each(|slot| world.ask(slot));
+        let order = world.served(100, |_| None);
+        let long = order.iter().filter(|&&slot| slot <= 100).count();
+        // One behind each run of the others, the first of which may have ended.
+        let runs = 100 / (SPARSE_RUN as usize + 1);
+        assert!((runs..=runs + 1).contains(&long), "{long} of {runs}");
+        world.served(200, |_| None);
+        // All of it has come.
+        world.standings.get_mut(&1).expect("it is there").lacks(0);
+        (1..=2).rev().for_each(|slot| world.ask(slot));
+        assert_eq!(world.served(2, |_| None), [1, 2]);
     }
 
     #[test]

@@ -499,6 +499,10 @@ impl<S: Storage> ServingCore<S> {
                 self.receive(conn, &buffer[..n], slice, now);
                 self.buffer = buffer;
                 slice.spend_bytes(n);
+                let lacks = self.served.shard().lacks(conn);
+                if let Some(record) = self.table.get_mut(id) {
+                    record.standing.lacks(lacks);
+                }
             }
             Read::Nothing if record.ended => self.release(id, now, sockets),
             Read::Nothing => self.served.nothing_waits(conn),

@@ -142,7 +142,6 @@ impl Watches {
     }
 
     /// Slots that are not free.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -187,6 +187,14 @@ impl Input {
         }
     }
 
+    /// Bytes that the frame at the beginning still lacks, as far as its length is known.
+    pub(super) fn lacks(&self, frame_max: usize) -> usize {
+        match self.peek(frame_max) {
+            Next::Partial(Some(len)) => len - self.len(),
+            Next::Empty | Next::Partial(None) | Next::Whole(_) | Next::Bad => 0,
+        }
+    }
+
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         self.bytes.capacity()

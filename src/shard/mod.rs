@@ -154,6 +154,13 @@ impl Shard {
         self.conns.get(conn).map_or(0, |c| self.core.may_read(c))
     }
 
+    /// How many bytes of a frame that the connection has begun are still to come, as far as its length is known.
+    pub fn lacks(&self, conn: ConnId) -> usize {
+        let frame_max = self.core.config.frame_max;
+        let lacks = |c: &Connection| c.input.lacks(frame_max);
+        self.conns.get(conn).map_or(0, lacks)
+    }
+
     /// Bytes of the connection wait in the kernel and are not read now, because [`Shard::may_read`] is 0
     /// or others have their turn: its session is alive, and it is not the one that others wait for.
     pub fn heard(&mut self, conn: ConnId) {
