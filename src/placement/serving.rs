@@ -458,9 +458,11 @@ impl<S: Storage> ServingCore<S> {
                 let Some(record) = self.table.get_mut(id) else {
                     return;
                 };
-                let wanted = record.readable && self.served.shard().may_read(conn) > 0;
-                if wanted {
-                    self.intake.ask(id, &mut record.standing);
+                if record.readable {
+                    // Nobody comes back to bytes for which there is no room now before there is some.
+                    if self.served.shard().may_read(conn) > 0 {
+                        self.intake.ask(id, &mut record.standing);
+                    }
                     self.served.heard(conn);
                 }
             }

@@ -1,0 +1,43 @@
+//! What lies in a socket and is not read is a sign of life.
+
+use super::*;
+
+impl World {
+    fn sessions(&self) -> usize {
+        self.member().tree.sessions().count()
+    }
+}
+
+#[test]
+fn bytes_behind_a_read_that_leaves_no_room_keep_their_session_alive() {
+    let get = get_data("/a");
+    // Each request is read whole, and nothing behind it.
+    let mut world = World::with(Budgets {
+        read_max: get.len(),
+        ..Budgets::DEFAULT
+    });
+    let id = world.client();
+    world.send(id, &create_with("/a", &vec![7; 500_000]));
+    world.settle();
+    let kernel = world.net.open.get_mut(&id).expect("open");
+    kernel.window = 0;
+    // The second reply waits until the first has left, and the third request for the second reply.
+    world.send(id, &get.repeat(3));
+    world.settle();
+    assert_eq!(world.net.open[&id].inbound.len(), get.len());
+    for _ in 0..90 {
+        world.net.open.get_mut(&id).expect("open").window = 1000;
+        world.core.socket_event(id, false, true, false);
+        world.tick(500);
+        assert_eq!(world.net.open[&id].inbound.len(), get.len());
+    }
+    assert_eq!(world.sessions(), 1, "four times its timeout");
+    // Its client takes the replies, and is silent from then on.
+    world.net.open.get_mut(&id).expect("open").window = usize::MAX;
+    world.core.socket_event(id, false, true, false);
+    world.settle();
+    assert!(world.replies(id) > 3 * 500_000);
+    (0..40).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 0);
+    world.assert_empty();
+}
