@@ -709,7 +709,22 @@ impl<S: Storage> ServingCore<S> {
                     self.writable.push_back(id);
                 }
             }
-            OutletAction::Close => self.release(id, now, sockets),
+            OutletAction::Close => {
+                self.look_once_more(id, sockets);
+                self.release(id, now, sockets);
+            }
+        }
+    }
+
+    /// What lies in a socket that is about to be closed, and was not looked at, is a sign of life all the same: the
+    /// watermark will say that everything up to now is known.
+    fn look_once_more(&mut self, id: SocketId, sockets: &mut impl Sockets) {
+        let record = self.table.get_mut(id);
+        if let Some(conn) = record.and_then(|record| record.stage.conn())
+            && self.served.shard().lives_by_its_bytes(conn)
+            && let Read::More(_) | Read::All(_) = sockets.read(id, &mut self.buffer[..1])
+        {
+            self.served.heard(conn);
         }
     }
 

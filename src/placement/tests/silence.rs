@@ -41,3 +41,30 @@ fn bytes_behind_a_read_that_leaves_no_room_keep_their_session_alive() {
     assert_eq!(world.sessions(), 0);
     world.assert_empty();
 }
+
+#[test]
+fn bytes_that_nobody_has_read_when_their_connection_ends_keep_its_session_alive() {
+    for sends in [true, false] {
+        let mut world = World::new();
+        let id = world.client();
+        // The reply stays, and nothing else moves: the connection ends after the session's timeout, before
+        // the session.
+        world.net.open.get_mut(&id).expect("open").window = 0;
+        world.send(id, &ping());
+        world.settle();
+        while world.net.open.contains_key(&id) {
+            if sends && let Some(kernel) = world.net.open.get_mut(&id) {
+                // The kernel reports it behind the turn that ends the connection.
+                kernel.inbound.clear();
+                kernel.inbound.extend(ping());
+            }
+            world.tick(500);
+        }
+        assert_eq!(world.sessions(), 1);
+        (0..16).for_each(|_| world.tick(500));
+        assert_eq!(world.sessions(), usize::from(sends), "8 of 10 s later");
+        (0..16).for_each(|_| world.tick(500));
+        assert_eq!(world.sessions(), 0);
+        world.assert_empty();
+    }
+}
