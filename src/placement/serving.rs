@@ -259,6 +259,7 @@ impl<S: Storage> ServingCore<S> {
     /// No more input is taken from now on.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.served.stop();
     }
 
     /// Whether every request that was taken has been handed to whoever orders.

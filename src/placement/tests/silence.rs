@@ -68,3 +68,33 @@ fn bytes_that_nobody_has_read_when_their_connection_ends_keep_its_session_alive(
         world.assert_empty();
     }
 }
+
+#[test]
+fn nobody_expires_once_no_input_is_taken() {
+    let mut world = World::new();
+    world.client();
+    world.core.stop();
+    (0..60).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 1);
+    // The same where one core orders for others.
+    for stops in [false, true] {
+        let (mut core, mut shards, _, mut now) = ordering_core(8, Budgets::DEFAULT);
+        if stops {
+            core.stop();
+        }
+        for _ in 0..60 {
+            now.tick = now.tick.after(500);
+            let report = ShardRequest::Touched {
+                shard: ShardId(0),
+                watermark: now.tick,
+                made: now.tick,
+                sessions: Vec::new(),
+            };
+            shards[0].requests.push(report).expect("there is room");
+            core.orderer.member.tick(now).expect("no fault");
+            core.turn(now, &mut |_| {}, &mut |_| {}).expect("no fault");
+        }
+        let closing = core.orderer.member.pipeline.closing().count();
+        assert_eq!(closing, usize::from(!stops));
+    }
+}
