@@ -189,6 +189,8 @@ pub struct Pipeline<S: Storage> {
     waits_for_room: bool,
     /// Sessions may be due to expire: a tick came, or the last look at them ended with the budget.
     expiry_due: bool,
+    /// No core takes input any more, so nobody expires.
+    is_stopping: bool,
     /// Slow closes may be able to go on: something was applied, or a tick came.
     slow_closes_due: bool,
     /// closeSessions that wait until their list is short enough; they are worked on in turn.
@@ -261,6 +263,7 @@ impl<S: Storage> Pipeline<S> {
             intake: VecDeque::new(),
             waits_for_room: false,
             expiry_due: false,
+            is_stopping: false,
             slow_closes_due: false,
             slow_closes: VecDeque::new(),
             deletes_in_flight: VecDeque::new(),
@@ -388,6 +391,11 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
+    /// No core takes input any more: to have sent nothing is no silence from here on, and no session expires.
+    pub fn stop_expiring(&mut self) {
+        (self.is_stopping, self.expiry_due) = (true, false);
+    }
+
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
         let waits = !self.intake.is_empty() || self.slow_closes_due || self.expiry_due;
@@ -412,7 +420,7 @@ impl<S: Storage> Pipeline<S> {
         self.say(said);
         self.waits_for_room = false;
         self.slow_closes_due = !self.slow_closes.is_empty();
-        self.expiry_due = true;
+        self.expiry_due = !self.is_stopping;
         self.reaper.tick(self.ring.cursors().applied, now);
         Ok(())
     }

@@ -67,6 +67,11 @@ impl<S: Storage> OrderingCore<S> {
         decided && self.orderer.all_attached() && shards.into_iter().all(given)
     }
 
+    /// No core takes input any more: nobody expires who is not heard.
+    pub fn stop(&mut self) {
+        self.orderer.member.pipeline.stop_expiring();
+    }
+
     /// One turn; `wake` is called for each shard that was given something, or whose requests have room
     /// again. True if there is more to do at once.
     ///

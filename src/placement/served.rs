@@ -202,6 +202,13 @@ impl<S: Storage> Served<S> {
         }
     }
 
+    /// No input is taken any more: nobody expires who is not heard, as far as this core orders.
+    pub(super) fn stop(&mut self) {
+        if let Served::Inline(inline) = self {
+            inline.member.pipeline.stop_expiring();
+        }
+    }
+
     /// Everything that was taken has its outcome, as far as this core orders.
     pub(super) fn is_idle(&self) -> bool {
         match self {

@@ -259,6 +259,7 @@ impl<S: Storage> ServingCore<S> {
     /// No more input is taken from now on.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.served.stop();
     }
 
     /// Whether every request that was taken has been handed to whoever orders.
@@ -458,9 +459,11 @@ impl<S: Storage> ServingCore<S> {
                 let Some(record) = self.table.get_mut(id) else {
                     return;
                 };
-                let wanted = record.readable && self.served.shard().may_read(conn) > 0;
-                if wanted {
-                    self.intake.ask(id, &mut record.standing);
+                if record.readable {
+                    // Nobody comes back to bytes for which there is no room now before there is some.
+                    if self.served.shard().may_read(conn) > 0 {
+                        self.intake.ask(id, &mut record.standing);
+                    }
                     self.served.heard(conn);
                 }
             }
@@ -711,7 +714,22 @@ impl<S: Storage> ServingCore<S> {
                     self.writable.push_back(id);
                 }
             }
-            OutletAction::Close => self.release(id, now, sockets),
+            OutletAction::Close => {
+                self.look_once_more(id, sockets);
+                self.release(id, now, sockets);
+            }
+        }
+    }
+
+    /// What lies in a socket that is about to be closed, and was not looked at, is a sign of life all the same: the
+    /// watermark will say that everything up to now is known.
+    fn look_once_more(&mut self, id: SocketId, sockets: &mut impl Sockets) {
+        let record = self.table.get_mut(id);
+        if let Some(conn) = record.and_then(|record| record.stage.conn())
+            && self.served.shard().lives_by_its_bytes(conn)
+            && let Read::More(_) | Read::All(_) = sockets.read(id, &mut self.buffer[..1])
+        {
+            self.served.heard(conn);
         }
     }
 

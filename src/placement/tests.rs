@@ -1,6 +1,7 @@
 //! A serving core over queues: whose turn it is, what ends a connection, what is given back.
 
 mod hanging;
+mod silence;
 
 use super::*;
 use crate::budget::Budget;

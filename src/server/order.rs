@@ -99,6 +99,7 @@ impl OrderingLoop {
                     if input_ends {
                         tracing::info!("stopping: no more input, waiting for what is under way");
                         self.process.begin_stopping();
+                        self.core.stop();
                         self.sockets.stop_listening();
                     }
                     self.mailboxes.ring_all();

@@ -406,6 +406,8 @@ pub(super) struct Connection {
     pub(super) touched_batch: u64,
     /// Bytes were left in the kernel when the driver looked at the socket last.
     pub(super) bytes_wait: bool,
+    /// Its session, when the shard has ended it: what lies in its socket by then is a sign of life.
+    pub(super) left_behind: Option<SessionId>,
     /// For the handshake timeout.
     pub(super) accepted: Tick,
     /// Since bytes moved in either direction.
@@ -465,6 +467,7 @@ impl Connection {
             reading: true,
             touched_batch: 0,
             bytes_wait: false,
+            left_behind: None,
             accepted: now.tick,
             quiet: Silence::default(),
             undrained: Silence::default(),
@@ -478,6 +481,12 @@ impl Connection {
             Phase::Attached(attachment) => Some(attachment),
             _ => None,
         }
+    }
+
+    /// The session of which bytes in its socket are a sign of life.
+    pub(super) fn lives_by_its_bytes(&self) -> Option<SessionId> {
+        let attached = self.attachment().map(|own| own.session);
+        attached.or(self.left_behind)
     }
 
     pub(super) fn ended(&self) -> bool {

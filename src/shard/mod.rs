@@ -169,9 +169,16 @@ impl Shard {
         };
         c.quiet = Silence::default();
         c.bytes_wait = true;
-        if let Phase::Attached(attachment) = c.phase {
-            self.core.liveness.touch(c, attachment.session);
+        if let Some(session) = c.lives_by_its_bytes() {
+            self.core.liveness.touch(c, session);
         }
+    }
+
+    /// Whether bytes that lie in the socket of a connection which is about to be closed are a sign of life, to be
+    /// told with [`Shard::heard`]: nobody looks at them later.
+    pub fn lives_by_its_bytes(&self, conn: ConnId) -> bool {
+        let c = self.conns.get(conn);
+        c.is_some_and(|c| c.lives_by_its_bytes().is_some())
     }
 
     /// The driver has looked again: what [`Shard::heard`] was told of was all read before.
@@ -413,6 +420,7 @@ impl Shard {
                 self.core.outcome(self.conns.get_mut(conn), conn);
                 if let Some(c) = self.conns.get_mut(conn) {
                     self.core.end(c, Ending::Discard);
+                    c.left_behind = None;
                 }
             }
             Notice::Detach {
@@ -427,6 +435,7 @@ impl Shard {
                         .get_mut(old)
                         .expect("an attachment has a connection");
                     self.core.end(c, Ending::Discard);
+                    c.left_behind = None;
                 }
                 self.core.released(session, generation);
             }

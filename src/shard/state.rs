@@ -260,6 +260,9 @@ impl ShardState {
             return;
         }
         self.open -= 1;
+        if discard {
+            c.left_behind = c.attachment().map(|own| own.session);
+        }
         self.attachments.forget(c);
         self.watches.abandon(c.id);
         self.credits.give_back(c);

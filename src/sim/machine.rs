@@ -177,8 +177,11 @@ impl Machine {
             None => DrainFacts::inline(&self.serving[0], again, syncing, asked),
         };
         let step = self.ordering_drain.after_turn(&self.drain, facts, now.tick);
-        if self.ordering.is_none() && step == (DrainStep::Next { input_ends: true }) {
-            self.serving[0].stop();
+        if step == (DrainStep::Next { input_ends: true }) {
+            match &mut self.ordering {
+                Some(ordering) => ordering.stop(),
+                None => self.serving[0].stop(),
+            }
         }
         step
     }

@@ -538,3 +538,35 @@ fn a_reply_ends_when_the_driver_takes_it() {
         assert!(count == 1 && (1050..1060).contains(&max), "{stage:?} {max}");
     }
 }
+
+#[test]
+fn what_lies_in_the_socket_of_a_connection_that_the_shard_has_ended_is_a_sign_of_life() {
+    let mut world = World::new();
+    let conn = world.client();
+    // Nobody takes the reply.
+    world.send(conn, &ping());
+    while !world.shard.is_discarded(conn) {
+        world.advance_ms(500);
+    }
+    world.touched.clear();
+    world.advance_ms(1000);
+    assert!(world.shard.lives_by_its_bytes(conn));
+    world.shard.heard(conn);
+    world.advance_ms(1000);
+    let heard: Vec<_> = world.touched.iter().map(|(_, heard)| &heard[..]).collect();
+    assert_eq!(heard, [&[][..], &[FIRST]]);
+}
+
+#[test]
+fn what_lies_in_the_socket_of_a_connection_that_has_lost_its_session_is_none() {
+    let mut world = World::new();
+    let (old, new) = (world.client(), world.accept());
+    world.send(new, &reattach(FIRST));
+    world.advance_ms(1000);
+    world.touched.clear();
+    assert!(!world.shard.lives_by_its_bytes(old));
+    world.shard.heard(old);
+    world.advance_ms(1000);
+    assert_eq!(world.touched.len(), 1);
+    assert!(world.touched[0].1.is_empty());
+}
