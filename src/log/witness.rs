@@ -281,13 +281,16 @@ pub struct Readable {
 pub struct Slots([Option<Vec<Witness>>; 2]);
 
 impl Slots {
-    /// The store that the newest slot of each file names, and that file's name.
-    pub fn stores(&self) -> [Option<(StoreId, &'static str)>; 2] {
-        let store = |nth: usize| {
-            let newest = newest(&self.0[nth])?;
-            Some((newest.store, [IN_DATA, IN_LOG][nth]))
+    /// The stores that the slots of each file name, newest first, each once, and that file's name.
+    pub fn stores(&self) -> [(Vec<StoreId>, &'static str); 2] {
+        let stores = |nth: usize| {
+            let mut slots: Vec<&Witness> = self.0[nth].iter().flatten().collect();
+            slots.sort_by_key(|witness| core::cmp::Reverse(witness.sequence));
+            let mut stores: Vec<StoreId> = slots.iter().map(|witness| witness.store).collect();
+            stores.dedup();
+            (stores, [IN_DATA, IN_LOG][nth])
         };
-        [store(0), store(1)]
+        [stores(0), stores(1)]
     }
 
     /// What they say of one store.
@@ -552,7 +555,7 @@ mod tests {
         let own = witness(3).store;
         assert_eq!(
             found.stores(),
-            [Some((own, IN_DATA)), Some((other.store, IN_LOG))]
+            [(vec![own], IN_DATA), (vec![other.store], IN_LOG)]
         );
         let readable = found.clone().of(Some(own));
         assert_eq!(readable.newest, Some(witness(3)));
@@ -602,8 +605,8 @@ mod tests {
                 disks[failing].set_failing(None);
                 let own = witness(1).store;
                 let found = read(&disks[0], &disks[1]).unwrap().stores();
-                let named = found.map(|named| named.map(|(store, _)| store));
-                assert_eq!(named, [Some(own), Some(own)], "after {sequence}");
+                let named = found.map(|(stores, _)| stores);
+                assert_eq!(named, [[own], [own]], "after {sequence}");
             }
             write(&disks[0], &disks[1], &witness(6)).unwrap();
             assert_eq!(

@@ -3,7 +3,7 @@
 //!
 //! | Stores that are named (by the two witness files, by headers of snapshots and of segments) | Which one is taken |
 //! |---|---|
-//! | the witness files name two | none |
+//! | the witness files, or the slots of one of them, name two | none |
 //! | they name one, of which each directory that names any holds a file | that one: what names another is a single file that was mixed up |
 //! | they name one, and a directory names others alone | none |
 //! | they name none, and one store is named in both directories, or in the one that names any | that one |
@@ -33,15 +33,18 @@ pub(super) fn whose<S: Storage>(
     witnesses: &Slots,
 ) -> Result<Option<StoreId>, SnapError> {
     let [of_data, of_log] = witnesses.stores();
-    let in_data = named_in_data(data, of_data)?;
-    let in_log = named_in_log(log, of_log)?;
-    if let (Some((one, _)), Some((other, _))) = (of_data, of_log)
-        && one != other
-    {
-        // What a directory's witness names comes first.
-        return Err(two_stores(&in_data[0], &in_log[0]));
+    let in_data = named_in_data(data, &of_data)?;
+    let in_log = named_in_log(log, &of_log)?;
+    // What a directory's witness names comes first.
+    let by_data = in_data.iter().take(of_data.0.len());
+    let by_log = in_log.iter().take(of_log.0.len());
+    let mut by_witnesses = by_data.chain(by_log);
+    let first = by_witnesses.next();
+    let other = by_witnesses.find(|other| first.is_some_and(|first| first.store != other.store));
+    if let (Some(first), Some(other)) = (first, other) {
+        return Err(two_stores(first, other));
     }
-    let witnessed = of_data.or(of_log).map(|(store, _)| store);
+    let witnessed = first.map(|named| named.store);
     let is_in = |named: &[Named], store| named.iter().any(|other| other.store == store);
     let is_possible = |named: &&Named| {
         let directories = [&in_data, &in_log];
@@ -69,11 +72,11 @@ fn two_stores(one: &Named, other: &Named) -> SnapError {
 /// The stores that the witness and the snapshots in `dataDir` name, newest first, each once.
 fn named_in_data<S: Storage>(
     data: &S,
-    witness: Option<(StoreId, &'static str)>,
+    (stores, file): &(Vec<StoreId>, &'static str),
 ) -> Result<Vec<Named>, SnapError> {
     let mut named = Vec::new();
-    if let Some((store, file)) = witness {
-        note(&mut named, "dataDir", store, file.to_owned());
+    for &store in stores {
+        note(&mut named, "dataDir", store, (*file).to_owned());
     }
     for zxid in snapshot_file::list(data)? {
         if let Some(store) = said(snapshot_file::store(data, zxid))?.flatten() {
@@ -86,11 +89,11 @@ fn named_in_data<S: Storage>(
 /// The stores that the witness and the segments in `dataLogDir` name, newest first, each once.
 fn named_in_log<S: Storage>(
     log: &S,
-    witness: Option<(StoreId, &'static str)>,
+    (stores, file): &(Vec<StoreId>, &'static str),
 ) -> Result<Vec<Named>, SnapError> {
     let mut named = Vec::new();
-    if let Some((store, file)) = witness {
-        note(&mut named, "dataLogDir", store, file.to_owned());
+    for &store in stores {
+        note(&mut named, "dataLogDir", store, (*file).to_owned());
     }
     let segments = recover::segments_between(log, Position(0), Position(u64::MAX))?;
     for name in segments.into_iter().rev() {
@@ -253,6 +256,29 @@ mod tests {
             assert!(matches!(refusal, SnapError::TwoStores(_)), "{refusal}");
             to.take_away(|other| other == name);
             assert_eq!(found(&own).unwrap(), Some(StoreId(0xa1)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_witness_file_that_names_two_stores_is_as_two_that_name_one_each() {
+        const SLOT: usize = 4096;
+        for (name, directory) in [("witness.data", "dataDir"), ("witness.log", "dataLogDir")] {
+            for of_other in [0..SLOT, SLOT..2 * SLOT] {
+                let (own, other) = (store(0xa1), store(0xb2));
+                let (from, to) = match name {
+                    "witness.data" => (&other.0, &own.0),
+                    _ => (&other.1, &own.1),
+                };
+                let mut slots = to.content(name).unwrap();
+                slots[of_other.clone()].copy_from_slice(&from.content(name).unwrap()[of_other]);
+                to.put(name, slots);
+                let SnapError::TwoStores(named) = found(&own).unwrap_err() else {
+                    panic!("{name}");
+                };
+                assert!(named.iter().any(|one| one.store == StoreId(0xb2)));
+                assert!(named.iter().any(|one| one.directory == directory));
+                assert_ne!(named[0].store, named[1].store);
+            }
         }
     }
 
