@@ -2,6 +2,7 @@
 
 use super::base::Base;
 use super::checks::{At, Checks};
+use super::identity;
 use super::network::Network;
 use crate::placement::{Accepted, Read, SocketId, Sockets, Wrote};
 use crate::shard::ClientAddress;
@@ -20,9 +21,10 @@ pub(super) struct KernelSockets<'a> {
 }
 
 /// Where a client seems to be.
-pub(super) fn address(connection: usize) -> ClientAddress {
+pub(super) fn address(connection: usize, network: &Network) -> ClientAddress {
+    let client = network.connections[connection].client;
     ClientAddress {
-        address: "127.0.0.1".into(),
+        address: identity::address(client).into(),
         port: connection as u16,
     }
 }
@@ -62,6 +64,11 @@ impl KernelSockets<'_> {
         of.answered = true;
         let timeout = i32::from_be_bytes(of.head[8..12].try_into().expect("four bytes"));
         let session = i64::from_be_bytes(of.head[12..20].try_into().expect("eight bytes"));
+        if timeout > 0 && of.is_intruder {
+            let session = SessionId(session);
+            let granted = format!("session {session} was given for a wrong password");
+            return self.violated(Err(granted));
+        }
         if timeout > 0 {
             of.session = SessionId(session);
             let (session, first_xid, began) = (of.session, of.first_xid, of.answer_began);
@@ -89,7 +96,7 @@ impl Sockets for KernelSockets<'_> {
             Some(Ok(connection)) => {
                 let now_us = self.base.now_us;
                 self.network.open(connection, self.core, id, now_us);
-                Accepted::Connection(address(connection))
+                Accepted::Connection(address(connection, self.network))
             }
         }
     }

@@ -2,12 +2,16 @@
 //! of the tree that can be asked for the state at any zxid.
 //!
 //! The model shares no code with `tree`. It is fed by the transactions that the member applies
-//! (or replays after a crash) and checks each of them against its own idea of the state before.
+//! (or replays after a crash), and knows what every client has asked for: `draft` says what a request must
+//! become in the state before it, and the transaction must be that.
 
+use super::draft::{Draft, Effects};
+use super::identity::Who;
 use super::op::{Kind, Op};
+use super::quota;
 use crate::snapshot::loss::UNSEEN_MAX;
-use crate::txn::{CreateTxn, Data, Entry, Txn, TxnHeader};
-use crate::types::{ErrorCode, OpCode, SessionId, WallMs, Zxid};
+use crate::txn::{Acl, Data, Entry, Txn, TxnHeader};
+use crate::types::{OpCode, SessionId, WallMs, Zxid};
 use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,8 +21,12 @@ use std::sync::Arc;
 pub struct Node {
     /// Payload.
     pub data: Data,
+    /// Who may do what.
+    pub acl: Arc<[Acl]>,
     /// Number of setData.
     pub version: i32,
+    /// Number of setACL.
+    pub aversion: i32,
     /// Children created so far.
     pub creates: i32,
     /// Children now.
@@ -33,7 +41,9 @@ pub struct Node {
     pub owner: SessionId,
     /// What makes it go.
     pub kind: Kind,
-    /// Wall clock of the create, or of the last setData, ms.
+    /// Wall clock of the create, ms.
+    pub ctime: i64,
+    /// The same, or of the last setData.
     pub mtime: i64,
 }
 
@@ -46,13 +56,38 @@ pub enum WatchKind {
     Child,
 }
 
-/// When a watch fires: the transaction, and the type of the event.
-pub type Trigger = (Zxid, i32);
+/// When a watch fires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// The transaction.
+    pub zxid: Zxid,
+    /// The type of the event.
+    pub event: i32,
+    /// Whoever may read this is told.
+    pub acl: Arc<[Acl]>,
+}
 
+/// What a watch notices of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Of the node.
+    pub path: Arc<str>,
+    /// Of the watch.
+    pub kind: WatchKind,
+    /// The type of the event.
+    pub event: i32,
+    /// Whoever may read this is told.
+    pub acl: Arc<[Acl]>,
+}
+
+#[derive(Clone)]
 struct Version {
     zxid: Zxid,
     node: Option<Node>,
 }
+
+/// States of a node that clients may have been shown, and that are different after a start.
+const FORMER_MAX: usize = 8;
 
 /// Order of transactions and the states that follow from it.
 #[derive(Default)]
@@ -62,8 +97,25 @@ pub struct Truth {
     /// Per (path, kind): the events that a watch would have seen, by zxid.
     triggers: BTreeMap<(Arc<str>, WatchKind), Vec<Trigger>>,
     /// The same by zxid, in order.
-    noticed: BTreeMap<Zxid, Vec<(Arc<str>, WatchKind, i32)>>,
+    noticed: BTreeMap<Zxid, Vec<Change>>,
+    /// The node behind each operation.
+    results: BTreeMap<Zxid, Vec<Option<Node>>>,
     sessions: BTreeMap<SessionId, (Zxid, Option<Zxid>)>,
+    /// What clients have asked for that becomes a transaction, by session and xid, and who they were.
+    requests: BTreeMap<(SessionId, i32), (Op, Arc<Who>)>,
+    /// Sessions of which the server has deleted ephemerals ahead of their end.
+    ending: BTreeSet<SessionId>,
+    /// What nodes with totals were before these were counted again, latest last.
+    former: BTreeMap<Arc<str>, Vec<Vec<Version>>>,
+    has_quotas: bool,
+    /// Transactions are taken a second time, because totals were counted again.
+    again: bool,
+    /// A hard limit refuses.
+    pub(super) enforces_quotas: bool,
+    /// What is replayed was ordered by another process, by totals that are not known any more.
+    pub(super) is_replaying: bool,
+    /// Applied when the next transaction's request was looked at, or later than that.
+    pub(super) applied: Zxid,
     /// The transaction that each request became, by session and xid.
     executed: BTreeMap<(SessionId, i32), Zxid>,
     /// Sessions that clients know, and that went with a loss: those whose ids must not be given again.
@@ -73,6 +125,7 @@ pub struct Truth {
     /// The numbers up to which session ids counted as given when a loss was accepted, by the zxid behind which the
     /// history went on.
     spent: BTreeMap<Zxid, i64>,
+    start: Zxid,
     last: Zxid,
     revealed: Zxid,
 }
@@ -86,33 +139,43 @@ pub fn parent(path: &str) -> &str {
 }
 
 impl Truth {
-    /// A truth that begins at a given zxid with the fresh tree (its root counts the creates of
-    /// nothing, as `/zookeeper` was attached without counting).
+    /// A truth that begins at a given zxid with the fresh tree (docs/protocol.md §2.3; the reserved nodes were
+    /// attached without counting).
     pub fn new(start: Zxid) -> Truth {
         let mut truth = Truth {
+            start,
             last: start,
             revealed: start,
             ..Truth::default()
         };
-        let root = Node {
-            data: Some(Arc::from([])),
-            version: 0,
-            creates: 0,
-            children: 1,
-            czxid: Zxid::ZERO,
-            mzxid: Zxid::ZERO,
-            pzxid: Zxid::ZERO,
-            owner: SessionId::NONE,
-            kind: Kind::Plain,
-            mtime: 0,
+        let anyone = |perms| Acl {
+            perms,
+            scheme: "world".into(),
+            id: "anyone".into(),
         };
-        truth.nodes.insert(
-            "/".into(),
-            vec![Version {
-                zxid: Zxid::ZERO,
-                node: Some(root),
-            }],
-        );
+        for (path, children, aversion, perms) in [
+            ("/", 1, 0, Acl::ALL),
+            ("/zookeeper", 2, 0, Acl::ALL),
+            ("/zookeeper/quota", 0, 0, Acl::ALL),
+            ("/zookeeper/config", 0, -1, Acl::READ),
+        ] {
+            let node = Node {
+                data: Some(Arc::from([])),
+                acl: [anyone(perms)].into(),
+                version: 0,
+                aversion,
+                creates: 0,
+                children,
+                czxid: Zxid::ZERO,
+                mzxid: Zxid::ZERO,
+                pzxid: Zxid::ZERO,
+                owner: SessionId::NONE,
+                kind: Kind::Plain,
+                ctime: 0,
+                mtime: 0,
+            };
+            truth.put(path, Zxid::ZERO, Some(node));
+        }
         truth
     }
 
@@ -161,6 +224,11 @@ impl Truth {
         self.entries.get(&zxid)
     }
 
+    /// Whether there are totals of quotas, or were.
+    pub(super) fn has_quotas(&self) -> bool {
+        self.has_quotas
+    }
+
     /// When the session was created and, perhaps, closed.
     pub fn session(&self, id: SessionId) -> Option<(Zxid, Option<Zxid>)> {
         self.sessions.get(&id).copied()
@@ -173,7 +241,18 @@ impl Truth {
         versions[..after].last()?.node.as_ref()
     }
 
-    /// Names of the children after `zxid`, sorted, without the reserved ones.
+    /// The node as clients may have been shown it at `zxid`: more than one where its totals were counted again
+    /// by a later start.
+    pub(super) fn nodes_at(&self, path: &str, zxid: Zxid) -> impl Iterator<Item = &Node> {
+        let former = self.former.get(path).into_iter().flatten();
+        let former = former.filter_map(move |versions| {
+            let after = versions.partition_point(|v| v.zxid <= zxid);
+            versions[..after].last()?.node.as_ref()
+        });
+        self.node_at(path, zxid).into_iter().chain(former)
+    }
+
+    /// Names of the children after `zxid`, sorted.
     pub fn children_at(&self, path: &str, zxid: Zxid) -> Vec<&str> {
         let prefix = if path == "/" {
             "/".to_owned()
@@ -192,6 +271,29 @@ impl Truth {
             .collect()
     }
 
+    /// Nodes below a path after `zxid`.
+    pub(super) fn below_at(&self, path: &str, zxid: Zxid) -> i32 {
+        let prefix = if path == "/" { "" } else { path };
+        let is_below = |below: &&Arc<str>| {
+            let rest = below.strip_prefix(prefix);
+            rest.is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
+        };
+        let below = self.nodes.keys().filter(is_below);
+        below
+            .filter(|below| self.node_at(below, zxid).is_some())
+            .count() as i32
+    }
+
+    /// The ephemerals that a session had after `zxid`, sorted.
+    pub(super) fn owned_at(&self, session: SessionId, zxid: Zxid) -> Vec<&str> {
+        let is_its = |path: &&Arc<str>| {
+            let node = self.node_at(path, zxid);
+            node.is_some_and(|node| node.owner == session)
+        };
+        let own = self.nodes.keys().filter(is_its);
+        own.map(|path| &**path).collect()
+    }
+
     /// Every path that exists after the last transaction.
     pub fn paths(&self) -> impl Iterator<Item = (&Arc<str>, &Node)> {
         self.nodes
@@ -200,23 +302,18 @@ impl Truth {
     }
 
     /// The first event after `since` that a watch of this kind on this path must see.
-    pub fn first_trigger(&self, path: &str, kind: WatchKind, since: Zxid) -> Option<Trigger> {
+    pub fn first_trigger(&self, path: &str, kind: WatchKind, since: Zxid) -> Option<&Trigger> {
         let all = self.triggers.get(&(Arc::from(path), kind))?;
-        all.get(all.partition_point(|(z, _)| *z <= since)).copied()
+        all.get(all.partition_point(|trigger| trigger.zxid <= since))
     }
 
-    /// What watches notice of the transactions behind `after`, up to `to`: the transaction, the path and
-    /// the kind of a watch, and the type of the event.
-    pub fn noticed(
-        &self,
-        after: Zxid,
-        to: Zxid,
-    ) -> impl Iterator<Item = (Zxid, &Arc<str>, WatchKind, i32)> {
+    /// What watches notice of the transactions behind `after`, up to `to`.
+    pub fn noticed(&self, after: Zxid, to: Zxid) -> impl Iterator<Item = (Zxid, &Change)> {
         let range = (Bound::Excluded(after), Bound::Included(to.max(after)));
         let txns = (after < to).then(|| self.noticed.range(range));
         txns.into_iter().flatten().flat_map(|(zxid, noticed)| {
             let noticed = noticed.iter();
-            noticed.map(|(path, kind, event)| (*zxid, path, *kind, *event))
+            noticed.map(|change| (*zxid, change))
         })
     }
 
@@ -241,7 +338,43 @@ impl Truth {
             ));
         }
         self.forget_behind(recovered);
+        // Whoever was about to end lives on.
+        self.ending.clear();
         Ok(())
+    }
+
+    /// The tree was read from a snapshot, and what follows in the log was applied to it: the totals of quotas are
+    /// those that were counted then (docs/protocol.md §7.1). `None`: the log alone was read.
+    pub(super) fn started_from(&mut self, snapshot: Option<Zxid>) -> Result<(), String> {
+        self.is_replaying = true;
+        let from = snapshot.unwrap_or(self.start);
+        if !self.has_quotas || from > self.last {
+            return Ok(());
+        }
+        for (path, versions) in self
+            .nodes
+            .iter()
+            .filter(|(path, _)| quota::has_totals(path))
+        {
+            let former = self.former.entry(path.clone()).or_default();
+            former.push(versions.clone());
+            let most = former.len().saturating_sub(FORMER_MAX);
+            former.drain(..most);
+        }
+        let later = self.entries.split_off(&Zxid(from.0 + 1));
+        let (last, spent) = (self.last, self.spent.clone());
+        self.forget_behind(from);
+        self.spent = spent;
+        if snapshot.is_some() {
+            for (path, node) in self.counted_again() {
+                self.put(&path, from, Some(node));
+            }
+        }
+        self.again = true;
+        let done = later.values().try_for_each(|entry| self.apply(entry));
+        self.again = false;
+        self.last = last;
+        done.map_err(|e| format!("totals counted again at {from}: {e}"))
     }
 
     fn forget_behind(&mut self, recovered: Zxid) {
@@ -251,9 +384,10 @@ impl Truth {
         }
         self.nodes.retain(|_, v| !v.is_empty());
         for events in self.triggers.values_mut() {
-            events.retain(|(z, _)| *z <= recovered);
+            events.retain(|trigger| trigger.zxid <= recovered);
         }
         self.noticed.retain(|z, _| *z <= recovered);
+        self.results.retain(|z, _| *z <= recovered);
         self.sessions
             .retain(|_, (created, _)| *created <= recovered);
         self.executed.retain(|_, zxid| *zxid <= recovered);
@@ -277,17 +411,99 @@ impl Truth {
                 )),
             };
         }
-        if zxid != self.last.next() {
+        if zxid != self.last.next() && !self.again {
             return Err(format!(
                 "gap in the order: {} is followed by {zxid}",
                 self.last
             ));
         }
-        self.last = zxid;
         self.executes_once(entry)?;
+        let effects = self.effects(entry);
+        let effects =
+            effects.map_err(|e| format!("{zxid} {:?} {:?}: {e}", entry.header, entry.txn))?;
+        self.last = zxid;
         self.entries.insert(zxid, entry.clone());
-        self.step(&entry.header, entry.header.op, &entry.txn)
-            .map_err(|e| format!("{zxid} {:?}: {e}", entry.txn))
+        self.take(zxid, effects);
+        Ok(())
+    }
+
+    /// A client sends a request.
+    pub(super) fn asks(&mut self, session: SessionId, xid: i32, op: &Op, who: &Arc<Who>) {
+        if op.is_write() {
+            let request = (op.clone(), who.clone());
+            self.requests.insert((session, xid), request);
+        }
+    }
+
+    /// What a transaction does; it must be what its request had to become.
+    fn effects(&mut self, entry: &Entry) -> Result<Effects, String> {
+        let header = &entry.header;
+        self.changes_sessions(header, &entry.txn)?;
+        let mut draft = Draft::new(self, header);
+        if header.cxid <= 0 {
+            draft.own(entry)?;
+        } else {
+            let request = self.requests.get(&(header.session, header.cxid));
+            let (op, who) = request.ok_or("nobody has asked for it")?;
+            let due = draft.request(op, who, &entry.txn);
+            if (due.0, &due.1) != (header.op, &entry.txn) {
+                return Err(format!("{op:?} of {who:?} had to become {due:?}"));
+            }
+        }
+        let effects = draft.effects;
+        let is_ahead = header.session == SessionId::NONE && header.op == OpCode::MULTI;
+        if is_ahead && let Txn::Multi(deletes) = &entry.txn {
+            let whose = self.whose(deletes);
+            self.ending.extend(whose);
+        }
+        let changes = !effects.nodes.is_empty() && header.op != OpCode::CLOSE_SESSION;
+        match changes && self.ending.contains(&header.session) {
+            true => Err("its session is about to end".into()),
+            false => Ok(effects),
+        }
+    }
+
+    /// Sessions that are made and that end.
+    fn changes_sessions(&mut self, header: &TxnHeader, txn: &Txn) -> Result<(), String> {
+        let (zxid, session) = (header.zxid, header.session);
+        match txn {
+            Txn::CreateSession { .. } if self.lost_sessions.contains(&session) => Err(format!(
+                "session id {session} used again, a client knows it as its own"
+            )),
+            Txn::CreateSession { .. } => match self.sessions.insert(session, (zxid, None)) {
+                None => Ok(()),
+                Some(before) => Err(format!("session id {session} used again, first {before:?}")),
+            },
+            Txn::CloseSession { .. } if !self.lives(session) => {
+                Err(format!("closeSession of {session}, which does not live"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn take(&mut self, zxid: Zxid, effects: Effects) {
+        let entry = &self.entries[&zxid];
+        if let (Txn::CloseSession { .. }, session) = (&entry.txn, entry.header.session)
+            && let Some((_, closed)) = self.sessions.get_mut(&session)
+        {
+            *closed = Some(zxid);
+        }
+        for (path, node) in effects.nodes {
+            self.has_quotas |= quota::has_totals(&path);
+            self.put(&path, zxid, node);
+        }
+        for change in &effects.changes {
+            let key = (change.path.clone(), change.kind);
+            self.triggers.entry(key).or_default().push(Trigger {
+                zxid,
+                event: change.event,
+                acl: change.acl.clone(),
+            });
+        }
+        if !effects.changes.is_empty() {
+            self.noticed.insert(zxid, effects.changes);
+        }
+        self.results.insert(zxid, effects.results);
     }
 
     /// No request becomes two transactions: clients never use an xid again.
@@ -308,68 +524,8 @@ impl Truth {
         }
     }
 
-    fn step(&mut self, header: &TxnHeader, op: OpCode, txn: &Txn) -> Result<(), String> {
-        let (zxid, session) = (header.zxid, header.session);
-        match txn {
-            Txn::Create(create) => self.create(header, op, create),
-            Txn::Delete { path } if op == OpCode::DELETE_CONTAINER => {
-                self.is_servers_own(header)?;
-                let node = self.now(path).ok_or("a missing node was due")?;
-                match self.is_due(node, header.time.0) {
-                    true => self.delete(zxid, path),
-                    false => Err(format!("not due at {}: {node:?}", header.time)),
-                }
-            }
-            Txn::Delete { path } => self.delete(zxid, path),
-            Txn::SetData {
-                path,
-                data,
-                version,
-            } => {
-                let mut node = self.now(path).ok_or("setData of a missing node")?.clone();
-                if *version != node.version.wrapping_add(1) {
-                    return Err(format!("version {} is followed by {version}", node.version));
-                }
-                node.data = data.clone();
-                node.version = *version;
-                node.mzxid = zxid;
-                node.mtime = header.time.0;
-                self.put(path, zxid, Some(node));
-                self.trigger(path, WatchKind::Data, zxid, 3);
-                Ok(())
-            }
-            Txn::SetAcl { path, .. } | Txn::Check { path, .. } => self
-                .now(path)
-                .map(drop)
-                .ok_or_else(|| "missing node".into()),
-            Txn::CreateSession { .. } if self.lost_sessions.contains(&session) => Err(format!(
-                "session id {session} used again, a client knows it as its own"
-            )),
-            Txn::CreateSession { .. } => match self.sessions.insert(session, (zxid, None)) {
-                None => Ok(()),
-                Some(before) => Err(format!("session id {session} used again, first {before:?}")),
-            },
-            Txn::CloseSession { paths } => {
-                self.close(zxid, session, paths.as_deref().unwrap_or(&[]))
-            }
-            Txn::Error { .. } => Ok(()),
-            Txn::Multi(ops) if ops.iter().any(|(_, t)| matches!(t, Txn::Error { .. })) => Ok(()),
-            Txn::Multi(ops) => ops
-                .iter()
-                .try_for_each(|(op, txn)| self.step(header, *op, txn)),
-        }
-    }
-
-    /// Nobody but the server deletes what is due.
-    fn is_servers_own(&self, header: &TxnHeader) -> Result<(), String> {
-        match (header.session, header.cxid) {
-            (SessionId::NONE, 0) => Ok(()),
-            (session, cxid) => Err(format!("request {cxid} of session {session}")),
-        }
-    }
-
     /// Whether the server may delete a node at a moment of the wall clock (docs/protocol.md §3.5, §3.6).
-    fn is_due(&self, node: &Node, wall_ms: i64) -> bool {
+    pub(super) fn is_due(&self, node: &Node, wall_ms: i64) -> bool {
         let age_ms = wall_ms - node.mtime;
         let is_left_over = self.never_used_ms > 0 && age_ms > self.never_used_ms;
         node.children == 0
@@ -386,143 +542,45 @@ impl Truth {
             .filter(|(_, node)| self.is_due(node, i64::MAX / 2))
     }
 
-    fn create(&mut self, header: &TxnHeader, op: OpCode, txn: &CreateTxn) -> Result<(), String> {
-        let (zxid, session) = (header.zxid, header.session);
-        if self.now(&txn.path).is_some() {
-            return Err("create of an existing node".into());
-        }
-        let above = parent(&txn.path).to_owned();
-        let mut up = self.now(&above).ok_or("create without a parent")?.clone();
-        if up.owner != SessionId::NONE {
-            return Err("create under an ephemeral".into());
-        }
-        if txn.ephemeral && !matches!(self.sessions.get(&session), Some((_, None))) {
-            return Err("ephemeral of a session that does not live".into());
-        }
-        up.creates += 1;
-        if up.creates != txn.parent_cversion {
-            return Err(format!(
-                "parent's cversion is {}, not {}",
-                up.creates, txn.parent_cversion
-            ));
-        }
-        up.children += 1;
-        up.pzxid = zxid;
-        self.put(&above, zxid, Some(up));
-        let node = Node {
-            data: txn.data.clone(),
-            version: 0,
-            creates: 0,
-            children: 0,
-            czxid: zxid,
-            mzxid: zxid,
-            pzxid: zxid,
-            owner: if txn.ephemeral {
-                session
-            } else {
-                SessionId::NONE
-            },
-            kind: match op {
-                OpCode::CREATE_CONTAINER => Kind::Container,
-                OpCode::CREATE_TTL => Kind::Ttl(txn.ttl_ms),
-                _ if txn.ephemeral => Kind::Ephemeral,
-                _ => Kind::Plain,
-            },
-            mtime: header.time.0,
+    /// The node behind each operation of a transaction.
+    pub(super) fn results(&self, zxid: Zxid) -> &[Option<Node>] {
+        self.results.get(&zxid).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a session is there after the last transaction.
+    pub(super) fn lives(&self, session: SessionId) -> bool {
+        matches!(self.sessions.get(&session), Some((_, None)))
+    }
+
+    /// The ephemerals that a session has after the last transaction, sorted.
+    pub(super) fn owned(&self, session: SessionId) -> Vec<Arc<str>> {
+        let own = self.paths().filter(|(_, node)| node.owner == session);
+        own.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The live session whose ephemeral is the first to be deleted.
+    pub(super) fn whose(&self, deletes: &[(OpCode, Txn)]) -> Option<SessionId> {
+        let (_, Txn::Delete { path }) = deletes.first()? else {
+            return None;
         };
-        self.put(&txn.path, zxid, Some(node));
-        self.trigger(&txn.path, WatchKind::Data, zxid, 1);
-        self.trigger(&above, WatchKind::Child, zxid, 4);
-        Ok(())
+        let owner = self.now(path)?.owner;
+        Some(owner).filter(|owner| self.lives(*owner))
     }
 
-    fn delete(&mut self, zxid: Zxid, path: &Arc<str>) -> Result<(), String> {
-        match self.now(path) {
-            None => return Err("delete of a missing node".into()),
-            Some(node) if node.children != 0 => return Err("delete of a node with children".into()),
-            Some(_) => {}
-        }
-        self.put(path, zxid, None);
-        let above = parent(path).to_owned();
-        let mut up = self.now(&above).ok_or("delete without a parent")?.clone();
-        up.children -= 1;
-        up.pzxid = zxid;
-        self.put(&above, zxid, Some(up));
-        self.trigger(path, WatchKind::Data, zxid, 2);
-        self.trigger(path, WatchKind::Child, zxid, 2);
-        self.trigger(&above, WatchKind::Child, zxid, 4);
-        Ok(())
+    /// A state, and each later one up to `to`.
+    pub(super) fn states(&self, from: Zxid, to: Zxid) -> impl Iterator<Item = Zxid> {
+        let range = (Bound::Excluded(from), Bound::Included(to.max(from)));
+        let later = (from < to).then(|| self.entries.range(range));
+        let later = later.into_iter().flatten().map(|(zxid, _)| *zxid);
+        std::iter::once(from).chain(later)
     }
 
-    fn close(&mut self, zxid: Zxid, session: SessionId, listed: &[Arc<str>]) -> Result<(), String> {
-        let owned: Vec<Arc<str>> = self
-            .paths()
-            .filter(|(_, n)| n.owner == session)
-            .map(|(p, _)| p.clone())
-            .collect();
-        let mut sorted = listed.to_vec();
-        sorted.sort();
-        if sorted != owned {
-            return Err(format!(
-                "closeSession lists {sorted:?}, the session owns {owned:?}"
-            ));
-        }
-        for path in &owned {
-            self.delete(zxid, path)?;
-        }
-        match self.sessions.get_mut(&session) {
-            Some((_, closed @ None)) => *closed = Some(zxid),
-            other => return Err(format!("closeSession of {session}: {other:?}")),
-        }
-        Ok(())
+    /// Every path that has ever been there.
+    pub(super) fn known_paths(&self) -> impl Iterator<Item = &str> {
+        self.nodes.keys().map(|path| &**path)
     }
 
-    /// The outcome that a create, delete or setData of a client with open ACLs must have had, in
-    /// the state before `zxid` (docs/protocol.md §2.5). `None`: not predicted.
-    pub fn expected_error(&self, zxid: Zxid, op: &Op) -> Option<Option<ErrorCode>> {
-        let before = Zxid(zxid.0 - 1);
-        let at = |path: &str| self.node_at(path, before);
-        Some(match op {
-            Op::Create {
-                path, sequential, ..
-            } => {
-                let up = at(parent(path));
-                match up {
-                    None => Some(ErrorCode::NO_NODE),
-                    Some(up) => {
-                        let name = if *sequential {
-                            format!("{path}{:010}", up.creates)
-                        } else {
-                            path.to_string()
-                        };
-                        if at(&name).is_some() {
-                            Some(ErrorCode::NODE_EXISTS)
-                        } else if up.owner != SessionId::NONE {
-                            Some(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS)
-                        } else {
-                            None
-                        }
-                    }
-                }
-            }
-            Op::Delete { path, version } => match (at(parent(path)), at(path)) {
-                (None, _) | (_, None) => Some(ErrorCode::NO_NODE),
-                (_, Some(n)) if *version != -1 && n.version != *version => {
-                    Some(ErrorCode::BAD_VERSION)
-                }
-                (_, Some(n)) if n.children != 0 => Some(ErrorCode::NOT_EMPTY),
-                _ => None,
-            },
-            Op::SetData { path, version, .. } => match at(path) {
-                None => Some(ErrorCode::NO_NODE),
-                Some(n) if *version != -1 && n.version != *version => Some(ErrorCode::BAD_VERSION),
-                _ => None,
-            },
-            _ => return None,
-        })
-    }
-
-    fn now(&self, path: &str) -> Option<&Node> {
+    pub(super) fn now(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path)?.last()?.node.as_ref()
     }
 
@@ -536,14 +594,32 @@ impl Truth {
             _ => versions.push(Version { zxid, node }),
         }
     }
+}
 
-    fn trigger(&mut self, path: &str, kind: WatchKind, zxid: Zxid, event: i32) {
-        self.triggers
-            .entry((path.into(), kind))
-            .or_default()
-            .push((zxid, event));
-        let noticed = self.noticed.entry(zxid).or_default();
-        noticed.push((path.into(), kind, event));
+#[cfg(test)]
+impl Truth {
+    /// A client asks for this at a moment of the wall clock, and what it must become happens.
+    pub(super) fn done(&mut self, time: i64, op: Op) {
+        let (session, who) = (SessionId(1), Arc::new(Who::at("127.0.0.1")));
+        self.sessions.entry(session).or_insert((Zxid::ZERO, None));
+        let cxid = 1 + self.requests.len() as i32;
+        self.asks(session, cxid, &op, &who);
+        let mut header = TxnHeader {
+            session,
+            cxid,
+            zxid: self.last.next(),
+            time: WallMs(time),
+            op: op.code(),
+        };
+        let nothing = Txn::Multi(Vec::new());
+        let (op, txn) = Draft::new(self, &header).request(&op, &who, &nothing);
+        header.op = op;
+        let entry = Entry {
+            header,
+            txn,
+            digest: None,
+        };
+        self.apply(&Arc::new(entry)).expect("what it must become");
     }
 }
 
@@ -551,59 +627,43 @@ impl Truth {
 mod tests {
     use super::*;
 
-    /// A model, and the transactions that it was given.
-    struct Model {
-        truth: Truth,
-        zxid: Zxid,
+    fn create(truth: &mut Truth, time: i64, path: &str, kind: Kind) {
+        let anyone = Acl {
+            perms: Acl::ALL,
+            scheme: "world".into(),
+            id: "anyone".into(),
+        };
+        let create = Op::Create {
+            path: path.into(),
+            data: None,
+            kind,
+            sequential: false,
+            acl: [anyone].into(),
+            with_stat: false,
+        };
+        truth.done(time, create);
     }
 
-    impl Model {
-        fn new() -> Model {
-            Model {
-                truth: Truth::new(Zxid::ZERO),
-                zxid: Zxid::ZERO,
-            }
-        }
-
-        fn apply(&mut self, time: i64, op: OpCode, txn: Txn) -> Result<(), String> {
-            self.zxid = self.zxid.next();
-            let header = TxnHeader {
-                session: SessionId::NONE,
-                cxid: 0,
-                zxid: self.zxid,
-                time: WallMs(time),
-                op,
-            };
-            let entry = Entry {
-                header,
-                txn,
-                digest: None,
-            };
-            self.truth.apply(&Arc::new(entry))
-        }
-
-        fn create(&mut self, time: i64, op: OpCode, path: &str, ttl_ms: i64) {
-            let up = self.truth.now(parent(path)).expect("its parent");
-            let create = CreateTxn {
-                path: path.into(),
-                data: None,
-                acl: Arc::from([]),
-                ephemeral: false,
-                parent_cversion: up.creates + 1,
-                ttl_ms,
-            };
-            self.apply(time, op, Txn::Create(create)).unwrap();
-        }
-
-        fn delete(&mut self, time: i64, op: OpCode, path: &str) -> Result<(), String> {
-            self.apply(time, op, Txn::Delete { path: path.into() })
-        }
+    /// The server deletes a node by itself.
+    fn reap(truth: &mut Truth, time: i64, path: &str) -> Result<(), String> {
+        let header = TxnHeader {
+            session: SessionId::NONE,
+            cxid: 0,
+            zxid: truth.last().next(),
+            time: WallMs(time),
+            op: OpCode::DELETE_CONTAINER,
+        };
+        let txn = Txn::Delete { path: path.into() };
+        truth.apply(&Arc::new(Entry {
+            header,
+            txn,
+            digest: None,
+        }))
     }
 
     #[test]
     fn the_server_may_delete_what_is_due_and_nothing_else() {
-        let reaps = OpCode::DELETE_CONTAINER;
-        // What is done, when and to what it may be done by the server itself.
+        // When and to what it may be done by the server itself.
         for (time, path, is_due) in [
             (100, "/plain", false),
             (100, "/never-used", false),
@@ -616,36 +676,35 @@ mod tests {
             (1000, "/ttl-with-a-child", false),
             (1000, "/missing", false),
         ] {
-            let mut model = Model::new();
-            let (create, container) = (OpCode::CREATE, OpCode::CREATE_CONTAINER);
-            for (op, path, ttl_ms) in [
-                (create, "/plain", 0),
-                (container, "/never-used", 0),
-                (container, "/used", 0),
-                (create, "/used/x", 0),
-                (container, "/has-a-child", 0),
-                (create, "/has-a-child/x", 0),
-                (OpCode::CREATE_TTL, "/ttl", 100),
-                (OpCode::CREATE_TTL, "/renewed", 100),
-                (OpCode::CREATE_TTL, "/ttl-with-a-child", 100),
-                (create, "/ttl-with-a-child/x", 0),
+            let mut truth = Truth::new(Zxid::ZERO);
+            for (path, kind) in [
+                ("/plain", Kind::Plain),
+                ("/never-used", Kind::Container),
+                ("/used", Kind::Container),
+                ("/used/x", Kind::Plain),
+                ("/has-a-child", Kind::Container),
+                ("/has-a-child/x", Kind::Plain),
+                ("/ttl", Kind::Ttl(100)),
+                ("/renewed", Kind::Ttl(100)),
+                ("/ttl-with-a-child", Kind::Ttl(100)),
+                ("/ttl-with-a-child/x", Kind::Plain),
             ] {
-                model.create(0, op, path, ttl_ms);
+                create(&mut truth, 0, path, kind);
             }
-            model.delete(10, OpCode::DELETE, "/used/x").unwrap();
-            let set = Txn::SetData {
+            let delete = Op::Delete {
+                path: "/used/x".into(),
+                version: -1,
+            };
+            truth.done(10, delete);
+            let set = Op::SetData {
                 path: "/renewed".into(),
                 data: None,
-                version: 1,
+                version: 0,
             };
-            model.apply(50, OpCode::SET_DATA, set).unwrap();
-            let left: Vec<&str> = model
-                .truth
-                .goes_at_last()
-                .map(|(path, _)| &**path)
-                .collect();
-            assert_eq!(left, ["/renewed", "/ttl", "/used"]);
-            let done = model.delete(time, reaps, path);
+            truth.done(50, set);
+            let left = truth.goes_at_last().map(|(path, _)| &**path);
+            assert_eq!(left.collect::<Vec<_>>(), ["/renewed", "/ttl", "/used"]);
+            let done = reap(&mut truth, time, path);
             assert_eq!(done.is_ok(), is_due, "{path} at {time}: {done:?}");
         }
     }
@@ -653,11 +712,43 @@ mod tests {
     #[test]
     fn a_container_that_was_never_used_is_due_when_it_is_old_enough() {
         for (never_used_ms, time, is_due) in [(0, 1000, false), (50, 50, false), (50, 51, true)] {
-            let mut model = Model::new();
-            model.truth.never_used_ms = never_used_ms;
-            model.create(0, OpCode::CREATE_CONTAINER, "/c", 0);
-            let done = model.delete(time, OpCode::DELETE_CONTAINER, "/c");
+            let mut truth = Truth::new(Zxid::ZERO);
+            truth.never_used_ms = never_used_ms;
+            create(&mut truth, 0, "/c", Kind::Container);
+            let done = reap(&mut truth, time, "/c");
             assert_eq!(done.is_ok(), is_due, "{done:?}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_is_not_what_its_request_had_to_become_is_a_violation() {
+        let (session, who) = (SessionId(1), Arc::new(Who::at("127.0.0.1")));
+        let set = Op::SetData {
+            path: "/a".into(),
+            data: None,
+            version: -1,
+        };
+        let entry = |cxid, version| Entry {
+            header: TxnHeader {
+                session,
+                cxid,
+                zxid: Zxid(2),
+                time: WallMs(5),
+                op: OpCode::SET_DATA,
+            },
+            txn: Txn::SetData {
+                path: "/a".into(),
+                data: None,
+                version,
+            },
+            digest: None,
+        };
+        for (cxid, version, is_right) in [(7, 1, true), (7, 2, false), (8, 1, false)] {
+            let mut truth = Truth::new(Zxid::ZERO);
+            create(&mut truth, 0, "/a", Kind::Plain);
+            truth.asks(session, 7, &set, &who);
+            let done = truth.apply(&Arc::new(entry(cxid, version)));
+            assert_eq!(done.is_ok(), is_right, "{done:?}");
         }
     }
 
