@@ -5,26 +5,13 @@ use super::catch_up::{Came, CatchUp};
 use super::identity::{Who, address};
 use super::lasting::Lasting;
 use super::op::{List, Op};
-use super::replies::Answer;
+use super::replies::{Answer, Pending};
 use super::truth::{Trigger, Truth, WatchKind};
 use super::wire::{Reply, Wire, check};
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// A request without a reply.
-pub(super) struct Pending {
-    pub(super) xid: i32,
-    pub(super) op: Op,
-    /// Who asks, by all that was sent before.
-    pub(super) who: Arc<Who>,
-    /// The newest state that the reply must show at least: what any client had been shown when this was sent,
-    /// and of a sync whatever was committed.
-    seen: Zxid,
-    /// What auth must answer; 0 for the others.
-    due: ErrorCode,
-}
 
 /// Where a client is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +151,11 @@ impl Client {
     /// Whether a closeSession is on its way.
     pub fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Whether an auth that fails is on its way.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Whether anything that is sent now would not be executed.
@@ -360,7 +352,7 @@ impl Client {
             format!("reply at {zxid}, nothing after {} exists", truth.last())
         })?;
         let before = std::mem::replace(&mut self.last_zxid, zxid);
-        self.watches_before(zxid, truth)?;
+        self.watches_before(before, zxid, truth)?;
         let whose = (&*self.sure, &*self.who);
         self.lasting
             .before(zxid, setting(Some(pending)), whose, truth)?;
@@ -441,27 +433,20 @@ impl Client {
         Ok(())
     }
 
-    /// Events that were due up to `zxid` must have come before this reply (docs/protocol.md §4.5). A watch whose
-    /// event this client may not read is used up all the same (§4.4).
-    fn watches_before(&mut self, zxid: Zxid, truth: &Truth) -> Result<(), String> {
-        let mut late = None;
-        let sure = &self.sure;
-        self.watches.retain(|(path, kind), since| {
-            let fired = truth.first_trigger(path, *kind, *since);
-            let Some(fired) = fired.filter(|fired| fired.zxid <= zxid) else {
-                return true;
+    /// Events that were due behind `before`, up to `zxid`, must have come before this reply (docs/protocol.md §4.5).
+    /// A watch whose event this client may not read is used up all the same (§4.4).
+    fn watches_before(&mut self, before: Zxid, zxid: Zxid, truth: &Truth) -> Result<(), String> {
+        for (at, change) in truth.noticed(before, zxid) {
+            let key = (change.path.clone(), change.kind);
+            let Some(since) = self.watches.get(&key).copied().filter(|since| *since < at) else {
+                continue;
             };
-            if sure.may(Acl::READ, &fired.acl) {
-                late.get_or_insert_with(|| {
-                    let (at, event) = (fired.zxid, fired.event);
-                    format!(
-                        "a reply at {zxid} came before event {event} of {at} on {path} ({kind:?}, left at {since})"
-                    )
-                });
-            }
-            false
-        });
-        late.map_or(Ok(()), Err)
+            check(!self.sure.may(Acl::READ, &change.acl), || {
+                format!("a reply at {zxid} came before {change:?} of {at}, left at {since}")
+            })?;
+            self.watches.remove(&key);
+        }
+        Ok(())
     }
 
     fn event(

@@ -6,24 +6,13 @@
 
 use super::identity::Who;
 use super::op::{Kind, Op};
-use super::truth::{Change, Node, Truth, WatchKind, parent};
+use super::truth::{Change, Effects, Node, Truth, WatchKind, parent};
 use crate::txn::{Acl, CreateTxn, Data, Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, OpCode, SessionId};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What nobody can delete.
 const PROTECTED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
-
-/// What a transaction changes.
-#[derive(Debug, Default)]
-pub(super) struct Effects {
-    pub(super) nodes: BTreeMap<Arc<str>, Option<Node>>,
-    /// What watches notice, in order.
-    pub(super) changes: Vec<Change>,
-    /// The node behind each operation, before its totals are counted: what the reply shows.
-    pub(super) results: Vec<Option<Node>>,
-}
 
 /// Changes over the newest state.
 pub(super) struct Draft<'a> {

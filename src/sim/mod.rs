@@ -11,6 +11,7 @@
 //! | `op`, `draw` | requests, and how they are drawn |
 //! | `identity` | who clients are, and what access control lists allow them |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
+//! | `order` | how it takes the next transaction |
 //! | `draft` | what a request must become in the state before it |
 //! | `quota` | totals and hard limits of quotas |
 //! | `client` | one client: what it has asked, and what it can check by itself |
@@ -51,6 +52,7 @@ mod machine;
 mod network;
 pub mod op;
 mod operations;
+mod order;
 mod outcome;
 mod quota;
 mod replies;

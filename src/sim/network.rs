@@ -47,6 +47,9 @@ pub(super) struct Connection {
     pub(super) answered: bool,
     /// It presents a session with a password that is not the session's.
     pub(super) is_intruder: bool,
+    /// The client has asked for what ends it, and its session lives on: what was answered is still flushed when
+    /// the session is elsewhere.
+    pub(super) ends_itself: bool,
     /// Whose connection it is, once it is answered.
     pub(super) session: SessionId,
     /// The session that the ConnectRequest presents, and the timeout that it would get, ms.
@@ -209,6 +212,7 @@ impl Network {
             ends: VecDeque::new(),
             mute: VecDeque::new(),
             is_intruder: false,
+            ends_itself: false,
             whole_to: 0,
             finished: false,
             finishing: false,

@@ -393,6 +393,7 @@ impl Operations {
             });
         }
         network.connections[connection].lone = is_lone;
+        network.connections[connection].ends_itself |= client.is_refused();
         network.send_frames(connection, frames, base);
     }
 

@@ -1,12 +1,25 @@
 //! Replies, byte by byte, against the truth at their zxid.
 
-use super::client::Pending;
 use super::identity::Who;
 use super::op::Op;
 use super::truth::{Node, Truth};
 use super::wire::{Reply, Seen, check};
 use crate::txn::{Acl, Txn};
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
+use std::sync::Arc;
+
+/// A request without a reply.
+pub(super) struct Pending {
+    pub(super) xid: i32,
+    pub(super) op: Op,
+    /// Who asks, by all that was sent before.
+    pub(super) who: Arc<Who>,
+    /// The newest state that the reply must show at least: what any client had been shown when this was sent,
+    /// and of a sync whatever was committed.
+    pub(super) seen: Zxid,
+    /// What auth must answer; 0 for the others.
+    pub(super) due: ErrorCode,
+}
 
 /// A reply behind its header.
 pub(super) struct Answer<'a, 'r> {

@@ -131,9 +131,11 @@ impl Sockets for KernelSockets<'_> {
         let Some(connection) = self.connection(id, "writes to") else {
             return Wrote::Gone;
         };
-        let session = self.network.connections[connection].session;
-        let answers = self.checks.attachment.answers(session, connection);
-        self.violated(answers);
+        let of = &self.network.connections[connection];
+        if !of.ends_itself {
+            let answers = self.checks.attachment.answers(of.session, connection);
+            self.violated(answers);
+        }
         if !self.base.disk.outside_effect() {
             return Wrote::Gone;
         }
@@ -176,7 +178,6 @@ impl Sockets for KernelSockets<'_> {
 mod tests {
     use super::super::outcome::Options;
     use super::*;
-    use crate::pipeline::ReaperConfig;
     use crate::types::Zxid;
 
     const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
@@ -231,7 +232,7 @@ mod tests {
             tears_destroy: false,
         };
         let mut base = Base::new(fastrand::Rng::with_seed(1), options);
-        let mut checks = Checks::new(Zxid::ZERO, ReaperConfig::default());
+        let mut checks = Checks::new(Zxid::ZERO, &base.profile);
         let (first, last) = answer_byte_by_byte(&mut base, &mut checks);
         let timeout_us = TIMEOUT_MS as u64 * 1000;
         assert!(last < first + 2 * timeout_us && last > first + timeout_us);
