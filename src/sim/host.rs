@@ -236,6 +236,7 @@ impl Host {
         if recovered < checks.truth.shown() && base.was_torn_apart() {
             checks.truth.lost_behind(recovered);
             checks.recovered(recovered)?;
+            checks.truth.started_from(member.summary.snapshot)?;
             for entry in replayed {
                 checks.truth.apply(entry)?;
             }
@@ -251,9 +252,11 @@ impl Host {
         }
         base.note(format!("boot {recovered}").as_bytes());
         checks.recovered(recovered)?;
+        checks.truth.started_from(member.summary.snapshot)?;
         for entry in replayed {
             checks.truth.apply(entry)?;
         }
+        checks.truth.is_replaying = false;
         // Until it re-attaches a session has the timeout of its createSession (docs/protocol.md §5.2).
         for (session, timeout_ms) in member.tree().sessions() {
             let expiry = &mut checks.expiry;
@@ -389,6 +392,10 @@ impl Host {
         let Some(member) = &self.member else {
             return Ok(());
         };
+        if checks.truth.has_quotas() {
+            // A snapshot has the totals that transactions have written, a tree those that it has counted.
+            return Ok(());
+        }
         let root = snapshot::root(member.tree());
         checks.bodies.observe(member.tree().last_zxid(), root)
     }
@@ -542,7 +549,9 @@ impl Host {
                         made: Ok(SnapshotMade { written, .. }),
                     } => {
                         base.counters.snapshots += 1;
-                        checks.bodies.observe(*zxid, written.root)?;
+                        if !checks.truth.has_quotas() {
+                            checks.bodies.observe(*zxid, written.root)?;
+                        }
                         checks.rot.witnessed(*zxid);
                     }
                     Done::Snapshot { zxid, made: Err(e) }
@@ -593,6 +602,7 @@ impl Host {
         if tick {
             own.next_tick = base.now_us + TICK_US;
         }
+        checks.times.turn(base.now_us, base.wall_offset);
         let mut said = Vec::new();
         let (outcome, violation) = if base.options.shards > 0 && core == self.ordering() {
             (self.order(tick, &mut said, base, network), Ok(()))
@@ -615,6 +625,8 @@ impl Host {
         if core == self.ordering() {
             let pipeline = &member.member().pipeline;
             checks.expiry.ordering_was_told(pipeline, base.now_us);
+            let last = checks.truth.last();
+            checks.times.turn_ended(base.now_us, last);
         }
         violation?;
         self.refuses_for_a_reason(base)?;
