@@ -65,7 +65,8 @@ pub struct Client {
     next_xid: i32,
     pending: VecDeque<Pending>,
     input: Vec<u8>,
-    watches: BTreeMap<(Arc<str>, WatchKind), Zxid>,
+    /// Per kind and path: the state in which each standard watch was left.
+    watches: [BTreeMap<Arc<str>, Zxid>; 2],
     lasting: Lasting,
     /// Watches of earlier connections that no setWatches has set again.
     lost: BTreeSet<(WatchKind, Arc<str>)>,
@@ -134,7 +135,7 @@ impl Client {
             next_xid: 1,
             pending: VecDeque::new(),
             input: Vec::new(),
-            watches: BTreeMap::new(),
+            watches: Default::default(),
             lasting: Lasting::default(),
             lost: BTreeSet::new(),
             lost_at: Zxid::ZERO,
@@ -175,8 +176,10 @@ impl Client {
         self.forget_pending();
         self.input.clear();
         self.came.clear();
-        let watches = std::mem::take(&mut self.watches).into_keys();
-        self.lost.extend(watches.map(|(path, kind)| (kind, path)));
+        let watches = std::mem::take(&mut self.watches);
+        for (kind, paths) in [WatchKind::Data, WatchKind::Child].into_iter().zip(watches) {
+            self.lost.extend(paths.into_keys().map(|path| (kind, path)));
+        }
         self.lost_at = self.last_zxid;
         self.lasting.connect(self.last_zxid);
         self.closing = false;
@@ -437,14 +440,15 @@ impl Client {
     /// A watch whose event this client may not read is used up all the same (§4.4).
     fn watches_before(&mut self, before: Zxid, zxid: Zxid, truth: &Truth) -> Result<(), String> {
         for (at, change) in truth.noticed(before, zxid) {
-            let key = (change.path.clone(), change.kind);
-            let Some(since) = self.watches.get(&key).copied().filter(|since| *since < at) else {
+            let watches = &mut self.watches[change.kind as usize];
+            let since = watches.get(&change.path).copied();
+            let Some(since) = since.filter(|since| *since < at) else {
                 continue;
             };
             check(!self.sure.may(Acl::READ, &change.acl), || {
                 format!("a reply at {zxid} came before {change:?} of {at}, left at {since}")
             })?;
-            self.watches.remove(&key);
+            watches.remove(&change.path);
         }
         Ok(())
     }
@@ -488,8 +492,8 @@ impl Client {
             .lasting
             .came((zxid, path, event), items, &self.who, truth);
         for kind in kinds {
-            let key = (Arc::from(path), *kind);
-            let Some(since) = self.watches.get(&key) else {
+            let watches = &mut self.watches[*kind as usize];
+            let Some(since) = watches.get(path) else {
                 continue;
             };
             let fired = truth.first_trigger(path, *kind, *since);
@@ -497,7 +501,7 @@ impl Client {
                 (fired.zxid, fired.event) == (zxid, event) && self.who.may(Acl::READ, &fired.acl)
             };
             if fired.is_some_and(is_it) {
-                self.watches.remove(&key);
+                watches.remove(path);
                 matched = true;
             }
         }
@@ -539,9 +543,8 @@ impl Client {
         })?;
         for ((list, path), watched) in items.iter().zip(watched) {
             if watched {
-                self.watches
-                    .entry((path.clone(), list.kind()))
-                    .or_insert(to);
+                let watches = &mut self.watches[list.kind() as usize];
+                watches.entry(path.clone()).or_insert(to);
             }
         }
         Ok(())
@@ -573,7 +576,8 @@ impl Client {
             ) => (path, WatchKind::Child),
             _ => return Ok(()),
         };
-        self.watches.entry((path.clone(), kind)).or_insert(zxid);
+        let watches = &mut self.watches[kind as usize];
+        watches.entry(path.clone()).or_insert(zxid);
         Ok(())
     }
 
@@ -591,9 +595,8 @@ impl Client {
             3 => &[WatchKind::Child, WatchKind::Data],
             _ => &[],
         };
-        let mut standard = kinds.iter().map(|kind| (path.clone(), *kind));
-        let there =
-            self.lasting.has(path, of) || standard.any(|key| self.watches.contains_key(&key));
+        let has_standard = |kind: &WatchKind| self.watches[*kind as usize].contains_key(path);
+        let there = self.lasting.has(path, of) || kinds.iter().any(has_standard);
         let due = match there {
             true => ErrorCode::OK,
             false => ErrorCode::NO_WATCHER,
@@ -602,7 +605,7 @@ impl Client {
         if remove {
             self.lasting.remove(path, of);
             for kind in kinds {
-                self.watches.remove(&(path.clone(), *kind));
+                self.watches[*kind as usize].remove(path);
             }
         }
         Ok(())

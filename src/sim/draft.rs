@@ -53,8 +53,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn put(&mut self, path: &str, node: Option<Node>) {
-        self.effects.nodes.insert(path.into(), node);
+    pub(super) fn put(&mut self, path: &Arc<str>, node: Option<Node>) {
+        self.effects.nodes.insert(path.clone(), node);
     }
 
     /// What the request must become. What `done` says counts only where the protocol leaves it open: totals of
@@ -178,7 +178,7 @@ impl<'a> Draft<'a> {
         } = *self.header;
         self.lives()?;
         let acl = who.stored(acl).ok_or(ErrorCode::INVALID_ACL)?;
-        let above = parent(path).to_owned();
+        let above: Arc<str> = parent(path).into();
         let mut up = self.get(&above).ok_or(ErrorCode::NO_NODE)?.clone();
         require(who.may(Acl::CREATE, &up.acl), ErrorCode::NO_AUTH)?;
         let path: Arc<str> = match sequential {
@@ -259,7 +259,7 @@ impl<'a> Draft<'a> {
         if node.children != 0 {
             return Err("delete of a node with children".into());
         }
-        let above = parent(path).to_owned();
+        let above: Arc<str> = parent(path).into();
         let mut up = self.get(&above).ok_or("delete without a parent")?.clone();
         up.children -= 1;
         up.pzxid = self.header.zxid;
@@ -282,9 +282,9 @@ impl<'a> Draft<'a> {
         owned
     }
 
-    fn notice(&mut self, path: &str, kind: WatchKind, event: i32, acl: &Arc<[Acl]>) {
+    fn notice(&mut self, path: &Arc<str>, kind: WatchKind, event: i32, acl: &Arc<[Acl]>) {
         self.effects.changes.push(Change {
-            path: path.into(),
+            path: path.clone(),
             kind,
             event,
             acl: acl.clone(),

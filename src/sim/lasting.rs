@@ -173,10 +173,13 @@ impl Lasting {
             });
             let may = of_items(setting)
                 .any(|(watched, recursive)| covers(watched, recursive, kind, path));
+            if !must && !may {
+                continue;
+            }
             let reads = |who: &Who| who.may(Acl::READ, &change.acl);
             let (least, most) = due.entry((at, path.clone(), event)).or_default();
             *least += usize::from(must && reads(sure));
-            *most += usize::from((must || may) && reads(who));
+            *most += usize::from(reads(who));
         }
         let came = std::mem::take(&mut self.came);
         for (told, (least, most)) in due {

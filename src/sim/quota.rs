@@ -80,7 +80,7 @@ fn is_at_or_below(path: &str, top: &str) -> bool {
 
 impl Draft<'_> {
     /// A node was made: if it has totals, they are counted.
-    pub(super) fn count_new(&mut self, path: &str) {
+    pub(super) fn count_new(&mut self, path: &Arc<str>) {
         if let Some(of) = of_node(path, STATS) {
             let data = written(&self.totals(of));
             self.set_totals(path, data);
@@ -89,6 +89,9 @@ impl Draft<'_> {
 
     /// Nodes and bytes come or go: the deepest quota has them in its totals.
     pub(super) fn account(&mut self, path: &str, (nodes, bytes): (i64, i64)) {
+        if !self.has_quotas() {
+            return;
+        }
         let is_there = |path: &str| self.get(path).is_some();
         let Some(of) = deepest(path, is_there).filter(|_| (nodes, bytes) != (0, 0)) else {
             return;
@@ -104,10 +107,16 @@ impl Draft<'_> {
             }
             None => self.totals(of),
         };
-        self.set_totals(&stats, written(&numbers));
+        self.set_totals(&stats.into(), written(&numbers));
     }
 
-    fn set_totals(&mut self, path: &str, data: Data) {
+    /// Whether there are totals of quotas, or were.
+    fn has_quotas(&self) -> bool {
+        let mut made = self.effects.nodes.keys();
+        self.truth.has_quotas() || made.any(|path| has_totals(path))
+    }
+
+    fn set_totals(&mut self, path: &Arc<str>, data: Data) {
         let node = self.get(path).expect("it was looked up").clone();
         self.put(path, Some(Node { data, ..node }));
     }
@@ -124,7 +133,7 @@ impl Draft<'_> {
     pub(super) fn is_over(&self, path: &str, more: (i64, i64), done: &Txn) -> bool {
         let code = ErrorCode::QUOTA_EXCEEDED;
         let was_refused = *done == Txn::Error { code };
-        if !self.truth.enforces_quotas {
+        if !self.truth.enforces_quotas || !self.has_quotas() {
             return false;
         }
         if self.truth.is_replaying {
@@ -166,8 +175,7 @@ impl Truth {
     }
 
     fn totals_at(&self, of: &str, at: Zxid) -> BTreeMap<String, i64> {
-        let below = self.known_paths().filter(|path| is_at_or_below(path, of));
-        totals(below.filter_map(|path| self.node_at(path, at)))
+        totals(self.at_and_below(of, at))
     }
 
     /// Totals that are counted again where the tree is read from a snapshot: the node of each, and its data.

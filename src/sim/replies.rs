@@ -190,6 +190,7 @@ impl Answer<'_, '_> {
                 paths.sort_unstable();
                 let mut due = truth.owned_at(self.session, zxid);
                 due.retain(|path| path.starts_with(prefix));
+                let due: Vec<&str> = due.into_iter().map(|path| &**path).collect();
                 check(paths == due, || format!("{paths:?}, due were {due:?}"))
             }
             Op::WhoAmI => {

@@ -98,6 +98,8 @@ pub(super) struct Version {
 pub struct Truth {
     pub(super) entries: BTreeMap<Zxid, Arc<Entry>>,
     pub(super) nodes: BTreeMap<Arc<str>, Vec<Version>>,
+    /// Where each session has ever had an ephemeral.
+    pub(super) ephemerals: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
     /// Per kind and path: the events that a watch would have seen, by zxid.
     pub(super) triggers: [BTreeMap<Arc<str>, Vec<Trigger>>; 2],
     /// The same by zxid, in order.
@@ -132,6 +134,12 @@ pub struct Truth {
     pub(super) start: Zxid,
     pub(super) last: Zxid,
     pub(super) revealed: Zxid,
+}
+
+/// The version after all transactions up to and including `zxid`.
+fn at(versions: &[Version], zxid: Zxid) -> Option<&Node> {
+    let after = versions.partition_point(|v| v.zxid <= zxid);
+    versions[..after].last()?.node.as_ref()
 }
 
 /// The parent's path; the root is its own.
@@ -240,62 +248,65 @@ impl Truth {
 
     /// The node after all transactions up to and including `zxid`.
     pub fn node_at(&self, path: &str, zxid: Zxid) -> Option<&Node> {
-        let versions = self.nodes.get(path)?;
-        let after = versions.partition_point(|v| v.zxid <= zxid);
-        versions[..after].last()?.node.as_ref()
+        at(self.nodes.get(path)?, zxid)
     }
 
     /// The node as clients may have been shown it at `zxid`: more than one where its totals were counted again
     /// by a later start.
     pub(super) fn nodes_at(&self, path: &str, zxid: Zxid) -> impl Iterator<Item = &Node> {
         let former = self.former.get(path).into_iter().flatten();
-        let former = former.filter_map(move |versions| {
-            let after = versions.partition_point(|v| v.zxid <= zxid);
-            versions[..after].last()?.node.as_ref()
-        });
+        let former = former.filter_map(move |versions| at(versions, zxid));
         self.node_at(path, zxid).into_iter().chain(former)
     }
 
     /// Names of the children after `zxid`, sorted.
     pub fn children_at(&self, path: &str, zxid: Zxid) -> Vec<&str> {
-        let prefix = if path == "/" {
-            "/".to_owned()
-        } else {
-            format!("{path}/")
+        let from = match path {
+            "/" => 1,
+            path => path.len() + 1,
         };
-        self.nodes
-            .range::<str, _>((
-                std::ops::Bound::Excluded(prefix.as_str()),
-                std::ops::Bound::Unbounded,
-            ))
-            .take_while(|(p, _)| p.starts_with(&prefix))
-            .filter(|(p, _)| !p[prefix.len()..].contains('/'))
-            .filter(|(p, _)| self.node_at(p, zxid).is_some())
-            .map(|(p, _)| &p[prefix.len()..])
-            .collect()
+        let below = self.known_below(path);
+        let children = below.filter(|(path, _)| !path[from..].contains('/'));
+        let there = children.filter(|(_, versions)| at(versions, zxid).is_some());
+        there.map(|(path, _)| &path[from..]).collect()
     }
 
     /// Nodes below a path after `zxid`.
     pub(super) fn below_at(&self, path: &str, zxid: Zxid) -> i32 {
-        let prefix = if path == "/" { "" } else { path };
-        let is_below = |below: &&Arc<str>| {
-            let rest = below.strip_prefix(prefix);
-            rest.is_some_and(|rest| rest.starts_with('/') && rest.len() > 1)
-        };
-        let below = self.nodes.keys().filter(is_below);
+        let below = self.known_below(path);
         below
-            .filter(|below| self.node_at(below, zxid).is_some())
+            .filter(|(_, versions)| at(versions, zxid).is_some())
             .count() as i32
     }
 
+    /// The nodes at or below a path after `zxid`, sorted.
+    pub(super) fn at_and_below(&self, path: &str, zxid: Zxid) -> impl Iterator<Item = &Node> {
+        let below = self.known_below(path);
+        let below = below.filter_map(move |(_, versions)| at(versions, zxid));
+        self.node_at(path, zxid).into_iter().chain(below)
+    }
+
+    /// Every path below this one that has ever been there, sorted.
+    fn known_below(&self, path: &str) -> impl Iterator<Item = (&Arc<str>, &[Version])> {
+        let prefix = match path {
+            "/" => "/".to_owned(),
+            path => format!("{path}/"),
+        };
+        let behind = (Bound::Excluded(prefix.as_str()), Bound::Unbounded);
+        let known = self.nodes.range::<str, _>(behind);
+        known
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(|(path, versions)| (path, versions.as_slice()))
+    }
+
     /// The ephemerals that a session had after `zxid`, sorted.
-    pub(super) fn owned_at(&self, session: SessionId, zxid: Zxid) -> Vec<&str> {
+    pub(super) fn owned_at(&self, session: SessionId, zxid: Zxid) -> Vec<&Arc<str>> {
         let is_its = |path: &&Arc<str>| {
             let node = self.node_at(path, zxid);
             node.is_some_and(|node| node.owner == session)
         };
-        let own = self.nodes.keys().filter(is_its);
-        own.map(|path| &**path).collect()
+        let ever = self.ephemerals.get(&session).into_iter().flatten();
+        ever.filter(is_its).collect()
     }
 
     /// Every path that exists after the last transaction.
@@ -398,8 +409,8 @@ impl Truth {
 
     /// The ephemerals that a session has after the last transaction, sorted.
     pub(super) fn owned(&self, session: SessionId) -> Vec<Arc<str>> {
-        let own = self.paths().filter(|(_, node)| node.owner == session);
-        own.map(|(path, _)| path.clone()).collect()
+        let own = self.owned_at(session, self.last);
+        own.into_iter().cloned().collect()
     }
 
     /// The live session whose ephemeral is the first to be deleted.
@@ -419,16 +430,18 @@ impl Truth {
         std::iter::once(from).chain(later)
     }
 
-    /// Every path that has ever been there.
-    pub(super) fn known_paths(&self) -> impl Iterator<Item = &str> {
-        self.nodes.keys().map(|path| &**path)
-    }
-
     pub(super) fn now(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path)?.last()?.node.as_ref()
     }
 
     pub(super) fn put(&mut self, path: &str, zxid: Zxid, node: Option<Node>) {
+        let owner = node.as_ref().map_or(SessionId::NONE, |node| node.owner);
+        if owner != SessionId::NONE {
+            let own = self.ephemerals.entry(owner).or_default();
+            if !own.contains(path) {
+                own.insert(path.into());
+            }
+        }
         let versions = match self.nodes.get_mut(path) {
             Some(versions) => versions,
             None => self.nodes.entry(path.into()).or_default(),

@@ -51,19 +51,24 @@ impl Times {
             return Ok(());
         }
         let is_multi = matches!(entry.txn, Txn::Multi(_)) && stamps.received > 0;
-        let from = began(stamps);
-        let between = self.steps.iter().map(|(us, _)| *us);
-        let between = between.filter(|us| (from..=ordered).contains(us));
-        let moments = between.flat_map(|us| [us - 1, us]).chain([from, ordered]);
-        let walls = moments.map(|us| self.wall(us));
-        let (earliest, latest) = walls.fold((due, due), |(a, b), wall| (a.min(wall), b.max(wall)));
-        match is_multi && (earliest..=latest).contains(&time) {
+        match is_multi && self.showed(time, began(stamps), ordered) {
             true => Ok(()),
             false => Err(format!(
                 "{} {:?} has the time {time}, and was ordered at {due}",
                 entry.header.zxid, entry.txn
             )),
         }
+    }
+
+    /// Whether the wall clock showed that time at some moment from one to another.
+    fn showed(&self, time: i64, from: u64, to: u64) -> bool {
+        let steps = self.steps.iter().map(|(us, _)| *us);
+        let steps = steps.filter(|us| (from + 1..=to).contains(us));
+        // Between two steps the clock runs.
+        let begins = std::iter::once(from).chain(steps.clone());
+        let ends = steps.map(|us| us - 1).chain([to]);
+        let mut runs = begins.zip(ends);
+        runs.any(|(begin, end)| (self.wall(begin)..=self.wall(end)).contains(&time))
     }
 
     fn wall(&self, us: u64) -> i64 {

@@ -10,16 +10,16 @@ pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> 
     if tree.last_zxid() != zxid {
         return Err(format!("tree at {}, truth at {zxid}", tree.last_zxid()));
     }
+    let anybody = [AuthId {
+        scheme: "super".into(),
+        id: "".into(),
+    }];
     let mut nodes = 0;
     for (path, node) in truth.paths() {
         nodes += 1;
         let stat = tree
             .stat(path)
             .ok_or_else(|| format!("{path} is missing from the tree at {zxid}"))?;
-        let anybody = [AuthId {
-            scheme: "super".into(),
-            id: "".into(),
-        }];
         let (data, _) = tree
             .get_data(path, &anybody)
             .map_err(|e| format!("{path}: {e:?}"))?;
