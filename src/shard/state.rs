@@ -284,14 +284,7 @@ impl ShardState {
         match self.liveness.round(c, held_back, watermark, now) {
             Fate::Stays => {}
             Fate::IsHeldBack(session) => self.liveness.touch(c, session),
-            Fate::Ends => {
-                // What waits in its socket is lost with the connection, and was a sign of life all the same.
-                let session = c.attachment().map(|own| own.session);
-                if let Some(session) = session.filter(|_| held_back) {
-                    self.liveness.touch(c, session);
-                }
-                self.end(c, Ending::Discard);
-            }
+            Fate::Ends => self.end(c, Ending::Discard),
         }
         self.take_back_memory(c);
     }
