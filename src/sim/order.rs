@@ -101,7 +101,11 @@ impl Truth {
         }
         let effects = draft.effects;
         let is_ahead = header.session == SessionId::NONE && header.op == OpCode::MULTI;
-        if is_ahead && let Txn::Multi(deletes) = &entry.txn {
+        // Behind a start whoever was about to end lives on.
+        if is_ahead
+            && !self.is_replaying
+            && let Txn::Multi(deletes) = &entry.txn
+        {
             let whose = self.whose(deletes);
             self.ending.extend(whose);
         }
