@@ -62,7 +62,7 @@ pub(super) struct Host {
     pub(super) drain_is_disturbed: bool,
     /// Where the log of the last process ended, if it was sealed.
     pub(super) sealed: Option<Zxid>,
-    /// A shard was held still while others went on, since the start.
+    /// A shard was held still while others went on, or could not be given what it lacks, since the start.
     pub(super) was_stalled: bool,
     /// Writes that the process has refused.
     refused_writes: u64,
@@ -566,9 +566,12 @@ impl Host {
                         witness,
                         result: Ok(()),
                     } => checks.rot.witnessed(witness.durable.zxid),
-                    // A shard can't do without what has rotted.
-                    Done::LogRead(read) if is_damaged && read.entries.is_err() => {
-                        base.may_die = true;
+                    Done::LogRead(read) if read.entries.is_err() => {
+                        // A shard can't do without what has rotted.
+                        base.may_die |= is_damaged;
+                        // Until the log can be read again it stands where it is.
+                        self.was_stalled = true;
+                        checks.expiry.stalled();
                     }
                     _ => {}
                 }
