@@ -200,6 +200,7 @@ impl<S: Storage> Member<S> {
         let applied = match &down {
             ToShards::Txn(txn) => {
                 let applied = self.tree.apply(&txn.entry);
+                budget.spend_steps(self.tree.take_quota_steps());
                 self.pipeline.applied(&self.tree, txn, now)?;
                 Some(applied)
             }

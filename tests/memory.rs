@@ -192,3 +192,49 @@ fn sessions_and_their_ephemerals_are_counted() {
     assert!(w.tree.bytes() < full / 10);
     assert!(LIVE.get() - w.before < full as isize / 10);
 }
+
+/// Each quota counts something, so that somebody who looks finds another text than its node has.
+#[test]
+fn quotas_are_counted_with_the_tables_that_they_are_in_which_are_given_back() {
+    let mut w = World::new();
+    let acl = open();
+    let quota = |n: usize| format!("/zookeeper/quota/q{n:08}");
+    let nodes = |n: usize| {
+        ["zookeeper_limits", "zookeeper_stats"].map(|name| format!("{}/{name}", quota(n)))
+    };
+    let text = b"count=100000,bytes=100000=;byteHardLimit=200000;countHardLimit=200000";
+    let plain = {
+        // The same nodes under names that register nothing.
+        let mut w = World::new();
+        for n in 0..NODES {
+            w.create(0, &quota(n), b"", acl.clone());
+            for node in nodes(n) {
+                w.create(0, &format!("{node}_"), text, acl.clone());
+            }
+            w.create(0, &format!("/q{n:08}"), b"", acl.clone());
+        }
+        (LIVE.get() - w.before, w.tree.bytes() as isize)
+    };
+    for n in 0..NODES {
+        w.create(0, &quota(n), b"", acl.clone());
+        for node in nodes(n) {
+            w.create(0, &node, text, acl.clone());
+        }
+        w.create(0, &format!("/q{n:08}"), b"", acl.clone());
+        let _looked = w.tree.get_data(&nodes(n)[1], &[]).unwrap();
+    }
+    assert!((85..=110).contains(&w.percent()), "{}", w.percent());
+    // Alone, without the nodes that are counted elsewhere.
+    let (live, said) = (
+        LIVE.get() - w.before - plain.0,
+        w.tree.bytes() as isize - plain.1,
+    );
+    assert!(
+        live <= said * 11 / 10,
+        "{live} bytes of quotas, of which {said} are counted"
+    );
+    for n in 0..NODES {
+        nodes(n).iter().for_each(|node| w.delete(node));
+    }
+    assert_eq!(w.tree.footprint().quotas, 0);
+}

@@ -477,7 +477,7 @@ mod tests {
             witness(&disk, "witness.log", &mut sink).unwrap();
             slots
         };
-        assert_eq!(slots(), [(0, Some(first)), (4096, None)]);
+        assert_eq!(slots(), [(0, Some(first)), (4096, Some(first))]);
         witness::write(&disk, &disk, &second).unwrap();
         assert_eq!(slots(), [(0, Some(first)), (4096, Some(second))]);
         flip(&disk, "witness.log", 4100);

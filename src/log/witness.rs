@@ -2,8 +2,8 @@
 //! A log can't show that its own end is missing; a witness beside it can.
 //!
 //! Two files, `witness.data` in the directory of the snapshots and `witness.log` in that of the log, hold
-//! the same. Each has two slots in blocks of their own; the sequence number says which one is written
-//! next, so that a write that is torn destroys nothing.
+//! the same. Each has two slots in blocks of their own, which begin alike; the sequence number says which one is
+//! written next, unless the other one is damaged: so a write that is torn destroys nothing.
 //!
 //! ```text
 //! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
@@ -395,8 +395,15 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
         }
         file => (file?, false),
     };
-    let at = witness.sequence % 2 * SLOT as u64;
-    file.write_at(at, &witness.encode())?;
+    let turn = (witness.sequence % 2) as usize;
+    let slots = match is_new {
+        true => vec![turn, 1 - turn],
+        false if is_left_alone(&file, name, turn) => vec![1 - turn],
+        false => vec![turn],
+    };
+    for slot in slots {
+        file.write_at((slot * SLOT) as u64, &witness.encode())?;
+    }
     file.sync()?;
     match is_new {
         true => storage.sync_dir(),
@@ -404,10 +411,25 @@ fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Resu
     }
 }
 
+/// Whether this slot can be read and the other one is damaged: a write of this file has failed, and the other file may
+/// be a turn ahead. One that was never written is not damaged; a file of today has none.
+fn is_left_alone<F: File>(file: &F, name: &str, nth: usize) -> bool {
+    let read = |nth: usize| {
+        let mut slot = vec![0; SLOT];
+        let read = file.read_at((nth * SLOT) as u64, &mut slot).ok()?;
+        slot.truncate(read);
+        Some(slot)
+    };
+    let is_valid = |slot: &[u8]| !matches!(Witness::decode(slot, name), Ok(None));
+    let was_written = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
+    read(nth).is_some_and(|slot| is_valid(&slot))
+        && read(1 - nth).is_none_or(|other| was_written(&other) && !is_valid(&other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::disk::SimStorage;
+    use crate::sim::disk::{Failing, SeamCall, SimStorage};
 
     fn witness(sequence: u64) -> Witness {
         Witness {
@@ -515,7 +537,7 @@ mod tests {
     #[test]
     fn of_two_stores_each_file_counts_for_its_own_and_says_nothing_of_the_other() {
         let (data, log) = (disk(), disk());
-        write(&data, &log, &witness(3)).unwrap();
+        write(&data, &disk(), &witness(3)).unwrap();
         let other = Witness {
             store: StoreId(1),
             ..witness(9)
@@ -559,6 +581,35 @@ mod tests {
                 assert!((least..=2).contains(&found.sequence), "{effects} {seed}");
                 assert_eq!(found, witness(found.sequence));
             }
+        }
+    }
+
+    #[test]
+    fn however_often_writes_of_a_file_fail_a_slot_of_it_can_be_read() {
+        const EIO: i32 = 5;
+        for failing in [0, 1] {
+            let disks = [disk(), disk()];
+            write(&disks[0], &disks[1], &witness(1)).unwrap();
+            write(&disks[0], &disks[1], &witness(2)).unwrap();
+            for sequence in 3..6 {
+                disks[failing].set_failing(Some(Failing {
+                    calls: &[SeamCall::Write],
+                    code: EIO,
+                    after: 0,
+                    times: 1,
+                }));
+                assert!(write(&disks[0], &disks[1], &witness(sequence)).is_err());
+                disks[failing].set_failing(None);
+                let own = witness(1).store;
+                let found = read(&disks[0], &disks[1]).unwrap().stores();
+                let named = found.map(|named| named.map(|(store, _)| store));
+                assert_eq!(named, [Some(own), Some(own)], "after {sequence}");
+            }
+            write(&disks[0], &disks[1], &witness(6)).unwrap();
+            assert_eq!(
+                find(&disks[0], &disks[1]).unwrap(),
+                Found::Witness(witness(6), None)
+            );
         }
     }
 

@@ -14,8 +14,9 @@
 //! What is gathered for a segment is at most the segment. A roll leaves the buffer of the segment
 //! that it closes to the next ticket; spares that are ready and buffers that wait so come to [`SPARES_AHEAD`]
 //! together at most. So at most [`SPARES_AHEAD`] and one segments gather, and as many are in a ticket. The requests
-//! that all of this comes from have a bound of their own, as a rule a smaller one. An idle log keeps
-//! [`BUFFER_KEPT`] of each buffer.
+//! that all of this comes from have a bound of their own, as a rule a smaller one. [`PIECES_KEPT`] pieces of a ticket
+//! that has come back are gathered in again: new memory costs more than what is written into it. An idle log keeps
+//! none of them, and [`BUFFER_KEPT`] of each buffer.
 //!
 //! **Whole pages.** Zeroes behind a batch reach to the end of its last 4 KiB page; the next batch
 //! begins right behind the last record and overwrites them. So a page is entered with a write that
@@ -75,6 +76,8 @@ pub(super) const SPARES_AHEAD: usize = 2;
 /// A buffer with so many bytes takes no more, another one goes on: to make a large one larger copies it, and takes as
 /// much memory again, up to 64 MiB at once while the device hangs.
 pub(super) const PIECE: usize = 4 << 20;
+/// Pieces that wait to be gathered in, at most.
+pub(super) const PIECES_KEPT: usize = 16;
 /// What an idle log keeps of each of its buffers, bytes; a burst may have made them as large as a segment.
 const BUFFER_KEPT: usize = 1 << 20;
 /// On a full disk, one part in so many of the segment is kept for sessions.
@@ -167,6 +170,14 @@ impl<F: File> Gathered<F> {
         matches!(self.bytes, Bytes::Written(_))
     }
 
+    /// The memory of what was written.
+    fn into_buffer(self) -> Vec<u8> {
+        match self.bytes {
+            Bytes::Written(buffer) => buffer,
+            Bytes::Unwritten(_) | Bytes::Taken => Vec::new(),
+        }
+    }
+
     fn write(&mut self) -> io::Result<()> {
         if let Bytes::Unwritten(bytes) = &mut self.bytes {
             self.file.write_at(self.offset, bytes)?;
@@ -215,6 +226,8 @@ pub struct SyncOutcome {
     result: io::Result<()>,
     /// Of the segment that is written, to gather in again.
     buffer: Vec<u8>,
+    /// Pieces, for the same.
+    pieces: Vec<Vec<u8>>,
 }
 
 impl<S: Storage> SyncTicket<S> {
@@ -299,13 +312,12 @@ impl<S: Storage> SyncTicket<S> {
         assert!(result.is_err() || done == all, "{done} of {all} tasks");
         let is_written = self.failed.is_some() || self.is_written();
         assert!(result.is_err() || is_written, "records were not written");
+        let pieces = self.full.into_iter().map(Gathered::into_buffer);
         SyncOutcome {
             end: self.end,
             result: self.failed.map_or(result, Err),
-            buffer: match self.current.bytes {
-                Bytes::Written(buffer) => buffer,
-                Bytes::Unwritten(_) | Bytes::Taken => Vec::new(),
-            },
+            buffer: self.current.into_buffer(),
+            pieces: pieces.filter(|piece| piece.capacity() >= PIECE).collect(),
         }
     }
 
@@ -523,6 +535,8 @@ pub struct Log<S: Storage> {
     buffer_at: u64,
     /// The buffer of the last ticket, empty.
     idle: Vec<u8>,
+    /// Pieces of tickets that have come back, empty.
+    pieces: Vec<Vec<u8>>,
     end: LogEnd,
     durable: Position,
     /// What takes no more since the last ticket: pieces, and what was gathered for segments that were closed.
@@ -620,6 +634,7 @@ impl<S: Storage> Log<S> {
             buffer: header.encode(),
             buffer_at: 0,
             idle: Vec::new(),
+            pieces: Vec::new(),
             durable: end.position,
             full: Vec::new(),
             unnamed: vec![Naming {
@@ -708,6 +723,11 @@ impl<S: Storage> Log<S> {
         self.push(Kind::Txn, len, write);
         self.counters.records += 1;
         if self.buffer.len() >= PIECE {
+            if self.idle.capacity() < PIECE
+                && let Some(piece) = self.pieces.pop()
+            {
+                self.idle = piece;
+            }
             self.idle.reserve_exact(self.buffer.len() + PAGE as usize);
             let piece = self.take_gathered();
             self.full.push(piece);
@@ -764,7 +784,7 @@ impl<S: Storage> Log<S> {
             self.poisoned = true;
             return Err(e);
         }
-        self.take_back(outcome.buffer);
+        self.take_back(outcome.buffer, outcome.pieces);
         self.counters.syncs += 1;
         self.naming = 0;
         let durable = Durable::mint(outcome.end);
@@ -902,6 +922,12 @@ impl<S: Storage> Log<S> {
         })
     }
 
+    /// Pieces that wait to be gathered in.
+    #[cfg(test)]
+    pub(super) fn pieces_kept(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Bytes in the buffer that gathers.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
@@ -1020,14 +1046,23 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    /// A ticket's buffer gathers again.
-    fn take_back(&mut self, mut buffer: Vec<u8>) {
+    /// A ticket's buffer gathers again, and so do its pieces. Behind one without any, a piece is given back: what a
+    /// burst has made is not kept for ever.
+    fn take_back(&mut self, mut buffer: Vec<u8>, mut pieces: Vec<Vec<u8>>) {
         buffer.clear();
         self.idle = buffer;
+        if pieces.is_empty() {
+            self.pieces.pop();
+            return;
+        }
+        pieces.truncate(PIECES_KEPT - self.pieces.len());
+        pieces.iter_mut().for_each(Vec::clear);
+        self.pieces.append(&mut pieces);
     }
 
     /// Nothing is gathered, and no ticket is out.
     fn give_memory_back(&mut self) {
+        self.pieces = Vec::new();
         for buffer in [&mut self.buffer, &mut self.idle] {
             if buffer.capacity() > BUFFER_KEPT {
                 buffer.shrink_to(BUFFER_KEPT);
@@ -1040,9 +1075,10 @@ impl<S: Storage> Log<S> {
             end,
             result,
             buffer,
+            pieces,
         } = self.ticket().run();
         result?;
-        self.take_back(buffer);
+        self.take_back(buffer, pieces);
         self.naming = 0;
         self.durable = end.position;
         Ok(())

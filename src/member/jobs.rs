@@ -30,7 +30,7 @@ use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
 use crate::snapshot::{self, Made, Purged, ReadLogError, SnapError, Walked};
-use crate::tree::WalkedNode;
+use crate::tree::{Facts, WalkedNode};
 use crate::txn::Entry;
 use crate::types::{Position, ShardId, Zxid};
 use std::collections::BTreeSet;
@@ -72,6 +72,8 @@ pub enum Job {
     Snapshot {
         /// Of what; everything up to it is applied.
         order: snapshot::Order,
+        /// What is known of that state in memory.
+        facts: Facts,
         /// Afterwards remove what is older than so many snapshots that are whole.
         purge: Option<usize>,
         /// Those that are known to be whole.
@@ -293,11 +295,12 @@ impl Job {
             Job::Spare(order) => Done::Spare(order.fulfil(log)),
             Job::Snapshot {
                 order,
+                facts,
                 purge,
                 verified,
             } => Done::Snapshot {
                 zxid: order.zxid,
-                made: snapshot::make(data, log, order)
+                made: snapshot::make(data, log, order, &facts)
                     .map(|made| and_purged(data, order, made, purge, verified)),
             },
             Job::Purge {

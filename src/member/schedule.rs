@@ -31,8 +31,14 @@ impl<S: Storage> Member<S> {
         }
         self.poll_purge().or_else(|| {
             let zxid = self.poll_snapshot()?;
+            assert_eq!(
+                zxid,
+                self.tree.last_zxid(),
+                "what is in memory is of this state"
+            );
             Some(Job::Snapshot {
                 order: self.order_of(zxid),
+                facts: self.tree.facts(),
                 purge: self.snapshots_kept,
                 verified: self.verified.clone(),
             })

@@ -2,8 +2,9 @@
 //!
 //! Events in (`request`, `tick`, `synced`, `spare_made`, `applied`), effects out (`poll_message`,
 //! `poll_sync`, `poll_spare`). `request` and `advance` are the only places that order anything, each within
-//! a budget of steps: an operation of a transaction, an entry of an access control list that is compared,
-//! a path of a closeSession, a message of a shard. No clock, no randomness, no I/O but through the log's seam.
+//! a budget of steps: an operation of a transaction, 512 bytes of its data, an entry of an access control list
+//! that is compared, some names on the way to a deep quota, a path of a closeSession, a message of a shard. No
+//! clock, no randomness, no I/O but through the log's seam.
 //!
 //! What happens to a request, first match wins:
 //!

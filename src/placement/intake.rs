@@ -14,6 +14,10 @@
 //! [`SLICES_KEPT`]; what a request then costs beyond is owed, and its next slices pay: so a thousand
 //! readers of large nodes hold up the others for a thousand slices, not for a thousand large nodes.
 //!
+//! While many stand in the sparse queue, the first look at each of them reads a part of a full read only
+//! ([`Intake::read_max`]): of ten thousand who all begin a long request at once, each is known to ask for much
+//! after [`SPARSE_READ_MIN`] bytes, and who pings does not wait for ten thousand full reads.
+//!
 //! A *round* is a mark in both queues: when it has come to the front of both, every connection that had
 //! bytes in its socket when the round began has been read once, or is known to have something to do,
 //! so its session has been heard of. That is what the watermark of a report means, whatever the load.
@@ -36,18 +40,24 @@ pub struct Budgets {
     pub accepts: usize,
     /// Work left behind by connections that have ended.
     pub reap: Budget,
-    /// What is committed, applied in one turn: an operation of a transaction, a path of a closeSession, a
-    /// notice, an event that is handed out, and each entry and identity compared for events are a step each.
+    /// What is committed, applied in one turn: an operation of a transaction, 512 bytes of its data, a path of a
+    /// closeSession, a notice, an event that is handed out, and each entry and identity compared for events are
+    /// a step each.
     pub apply: Budget,
-    /// What is ordered in one turn: an operation, a path of a closeSession and a message of a shard are a
-    /// step each. Less than is applied, so that what a long sync has piled up grows no further.
+    /// What is ordered in one turn: an operation, 512 bytes of its data, a path of a closeSession and a message of a
+    /// shard are a step each. Less than is applied, so that what a long sync has piled up grows no further.
     pub order: Budget,
     /// Requests of one shard that the ordering core takes in one turn.
     pub requests: usize,
+    /// Output of one connection that goes to the kernel whole, whatever the others have, bytes.
+    pub output_at_once: usize,
+    /// Bytes that go to the kernel in one turn of all that have more output than that.
+    pub output: usize,
 }
 
 impl Budgets {
-    /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn.
+    /// Some tens of microseconds for a slice, about a millisecond for each phase of a turn. The kernel takes
+    /// 256 KiB in less than 0.2 ms; what a slice brings goes at once.
     pub const DEFAULT: Budgets = Budgets {
         turn: Budget::new(384, 512 << 10, 1 << 16),
         slice: Budget::new(128, 64 << 10, 1 << 13),
@@ -57,6 +67,8 @@ impl Budgets {
         apply: Budget::steps(1 << 11),
         order: Budget::steps(1 << 10),
         requests: 1024,
+        output_at_once: 128 << 10,
+        output: 256 << 10,
     };
 }
 
@@ -71,6 +83,10 @@ pub enum Next {
 
 /// Sparse connections looked at in a row while a busy one waits.
 const SPARSE_RUN: u32 = 16;
+/// So many sparse connections may be read as much as fits at once; more share what those may.
+const SPARSE_FULL_READS: usize = 8;
+/// But each of them is read so much, bytes: more than those send who ask for little.
+const SPARSE_READ_MIN: usize = 4 << 10;
 /// Most slices that a connection saves for one request, or owes for one.
 const SLICES_KEPT: u32 = 16;
 
@@ -182,6 +198,19 @@ impl Intake {
             (Place::Sparse | Place::Out, _) => self.run.saturating_add(1),
         };
         look
+    }
+
+    /// How many bytes may be read at once from the connection that is looked at, where nobody may be read more
+    /// than `most`.
+    pub fn read_max(&self, standing: &Standing, most: usize) -> usize {
+        match standing.place {
+            Place::Busy => most,
+            Place::Sparse | Place::Out => {
+                let crowd = self.sparse.len().max(1);
+                let part = most.saturating_mul(SPARSE_FULL_READS) / crowd;
+                part.max(SPARSE_READ_MIN).min(most)
+            }
+        }
     }
 
     /// A look at a connection is over.

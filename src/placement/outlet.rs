@@ -1,11 +1,11 @@
 //! What becomes of one connection's output between the shard that made it and the kernel.
 //!
-//! | State | `Offer` | `OfferLast` | `Wrote` all | `Wrote` a part, `Refused` | `Gone` | `Discard` | `Overdue` |
-//! |---|---|---|---|---|---|---|---|
-//! | idle | backlogged: write | closing: write | idle | idle | ended: close | ended: close | idle |
-//! | backlogged | – | – | idle: fetch | backlogged: wait | ended: close | ended: close | backlogged |
-//! | closing | – | – | ended: close | closing: wait | ended: close | ended: close | ended: close |
-//! | ended | ended | ended | ended | ended | ended | ended | ended |
+//! | State | `Offer` | `OfferLast` | `Wrote` all | `Wrote` a part, `Refused` | `WrotePiece` | `Gone` | `Discard` | `Overdue` |
+//! |---|---|---|---|---|---|---|---|---|
+//! | idle | backlogged: write | closing: write | idle | idle | idle | ended: close | ended: close | idle |
+//! | backlogged | – | – | idle: fetch | backlogged: wait | backlogged: go on | ended: close | ended: close | backlogged |
+//! | closing | – | – | ended: close | closing: wait | closing: go on | ended: close | ended: close | ended: close |
+//! | ended | ended | ended | ended | ended | ended | ended | ended | ended |
 //!
 //! Output is taken from the shard only while the outlet is idle, so what the kernel has not taken is
 //! held once for each connection, and what stays in the shard counts there. A connection that
@@ -21,8 +21,10 @@ pub enum OutletEvent {
     Offer(Vec<u8>),
     /// The last bytes of the connection, which closes behind them; only to an idle outlet.
     OfferLast(Vec<u8>),
-    /// The kernel took this many bytes.
+    /// The kernel took this many bytes. If some are left, it takes no more now.
     Wrote(usize),
+    /// The kernel took this many bytes, which were all that it was offered, and others are left.
+    WrotePiece(usize),
     /// The kernel takes nothing now.
     Refused,
     /// The kernel says that the connection is no more.
@@ -40,6 +42,8 @@ pub enum OutletAction {
     Nothing,
     /// Offer [`Outlet::rest`] to the kernel, and say what became of it.
     Write,
+    /// Offer more when there is a budget for it: the kernel can take it.
+    GoOn,
     /// Wait until the kernel can take more.
     Wait,
     /// Look whether the shard has more.
@@ -87,7 +91,7 @@ impl Outlet {
 
     /// One event; the table of the module.
     pub fn step(&mut self, event: OutletEvent) -> OutletAction {
-        use OutletEvent::{Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote};
+        use OutletEvent::{Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote, WrotePiece};
         match (self.state, event) {
             (State::Ended, _) => OutletAction::Nothing,
             (_, Gone | Discard) | (State::Closing, Overdue) => self.end(),
@@ -98,10 +102,10 @@ impl Outlet {
                 unreachable!("output is taken from the shard while the outlet is idle")
             }
             (State::Backlogged | State::Closing, Wrote(bytes)) => self.wrote(bytes),
+            (State::Backlogged | State::Closing, WrotePiece(bytes)) => self.wrote_piece(bytes),
             (State::Backlogged | State::Closing, Refused) => OutletAction::Wait,
-            (State::Idle, Wrote(_) | Refused | Overdue) | (State::Backlogged, Overdue) => {
-                OutletAction::Nothing
-            }
+            (State::Idle, Wrote(_) | WrotePiece(_) | Refused | Overdue)
+            | (State::Backlogged, Overdue) => OutletAction::Nothing,
         }
     }
 
@@ -124,6 +128,15 @@ impl Outlet {
         OutletAction::Fetch
     }
 
+    fn wrote_piece(&mut self, bytes: usize) -> OutletAction {
+        self.written += bytes;
+        assert!(
+            self.written < self.bytes.len(),
+            "a piece has others behind it"
+        );
+        OutletAction::GoOn
+    }
+
     /// The buffer of output that the kernel has taken whole, for further output. A large one is freed
     /// instead: who was sent much once need not keep it.
     pub fn take_spare(&mut self) -> Vec<u8> {
@@ -143,8 +156,10 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
-    use super::OutletAction::{Close, Fetch, Nothing, Wait, Write};
-    use super::OutletEvent::{Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote};
+    use super::OutletAction::{Close, Fetch, GoOn, Nothing, Wait, Write};
+    use super::OutletEvent::{
+        Discard, Gone, Offer, OfferLast, Overdue, Refused, Wrote, WrotePiece,
+    };
     use super::*;
 
     fn outlet(state: State) -> Outlet {
@@ -168,18 +183,21 @@ mod tests {
             (Idle, OfferLast(bytes()), Closing, Write),
             (Idle, OfferLast(Vec::new()), Ended, Close),
             (Idle, Wrote(0), Idle, Nothing),
+            (Idle, WrotePiece(0), Idle, Nothing),
             (Idle, Refused, Idle, Nothing),
             (Idle, Gone, Ended, Close),
             (Idle, Discard, Ended, Close),
             (Idle, Overdue, Idle, Nothing),
             (Backlogged, Wrote(4), Idle, Fetch),
             (Backlogged, Wrote(1), Backlogged, Wait),
+            (Backlogged, WrotePiece(1), Backlogged, GoOn),
             (Backlogged, Refused, Backlogged, Wait),
             (Backlogged, Gone, Ended, Close),
             (Backlogged, Discard, Ended, Close),
             (Backlogged, Overdue, Backlogged, Nothing),
             (Closing, Wrote(4), Ended, Close),
             (Closing, Wrote(1), Closing, Wait),
+            (Closing, WrotePiece(1), Closing, GoOn),
             (Closing, Refused, Closing, Wait),
             (Closing, Gone, Ended, Close),
             (Closing, Discard, Ended, Close),
@@ -187,6 +205,7 @@ mod tests {
             (Ended, Offer(bytes()), Ended, Nothing),
             (Ended, OfferLast(bytes()), Ended, Nothing),
             (Ended, Wrote(4), Ended, Nothing),
+            (Ended, WrotePiece(4), Ended, Nothing),
             (Ended, Refused, Ended, Nothing),
             (Ended, Gone, Ended, Nothing),
             (Ended, Discard, Ended, Nothing),
@@ -227,8 +246,12 @@ mod tests {
     #[test]
     fn a_part_that_was_taken_is_not_offered_again() {
         let mut outlet = outlet(State::Backlogged);
-        for (n, rest) in [(1, &b"our"[..]), (2, b"r"), (1, b"")] {
-            outlet.step(Wrote(n));
+        for (event, rest) in [
+            (Wrote(1), &b"our"[..]),
+            (WrotePiece(2), b"r"),
+            (Wrote(1), b""),
+        ] {
+            outlet.step(event);
             assert_eq!(outlet.rest(), rest);
         }
         assert!(outlet.is_idle());

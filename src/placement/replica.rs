@@ -46,6 +46,7 @@ impl Replica {
                     "no transaction is missing"
                 );
                 let applied = self.tree.apply(&txn.entry);
+                budget.spend_steps(self.tree.take_quota_steps());
                 self.tree.verify(&txn.entry)?;
                 self.shard.committed(&self.tree, txn.clone(), applied);
                 self.deliver(budget, now);

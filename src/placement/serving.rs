@@ -7,11 +7,13 @@
 //! 3. clients, each within its slice, all of them within the turn's budget ([`Budgets`]): new
 //!    connections, then whoever stands in the queues of `intake`;
 //! 4. what they asked for is handed to whoever orders;
-//! 5. output goes to the kernel, at most one piece for each connection.
+//! 5. output goes to the kernel: of each connection what is little, and then, of those who have much, in
+//!    turn, as much as the turn's budget allows. To hand a megabyte over takes the kernel most of a
+//!    millisecond, for which everybody else would wait.
 //!
-//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, a
-//! path of a closeSession, an event that is handed out, an entry or an identity that is compared for
-//! events. What is committed and not applied is not seen yet.
+//! Applying and ordering have budgets of their own, counted in steps: an operation of a transaction, 512
+//! bytes of its data, a path of a closeSession, an event that is handed out, an entry or an identity that is
+//! compared for events, some names on the way to a deep quota. What is committed and not applied is not seen yet.
 //!
 //! Completions of the disk and of background work come before a turn: the driver feeds them to the
 //! member. The kernel keeps a client's bytes until it is that client's turn: nothing is read that has
@@ -82,6 +84,8 @@ struct Record {
     more_output: bool,
     /// In the list of those whose kernel holds all that it can.
     slow: bool,
+    /// In the queue of those who have much output.
+    large: bool,
     /// The deadline of its first bytes has passed: the next look at it is the last.
     overdue: bool,
 }
@@ -159,6 +163,8 @@ pub struct ServingCore<S: Storage> {
     intake: Intake,
     /// Sockets that can be written again, or whose shard had more output than they could take.
     writable: VecDeque<SocketId>,
+    /// Sockets with more output than goes at once, each once: they take turns.
+    large: VecDeque<SocketId>,
     /// Sockets whose kernel did not take everything, each once, and what it held when it was last
     /// asked, bytes.
     slow: VecDeque<(SocketId, usize)>,
@@ -192,6 +198,7 @@ impl<S: Storage> ServingCore<S> {
             by_conn: DetHashMap::default(),
             intake: Intake::default(),
             writable: VecDeque::new(),
+            large: VecDeque::new(),
             slow: VecDeque::new(),
             asks_due: 0,
             first_bytes: VecDeque::new(),
@@ -225,6 +232,7 @@ impl<S: Storage> ServingCore<S> {
             standing: Standing::default(),
             more_output: false,
             slow: false,
+            large: false,
             overdue: false,
         });
         self.ask(id);
@@ -263,6 +271,11 @@ impl<S: Storage> ServingCore<S> {
         self.table.len()
     }
 
+    /// Whether more output than goes at once waits for its turn.
+    pub fn has_large_output(&self) -> bool {
+        !self.large.is_empty()
+    }
+
     // ---- the turn ----
 
     /// Whether a turn would do anything; if not, the driver may wait for the kernel.
@@ -270,6 +283,7 @@ impl<S: Storage> ServingCore<S> {
         let clients = !self.intake.is_empty() || self.listener_ready;
         self.served.has_mail()
             || !self.writable.is_empty()
+            || self.has_large_output()
             || (clients && !self.stopping && self.served.may_execute())
     }
 
@@ -301,6 +315,7 @@ impl<S: Storage> ServingCore<S> {
         turned.again |= self.served.reap(&mut self.budgets.reap.clone());
         turned.wake_ordering = self.served.hand_up(&mut order, &mut apply, now, observe)?;
         self.outputs(now, sockets);
+        self.large_outputs(now, sockets);
         self.queue_ready();
         turned.again |= self.has_work();
         let others = self.served.shard().served_others();
@@ -470,7 +485,8 @@ impl<S: Storage> ServingCore<S> {
             self.served.heard(conn);
             return;
         }
-        let room = room.min(self.budgets.read_max);
+        let most = self.budgets.read_max;
+        let room = room.min(self.intake.read_max(&record.standing, most));
         let read = sockets.read(id, &mut self.buffer[..room]);
         record.readable = match read {
             Read::More(_) => true,
@@ -574,7 +590,7 @@ impl<S: Storage> ServingCore<S> {
         {
             self.closings.pop_front();
             // The other end may have taken bytes while the process stood still: one more try.
-            self.write(id, now, sockets);
+            self.write_up_to(id, usize::MAX, now, sockets);
             self.drive(id, OutletEvent::Overdue, now, sockets);
         }
     }
@@ -596,6 +612,21 @@ impl<S: Storage> ServingCore<S> {
         while let Some(conn) = self.served.poll_dirty() {
             if let Some(&id) = self.by_conn.get(&conn) {
                 self.fetch(id, now, sockets);
+            }
+        }
+    }
+
+    /// Those who have much output, in turn, within the turn's budget.
+    fn large_outputs(&mut self, now: Now, sockets: &mut impl Sockets) {
+        let mut left = self.budgets.output;
+        for _ in 0..self.large.len() {
+            if left == 0 {
+                break;
+            }
+            let id = self.large.pop_front().expect("counted");
+            if let Some(record) = self.table.get_mut(id) {
+                record.large = false;
+                left -= self.write_up_to(id, left, now, sockets);
             }
         }
     }
@@ -669,6 +700,7 @@ impl<S: Storage> ServingCore<S> {
                 }
             }
             OutletAction::Write => self.write(id, now, sockets),
+            OutletAction::GoOn => self.wait_for_turn(id),
             OutletAction::Fetch => {
                 self.spare = record.outlet.take_spare();
                 if std::mem::take(&mut record.more_output) {
@@ -679,20 +711,54 @@ impl<S: Storage> ServingCore<S> {
         }
     }
 
+    /// Hands what an outlet holds to the kernel, at once or in its turn.
     fn write(&mut self, id: SocketId, now: Now, sockets: &mut impl Sockets) {
         let Some(record) = self.table.get_mut(id) else {
             return;
         };
-        let event = match sockets.write(id, record.outlet.rest()) {
-            Wrote::Bytes(n) => {
-                if let Some(conn) = record.stage.conn() {
-                    self.served.sent(conn, n);
-                }
-                OutletEvent::Wrote(n)
-            }
-            Wrote::Nothing => OutletEvent::Refused,
-            Wrote::Gone => OutletEvent::Gone,
+        if record.outlet.rest().len() <= self.budgets.output_at_once {
+            self.write_up_to(id, usize::MAX, now, sockets);
+        } else {
+            self.wait_for_turn(id);
+        }
+    }
+
+    /// A connection with much output has its turn behind the others.
+    fn wait_for_turn(&mut self, id: SocketId) {
+        if let Some(record) = self.table.get_mut(id)
+            && !std::mem::replace(&mut record.large, true)
+        {
+            self.large.push_back(id);
+        }
+    }
+
+    /// Hands at most `most` bytes of what an outlet holds to the kernel; how many it took.
+    fn write_up_to(
+        &mut self,
+        id: SocketId,
+        most: usize,
+        now: Now,
+        sockets: &mut impl Sockets,
+    ) -> usize {
+        let Some(record) = self.table.get_mut(id) else {
+            return 0;
         };
+        let rest = record.outlet.rest();
+        if rest.is_empty() {
+            return 0;
+        }
+        let offered = rest.len().min(most);
+        let is_piece = offered < rest.len();
+        let (taken, event) = match sockets.write(id, &rest[..offered]) {
+            Wrote::Bytes(n) if n == offered && is_piece => (n, OutletEvent::WrotePiece(n)),
+            Wrote::Bytes(n) => (n, OutletEvent::Wrote(n)),
+            Wrote::Nothing => (0, OutletEvent::Refused),
+            Wrote::Gone => (0, OutletEvent::Gone),
+        };
+        if let (1.., Some(conn)) = (taken, record.stage.conn()) {
+            self.served.sent(conn, taken);
+        }
         self.drive(id, event, now, sockets);
+        taken
     }
 }

@@ -12,6 +12,7 @@ use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
 use crate::snapshot::Rebuilding;
 use crate::tree::Rules;
+use crate::txn::entry::DATA_PER_STEP;
 use crate::txn::jute::Put;
 use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs};
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,8 @@ struct Net {
     words: Vec<([u8; 4], Vec<u8>)>,
     /// Order in which sockets were read.
     reads: Vec<SocketId>,
+    /// What sockets took, in order.
+    writes: Vec<(SocketId, usize)>,
     exhausted: bool,
 }
 
@@ -93,6 +96,7 @@ impl Sockets for Net {
             return Wrote::Nothing;
         }
         kernel.window -= n;
+        self.writes.push((id, n));
         kernel.outbound.extend_from_slice(&bytes[..n]);
         Wrote::Bytes(n)
     }
@@ -508,6 +512,8 @@ fn budgets_of_one_do_everything_in_the_end() {
         apply: one,
         order: one,
         requests: 1,
+        output_at_once: 1,
+        output: 1,
     };
     let mut world = World::with(budgets);
     let clients: Vec<_> = (0..3).map(|_| world.client()).collect();
@@ -718,6 +724,59 @@ fn what_is_committed_is_applied_within_a_budget_and_others_have_their_turn_in_be
 }
 
 #[test]
+fn who_pings_does_not_wait_for_full_reads_of_all_who_begin_long_requests_at_once() {
+    const CROWD: usize = 500;
+    let mut world = World::new();
+    let crowd: Vec<_> = (0..CROWD).map(|_| world.client()).collect();
+    let other = world.client();
+    let request = create_with("/a", &vec![0; 500 << 10]);
+    for &id in &crowd {
+        world.send(id, &request[..60_000]);
+    }
+    world.send(other, &ping());
+    let turns = (1..=CROWD).find(|_| {
+        world.turn();
+        world.replies(other) > 0
+    });
+    // In a turn fit 8 full reads, or 128 small ones.
+    assert!(turns.is_some_and(|turns| turns <= CROWD / 50), "{turns:?}");
+    let reads = world.net.reads.len();
+    world.settle();
+    let more = world.net.reads.len() - reads;
+    assert!(more <= 2 * CROWD, "the rest comes in full reads: {more}");
+}
+
+#[test]
+fn large_data_is_ordered_and_applied_a_little_in_each_turn() {
+    const DATA: usize = 100 << 10;
+    let one = Budget::steps((1 + DATA / DATA_PER_STEP) as u32);
+    for (order, apply) in [(one, Budgets::DEFAULT.apply), (Budgets::DEFAULT.order, one)] {
+        let mut world = World::with(Budgets {
+            order,
+            apply,
+            ..Budgets::DEFAULT
+        });
+        let writers: Vec<_> = (0..4).map(|_| world.client()).collect();
+        let other = world.client();
+        for (writer, name) in writers.iter().zip(["/a", "/b", "/c", "/d"]) {
+            world.send(*writer, &create_with(name, &vec![0; DATA]));
+        }
+        let (mut done, mut most) = (0, 0);
+        for _ in 0..100 {
+            let records = world.member().records();
+            world.send(other, &ping());
+            world.turn();
+            assert_eq!(world.replies(other), PONG, "in each turn");
+            let applied = writers.iter().filter(|&&id| world.replies(id) > 0).count();
+            let ordered = (world.member().records() - records) as usize;
+            most = most.max(if order == one { ordered } else { applied });
+            done += applied;
+        }
+        assert_eq!((done, most), (writers.len(), 1));
+    }
+}
+
+#[test]
 fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_transaction() {
     let budgets = Budgets {
         apply: Budget::steps(6),
@@ -758,6 +817,51 @@ fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_tra
         assert_eq!(world.replies(writer), applied * CREATED);
     }
     assert_eq!(world.replies(other), 0, "it may not read the node");
+}
+
+/// A quota lies below so many names that each change below it is two steps more.
+#[test]
+fn names_on_the_way_to_a_deep_quota_are_work_of_the_turn_that_applies_the_change() {
+    const NAMES: usize = 64;
+    /// Length, header and Stat.
+    const SET: usize = 20 + 68;
+    let budgets = Budgets {
+        apply: Budget::steps(3),
+        ..Budgets::DEFAULT
+    };
+    let mut world = World::with(budgets);
+    let writer = world.client();
+    let set = |path: &str| {
+        frame(|out| {
+            out.put_i32(2);
+            out.put_i32(5);
+            out.put_str(path);
+            out.put_buf(Some(b"else"));
+            out.put_i32(-1);
+        })
+    };
+    let deep = "/a".repeat(NAMES);
+    let quota = format!("/zookeeper/quota{deep}");
+    let ways = (1..=NAMES).flat_map(|n| {
+        let path = "/a".repeat(n);
+        [format!("/zookeeper/quota{path}"), path]
+    });
+    let nodes = ["zookeeper_limits", "zookeeper_stats"].map(|name| format!("{quota}/{name}"));
+    for path in ways.chain(nodes) {
+        world.send(writer, &create(&path));
+        world.settle();
+    }
+    world.replies(writer);
+    for (path, applied) in [("/a", vec![3]), (&*deep, vec![1, 1, 1])] {
+        for _ in 0..3 {
+            world.send(writer, &set(path));
+        }
+        world.turn();
+        for sets in applied {
+            world.turn();
+            assert_eq!(world.replies(writer), sets * SET, "{path:.4}");
+        }
+    }
 }
 
 /// Persistent watches fire for each operation of a multi, also for those who may not read the node.
@@ -909,6 +1013,86 @@ fn output_that_the_kernel_does_not_take_is_kept_and_goes_on_where_it_stopped() {
     world.core.socket_event(id, false, true, false);
     world.settle();
     assert_eq!(world.replies(id), 7 * PONG - 7);
+}
+
+/// A node of 10,000 bytes, and budgets of output that are less than it.
+fn world_of_large_output() -> (World, SocketId) {
+    let mut world = World::with(Budgets {
+        output_at_once: 1000,
+        output: 3000,
+        ..Budgets::DEFAULT
+    });
+    let witness = world.client();
+    world.send(witness, &create_with("/big", &[7; 10_000]));
+    world.settle();
+    world.replies(witness);
+    (world, witness)
+}
+
+/// The reply to a read of that node.
+const BIG: usize = 20 + 4 + 10_000 + 68;
+
+#[test]
+fn of_large_output_a_turn_hands_over_a_budget_and_what_is_small_goes_before_it() {
+    let (mut world, witness) = world_of_large_output();
+    let readers = [world.client(), world.client()];
+    for id in readers {
+        world.replies(id);
+        world.send(id, &get_data("/big"));
+    }
+    let mut turns = 0;
+    while world.core.has_work() {
+        world.net.writes.clear();
+        world.send(witness, &ping());
+        let turned = world.turn();
+        assert_eq!(world.net.writes.remove(0), (witness, PONG), "at first");
+        let taken = world.net.writes.iter().map(|&(_, n)| n).sum::<usize>();
+        assert!(taken <= 3000, "{:?}", world.net.writes);
+        assert!(taken == 3000 || !turned.again, "as much as may be");
+        assert!(world.net.writes.iter().all(|(id, _)| readers.contains(id)));
+        turns += 1;
+    }
+    assert_eq!(turns, (2 * BIG).div_ceil(3000));
+    for id in readers {
+        assert_eq!(world.replies(id), BIG);
+    }
+}
+
+#[test]
+fn who_takes_nothing_of_a_large_output_makes_way_for_the_next_and_goes_on_where_it_stopped() {
+    let (mut world, _) = world_of_large_output();
+    let readers = [world.client(), world.client()];
+    for id in readers {
+        world.replies(id);
+        world.send(id, &get_data("/big"));
+    }
+    world.net.open.get_mut(&readers[0]).expect("open").window = 100;
+    world.settle();
+    assert_eq!(readers.map(|id| world.replies(id)), [100, BIG]);
+    world.net.open.get_mut(&readers[0]).expect("open").window = usize::MAX;
+    world.core.socket_event(readers[0], false, true, false);
+    world.settle();
+    assert_eq!(world.replies(readers[0]), BIG - 100);
+}
+
+#[test]
+fn the_last_output_of_a_connection_goes_to_the_kernel_whole_however_large_it_is() {
+    let (mut world, _) = world_of_large_output();
+    let id = world.client();
+    world.net.writes.clear();
+    world.send(id, &[get_data("/big"), close_session()].concat());
+    world.settle();
+    assert_eq!(world.net.closed, [id]);
+    let taken = world.net.writes.iter().map(|&(_, n)| n);
+    assert_eq!(taken.sum::<usize>(), BIG + PONG);
+    // One that is cut in the middle leaves nothing behind.
+    let id = world.client();
+    world.send(id, &get_data("/big"));
+    world.turn();
+    world.net.open.get_mut(&id).expect("open").gone = true;
+    world.settle();
+    assert_eq!(world.net.closed.len(), 2);
+    assert_eq!(world.core.sockets(), 1, "the witness");
 }
 
 #[test]

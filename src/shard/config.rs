@@ -32,7 +32,8 @@ pub struct ShardConfig {
     pub output_excess_max: usize,
     /// How long a handshake may take, ms.
     pub handshake_timeout_ms: u64,
-    /// What one connection may hold of requests, and of output, whatever the others hold, bytes.
+    /// What one connection may hold of requests, and of output, whatever the others hold, bytes. A read with a
+    /// longer reply waits until no more than this of its connection's output is unsent.
     pub connection_share: usize,
     /// Requests received and not answered, beyond the shares of the connections, bytes.
     pub request_bytes_max: usize,

@@ -239,8 +239,8 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Rounds in which less than a share may move, beside those in which the connection was not read.
-    const PATIENCE: u64 = 2;
+    /// Rounds in which less than a share may move, at least, beside those in which the connection was not read.
+    pub(super) const PATIENCE_MIN: u64 = 2;
     /// Rounds in a row in which a full output may keep requests in memory for which others wait, at whatever
     /// pace it is taken: behind it thousands of replies may be waiting.
     const FULL_MAX: u64 = 16;
@@ -277,20 +277,20 @@ impl Filling {
         (self.stuck_rounds, self.full_rounds) = (0, 0);
     }
 
-    /// Whether a client that was read all the time would have moved a share.
-    pub(super) fn is_late(&self) -> bool {
-        self.stuck_rounds > Self::PATIENCE || self.full_rounds > Self::FULL_MAX
+    /// Whether a client that was read all the time would have moved a share; it has `patience` rounds for one.
+    pub(super) fn is_late(&self, patience: u64) -> bool {
+        self.stuck_rounds > patience || self.full_rounds > Self::FULL_MAX
     }
 
     /// Whether a client that was not read would have moved a share too. A sender that met a full receive
     /// buffer tries again after pauses that double: they are about as long as the receiver has not read.
-    pub(super) fn is_overdue(&self) -> bool {
-        self.stuck_rounds > Self::PATIENCE + self.held_rounds || self.full_rounds > Self::FULL_MAX
+    pub(super) fn is_overdue(&self, patience: u64) -> bool {
+        self.is_overdue_behind(patience + self.held_rounds) || self.full_rounds > Self::FULL_MAX
     }
 
-    /// Whether a client would have moved a share that pauses for so many rounds between two tries.
-    pub(super) fn is_overdue_behind(&self, pause: u64) -> bool {
-        self.stuck_rounds > Self::PATIENCE + pause
+    /// Whether so many rounds are over in which the client has not moved a share.
+    pub(super) fn is_overdue_behind(&self, rounds: u64) -> bool {
+        self.stuck_rounds > rounds
     }
 }
 
@@ -371,6 +371,8 @@ pub(super) struct Connection {
     pub(super) counted: (usize, usize),
     /// Entries of the FIFO that the shard counts.
     pub(super) counted_requests: usize,
+    /// The head is a read with a large reply, for which the output before it is to leave first.
+    pub(super) is_next_large: bool,
     /// Room of the shard's output set aside for the read at the head, bytes.
     pub(super) promised: usize,
     /// Its reply at the head waits for room in the shard's output; how many bytes.
@@ -441,6 +443,7 @@ impl Connection {
             excess: 0,
             counted: (0, 0),
             counted_requests: 0,
+            is_next_large: false,
             promised: 0,
             waits_for_output: None,
             grant: None,
@@ -576,6 +579,7 @@ impl Connection {
     /// Takes the head of the FIFO.
     pub(super) fn pop(&mut self) -> Option<Pending> {
         let pending = self.fifo.pop_front()?;
+        self.is_next_large = false;
         self.first_sequence += 1;
         self.fifo_weight -= pending.weight;
         self.ahead -= pending.ahead;
@@ -595,6 +599,7 @@ impl Connection {
         self.fifo = VecDeque::new();
         (self.fifo_weight, self.reads, self.ahead, self.barriers) = (0, 0, 0, 0);
         self.draft = None;
+        self.is_next_large = false;
         self.unanswered_writes = 0;
         self.owed = 0;
         self.input.clear();
@@ -656,17 +661,18 @@ mod tests {
 
     #[test]
     fn rounds_before_a_connection_was_held_count_for_nothing() {
+        const PATIENCE: u64 = Filling::PATIENCE_MIN;
         let mut filling = Filling::default();
-        (0..=Filling::PATIENCE).for_each(|_| filling.is_read());
-        assert!(filling.is_late() && filling.is_overdue());
+        (0..=PATIENCE).for_each(|_| filling.is_read());
+        assert!(filling.is_late(PATIENCE) && filling.is_overdue(PATIENCE));
         filling.is_held();
-        assert!(!filling.is_late() && !filling.is_overdue());
-        (0..Filling::PATIENCE).for_each(|_| filling.is_read());
-        assert!(!filling.is_late());
+        assert!(!filling.is_late(PATIENCE) && !filling.is_overdue(PATIENCE));
+        (0..PATIENCE).for_each(|_| filling.is_read());
+        assert!(!filling.is_late(PATIENCE));
         filling.is_read();
-        assert!(filling.is_late() && !filling.is_overdue());
+        assert!(filling.is_late(PATIENCE) && !filling.is_overdue(PATIENCE));
         filling.is_read();
-        assert!(filling.is_overdue(), "it was held for one round");
+        assert!(filling.is_overdue(PATIENCE), "it was held for one round");
     }
 
     #[test]

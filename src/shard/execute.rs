@@ -57,8 +57,9 @@ impl ShardState {
     ///
     /// A write at the head waits for its outcome: what is behind it, reads included, was sent
     /// after it and must see it. A read that gets to the head executes at once, whatever writes
-    /// of other sessions are under way. When the output is full it waits. A request that has just
-    /// been `parsed` belongs to the budget that paid for its bytes.
+    /// of other sessions are under way. When the output is full it waits, and one with a large reply
+    /// until the output before it has left. A request that has just been `parsed` belongs to the
+    /// budget that paid for its bytes.
     fn drain(
         &mut self,
         c: &mut Connection,
@@ -80,6 +81,7 @@ impl ShardState {
                 Step::Read(_) | Step::SetWatches(_) => {}
                 Step::Ping | Step::Token | Step::Answer { .. } => {}
             }
+            c.is_next_large = self.is_next_large(c, tree);
             if self.is_full(c) || !self.has_output_room(c, tree) {
                 return Stop::Waits;
             }
@@ -119,6 +121,19 @@ impl ShardState {
             }
             let pending = c.pop().expect("there is a head");
             self.answer(c, pending, tree, &mut budget, now);
+        }
+    }
+
+    /// Whether the head is a read whose reply is longer than a share, of which nothing is made yet, behind
+    /// more output than a share: made now, the reply would only lie in memory until that has left.
+    fn is_next_large(&self, c: &Connection, tree: &Tree) -> bool {
+        let share = self.config.connection_share;
+        if c.backlog() <= share || c.draft.is_some() || c.promised > 0 {
+            return false;
+        }
+        match c.fifo.front().map(|head| &head.step) {
+            Some(Step::Read(read)) => self.reply_estimate(tree, read) > share,
+            _ => false,
         }
     }
 

@@ -176,6 +176,8 @@ pub(super) fn put_found(
             if size.data > room {
                 return Err(Missing::TooMuch);
             }
+            // At once for all that follows: to grow for the last bytes copies those before them.
+            out.reserve(size.data + REPLY_FIXED);
             out.put_buf(data);
             stat.encode_into(out);
         }

@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Next, Phase, Silence, Step, Timing};
+use super::connection::{Connection, Filling, Next, Phase, Silence, Step, Timing};
 use super::credits::Credits;
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
@@ -15,6 +15,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// The longest pause between two tries of a sender that meets a full receive buffer, ms: TCP_RTO_MAX of Linux.
 const SENDER_PAUSE_MS_MAX: u64 = 120_000;
+/// A client may stand still with memory for which others wait for one part in so many of its session's timeout. It
+/// need not be heard of before a third of that, and whoever stands still for less keeps its session: so it keeps its
+/// connection too, without which the session would expire.
+const STANDSTILL_PARTS: u64 = 4;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,9 +180,14 @@ impl ShardState {
         }
     }
 
-    /// Whether a connection's reads wait because the kernel does not take its output.
+    /// Whether a connection's reads wait because the kernel does not take its output: one with a large reply
+    /// waits for all but a share of it.
     pub(super) fn is_full(&self, c: &Connection) -> bool {
-        c.backlog() > self.config.output_max
+        let full = match c.is_next_large {
+            true => self.config.connection_share.min(self.config.output_max),
+            false => self.config.output_max,
+        };
+        c.backlog() > full
     }
 
     /// Whether what a connection has sent waits because the kernel does not take its output, and not for the
@@ -292,7 +301,8 @@ impl ShardState {
     /// Memory for requests is for those who wait for it. Who was given some for a frame and does not
     /// send the frame, so that nothing of it waits in the kernel, ends, and so does who holds some while its
     /// output is full and takes less than a share of the replies, or stays full for long: a byte now and then
-    /// would hold the memory for days. Who was not read before has as long to go on, but all those together
+    /// would hold the memory for days. Each has for a share [`STANDSTILL_PARTS`] of its timeout, and at least
+    /// [`Filling::PATIENCE_MIN`] rounds. Who was not read before has as long to go on, but all those together
     /// keep no more than half of the memory from those who wait. What was set aside and is not about to be
     /// used is taken back, unless more of the frame than a share has come: without it the frame would be
     /// held, and wait for itself.
@@ -325,14 +335,24 @@ impl ShardState {
         } else {
             c.filling.is_well();
         }
-        if c.filling.is_late() {
+        let patience = self.patience(c);
+        if c.filling.is_late(patience) {
             self.late_bytes += c.request_bytes();
-            let pause_max = self.liveness.rounds_in(SENDER_PAUSE_MS_MAX);
-            let is_overdue = c.filling.is_overdue() || c.filling.is_overdue_behind(pause_max);
+            let rounds_max = patience + self.liveness.rounds_in(SENDER_PAUSE_MS_MAX);
+            let is_overdue =
+                c.filling.is_overdue(patience) || c.filling.is_overdue_behind(rounds_max);
             if is_overdue || self.requests.is_most(self.late_bytes) {
                 self.end(c, Ending::Discard);
             }
         }
+    }
+
+    /// Rounds in which a client that holds memory for which others wait may move less than a share.
+    fn patience(&self, c: &Connection) -> u64 {
+        let timeout_ms = c.attachment().map_or(0, |own| own.timeout_ms);
+        let standstill = u64::try_from(timeout_ms).unwrap_or(0) / STANDSTILL_PARTS;
+        let rounds = self.liveness.rounds_in(standstill);
+        rounds.max(Filling::PATIENCE_MIN)
     }
 
     /// How many bytes of a connection may be read.

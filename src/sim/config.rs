@@ -22,6 +22,10 @@ const FRAME_MAX: usize = 64 << 10;
 /// A connection with such a share of the memory waits for nobody's, bytes.
 pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
 
+/// The longest answer to a ConnectRequest, bytes. It goes at once: from when the server answers its session is
+/// silent, and the checks know only when the first byte has left.
+const CONNECT_RESPONSE: usize = 41;
+
 /// What may be read of a connection before it has said what it is, bytes.
 const FIRST_READ: usize = 512;
 
@@ -58,6 +62,8 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
         apply: Budget::steps(magnitude(rng, 1 << 11)),
         order: Budget::steps(magnitude(rng, 1 << 11)),
         requests: size(rng, 1024),
+        output_at_once: CONNECT_RESPONSE + size(rng, 128 << 10),
+        output: size(rng, 256 << 10),
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Store<'a> {
     pub(super) covered: Zxid,
     /// The witness, or a snapshot, shows that the log went as far.
     pub(super) witnessed: Zxid,
+    /// The newest record has no seal behind it yet, and a seal stands in a page of its own.
+    pub(super) is_open: bool,
 }
 
 /// A record where it stands.
@@ -260,6 +262,9 @@ impl Store<'_> {
         // What goes with its file takes along what stands behind it.
         let vouched = match damage.undo {
             Undo::Names(..) => self.witnessed,
+            Undo::Bytes(..) | Undo::Sectors(_) if self.is_open && self.takes_the_end(&damage) => {
+                self.witnessed
+            }
             Undo::Bytes(..) | Undo::Sectors(_) => self.covered,
         };
         if reach < self.known && reach >= vouched {
@@ -275,6 +280,17 @@ impl Store<'_> {
             faults.push(Fault::WhileRunning);
         }
         Some((faults, damage))
+    }
+
+    /// Whether nothing can be read in the log behind what was damaged: its page held all that covered it.
+    fn takes_the_end(&self, damage: &Damage) -> bool {
+        let (name, begin, ..) = &damage.place;
+        let segments = self.segments();
+        let behind = segments.iter().skip_while(|segment| segment.name != *name);
+        behind.enumerate().all(|(nth, segment)| {
+            let mut places = segment.places.iter();
+            places.all(|place| nth == 0 && place.offset < *begin)
+        })
     }
 
     // ---- rot ----

@@ -8,8 +8,9 @@ use super::network::Network;
 use crate::placement::DrainStep;
 use std::io;
 
-/// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync: however
-/// long that takes, each piece that comes from a socket meanwhile is a turn.
+/// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync, because
+/// however long that takes, each piece that comes from a socket meanwhile is a turn; and without those that
+/// hand over pieces of output, which may be as small as a byte.
 const DRAIN_TURNS_MAX: u32 = 300;
 
 /// Of a file of the witness: two slots.
@@ -51,7 +52,8 @@ impl Host {
             }
             return Ok(());
         }
-        let waits = self.is_asked_to_stop && !member.syncs.is_syncing();
+        let hands_over = member.serving.iter().any(|core| core.has_large_output());
+        let waits = self.is_asked_to_stop && !member.syncs.is_syncing() && !hands_over;
         self.drain_turns += u32::from(waits);
         // Whoever waits for the disk, or for what is tried again.
         self.drain_is_disturbed |= self.disk_hangs_until > base.now_us || !base.short.is_empty();

@@ -3,7 +3,8 @@
 //! The log is read first: its transactions become patches, one for each path, in memory as long as they
 //! come to no more than a bound ([`CHANGES_BYTES_MAX`]), else in sorted runs on disk. Then the snapshot
 //! before is read once, from its beginning to its end, each node gets its patch, and the new snapshot is
-//! written once. Memory is taken for the patches, for one node, and for the numbered ACL lists.
+//! written once. Memory is taken for the patches, for one node, for the numbered ACL lists, and for the totals of
+//! quotas.
 //!
 //! Nothing is copied blindly: the digest of the tree is made anew of every node that is written, and must
 //! be the one that the transactions carry, which come from the tree that serves. A snapshot that differs
@@ -16,12 +17,13 @@ use crate::log::snapshot_file::{self, SnapshotWriter, Written};
 use crate::log::storage::Storage;
 use crate::log::{Part, StoreId, read_part};
 use crate::tree::{
-    BodyError, BodyItem, BodyNode, BodyParser, BodyWriter, Changes, Contradiction, DigestMismatch,
-    Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
+    BODY_VERSION, BodyError, BodyItem, BodyNode, BodyParser, BodyWriter, Changes, Contradiction,
+    DigestMismatch, Facts, Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
 };
 use crate::txn::Entry;
 use crate::txn::record::{self, RecordError};
 use crate::types::{SessionId, Zxid};
+use std::collections::BTreeMap;
 
 /// Most bytes of memory for patches, beside those of one transaction.
 pub const CHANGES_BYTES_MAX: usize = 48 << 20;
@@ -57,6 +59,7 @@ pub(super) fn merge<S: Storage>(
     (data, log): (&S, &S),
     base: Option<Zxid>,
     order: Order,
+    facts: &Facts,
 ) -> Result<Written, SnapError> {
     let mut runs = Runs::new(data);
     let mut changes = Changes::default();
@@ -71,7 +74,7 @@ pub(super) fn merge<S: Storage>(
     })?;
     let patches = runs.merged(changes.take_patches())?;
     let file = SnapshotWriter::create(data, order.zxid, order.store)?;
-    let mut join = Join::new(order.zxid, patches, file);
+    let mut join = Join::new(order.zxid, patches, file, facts);
     let mut parser = BodyParser::default();
     let mut take = |piece: &[u8]| parser.push(piece, |item| join.take(item, changes.high_water()));
     match base {
@@ -93,10 +96,11 @@ pub(super) fn write_walked<S: Storage>(
     patches: Merged<S>,
 ) -> Result<Written, SnapError> {
     let file = SnapshotWriter::create(data, order.zxid, order.store)?;
-    let mut join = Join::new(order.zxid, patches, file);
+    let mut join = Join::new(order.zxid, patches, file, &start.facts);
     join.is_walked = true;
     let none = Changes::default();
     let head = BodyItem::Head {
+        version: BODY_VERSION,
         last_zxid: start.last_zxid,
         high_water: start.session_high_water,
     };
@@ -154,6 +158,9 @@ struct Join<S: Storage> {
     /// From the head of the snapshot before on.
     body: Option<BodyWriter>,
     file: SnapshotWriter<S>,
+    /// Nodes that were written, and that there are to be.
+    nodes: usize,
+    nodes_due: usize,
     /// Of all nodes that were written.
     digest: u64,
     /// Of the snapshot before.
@@ -162,21 +169,26 @@ struct Join<S: Storage> {
     last: Vec<u8>,
     /// The patches are of all nodes, not of those that were created since the snapshot before.
     is_walked: bool,
+    /// The data that is in no file: the totals of quotas, by the paths of their nodes.
+    totals: BTreeMap<Box<str>, Box<[u8]>>,
     parents: Parents,
 }
 
 impl<S: Storage> Join<S> {
-    fn new(zxid: Zxid, patches: Merged<S>, file: SnapshotWriter<S>) -> Join<S> {
+    fn new(zxid: Zxid, patches: Merged<S>, file: SnapshotWriter<S>, facts: &Facts) -> Join<S> {
         Join {
             zxid,
             patches,
             next: None,
             body: None,
             file,
+            nodes: 0,
+            nodes_due: facts.nodes,
             digest: 0,
             digest_before: 0,
             last: Vec::new(),
             is_walked: false,
+            totals: facts.texts(),
             parents: Parents::default(),
         }
     }
@@ -263,10 +275,15 @@ impl<S: Storage> Join<S> {
 
     /// `is_new`: the node was created since the snapshot before.
     fn put_node(&mut self, node: Option<BodyNode<'_>>, is_new: bool) -> Result<(), SnapError> {
-        let Some(node) = node else {
+        let Some(mut node) = node else {
             return Ok(());
         };
+        let told = self.totals.remove(node.path);
+        if let Some(text) = &told {
+            node.data = Some(text);
+        }
         self.parents.pass(&node, is_new)?;
+        self.nodes += 1;
         self.digest = self.digest.wrapping_add(node.digest());
         self.body()?.put_node(&node);
         self.drain()
@@ -280,7 +297,8 @@ impl<S: Storage> Join<S> {
         }
     }
 
-    /// Compares the digest, and gives the snapshot its name.
+    /// Compares the digest and the number of nodes, and gives the snapshot its name. The digest leaves out what is
+    /// below `/zookeeper`; the number does not.
     fn finish(self, changes: &Changes) -> Result<Written, SnapError> {
         if let Some((zxid, expected)) = changes.digest(self.digest_before)
             && expected != self.digest
@@ -290,6 +308,9 @@ impl<S: Storage> Join<S> {
                 expected,
                 found: self.digest,
             }));
+        }
+        if self.nodes != self.nodes_due || !self.totals.is_empty() {
+            return Err(Contradiction("there are other nodes than in memory").into());
         }
         let (body, mut file) = (self.body, self.file);
         let body = body.ok_or(BodyError::Content("there is no head"))?;

@@ -26,7 +26,7 @@ use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_part};
-use crate::tree::{BodyError, Tree};
+use crate::tree::{BodyError, Facts, Tree};
 use crate::txn::Entry;
 use crate::types::{Position, Zxid};
 use merge::{decode, require_room};
@@ -263,25 +263,30 @@ pub struct Made {
     pub base: Option<Zxid>,
 }
 
-/// Makes a snapshot out of the one before and the log, if there is room. Blocks for long.
+/// Makes a snapshot out of the one before and the log, if there is room; what is in neither comes from
+/// memory. Blocks for long.
 ///
 /// # Errors
 /// [`SnapError`]; nothing is left. [`SnapError::Contradiction`] for the log of another server that does not
 /// fit a merge: only whoever has the state in memory can save it.
-pub fn make<S: Storage>(data: &S, log: &S, order: Order) -> Result<Made, SnapError> {
+pub fn make<S: Storage>(data: &S, log: &S, order: Order, facts: &Facts) -> Result<Made, SnapError> {
     require_room(data, order)?;
-    merge_newest((data, log), order)
+    merge_newest((data, log), order, facts)
 }
 
 /// Merges the newest snapshot that can be read to its end with the log behind it; if none can be, a fresh
 /// tree with the whole log.
-fn merge_newest<S: Storage>(dirs: (&S, &S), order: Order) -> Result<Made, SnapError> {
+fn merge_newest<S: Storage>(
+    dirs: (&S, &S),
+    order: Order,
+    facts: &Facts,
+) -> Result<Made, SnapError> {
     let mut unreadable = None;
     for base in snapshot_file::list(dirs.0)? {
         if base > order.zxid {
             continue;
         }
-        match merge::merge(dirs, Some(base), order) {
+        match merge::merge(dirs, Some(base), order, facts) {
             Err(e) if is_newer(&e) => return Err(e),
             Err(e @ (SnapError::File(_) | SnapError::Body(_))) => {
                 unreadable.get_or_insert(e);
@@ -293,7 +298,7 @@ fn merge_newest<S: Storage>(dirs: (&S, &S), order: Order) -> Result<Made, SnapEr
         }
     }
     let base = None;
-    match (merge::merge(dirs, base, order), unreadable) {
+    match (merge::merge(dirs, base, order, facts), unreadable) {
         // What is missing in the log would be in the snapshot.
         (Err(SnapError::Gap { .. }), Some(unreadable)) => Err(unreadable),
         (result, _) => result.map(|written| Made { written, base }),

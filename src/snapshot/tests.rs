@@ -1,12 +1,14 @@
 //! Merged snapshots against trees that were replayed.
 
+mod quotas;
+
 use super::*;
 use crate::budget::Budget;
 use crate::log::inspect::{self, Seen};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, segment};
 use crate::sim::disk::{Failing, SeamCall, SimStorage};
-use crate::tree::{BodyReader, Overlay, PrepareContext, Rules, SessionState};
+use crate::tree::{BodyReader, Overlay, PrepareContext, Prepared, Rules, SessionState};
 use crate::txn::record::Payload;
 use crate::txn::{
     Acl, AuthId, CreateRequest, CreateTxn, RawAcl, Txn, TxnDigest, TxnHeader, WriteRequest,
@@ -54,7 +56,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, session: SessionId, request: &WriteRequest) {
+    fn request(&mut self, session: SessionId, request: &WriteRequest) -> Prepared {
         let who = [AuthId {
             scheme: "ip".into(),
             id: "127.0.0.1".into(),
@@ -77,6 +79,7 @@ impl World {
         self.enter(&prepared.entry);
         self.overlay.forget(prepared.entry.header.zxid);
         self.tree.verify(&prepared.entry).unwrap();
+        prepared
     }
 
     /// A transaction that nobody has checked, with the digest of the tree behind it.
@@ -139,7 +142,7 @@ impl World {
 
     fn merge(&self, memory: usize) -> Result<Written, SnapError> {
         let base = self.snapshots().first().copied();
-        merge::merge(self.dirs(), base, self.order(memory))
+        merge::merge(self.dirs(), base, self.order(memory), &self.tree.facts())
     }
 
     fn names(&self) -> Vec<String> {
@@ -378,7 +381,7 @@ fn grow(w: &mut World, nodes: usize, generation: usize) {
         match generation {
             0 => w.request(SessionId(1), &create(OpCode::CREATE, &path, 0, 1)),
             _ => w.request(SessionId(1), &set(&path, Some(&data))),
-        }
+        };
     }
 }
 
@@ -419,7 +422,7 @@ fn runs_are_gone_whatever_ends_the_merge() {
     let before = w.names();
     let mut wrong = w.order(0);
     wrong.zxid = wrong.zxid.next();
-    let found = merge::merge(w.dirs(), None, wrong);
+    let found = merge::merge(w.dirs(), None, wrong, &w.tree.facts());
     assert!(matches!(found, Err(SnapError::Short(_))));
     assert_eq!(w.names(), before);
     // No room for all of the runs.
@@ -481,7 +484,7 @@ fn a_damaged_snapshot_is_made_up_for_by_an_older_one_and_the_log() {
     let newest = snapshot_file::name(w.snapshots()[0]);
     grow(&mut w, 30, 3);
     w.disk.spoil(&newest, 20_000, &[2]);
-    let made = merge_newest(w.dirs(), w.order(PLENTY)).unwrap();
+    let made = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap();
     assert_eq!(made.base, Some(w.snapshots()[2]));
     assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
 }
@@ -645,7 +648,7 @@ fn a_record_that_holds_another_transaction_than_it_says_is_neither_replayed_nor_
     order.zxid = w.next;
     let refusals = [
         recover(&w.disk, &w.disk, &mut |_| {}).err(),
-        make(&w.disk, &w.disk, order).err(),
+        make(&w.disk, &w.disk, order, &w.tree.facts()).err(),
     ];
     for refused in refusals {
         let is_said = matches!(refused, Some(SnapError::Record { zxid, .. }) if zxid == w.next);
@@ -743,7 +746,7 @@ fn what_can_not_be_merged_is_left_to_who_has_the_state() {
     );
     assert_eq!(w.tree.ephemeral_count(), 0);
     let names = w.names();
-    let refused = merge_newest(w.dirs(), w.order(PLENTY)).unwrap_err();
+    let refused = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap_err();
     assert!(matches!(refused, SnapError::Contradiction(_)), "{refused}");
     assert!(refused.is_rot());
     assert_eq!(w.names(), names);
@@ -783,7 +786,7 @@ fn snapshots_on_sectors_that_can_not_be_read_are_as_bad_as_rotten_ones() {
         panic!("{:?}", w.snapshots());
     };
     w.disk.break_sector(&snapshot_file::name(only), 100);
-    let error = merge_newest(w.dirs(), w.order(PLENTY));
+    let error = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts());
     assert!(matches!(&error, Err(e) if e.is_rot()), "{error:?}");
 }
 
@@ -805,7 +808,7 @@ fn a_snapshot_whose_body_has_version_1_is_merged_with_what_follows() {
             &WriteRequest::CreateSession { timeout_ms: 9 },
         );
         grow(&mut w, 20, 1);
-        let made = merge::merge(w.dirs(), Some(base), w.order(memory)).unwrap();
+        let made = merge::merge(w.dirs(), Some(base), w.order(memory), &w.tree.facts()).unwrap();
         assert_eq!(made.root, root(&w.tree));
     }
 }
@@ -827,4 +830,33 @@ fn a_log_of_which_only_seals_are_left_is_refused_without_its_snapshot() {
         matches!(refused, Some(SnapError::Gap { .. })),
         "{refused:?}"
     );
+}
+
+/// A node of a quota counts in no digest.
+#[test]
+fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 20, 0);
+    let mut facts = w.tree.facts();
+    facts.nodes += 1;
+    let before = w.names();
+    let found = merge::merge(w.dirs(), None, w.order(PLENTY), &facts);
+    assert!(
+        matches!(found, Err(SnapError::Contradiction(_))),
+        "{found:?}"
+    );
+    assert_eq!(w.names(), before);
+    let order = w.order(PLENTY);
+    let mut start = w.tree.begin_walk(PLENTY);
+    start.facts.nodes += 1;
+    let mut walked = Walked::new(start);
+    while let Some(nodes) = w.tree.walk_slice(9) {
+        walked = walked.add(&w.disk, nodes, order).unwrap();
+    }
+    let found = walked.finish(&w.disk, order);
+    assert!(
+        matches!(found, Err(SnapError::Contradiction(_))),
+        "{found:?}"
+    );
+    assert!(merge::merge(w.dirs(), None, w.order(PLENTY), &w.tree.facts()).is_ok());
 }

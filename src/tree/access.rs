@@ -54,7 +54,7 @@ type Answer = (Arc<[Acl]>, bool);
 pub(super) struct Checks {
     /// By the address of the list and the permission; at most [`ANSWERS_MAX`].
     answers: DetHashMap<(usize, i32), Answer>,
-    /// Entries compared and normalised since they were last taken.
+    /// Entries compared and normalised, and what was added, since they were last taken.
     steps: usize,
 }
 
@@ -88,12 +88,17 @@ impl Checks {
         Some(list)
     }
 
+    /// Something beside the entries was looked at.
+    pub(super) fn add_steps(&mut self, steps: usize) {
+        self.steps += steps;
+    }
+
     /// The first entry of a list is in the step of the operation.
     fn spend(&mut self, entries: usize) {
         self.steps += entries.saturating_sub(1);
     }
 
-    /// Steps since the last call: entries compared, sent and stored, each list without its first.
+    /// Steps since the last call: entries compared, sent and stored, each list without its first, and what was added.
     pub(super) fn take_steps(&mut self) -> usize {
         std::mem::take(&mut self.steps)
     }

@@ -31,6 +31,7 @@ impl Tree {
         let TxnHeader { zxid, op, .. } = entry.header;
         self.apply_txn(&entry.header, op, &entry.txn, &mut None);
         self.reached(zxid);
+        self.take_quota_steps();
     }
 
     /// A transaction is applied whole.
@@ -74,7 +75,7 @@ impl Tree {
                     });
                     let stat = self.nodes.at(id).stat();
                     let bytes = data.as_ref().map_or(0, |data| data.len());
-                    self.account(path, 0, bytes as i64 - before as i64);
+                    self.quota_set(path, data.as_deref(), bytes as i64 - before as i64);
                     Ok(OpResult::SetData(stat))
                 }
             },
@@ -170,7 +171,7 @@ impl Tree {
                 .insert(path.clone(), header.zxid);
         }
         let data_len = data.as_ref().map_or(0, |data| data.len());
-        self.quota_created(path, data_len);
+        self.quota_created(path, data.as_deref());
         Ok(OpResult::Create {
             op,
             path: path.clone(),
@@ -211,8 +212,9 @@ impl Tree {
             parent_acl: Some(self.nodes.at(parent).acl().clone()),
         });
         let data_len = self.nodes.at(id).data_len();
-        let ephemerals = &mut self.ephemerals;
+        let (ephemerals, quotas) = (&mut self.ephemerals, &mut self.quotas);
         self.nodes.remove(id, path, &mut |path, stored| {
+            quotas.node_gone(path);
             let Some(owner) = owner_session(stored) else {
                 return;
             };
@@ -223,7 +225,7 @@ impl Tree {
                 }
             }
         });
-        self.quota_deleted(path, data_len);
+        self.account(path, -1, -(data_len as i64));
         Ok(())
     }
 

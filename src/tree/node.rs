@@ -158,10 +158,21 @@ pub(super) struct Znode<'a> {
     nodes: &'a Nodes,
     node: &'a Node,
     extra: Option<&'a Extra>,
+    /// What its data is, where the node holds an older text of the same length.
+    shown: Option<&'a Arc<[u8]>>,
 }
 
 impl<'a> Znode<'a> {
+    /// The same node, whose data is this.
+    pub(super) fn showing(self, shown: Option<&'a Arc<[u8]>>) -> Znode<'a> {
+        assert!(shown.is_none_or(|text| text.len() == self.data_len()));
+        Znode { shown, ..self }
+    }
+
     pub(super) fn data(&self) -> Option<&'a [u8]> {
+        if let Some(shown) = self.shown {
+            return Some(shown);
+        }
         match (&self.node.data, self.extra) {
             (Some(data), _) => Some(data),
             (None, Some(extra)) if extra.null => None,
@@ -171,7 +182,7 @@ impl<'a> Znode<'a> {
 
     /// As [`Znode::data`], without a copy.
     pub(super) fn shared_data(&self) -> Data {
-        match (&self.node.data, self.data()) {
+        match (self.shown.or(self.node.data.as_ref()), self.data()) {
             (Some(data), _) => Some(data.clone()),
             (None, data) => data.map(Arc::from),
         }
@@ -428,6 +439,7 @@ impl Nodes {
             nodes: self,
             node,
             extra: self.extras.get(node.extra),
+            shown: None,
         }
     }
 

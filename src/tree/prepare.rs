@@ -351,9 +351,9 @@ impl Overlay {
         }
     }
 
-    /// Validates operations from where the preparation stands, a step of `budget` for each and for each
-    /// entry of an access control list that it compares, or takes back
-    /// what those before a failed one have done. True when there is nothing left to do. Every call is
+    /// Validates operations from where the preparation stands, for what [`Txn::steps`] says of each and a step
+    /// of `budget` for each entry of an access control list that it compares, or takes back what those before a
+    /// failed one have done. True when there is nothing left to do. Every call is
     /// given the same context and operations.
     ///
     /// Each operation sees those before it; when one fails, none has happened (docs/protocol.md §3.7).
@@ -372,11 +372,12 @@ impl Overlay {
                 return false;
             }
             let done = self.one(tree, context, request, &mut multi.checks);
-            budget.spend_steps(1 + multi.checks.take_steps());
-            multi.txns.push(done.unwrap_or_else(|code| {
+            let (op, txn) = done.unwrap_or_else(|code| {
                 multi.error = Some(code);
                 (OpCode::ERROR, Txn::Error { code })
-            }));
+            });
+            budget.spend_steps(txn.steps() + multi.checks.take_steps());
+            multi.txns.push((op, txn));
         }
         multi.error.is_none() || self.roll_back(multi, ops.len(), budget)
     }
@@ -504,7 +505,7 @@ impl Overlay {
             ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         )?;
         let data_len = request.data.as_ref().map_or(0, |data| data.len());
-        self.check_quota(tree, context.rules, &path, (1, data_len as i64))?;
+        self.check_quota(tree, context.rules, &path, (1, data_len as i64), checks)?;
 
         let parent_digest = parent.digest;
         // Only ever raised, as where it is applied: at its end the counter sticks, and pzxid with it.
@@ -602,7 +603,7 @@ impl Overlay {
         )?;
         let data_len = data.as_ref().map_or(0, |data| data.len());
         let longer = data_len as i64 - node.data as i64;
-        self.check_quota(tree, context.rules, path, (0, longer))?;
+        self.check_quota(tree, context.rules, path, (0, longer), checks)?;
         let version = next_version(node.stored.version, version)?;
         let before = node.digest;
         node.data = data_len;
@@ -701,11 +702,14 @@ impl Overlay {
         rules: &Rules,
         path: &str,
         (nodes, bytes): (i64, i64),
+        checks: &mut Checks,
     ) -> Checked<()> {
         if !rules.enforce_quota {
             return Ok(());
         }
-        let Some(over) = tree.check_quota(path, nodes, bytes) else {
+        let (over, steps) = tree.check_quota(path, nodes, bytes);
+        checks.add_steps(steps);
+        let Some(over) = over else {
             return Ok(());
         };
         let is_hard = over.is_hard;

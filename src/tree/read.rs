@@ -106,7 +106,8 @@ impl Tree {
     }
 
     fn lookup(&self, path: &str) -> Option<Znode<'_>> {
-        self.nodes.get(if path.is_empty() { "/" } else { path })
+        let node = self.nodes.get(if path.is_empty() { "/" } else { path })?;
+        Some(node.showing(self.quotas.shown(path)))
     }
 
     fn readable(&self, path: &str, perm: i32, who: &[AuthId]) -> Result<Znode<'_>, ErrorCode> {

@@ -3,7 +3,7 @@
 //! comparing snapshots.
 //!
 //! ```text
-//! body    = version i32 (2) ‖ lastZxid i64
+//! body    = version i32 (3) ‖ lastZxid i64
 //!           ‖ n i32 ‖ n × highest session i64                           sorted by creator
 //!           ‖ session* ‖ 0 u8                                           sorted by id
 //!           ‖ node* ‖ −1 i32                                            sorted by path bytes
@@ -22,7 +22,11 @@
 //! path is a prefix of its children's, so byte order has it before them. Integers are big-endian, strings
 //! and buffers as in Jute.
 //!
-//! Version 1, which is still read, begins differently, and numbers every list:
+//! The data of a node with the totals of a quota is what clients see. In a body of version 2, which is still read and
+//! has the same layout, it may be what a client has set at the beginning: the totals of all registered paths are
+//! counted again when such a body ends.
+//!
+//! Version 1, of which the same is true, begins differently, and numbers every list:
 //!
 //! ```text
 //! body    = version i32 (1) ‖ lastZxid i64 ‖ highest session i64, 0: none
@@ -43,7 +47,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Version of the body's layout.
-pub const BODY_VERSION: i32 = 2;
+pub const BODY_VERSION: i32 = 3;
+/// From this version on, sessions and nodes are ended by marks, and some lists have no number.
+const MARKED: i32 = 2;
+/// From this version on, totals of quotas are as clients see them.
+const WITH_TOTALS: i32 = 3;
 /// Most bytes of the ACL lists that have a number in a body, each counted with [`LIST_OVERHEAD`]: what a
 /// reader and a writer must remember.
 pub(crate) const LISTS_BYTES_MAX: usize = 1 << 20;
@@ -248,9 +256,10 @@ impl Tree {
                 list.1.clear();
                 list.1.put_acls(node.acl());
             }
+            let path = std::str::from_utf8(path).expect("names are cut at slashes");
             body.put_node(&BodyNode {
-                path: std::str::from_utf8(path).expect("names are cut at slashes"),
-                data: node.data(),
+                path,
+                data: node.showing(self.quotas.shown(path)).data(),
                 acl: &list.1,
                 stat: node.stored(),
             });
@@ -264,6 +273,7 @@ impl Tree {
 #[derive(Debug)]
 pub(crate) enum BodyItem<'a> {
     Head {
+        version: i32,
         last_zxid: Zxid,
         high_water: SessionHighWater,
     },
@@ -386,7 +396,7 @@ impl BodyParser {
             return Err(BodyError::Newer(version));
         }
         let last_zxid = Zxid(r.i64()?);
-        let (high_water, sessions) = if version < BODY_VERSION {
+        let (high_water, sessions) = if version < MARKED {
             let highest = Some(SessionId(r.i64()?)).filter(|id| *id != SessionId::NONE);
             let sessions = r.i32()?;
             if sessions < 0 {
@@ -399,6 +409,7 @@ impl BodyParser {
         };
         self.part = BodyPart::Sessions(sessions);
         Ok(BodyItem::Head {
+            version,
             last_zxid,
             high_water,
         })
@@ -495,6 +506,8 @@ impl BodyReader {
 #[derive(Debug, Default)]
 struct Maker {
     tree: Option<Tree>,
+    /// The data of nodes of totals is as clients see it.
+    has_totals: bool,
     has_root: bool,
     lists: Vec<Arc<[Acl]>>,
 }
@@ -502,10 +515,12 @@ struct Maker {
 impl Maker {
     fn take(&mut self, item: BodyItem<'_>) -> Result<(), BodyError> {
         if let BodyItem::Head {
+            version,
             last_zxid,
             high_water,
         } = item
         {
+            self.has_totals = version >= WITH_TOTALS;
             self.tree = Some(Tree {
                 nodes: Nodes::new(),
                 ephemerals: BTreeMap::new(),
@@ -539,9 +554,15 @@ impl Maker {
                     false => set_root(tree, &node, &acl)?,
                 }
                 self.has_root = true;
-                tree.quota_found(node.path);
+                tree.quota_found(node.path, node.data);
             }
-            BodyItem::End(digest) if digest == tree.digest() => tree.recount_quotas(),
+            BodyItem::End(digest) if digest == tree.digest() => {
+                if !self.has_totals {
+                    tree.count_all_again();
+                }
+                // Nobody waits for what a start has done.
+                tree.take_quota_steps();
+            }
             BodyItem::End(_) => return Err(BodyError::Content("the digest is another")),
         }
         Ok(())

@@ -850,7 +850,7 @@ fn golden_body_v1() {
 }
 
 #[test]
-fn golden_body_v2() {
+fn golden_body_v3_and_v2_that_is_read_as_well() {
     let mut tree = Tree::new();
     let sessions = [(1, 5, 4000), (200, 1, 6000), (200, 9, 8000)];
     for (nth, (creator, number, timeout_ms)) in sessions.into_iter().enumerate() {
@@ -871,7 +871,7 @@ fn golden_body_v2() {
     tree.sessions.remove(&SessionId::of(200, 9));
     let zeros = |bytes: usize| "00".repeat(bytes);
     let parts = [
-        "00000002 0000000000000007",
+        "0000000000000007",
         // The highest id of each creator.
         "00000002 0100000000000005 c800000000000009",
         // Sessions: an id with its highest bit set is negative.
@@ -901,9 +901,16 @@ fn golden_body_v2() {
         "0000000000000004",
         "0000000051c6d660",
     ];
-    let golden = crate::txn::golden::hex(&parts.concat().replace(' ', ""));
-    assert_eq!(body(&tree), golden);
-    assert_eq!(body(&read(&golden, 7).unwrap()), golden);
+    let golden = |version: i32| {
+        let parts = format!("{version:08x}{}", parts.concat());
+        crate::txn::golden::hex(&parts.replace(' ', ""))
+    };
+    assert_eq!(body(&tree), golden(3));
+    for version in [2, 3] {
+        assert_eq!(body(&read(&golden(version), 7).unwrap()), golden(3));
+    }
+    let newer = read(&golden(4), 7);
+    assert!(matches!(newer, Err(BodyError::Newer(4))), "{newer:?}");
 }
 
 #[test]
@@ -1192,7 +1199,7 @@ proptest! {
         m.apply_all();
         let due = all_nodes(&m.tree);
         let start = m.tree.begin_walk(usize::MAX);
-        prop_assert_eq!(start.nodes, due.len());
+        prop_assert_eq!(start.facts.nodes, due.len());
         prop_assert_eq!((start.last_zxid, start.digest), (m.tree.last_zxid(), m.tree.digest()));
         prop_assert_eq!(start.sessions, m.tree.sessions().collect::<Vec<_>>());
         let (mut found, mut changed) = (Vec::new(), 0);

@@ -11,18 +11,19 @@ use super::Tree;
 use super::creators::SessionHighWater;
 use super::index::NodeId;
 use super::node::Nodes;
+use super::totals::Facts;
 use super::walked::{Walk, WalkedNode};
 use crate::types::{SessionId, Zxid};
 
 /// What a walk does not go over, as it was when the walk began.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WalkStart {
     /// Of the last transaction applied.
     pub last_zxid: Zxid,
     /// Over all nodes (docs/peer-protocol.md §3.5).
     pub digest: u64,
-    /// How many nodes the walk gives, the root once.
-    pub nodes: usize,
+    /// What the nodes do not tell.
+    pub facts: Facts,
     /// Live sessions with the timeout of their createSession, ms; sorted.
     pub sessions: Vec<(SessionId, i32)>,
     /// The largest ids of sessions ever created.
@@ -33,7 +34,7 @@ impl Tree {
     /// Begins a walk over the nodes as they are now; one that is under way ends. It keeps at most
     /// `copies_bytes` of nodes that are changed between two slices.
     ///
-    /// Steps: the sessions.
+    /// Steps: the sessions, and those of [`Tree::facts`].
     pub fn begin_walk(&mut self, copies_bytes: usize) -> WalkStart {
         self.nodes.walk = Some(Box::new(Walk {
             end: self.nodes.places(),
@@ -43,7 +44,7 @@ impl Tree {
         WalkStart {
             last_zxid: self.last_zxid(),
             digest: self.digest(),
-            nodes: self.nodes.len(),
+            facts: self.facts(),
             sessions: self.sessions().collect(),
             session_high_water: self.session_high_water.clone(),
         }
@@ -51,7 +52,7 @@ impl Tree {
 
     /// What was changed since the last slice, as it was before, and nodes from the next `places` places;
     /// `None` if there is no walk, it is through, or it was given up. Each node comes once, in no particular
-    /// order.
+    /// order. That of totals may come with an older text than the one in [`WalkStart::facts`].
     ///
     /// Steps: the places, each with the names of its path, and what was changed.
     pub fn walk_slice(&mut self, places: u32) -> Option<Vec<WalkedNode>> {

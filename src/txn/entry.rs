@@ -80,12 +80,19 @@ pub enum Txn {
     Multi(Vec<(OpCode, Txn)>),
 }
 
+/// Bytes of data for which a transaction counts as a step: they are copied and summed up when it is made, and
+/// summed up again and freed when it is applied.
+pub const DATA_PER_STEP: usize = 512;
+
 impl Txn {
     /// How much work the transaction is wherever it is made, applied or shown: one step for each operation
-    /// of a multi and for each path of a closeSession, one at least.
+    /// of a multi and for each path of a closeSession, one at least, and one for each [`DATA_PER_STEP`] of data.
     pub fn steps(&self) -> usize {
         match self {
-            Txn::Multi(ops) => ops.len().max(1),
+            Txn::Create(CreateTxn { data, .. }) | Txn::SetData { data, .. } => {
+                1 + data.as_ref().map_or(0, |data| data.len() / DATA_PER_STEP)
+            }
+            Txn::Multi(ops) => ops.iter().map(|(_, txn)| txn.steps()).sum::<usize>().max(1),
             Txn::CloseSession { paths: Some(paths) } => 1 + paths.len(),
             _ => 1,
         }
@@ -407,6 +414,20 @@ mod tests {
             let plain_error = matches!(entry.txn, Txn::Error { .. });
             assert_eq!(entry.digest.is_none(), plain_error);
         }
+    }
+
+    #[test]
+    fn data_counts_as_steps_beside_the_operation_in_a_multi_too() {
+        let set = |bytes: usize| Txn::SetData {
+            path: "/a".into(),
+            data: Some(vec![0; bytes].into()),
+            version: 1,
+        };
+        let operation = |bytes| (OpCode::SET_DATA, set(bytes));
+        assert_eq!(set(DATA_PER_STEP - 1).steps(), 1);
+        assert_eq!(set(1_000_000).steps(), 1 + 1_000_000 / DATA_PER_STEP);
+        let multi = Txn::Multi(vec![operation(0), operation(3 * DATA_PER_STEP)]);
+        assert_eq!((multi.steps(), Txn::Multi(Vec::new()).steps()), (5, 1));
     }
 
     #[test]

@@ -129,7 +129,8 @@ class Coverage:
     def answered(self, config, group, newest, causes):
         if group.reply is None or group.request is None:
             return newest
-        op, err = group.request.op, group.reply.err
+        # A createSession is answered with a ConnectResponse, which has no code.
+        op, err = group.request.op, 0 if group.request.op == "createSession" else group.reply.err
         self.count(self.cells, config, op, err)
         took = group.reply.raw_zxid > newest
         pair = self.zxids.setdefault(f"{op}|{err}", [0, 0])

@@ -13,13 +13,15 @@ NO_CREATE, NO_DELETE = [(27, "world", "anyone"), (31, "digest", ID1)], [(23, "wo
 NO_ADMIN, NOTHING = [(15, "world", "anyone"), (31, "digest", ID1)], [(31, "digest", ID1)]
 CONFIGS = ("default", "quota", "extended", "local", "reconfig")
 AUTH = Request("auth", {"scheme": "digest", "auth": U1})
+# What a client sets for the totals of a quota: with others, without one of them, with what is no total.
+TOTALS = [b"count=5,bytes=7", b"bytes=3", b"count=9=;y=2", b"x=4;bytes=7", b""]
 
 
 def steps(rng, number):
     """(configuration, steps) of the directed program with this number: every kind in every configuration, in turn.
     One of the kinds has a configuration of its own."""
     kinds = [creates, deletes_and_sets, acls, reads, multis, quotas, watches, watches_of_ends, catch_up, checked_watches, endings, cut,
-             ttls, sessions, restarted, reaped]
+             ttls, sessions, restarted, reaped, nested_quotas]
     kind = kinds[number % len(kinds)]
     config = "reaping" if kind is reaped else CONFIGS[number // len(kinds) % len(CONFIGS)]
     if kind is restarted and number // len(kinds) % 3:
@@ -169,8 +171,8 @@ def multis(rng, config):
 
     def failing():
         for op, flags, more in kinds_of_create(config):
-            for path, acl in (("~/missing/x", OPEN), ("~/shut/x", OPEN), ("~/e/x", OPEN), ("~/p/x", OPEN), ("~//x", OPEN),
-                              ("~/p/bad", []), ("~/p/bad", [(1, "nothing", "")])):
+            for path, acl in (("~/missing/x", OPEN), ("~/shut/x", OPEN), ("~/e/x", OPEN), ("~/p/x", OPEN), ("~/p/\x01", OPEN), ("nowhere", OPEN),
+                              ("~/p/.", OPEN), ("~/p/bad", []), ("~/p/bad", [(1, "nothing", "")])):
                 yield op, {"path": path, "data": b"", "acl": acl, "flags": flags, **more}
         yield "createTTL", {"path": "~/p/ttl", "data": b"", "acl": OPEN, "flags": 5, "ttl": 0 if config == "extended" else 1000}
         for path, version in (("~/missing", -1), ("~/nodelete/x", -1), ("~/p", -1), ("~/p/x", 8), ("/", -1)):
@@ -239,6 +241,35 @@ def quotas(rng, config):
         yield send(0, *mixed(rng, [delete(f"{top}/q/{name}")
                                    for name in ("zookeeper_limits", "zookeeper_stats")]))
         yield send(0, make("~/q/free"), delete("~/q/free"))
+        # The next limits find the same nodes.
+        yield send(0, change("~/q", b""), change("~/q/a", b""), *(delete(f"~/q/{name}") for name in ("m", "m1", "m2")))
+
+
+def nested_quotas(rng, _):
+    """A quota inside of another one: which of them counts, from where on, and what a client has set for totals."""
+    top = "/zookeeper/quota~"
+    outer, inner = top + "/q", top + "/q/a"
+    looks = [read("getData", f"{of}/zookeeper_stats") for of in (outer, inner)]
+    yield connect(0, make("~/q", data=b"1"), make("~/q/a", data=b"12"), make(top), make(outer), make(inner))
+    for text in mixed(rng, TOTALS):
+        yield send(0, *mixed(rng, [make(f"{of}/zookeeper_{name}", data=rng.choice([b"", b"count=1,bytes=1"]))
+                                   for of in (outer, inner) for name in ("limits", "stats")]), *looks)
+        yield send(0, *mixed(rng, [make("~/q/a/x", data=b"123"), make("~/q/y", data=b"1"), change("~/q/a", b"1" * rng.randint(0, 12)),
+                                   make("~/q/a/e", flags=1)]), *looks)
+        yield send(0, delete(inner + "/zookeeper_limits"), change("~/q/a/x", b"7" * 20), delete("~/q/a/e"), *looks)
+        yield send(0, make(inner + "/zookeeper_limits", data=b"count=1"), delete("~/q/y"), change("~/q/a/x", b"7"), *looks)
+        # The first change is as long as what was there.
+        yield send(0, change(outer + "/zookeeper_stats", text), change("~/q", b"2"), *looks, change("~/q", b"23"), *looks,
+                   change("~/q", b"1"))
+        yield send(0, change(inner + "/zookeeper_stats", text),
+                   ask("multi", ops=[part(change("~/q/a/x", b"8" * 12)), part(make("~/q/z"))]), *looks, delete("~/q/z"), *looks)
+        if rng.random() < 0.1:
+            yield Step("restart")
+            yield Step("reattach", 0, {"session": "own", "timeout": 60_000, "readOnly": 0, "seen": "seen"}, tuple(looks))
+            yield send(0, change("~/q/a/x", b""), change("~/q", b"345"), *looks)
+            return
+        yield send(0, *mixed(rng, [delete(f"{of}/zookeeper_{name}") for of in (outer, inner) for name in ("limits", "stats")]),
+                   delete("~/q/a/x"), *looks)
 
 
 # What leaves a watch.

@@ -1,7 +1,8 @@
 //! Tickets: what the log has gathered goes to the disk in them, and in nothing else.
 
 use super::*;
-use crate::log::writer::{PIECE, SPARES_AHEAD};
+use crate::constants::SEAL_DELAY_MS;
+use crate::log::writer::{PIECE, PIECES_KEPT, SPARES_AHEAD};
 
 #[test]
 #[should_panic(expected = "3 of 4 tasks")]
@@ -306,4 +307,40 @@ fn much_that_gathers_is_written_in_pieces_and_read_as_one() {
     }
     log.synced(ticket.run()).unwrap();
     assert_eq!(zxids(&disk), (1..=records as i64).collect::<Vec<_>>());
+}
+
+/// New memory costs more than what is written into it; an idle log keeps none.
+#[test]
+fn pieces_of_a_ticket_are_gathered_in_again_and_given_back_bit_by_bit_or_by_an_idle_log() {
+    let disk = SimStorage::new(1 << 30);
+    let config = LogConfig {
+        segment_bytes: 256 << 20,
+    };
+    let scan = Scan::new(&disk).unwrap();
+    let mut log = scan
+        .open(config, identities(1), StoreId(1), Zxid::ZERO)
+        .unwrap();
+    let mut zxid = 0;
+    let mut gather = |log: &mut Log<SimStorage>, bytes: usize| {
+        for _ in 0..bytes.div_ceil(1 << 20) {
+            zxid += 1;
+            log.append(Zxid(zxid), &[7; 1 << 20]).unwrap();
+        }
+        let kept = log.pieces_kept();
+        let outcome = log.begin_sync().unwrap().run();
+        log.synced(outcome).unwrap();
+        (kept, log.pieces_kept())
+    };
+    assert_eq!(gather(&mut log, 6 * PIECE).0, 0);
+    let kept = log.pieces_kept();
+    assert!((4..=6).contains(&kept), "{kept}");
+    let (waiting, back) = gather(&mut log, 3 * PIECE);
+    assert!(waiting < kept, "{waiting} of {kept} were not needed");
+    assert!(back <= kept + 1, "{back}: the buffer that gathered is one");
+    assert_eq!(gather(&mut log, 1), (back, back - 1), "one less");
+    gather(&mut log, (PIECES_KEPT + 8) * (PIECE + (1 << 20)));
+    assert_eq!(log.pieces_kept(), PIECES_KEPT);
+    log.tick(Tick(1_000)).unwrap();
+    log.tick(Tick(1_000 + SEAL_DELAY_MS)).unwrap();
+    assert_eq!(log.pieces_kept(), 0);
 }

@@ -176,6 +176,40 @@ fn memory_set_aside_for_a_frame_that_does_not_come_is_taken_back_when_others_wai
     assert_eq!(world.shard.may_read(next), left.len());
 }
 
+#[test]
+fn who_stands_still_for_less_than_a_quarter_of_its_timeout_keeps_its_connection_while_others_wait()
+{
+    // Rounds of a second.
+    for (timeout_ms, rounds) in [
+        (4_000, 3),
+        (10_000, 3),
+        (16_000, 5),
+        (30_000, 8),
+        (40_000, 11),
+    ] {
+        let mut world = World::with(small);
+        let slow: Vec<ConnId> = (0..2)
+            .map(|_| world.client_with_timeout(timeout_ms))
+            .collect();
+        let next = world.client();
+        let write = set_data(1, "/zookeeper", &[7; 40_000]);
+        for &conn in &slow {
+            world.send(conn, &write[..2_000]);
+        }
+        let left = send_what_may_be_read(&mut world, next, &write).len();
+        assert_eq!(world.shard.may_read(next), 0, "all memory is theirs");
+        let mut ended = 0;
+        for _ in 1..rounds {
+            world.advance_ms(1000);
+            ended += slow.iter().filter(|&&conn| world.take(conn).1).count();
+        }
+        assert_eq!(ended, 0, "{timeout_ms}");
+        world.advance_ms(1000);
+        assert!(slow.iter().all(|&conn| world.take(conn).1), "{timeout_ms}");
+        assert_eq!(world.shard.may_read(next), left, "who waits has its turn");
+    }
+}
+
 /// Clients that wait for memory to send `write`, behind as many who hold all of it and send nothing, for so
 /// many rounds; then those are gone.
 fn clients_not_read_for(
@@ -780,22 +814,22 @@ fn reads_between_two_writes_that_have_become_too_large_end_their_connection() {
     assert!(world.take(conn).1);
 }
 
-/// Two clients: the output of the first is full of replies that it has not taken, and `rest` is what it has sent
+/// Two clients: the output of the first is full of a reply that it has not taken, and `rest` is what it has sent
 /// behind those requests; the second has a multi that waits for memory. What of the multi could not be sent yet is
 /// the last result.
 fn full_output_before(rest: &[u8]) -> (World, [ConnId; 2], Vec<u8>) {
     let mut world = World::with(|config| {
         small(config);
         config.output_max = 40_000;
+        config.reply_bytes_max = 80_000;
     });
     let (slow, next) = (world.client(), world.client());
-    world.send(next, &create_acl(1, "/big", &[7; 30_000], 0, OPEN));
+    world.send(next, &create_acl(1, "/big", &[7; 60_000], 0, OPEN));
     world.frames(next);
     world.prompt = false;
     let stream = [
         &set_data(1, "/zookeeper", b"")[..],
         &read(2, 4, "/big", false),
-        &read(3, 4, "/big", false),
         rest,
     ];
     assert!(send_what_may_be_read(&mut world, slow, &stream.concat()).is_empty());
@@ -840,7 +874,7 @@ fn who_takes_replies_byte_by_byte_holds_no_memory_for_requests_that_others_wait_
         for (taken, ends) in [(1, 3), (300, 3), (500, 17), (1_000, 17)] {
             let (mut world, [slow, next], _) = full_output_before(rest);
             let output = world.shard.fetch_output(slow, Vec::new(), world.now);
-            assert!(output.bytes.len() > 50_000, "the replies fill the output");
+            assert!(output.bytes.len() > 50_000, "the reply fills the output");
             for round in 1..=ends {
                 assert!(!world.shard.is_discarded(slow), "{taken}: {round}");
                 assert_eq!(world.shard.may_read(next), 0);

@@ -445,6 +445,38 @@ fn output_that_nobody_takes_stops_input_and_reads() {
 }
 
 #[test]
+fn a_read_with_a_large_reply_waits_until_the_output_before_it_has_left() {
+    let mut world = World::with(|config| config.connection_share = 1000);
+    let conn = world.client();
+    let big = create_acl(1, "/big", &[7; 4000], 0, &[("world", "anyone")]);
+    world.send(conn, &big);
+    world.frames(conn);
+    let small = |xid| read(xid, 3, "/", false);
+    let large = |xid| read(xid, 4, "/big", false);
+    let requests = [
+        small(2),
+        large(3),
+        small(4),
+        large(5),
+        small(6),
+        large(7),
+        create(8, "/c"),
+    ];
+    world.send(conn, &requests.concat());
+    for (xids, may_read) in [(&[2, 3, 4][..], false), (&[5, 6], false), (&[7, 8], true)] {
+        assert_eq!(world.shard.may_read(conn) > 0, may_read, "{xids:?}");
+        let (bytes, closed) = world.take(conn);
+        assert!(!closed);
+        let answered = said(&split(&bytes));
+        let xid = |said: &Said| match said {
+            Said::Reply(xid, ..) => *xid,
+            Said::Event(..) => panic!("nobody watches"),
+        };
+        assert_eq!(answered.iter().map(xid).collect::<Vec<_>>(), xids);
+    }
+}
+
+#[test]
 fn reads_between_two_own_writes_under_way_see_the_state_between_them() {
     let (mut world, conn) = world_with_a_big_node();
     world.prompt = false;

@@ -134,12 +134,17 @@ impl World {
 
     /// A connection with a session of its own; its connect response is taken.
     pub(super) fn client(&mut self) -> ConnId {
+        self.client_with_timeout(10_000)
+    }
+
+    /// The same, with a session that lasts for so many milliseconds of silence.
+    pub(super) fn client_with_timeout(&mut self, timeout_ms: i32) -> ConnId {
         let prompt = std::mem::replace(&mut self.prompt, true);
         let conn = self.accept();
-        self.send(conn, &connect(Zxid(0), 10_000, SessionId(0), &[0; 16]));
+        self.send(conn, &connect(Zxid(0), timeout_ms, SessionId(0), &[0; 16]));
         let frames = self.frames(conn);
         assert_eq!(frames.len(), 1);
-        assert_eq!(frames[0][4..8], 10_000i32.to_be_bytes());
+        assert_eq!(frames[0][4..8], timeout_ms.to_be_bytes());
         self.prompt = prompt;
         conn
     }

@@ -34,7 +34,7 @@ pub(in crate::sim) const COVERED_AFTER_US: u64 = 500_000;
 pub(in crate::sim) struct Rot {
     /// When the newest transactions were applied, µs.
     applied_at: VecDeque<(u64, Zxid)>,
-    /// A later record or a seal covers everything up to here: rot there must be noticed.
+    /// A later record or a seal covers everything up to here: rot there must be noticed, unless it takes them too.
     covered: Zxid,
     /// The witness or a snapshot shows that the log went as far.
     witnessed: Zxid,
@@ -42,6 +42,9 @@ pub(in crate::sim) struct Rot {
     held_until: u64,
     /// It stops, and seals nothing before its end.
     stops: bool,
+    /// When the process died something was not sealed yet: what covers the records before that may stand in one
+    /// page with them.
+    is_open: bool,
     /// Whose files they are.
     store: Option<StoreId>,
     /// Where the history begins.
@@ -72,6 +75,7 @@ impl Rot {
     /// Recovery covers what it has read, and the witness says so.
     pub(super) fn recovered(&mut self, recovered: Zxid) {
         (self.covered, self.witnessed) = (recovered, recovered);
+        self.is_open = false;
         self.applied_at.clear();
     }
 
@@ -115,6 +119,7 @@ impl Rot {
     /// The process is gone, and whoever is dead seals nothing.
     pub(in crate::sim) fn died(&mut self, now_us: u64) {
         self.seal(now_us);
+        self.is_open |= !self.applied_at.is_empty();
         self.applied_at.clear();
         self.stops = false;
     }
@@ -128,11 +133,13 @@ impl Rot {
     /// Idleness has covered everything.
     pub(in crate::sim) fn stopped(&mut self, last: Zxid) {
         self.covered = last;
+        self.is_open = false;
     }
 
     /// A clean stop has written down where the log ends.
     pub(in crate::sim) fn closed(&mut self, last: Zxid) {
         (self.covered, self.witnessed) = (last, last);
+        self.is_open = false;
     }
 
     /// Whether something was ever damaged, and may be so still.
@@ -153,6 +160,7 @@ impl Rot {
             known: shown.max(self.covered),
             covered: self.covered,
             witnessed: self.witnessed,
+            is_open: self.is_open || !self.applied_at.is_empty(),
         })
     }
 

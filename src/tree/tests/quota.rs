@@ -1,7 +1,7 @@
 //! Quotas as transactions make them, against a naive count of the tree.
 
 use super::*;
-use crate::tree::quota::TEXT_MAX;
+use crate::tree::quota::{NAMES_PER_STEP, TEXT_MAX};
 
 const LIMITS: &str = "/zookeeper/quota/a/zookeeper_limits";
 const STATS: &str = "/zookeeper/quota/a/zookeeper_stats";
@@ -343,6 +343,143 @@ fn the_limit_that_was_exceeded_last_is_told_once_if_limits_are_enforced() {
     }
 }
 
+/// The names of quotas leave out those that are blank, and anybody may make such a node.
+#[test]
+fn a_quota_stays_while_one_node_registers_it_whoever_deletes_another_that_does() {
+    let mut m = with_quota("count=-1,bytes=-1=;countHardLimit=2");
+    m.rules.enforce_quota = true;
+    let blank = "/zookeeper/quota/a/ ";
+    let limits = format!("{blank}/zookeeper_limits");
+    run(
+        &mut m,
+        &[
+            create_with(blank, ""),
+            create_with(&limits, "count=-1,bytes=-1"),
+        ],
+    );
+    run(&mut m, &[delete(&limits, -1)]);
+    assert_eq!(m.error(&create_with("/a/c", "")), FULL);
+    let again = read(&body(&m.tree), 100).unwrap();
+    assert!(again.check_quota("/a/c", 1, 0).0.is_some());
+    run(&mut m, &[delete(LIMITS, -1), create_with("/a/c", "")]);
+}
+
+#[test]
+fn a_text_is_written_when_somebody_looks_and_has_its_length_before() {
+    let mut m = with_quota("");
+    let held = |m: &Machine| m.tree.nodes.get(STATS).unwrap().data().unwrap().to_vec();
+    assert_eq!(held(&m), b"count=2,bytes=5");
+    run(&mut m, &[create_with("/a/c", "1")]);
+    assert_eq!(held(&m), b"count=2,bytes=5", "nobody has looked");
+    assert_eq!(text(&m, STATS), "count=3,bytes=6");
+    // Nine nodes, then ten.
+    for n in 0..6 {
+        run(&mut m, &[create_with(&format!("/a/{n}"), "")]);
+    }
+    assert_eq!(text(&m, STATS), "count=9,bytes=6");
+    let below = |m: &Machine| m.tree.nodes.get("/zookeeper").unwrap().totals();
+    let before = below(&m);
+    run(&mut m, &[create_with("/a/tenth", "")]);
+    assert_eq!(held(&m), b"count=10,bytes=6");
+    assert_eq!(below(&m), (before.0, before.1 + 1), "its bytes count");
+    run(&mut m, &[set_acl(STATS, anyone(), -1)]);
+    assert_eq!(m.tree.stat(STATS).unwrap().data_length, 16);
+    // What was known of a state stays what it was.
+    run(
+        &mut m,
+        &[
+            delete("/a/tenth", -1),
+            delete("/a/0", -1),
+            delete("/a/c", -1),
+        ],
+    );
+    let start = m.tree.begin_walk(usize::MAX);
+    let (before, nodes) = (m.tree.facts(), m.tree.nodes.len());
+    run(&mut m, &[delete("/a/1", -1), delete("/a/2", -1)]);
+    assert_eq!(text(&m, STATS), "count=5,bytes=5");
+    for facts in [before, start.facts] {
+        let texts = facts.texts();
+        assert_eq!((facts.nodes, texts.len()), (nodes, 1));
+        assert_eq!(&*texts[STATS], b"count=7,bytes=5");
+    }
+}
+
+#[test]
+fn totals_that_become_too_long_to_be_read_again_go_on_without_what_else_is_in_them() {
+    let mut m = with_quota("");
+    let written = format!("count=9,bytes=5=;{}=1", "k".repeat(TEXT_MAX - 19));
+    assert_eq!(written.len(), TEXT_MAX);
+    run(&mut m, &[set_to(STATS, Some(written.as_bytes().into()))]);
+    run(&mut m, &[create_with("/a/c", "1")]);
+    assert_eq!(text(&m, STATS), "count=10,bytes=6");
+    assert_eq!(m.tree.bytes(), m.tree.footprint().total());
+    assert_eq!(body(&read(&body(&m.tree), 100).unwrap()), body(&m.tree));
+}
+
+/// One below another, so that each name is looked up on the way.
+#[test]
+fn names_on_the_way_to_a_deep_quota_and_texts_that_are_written_are_steps() {
+    let mut m = Machine::new();
+    let names = 3 * NAMES_PER_STEP;
+    let deep = "/a".repeat(names);
+    let paths: Vec<String> = (1..=names).map(|n| "/a".repeat(n)).collect();
+    for path in &paths {
+        run(&mut m, &[create_with(path, "")]);
+        let above = format!("/zookeeper/quota{path}");
+        run(&mut m, &[create_with(&above, "")]);
+    }
+    assert_eq!(m.tree.take_quota_steps(), 0, "without a quota");
+    let node = |name: &str| format!("/zookeeper/quota{deep}/{name}");
+    run(&mut m, &[create_with(&node("zookeeper_limits"), "")]);
+    assert_eq!(m.tree.take_quota_steps(), 3);
+    run(&mut m, &[create_with(&node("zookeeper_stats"), "")]);
+    assert_eq!(m.tree.take_quota_steps(), 1, "a text");
+    m.rules.enforce_quota = true;
+    for (request, ordered, applied) in [
+        (create_with(&format!("{deep}/b"), ""), 3, 3),
+        (
+            set_to(&format!("{deep}/b"), Some((*b"123456789").into())),
+            3,
+            3,
+        ),
+        // The text gets longer.
+        (
+            set_to(&format!("{deep}/b"), Some((*b"1234567890").into())),
+            3,
+            4,
+        ),
+        (set_to("/a", Some((*b"1").into())), 0, 0),
+        (create_with("/b", "1"), 0, 0),
+        (delete(&format!("{deep}/b"), -1), 0, 4),
+    ] {
+        let context = PrepareContext {
+            zxid: m.next,
+            time: WallMs(1),
+            session: SessionId(1),
+            cxid: 7,
+            session_state: SessionState::Live,
+            credentials: &m.who,
+            rules: &m.rules,
+        };
+        m.next = m.next.next();
+        let mut budget = Budget::UNLIMITED;
+        let prepared = (m.overlay).prepare(&m.tree, &context, &request, &mut budget);
+        assert_eq!(prepared.error, None, "{request:?}");
+        assert_eq!(budget.spent_of_unlimited(), 1 + ordered, "{request:?}");
+        m.waiting.push(prepared.entry);
+        m.apply_all();
+        assert_eq!(m.tree.take_quota_steps(), applied, "{request:?}");
+    }
+    run(&mut m, &[delete(&node("zookeeper_limits"), -1)]);
+    assert_eq!(m.tree.take_quota_steps(), 3);
+    let again = read(&body(&m.tree), 100).unwrap();
+    assert_eq!(
+        again.clone().take_quota_steps(),
+        0,
+        "nobody waits for a start"
+    );
+}
+
 #[test]
 fn what_a_quota_takes_is_counted() {
     let mut m = with_quota("");
@@ -386,7 +523,7 @@ fn naive_totals(tree: &Tree, path: &str) -> (usize, usize) {
 
 proptest! {
     /// Of a quota without others inside that was there from the beginning the totals are what a count finds;
-    /// and of every quota, when the tree is read from a snapshot.
+    /// and of every quota, they are what they were when the tree is read from a snapshot.
     #[test]
     fn totals_are_what_a_count_finds(requests in proptest::collection::vec(any_request(), 0..60)) {
         let mut m = Machine::new();
@@ -421,18 +558,20 @@ proptest! {
             prop_assert_eq!(text(&m, &format!("{quota}/zookeeper_stats")), due);
             prop_assert_eq!(m.tree.bytes(), m.tree.footprint().total());
         }
-        let again = read(&body(&m.tree), 100).unwrap();
-        for quota in ["/a", "/a/b", "/b", "/q"] {
-            let node = |name: &str| format!("/zookeeper/quota{quota}/{name}");
-            let (limits, stats) = (node("zookeeper_limits"), node("zookeeper_stats"));
-            if again.find(&limits).is_some() && let Some(stats) = again.find(&stats) {
-                let (nodes, bytes) = naive_totals(&again, quota);
-                let due = format!("count={nodes},bytes={bytes}");
-                let (data, _) = stats.get_data(&[]).unwrap();
-                prop_assert_eq!(std::str::from_utf8(data.unwrap()).unwrap(), due);
+        // Who reads them again shows the same, and goes on from there.
+        let mut again = Machine::new();
+        again.tree = read(&body(&m.tree), 100).unwrap();
+        again.overlay = Overlay::new(&again.tree);
+        again.next = m.next;
+        for request in &requests {
+            for quota in ["", "/a", "/a/b", "/b", "/q"] {
+                let stats = format!("/zookeeper/quota{quota}/zookeeper_stats");
+                prop_assert_eq!(again.tree.get_data(&stats, &[]), m.tree.get_data(&stats, &[]));
             }
+            prop_assert_eq!(again.tree.bytes(), again.tree.footprint().total());
+            prop_assert_eq!(m.error(request), again.error(request));
         }
-        prop_assert_eq!(again.bytes(), again.footprint().total());
+        prop_assert_eq!(body(&m.tree), body(&again.tree));
     }
 
     /// A replica applies the same transactions: whenever it does, it has the same totals.

@@ -410,7 +410,7 @@ impl Writer {
 
     fn snapshot(&mut self) {
         let order = order(self.tree.last_zxid(), &self.witness);
-        let made = snapshot::make(&self.data, &self.directory, order);
+        let made = snapshot::make(&self.data, &self.directory, order, &self.tree.facts());
         let made = made.expect("a log that fits");
         assert_eq!(made.written.root, snapshot::root(&self.tree));
         self.renew();

@@ -257,7 +257,7 @@ fn start_with_body(store: &Store, script: &mut Script<'_>) {
         room_needed: 0,
         memory: stores::MEMORY,
     };
-    if let Ok(made) = snapshot::make(&data, &log, order) {
+    if let Ok(made) = snapshot::make(&data, &log, order, &tree.facts()) {
         assert_eq!(made.written.root, snapshot::root(&tree));
     }
 }
@@ -296,7 +296,12 @@ fn start_with_payloads(store: &Store, script: &mut Script<'_>) {
     let Ok(recovered) = snapshot::recover(&data, &directory, &mut |_| {}) else {
         return;
     };
-    let made = snapshot::make(&data, &directory, order(zxid, &witness));
+    let made = snapshot::make(
+        &data,
+        &directory,
+        order(zxid, &witness),
+        &recovered.tree.facts(),
+    );
     match made {
         Ok(made) => assert_eq!(made.written.root, snapshot::root(&recovered.tree)),
         Err(SnapError::Contradiction(_) | SnapError::Digest(_)) => {}
@@ -500,7 +505,7 @@ fn go_on(damaged: &Damaged, recovered: Recovered<Memory>) {
     let closing = log.close().expect("no fault");
     let last = witness.renewed(closing.end, closing.newest).closed();
     witness::write(data, directory, &last).expect("no fault");
-    let made = snapshot::make(data, directory, order(zxid, &witness));
+    let made = snapshot::make(data, directory, order(zxid, &witness), &tree.facts());
     if is_sound && let Ok(made) = &made {
         assert_eq!(made.written.root, snapshot::root(&tree), "of {zxid}");
     }

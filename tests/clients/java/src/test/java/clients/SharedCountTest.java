@@ -43,7 +43,12 @@ class SharedCountTest extends Recipe {
         VersionedValue<Integer> old = one.getVersionedValue();
         assertEquals(5, old.getValue());
         assertTrue(one.trySetCount(old, 6));
-        assertEquals(6, next(came));
+        // Curator tells listeners of the value as it stands when it hears, late perhaps, that it is connected.
+        int told = next(came);
+        while (told == 5) {
+            told = next(came);
+        }
+        assertEquals(6, told);
         assertFalse(one.trySetCount(old, 7));
         assertFalse(other.trySetCount(old, 7));
         other.setCount(8);
