@@ -236,7 +236,7 @@ impl Host {
         if recovered < checks.truth.shown() && base.was_torn_apart() {
             checks.truth.lost_behind(recovered);
             checks.recovered(recovered)?;
-            checks.truth.started_from(member.summary.snapshot)?;
+            checks.truth.is_replaying = true;
             for entry in replayed {
                 checks.truth.apply(entry)?;
             }
@@ -252,7 +252,7 @@ impl Host {
         }
         base.note(format!("boot {recovered}").as_bytes());
         checks.recovered(recovered)?;
-        checks.truth.started_from(member.summary.snapshot)?;
+        checks.truth.is_replaying = true;
         for entry in replayed {
             checks.truth.apply(entry)?;
         }
@@ -392,10 +392,6 @@ impl Host {
         let Some(member) = &self.member else {
             return Ok(());
         };
-        if checks.truth.has_quotas() {
-            // A snapshot has the totals that transactions have written, a tree those that it has counted.
-            return Ok(());
-        }
         let root = snapshot::root(member.tree());
         checks.bodies.observe(member.tree().last_zxid(), root)
     }
@@ -549,9 +545,7 @@ impl Host {
                         made: Ok(SnapshotMade { written, .. }),
                     } => {
                         base.counters.snapshots += 1;
-                        if !checks.truth.has_quotas() {
-                            checks.bodies.observe(*zxid, written.root)?;
-                        }
+                        checks.bodies.observe(*zxid, written.root)?;
                         checks.rot.witnessed(*zxid);
                     }
                     Done::Snapshot { zxid, made: Err(e) }

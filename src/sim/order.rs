@@ -9,44 +9,7 @@ use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{OpCode, SessionId, Zxid};
 use std::sync::Arc;
 
-/// States of a node that clients may have been shown, and that are different after a start.
-const FORMER_MAX: usize = 8;
-
 impl Truth {
-    /// The tree was read from a snapshot, and what follows in the log was applied to it: the totals of quotas are
-    /// those that were counted then (docs/protocol.md §7.1). `None`: the log alone was read.
-    pub(super) fn started_from(&mut self, snapshot: Option<Zxid>) -> Result<(), String> {
-        self.is_replaying = true;
-        let from = snapshot.unwrap_or(self.start);
-        if !self.has_quotas || from > self.last {
-            return Ok(());
-        }
-        for (path, versions) in self
-            .nodes
-            .iter()
-            .filter(|(path, _)| quota::has_totals(path))
-        {
-            let former = self.former.entry(path.clone()).or_default();
-            former.push(versions.clone());
-            let most = former.len().saturating_sub(FORMER_MAX);
-            former.drain(..most);
-        }
-        let later = self.entries.split_off(&Zxid(from.0 + 1));
-        let (last, spent) = (self.last, self.spent.clone());
-        self.forget_behind(from);
-        self.spent = spent;
-        if snapshot.is_some() {
-            for (path, node) in self.counted_again() {
-                self.put(&path, from, Some(node));
-            }
-        }
-        self.again = true;
-        let done = later.values().try_for_each(|entry| self.apply(entry));
-        self.again = false;
-        self.last = last;
-        done.map_err(|e| format!("totals counted again at {from}: {e}"))
-    }
-
     /// Takes the next transaction, or checks one that is known already.
     pub fn apply(&mut self, entry: &Arc<Entry>) -> Result<(), String> {
         let zxid = entry.header.zxid;
@@ -60,7 +23,7 @@ impl Truth {
                 )),
             };
         }
-        if zxid != self.last.next() && !self.again {
+        if zxid != self.last.next() {
             return Err(format!(
                 "gap in the order: {} is followed by {zxid}",
                 self.last

@@ -87,13 +87,14 @@ impl Draft<'_> {
         }
     }
 
-    /// Nodes and bytes come or go: the deepest quota has them in its totals.
+    /// Nodes and bytes come or go: the deepest quota has them in its totals. Their text is written anew also where
+    /// nothing is added to them.
     pub(super) fn account(&mut self, path: &str, (nodes, bytes): (i64, i64)) {
         if !self.has_quotas() {
             return;
         }
         let is_there = |path: &str| self.get(path).is_some();
-        let Some(of) = deepest(path, is_there).filter(|_| (nodes, bytes) != (0, 0)) else {
+        let Some(of) = deepest(path, is_there) else {
             return;
         };
         let stats = node_of(of, STATS);
@@ -113,7 +114,7 @@ impl Draft<'_> {
     /// Whether there are totals of quotas, or were.
     fn has_quotas(&self) -> bool {
         let mut made = self.effects.nodes.keys();
-        self.truth.has_quotas() || made.any(|path| has_totals(path))
+        self.truth.has_quotas || made.any(|path| has_totals(path))
     }
 
     fn set_totals(&mut self, path: &Arc<str>, data: Data) {
@@ -176,18 +177,6 @@ impl Truth {
 
     fn totals_at(&self, of: &str, at: Zxid) -> BTreeMap<String, i64> {
         totals(self.at_and_below(of, at))
-    }
-
-    /// Totals that are counted again where the tree is read from a snapshot: the node of each, and its data.
-    pub(super) fn counted_again(&self) -> Vec<(String, Node)> {
-        let limits = self.paths().filter_map(|(path, _)| of_node(path, LIMITS));
-        let counted = limits.filter_map(|of| {
-            let stats = node_of(of, STATS);
-            let node = self.now(&stats)?.clone();
-            let data = written(&self.totals_at(of, self.last()));
-            Some((stats, Node { data, ..node }))
-        });
-        counted.collect()
     }
 }
 

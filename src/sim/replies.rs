@@ -218,11 +218,11 @@ impl Answer<'_, '_> {
             false => None,
         };
         let seen = Seen::read(self.body)?;
+        let node = self.truth.node_at(path, self.zxid);
         let is_it = |node: &Node| {
             seen == Seen::of(node) && data.is_none_or(|data| data == node.data.as_deref())
         };
-        check(self.truth.nodes_at(path, self.zxid).any(is_it), || {
-            let node = self.truth.node_at(path, self.zxid);
+        check(node.is_some_and(is_it), || {
             format!("{path}: {data:?} {seen:?}, truth {node:?}")
         })
     }

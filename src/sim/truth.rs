@@ -111,11 +111,8 @@ pub struct Truth {
     pub(super) requests: BTreeMap<(SessionId, i32), (Op, Arc<Who>)>,
     /// Sessions of which the server has deleted ephemerals ahead of their end.
     pub(super) ending: BTreeSet<SessionId>,
-    /// What nodes with totals were before these were counted again, latest last.
-    pub(super) former: BTreeMap<Arc<str>, Vec<Vec<Version>>>,
+    /// There are totals of quotas, or were.
     pub(super) has_quotas: bool,
-    /// Transactions are taken a second time, because totals were counted again.
-    pub(super) again: bool,
     /// A hard limit refuses.
     pub(super) enforces_quotas: bool,
     /// What is replayed was ordered by another process, by totals that are not known any more.
@@ -131,7 +128,6 @@ pub struct Truth {
     /// The numbers up to which session ids counted as given when a loss was accepted, by the zxid behind which the
     /// history went on.
     pub(super) spent: BTreeMap<Zxid, i64>,
-    pub(super) start: Zxid,
     pub(super) last: Zxid,
     pub(super) revealed: Zxid,
 }
@@ -155,7 +151,6 @@ impl Truth {
     /// attached without counting).
     pub fn new(start: Zxid) -> Truth {
         let mut truth = Truth {
-            start,
             last: start,
             revealed: start,
             ..Truth::default()
@@ -236,11 +231,6 @@ impl Truth {
         self.entries.get(&zxid)
     }
 
-    /// Whether there are totals of quotas, or were.
-    pub(super) fn has_quotas(&self) -> bool {
-        self.has_quotas
-    }
-
     /// When the session was created and, perhaps, closed.
     pub fn session(&self, id: SessionId) -> Option<(Zxid, Option<Zxid>)> {
         self.sessions.get(&id).copied()
@@ -249,14 +239,6 @@ impl Truth {
     /// The node after all transactions up to and including `zxid`.
     pub fn node_at(&self, path: &str, zxid: Zxid) -> Option<&Node> {
         at(self.nodes.get(path)?, zxid)
-    }
-
-    /// The node as clients may have been shown it at `zxid`: more than one where its totals were counted again
-    /// by a later start.
-    pub(super) fn nodes_at(&self, path: &str, zxid: Zxid) -> impl Iterator<Item = &Node> {
-        let former = self.former.get(path).into_iter().flatten();
-        let former = former.filter_map(move |versions| at(versions, zxid));
-        self.node_at(path, zxid).into_iter().chain(former)
     }
 
     /// Names of the children after `zxid`, sorted.
