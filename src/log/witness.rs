@@ -389,41 +389,64 @@ pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()>
 }
 
 fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Result<()> {
-    let (file, is_new) = match storage.open(name) {
+    let (file, found) = match storage.open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (storage.create(name, 2 * SLOT as u64)?, true)
+            (storage.create(name, 2 * SLOT as u64)?, None)
         }
-        file => (file?, false),
+        file => {
+            let file = file?;
+            let found = [0, 1].map(|nth| stands(&file, name, nth));
+            (file, Some(found))
+        }
     };
     let turn = (witness.sequence % 2) as usize;
-    let slots = match is_new {
-        true => vec![turn, 1 - turn],
-        false if is_left_alone(&file, name, turn) => vec![1 - turn],
-        false => vec![turn],
+    let slots = match found {
+        None => vec![turn, 1 - turn],
+        Some(found) => {
+            // Whoever made the file may not have come to the end: as long as the slots are alike its name may be one
+            // that a power cut takes along, and no call that comes later would make it durable.
+            if !matches!(found, [Stands::Valid(a), Stands::Valid(b)] if a != b) {
+                storage.sync_dir()?;
+            }
+            // A write of this file has failed, and the other file may be a turn ahead.
+            match (found[turn], found[1 - turn]) {
+                (Stands::Valid(_), Stands::Damaged) => vec![1 - turn],
+                _ => vec![turn],
+            }
+        }
     };
     for slot in slots {
         file.write_at((slot * SLOT) as u64, &witness.encode())?;
     }
     file.sync()?;
-    match is_new {
-        true => storage.sync_dir(),
-        false => Ok(()),
+    match found {
+        None => storage.sync_dir(),
+        Some(_) => Ok(()),
     }
 }
 
-/// Whether this slot can be read and the other one is damaged: a write of this file has failed, and the other file may
-/// be a turn ahead. One that was never written is not damaged; a file of today has none.
-fn is_left_alone<F: File>(file: &F, name: &str, nth: usize) -> bool {
-    let read = |nth: usize| {
-        let mut slot = vec![0; SLOT];
-        let read = file.read_at((nth * SLOT) as u64, &mut slot).ok()?;
-        slot.truncate(read);
-        Some(slot)
+/// What is found in a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// What was written, with this sequence number.
+    Valid(u64),
+    /// It was never written; a file of today has none of these, once it was made.
+    Nothing,
+    /// It is torn or damaged, or can't be read.
+    Damaged,
+}
+
+fn stands<F: File>(file: &F, name: &str, nth: usize) -> Stands {
+    let mut slot = vec![0; SLOT];
+    let Ok(read) = file.read_at((nth * SLOT) as u64, &mut slot) else {
+        return Stands::Damaged;
     };
-    let is_valid = |slot: &[u8]| !matches!(Witness::decode(slot, name), Ok(None));
-    let was_written = |slot: &[u8]| slot.iter().any(|byte| *byte != 0);
-    read(nth).is_some_and(|slot| is_valid(&slot))
-        && read(1 - nth).is_none_or(|other| was_written(&other) && !is_valid(&other))
+    slot.truncate(read);
+    match Witness::decode(&slot, name) {
+        Ok(None) if slot.iter().any(|byte| *byte != 0) => Stands::Damaged,
+        Ok(None) => Stands::Nothing,
+        _ => Stands::Valid(u64_at(&slot, 32)),
+    }
 }
 
 #[cfg(test)]
@@ -567,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_write_that_is_cut_off_at_any_place_leaves_the_one_before_it() {
-        for effects in 0..5 {
+        for effects in 0..7 {
             for seed in 0..40 {
                 let disk = disk();
                 write(&disk, &disk, &witness(1)).unwrap();
@@ -610,6 +633,39 @@ mod tests {
                 find(&disks[0], &disks[1]).unwrap(),
                 Found::Witness(witness(6), None)
             );
+        }
+    }
+
+    #[test]
+    fn a_file_of_which_the_making_failed_at_any_call_has_a_durable_name_once_it_is_written() {
+        const EIO: i32 = 5;
+        let calls: [&[SeamCall]; 4] = [
+            &[SeamCall::Create],
+            &[SeamCall::Write],
+            &[SeamCall::Sync],
+            &[SeamCall::SyncDir],
+        ];
+        for calls in calls {
+            for (after, times) in [(0, 1), (0, 2), (1, 1)] {
+                for failing in [0, 1] {
+                    let disks = [disk(), disk()];
+                    disks[failing].set_failing(Some(Failing {
+                        calls,
+                        code: EIO,
+                        after,
+                        times,
+                    }));
+                    let done = |sequence| write(&disks[0], &disks[1], &witness(sequence)).is_ok();
+                    let last = (1..9).find(|sequence| done(*sequence));
+                    let last = last.expect("it fails twice at most");
+                    for disk in &disks {
+                        disk.restart(&mut fastrand::Rng::with_seed(last), true);
+                    }
+                    let found = find(&disks[0], &disks[1]).unwrap();
+                    let due = Found::Witness(witness(last), None);
+                    assert_eq!(found, due, "{calls:?} {after} {times} {failing}");
+                }
+            }
         }
     }
 
