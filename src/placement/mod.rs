@@ -6,7 +6,7 @@
 //! | `serving` | a core that serves: the turn, the life of a socket |
 //! | `ordering` | a core that orders for shards on other cores: the turn |
 //! | `intake`, `outlet`, `sockets` | whose turn it is; what becomes of output; the seam below |
-//! | `served` | what a serving core answers from: `inline`, or a `replica` behind a `port` |
+//! | `served` | what a serving core answers from: `inline`, or a `replica` behind a `port`; what it asks goes through `asking` |
 //! | `orderer`, `feed`, `progress` | the member, what each replica is to get, what all cores know of each other |
 //! | `group_commit`, `syncs` | when a sync begins, and on which core |
 //! | `drain` | how the cores stop together |
@@ -33,6 +33,7 @@
 //! come in and before they are executed, and executes nothing below it.
 
 mod abreast;
+mod asking;
 mod drain;
 mod feed;
 mod group_commit;
@@ -48,6 +49,11 @@ mod served;
 mod serving;
 mod sockets;
 mod syncs;
+
+/// What cores share: `tests/loom` has others in their place.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The two ends of what passes between the ordering core and one shard: a bounded ring each way,
 //! written by one core and read by the other. The simulator uses the same rings, as small as one.
 
+use super::asking::{Asking, RoomSigns};
 use super::feed::Batch;
 use super::replica::Replica;
 use crate::budget::Budget;
@@ -13,12 +14,11 @@ use std::sync::Arc;
 pub struct ReplicaPort {
     /// The shard and its tree.
     pub replica: Replica,
-    rings: ReplicaRings,
+    batches: rtrb::Consumer<Arc<Batch>>,
     /// The batch whose first entries are taken, and how many of them.
     taking: Option<(Arc<Batch>, usize)>,
-    /// A request that found the ring full. The others wait in the shard, bounded by its credits,
-    /// connections and sessions.
-    unsent: Option<ShardRequest>,
+    /// Requests that find the ring full wait in the shard, bounded by its credits, connections and sessions.
+    asking: Asking<ShardRequest>,
     /// The ordering core is to look: the ring of batches was full and is not any more, or it waits for this
     /// replica to take what it has.
     freed: bool,
@@ -34,21 +34,14 @@ pub struct ReplicaRings {
 pub struct OrderingRings {
     pub(super) batches: rtrb::Producer<Arc<Batch>>,
     pub(super) requests: rtrb::Consumer<ShardRequest>,
-    /// Requests taken since the shard was last said to wait, perhaps, for room.
-    taken: usize,
+    signs: RoomSigns,
 }
 
 impl OrderingRings {
-    /// The next request, and whether the shard may wait for room and is to be woken: that is so once for
-    /// as many requests as the ring holds, because a shard that found it full has so many in it. To look
-    /// whether it is full would miss a shard that fills it and goes to sleep in between.
+    /// The next request, and whether the shard may wait for room and is to be woken.
     pub(super) fn take_request(&mut self) -> Option<(ShardRequest, bool)> {
         let request = self.requests.pop().ok()?;
-        self.taken += 1;
-        let may_wait = self.taken >= self.requests.buffer().capacity();
-        if may_wait {
-            self.taken = 0;
-        }
+        let may_wait = self.signs.took(self.requests.buffer().capacity());
         Some((request, may_wait))
     }
 }
@@ -60,7 +53,7 @@ pub fn rings(batches: usize, requests: usize) -> (OrderingRings, ReplicaRings) {
     let ordering = OrderingRings {
         batches: give,
         requests,
-        taken: 0,
+        signs: RoomSigns::default(),
     };
     let replica = ReplicaRings {
         batches,
@@ -74,9 +67,9 @@ impl ReplicaPort {
     pub fn new(replica: Replica, rings: ReplicaRings) -> ReplicaPort {
         ReplicaPort {
             replica,
-            rings,
+            batches: rings.batches,
+            asking: Asking::new(rings.requests),
             taking: None,
-            unsent: None,
             freed: false,
         }
     }
@@ -86,14 +79,14 @@ impl ReplicaPort {
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
     pub(super) fn take_batches(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
-        let batches = &self.rings.batches;
+        let batches = &self.batches;
         self.freed |= batches.slots() == batches.buffer().capacity();
         while !budget.is_spent() {
             if self.replica.shard().is_delivering() {
                 self.replica.deliver(budget, now);
                 continue;
             }
-            let next = || self.rings.batches.pop().ok().map(|batch| (batch, 0));
+            let next = || self.batches.pop().ok().map(|batch| (batch, 0));
             let Some((batch, taken)) = self.taking.take().or_else(next) else {
                 break;
             };
@@ -109,33 +102,19 @@ impl ReplicaPort {
 
     /// Puts requests into the ring as long as there is room. True if the ordering core should look.
     pub(super) fn send_requests(&mut self, now: Now) -> bool {
-        let mut any = std::mem::take(&mut self.freed);
-        while let Some(request) = self
-            .unsent
-            .take()
-            .or_else(|| self.replica.poll_request(now))
-        {
-            match self.rings.requests.push(request) {
-                Ok(()) => any = true,
-                Err(rtrb::PushError::Full(request)) => {
-                    self.unsent = Some(request);
-                    break;
-                }
-            }
-        }
-        any
+        let freed = std::mem::take(&mut self.freed);
+        let replica = &mut self.replica;
+        self.asking.send_all(|| replica.poll_request(now)) || freed
     }
 
     /// Batches wait, or there is room again for a request that had none.
     pub(super) fn has_mail(&self) -> bool {
-        let batches = self.taking.is_some() || !self.rings.batches.is_empty();
-        batches
-            || self.replica.shard().is_delivering()
-            || (self.unsent.is_some() && !self.rings.requests.is_full())
+        let batches = self.taking.is_some() || !self.batches.is_empty();
+        batches || self.replica.shard().is_delivering() || self.asking.has_room_again()
     }
 
     /// Whether every request is in the ring.
     pub(super) fn has_handed_up(&self) -> bool {
-        self.unsent.is_none() && !self.replica.shard().has_requests()
+        self.asking.is_through() && !self.replica.shard().has_requests()
     }
 }

@@ -1,8 +1,8 @@
 //! What the cores of a process know of each other.
 
+use super::atomic::Ordering::{Relaxed, SeqCst};
+use super::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use crate::types::{ShardId, Zxid};
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 /// A cache line of its own (two: adjacent lines are fetched in pairs).
 #[derive(Debug, Default)]

@@ -2,14 +2,13 @@
 //!
 //! One [`Bell`] per receiver, a data core or an executor, shared by all queues that lead to it.
 
+use super::parked::Parked;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
 
 /// The sender's end.
 pub struct Bell {
-    parked: AtomicBool,
+    parked: Parked,
     fd: OwnedFd,
 }
 
@@ -27,7 +26,7 @@ impl Bell {
         // SAFETY: the descriptor is fresh and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Arc::new(Bell {
-            parked: AtomicBool::new(false),
+            parked: Parked::default(),
             fd,
         }))
     }
@@ -40,21 +39,17 @@ impl Bell {
 
     /// The receiver is about to look at its queues for the last time before it sleeps.
     pub(super) fn park(&self) {
-        self.parked.store(true, Relaxed);
-        // `parked` is visible before the queues are looked at again; pairs with `Bell::ring`.
-        fence(SeqCst);
+        self.parked.park();
     }
 
     /// The receiver is awake.
     pub(super) fn unpark(&self) {
-        self.parked.store(false, Relaxed);
+        self.parked.unpark();
     }
 
     /// Called after a batch was pushed, from any thread. A fence if the receiver is awake.
     pub fn ring(&self) {
-        // The push is visible before `parked` is read; pairs with the fence in `Bell::park`.
-        fence(SeqCst);
-        if self.parked.load(Relaxed) && self.parked.swap(false, AcqRel) {
+        if self.parked.wakes() {
             let one = 1u64;
             // SAFETY: eight readable bytes, and a descriptor that lives as long as `self`.
             let n = unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), 8) };

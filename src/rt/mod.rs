@@ -12,9 +12,15 @@ pub mod lock;
 pub mod memory;
 pub mod net;
 mod pace;
+mod parked;
 pub mod probe;
 pub mod ring;
 pub mod signals;
 pub mod storage;
 pub mod threads;
 mod watches;
+
+/// What a sleeper and its wakers share: `tests/loom` has others in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}

@@ -1,13 +1,14 @@
 //! What every part of a run uses: the seed's random numbers, virtual time with its events, the disk,
 //! the transcript and the counters.
 
+use super::client::Heard;
 use super::disk::{SeamCall, SimStorage};
 use super::outcome::{Counters, Fault, Options};
 use super::transcript::Transcript;
 use crate::log::SyncTicket;
 use crate::member::Job;
 use crate::pipeline::ReaperConfig;
-use crate::types::{Now, Tick, WallMs};
+use crate::types::{ErrorCode, Now, OpCode, Tick, WallMs};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// tickTime of the simulated member, ms: small, so that sessions expire within a seed.
@@ -85,6 +86,10 @@ pub(super) struct Profile {
     pub(super) is_restless: bool,
     /// How containers and TTL nodes are deleted.
     pub(super) reaper: ReaperConfig,
+    /// Clients set quotas.
+    pub(super) has_quotas: bool,
+    /// Their hard limits refuse.
+    pub(super) enforces_quotas: bool,
 }
 
 impl Profile {
@@ -100,6 +105,8 @@ impl Profile {
                 per_minute_max: [600, 6_000, 60_000, u64::MAX][rng.usize(0..4)],
                 never_used_ms: [0, 0, 50, 500][rng.usize(0..4)],
             },
+            has_quotas: rng.u32(0..4) == 0,
+            enforces_quotas: rng.bool(),
         };
         match rng.u32(0..32) {
             _ if options.short => plain,
@@ -157,6 +164,12 @@ pub(super) struct Base {
     pub(super) profile: Profile,
     pub(super) transcript: Transcript,
     pub(super) counters: Counters,
+    /// How often each operation was answered what.
+    pub(super) outcomes: BTreeMap<(OpCode, ErrorCode), u64>,
+    /// How often each event came.
+    pub(super) told: BTreeMap<i32, u64>,
+    /// Identities that a connection may have, in the process that runs.
+    pub(super) identities_max: usize,
     /// The last fault is over.
     pub(super) calm: bool,
     /// The disk has less room than it will have.
@@ -214,6 +227,9 @@ impl Base {
             profile,
             transcript: Transcript::new(),
             counters,
+            outcomes: BTreeMap::new(),
+            told: BTreeMap::new(),
+            identities_max: 0,
             calm: false,
             is_filled: false,
             short: BTreeSet::new(),
@@ -264,6 +280,16 @@ impl Base {
             if !event.is_members() || incarnation == self.incarnation {
                 return Some(event);
             }
+        }
+    }
+
+    /// Counts what a client was told.
+    pub(super) fn heard(&mut self, heard: &Heard) {
+        for outcome in &heard.outcomes {
+            *self.outcomes.entry(*outcome).or_default() += 1;
+        }
+        for event in &heard.told {
+            *self.told.entry(*event).or_default() += 1;
         }
     }
 

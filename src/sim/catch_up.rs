@@ -5,8 +5,10 @@
 //! The client knows neither the states nor which paths left a watch in silence, so the check looks for
 //! states that explain everything that came.
 
+use super::identity::Who;
 use super::op::List;
 use super::truth::{Trigger, Truth, WatchKind};
+use crate::txn::Acl;
 use crate::types::Zxid;
 use std::sync::Arc;
 
@@ -53,6 +55,8 @@ pub(super) struct CatchUp<'a> {
     pub(super) from: Zxid,
     /// The reply is of this state.
     pub(super) to: Zxid,
+    /// Who was told for sure: an event that this one may not read need not come.
+    pub(super) who: &'a Who,
 }
 
 impl CatchUp<'_> {
@@ -121,7 +125,7 @@ impl CatchUp<'_> {
         watched: &mut Vec<bool>,
     ) -> bool {
         let fires = self.truth.first_trigger(path, list.kind(), state);
-        let Some(fires) = fires.filter(|(zxid, _)| *zxid <= self.to) else {
+        let Some(fires) = fires.filter(|trigger| trigger.zxid <= self.to) else {
             watched.push(true);
             let found = self.explains(state, heard, explained, watched);
             if !found {
@@ -130,7 +134,14 @@ impl CatchUp<'_> {
             return found;
         };
         let Some(n) = self.position(path, fires) else {
-            return false;
+            // The watch is used up in silence.
+            watched.push(false);
+            let found = !self.who.may(Acl::READ, &fires.acl)
+                && self.explains(state, heard, explained, watched);
+            if !found {
+                watched.pop();
+            }
+            return found;
         };
         let before = std::mem::replace(&mut explained[n], true);
         watched.push(false);
@@ -142,9 +153,9 @@ impl CatchUp<'_> {
         found
     }
 
-    fn position(&self, path: &Arc<str>, (zxid, event): Trigger) -> Option<usize> {
-        let same =
-            |came: &Came| came.path == *path && came.zxid == Some(zxid) && came.event == event;
+    fn position(&self, path: &Arc<str>, fires: &Trigger) -> Option<usize> {
+        let told = (path, Some(fires.zxid), fires.event);
+        let same = |came: &Came| (&came.path, came.zxid, came.event) == told;
         self.came.iter().position(same)
     }
 
@@ -164,43 +175,36 @@ impl CatchUp<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txn::{CreateTxn, Entry, Txn, TxnHeader};
-    use crate::types::{OpCode, SessionId, WallMs};
+    use crate::sim::op::{Kind, Op};
 
     /// `/a` is made by 1, changed by 2 and by 4; `/b` is made by 3.
     fn history() -> Truth {
         let mut truth = Truth::new(Zxid::ZERO);
-        let create = |path: &str, creates| {
-            Txn::Create(CreateTxn {
-                path: path.into(),
-                data: None,
-                acl: Arc::from([]),
-                ephemeral: false,
-                parent_cversion: creates,
-                ttl_ms: 0,
-            })
+        let create = |path: &str| Op::Create {
+            path: path.into(),
+            data: None,
+            kind: Kind::Plain,
+            sequential: false,
+            acl: [anyone(Acl::ALL)].into(),
+            with_stat: false,
         };
-        let change = |version| Txn::SetData {
+        let change = || Op::SetData {
             path: "/a".into(),
             data: None,
-            version,
+            version: -1,
         };
-        let txns = [create("/a", 1), change(1), create("/b", 2), change(2)];
-        for (zxid, txn) in (1..).zip(txns) {
-            let entry = Entry {
-                header: TxnHeader {
-                    session: SessionId(1),
-                    cxid: 0,
-                    zxid: Zxid(zxid),
-                    time: WallMs(0),
-                    op: OpCode::SET_DATA,
-                },
-                txn,
-                digest: None,
-            };
-            truth.apply(&Arc::new(entry)).unwrap();
+        for op in [create("/a"), change(), create("/b"), change()] {
+            truth.done(0, op);
         }
         truth
+    }
+
+    fn anyone(perms: i32) -> Acl {
+        Acl {
+            perms,
+            scheme: "world".into(),
+            id: "anyone".into(),
+        }
     }
 
     /// A request that has seen `seen`, is worked off between the states 1 and 4, and for which this
@@ -222,6 +226,7 @@ mod tests {
             came: &came,
             from: Zxid(1),
             to: Zxid(4),
+            who: &Who::at("127.0.0.1"),
         }
         .watched()
     }

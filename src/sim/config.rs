@@ -2,13 +2,14 @@
 //! unit of work in it from one on.
 
 use super::base::{Base, SEGMENT, TICK_MS};
+use super::identity::SUPER;
 use super::machine::{MachineConfig, PATIENCE_ENOUGH_MS};
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::PipelineConfig;
 use crate::placement::{Budgets, RingLimits, SyncPolicy};
-use crate::shard::ShardConfig;
+use crate::shard::{AuthRules, ShardConfig};
 use crate::tree::Rules;
 use crate::types::ShardId;
 
@@ -73,9 +74,10 @@ fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
         return shard;
     }
     let output_max = FRAME_MAX + size(rng, 4 * FRAME_MAX as u32);
+    let frame_max = rng.usize(FRAME_MAX / 2..=FRAME_MAX);
     ShardConfig {
-        frame_max: FRAME_MAX,
-        reply_bytes_max: ShardConfig::reply_bytes_for(FRAME_MAX),
+        frame_max,
+        reply_bytes_max: ShardConfig::reply_bytes_for(frame_max),
         fifo_max: size(rng, 1000),
         output_max,
         output_excess_max: 4 * output_max,
@@ -85,7 +87,11 @@ fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
         request_bytes_max: FRAME_MAX / 2 + size(rng, 4 * FRAME_MAX as u32),
         output_bytes_max: output_max / 2 + size(rng, 4 * FRAME_MAX as u32),
         watch_bytes_max: 1000 + size(rng, FRAME_MAX as u32),
-        identities_max: size(rng, 1000),
+        // Mostly enough for those that a client has.
+        identities_max: match rng.u32(0..8) {
+            0 => rng.usize(1..4),
+            _ => size(rng, 1000).max(8),
+        },
         ..shard
     }
 }
@@ -93,31 +99,40 @@ fn bounded(shard: ShardConfig, rng: &mut fastrand::Rng) -> ShardConfig {
 pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let rng = &mut base.rng;
     let shards = base.options.shards;
-    let pipeline = PipelineConfig {
+    let mut pipeline = PipelineConfig {
         tick_time_ms: TICK_MS,
         shards: shards.max(1),
-        close_paths_max: 3,
+        close_paths_max: rng.usize(1..6),
         reaper: base.profile.reaper,
         ..PipelineConfig::new(Rules {
             extended_types: true,
+            enforce_quota: base.profile.enforces_quotas,
             ..Rules::default()
         })
     };
+    if rng.u32(0..4) == 0 {
+        pipeline.close_bytes_max = rng.usize(150..300);
+    }
     let shard = ShardConfig {
         tick_time_ms: TICK_MS,
         session_timeout_min_ms: TIMEOUT_MIN_MS,
         session_timeout_max_ms: TIMEOUT_MAX_MS,
         in_flight_max: rng.usize(1..60),
+        auth: AuthRules {
+            super_digest: Some(SUPER.1.into()),
+            ..AuthRules::default()
+        },
         ..ShardConfig::new(ShardId(0))
     };
     let shard = bounded(shard, rng);
+    base.identities_max = shard.identities_max;
     let member = MemberConfig {
         pipeline,
         log: LogConfig {
             segment_bytes: SEGMENT,
         },
         snapshot_records: rng.u64(30..400),
-        snapshots_kept: Some(3),
+        snapshots_kept: Some(rng.usize(1..=3)),
         snapshot_memory: size(rng, 1 << 16),
     };
     let limits = RingLimits {

@@ -99,7 +99,7 @@ pub(super) fn read_letter(
 ) -> Result<(), Fatal> {
     match letter {
         Letter::Connection(connection) => {
-            let id = serving.adopt(address(connection), now);
+            let id = serving.adopt(address(connection, sockets.network), now);
             let now_us = sockets.base.now_us;
             sockets.network.open(connection, sockets.core, id, now_us);
         }

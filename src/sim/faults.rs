@@ -39,7 +39,12 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
         base.counters.stalls += 1;
         let core = base.rng.usize(0..usize::from(base.options.shards));
         checks.expiry.stalled();
-        host.stall(core, base.now_us + base.rng.u64(1_000..1_500_000));
+        // Now and then for the time of several snapshots.
+        let most = match base.rng.u32(0..4) {
+            0 => 3_500_000,
+            _ => 1_500_000,
+        };
+        host.stall(core, base.now_us + base.rng.u64(1_000..most));
     }
     if base.rng.u32(0..4) == 0 {
         base.counters.pauses += 1;

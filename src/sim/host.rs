@@ -62,7 +62,7 @@ pub(super) struct Host {
     pub(super) drain_is_disturbed: bool,
     /// Where the log of the last process ended, if it was sealed.
     pub(super) sealed: Option<Zxid>,
-    /// A shard was held still while others went on, since the start.
+    /// A shard was held still while others went on, or could not be given what it lacks, since the start.
     pub(super) was_stalled: bool,
     /// Writes that the process has refused.
     refused_writes: u64,
@@ -236,6 +236,7 @@ impl Host {
         if recovered < checks.truth.shown() && base.was_torn_apart() {
             checks.truth.lost_behind(recovered);
             checks.recovered(recovered)?;
+            checks.truth.is_replaying = true;
             for entry in replayed {
                 checks.truth.apply(entry)?;
             }
@@ -251,9 +252,11 @@ impl Host {
         }
         base.note(format!("boot {recovered}").as_bytes());
         checks.recovered(recovered)?;
+        checks.truth.is_replaying = true;
         for entry in replayed {
             checks.truth.apply(entry)?;
         }
+        checks.truth.is_replaying = false;
         // Until it re-attaches a session has the timeout of its createSession (docs/protocol.md §5.2).
         for (session, timeout_ms) in member.tree().sessions() {
             let expiry = &mut checks.expiry;
@@ -557,9 +560,12 @@ impl Host {
                         witness,
                         result: Ok(()),
                     } => checks.rot.witnessed(witness.durable.zxid),
-                    // A shard can't do without what has rotted.
-                    Done::LogRead(read) if is_damaged && read.entries.is_err() => {
-                        base.may_die = true;
+                    Done::LogRead(read) if read.entries.is_err() => {
+                        // A shard can't do without what has rotted.
+                        base.may_die |= is_damaged;
+                        // Until the log can be read again it stands where it is.
+                        self.was_stalled = true;
+                        checks.expiry.stalled();
                     }
                     _ => {}
                 }
@@ -593,6 +599,7 @@ impl Host {
         if tick {
             own.next_tick = base.now_us + TICK_US;
         }
+        checks.times.turn(base.now_us, base.wall_offset);
         let mut said = Vec::new();
         let (outcome, violation) = if base.options.shards > 0 && core == self.ordering() {
             (self.order(tick, &mut said, base, network), Ok(()))
@@ -615,6 +622,8 @@ impl Host {
         if core == self.ordering() {
             let pipeline = &member.member().pipeline;
             checks.expiry.ordering_was_told(pipeline, base.now_us);
+            let last = checks.truth.last();
+            checks.times.turn_ended(base.now_us, last);
         }
         violation?;
         self.refuses_for_a_reason(base)?;

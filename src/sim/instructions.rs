@@ -4,9 +4,9 @@
 //! It has what the server does for an operation except the kernel: the turn, frames, shard, pipeline,
 //! log, tree, rings, replicas.
 
-use super::client::Wire;
 use super::disk::SimStorage;
 use super::machine::{Machine, MachineConfig};
+use super::wire::Wire;
 use crate::log::LogConfig;
 use crate::member::MemberConfig;
 use crate::pipeline::{Fatal, PipelineConfig};

@@ -1,8 +1,10 @@
 //! Persistent and recursive watches of one connection, against the history: each change that one covers is
 //! told once, whatever else covers it, and before any reply that reflects it.
 
+use super::identity::Who;
 use super::op::List;
-use super::truth::{Truth, WatchKind};
+use super::truth::{Change, Truth, WatchKind};
+use crate::txn::Acl;
 use crate::types::Zxid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,6 +68,11 @@ impl Lasting {
         self.lost.extend(items);
     }
 
+    /// The client does without those of earlier connections.
+    pub(super) fn forget_lost(&mut self) {
+        self.lost.clear();
+    }
+
     /// Some of the watches that earlier connections had.
     pub(super) fn take_lost(&mut self, most: usize) -> Vec<(List, Arc<str>)> {
         let some: Vec<Watch> = self.lost.iter().take(most).cloned().collect();
@@ -111,11 +118,13 @@ impl Lasting {
         });
     }
 
-    /// An event has come; whether a watch explains it. `setting`: a setWatches with these lists is under way.
+    /// An event has come; whether a watch explains it, of somebody who is at most `who`. `setting`: a setWatches
+    /// with these lists is under way.
     pub(super) fn came(
         &mut self,
         told: (Zxid, &str, i32),
         setting: &[(List, Arc<str>)],
+        who: &Who,
         truth: &Truth,
     ) -> bool {
         let (zxid, path, event) = told;
@@ -128,15 +137,21 @@ impl Lasting {
             of_items(setting).any(|(watched, recursive)| covers(watched, recursive, kind, path));
         *self.came.entry((zxid, path.into(), event)).or_default() += 1;
         let mut happened = truth.noticed(Zxid(zxid.0 - 1), zxid);
-        (is_due || may_be) && happened.any(|(_, at, of, e)| (&**at, of, e) == (path, kind, event))
+        let is_it = |change: &Change| {
+            (&*change.path, change.kind, change.event) == (path, kind, event)
+                && who.may(Acl::READ, &change.acl)
+        };
+        (is_due || may_be) && happened.any(|(_, change)| is_it(change))
     }
 
     /// A reply of the state `zxid` came: what was due up to there has come, and nothing twice. `setting`: it
-    /// is that of a setWatches with these lists, whose watches were set in some state before.
+    /// is that of a setWatches with these lists, whose watches were set in some state before. Who was told is
+    /// `sure` at least, and at most `who`.
     pub(super) fn before(
         &mut self,
         zxid: Zxid,
         setting: &[(List, Arc<str>)],
+        (sure, who): (&Who, &Who),
         truth: &Truth,
     ) -> Result<(), String> {
         let since = std::mem::replace(&mut self.verified, zxid);
@@ -144,9 +159,10 @@ impl Lasting {
             self.came.clear();
             return Ok(());
         }
-        // How often it happened, and whether a watch must have told it.
-        let mut due: BTreeMap<Told, (usize, bool)> = BTreeMap::new();
-        for (at, path, kind, event) in truth.noticed(since, zxid) {
+        // How often a watch must have told it, and how often it may have.
+        let mut due: BTreeMap<Told, (usize, usize)> = BTreeMap::new();
+        for (at, change) in truth.noticed(since, zxid) {
+            let (path, kind, event) = (&change.path, change.kind, change.event);
             if kind != kind_of(event) {
                 // The end of a node, which its data watches notice too.
                 continue;
@@ -157,18 +173,23 @@ impl Lasting {
             });
             let may = of_items(setting)
                 .any(|(watched, recursive)| covers(watched, recursive, kind, path));
-            if must || may {
-                let entry = due.entry((at, path.clone(), event)).or_default();
-                (entry.0, entry.1) = (entry.0 + 1, must);
+            if !must && !may {
+                continue;
             }
+            let reads = |who: &Who| who.may(Acl::READ, &change.acl);
+            let (least, most) = due.entry((at, path.clone(), event)).or_default();
+            *least += usize::from(must && reads(sure));
+            *most += usize::from(reads(who));
         }
         let came = std::mem::take(&mut self.came);
-        for (told, (times, must)) in due {
+        for (told, (least, most)) in due {
             let came = came.get(&told).copied().unwrap_or_default();
-            if came > times || (must && came < times) {
+            // Whatever is due to a standard watch alone is no matter of these.
+            if came < least || most > 0 && came > most {
                 let (at, path, event) = told;
                 return Err(format!(
-                    "event {event} of {at} on {path} came {came} times before a reply at {zxid}, due were {times}"
+                    "event {event} of {at} on {path} came {came} times before a reply at {zxid}, due were \
+                     {least} to {most}"
                 ));
             }
         }

@@ -8,10 +8,15 @@
 //! | `transcript` | hash of the event log |
 //! | `disk` | the medium and its fault model |
 //! | `damage` | what happens to files behind the server's back |
-//! | `op` | requests, and how they are drawn |
+//! | `op`, `draw` | requests, and how they are drawn |
+//! | `identity` | who clients are, and what access control lists allow them |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
-//! | `lasting` | its persistent and recursive watches |
+//! | `order` | how it takes the next transaction |
+//! | `draft` | what a request must become in the state before it |
+//! | `quota` | totals and hard limits of quotas |
 //! | `client` | one client: what it has asked, and what it can check by itself |
+//! | `wire`, `replies` | bytes of requests and replies; replies against the truth |
+//! | `catch_up`, `lasting` | its watches: what a setWatches did; persistent and recursive ones |
 //! | `checks` | the promises that are checked |
 //! | `config` | how a member is set up, with small bounds |
 //! | `machine` | a member in either placement |
@@ -34,9 +39,12 @@ mod config;
 mod cores;
 mod damage;
 pub mod disk;
+mod draft;
+mod draw;
 mod failing;
 mod faults;
 mod host;
+mod identity;
 pub mod instructions;
 mod lasting;
 mod loss;
@@ -44,11 +52,15 @@ mod machine;
 mod network;
 pub mod op;
 mod operations;
+mod order;
 mod outcome;
+mod quota;
+mod replies;
 mod sockets;
 mod stop;
 mod transcript;
 pub mod truth;
+mod wire;
 mod world;
 
 pub use outcome::{Counters, Fault, FaultCounts, Options, Outcome};

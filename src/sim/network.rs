@@ -29,6 +29,13 @@ enum Shown {
     End,
 }
 
+/// A request on its way.
+pub(super) struct Frame {
+    pub(super) bytes: Vec<u8>,
+    /// The server takes it for one.
+    pub(super) is_sign_of_life: bool,
+}
+
 /// One connection.
 pub(super) struct Connection {
     /// Whose it is; `None`: somebody who speaks no ZooKeeper.
@@ -38,6 +45,11 @@ pub(super) struct Connection {
     pub(super) heard: bool,
     /// The ConnectResponse was handed over.
     pub(super) answered: bool,
+    /// It presents a session with a password that is not the session's.
+    pub(super) is_intruder: bool,
+    /// The client has asked for what ends it, and its session lives on: what was answered is still flushed when
+    /// the session is elsewhere.
+    pub(super) ends_itself: bool,
     /// Whose connection it is, once it is answered.
     pub(super) session: SessionId,
     /// The session that the ConnectRequest presents, and the timeout that it would get, ms.
@@ -65,6 +77,8 @@ pub(super) struct Connection {
     read_to: u64,
     /// Where the requests end that are not received.
     ends: VecDeque<u64>,
+    /// Where frames begin and end that are no sign of life, and are not received.
+    mute: VecDeque<(u64, u64)>,
     /// Where the last request ends that is received.
     whole_to: u64,
     /// The client has closed, and everything before that has arrived.
@@ -88,6 +102,14 @@ impl Connection {
     /// Whether bytes wait in the kernel.
     pub(super) fn has_bytes(&self) -> bool {
         !self.received.is_empty()
+    }
+
+    /// So many bytes are received; how many of them are a sign of life.
+    fn takes(&mut self, bytes: u64) -> u64 {
+        let (from, to) = (self.received_to, self.received_to + bytes);
+        self.received_to = to;
+        let common = |&(begin, end): &(u64, u64)| end.min(to).saturating_sub(begin.max(from));
+        bytes - self.mute.iter().map(common).sum::<u64>()
     }
 
     /// Whether nothing is in the way of a reply.
@@ -188,6 +210,9 @@ impl Network {
             received_to: 0,
             read_to: 0,
             ends: VecDeque::new(),
+            mute: VecDeque::new(),
+            is_intruder: false,
+            ends_itself: false,
             whole_to: 0,
             finished: false,
             finishing: false,
@@ -206,13 +231,33 @@ impl Network {
 
     /// One request of a client, now and then in two parts.
     pub(super) fn send_to_server(&mut self, connection: usize, bytes: Vec<u8>, base: &mut Base) {
+        let frame = Frame {
+            bytes,
+            is_sign_of_life: true,
+        };
+        self.send_frames(connection, vec![frame], base);
+    }
+
+    /// Requests that leave together, now and then in two parts, wherever these end.
+    pub(super) fn send_frames(&mut self, connection: usize, frames: Vec<Frame>, base: &mut Base) {
+        let of = &mut self.connections[connection];
+        let mut bytes = Vec::new();
+        for frame in frames {
+            let from = of.sent_to;
+            of.sent_to += frame.bytes.len() as u64;
+            of.ends.push_back(of.sent_to);
+            if !frame.is_sign_of_life {
+                of.mute.push_back((from, of.sent_to));
+            }
+            bytes.extend(frame.bytes);
+        }
+        if bytes.is_empty() {
+            return;
+        }
         let cut = match base.rng.u32(0..6) {
             0 => base.rng.usize(0..bytes.len()),
             _ => 0,
         };
-        let of = &mut self.connections[connection];
-        of.sent_to += bytes.len() as u64;
-        of.ends.push_back(of.sent_to);
         for part in [0..cut, cut..bytes.len()] {
             if part.is_empty() {
                 continue;
@@ -289,11 +334,16 @@ impl Network {
         let room = of.window.saturating_sub(of.received.len());
         let n = room.min(of.waiting.len());
         of.received.extend(of.waiting.drain(..n));
-        of.received_to += n as u64;
-        let mut came = if n > 0 { Came::Part } else { Came::Nothing };
+        let mut came = match of.takes(n as u64) {
+            0 => Came::Nothing,
+            _ => Came::Part,
+        };
         while of.ends.front().is_some_and(|end| *end <= of.received_to) {
             of.whole_to = of.ends.pop_front().expect("just seen");
-            came = Came::Request;
+            match of.mute.front() {
+                Some((_, end)) if *end == of.whole_to => drop(of.mute.pop_front()),
+                _ => came = Came::Request,
+            }
         }
         let ends = of.finishing && of.waiting.is_empty() && !of.finished;
         of.finished |= ends;

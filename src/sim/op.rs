@@ -1,12 +1,8 @@
-//! Requests of simulated clients, and how they are drawn.
+//! Requests of simulated clients.
 
-use crate::txn::{Data, Txn};
+use crate::txn::{Acl, Data};
 use crate::types::{OpCode, Zxid};
-use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Longest TTL that clients ask for, ms.
-pub(super) const TTL_MAX_MS: i64 = 400;
 
 /// A list of a setWatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +20,15 @@ pub enum List {
 }
 
 impl List {
+    /// In the order of the request.
+    pub const ALL: [List; 5] = [
+        List::Data,
+        List::Exist,
+        List::Child,
+        List::Persistent,
+        List::Recursive,
+    ];
+
     /// Whether the watches are recursive, if they are of those that last.
     pub fn lasts(self) -> Option<bool> {
         match self {
@@ -50,7 +55,7 @@ pub enum Kind {
 /// What a client may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// create, createContainer, createTTL.
+    /// create, create2, createContainer, createTTL.
     Create {
         /// Path; a prefix if sequential.
         path: Arc<str>,
@@ -60,6 +65,10 @@ pub enum Op {
         kind: Kind,
         /// Its name ends with a number.
         sequential: bool,
+        /// Who may do what, as sent.
+        acl: Arc<[Acl]>,
+        /// create2 instead of create; the others answer a Stat always.
+        with_stat: bool,
     },
     /// delete.
     Delete {
@@ -77,7 +86,25 @@ pub enum Op {
         /// Expected version.
         version: i32,
     },
-    /// multi of the three above.
+    /// setACL.
+    SetAcl {
+        /// Path.
+        path: Arc<str>,
+        /// As sent.
+        acl: Arc<[Acl]>,
+        /// Expected version of the list.
+        version: i32,
+    },
+    /// check, in a multi.
+    Check {
+        /// Path.
+        path: Arc<str>,
+        /// Expected version.
+        version: i32,
+    },
+    /// reconfig, which is refused.
+    Reconfig,
+    /// multi of creates, deletes, setData and check.
     Multi(Vec<Op>),
     /// getData, or exists.
     Read {
@@ -88,13 +115,32 @@ pub enum Op {
         /// Leave a watch.
         watch: bool,
     },
-    /// getChildren2.
+    /// getChildren2, or getChildren.
     Children {
         /// Path.
         path: Arc<str>,
         /// Leave a watch.
         watch: bool,
+        /// getChildren2.
+        with_stat: bool,
     },
+    /// getACL.
+    GetAcl {
+        /// Path.
+        path: Arc<str>,
+    },
+    /// getAllChildrenNumber.
+    Below {
+        /// Path.
+        path: Arc<str>,
+    },
+    /// getEphemerals.
+    Ephemerals {
+        /// What the paths begin with.
+        prefix: Arc<str>,
+    },
+    /// whoAmI.
+    WhoAmI,
     /// multiRead of getData and getChildren.
     MultiRead(Vec<Op>),
     /// setWatches, or setWatches2 if there are watches that last.
@@ -120,6 +166,13 @@ pub enum Op {
         /// removeWatches instead of checkWatches.
         remove: bool,
     },
+    /// auth.
+    Auth {
+        /// Of the identity.
+        scheme: &'static str,
+        /// The scheme's own.
+        data: &'static str,
+    },
     /// sync.
     Sync,
     /// ping.
@@ -132,17 +185,32 @@ impl Op {
     /// The type in the request's header.
     pub fn code(&self) -> OpCode {
         match self {
-            Op::Create { kind, .. } => match kind {
+            Op::Create {
+                kind, with_stat, ..
+            } => match kind {
+                Kind::Plain | Kind::Ephemeral if *with_stat => OpCode::CREATE2,
                 Kind::Plain | Kind::Ephemeral => OpCode::CREATE,
                 Kind::Container => OpCode::CREATE_CONTAINER,
                 Kind::Ttl(_) => OpCode::CREATE_TTL,
             },
             Op::Delete { .. } => OpCode::DELETE,
             Op::SetData { .. } => OpCode::SET_DATA,
+            Op::SetAcl { .. } => OpCode::SET_ACL,
+            Op::Check { .. } => OpCode::CHECK,
+            Op::Reconfig => OpCode::RECONFIG,
             Op::Multi(_) => OpCode::MULTI,
             Op::Read { exists: true, .. } => OpCode::EXISTS,
             Op::Read { exists: false, .. } => OpCode::GET_DATA,
-            Op::Children { .. } => OpCode::GET_CHILDREN2,
+            Op::Children {
+                with_stat: true, ..
+            } => OpCode::GET_CHILDREN2,
+            Op::Children {
+                with_stat: false, ..
+            } => OpCode::GET_CHILDREN,
+            Op::GetAcl { .. } => OpCode::GET_ACL,
+            Op::Below { .. } => OpCode::GET_ALL_CHILDREN_NUMBER,
+            Op::Ephemerals { .. } => OpCode::GET_EPHEMERALS,
+            Op::WhoAmI => OpCode::WHO_AM_I,
             Op::MultiRead(_) => OpCode::MULTI_READ,
             Op::SetWatches { items, .. } => {
                 match items.iter().any(|(list, _)| list.lasts().is_some()) {
@@ -153,213 +221,50 @@ impl Op {
             Op::AddWatch { .. } => OpCode::ADD_WATCH,
             Op::CheckWatches { remove: true, .. } => OpCode::REMOVE_WATCHES,
             Op::CheckWatches { remove: false, .. } => OpCode::CHECK_WATCHES,
+            Op::Auth { .. } => OpCode::AUTH,
             Op::Sync => OpCode::SYNC,
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,
         }
     }
 
+    /// The type in a multi or a multiRead.
+    pub(super) fn code_in_a_list(&self) -> OpCode {
+        match self {
+            Op::Children { .. } => OpCode::GET_CHILDREN,
+            _ => self.code(),
+        }
+    }
+
     /// The type of its result in a multi, and the one that says whether the reply to a create has a Stat.
-    pub fn result_code(&self) -> OpCode {
+    pub(super) fn result_code(&self) -> OpCode {
         match self.code() {
             OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => OpCode::CREATE2,
             code => code,
         }
     }
 
-    /// Whether that is what the request must have become, if it has not failed.
-    pub fn became(&self, code: OpCode, txn: &Txn) -> bool {
-        let is_same = match (self, txn) {
-            (
-                Op::Create {
-                    path, data, kind, ..
-                },
-                Txn::Create(create),
-            ) => {
-                let ttl_ms = match kind {
-                    Kind::Ttl(ttl_ms) => *ttl_ms,
-                    _ => 0,
-                };
-                let is_ephemeral = *kind == Kind::Ephemeral;
-                create.path.starts_with(&**path)
-                    && (data, ttl_ms) == (&create.data, create.ttl_ms)
-                    && is_ephemeral == create.ephemeral
-            }
-            (Op::Delete { path, .. }, Txn::Delete { path: gone }) => path == gone,
-            (
-                Op::SetData { path, data, .. },
-                Txn::SetData {
-                    path: at,
-                    data: now,
-                    ..
-                },
-            ) => (path, data) == (at, now),
-            (Op::Multi(ops), Txn::Multi(txns)) => ops.len() == txns.len(),
-            (Op::Close, Txn::CloseSession { .. }) => true,
-            _ => false,
-        };
-        is_same && code == self.code()
+    /// The xid, where the client does not count it.
+    pub(super) fn reserved_xid(&self) -> Option<i32> {
+        match self {
+            Op::Ping => Some(-2),
+            Op::Auth { .. } => Some(-4),
+            Op::SetWatches { .. } => Some(-8),
+            _ => None,
+        }
     }
 
     /// Whether the request becomes a transaction.
     pub fn is_write(&self) -> bool {
         matches!(
             self,
-            Op::Create { .. } | Op::Delete { .. } | Op::SetData { .. } | Op::Multi(_) | Op::Close
+            Op::Create { .. }
+                | Op::Delete { .. }
+                | Op::SetData { .. }
+                | Op::SetAcl { .. }
+                | Op::Reconfig
+                | Op::Multi(_)
+                | Op::Close
         )
-    }
-}
-
-/// A seeded request of client `id` in a world of few paths, so that clients meet.
-pub fn random_op(rng: &mut fastrand::Rng, id: usize) -> Op {
-    match rng.u32(0..108) {
-        0..55 => random_write(rng, id),
-        55..62 => Op::Multi(
-            (0..rng.usize(0..5))
-                .map(|_| random_write(rng, id))
-                .collect(),
-        ),
-        62..80 => Op::Read {
-            path: random_path(rng),
-            exists: rng.bool(),
-            watch: rng.bool(),
-        },
-        80..90 => Op::Children {
-            path: random_parent(rng),
-            watch: rng.bool(),
-        },
-        90..94 => random_multi_read(rng),
-        94..97 => Op::Sync,
-        97..100 => Op::Ping,
-        100..104 => Op::AddWatch {
-            path: random_watched(rng),
-            recursive: rng.bool(),
-        },
-        _ => Op::CheckWatches {
-            path: random_watched(rng),
-            of: rng.i32(1..6),
-            remove: rng.bool(),
-        },
-    }
-}
-
-/// A seeded getData or exists.
-pub fn random_read(rng: &mut fastrand::Rng) -> Op {
-    Op::Read {
-        path: random_path(rng),
-        exists: rng.bool(),
-        watch: rng.u32(0..8) == 0,
-    }
-}
-
-/// A seeded multiRead, mostly of lists of children. Watches inside are ignored.
-fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
-    let op = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
-        0 => Op::Read {
-            path: random_path(rng),
-            exists: false,
-            watch: rng.bool(),
-        },
-        _ => Op::Children {
-            path: random_parent(rng),
-            watch: rng.bool(),
-        },
-    };
-    Op::MultiRead((0..rng.usize(0..6)).map(|_| op(rng)).collect())
-}
-
-/// A few seeded paths for a setWatches.
-pub fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
-    let item = |rng: &mut fastrand::Rng| match rng.u32(0..8) {
-        0..2 => (List::Data, random_path(rng)),
-        2..4 => (List::Exist, random_path(rng)),
-        4..6 => (List::Child, random_parent(rng)),
-        6 => (List::Persistent, random_watched(rng)),
-        _ => (List::Recursive, random_watched(rng)),
-    };
-    (0..rng.usize(0..6)).map(|_| item(rng)).collect()
-}
-
-fn random_watched(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.bool() {
-        true => random_parent(rng),
-        false => random_path(rng),
-    }
-}
-
-fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..6) {
-        0 => "/".into(),
-        n => format!("/n{}", n % 4).into(),
-    }
-}
-
-fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..3) {
-        0 => format!("/n{}", rng.u32(0..4)).into(),
-        _ => format!("/n{}/c{}", rng.u32(0..4), rng.u32(0..3)).into(),
-    }
-}
-
-fn random_data(rng: &mut fastrand::Rng) -> Data {
-    match rng.u32(0..12) {
-        0 => None,
-        1 => Some(Arc::from([])),
-        2 => Some(vec![rng.u8(..); rng.usize(1000..6000)].into()),
-        _ => Some((0..rng.usize(1..40)).map(|_| rng.u8(..)).collect()),
-    }
-}
-
-fn random_kind(rng: &mut fastrand::Rng) -> Kind {
-    match rng.u32(0..6) {
-        0 => Kind::Container,
-        1 => Kind::Ttl(rng.i64(1..=TTL_MAX_MS)),
-        _ => Kind::Plain,
-    }
-}
-
-fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
-    let version = if rng.u32(0..4) == 0 {
-        rng.i32(0..3)
-    } else {
-        -1
-    };
-    match rng.u32(0..10) {
-        0..3 => Op::Create {
-            path: random_path(rng),
-            data: random_data(rng),
-            kind: random_kind(rng),
-            sequential: false,
-        },
-        3 => {
-            let path = format!("/n{}/e{id}", rng.u32(0..4)).into();
-            Op::Create {
-                path,
-                data: random_data(rng),
-                kind: Kind::Ephemeral,
-                sequential: rng.bool(),
-            }
-        }
-        4 => {
-            let path = format!("/n{}/s-", rng.u32(0..4)).into();
-            Op::Create {
-                path,
-                data: random_data(rng),
-                kind: match rng.bool() {
-                    true => Kind::Ephemeral,
-                    false => random_kind(rng),
-                },
-                sequential: true,
-            }
-        }
-        5..8 => Op::SetData {
-            path: random_path(rng),
-            data: random_data(rng),
-            version,
-        },
-        _ => Op::Delete {
-            path: random_path(rng),
-            version,
-        },
     }
 }

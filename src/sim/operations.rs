@@ -4,9 +4,13 @@ use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::network::{Came, Network, Place};
-use super::op::{Op, random_items, random_op, random_read};
-use crate::types::Zxid;
+use super::draw::{random_items, random_op, random_read, sure_write};
+use super::identity::USERS;
+use super::network::{Came, Frame, Network, Place};
+use super::op::Op;
+use super::truth::Truth;
+use super::wire::Wire;
+use crate::types::{OpCode, SessionId, Zxid};
 
 /// Strangers who stand before a client in a crowd.
 const CROWD_MAX: u32 = 100;
@@ -43,11 +47,19 @@ impl Operations {
         }
     }
 
-    /// Whether somebody waits for an answer.
+    /// The last fault is over: a write of everybody must succeed again.
+    pub(super) fn calm_down(&mut self) {
+        self.silent_until.fill(0);
+        for client in &mut self.clients {
+            client.has_written = false;
+        }
+    }
+
+    /// Whether somebody waits for an answer, or has not written since the last fault.
     pub(super) fn is_waiting(&self) -> bool {
-        self.clients
-            .iter()
-            .any(|c| c.outstanding() > 0 || c.phase == Phase::Connecting)
+        let waits =
+            |c: &Client| c.outstanding() > 0 || c.phase == Phase::Connecting || !c.has_written;
+        self.clients.iter().any(waits)
     }
 
     /// Who waits for how many answers.
@@ -120,6 +132,7 @@ impl Operations {
         base.counters.replies += u64::from(heard.replies);
         base.counters.events += u64::from(heard.events);
         base.counters.refused += u64::from(heard.refused);
+        base.heard(&heard);
         if base.counters.refused > base.refusals {
             return Err(format!("client {id} was refused, and the server did not"));
         }
@@ -161,9 +174,10 @@ impl Operations {
     pub(super) fn step(
         &mut self,
         id: usize,
+        listens: bool,
         base: &mut Base,
         network: &mut Network,
-        listens: bool,
+        truth: &mut Truth,
     ) {
         let delay = match base.calm {
             true => 20_000,
@@ -175,64 +189,117 @@ impl Operations {
             return;
         }
         if listens && !base.calm && base.rng.u32(0..200) == 0 {
-            stranger(base, network);
+            match base.rng.u32(0..4) {
+                0 => self.intrude(base, network),
+                _ => stranger(base, network),
+            }
         }
         match self.clients[id].phase {
-            Phase::Offline if listens => self.connect(id, base, network),
+            Phase::Offline if listens => self.connect(id, base, network, truth),
             Phase::Offline => {}
             Phase::Connecting => {
                 if base.rng.u32(0..60) == 0 {
                     self.hang_up(id, base, network);
                 }
             }
+            Phase::Online if self.clients[id].is_fresh => self.greet(id, base, network, truth),
             Phase::Online if base.calm => {
-                if self.clients[id].outstanding() == 0 {
-                    self.request(id, Op::Ping, base, network);
+                let client = &self.clients[id];
+                if client.outstanding() == 0 {
+                    let op = match client.has_written {
+                        true => Op::Ping,
+                        false => sure_write(),
+                    };
+                    self.request(id, op, base, network, truth);
                 }
             }
-            Phase::Online if self.firehose == Some(id) => self.flood(id, base, network),
-            Phase::Online => self.work(id, base, network, listens),
+            Phase::Online if self.firehose == Some(id) => self.flood(id, base, network, truth),
+            Phase::Online => self.work(id, listens, base, network, truth),
         }
     }
 
-    fn work(&mut self, id: usize, base: &mut Base, network: &mut Network, listens: bool) {
+    fn work(
+        &mut self,
+        id: usize,
+        listens: bool,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
         match base.rng.u32(0..1000) {
             0..8 => self.hang_up(id, base, network),
-            8..16 if listens => self.move_elsewhere(id, base, network),
-            16..22 => self.request(id, Op::Close, base, network),
+            8..16 if listens => self.move_elsewhere(id, base, network, truth),
+            16..22 => self.request(id, Op::Close, base, network, truth),
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
             30..36 => self.read_later(id, base, network),
-            _ if self.clients[id].is_closing() => {}
-            36..136 => self.set_watches(id, base, network),
+            _ if self.clients[id].is_at_its_end() => {}
+            36..86 => self.set_watches(id, base, network, truth),
             136..176 if base.crowded => self.stay_away(id, base, network),
             _ => {
-                for _ in 0..base.rng.u32(0..4) {
-                    if self.clients[id].outstanding() < 12 {
-                        let op = random_op(&mut base.rng, id);
-                        self.request(id, op, base, network);
+                let room = 12_usize.saturating_sub(self.clients[id].outstanding());
+                let most = base.rng.usize(0..4).min(room);
+                let ops: Vec<Op> = (0..most).map(|_| self.draw(id, base)).collect();
+                match base.rng.bool() {
+                    // Several frames that the server may read at once.
+                    true => self.requests(id, ops, base, network, truth),
+                    false => {
+                        for op in ops {
+                            self.request(id, op, base, network, truth);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The client sets the watches again that it had on earlier connections, or some others.
-    fn set_watches(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+    fn draw(&self, id: usize, base: &mut Base) -> Op {
+        let quotas = base.profile.has_quotas;
+        random_op(&mut base.rng, id, quotas)
+    }
+
+    /// What a client says first on a connection: who it is, and all that it has watched.
+    fn greet(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
         let client = &mut self.clients[id];
-        let again = client.set_again(base.rng.usize(1..8), base.rng.bool());
-        let op = match again {
-            Some(again) => again,
-            None if base.rng.u32(0..8) > 0 => return,
-            None => Op::SetWatches {
-                seen: Zxid(base.rng.i64(0..=client.last_zxid.0)),
-                items: random_items(&mut base.rng).into_iter().collect(),
-            },
+        client.is_fresh = false;
+        let mut ops = Vec::new();
+        if !id.is_multiple_of(3) && !base.calm && base.rng.u32(0..4) > 0 {
+            let user = match base.rng.u32(0..16) {
+                0 => 2,
+                _ => id % 3 - 1,
+            };
+            ops.push(Op::Auth {
+                scheme: "digest",
+                data: USERS[user].0,
+            });
+        }
+        while let Some(again) = client.set_again(base.rng.usize(1..8), base.rng.bool()) {
+            ops.push(again);
+        }
+        // The server does not count auth as a sign of life.
+        ops.push(Op::Ping);
+        self.requests(id, ops, base, network, truth);
+    }
+
+    /// The client sets watches again that it may not have had.
+    fn set_watches(
+        &mut self,
+        id: usize,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
+        if base.rng.u32(0..4) > 0 {
+            return;
+        }
+        let op = Op::SetWatches {
+            seen: Zxid(base.rng.i64(0..=self.clients[id].last_zxid.0)),
+            items: random_items(&mut base.rng).into_iter().collect(),
         };
-        self.request(id, op, base, network);
+        self.request(id, op, base, network, truth);
     }
 
     /// The client sends as fast as it can, and reads when it likes to.
-    fn flood(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+    fn flood(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
         for _ in 0..base.rng.u32(1..32) {
             if self.clients[id].outstanding() >= FLOOD_MAX {
                 break;
@@ -240,9 +307,9 @@ impl Operations {
             let op = match base.rng.u32(0..20) {
                 0..12 => Op::Ping,
                 12..19 => random_read(&mut base.rng),
-                _ => random_op(&mut base.rng, id),
+                _ => self.draw(id, base),
             };
-            self.request(id, op, base, network);
+            self.request(id, op, base, network, truth);
         }
         if base.rng.u32(0..100) == 0 {
             self.read_later(id, base, network);
@@ -252,54 +319,132 @@ impl Operations {
     /// The client reads nothing for a while.
     fn read_later(&self, id: usize, base: &mut Base, network: &mut Network) {
         if let Some(connection) = self.current[id] {
-            let until = base.now_us + base.rng.u64(0..400_000);
+            // Now and then for longer than its session would live.
+            let most = match base.rng.u32(0..8) {
+                0 => 2_500_000,
+                _ => 400_000,
+            };
+            let until = base.now_us + base.rng.u64(0..most);
             network.connections[connection].reads_again_at = until;
         }
     }
 
     /// The client opens a second connection and forgets the first, requests under way.
-    fn move_elsewhere(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+    fn move_elsewhere(
+        &mut self,
+        id: usize,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
         base.counters.steals += 1;
         for _ in 0..base.rng.u32(1..4) {
-            let op = random_op(&mut base.rng, id);
-            self.request(id, op, base, network);
+            let op = self.draw(id, base);
+            self.request(id, op, base, network, truth);
         }
         let old = self.current[id];
-        self.connect(id, base, network);
+        self.connect(id, base, network, truth);
         if let Some(old) = old {
             self.keep_asking(old, base, network);
         }
     }
 
-    fn request(&mut self, id: usize, op: Op, base: &mut Base, network: &mut Network) {
+    fn request(
+        &mut self,
+        id: usize,
+        op: Op,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
+        self.requests(id, vec![op], base, network, truth);
+    }
+
+    /// Requests whose frames leave together.
+    fn requests(
+        &mut self,
+        id: usize,
+        ops: Vec<Op>,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
         let Some(connection) = self.current[id] else {
             return;
         };
         let client = &mut self.clients[id];
-        if client.is_closing() {
-            return;
+        let is_lone = ops.len() == 1 && client.outstanding() == 0 && client.phase == Phase::Online;
+        let mut frames = Vec::new();
+        for op in ops {
+            if client.is_at_its_end() {
+                break;
+            }
+            let shows = match op {
+                // What is committed now is shown behind it.
+                Op::Sync => self.shown.max(truth.last()),
+                _ => self.shown,
+            };
+            let is_auth = matches!(op, Op::Auth { .. });
+            let sent = client.send(op.clone(), shows, base.identities_max);
+            truth.asks(client.session, sent.xid, &op, &sent.who);
+            frames.push(Frame {
+                bytes: sent.bytes,
+                is_sign_of_life: !is_auth,
+            });
         }
-        network.connections[connection].lone = client.outstanding() == 0;
-        let bytes = client.send(op, self.shown);
-        network.send_to_server(connection, bytes, base);
+        network.connections[connection].lone = is_lone;
+        network.connections[connection].ends_itself |= client.is_refused();
+        network.send_frames(connection, frames, base);
     }
 
-    fn connect(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+    fn connect(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
         if base.crowded && !base.calm {
             for _ in 0..base.rng.u32(0..CROWD_MAX) {
                 stranger(base, network);
             }
         }
-        let timeout = base.rng.i32(100..2_500);
+        let timeout = match base.rng.u32(0..20) {
+            0 => base.rng.i32(-5..200),
+            _ => base.rng.i32(100..2_500),
+        };
         let client = &mut self.clients[id];
-        let asks = (
-            client.session,
-            timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS),
-        );
-        let bytes = client.connect(timeout);
+        let due = timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
+        let asks = (client.session, due);
+        let bytes = client.connect(timeout, due);
         let connection = network.connect(Some(id), client.first_xid, Some(asks), base);
         self.current[id] = Some(connection);
         network.send_to_server(connection, bytes, base);
+        // Clients do not wait for the response.
+        if self.clients[id].session != SessionId::NONE && base.rng.bool() {
+            self.greet(id, base, network, truth);
+        }
+    }
+
+    /// Somebody presents the session of another, with a password that is not its own, and wants to close it.
+    fn intrude(&self, base: &mut Base, network: &mut Network) {
+        let of = base.rng.choice(&self.clients).expect("there are some");
+        let mut password = of.password.clone();
+        if of.session == SessionId::NONE {
+            return;
+        }
+        match base.rng.u32(0..4) {
+            0 => password.clear(),
+            1 => password.fill(0),
+            2 => drop(password.pop()),
+            _ => password[base.rng.usize(0..16)] ^= 1 << base.rng.u32(0..8),
+        }
+        base.counters.intruders += 1;
+        let connection = network.connect(None, 0, None, base);
+        network.connections[connection].is_intruder = true;
+        let mut wire = Wire::default();
+        wire.i32(0).i64(0).i32(1000).i64(of.session.0);
+        wire.buf(Some(&password)).byte(0);
+        let mut close = Wire::default();
+        close.i32(1).i32(OpCode::CLOSE_SESSION.0);
+        for bytes in [wire.frame(), close.frame()] {
+            network.send_to_server(connection, bytes, base);
+        }
+        network.close_by_client(connection, false, base);
     }
 
     /// Somebody goes on reading on a connection whose session moves away.
@@ -311,9 +456,9 @@ impl Operations {
                 exists: true,
                 watch: false,
             };
-            let bytes = nobody.send(read, Zxid::ZERO);
+            let sent = nobody.send(read, Zxid::ZERO, 1);
             base.counters.stale_requests += 1;
-            network.trail_to_server(connection, bytes, base);
+            network.trail_to_server(connection, sent.bytes, base);
         }
         if base.rng.bool() {
             network.close_by_client(connection, false, base);

@@ -1,6 +1,8 @@
 //! What is to be run, and what came of it.
 
 use super::disk::DiskFaults;
+use crate::types::{ErrorCode, OpCode};
+use std::collections::BTreeMap;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -267,6 +269,8 @@ pub struct Counters {
     pub writes_refused: u64,
     /// Connections that the client reset.
     pub resets: u64,
+    /// Connections that presented a session with a wrong password.
+    pub intruders: u64,
     /// Connections that said a four-letter word.
     pub words: u64,
     /// Syncs that ran on the core that orders.
@@ -306,6 +310,10 @@ pub struct Outcome {
     pub virtual_ms: u64,
     /// What happened.
     pub counters: Counters,
+    /// How often each operation was answered what, those inside multis too.
+    pub outcomes: BTreeMap<(OpCode, ErrorCode), u64>,
+    /// How often each event came, by its type.
+    pub told: BTreeMap<i32, u64>,
     /// The first promise that was broken.
     pub violation: Option<String>,
 }

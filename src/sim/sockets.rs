@@ -2,6 +2,7 @@
 
 use super::base::Base;
 use super::checks::{At, Checks};
+use super::identity;
 use super::network::Network;
 use crate::placement::{Accepted, Read, SocketId, Sockets, Wrote};
 use crate::shard::ClientAddress;
@@ -20,9 +21,10 @@ pub(super) struct KernelSockets<'a> {
 }
 
 /// Where a client seems to be.
-pub(super) fn address(connection: usize) -> ClientAddress {
+pub(super) fn address(connection: usize, network: &Network) -> ClientAddress {
+    let client = network.connections[connection].client;
     ClientAddress {
-        address: "127.0.0.1".into(),
+        address: identity::address(client).into(),
         port: connection as u16,
     }
 }
@@ -62,6 +64,11 @@ impl KernelSockets<'_> {
         of.answered = true;
         let timeout = i32::from_be_bytes(of.head[8..12].try_into().expect("four bytes"));
         let session = i64::from_be_bytes(of.head[12..20].try_into().expect("eight bytes"));
+        if timeout > 0 && of.is_intruder {
+            let session = SessionId(session);
+            let granted = format!("session {session} was given for a wrong password");
+            return self.violated(Err(granted));
+        }
         if timeout > 0 {
             of.session = SessionId(session);
             let (session, first_xid, began) = (of.session, of.first_xid, of.answer_began);
@@ -89,7 +96,7 @@ impl Sockets for KernelSockets<'_> {
             Some(Ok(connection)) => {
                 let now_us = self.base.now_us;
                 self.network.open(connection, self.core, id, now_us);
-                Accepted::Connection(address(connection))
+                Accepted::Connection(address(connection, self.network))
             }
         }
     }
@@ -124,9 +131,11 @@ impl Sockets for KernelSockets<'_> {
         let Some(connection) = self.connection(id, "writes to") else {
             return Wrote::Gone;
         };
-        let session = self.network.connections[connection].session;
-        let answers = self.checks.attachment.answers(session, connection);
-        self.violated(answers);
+        let of = &self.network.connections[connection];
+        if !of.ends_itself {
+            let answers = self.checks.attachment.answers(of.session, connection);
+            self.violated(answers);
+        }
         if !self.base.disk.outside_effect() {
             return Wrote::Gone;
         }
@@ -169,7 +178,6 @@ impl Sockets for KernelSockets<'_> {
 mod tests {
     use super::super::outcome::Options;
     use super::*;
-    use crate::pipeline::ReaperConfig;
     use crate::types::Zxid;
 
     const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
@@ -224,7 +232,7 @@ mod tests {
             tears_destroy: false,
         };
         let mut base = Base::new(fastrand::Rng::with_seed(1), options);
-        let mut checks = Checks::new(Zxid::ZERO, ReaperConfig::default());
+        let mut checks = Checks::new(Zxid::ZERO, &base.profile);
         let (first, last) = answer_byte_by_byte(&mut base, &mut checks);
         let timeout_us = TIMEOUT_MS as u64 * 1000;
         assert!(last < first + 2 * timeout_us && last > first + timeout_us);

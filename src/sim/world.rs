@@ -4,10 +4,10 @@
 use super::base::{Base, Event, TICK_MS};
 use super::checks::{COVERED_AFTER_US, Checks};
 use super::config::{TIMEOUT_MAX_MS, size};
+use super::draw::TTL_MAX_MS;
 use super::faults;
 use super::host::Host;
 use super::network::Network;
-use super::op::TTL_MAX_MS;
 use super::operations::Operations;
 use super::outcome::{Fault, Options, Outcome};
 use crate::pipeline::ReaperConfig;
@@ -44,11 +44,14 @@ pub fn run(options: Options) -> Outcome {
     let jumps = counters.faults.of(Fault::LossAccepted) > 0;
     counters.rollovers = u64::from(last > first && !jumps);
     let ms = base.now_us / 1000;
+    let (outcomes, told) = (base.outcomes.clone(), base.told.clone());
     Outcome {
         hash: base.transcript.finish(),
         effects: base.disk.effects(),
         virtual_ms: ms,
         counters,
+        outcomes,
+        told,
         violation: violation.map(|v| format!("at {ms} ms: {v}")),
     }
 }
@@ -75,7 +78,7 @@ impl World {
         };
         let base = Base::new(rng, options);
         World {
-            checks: Checks::new(start, base.profile.reaper),
+            checks: Checks::new(start, &base.profile),
             base,
             host: Host::new(options.shards, start),
             network: Network::new(cores, buffers_max),
@@ -156,7 +159,10 @@ impl World {
                 }
                 network.closed_by_client(connection, reset, base.now_us);
             }
-            Event::Step { client } => operations.step(client, base, network, host.member.is_some()),
+            Event::Step { client } => {
+                let (listens, truth) = (host.member.is_some(), &mut checks.truth);
+                operations.step(client, listens, base, network, truth);
+            }
             Event::Stop if base.calm => {}
             Event::Stop => host.ask_to_stop(base, checks),
             Event::Fault => faults::strike(base, host, checks)?,
@@ -170,6 +176,7 @@ impl World {
 
     fn calm_down(&mut self) -> Result<(), String> {
         faults::calm_down(&mut self.base, &mut self.host);
+        self.operations.calm_down();
         for _ in 0..200 {
             self.run_for(50_000)?;
             let hangs = self.host.has_sync_that_hangs(&self.base);

@@ -1,6 +1,7 @@
 //! `rk sim`: runs seeds on all cores, stops at the first broken promise and says how to replay it.
 
 use ringkeeper::sim::{Counters, Options, Outcome, run as run_seed};
+use ringkeeper::types::{ErrorCode, OpCode};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ pub struct Args {
     /// Crash at this effect of the short run (what a failing --every-effect prints).
     #[arg(long)]
     crash_at: Option<u64>,
-    /// Print the counters as one line of JSON.
+    /// Print the counters as a line of JSON, and what each operation was answered as another.
     #[arg(long)]
     json: bool,
     /// Serving shards of the member; 0 = inline.
@@ -79,6 +80,10 @@ struct Totals {
     runs: u64,
     virtual_ms: u64,
     counters: BTreeMap<&'static str, u64>,
+    /// By operation and code.
+    outcomes: BTreeMap<(OpCode, ErrorCode), u64>,
+    /// Events by type.
+    told: BTreeMap<i32, u64>,
 }
 
 impl Totals {
@@ -89,10 +94,36 @@ impl Totals {
         for (name, value) in counted.chain(outcome.counters.faults.named()) {
             *self.counters.entry(name).or_default() += value;
         }
+        for (outcome, times) in &outcome.outcomes {
+            *self.outcomes.entry(*outcome).or_default() += times;
+        }
+        for (event, times) in &outcome.told {
+            *self.told.entry(*event).or_default() += times;
+        }
+    }
+
+    /// What each operation was answered, and how often.
+    fn by_operation(&self) -> Vec<(&'static str, Vec<(&'static str, u64)>)> {
+        let mut rows: Vec<(&str, Vec<(&str, u64)>)> = Vec::new();
+        for ((op, code), times) in &self.outcomes {
+            let op = op.name().unwrap_or("unknown");
+            let cell = (code.name().unwrap_or("unknown"), *times);
+            match rows.last_mut().filter(|(last, _)| *last == op) {
+                Some((_, cells)) => cells.push(cell),
+                None => rows.push((op, vec![cell])),
+            }
+        }
+        let names = ["created", "deleted", "dataChanged", "childrenChanged"];
+        let event = |(event, times): (&i32, &u64)| {
+            let name = names.get((*event - 1) as usize);
+            (*name.unwrap_or(&"unknown"), *times)
+        };
+        rows.push(("events", self.told.iter().map(event).collect()));
+        rows
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 40] {
+fn named(c: &Counters) -> [(&'static str, u64); 41] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -112,6 +143,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 40] {
         ("writes_refused", c.writes_refused),
         ("resets", c.resets),
         ("words", c.words),
+        ("intruders", c.intruders),
         ("syncs_here", c.syncs_here),
         ("syncs_beside", c.syncs_beside),
         ("writes_beside", c.writes_beside),
@@ -234,6 +266,12 @@ fn progress(next: &AtomicU64, stop: &AtomicBool, seeds: u64) {
     }
 }
 
+fn joined(cells: &[(&str, u64)], quote: &str, between: &str) -> String {
+    let cells = cells.iter();
+    let cells = cells.map(|(name, times)| format!("{quote}{name}{quote}{between}{times}"));
+    cells.collect::<Vec<_>>().join(", ")
+}
+
 fn report(args: &Args, totals: &Totals, seeds: u64, took: Duration) {
     let list: Vec<String> = totals
         .counters
@@ -246,9 +284,18 @@ fn report(args: &Args, totals: &Totals, seeds: u64, took: Duration) {
             .iter()
             .map(|(n, v)| format!("\"{n}\": {v}"))
             .collect();
+        let rows: Vec<String> = totals
+            .by_operation()
+            .iter()
+            .map(|(op, cells)| format!("\"{op}\": {{{}}}", joined(cells, "\"", ": ")))
+            .collect();
         println!("{{\"runs\": {}, {}}}", totals.runs, fields.join(", "));
+        println!("{{\"outcomes\": {{{}}}}}", rows.join(", "));
     } else {
         println!("{}", list.join(", "));
+        for (op, cells) in totals.by_operation() {
+            println!("{op}: {}", joined(&cells, "", " "));
+        }
     }
     println!(
         "{seeds} seeds, {} runs, {:.0} simulated s in {:.1} s ({:.0} runs/s)",

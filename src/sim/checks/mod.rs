@@ -2,7 +2,8 @@
 //!
 //! | File | Promise |
 //! |---|---|
-//! | `truth` | transactions follow one another without a gap, and what was shown is never lost |
+//! | `truth` | transactions follow one another without a gap, each is what its request had to become, and what was shown is never lost |
+//! | `times` | a transaction has the time of its order |
 //! | `owner` | only the connection that holds a session writes for it |
 //! | `attachment` | a connection whose session has moved is neither answered nor obeyed |
 //! | `expiry` | nobody expires who is heard of |
@@ -20,6 +21,7 @@ mod owner;
 mod reaping;
 mod rot;
 mod shown;
+mod times;
 mod tree;
 mod turns;
 
@@ -27,11 +29,10 @@ pub(super) use expiry::At;
 pub(super) use rot::{COVERED_AFTER_US, Refusal};
 pub(super) use tree::compare;
 
-use super::base::Base;
+use super::base::{Base, Profile};
 use super::outcome::Counters;
 use super::truth::Truth;
 use crate::messages::{Committed, ToShards};
-use crate::pipeline::ReaperConfig;
 use crate::txn::Txn;
 use crate::types::{OpCode, WallMs, Zxid};
 use attachment::Attachment;
@@ -41,6 +42,7 @@ use owner::Owner;
 use reaping::Reaping;
 use rot::Rot;
 use shown::Shown;
+use times::Times;
 use turns::Turns;
 
 /// All of them.
@@ -53,6 +55,7 @@ pub(super) struct Checks {
     pub(super) shown: Shown,
     pub(super) bodies: Bodies,
     pub(super) turns: Turns,
+    pub(super) times: Times,
     reaping: Reaping,
     /// Wall clock at each createSession, ms.
     pub(super) sessions_made: Vec<i64>,
@@ -60,9 +63,11 @@ pub(super) struct Checks {
 
 impl Checks {
     /// For a history that begins behind `start`.
-    pub(super) fn new(start: Zxid, reaper: ReaperConfig) -> Checks {
+    pub(super) fn new(start: Zxid, profile: &Profile) -> Checks {
+        let reaper = profile.reaper;
         let mut truth = Truth::new(start);
         truth.never_used_ms = reaper.never_used_ms;
+        truth.enforces_quotas = profile.enforces_quotas;
         Checks {
             truth,
             owner: Owner::default(),
@@ -72,6 +77,7 @@ impl Checks {
             shown: Shown::default(),
             bodies: Bodies::default(),
             turns: Turns::default(),
+            times: Times::default(),
             reaping: Reaping::new(reaper),
             sessions_made: Vec::new(),
         }
@@ -105,11 +111,13 @@ impl Checks {
     pub(super) fn recovered(&mut self, recovered: Zxid) -> Result<(), String> {
         self.rot.recovered(recovered);
         self.truth.recovered(recovered)?;
+        self.truth.applied = Zxid::ZERO;
         self.shown.recovered();
         self.bodies.recovered(recovered);
         self.expiry.recovered();
         self.owner.recovered();
         self.turns.recovered();
+        self.times.recovered();
         self.reaping.recovered();
         Ok(())
     }
@@ -136,7 +144,9 @@ impl Checks {
     ) -> Result<(), String> {
         let entry = &txn.entry;
         counters.txns += 1;
+        self.truth.applied = self.times.applied_before(&txn.stamps);
         self.truth.apply(entry)?;
+        self.times.observe(entry, &txn.stamps)?;
         self.rot.applied(entry.header.zxid, now_us);
         self.attachment.observe(entry)?;
         if matches!(entry.txn, Txn::CreateSession { .. }) {

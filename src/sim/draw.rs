@@ -1,0 +1,379 @@
+//! How requests are drawn: in a world of few paths, so that clients meet.
+
+use super::identity::{SUPER, USERS};
+use super::op::{Kind, List, Op};
+use crate::txn::{Acl, Data};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Longest TTL that clients ask for, ms.
+pub(super) const TTL_MAX_MS: i64 = 400;
+
+/// Paths that get a quota.
+const WITH_QUOTA: [&str; 3] = ["/n0", "/n1", "/n1/c0"];
+
+/// A seeded request of a client.
+pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op {
+    match rng.u32(0..128) {
+        0..55 => random_write(rng, id),
+        55..64 => random_multi(rng, id),
+        64..80 => Op::Read {
+            path: random_path(rng),
+            exists: rng.bool(),
+            watch: rng.bool(),
+        },
+        80..90 => Op::Children {
+            path: random_parent(rng),
+            watch: rng.bool(),
+            with_stat: rng.u32(0..3) > 0,
+        },
+        90..94 => random_multi_read(rng),
+        94..97 => Op::Sync,
+        97..100 => Op::Ping,
+        100..104 => Op::AddWatch {
+            path: random_watched(rng),
+            recursive: rng.bool(),
+        },
+        104..108 => Op::CheckWatches {
+            path: random_watched(rng),
+            of: rng.i32(1..6),
+            remove: rng.bool(),
+        },
+        108..113 => Op::SetAcl {
+            path: random_path(rng),
+            acl: random_acl(rng),
+            version: random_version(rng),
+        },
+        113..117 => Op::GetAcl {
+            path: random_watched(rng),
+        },
+        117..119 => Op::Below {
+            path: random_watched(rng),
+        },
+        119..121 => Op::Ephemerals {
+            prefix: random_prefix(rng),
+        },
+        121 => Op::WhoAmI,
+        122 => random_auth(rng),
+        123 if rng.u32(0..4) == 0 => Op::Reconfig,
+        _ if quotas => random_quota(rng),
+        _ => random_write(rng, id),
+    }
+}
+
+/// A seeded getData or exists.
+pub(super) fn random_read(rng: &mut fastrand::Rng) -> Op {
+    Op::Read {
+        path: random_path(rng),
+        exists: rng.bool(),
+        watch: rng.u32(0..8) == 0,
+    }
+}
+
+/// A write that succeeds whatever the others have done, as long as its session lives.
+pub(super) fn sure_write() -> Op {
+    Op::Create {
+        path: "/w".into(),
+        data: None,
+        kind: Kind::Plain,
+        sequential: true,
+        acl: open(),
+        with_stat: true,
+    }
+}
+
+/// A few seeded paths for a setWatches.
+pub(super) fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
+    let item = |rng: &mut fastrand::Rng| match rng.u32(0..8) {
+        0..2 => (List::Data, random_path(rng)),
+        2..4 => (List::Exist, random_path(rng)),
+        4..6 => (List::Child, random_parent(rng)),
+        6 => (List::Persistent, random_watched(rng)),
+        _ => (List::Recursive, random_watched(rng)),
+    };
+    (0..rng.usize(0..6)).map(|_| item(rng)).collect()
+}
+
+/// Mostly an identity; rarely one that the server refuses, and ends the connection for.
+fn random_auth(rng: &mut fastrand::Rng) -> Op {
+    let (scheme, data) = match rng.u32(0..12) {
+        0 => ("world", "anyone"),
+        1 => ("nobody", ""),
+        2 => ("ip", ""),
+        3 => ("digest", SUPER.0),
+        n => ("digest", USERS[n as usize % 3].0),
+    };
+    Op::Auth { scheme, data }
+}
+
+fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
+    Acl {
+        perms,
+        scheme: scheme.into(),
+        id: id.into(),
+    }
+}
+
+fn open() -> Arc<[Acl]> {
+    [entry(Acl::ALL, "world", "anyone")].into()
+}
+
+/// Mostly open to everybody.
+fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
+    let anyone = |perms| entry(perms, "world", "anyone");
+    match rng.u32(0..64) {
+        0..52 => open(),
+        52 => [entry(Acl::ALL, "auth", "")].into(),
+        53 => [entry(Acl::ALL, "digest", USERS[0].1), anyone(Acl::READ)].into(),
+        54 => [anyone(Acl::ALL & !Acl::READ), entry(Acl::ALL, "auth", "")].into(),
+        55 => [
+            entry(Acl::ALL, "digest", USERS[1].1),
+            entry(Acl::READ | Acl::CREATE, "digest", USERS[0].1),
+        ]
+        .into(),
+        56 => [
+            entry(rng.i32(0..32), "ip", "10.1.0.0/16"),
+            anyone(Acl::ADMIN),
+        ]
+        .into(),
+        57 => [entry(Acl::ALL, "ip", "127.0.0.1"), anyone(rng.i32(0..32))].into(),
+        58 => [anyone(rng.i32(1..32))].into(),
+        59 => [anyone(Acl::READ), anyone(Acl::READ), anyone(Acl::ALL)].into(),
+        60 => [entry(Acl::ALL, "digest", "no-colon")].into(),
+        61 => [entry(Acl::ALL, "nobody", "x"), anyone(Acl::ALL)].into(),
+        62 => [entry(Acl::ALL, "world", "somebody")].into(),
+        _ => [].into(),
+    }
+}
+
+/// A seeded multiRead, mostly of lists of children. Watches inside are ignored.
+fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
+    let op = |rng: &mut fastrand::Rng| match rng.u32(0..3) {
+        0 => Op::Read {
+            path: random_path(rng),
+            exists: false,
+            watch: rng.bool(),
+        },
+        _ => Op::Children {
+            path: random_parent(rng),
+            watch: rng.bool(),
+            with_stat: false,
+        },
+    };
+    Op::MultiRead((0..rng.usize(0..6)).map(|_| op(rng)).collect())
+}
+
+/// Writes and checks. A parent and its child now and then, so that one sees the other.
+fn random_multi(rng: &mut fastrand::Rng, id: usize) -> Op {
+    if rng.u32(0..6) == 0 {
+        return nested_multi(rng);
+    }
+    let op = |rng: &mut fastrand::Rng| match rng.u32(0..4) {
+        0 => Op::Check {
+            path: random_path(rng),
+            version: random_version(rng),
+        },
+        _ => random_write(rng, id),
+    };
+    Op::Multi((0..rng.usize(0..5)).map(|_| op(rng)).collect())
+}
+
+fn nested_multi(rng: &mut fastrand::Rng) -> Op {
+    let parent: Arc<str> = format!("/n{}", rng.u32(0..4)).into();
+    let child: Arc<str> = format!("{parent}/c{}", rng.u32(0..3)).into();
+    let create = |path: &Arc<str>, rng: &mut fastrand::Rng| Op::Create {
+        path: path.clone(),
+        data: random_data(rng),
+        kind: random_kind(rng),
+        sequential: false,
+        acl: random_acl(rng),
+        with_stat: rng.bool(),
+    };
+    let delete = |path: &Arc<str>| Op::Delete {
+        path: path.clone(),
+        version: -1,
+    };
+    let set = |path: &Arc<str>, rng: &mut fastrand::Rng| Op::SetData {
+        path: path.clone(),
+        data: random_data(rng),
+        version: -1,
+    };
+    Op::Multi(match rng.u32(0..4) {
+        0 => vec![create(&parent, rng), create(&child, rng), set(&parent, rng)],
+        1 => vec![create(&child, rng), set(&child, rng), delete(&child)],
+        2 => vec![delete(&child), create(&child, rng), set(&child, rng)],
+        _ => vec![delete(&child), delete(&parent), create(&parent, rng)],
+    })
+}
+
+/// What concerns a quota. The two nodes of one are made, and deleted, together: what becomes of totals that
+/// nobody keeps is not told by the protocol.
+fn random_quota(rng: &mut fastrand::Rng) -> Op {
+    let of = WITH_QUOTA[rng.usize(0..WITH_QUOTA.len())];
+    let quota: Arc<str> = format!("/zookeeper/quota{of}").into();
+    let limits: Arc<str> = format!("{quota}/zookeeper_limits").into();
+    let stats: Arc<str> = format!("{quota}/zookeeper_stats").into();
+    let create = |path: &Arc<str>, data: Data| Op::Create {
+        path: path.clone(),
+        data,
+        kind: Kind::Plain,
+        sequential: false,
+        acl: open(),
+        with_stat: false,
+    };
+    let set = |path: Arc<str>, data: Data| Op::SetData {
+        path,
+        data,
+        version: -1,
+    };
+    let delete = |path: Arc<str>| Op::Delete { path, version: -1 };
+    match rng.u32(0..16) {
+        0..5 => create(&quota, None),
+        5..9 => Op::Multi(vec![
+            create(&limits, random_limits(rng)),
+            create(&stats, Some(Arc::from(*b"count=9,bytes=9"))),
+        ]),
+        9 => Op::Multi(vec![delete(stats), delete(limits)]),
+        10 => set(limits, random_limits(rng)),
+        11 => match rng.u32(0..3) {
+            0 => set(stats, Some(Arc::from(*b"nonsense"))),
+            1 => set(stats, None),
+            _ => set(stats, Some(Arc::from(*b"count=2,bytes=70=;kept=5"))),
+        },
+        _ => Op::Read {
+            path: stats,
+            exists: rng.u32(0..3) == 0,
+            watch: rng.bool(),
+        },
+    }
+}
+
+fn random_limits(rng: &mut fastrand::Rng) -> Data {
+    let text = match rng.u32(0..8) {
+        0 => "count=3,bytes=50".to_owned(),
+        1 => "limits nothing".to_owned(),
+        2 => format!("count=-1,bytes=-1=;countHardLimit={}", rng.u32(1..8)),
+        3..5 => format!("count=2,bytes=9=;byteHardLimit={}", rng.u32(0..9000)),
+        _ => {
+            let (nodes, bytes) = (rng.u32(1..8), rng.u32(10..9000));
+            format!("count=-1,bytes=-1=;byteHardLimit={bytes};countHardLimit={nodes}")
+        }
+    };
+    Some(text.as_bytes().into())
+}
+
+fn random_watched(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.bool() {
+        true => random_parent(rng),
+        false => random_path(rng),
+    }
+}
+
+fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.u32(0..6) {
+        0 => "/".into(),
+        n => format!("/n{}", n % 4).into(),
+    }
+}
+
+fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.u32(0..3) {
+        0 => format!("/n{}", rng.u32(0..4)).into(),
+        _ => format!("/n{}/c{}", rng.u32(0..4), rng.u32(0..3)).into(),
+    }
+}
+
+fn random_prefix(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.u32(0..4) {
+        0 => "".into(),
+        1 => "/".into(),
+        2 => "/n".into(),
+        _ => random_path(rng),
+    }
+}
+
+fn random_data(rng: &mut fastrand::Rng) -> Data {
+    match rng.u32(0..12) {
+        0 => None,
+        1 => Some(Arc::from([])),
+        2 => Some(vec![rng.u8(..); rng.usize(1000..6000)].into()),
+        _ => Some((0..rng.usize(1..40)).map(|_| rng.u8(..)).collect()),
+    }
+}
+
+fn random_kind(rng: &mut fastrand::Rng) -> Kind {
+    match rng.u32(0..6) {
+        0 => Kind::Container,
+        1 => Kind::Ttl(rng.i64(1..=TTL_MAX_MS)),
+        _ => Kind::Plain,
+    }
+}
+
+fn random_version(rng: &mut fastrand::Rng) -> i32 {
+    match rng.u32(0..5) {
+        0 => rng.i32(0..4),
+        _ => -1,
+    }
+}
+
+/// A create, setData or delete of client `id`.
+fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
+    let version = random_version(rng);
+    match rng.u32(0..10) {
+        0..3 => random_create(rng, random_path, false),
+        3 => {
+            let sequential = rng.bool();
+            let path = |rng: &mut fastrand::Rng| format!("/n{}/e{id}", rng.u32(0..4)).into();
+            Op::Create {
+                path: path(rng),
+                data: random_data(rng),
+                kind: Kind::Ephemeral,
+                sequential,
+                acl: random_acl(rng),
+                with_stat: rng.bool(),
+            }
+        }
+        4 => {
+            let path = |rng: &mut fastrand::Rng| format!("/n{}/s-", rng.u32(0..4)).into();
+            random_create(rng, path, true)
+        }
+        5..8 => Op::SetData {
+            path: random_written(rng),
+            data: random_data(rng),
+            version,
+        },
+        _ => Op::Delete {
+            path: random_written(rng),
+            version,
+        },
+    }
+}
+
+fn random_create(
+    rng: &mut fastrand::Rng,
+    path: impl Fn(&mut fastrand::Rng) -> Arc<str>,
+    sequential: bool,
+) -> Op {
+    Op::Create {
+        path: path(rng),
+        data: random_data(rng),
+        kind: match sequential && rng.bool() {
+            true => Kind::Ephemeral,
+            false => random_kind(rng),
+        },
+        sequential,
+        acl: random_acl(rng),
+        with_stat: rng.bool(),
+    }
+}
+
+/// Rarely an ephemeral, or a node that has been there from the beginning.
+fn random_written(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.u32(0..100) {
+        0 => "/zookeeper/config".into(),
+        1 => "/zookeeper/quota".into(),
+        // An ephemeral, of whomever.
+        2..12 => format!("/n{}/e{}", rng.u32(0..4), rng.u32(0..6)).into(),
+        _ => random_path(rng),
+    }
+}

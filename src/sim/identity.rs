@@ -1,0 +1,226 @@
+//! Who the clients are, and what that allows them: the model's own idea of docs/protocol.md §6.
+
+use crate::txn::Acl;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What clients say of themselves, and the identity that this gives. The last one is a wrong password.
+pub(super) const USERS: [(&str, &str); 3] = [
+    ("ann:1", "ann:/z4T+iO8KvuCdw3Y3chpp6R6RTg="),
+    ("bob:2", "bob:PCGRUm8WFBmVOxjVyjYw7YBN8J8="),
+    ("ann:3", "ann:w3DOTezc+b00ScqUbgq6XL3+CeY="),
+];
+
+/// The same for the super user.
+pub(super) const SUPER: (&str, &str) = ("super:root", "super:zUZ0bpqYS7FucDXsnUgxOWTto1s=");
+
+/// Where a client seems to be; strangers are nowhere in particular.
+pub(super) fn address(client: Option<usize>) -> &'static str {
+    match client {
+        Some(client) if client % 2 == 1 => "10.1.2.3",
+        _ => "127.0.0.1",
+    }
+}
+
+/// The identities of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    address: &'static str,
+    /// `user:hash`, sorted as the server sorts them.
+    digests: BTreeSet<&'static str>,
+}
+
+/// What auth leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused;
+
+impl Who {
+    /// Of a new connection.
+    pub(super) fn at(address: &'static str) -> Who {
+        Who {
+            address,
+            digests: BTreeSet::new(),
+        }
+    }
+
+    fn is_super(&self) -> bool {
+        self.digests.contains(SUPER.1)
+    }
+
+    /// How many there are; super is one beside its digest.
+    fn count(&self) -> usize {
+        1 + self.digests.len() + usize::from(self.is_super())
+    }
+
+    /// After auth, where a connection has at most so many.
+    pub(super) fn auth(&self, scheme: &str, data: &str, most: usize) -> Result<Who, Refused> {
+        let id = match scheme {
+            "ip" => return Ok(self.clone()),
+            "digest" => USERS.iter().chain([&SUPER]).find(|user| user.0 == data),
+            _ => None,
+        };
+        let (_, id) = id.ok_or(Refused)?;
+        let mut then = self.clone();
+        then.digests.insert(id);
+        let is_new = then.digests.len() > self.digests.len();
+        match is_new && then.count() > most {
+            true => Err(Refused),
+            false => Ok(then),
+        }
+    }
+
+    /// Whether a list allows one of the permissions (§6.2).
+    pub(super) fn may(&self, perms: i32, acl: &[Acl]) -> bool {
+        let grants = |entry: &Acl| entry.perms & perms != 0 && self.is(entry);
+        acl.is_empty() || self.is_super() || acl.iter().any(grants)
+    }
+
+    fn is(&self, entry: &Acl) -> bool {
+        match &*entry.scheme {
+            "world" => &*entry.id == "anyone",
+            "digest" => self.digests.contains(&*entry.id),
+            "ip" => is_within(self.address, &entry.id),
+            _ => false,
+        }
+    }
+
+    /// What whoAmI tells: schemes and users, sorted.
+    pub(super) fn shown(&self) -> Vec<(&str, &str)> {
+        let digests = self.digests.iter();
+        let user = |id: &&'static str| ("digest", id.split(':').next().unwrap_or_default());
+        let mut shown: Vec<_> = digests.map(user).collect();
+        shown.push(("ip", self.address));
+        if self.is_super() {
+            shown.push(("super", ""));
+        }
+        shown.sort_unstable();
+        shown
+    }
+
+    /// The list that is stored where this one is sent (§6.4); `None`: it is invalid.
+    pub(super) fn stored(&self, sent: &[Acl]) -> Option<Arc<[Acl]>> {
+        let mut distinct: Vec<&Acl> = Vec::new();
+        for entry in sent {
+            let is_valid = match &*entry.scheme {
+                "world" => &*entry.id == "anyone",
+                "digest" => entry.id.matches(':').count() == 1,
+                "ip" | "auth" => true,
+                _ => false,
+            };
+            if !is_valid || &*entry.scheme == "auth" && self.digests.is_empty() {
+                return None;
+            }
+            if !distinct.contains(&entry) {
+                distinct.push(entry);
+            }
+        }
+        let mut stored = Vec::new();
+        for entry in distinct {
+            match &*entry.scheme {
+                "auth" => stored.extend(self.digests.iter().map(|id| Acl {
+                    perms: entry.perms,
+                    scheme: "digest".into(),
+                    id: (*id).into(),
+                })),
+                _ => stored.push(entry.clone()),
+            }
+        }
+        (!stored.is_empty()).then(|| stored.into())
+    }
+
+    /// What is seen of a list (§6.6).
+    pub(super) fn sees(&self, acl: &[Acl]) -> Vec<Acl> {
+        let masked = |entry: &Acl| match &*entry.scheme {
+            "digest" if !self.may(Acl::ADMIN, acl) => {
+                let user = entry.id.split(':').next().unwrap_or_default();
+                Acl {
+                    id: format!("{user}:x").into(),
+                    ..entry.clone()
+                }
+            }
+            _ => entry.clone(),
+        };
+        acl.iter().map(masked).collect()
+    }
+}
+
+/// Whether an address is in `address/bits`; both are of IPv4.
+fn is_within(address: &str, range: &str) -> bool {
+    let (network, bits) = range.split_once('/').unwrap_or((range, "32"));
+    let number = |text: &str| {
+        let parts = text.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+        parts.fold(0, |number, part| number << 8 | part)
+    };
+    let other = 32 - bits.parse::<u32>().unwrap_or(32);
+    number(address) >> other == number(network) >> other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(perms: i32, scheme: &str, id: &str) -> Acl {
+        Acl {
+            perms,
+            scheme: scheme.into(),
+            id: id.into(),
+        }
+    }
+
+    #[test]
+    fn identities_are_those_of_the_specification() {
+        for (said, id) in USERS.into_iter().chain([SUPER]) {
+            assert_eq!(crate::tree::digest_id(said.as_bytes()), id);
+        }
+    }
+
+    #[test]
+    fn who_may_do_what() {
+        let nobody = Who::at("10.1.2.3");
+        let ann = nobody.auth("digest", "ann:1", 9).unwrap();
+        let guesses = nobody.auth("digest", "ann:3", 9).unwrap();
+        let root = nobody.auth("digest", "super:root", 9).unwrap();
+        let closed = [entry(31, "digest", USERS[0].1), entry(1, "world", "anyone")];
+        for (who, reads, writes) in [
+            (&nobody, true, false),
+            (&ann, true, true),
+            (&guesses, true, false),
+            (&root, true, true),
+        ] {
+            assert_eq!(who.may(Acl::READ, &closed), reads);
+            assert_eq!(who.may(Acl::WRITE, &closed), writes);
+        }
+        for (range, due) in [
+            ("10.1.0.0/16", true),
+            ("10.1.2.3", true),
+            ("127.0.0.1", false),
+            ("0.0.0.0/0", true),
+        ] {
+            assert_eq!(nobody.may(1, &[entry(1, "ip", range)]), due, "{range}");
+        }
+        assert_eq!(&*ann.sees(&closed)[0].id, USERS[0].1);
+        assert_eq!(&*nobody.sees(&closed)[0].id, "ann:x");
+    }
+
+    #[test]
+    fn identities_are_counted_and_auth_stands_for_those_that_are_authenticated() {
+        let nobody = Who::at("127.0.0.1");
+        assert_eq!(nobody.auth("world", "anyone", 9), Err(Refused));
+        assert_eq!(nobody.auth("digest", "ann:1", 1), Err(Refused));
+        assert_eq!(nobody.auth("digest", "super:root", 2), Err(Refused));
+        let ann = nobody.auth("digest", "ann:1", 2).unwrap();
+        assert_eq!(ann.auth("digest", "ann:1", 1).as_ref(), Ok(&ann));
+        let both = ann.auth("digest", "bob:2", 3).unwrap();
+        let auth = [entry(31, "auth", ""), entry(31, "auth", "")];
+        assert_eq!(nobody.stored(&auth), None);
+        assert_eq!(nobody.stored(&[]), None);
+        assert_eq!(nobody.stored(&[entry(31, "nobody", "x")]), None);
+        let stored = both.stored(&auth).unwrap();
+        let due = [
+            entry(31, "digest", USERS[0].1),
+            entry(31, "digest", USERS[1].1),
+        ];
+        assert_eq!(*stored, due);
+        assert_eq!(both.shown().len(), 3);
+    }
+}
