@@ -89,12 +89,12 @@ pub struct Client {
     pub(super) is_fresh: bool,
     /// A write has succeeded since that was last asked for.
     pub(super) has_written: bool,
-    /// Connections in a row that ended before a setWatches was answered.
+    /// Connections in a row that ended before all watches of earlier ones were set again.
     unlucky: u32,
 }
 
-/// Connections that may end before a setWatches is answered, until the client does without: a shard that has room for
-/// fewer watches ends each of them.
+/// Connections that may end before the watches of earlier ones are set again, until the client does without: a shard
+/// that has room for fewer watches ends each of them.
 const UNLUCKY_MAX: u32 = 3;
 
 /// Bytes of one request, and what the truth must know of it.
@@ -198,10 +198,15 @@ impl Client {
         self.forget_pending();
     }
 
+    /// A setWatches is under way.
+    fn is_setting(&self) -> bool {
+        let sets = |pending: &Pending| matches!(pending.op, Op::SetWatches { .. });
+        self.pending.iter().any(sets)
+    }
+
     /// Nothing under way is answered any more: a setWatches has to be sent again.
     fn forget_pending(&mut self) {
-        let sets = |pending: &Pending| matches!(pending.op, Op::SetWatches { .. });
-        self.unlucky += u32::from(self.pending.iter().any(sets));
+        self.unlucky += u32::from(self.is_setting());
         for pending in self.pending.drain(..) {
             if let Op::SetWatches { items, .. } = pending.op {
                 self.lasting.lose(&items);
@@ -524,7 +529,9 @@ impl Client {
         to: Zxid,
         truth: &Truth,
     ) -> Result<(), String> {
-        self.unlucky = 0;
+        if self.lost.is_empty() && !self.lasting.has_lost() && !self.is_setting() {
+            self.unlucky = 0;
+        }
         let came = std::mem::take(&mut self.came);
         self.lasting.set(items, to);
         let standard = items.iter().filter(|(list, _)| list.lasts().is_none());

@@ -68,6 +68,11 @@ impl Lasting {
         self.lost.extend(items);
     }
 
+    /// Whether some of earlier connections are not set again.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     /// The client does without those of earlier connections.
     pub(super) fn forget_lost(&mut self) {
         self.lost.clear();
