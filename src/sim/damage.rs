@@ -45,6 +45,8 @@ struct Place {
     len: usize,
     kind: Kind,
     zxid: Zxid,
+    /// It says that everything before this was durable.
+    durable_to: Position,
 }
 
 /// A segment, and all records in it that can be read.
@@ -72,6 +74,10 @@ pub(super) struct Damage {
     pub(super) is_of_two_stores: bool,
     /// What was damaged can't be told from what is needed.
     pub(super) is_doubtful: bool,
+    /// The start that looks at files of two stores could not read all of them.
+    pub(super) is_blind: bool,
+    /// A process has run with them since.
+    pub(super) was_run_on: bool,
     /// Which bytes of a file rotted, and where those end that are written only once.
     place: (String, usize, usize, usize),
     undo: Undo,
@@ -103,6 +109,7 @@ impl Damage {
         match self.undo {
             Undo::Bytes(disk, spoiled) => disk.mend(&spoiled),
             Undo::Sectors(disk) => disk.mend_sectors(),
+            Undo::Names(disk, held) if self.was_run_on => disk.give_back_beside(held),
             Undo::Names(disk, held) => disk.give_back(held),
         }
     }
@@ -193,6 +200,11 @@ impl Store<'_> {
     /// The last transaction up to which the newest whole snapshot, and the records behind it, stand one behind
     /// the other with nothing unreadable between them.
     pub(super) fn whole_to(&self) -> Zxid {
+        self.whole_run().0
+    }
+
+    /// The same, and where the last of those records ends; `None`: there is none.
+    fn whole_run(&self) -> (Zxid, Option<Position>) {
         let newest = self.snapshots().first().copied();
         let mut zxid = newest.unwrap_or(Zxid::ZERO);
         // Behind the last record that counts.
@@ -201,18 +213,18 @@ impl Store<'_> {
             for place in &segment.places {
                 let begin = segment.base.plus((place.offset - HEADER_BLOCK) as u64);
                 if end.is_some_and(|end| end != begin) {
-                    return zxid;
+                    return (zxid, end);
                 }
                 match place.kind {
                     Kind::Txn if place.zxid == zxid.next() => zxid = place.zxid,
-                    Kind::Txn if place.zxid > zxid => return zxid,
+                    Kind::Txn if place.zxid > zxid => return (zxid, end),
                     _ if end.is_none() => continue,
                     _ => {}
                 }
                 end = Some(begin.plus(place.len as u64));
             }
         }
-        zxid
+        (zxid, end)
     }
 
     /// The transactions behind `after`, up to `upto`, as they stand in the log.
@@ -237,6 +249,25 @@ impl Store<'_> {
         entries.into_values().collect()
     }
 
+    /// Whether bytes that changed look like a batch that a power cut tore: what is `known` stands behind them, can
+    /// still be read, and goes with them. That is so where a seal or a filler is damaged, and the transactions behind it
+    /// came in the same batch: no record that can be read, no name of a segment and no witness says that anything
+    /// there was durable, and the time in which one of them must is not over.
+    fn looks_torn(&self, damage: &Damage, known: Zxid) -> bool {
+        let (zxid, Some(end)) = self.whole_run() else {
+            return false;
+        };
+        let segments = self.segments();
+        let shows_more = |segment: &Segment| {
+            let mut places = segment.places.iter();
+            segment.base > end || places.any(|place| place.durable_to > end)
+        };
+        matches!(damage.undo, Undo::Bytes(..))
+            && zxid < known
+            && zxid >= self.covered.max(self.witnessed)
+            && !segments.iter().any(shows_more)
+    }
+
     /// Whether something is lost that was there.
     pub(super) fn is_lost(&self) -> bool {
         self.reach() < self.known
@@ -249,6 +280,11 @@ impl Store<'_> {
         is_running: bool,
         rng: &mut fastrand::Rng,
     ) -> Option<(Vec<Fault>, Damage)> {
+        // What is durable while the process runs may be shown in the next moment.
+        let known = match is_running {
+            true => self.known.max(self.reach()),
+            false => self.known,
+        };
         let (mut faults, damage) = match rng.u32(0..if is_running { 8 } else { 17 }) {
             0..5 => self.rot_in_log(rng)?,
             5 | 6 => self.rot_in_snapshot(rng)?,
@@ -267,7 +303,7 @@ impl Store<'_> {
             }
             Undo::Bytes(..) | Undo::Sectors(_) => self.covered,
         };
-        if reach < self.known && reach >= vouched {
+        if reach < known && reach >= vouched || self.looks_torn(&damage, known) {
             damage.mend();
             return None;
         }
@@ -409,6 +445,8 @@ impl Store<'_> {
             is_odd: false,
             is_of_two_stores: false,
             is_doubtful: at >= first,
+            is_blind: false,
+            was_run_on: false,
             place: (name.clone(), 0, 0, 0),
             undo: Undo::Names(self.log.clone(), held),
         };
@@ -488,6 +526,8 @@ impl Store<'_> {
             is_odd: fault == Fault::DirectoryForeign,
             is_of_two_stores: fault == Fault::DirectoryForeign,
             is_doubtful: disk.is(self.log),
+            is_blind: false,
+            was_run_on: false,
             place: (String::new(), 0, 0, 0),
             undo: Undo::Names(disk.clone(), held),
         };
@@ -501,6 +541,8 @@ fn gone(fault: Fault, name: &str, undo: Undo) -> Damage {
         is_odd: false,
         is_of_two_stores: false,
         is_doubtful: false,
+        is_blind: false,
+        was_run_on: false,
         place: (name.to_owned(), 0, 0, 0),
         undo,
     }
@@ -528,6 +570,7 @@ fn places(header: &SegmentHeader, content: &[u8], next: Position) -> Vec<Place> 
                     len,
                     kind: record.kind,
                     zxid: record.zxid,
+                    durable_to: record.durable_to,
                 });
                 offset += len;
             }
@@ -587,6 +630,8 @@ fn spoil(
         is_odd: false,
         is_of_two_stores: false,
         is_doubtful: false,
+        is_blind: false,
+        was_run_on: false,
         place: (name.to_owned(), begin, begin + len, usize::MAX),
         undo,
     };
@@ -641,6 +686,136 @@ fn foreign(content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::{Known, Log, LogConfig, RecoveryError, Scan};
+    use crate::types::Tick;
+
+    const ID: StoreId = StoreId(77);
+
+    fn log() -> (SimStorage, Log<SimStorage>) {
+        let disk = SimStorage::new(64 << 20);
+        let config = LogConfig {
+            segment_bytes: 64 << 10,
+        };
+        let scan = Scan::new(&disk).unwrap();
+        let log = scan.open(config, Box::new(|| 1), ID, Zxid::ZERO).unwrap();
+        (disk, log)
+    }
+
+    fn sync(log: &mut Log<SimStorage>) {
+        let ticket = log.begin_sync().expect("something to sync");
+        log.synced(ticket.run()).unwrap();
+    }
+
+    /// Appends transactions, of which nobody is told yet.
+    fn append(log: &mut Log<SimStorage>, zxids: std::ops::RangeInclusive<i64>) {
+        for zxid in zxids {
+            log.append(Zxid(zxid), &[7; 100]).unwrap();
+        }
+    }
+
+    /// Batches of one, and a seal that comes in one batch with the next two.
+    fn seal_in_a_batch() -> (SimStorage, Log<SimStorage>) {
+        let (disk, mut log) = log();
+        for zxid in 1..=3 {
+            append(&mut log, zxid..=zxid);
+            sync(&mut log);
+        }
+        log.tick(Tick(0)).unwrap();
+        log.tick(Tick(100)).unwrap();
+        append(&mut log, 4..=5);
+        sync(&mut log);
+        (disk, log)
+    }
+
+    /// What a start finds, if it is not refused.
+    fn recovered(disk: &SimStorage) -> Option<Zxid> {
+        let mut last = Zxid::ZERO;
+        let read = Scan::read(disk, &Known::default(), |record| {
+            last = record.zxid;
+            Ok::<(), RecoveryError>(())
+        });
+        read.is_ok().then_some(last)
+    }
+
+    fn store(disk: &SimStorage, known: i64, covered: i64, witnessed: i64) -> Store<'_> {
+        Store {
+            data: disk,
+            log: disk,
+            id: ID,
+            start: Zxid::ZERO,
+            known: Zxid(known),
+            covered: Zxid(covered),
+            witnessed: Zxid(witnessed),
+            is_open: true,
+        }
+    }
+
+    /// A bit of the newest seal rots.
+    fn rot_in_newest_seal(disk: &SimStorage) -> Damage {
+        let segments = store(disk, 0, 0, 0).segments();
+        let places = segments.iter().flat_map(|segment| &segment.places);
+        let mut seals = places.filter(|place| place.kind == Kind::Seal);
+        let at = seals.next_back().expect("there is one").offset;
+        let name = &segments[0].name;
+        for seed in 0.. {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            match spoil(disk, name, at, &mut rng) {
+                Some((_, damage, Fault::RotOfBit)) => return damage,
+                Some((_, damage, _)) => damage.mend(),
+                None => panic!("the file ends before its seal"),
+            }
+        }
+        unreachable!("one of the seeds damages a bit")
+    }
+
+    #[test]
+    fn a_seal_that_rots_in_one_batch_with_what_was_shown_looks_torn_where_nothing_else_vouches_for_it()
+     {
+        let (disk, _) = seal_in_a_batch();
+        let damage = rot_in_newest_seal(&disk);
+        assert_eq!(recovered(&disk), Some(Zxid(3)), "no start can know more");
+        let looks_torn = |known, covered, witnessed| {
+            store(&disk, known, covered, witnessed).looks_torn(&damage, Zxid(known))
+        };
+        assert!(looks_torn(5, 3, 0));
+        assert!(!looks_torn(3, 3, 0), "nothing that was shown goes with it");
+        assert!(!looks_torn(5, 4, 0), "there was the time for another seal");
+        assert!(!looks_torn(5, 3, 4), "the witness knows more");
+
+        let (disk, mut log) = seal_in_a_batch();
+        append(&mut log, 6..=6);
+        sync(&mut log);
+        let damage = rot_in_newest_seal(&disk);
+        assert_eq!(
+            recovered(&disk),
+            None,
+            "a later record says that it was durable"
+        );
+        assert!(!store(&disk, 5, 3, 0).looks_torn(&damage, Zxid(5)));
+    }
+
+    /// The least to which a start comes that is not refused, after each of many damages.
+    fn least_after(known: i64, covered: i64, is_running: bool) -> Option<Zxid> {
+        let after = |seed| {
+            let (disk, _) = seal_in_a_batch();
+            let mut rng = fastrand::Rng::with_seed(seed);
+            store(&disk, known, covered, 0).strike(is_running, &mut rng)?;
+            recovered(&disk)
+        };
+        (0..2000).filter_map(after).min()
+    }
+
+    #[test]
+    fn what_a_start_can_not_notice_is_not_damaged_unless_there_was_the_time_to_vouch_for_it() {
+        assert_eq!(least_after(5, 3, false), Some(Zxid(5)));
+        assert_eq!(least_after(5, 5, false), Some(Zxid(3)));
+    }
+
+    #[test]
+    fn while_the_process_runs_nothing_rots_that_may_be_shown_in_the_next_moment_and_goes_unseen() {
+        assert_eq!(least_after(3, 3, false), Some(Zxid(3)));
+        assert_eq!(least_after(3, 3, true), Some(Zxid(5)));
+    }
 
     #[test]
     fn nothing_rots_where_a_file_has_no_bytes() {

@@ -658,6 +658,15 @@ impl SimStorage {
         disk.kept.clear();
     }
 
+    /// The same, and files that have got other names since stay.
+    pub fn give_back_beside(&self, mut held: Held) {
+        let names = self.0.borrow().names.clone();
+        for (name, inode) in names {
+            held.0.entry(name).or_insert(inode);
+        }
+        self.give_back(held);
+    }
+
     /// From now on the sector of a file at `offset` can't be read.
     pub fn break_sector(&self, name: &str, offset: usize) {
         let disk = &mut *self.0.borrow_mut();

@@ -5,9 +5,10 @@
 //! | everything that was shown can still be read, and what was damaged is not needed | it starts |
 //! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
 //! | the same, but a snapshot was damaged or is gone, and rot that it covered has stayed | it starts with everything, or refuses |
+//! | the same, but bytes have changed before a part of it, and nothing vouches for that part: a torn batch looks no different | nothing: no damage of this kind is done |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
-//! | files of two stores, or of one without a witness | it refuses; unless a file of two stores could not be opened or read at that start: then it starts with everything, or refuses |
+//! | files of two stores, or of one without a witness | it refuses; unless a file of two stores could not be opened or read at that start: then it starts with everything, or refuses, and so does each start after it until one has read them |
 //!
 //! Without the premise of `disk`, that a torn sector holds old or new bytes, a power cut may take along what
 //! stood in the sector that was being written: the end of the log, where a batch begins right behind the last
@@ -274,10 +275,12 @@ impl Rot {
     }
 
     /// A start has looked at the directories. `is_blind`: a file could not be opened or read, and what can't be read
-    /// does not show whose it is. The start must still find everything that is covered.
+    /// does not show whose it is. The start must still find everything that is covered. What it writes into the files
+    /// may leave nothing of the other store, or half: a later start that can read them may refuse.
     pub(in crate::sim) fn looked(&mut self, is_blind: bool) {
         if let Some(damage) = &mut self.damage {
-            damage.is_odd &= !(is_blind && damage.is_of_two_stores);
+            damage.is_blind = is_blind && damage.is_of_two_stores;
+            damage.is_odd &= !damage.is_blind;
         }
     }
 
@@ -287,7 +290,7 @@ impl Rot {
         recovered: Zxid,
         counters: &mut Counters,
     ) -> Result<(), String> {
-        let Some(damage) = self.damage.take() else {
+        let Some(mut damage) = self.damage.take() else {
             return Ok(());
         };
         let what = &damage.what;
@@ -302,6 +305,86 @@ impl Rot {
         }
         counters.faults.count(Fault::StartedDamaged);
         self.is_left = true;
+        if damage.is_blind {
+            (damage.was_run_on, damage.is_doubtful) = (true, true);
+            self.damage = Some(damage);
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::storage::Storage;
+    use crate::log::{LogConfig, witness};
+    use crate::snapshot;
+    use crate::tree::Tree;
+
+    const WITNESS: &str = "witness.data";
+
+    /// A store on two disks, of which dataDir is another store's now.
+    fn of_two_stores() -> (Rot, SimStorage, SimStorage) {
+        for seed in 0.. {
+            let (data, log) = (SimStorage::new(1 << 24), SimStorage::new(1 << 24));
+            let config = LogConfig {
+                segment_bytes: 64 << 10,
+            };
+            let identities = Box::new(|| 7_u128);
+            snapshot::create_store(&data, &log, &Tree::new(), config, identities).unwrap();
+            let own = witness::find(&data, &log).unwrap();
+            let witness::Found::Witness(own, None) = own else {
+                panic!("{own:?}");
+            };
+            let mut rot = Rot::new(Zxid::ZERO);
+            rot.of_store(own.store);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let counters = &mut Counters::default();
+            rot.strike((&data, &log), Zxid::ZERO, false, &mut rng, counters)
+                .unwrap();
+            if rot.what() == "DirectoryForeign: dataDir" {
+                return (rot, data, log);
+            }
+        }
+        unreachable!()
+    }
+
+    fn is_reasoned(rot: &mut Rot, data: &SimStorage, log: &SimStorage) -> bool {
+        let counters = &mut Counters::default();
+        matches!(
+            rot.refused((data, log), Zxid::ZERO, counters),
+            Refusal::Reasoned
+        )
+    }
+
+    #[test]
+    fn who_started_blind_on_files_of_two_stores_may_be_refused_later_until_a_start_has_read_them() {
+        let counters = &mut Counters::default();
+        let (mut rot, ..) = of_two_stores();
+        rot.looked(false);
+        assert!(rot.started(Zxid::ZERO, counters).is_err(), "it can see");
+
+        let (mut rot, data, log) = of_two_stores();
+        rot.looked(true);
+        rot.started(Zxid::ZERO, counters).unwrap();
+        assert!(is_reasoned(&mut rot, &data, &log));
+        assert!(rot.is_of_two_stores());
+        rot.looked(false);
+        rot.started(Zxid::ZERO, counters).unwrap();
+        assert!(!is_reasoned(&mut rot, &data, &log));
+    }
+
+    #[test]
+    fn the_right_directory_comes_back_beside_what_was_written_into_the_wrong_one() {
+        let (mut rot, data, log) = of_two_stores();
+        let foreign = data.content(WITNESS);
+        rot.looked(true);
+        rot.started(Zxid::ZERO, &mut Counters::default()).unwrap();
+        data.create("snap.0000000000000123", 10).unwrap();
+        rot.mend();
+        assert_ne!(data.content(WITNESS), foreign);
+        assert!(data.content("snap.0000000000000123").is_some());
+        let found = witness::find(&data, &log);
+        assert!(matches!(found, Ok(witness::Found::Witness(_, None))));
     }
 }
