@@ -714,6 +714,11 @@ mod tests {
         /// A request and its reply.
         fn asks(&mut self, op: Op, zxid: i64, err: i32) -> Result<(), String> {
             let xid = self.0.send(op, Zxid::ZERO, 9).xid;
+            self.is_answered(xid, zxid, err)
+        }
+
+        /// The reply to the oldest request.
+        fn is_answered(&mut self, xid: i32, zxid: i64, err: i32) -> Result<(), String> {
             let mut wire = Wire::default();
             wire.i32(xid).i64(zxid).i32(err);
             self.0.receive(&wire.frame(), &self.1).map(|_| ())
@@ -788,5 +793,33 @@ mod tests {
         };
         left.asks(read, 2, ErrorCode::NO_NODE.0).unwrap();
         left.sees().unwrap_err();
+    }
+
+    #[test]
+    fn a_client_whose_watches_fit_in_part_does_without_the_rest_in_the_end() {
+        let mut hearing = Hearing::sure();
+        let read = Op::Read {
+            path: "/b".into(),
+            watch: true,
+            exists: true,
+        };
+        hearing.asks(read, 2, ErrorCode::NO_NODE.0).unwrap();
+        let connect = |client: &mut Client| {
+            client.connect(1000, 1000);
+            client.phase = Phase::Online;
+        };
+        for _ in 0..=UNLUCKY_MAX {
+            connect(&mut hearing.0);
+            let first = hearing.0.set_again(1, true).unwrap();
+            let second = hearing.0.set_again(1, true).unwrap();
+            let xid = hearing.0.send(first, Zxid::ZERO, 9).xid;
+            // There is no room for it.
+            hearing.0.send(second, Zxid::ZERO, 9);
+            hearing.is_answered(xid, 2, OK).unwrap();
+            hearing.0.disconnected();
+        }
+        connect(&mut hearing.0);
+        assert!(hearing.0.set_again(1, true).is_some());
+        assert_eq!(hearing.0.set_again(1, true), None);
     }
 }
