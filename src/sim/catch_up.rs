@@ -2,14 +2,16 @@
 //! states follow one another, and each path gets what docs/protocol.md §4.6 says of its state: an event
 //! at once, or a watch that every later change fires, exactly once.
 //!
-//! The client knows neither the states nor which paths left a watch in silence, so the check looks for
-//! states that explain everything that came.
+//! The client knows neither the states nor which paths left a watch in silence, so the check looks for all
+//! states that explain everything that came. Where some of them leave a path a watch and others do not, the client
+//! cannot know which it is.
 
 use super::identity::Who;
 use super::op::List;
 use super::truth::{Trigger, Truth, WatchKind};
 use crate::txn::Acl;
 use crate::types::Zxid;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl List {
@@ -59,98 +61,138 @@ pub(super) struct CatchUp<'a> {
     pub(super) who: &'a Who,
 }
 
+/// What a path of a setWatches has left, as far as the client can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// No watch, or one that is used up.
+    Nothing,
+    /// A watch in some explanations, and none in others.
+    Perhaps,
+    /// A watch.
+    Watch,
+}
+
+/// How far an explanation has come.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Stage {
+    /// Paths that are worked off.
+    items: usize,
+    /// The last of them was worked off in this state.
+    from: Zxid,
+    /// Events in front of the first that may still say what was missed.
+    heard: usize,
+    /// Per event.
+    explained: Vec<bool>,
+}
+
+/// All explanations, as far as they are known.
+struct Search {
+    /// Whether one goes on from a stage to the end.
+    known: BTreeMap<Stage, bool>,
+    /// Per path: whether one leaves nothing, and whether one leaves a watch.
+    left: Vec<[bool; 2]>,
+}
+
 impl CatchUp<'_> {
-    /// The paths that have a watch now; `None`: nothing explains what came, and what did not.
-    pub(super) fn watched(&self) -> Option<Vec<bool>> {
-        let mut explained: Vec<bool> = self.came.iter().map(|came| came.explained).collect();
-        let mut watched = Vec::new();
-        let found = self.explains(self.from, 0, &mut explained, &mut watched);
-        found.then_some(watched)
+    /// What each path has left; `None`: nothing explains what came, and what did not.
+    pub(super) fn left(&self) -> Option<Vec<Left>> {
+        let first = Stage {
+            items: 0,
+            from: self.from,
+            heard: 0,
+            explained: self.came.iter().map(|came| came.explained).collect(),
+        };
+        let mut search = Search {
+            known: BTreeMap::new(),
+            left: vec![[false; 2]; self.items.len()],
+        };
+        let left = |[nothing, watch]: [bool; 2]| match (nothing, watch) {
+            (true, true) => Left::Perhaps,
+            (_, true) => Left::Watch,
+            _ => Left::Nothing,
+        };
+        let found = self.explains(first, &mut search);
+        found.then(|| search.left.into_iter().map(left).collect())
     }
 
-    /// Whether the items behind those in `watched`, worked off in the state `from` and later ones, explain
-    /// the events behind the first `heard`.
-    fn explains(
-        &self,
-        from: Zxid,
-        heard: usize,
-        explained: &mut Vec<bool>,
-        watched: &mut Vec<bool>,
-    ) -> bool {
-        let missed = (heard..self.came.len()).find(|&n| self.came[n].zxid.is_none());
-        let Some((list, path)) = self.items.get(watched.len()) else {
-            return missed.is_none() && explained.iter().all(|explained| *explained);
+    /// Whether the paths behind the first ones, worked off in the state of the stage and later ones, explain the rest.
+    /// Every explanation is looked at, so that the search knows all that a path may have left.
+    fn explains(&self, stage: Stage, search: &mut Search) -> bool {
+        if let Some(known) = search.known.get(&stage) {
+            return *known;
+        }
+        let at = stage.items;
+        let mut found = at == self.items.len()
+            && self.missed_behind(stage.heard).is_none()
+            && stage.explained.iter().all(|explained| *explained);
+        for (next, watched) in self.steps(&stage) {
+            if self.explains(next, search) {
+                search.left[at][usize::from(watched)] = true;
+                found = true;
+            }
+        }
+        search.known.insert(stage, found);
+        found
+    }
+
+    /// What the next path may come to, and whether it has a watch then.
+    fn steps(&self, stage: &Stage) -> Vec<(Stage, bool)> {
+        let Some((list, path)) = self.items.get(stage.items) else {
+            return Vec::new();
         };
+        let missed = self.missed_behind(stage.heard);
         let (from_missed, to_missed) = match missed {
-            Some(n) if self.came[n].path == *path => (from.max(self.before(n)), self.behind(n)),
-            _ => (from, Zxid::ZERO),
+            Some(n) if self.came[n].path == *path => {
+                (stage.from.max(self.before(n)), self.behind(n))
+            }
+            _ => (stage.from, Zxid::ZERO),
         };
-        let mut states = self.truth.changes(path, from, self.to);
-        states.extend([from, from_missed]);
+        let mut states = self.truth.changes(path, stage.from, self.to);
+        states.extend([stage.from, from_missed]);
         states.sort_unstable();
         states.dedup();
+        let mut steps = Vec::new();
         for state in states {
+            let mut next = Stage {
+                items: stage.items + 1,
+                from: state,
+                ..stage.clone()
+            };
             match (list.missed(self.truth, path, self.seen, state), missed) {
                 (Some(event), Some(n))
                     if (from_missed..=to_missed).contains(&state)
                         && self.came[n].event == event =>
                 {
-                    watched.push(false);
-                    explained[n] = true;
-                    if self.explains(state, n + 1, explained, watched) {
-                        return true;
-                    }
-                    explained[n] = false;
-                    watched.pop();
+                    next.heard = n + 1;
+                    next.explained[n] = true;
+                    steps.push((next, false));
                 }
                 (Some(_), _) => {}
-                (None, _) => {
-                    if self.registers(*list, path, state, heard, explained, watched) {
-                        return true;
-                    }
-                }
+                (None, _) => steps.extend(self.registers(*list, path, next)),
             }
         }
-        false
+        steps
     }
 
-    /// Whether it explains everything that the path leaves a watch in this state.
-    fn registers(
-        &self,
-        list: List,
-        path: &Arc<str>,
-        state: Zxid,
-        heard: usize,
-        explained: &mut Vec<bool>,
-        watched: &mut Vec<bool>,
-    ) -> bool {
-        let fires = self.truth.first_trigger(path, list.kind(), state);
+    /// The path leaves a watch in the state of `next`: what that comes to, and whether the watch is still there at the
+    /// end. `None`: it would have fired, and the client was not told.
+    fn registers(&self, list: List, path: &Arc<str>, mut next: Stage) -> Option<(Stage, bool)> {
+        let fires = self.truth.first_trigger(path, list.kind(), next.from);
         let Some(fires) = fires.filter(|trigger| trigger.zxid <= self.to) else {
-            watched.push(true);
-            let found = self.explains(state, heard, explained, watched);
-            if !found {
-                watched.pop();
-            }
-            return found;
+            return Some((next, true));
         };
-        let Some(n) = self.position(path, fires) else {
+        match self.position(path, fires) {
+            Some(n) => next.explained[n] = true,
             // The watch is used up in silence.
-            watched.push(false);
-            let found = !self.who.may(Acl::READ, &fires.acl)
-                && self.explains(state, heard, explained, watched);
-            if !found {
-                watched.pop();
-            }
-            return found;
-        };
-        let before = std::mem::replace(&mut explained[n], true);
-        watched.push(false);
-        let found = self.explains(state, heard, explained, watched);
-        if !found {
-            explained[n] = before;
-            watched.pop();
+            None if !self.who.may(Acl::READ, &fires.acl) => {}
+            None => return None,
         }
-        found
+        Some((next, false))
+    }
+
+    /// The next event that says what was missed.
+    fn missed_behind(&self, heard: usize) -> Option<usize> {
+        (heard..self.came.len()).find(|&n| self.came[n].zxid.is_none())
     }
 
     fn position(&self, path: &Arc<str>, fires: &Trigger) -> Option<usize> {
@@ -180,14 +222,7 @@ mod tests {
     /// `/a` is made by 1, changed by 2 and by 4; `/b` is made by 3.
     fn history() -> Truth {
         let mut truth = Truth::new(Zxid::ZERO);
-        let create = |path: &str| Op::Create {
-            path: path.into(),
-            data: None,
-            kind: Kind::Plain,
-            sequential: false,
-            acl: [anyone(Acl::ALL)].into(),
-            with_stat: false,
-        };
+        let create = |path: &str| create(path, anyone(Acl::ALL));
         let change = || Op::SetData {
             path: "/a".into(),
             data: None,
@@ -197,6 +232,17 @@ mod tests {
             truth.done(0, op);
         }
         truth
+    }
+
+    fn create(path: &str, acl: Acl) -> Op {
+        Op::Create {
+            path: path.into(),
+            data: None,
+            kind: Kind::Plain,
+            sequential: false,
+            acl: [acl].into(),
+            with_stat: false,
+        }
     }
 
     fn anyone(perms: i32) -> Acl {
@@ -209,7 +255,7 @@ mod tests {
 
     /// A request that has seen `seen`, is worked off between the states 1 and 4, and for which this
     /// comes: path, zxid, or 0 for what was missed, and event.
-    fn watched(seen: i64, came: &[(&str, i64, i32)]) -> Option<Vec<bool>> {
+    fn left(seen: i64, came: &[(&str, i64, i32)]) -> Option<Vec<Left>> {
         let came: Vec<Came> = came
             .iter()
             .map(|&(path, zxid, event)| Came {
@@ -228,18 +274,18 @@ mod tests {
             to: Zxid(4),
             who: &Who::at("127.0.0.1"),
         }
-        .watched()
+        .left()
     }
 
     #[test]
     fn each_path_is_explained_by_one_state_and_the_states_follow_one_another() {
-        let gone = Some(vec![false, false]);
-        assert_eq!(watched(1, &[("/a", 2, 3), ("/b", 3, 1)]), gone);
-        assert_eq!(watched(1, &[("/a", 2, 3), ("/b", 0, 1)]), gone);
-        assert_eq!(watched(1, &[("/a", 0, 3), ("/b", 0, 1)]), gone);
-        assert_eq!(watched(2, &[("/b", 3, 1), ("/a", 4, 3)]), gone);
-        let alive = Some(vec![true, false]);
-        assert_eq!(watched(4, &[("/b", 0, 1)]), alive);
+        let gone = Some(vec![Left::Nothing; 2]);
+        assert_eq!(left(1, &[("/a", 2, 3), ("/b", 3, 1)]), gone);
+        assert_eq!(left(1, &[("/a", 2, 3), ("/b", 0, 1)]), gone);
+        assert_eq!(left(1, &[("/a", 0, 3), ("/b", 0, 1)]), gone);
+        assert_eq!(left(2, &[("/b", 3, 1), ("/a", 4, 3)]), gone);
+        let alive = Some(vec![Left::Watch, Left::Nothing]);
+        assert_eq!(left(4, &[("/b", 0, 1)]), alive);
     }
 
     #[test]
@@ -253,11 +299,60 @@ mod tests {
             &[("/a", 0, 2), ("/b", 0, 1)],
         ];
         for came in wrong {
-            assert_eq!(watched(1, came), None, "{came:?}");
+            assert_eq!(left(1, came), None, "{came:?}");
         }
         // The path behind was worked off before `/b` was there, so this one was, too.
         let early = [("/a", 0, 3), ("/b", 3, 1)];
-        assert!(watched(1, &early).is_some());
-        assert_eq!(watched(2, &early), None);
+        assert!(left(1, &early).is_some());
+        assert_eq!(left(2, &early), None);
+    }
+
+    /// `/a`, which `acl` protects, is made by 1 and deleted by 2; what an exist item of it leaves for somebody who may
+    /// be told of that, or not, between the states 0 and `to`. `told`: an earlier watch has told of 1.
+    fn left_of_what_came_and_went(acl: Acl, told: bool, to: i64) -> Option<Vec<Left>> {
+        let mut truth = Truth::new(Zxid::ZERO);
+        let delete = Op::Delete {
+            path: "/a".into(),
+            version: -1,
+        };
+        truth.done(0, create("/a", acl));
+        truth.done(0, delete);
+        let came = [Came {
+            path: "/a".into(),
+            zxid: Some(Zxid(1)),
+            event: 1,
+            explained: true,
+        }];
+        CatchUp {
+            truth: &truth,
+            seen: Zxid::ZERO,
+            items: &[(List::Exist, "/a".into())],
+            came: &came[..usize::from(told)],
+            from: Zxid::ZERO,
+            to: Zxid(to),
+            who: &Who::at("127.0.0.1"),
+        }
+        .left()
+    }
+
+    #[test]
+    fn what_explanations_leave_differently_is_there_perhaps() {
+        let (open, hidden) = (anyone(Acl::ALL), anyone(Acl::WRITE));
+        for (acl, told, to, due) in [
+            // Worked off at first, it has fired in silence; in the end, it has not fired.
+            (&hidden, false, 2, Some(Left::Perhaps)),
+            (&hidden, false, 1, Some(Left::Nothing)),
+            (&hidden, false, 0, Some(Left::Watch)),
+            // Worked off at first, it would have told.
+            (&open, false, 2, Some(Left::Watch)),
+            (&open, false, 1, None),
+            // Worked off at first, it has told together with the earlier one.
+            (&open, true, 2, Some(Left::Perhaps)),
+            (&open, true, 1, Some(Left::Nothing)),
+        ] {
+            let left = left_of_what_came_and_went(acl.clone(), told, to);
+            let case = (acl, told, to);
+            assert_eq!(left, due.map(|due| vec![due]), "{case:?}");
+        }
     }
 }

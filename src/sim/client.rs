@@ -1,7 +1,7 @@
 //! A simulated client: sends a seeded mix of requests, reads the replies, and checks what only a
 //! client can see (order of replies, own writes, watches before newer data).
 
-use super::catch_up::{Came, CatchUp};
+use super::catch_up::{Came, CatchUp, Left};
 use super::identity::{Who, address};
 use super::lasting::Lasting;
 use super::op::{List, Op};
@@ -45,6 +45,15 @@ pub struct Heard {
     pub told: Vec<i32>,
 }
 
+/// A standard watch of the connection.
+#[derive(Clone, Copy, Debug)]
+struct Standard {
+    /// The state in which it was left.
+    since: Zxid,
+    /// It is there. If not, it is there or is not: what a setWatches has done leaves both open.
+    is_sure: bool,
+}
+
 /// One client.
 pub struct Client {
     /// Names its nodes.
@@ -65,8 +74,8 @@ pub struct Client {
     next_xid: i32,
     pending: VecDeque<Pending>,
     input: Vec<u8>,
-    /// Per kind and path: the state in which each standard watch was left.
-    watches: [BTreeMap<Arc<str>, Zxid>; 2],
+    /// The standard watches, per kind and path.
+    watches: [BTreeMap<Arc<str>, Standard>; 2],
     lasting: Lasting,
     /// Watches of earlier connections that no setWatches has set again.
     lost: BTreeSet<(WatchKind, Arc<str>)>,
@@ -446,11 +455,11 @@ impl Client {
     fn watches_before(&mut self, before: Zxid, zxid: Zxid, truth: &Truth) -> Result<(), String> {
         for (at, change) in truth.noticed(before, zxid) {
             let watches = &mut self.watches[change.kind as usize];
-            let since = watches.get(&change.path).copied();
-            let Some(since) = since.filter(|since| *since < at) else {
+            let watch = watches.get(&change.path).copied();
+            let Some(Standard { since, is_sure }) = watch.filter(|watch| watch.since < at) else {
                 continue;
             };
-            check(!self.sure.may(Acl::READ, &change.acl), || {
+            check(!is_sure || !self.sure.may(Acl::READ, &change.acl), || {
                 format!("a reply at {zxid} came before {change:?} of {at}, left at {since}")
             })?;
             watches.remove(&change.path);
@@ -498,10 +507,10 @@ impl Client {
             .came((zxid, path, event), items, &self.who, truth);
         for kind in kinds {
             let watches = &mut self.watches[*kind as usize];
-            let Some(since) = watches.get(path) else {
+            let Some(watch) = watches.get(path) else {
                 continue;
             };
-            let fired = truth.first_trigger(path, *kind, *since);
+            let fired = truth.first_trigger(path, *kind, watch.since);
             let is_it = |fired: &Trigger| {
                 (fired.zxid, fired.event) == (zxid, event) && self.who.may(Acl::READ, &fired.acl)
             };
@@ -545,16 +554,23 @@ impl Client {
             to,
             who: &self.sure,
         };
-        let watched = catch_up.watched().ok_or_else(|| {
+        let left = catch_up.left().ok_or_else(|| {
             format!("setWatches {items:?} of {seen}, worked off from {from} to {to}: {came:?}")
         })?;
-        for ((list, path), watched) in items.iter().zip(watched) {
-            if watched {
-                let watches = &mut self.watches[list.kind() as usize];
-                watches.entry(path.clone()).or_insert(to);
+        for ((list, path), left) in items.iter().zip(left) {
+            if left != Left::Nothing {
+                self.watches_from(list.kind(), path, to, left == Left::Watch);
             }
         }
         Ok(())
+    }
+
+    /// There is a standard watch now, or may be.
+    fn watches_from(&mut self, kind: WatchKind, path: &Arc<str>, since: Zxid, is_sure: bool) {
+        let watches = &mut self.watches[kind as usize];
+        let new = Standard { since, is_sure };
+        let watch = watches.entry(path.clone()).or_insert(new);
+        watch.is_sure |= is_sure;
     }
 
     /// A request other than a setWatches or auth is answered as it had to be: the watch that it leaves, or takes.
@@ -583,12 +599,11 @@ impl Client {
             ) => (path, WatchKind::Child),
             _ => return Ok(()),
         };
-        let watches = &mut self.watches[kind as usize];
-        watches.entry(path.clone()).or_insert(zxid);
+        self.watches_from(kind, path, zxid, true);
         Ok(())
     }
 
-    /// A checkWatches or removeWatches was answered: the client knows what it watches.
+    /// A checkWatches or removeWatches was answered: the client knows what it watches, or learns it.
     fn check_watches(
         &mut self,
         path: &Arc<str>,
@@ -602,19 +617,209 @@ impl Client {
             3 => &[WatchKind::Child, WatchKind::Data],
             _ => &[],
         };
-        let has_standard = |kind: &WatchKind| self.watches[*kind as usize].contains_key(path);
-        let there = self.lasting.has(path, of) || kinds.iter().any(has_standard);
+        let mut perhaps = Vec::new();
+        let mut there = self.lasting.has(path, of);
+        let each = [WatchKind::Data, WatchKind::Child].into_iter();
+        for (kind, watches) in each.zip(&mut self.watches) {
+            match watches.get_mut(path).filter(|_| kinds.contains(&kind)) {
+                Some(watch) if !watch.is_sure => perhaps.push(watch),
+                watch => there |= watch.is_some(),
+            }
+        }
         let due = match there {
             true => ErrorCode::OK,
             false => ErrorCode::NO_WATCHER,
         };
-        check(err == due, || format!("{err:?}, due was {due:?}"))?;
-        if remove {
+        let may_be = err == ErrorCode::OK && !perhaps.is_empty();
+        check(err == due || may_be, || format!("{err:?}, due was {due:?}"))?;
+        if let ([watch], true, false) = (&mut perhaps[..], may_be, there) {
+            watch.is_sure = true;
+        }
+        if remove || err == ErrorCode::NO_WATCHER {
             self.lasting.remove(path, of);
             for kind in kinds {
                 self.watches[*kind as usize].remove(path);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::op::Kind;
+    use super::*;
+
+    const OK: i32 = ErrorCode::OK.0;
+    const NO_WATCHER: i32 = ErrorCode::NO_WATCHER.0;
+
+    /// `/a` is made by 1 and deleted by 2, and the client may not read it; it is made again by 3, and deleted by 4, and
+    /// everybody may.
+    fn history() -> Truth {
+        let mut truth = Truth::new(Zxid::ZERO);
+        for perms in [Acl::WRITE, Acl::ALL] {
+            let anyone = Acl {
+                perms,
+                scheme: "world".into(),
+                id: "anyone".into(),
+            };
+            let create = Op::Create {
+                path: "/a".into(),
+                data: None,
+                kind: Kind::Plain,
+                sequential: false,
+                acl: [anyone].into(),
+                with_stat: false,
+            };
+            let delete = Op::Delete {
+                path: "/a".into(),
+                version: -1,
+            };
+            truth.done(0, create);
+            truth.done(0, delete);
+        }
+        truth
+    }
+
+    /// A client that hears on.
+    struct Hearing(Client, Truth);
+
+    impl Hearing {
+        /// It waits for `/a` to be made.
+        fn after(op: Op, zxid: i64, err: ErrorCode) -> Hearing {
+            let mut client = Client::new(0);
+            client.phase = Phase::Online;
+            let mut hearing = Hearing(client, history());
+            assert_eq!(hearing.asks(op, zxid, err.0), Ok(()));
+            hearing
+        }
+
+        /// The watch that the second making of `/a` would fire may be used up by the first.
+        fn perhaps() -> Hearing {
+            let items = vec![(List::Exist, "/a".into())];
+            let seen = Zxid::ZERO;
+            Hearing::after(Op::SetWatches { seen, items }, 2, ErrorCode::OK)
+        }
+
+        /// The watch that the second making of `/a` fires is there.
+        fn sure() -> Hearing {
+            let read = Op::Read {
+                path: "/a".into(),
+                watch: true,
+                exists: true,
+            };
+            Hearing::after(read, 2, ErrorCode::NO_NODE)
+        }
+
+        /// A request and its reply.
+        fn asks(&mut self, op: Op, zxid: i64, err: i32) -> Result<(), String> {
+            let xid = self.0.send(op, Zxid::ZERO, 9).xid;
+            self.is_answered(xid, zxid, err)
+        }
+
+        /// The reply to the oldest request.
+        fn is_answered(&mut self, xid: i32, zxid: i64, err: i32) -> Result<(), String> {
+            let mut wire = Wire::default();
+            wire.i32(xid).i64(zxid).i32(err);
+            self.0.receive(&wire.frame(), &self.1).map(|_| ())
+        }
+
+        fn checks(&mut self, remove: bool, err: i32) -> Result<(), String> {
+            let path = "/a".into();
+            self.asks(
+                Op::CheckWatches {
+                    path,
+                    of: 2,
+                    remove,
+                },
+                2,
+                err,
+            )
+        }
+
+        /// That `/a` was made again.
+        fn is_told(&mut self) -> Result<(), String> {
+            let mut wire = Wire::default();
+            wire.i32(-1).i64(3).i32(0);
+            wire.i32(1).i32(3).buf(Some(b"/a"));
+            self.0.receive(&wire.frame(), &self.1).map(|_| ())
+        }
+
+        /// A reply shows that `/a` was made again.
+        fn sees(&mut self) -> Result<(), String> {
+            self.asks(Op::Ping, 3, OK)
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_there_for_sure_fires_once() {
+        let mut told = Hearing::sure();
+        told.is_told().unwrap();
+        told.is_told().unwrap_err();
+        Hearing::sure().sees().unwrap_err();
+        Hearing::sure().checks(false, NO_WATCHER).unwrap_err();
+    }
+
+    #[test]
+    fn a_watch_that_is_there_perhaps_fires_once_or_never() {
+        let mut told = Hearing::perhaps();
+        told.is_told().unwrap();
+        told.is_told().unwrap_err();
+        let mut silent = Hearing::perhaps();
+        silent.sees().unwrap();
+        silent.is_told().unwrap_err();
+    }
+
+    #[test]
+    fn what_a_client_hears_of_a_watch_settles_whether_it_is_there() {
+        let mut there = Hearing::perhaps();
+        there.checks(false, OK).unwrap();
+        there.checks(false, NO_WATCHER).unwrap_err();
+        let mut there = Hearing::perhaps();
+        there.checks(false, OK).unwrap();
+        there.sees().unwrap_err();
+        for (remove, err) in [(true, OK), (true, NO_WATCHER), (false, NO_WATCHER)] {
+            let mut gone = Hearing::perhaps();
+            gone.checks(remove, err).unwrap();
+            gone.is_told().unwrap_err();
+        }
+        // A read leaves it again.
+        let mut left = Hearing::perhaps();
+        let (path, watch, exists) = ("/a".into(), true, true);
+        let read = Op::Read {
+            path,
+            watch,
+            exists,
+        };
+        left.asks(read, 2, ErrorCode::NO_NODE.0).unwrap();
+        left.sees().unwrap_err();
+    }
+
+    #[test]
+    fn a_client_whose_watches_fit_in_part_does_without_the_rest_in_the_end() {
+        let mut hearing = Hearing::sure();
+        let read = Op::Read {
+            path: "/b".into(),
+            watch: true,
+            exists: true,
+        };
+        hearing.asks(read, 2, ErrorCode::NO_NODE.0).unwrap();
+        let connect = |client: &mut Client| {
+            client.connect(1000, 1000);
+            client.phase = Phase::Online;
+        };
+        for _ in 0..=UNLUCKY_MAX {
+            connect(&mut hearing.0);
+            let first = hearing.0.set_again(1, true).unwrap();
+            let second = hearing.0.set_again(1, true).unwrap();
+            let xid = hearing.0.send(first, Zxid::ZERO, 9).xid;
+            // There is no room for it.
+            hearing.0.send(second, Zxid::ZERO, 9);
+            hearing.is_answered(xid, 2, OK).unwrap();
+            hearing.0.disconnected();
+        }
+        connect(&mut hearing.0);
+        assert!(hearing.0.set_again(1, true).is_some());
+        assert_eq!(hearing.0.set_again(1, true), None);
     }
 }
