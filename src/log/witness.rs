@@ -247,10 +247,7 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
         return failed.map_or_else(|| without(data, log), |error| Err(error.into()));
     };
     if valid.clone().any(|witness| witness.store != newest.store) {
-        return Err(RecoveryError::Foreign {
-            file: IN_LOG.to_owned(),
-            whose: "the store in dataDir",
-        });
+        return Err(of_two_stores(&found));
     }
     if let Some(Accepting { kept, .. }) = newest.accepting {
         return Err(RecoveryError::Accepting { kept });
@@ -264,6 +261,25 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
         Some(_) => format!("{name} is damaged"),
     });
     Ok(Found::Witness(*newest, bad))
+}
+
+/// The slots name two stores: says which file is to be looked at. One whose own slots differ comes first, because the
+/// other file may be sound, or missing.
+fn of_two_stores(found: &[Option<Vec<Witness>>; 2]) -> RecoveryError {
+    let differs = |slots: &Option<Vec<Witness>>| {
+        let mut stores = slots.iter().flatten().map(|witness| witness.store);
+        let first = stores.next();
+        stores.any(|store| Some(store) != first)
+    };
+    let (file, whose) = match found.each_ref().map(differs) {
+        [true, _] => (IN_DATA, "one store alone"),
+        [false, true] => (IN_LOG, "one store alone"),
+        [false, false] => (IN_LOG, "the store in dataDir"),
+    };
+    RecoveryError::Foreign {
+        file: file.to_owned(),
+        whose,
+    }
 }
 
 /// What the two files of a store say that may be refused.
@@ -710,5 +726,30 @@ mod tests {
             find(&data, &log),
             Err(RecoveryError::Foreign { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_whose_slots_name_two_stores_is_the_one_that_is_named() {
+        let other = Witness {
+            store: StoreId(1),
+            ..witness(2)
+        };
+        for (bad, sound) in [(IN_DATA, IN_LOG), (IN_LOG, IN_DATA)] {
+            for is_alone in [false, true] {
+                let disk = disk();
+                write(&disk, &disk, &witness(3)).unwrap();
+                disk.open(bad)
+                    .unwrap()
+                    .write_at(0, &other.encode())
+                    .unwrap();
+                if is_alone {
+                    disk.remove(sound).unwrap();
+                }
+                let RecoveryError::Foreign { file, .. } = find(&disk, &disk).unwrap_err() else {
+                    panic!("{bad} {is_alone}");
+                };
+                assert_eq!(file, bad, "{is_alone}");
+            }
+        }
     }
 }
