@@ -108,6 +108,12 @@ class Step:
         self.shell, self.kind, self.command = shell, kind, command
         self.said, self.events = [], {"": [], "2": []}
 
+    def in_order(self, events):
+        """The events as they are compared: two sessions' events have no order between each other.
+
+        `connect` ends a session and begins one; Apache's client tells each in a thread of its own, and was seen to do so in both orders."""
+        return sorted(events) if self.command and self.command.split()[0] == "connect" else events
+
     def text(self):
         lines = [f"{self.shell}{self.kind}{' ' + self.command if self.command else ''}", *(f"  {line}" for line in self.said)]
         return lines + [f"{shell}~ {event}" for shell, events in self.events.items() for event in events]
@@ -153,7 +159,7 @@ class Script:
                     events = {name: shell.take_events(len(step.events[name])) for name, shell in shells.items()}
                     assert said == step.said, self.difference(step, step.said, said)
                     for name, came in events.items():
-                        assert came == step.events[name], self.difference(step, step.events[name], came)
+                        assert step.in_order(came) == step.in_order(step.events[name]), self.difference(step, step.events[name], came)
                 late = {name: shell.take_events(0) for name, shell in shells.items()}
                 assert not any(late.values()), f"{self.path.name}: events that nobody expected: {late}"
             finally:

@@ -45,6 +45,10 @@ class Scripts(unittest.TestCase):
         self.assertEqual(read.steps()[2].events, {"": ["an event"], "2": ["another"]})
         self.assertEqual(read.steps()[3].events, {"": ["gone"], "2": []})
 
+    def test_only_two_sessions_events_have_no_order(self):
+        steps = script("> connect\n> connect x:1\n> create /a\n+\n").steps()
+        self.assertEqual([step.in_order(["b", "a"]) for step in steps], [["a", "b"], ["a", "b"], ["b", "a"], ["b", "a"]])
+
     def test_the_scripts_that_are_kept_are_in_this_form_and_have_answers(self):
         for path in sorted((HERE / "zkcli").glob("*.txt")):
             read = Script(path)
