@@ -141,7 +141,7 @@ impl Standing {
         self.kept = left.kept(slice, SLICES_KEPT);
     }
 
-    /// The connection was read; so many bytes of a frame that it has begun are still to come.
+    /// The connection was visited; so many bytes of a frame that it has begun are still to come.
     pub fn lacks(&mut self, bytes: usize) {
         self.is_midway = bytes > SPARSE_READ_MIN;
     }

@@ -459,6 +459,7 @@ impl<S: Storage> ServingCore<S> {
                 let Some(record) = self.table.get_mut(id) else {
                     return;
                 };
+                record.standing.lacks(self.served.shard().lacks(conn));
                 if record.readable {
                     // Nobody comes back to bytes for which there is no room now before there is some.
                     if self.served.shard().may_read(conn) > 0 {
@@ -502,10 +503,6 @@ impl<S: Storage> ServingCore<S> {
                 self.receive(conn, &buffer[..n], slice, now);
                 self.buffer = buffer;
                 slice.spend_bytes(n);
-                let lacks = self.served.shard().lacks(conn);
-                if let Some(record) = self.table.get_mut(id) {
-                    record.standing.lacks(lacks);
-                }
             }
             Read::Nothing if record.ended => self.release(id, now, sockets),
             Read::Nothing => self.served.nothing_waits(conn),
