@@ -72,6 +72,11 @@ fn stat_cpu_ticks(stat: &str) -> Option<u64> {
     Some(utime + stime)
 }
 
+/// What a hypervisor has kept from this machine since boot, µs of one CPU.
+pub fn stolen_us() -> u64 {
+    machine_us().unwrap_or_default().1
+}
+
 /// (busy, stolen) since boot.
 fn machine_us() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/stat").ok()?;
