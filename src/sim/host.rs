@@ -560,6 +560,10 @@ impl Host {
                         witness,
                         result: Ok(()),
                     } => checks.rot.witnessed(witness.durable.zxid),
+                    // Started on files of two stores that it could not read; now it has read one of them.
+                    Done::Witness { result: Err(_), .. } if checks.rot.is_of_two_stores() => {
+                        base.may_die = true;
+                    }
                     Done::LogRead(read) if read.entries.is_err() => {
                         // A shard can't do without what has rotted.
                         base.may_die |= is_damaged;

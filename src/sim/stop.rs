@@ -95,6 +95,8 @@ impl Host {
             Err(_) if base.disk.crashed() || base.may_die() => {
                 return self.die(base, network, checks);
             }
+            // As where the witness is renewed.
+            Err(_) if checks.rot.is_of_two_stores() => return self.die(base, network, checks),
             Err(e) if grows && e.kind() == io::ErrorKind::StorageFull => {
                 return self.die(base, network, checks);
             }
