@@ -7,9 +7,9 @@
 //! without effect the server is stricter than asked. `docs/configure.md` repeats the table, held
 //! equal by a test.
 
+use super::host::Host;
 use super::values::{Config, DigestAlgorithm, InlineSync, RingFeatures, Whitelist};
 use crate::constants::{JUTE_MAXBUFFER_LIMIT, SEGMENT_BYTES_MIN};
-use core::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// Largest `globalOutstandingLimit` that is accepted: the core keeps a slot for each.
@@ -280,7 +280,8 @@ pub const KEYS: &[Key] = &[
         "clientPortAddress",
         "an address (names are not resolved)",
         |c, v| {
-            c.client_address.set_ip(address(v)?);
+            let port = c.client_address.port();
+            (c.client_address, c.client_interface) = Host::read(v)?.at(port);
             Some(())
         },
     ),
@@ -740,13 +741,6 @@ fn boolean(text: &str) -> Option<bool> {
 fn one_of<T: Copy>(text: &str, names: &[(&str, T)]) -> Option<T> {
     let found = names.iter().find(|(name, _)| *name == text);
     found.map(|(_, value)| *value)
-}
-
-pub(super) fn address(text: &str) -> Option<IpAddr> {
-    match text {
-        "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-        text => text.parse().ok(),
-    }
 }
 
 fn whitelist(text: &str) -> Whitelist {

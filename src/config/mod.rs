@@ -2,11 +2,12 @@
 //! out. What the environment says is an argument.
 //!
 //! `properties` splits the text, `values` is what comes out, `keys` is the table of every known key,
-//! `servers` what a line that names a server says, and here the values that are set meet the table. A
-//! [`Reading`] keeps the answers apart: the keys that promise security that is not there, those that ask for
-//! an ensemble, those that nobody knows, and the values. The server starts with [`Reading::accepted`] only, so
-//! that no promise can be passed over.
+//! `servers` what a line that names a server says, `host` reads an address, and here the values that are set meet
+//! the table. A [`Reading`] keeps the answers apart: the keys that promise security that is not there, those that
+//! ask for an ensemble, those that nobody knows, and the values. The server starts with [`Reading::accepted`]
+//! only, so that no promise can be passed over.
 
+mod host;
 mod keys;
 mod properties;
 mod servers;
@@ -404,22 +405,24 @@ fn settle_client_address(
         warnings.push(alone);
         return Ok(());
     };
-    let told = servers::client_address(part).ok_or_else(|| ConfigError::Value {
+    let (told, interface) = servers::client_address(part).ok_or_else(|| ConfigError::Value {
         place: place.clone(),
         key: key.clone(),
         value: line.text.clone(),
         expected: "a line whose client part is [address:]port (names are not resolved)",
     })?;
     let own = config.client_address;
-    let agree = told.port() == own.port() && (own.ip().is_unspecified() || told.ip() == own.ip());
+    let is_same = (told, &interface) == (own, &config.client_interface);
+    let agree = is_same || told.port() == own.port() && own.ip().is_unspecified();
+    let shown = host::shown(told, interface.as_deref());
     if !values.contains_key("clientPort") {
-        config.client_address = told;
-        warnings.push(format!("{alone}, for clients at {told}"));
+        (config.client_address, config.client_interface) = (told, interface);
+        warnings.push(format!("{alone}, for clients at {shown}"));
     } else if agree {
         warnings.push(alone);
     } else {
         warnings.push(format!(
-            "{alone}; it names another client address ({told}) than clientPort, which counts"
+            "{alone}; it names another client address ({shown}) than clientPort, which counts"
         ));
     }
     Ok(())
@@ -691,6 +694,10 @@ mod tests {
             ("tickTime=x", "line 3: tickTime=x is not"),
             ("clientPort=70000", "line 3: clientPort=70000 is not a port"),
             ("clientPortAddress=nowhere", "is not an address"),
+            (
+                "clientPortAddress=fe80::1%",
+                "line 3: clientPortAddress=fe80::1% is not an address",
+            ),
             (
                 "minSessionTimeout=9\nmaxSessionTimeout=8",
                 "is above maxSessionTimeout",

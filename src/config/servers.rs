@@ -1,8 +1,8 @@
 //! A line that names a server: `server.N=host:port:port[:role][;[address:]port[;[address:]port]]`
 //! (docs/protocol.md §9).
 
-use super::keys::address;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use super::host::Host;
+use core::net::{Ipv4Addr, SocketAddr};
 
 /// Whether a key names a server: `server.` and a number.
 pub(super) fn is_server(key: &str) -> bool {
@@ -16,13 +16,15 @@ pub(super) fn client_part(line: &str) -> Option<&str> {
     (!part.is_empty()).then_some(part)
 }
 
-/// `[address:]port`; all addresses without the first.
-pub(super) fn client_address(part: &str) -> Option<SocketAddr> {
-    let (host, port) = match part.rsplit_once(':') {
-        Some((host, port)) => (address(host.trim_matches(['[', ']']))?, port),
-        None => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), part),
-    };
-    Some(SocketAddr::new(host, port.parse().ok()?))
+/// `[address:]port`; all addresses without the first. And the name of the address's interface, if it has one.
+pub(super) fn client_address(part: &str) -> Option<(SocketAddr, Option<String>)> {
+    match part.rsplit_once(':') {
+        Some((host, port)) => Some(Host::read(host)?.at(port.parse().ok()?)),
+        None => {
+            let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), part.parse().ok()?);
+            Some((everywhere, None))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,12 +44,14 @@ mod tests {
                 "127.0.0.1:12181",
             ),
             ("server.1=a:1:2|b:1:2; [::1]:5 ", "[::1]:5"),
+            ("server.1=a:1:2;[::1%3]:5", "[::1%3]:5"),
+            ("server.1=a:1:2;[fe80::1%lo]:5", "[fe80::1%lo]:5"),
             ("server.1=a:1:2;localhost:6;", "127.0.0.1:6"),
             ("server.1=a:1:2;2182\nclientPort=2181", "0.0.0.0:2181"),
             ("server.1=a:1:2\nclientPort=2181", "0.0.0.0:2181"),
         ] {
             let Resolved { config, warnings } = file(text).unwrap();
-            assert_eq!(config.client_address.to_string(), address, "{text}");
+            assert_eq!(config.client_endpoint(), address, "{text}");
             let said = &warnings[0];
             assert!(said.contains("is the only server line"), "{text}: {said}");
             let differs = text.contains("2182\n");
@@ -59,6 +63,10 @@ mod tests {
                 "line 2: server.1=a:1:2;b:3 is not a line whose client part",
             ),
             ("server.1=a:1:2;70000", "is not a line whose client part"),
+            (
+                "server.1=a:1:2;[::1%]:3",
+                "line 2: server.1=a:1:2;[::1%]:3 is not a line whose client part",
+            ),
             ("server.1=a:1:2", "clientPort is not set"),
             ("server.1=a:1:2;", "clientPort is not set"),
         ] {

@@ -1,5 +1,6 @@
 //! What a configuration comes to, and what holds for a key that is not set.
 
+use super::host::shown;
 use crate::constants::{
     ACL_ENTRIES_MAX, DETACHED_LOG_BYTES, IDENTITIES_MAX, JUTE_MAXBUFFER, MEMORY_PERCENT,
     OUTPUT_BYTES_MAX, OUTSTANDING_MAX, REQUEST_BYTES_MAX, SEGMENT_BYTES, WATCH_BYTES_MAX,
@@ -19,6 +20,8 @@ pub struct Config {
     pub data_log_dir: PathBuf,
     /// `clientPort` and `clientPortAddress`: where clients connect.
     pub client_address: SocketAddr,
+    /// The interface of that address, where it is given by name and not by number.
+    pub client_interface: Option<String>,
     /// `tickTime`: the unit of session timeouts, ms.
     pub tick_time_ms: u64,
     /// `minSessionTimeout`: the shortest timeout that a session gets, ms.
@@ -164,12 +167,20 @@ impl Whitelist {
     }
 }
 
+impl Config {
+    /// Where clients connect, as the configuration says it.
+    pub fn client_endpoint(&self) -> String {
+        shown(self.client_address, self.client_interface.as_deref())
+    }
+}
+
 /// What Apache's server does without a key, in a file that names a data directory.
 pub(super) fn apache_defaults(data_dir: PathBuf) -> Config {
     Config {
         data_log_dir: data_dir.clone(),
         data_dir,
         client_address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 2181),
+        client_interface: None,
         tick_time_ms: 3000,
         session_timeout_min_ms: -1,
         session_timeout_max_ms: -1,

@@ -8,7 +8,7 @@
 //! | scarce | EMFILE, ENFILE, ENOMEM | when others give back what they hold |
 //! | missing | ENOENT | no: somebody has tidied up |
 //! | denied | EACCES, EPERM, EROFS | no |
-//! | broken | EIO, and everything else | no |
+//! | broken | EIO, and everything else; a witness that is another store's | no |
 //!
 //! While the server runs:
 //!

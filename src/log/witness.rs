@@ -2,8 +2,8 @@
 //! A log can't show that its own end is missing; a witness beside it can.
 //!
 //! Two files, `witness.data` in the directory of the snapshots and `witness.log` in that of the log, hold
-//! the same. Each has two slots in blocks of their own, which begin alike; the sequence number says which one is
-//! written next, unless the other one is damaged: so a write that is torn destroys nothing.
+//! the same. Each has two slots in blocks of their own, which begin alike; the one that says less is written next, a
+//! damaged one first: so a write that is torn destroys nothing. A slot of another store is never written over.
 //!
 //! ```text
 //! file = slot 0, 4096 bytes ‖ slot 1, 4096 bytes                               little-endian
@@ -401,70 +401,96 @@ fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
 /// Writes the witness into both files and makes it durable; a file that is not there is made. Blocks.
 ///
 /// # Errors
-/// The operating system's.
+/// The operating system's. Or a slot of a file is not this store's, or of a kind that this server does not write:
+/// the inner error is a [`RecoveryError`] that names the file, and nothing was written.
 pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()> {
-    write_one(data, IN_DATA, witness)?;
-    write_one(log, IN_LOG, witness)
+    let in_data = Place::look(data, IN_DATA, witness.store)?;
+    let in_log = Place::look(log, IN_LOG, witness.store)?;
+    in_data.write(witness)?;
+    in_log.write(witness)
 }
 
-fn write_one<S: Storage>(storage: &S, name: &str, witness: &Witness) -> io::Result<()> {
-    let (file, found) = match storage.open(name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (storage.create(name, 2 * SLOT as u64)?, None)
-        }
-        file => {
-            let file = file?;
-            let found = [0, 1].map(|nth| stands(&file, name, nth));
-            (file, Some(found))
-        }
-    };
-    let turn = (witness.sequence % 2) as usize;
-    let slots = match found {
-        None => vec![turn, 1 - turn],
-        Some(found) => {
-            // Whoever made the file may not have come to the end: as long as the slots are alike its name may be one
-            // that a power cut takes along, and no call that comes later would make it durable.
-            if !matches!(found, [Stands::Valid(a), Stands::Valid(b)] if a != b) {
-                storage.sync_dir()?;
+/// One of the two files, to be written.
+struct Place<'a, S: Storage> {
+    storage: &'a S,
+    name: &'static str,
+    /// The file and what its slots say; `None`: it is not there.
+    found: Option<(S::File, [Said; 2])>,
+}
+
+/// The sequence number of a slot of the store; `None`: it says nothing.
+type Said = Option<u64>;
+
+impl<S: Storage> Place<'_, S> {
+    fn look<'a>(storage: &'a S, name: &'static str, store: StoreId) -> io::Result<Place<'a, S>> {
+        let found = match storage.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => {
+                let file = file?;
+                let said = [said(&file, name, store, 0)?, said(&file, name, store, 1)?];
+                Some((file, said))
             }
-            // A write of this file has failed, and the other file may be a turn ahead.
-            match (found[turn], found[1 - turn]) {
-                (Stands::Valid(_), Stands::Damaged) => vec![1 - turn],
-                _ => vec![turn],
+        };
+        Ok(Place {
+            storage,
+            name,
+            found,
+        })
+    }
+
+    fn write(self, witness: &Witness) -> io::Result<()> {
+        let Place { storage, name, .. } = self;
+        let is_new = self.found.is_none();
+        let (file, slots) = match self.found {
+            None => (storage.create(name, 2 * SLOT as u64)?, vec![0, 1]),
+            Some((file, said)) => {
+                // Whoever made the file may not have come to the end: as long as the slots are alike its name may be
+                // one that a power cut takes along, and no call that comes later would make it durable.
+                if !matches!(said, [Some(a), Some(b)] if a != b) {
+                    storage.sync_dir()?;
+                }
+                (file, vec![worse(said, witness.sequence)])
             }
+        };
+        for slot in slots {
+            file.write_at((slot * SLOT) as u64, &witness.encode())?;
         }
+        file.sync()?;
+        match is_new {
+            true => storage.sync_dir(),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The slot that is written over. A write that is torn leaves the other one, so that is the one that says more: a file
+/// may have missed writes that the other file has, and the sequence number alone does not tell its slots apart. What
+/// stands there already is written again in its place. Of two that say as much it is the turn of one.
+fn worse(said: [Said; 2], sequence: u64) -> usize {
+    let worth = |said: Said| match said {
+        None => (0, 0),
+        Some(again) if again == sequence => (1, 0),
+        Some(other) => (2, other),
     };
-    for slot in slots {
-        file.write_at((slot * SLOT) as u64, &witness.encode())?;
-    }
-    file.sync()?;
-    match found {
-        None => storage.sync_dir(),
-        Some(_) => Ok(()),
+    let turn = (sequence % 2) as usize;
+    match worth(said[turn]) <= worth(said[1 - turn]) {
+        true => turn,
+        false => 1 - turn,
     }
 }
 
-/// What is found in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
-    /// What was written, with this sequence number.
-    Valid(u64),
-    /// It was never written; a file of today has none of these, once it was made.
-    Nothing,
-    /// It is torn or damaged, or can't be read.
-    Damaged,
-}
-
-fn stands<F: File>(file: &F, name: &str, nth: usize) -> Stands {
+fn said<F: File>(file: &F, name: &str, store: StoreId, nth: usize) -> io::Result<Said> {
     let mut slot = vec![0; SLOT];
+    // A slot that can't be read is a slot that is damaged.
     let Ok(read) = file.read_at((nth * SLOT) as u64, &mut slot) else {
-        return Stands::Damaged;
+        return Ok(None);
     };
-    slot.truncate(read);
-    match Witness::decode(&slot, name) {
-        Ok(None) if slot.iter().any(|byte| *byte != 0) => Stands::Damaged,
-        Ok(None) => Stands::Nothing,
-        _ => Stands::Valid(u64_at(&slot, 32)),
+    match Witness::decode(&slot[..read], name).map_err(io::Error::other)? {
+        Some(found) if found.store != store => Err(io::Error::other(RecoveryError::Foreign {
+            file: name.to_owned(),
+            whose: "the store that is written",
+        })),
+        found => Ok(found.map(|found| found.sequence)),
     }
 }
 
@@ -721,11 +747,80 @@ mod tests {
             store: StoreId(1),
             ..witness(9)
         };
-        write(&disk(), &log, &other).unwrap();
+        let its_log = disk();
+        write(&disk(), &its_log, &other).unwrap();
         assert!(matches!(
-            find(&data, &log),
+            find(&data, &its_log),
             Err(RecoveryError::Foreign { .. })
         ));
+    }
+
+    /// What the slots of a file say, in order.
+    fn sequences(disk: &SimStorage, name: &'static str) -> [Said; 2] {
+        let place = Place::look(disk, name, witness(0).store).unwrap();
+        place.found.expect("it is there").1
+    }
+
+    #[test]
+    fn a_file_that_has_missed_writes_keeps_its_newest_slot() {
+        let (data, log) = (disk(), disk());
+        write(&data, &log, &witness(1)).unwrap();
+        write(&data, &log, &witness(2)).unwrap();
+        assert_eq!(sequences(&log, IN_LOG), [Some(2), Some(1)]);
+        // Any number of writes that came into the other file alone.
+        for next in [4, 7, 8, 10, 11] {
+            let newest = sequences(&log, IN_LOG).into_iter().max().unwrap();
+            write(&disk(), &log, &witness(next)).unwrap();
+            let left = sequences(&log, IN_LOG);
+            assert!(
+                left.contains(&newest) && left.contains(&Some(next)),
+                "{left:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slot_that_says_nothing_is_written_first_and_what_is_written_again_stays_in_its_place() {
+        let table = [
+            ([None, None], 9, 1),
+            ([Some(8), None], 9, 1),
+            ([None, Some(8)], 9, 0),
+            ([Some(7), Some(8)], 9, 0),
+            ([Some(8), Some(7)], 9, 1),
+            ([Some(8), Some(8)], 9, 1),
+            ([Some(8), Some(9)], 9, 1),
+            ([Some(9), Some(8)], 9, 0),
+            ([Some(9), None], 9, 1),
+        ];
+        for (said, sequence, slot) in table {
+            assert_eq!(worse(said, sequence), slot, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_stores_own_is_named_and_neither_file_is_written() {
+        let other = Witness {
+            store: StoreId(1),
+            ..witness(9)
+        };
+        let mut member = witness(9).encode();
+        member[12] = MEMBER as u8;
+        let crc = crc32c::crc32c(&member[..CRC_AT]);
+        member[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        for slot in [other.encode(), member] {
+            for name in [IN_DATA, IN_LOG] {
+                for at in [0, SLOT as u64] {
+                    let disk = disk();
+                    write(&disk, &disk, &witness(1)).unwrap();
+                    disk.open(name).unwrap().write_at(at, &slot).unwrap();
+                    let before = [IN_DATA, IN_LOG].map(|name| disk.content(name));
+                    let error = write(&disk, &disk, &witness(2)).unwrap_err();
+                    let refusal = error.downcast::<RecoveryError>().unwrap();
+                    assert!(refusal.to_string().starts_with(name), "{refusal}");
+                    assert_eq!([IN_DATA, IN_LOG].map(|name| disk.content(name)), before);
+                }
+            }
+        }
     }
 
     #[test]

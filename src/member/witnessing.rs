@@ -63,9 +63,25 @@ impl Witnessing {
         if is_durable {
             self.last = witness;
         } else {
-            // The slot may be torn; the other one is whole, and this one is written again.
-            self.last.newest = witness.newest;
+            // One of the files may have it: no other one gets its number.
+            (self.last.newest, self.last.sequence) = (witness.newest, witness.sequence);
         }
         (self.is_due, self.since) = (false, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogEnd;
+    use crate::types::Position;
+
+    #[test]
+    fn no_other_witness_gets_the_number_of_one_that_found_no_room() {
+        let mut witnessing = Witnessing::new(Witness::first(StoreId(7), Position(0)));
+        let failed = witnessing.last().renewed(LogEnd::default(), Position(9));
+        witnessing.written(failed, false);
+        let next = witnessing.last().renewed(LogEnd::default(), Position(9));
+        assert!(next.sequence > failed.sequence);
     }
 }

@@ -1,5 +1,6 @@
 //! What stops the whole process.
 
+use crate::log::RecoveryError;
 use crate::log::verdict::Failure;
 use crate::tree::DigestMismatch;
 use crate::types::{ShardId, Zxid};
@@ -15,7 +16,10 @@ pub enum Fatal {
          durable",
         advice = advice(.0)
     )]
-    Log(#[from] io::Error),
+    Log(#[source] io::Error),
+    /// A file of the store is another's, or a newer server's.
+    #[error("the log can't go on: {0}")]
+    NotOurs(#[source] RecoveryError),
     /// A shard can't serve or catch up: its clients would wait for ever.
     #[error("a serving shard can't go on: {0}; start again, and report this if it comes back")]
     Shard(String),
@@ -34,6 +38,15 @@ pub enum Fatal {
     /// Applying made another tree than preparing had promised.
     #[error("{0}: memory or program fault; keep the data directory and report this")]
     DigestMismatch(#[from] DigestMismatch),
+}
+
+impl From<io::Error> for Fatal {
+    fn from(error: io::Error) -> Fatal {
+        match error.downcast::<RecoveryError>() {
+            Ok(refusal) => Fatal::NotOurs(refusal),
+            Err(error) => Fatal::Log(error),
+        }
+    }
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -306,7 +306,7 @@ impl<S: Storage> ServingCore<S> {
             self.served.tick(now)?;
             self.enforce_deadlines(now, sockets);
         }
-        if self.served.shard().round_is_due(now) {
+        if self.served.shard().round_is_due(now) && sockets.has_told_all() {
             let waiting = sockets.waiting_max();
             self.intake.want_round(self.last_turn, waiting);
         }

@@ -56,6 +56,9 @@ pub trait Sockets {
     fn accept(&mut self, id: SocketId) -> Accepted;
     /// Connections that wait to be accepted, at most.
     fn waiting_max(&self) -> usize;
+    /// Whether the core has been told of everything that lay in any socket, the listening one included, when its last
+    /// turn began.
+    fn has_told_all(&self) -> bool;
     /// Takes bytes that wait in the kernel.
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read;
     /// Hands bytes to the kernel.

@@ -47,6 +47,8 @@ struct Net {
     /// What sockets took, in order.
     writes: Vec<(SocketId, usize)>,
     exhausted: bool,
+    /// Not every socket is watched.
+    is_behind: bool,
 }
 
 impl Sockets for Net {
@@ -64,6 +66,10 @@ impl Sockets for Net {
 
     fn waiting_max(&self) -> usize {
         self.backlog
+    }
+
+    fn has_told_all(&self) -> bool {
+        !self.is_behind
     }
 
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {

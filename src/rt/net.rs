@@ -62,6 +62,36 @@ pub fn bind(address: SocketAddr, backlog: i32) -> io::Result<Bound> {
     }
 }
 
+/// The same address on the interface of this name.
+///
+/// # Errors
+/// `NotFound`: no interface of this name has an address of IPv6. Or the operating system's.
+pub fn on_interface(address: SocketAddr, name: &str) -> io::Result<SocketAddr> {
+    let addresses = std::fs::read_to_string("/proc/self/net/if_inet6")?;
+    let number = number_of(name, &addresses).ok_or_else(|| {
+        let what = format!("no interface {name} has an address of IPv6");
+        io::Error::new(io::ErrorKind::NotFound, what)
+    })?;
+    Ok(match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(mut address) => {
+            address.set_scope_id(number);
+            address.into()
+        }
+    })
+}
+
+/// The number of an interface, from the kernel's list of addresses: address, number, length of the prefix, scope and
+/// flags in hexadecimal, and the name.
+fn number_of(name: &str, addresses: &str) -> Option<u32> {
+    addresses.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let number = fields.nth(1)?;
+        let is_it = fields.nth(3) == Some(name);
+        is_it.then(|| u32::from_str_radix(number, 16).ok())?
+    })
+}
+
 /// Whether `::` was refused because IPv6 is not built in or is switched off.
 fn has_no_ipv6(error: &io::Error) -> bool {
     let code = error.raw_os_error();
@@ -314,6 +344,16 @@ mod tests {
         let _client = TcpStream::connect(address).unwrap();
         drop(listener);
         bind(address, 8).unwrap().listen().unwrap();
+    }
+
+    #[test]
+    fn an_interface_has_the_number_that_the_kernel_lists() {
+        let listed = "fe80000000000000fc1234fffe560001 0a 40 20 80     eth0\n\
+                      00000000000000000000000000000001 01 80 10 80       lo\n";
+        let found = ["eth0", "lo", "eth", "80"].map(|name| number_of(name, listed));
+        assert_eq!(found, [Some(10), Some(1), None, None]);
+        let address = "[fe80::1]:7".parse().unwrap();
+        assert!(on_interface(address, "no such").is_err());
     }
 
     #[test]

@@ -173,6 +173,10 @@ impl Sockets for ClientSockets {
         self.listener.as_ref().map_or(0, Listener::waiting_max)
     }
 
+    fn has_told_all(&self) -> bool {
+        self.ring.has_told_all()
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         self.client(id)
             .map_or(Read::End, |client| client.transport.read(buffer))

@@ -227,6 +227,7 @@ impl From<&Fatal> for Exit {
     fn from(error: &Fatal) -> Exit {
         match error {
             Fatal::Log(e) => of_io(e),
+            Fatal::NotOurs(refusal) => of_refusal(refusal),
             Fatal::Shard(_) => Exit::Unexpected,
             Fatal::Forgotten { .. } => Exit::Forgotten,
             Fatal::DigestMismatch(_) => Exit::Digest,
@@ -236,20 +237,31 @@ impl From<&Fatal> for Exit {
 
 pub(super) fn of_snap(error: &SnapError) -> Exit {
     match error {
-        SnapError::Log(RecoveryError::Newer { .. })
-        | SnapError::File(SnapshotError::Newer { .. })
-        | SnapError::Body(BodyError::Newer(_)) => Exit::NewerFormat,
-        SnapError::Log(RecoveryError::Member { .. }) => Exit::Member,
+        SnapError::Log(refusal) => of_refusal(refusal),
+        SnapError::File(SnapshotError::Newer { .. }) | SnapError::Body(BodyError::Newer(_)) => {
+            Exit::NewerFormat
+        }
         SnapError::File(SnapshotError::Denied { .. }) => Exit::NotWritable,
-        SnapError::Log(RecoveryError::Io(e))
-        | SnapError::File(SnapshotError::Io(e))
-        | SnapError::Io(e) => of_io(e),
+        SnapError::File(SnapshotError::Io(e)) | SnapError::Io(e) => of_io(e),
         SnapError::Digest { .. } => Exit::Digest,
         _ => Exit::Corrupt,
     }
 }
 
+fn of_refusal(refusal: &RecoveryError) -> Exit {
+    match refusal {
+        RecoveryError::Newer { .. } => Exit::NewerFormat,
+        RecoveryError::Member { .. } => Exit::Member,
+        RecoveryError::Io(e) => of_io(e),
+        _ => Exit::Corrupt,
+    }
+}
+
 pub(super) fn of_io(error: &io::Error) -> Exit {
+    let inner = error.get_ref();
+    if let Some(refusal) = inner.and_then(|inner| inner.downcast_ref::<RecoveryError>()) {
+        return of_refusal(refusal);
+    }
     match Failure::of(error) {
         Failure::Full => Exit::DiskFull,
         Failure::Denied => Exit::NotWritable,
@@ -278,6 +290,26 @@ mod tests {
             assert_eq!(Exit::from(&fatal), exit, "{code}");
             assert!(fatal.to_string().contains(advice), "{fatal}");
         }
+    }
+
+    #[test]
+    fn a_file_of_another_store_is_no_failure_of_the_device() {
+        let foreign = || {
+            io::Error::other(RecoveryError::Foreign {
+                file: "witness.log".into(),
+                whose: "the store that is written",
+            })
+        };
+        let fatal = Fatal::from(foreign());
+        assert_eq!(Exit::from(&fatal), Exit::Corrupt);
+        assert_eq!(of_io(&foreign()), Exit::Corrupt);
+        assert_eq!(of_snap(&SnapError::Io(foreign())), Exit::Corrupt);
+        let said = fatal.to_string();
+        assert!(
+            said.contains("witness.log does not belong to the store"),
+            "{said}"
+        );
+        assert!(!said.contains("device"), "{said}");
     }
 
     #[test]

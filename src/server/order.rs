@@ -170,8 +170,10 @@ impl OrderingLoop {
             if let Some(over) = orderer.member.pipeline.take_over_quota() {
                 tracing::warn!("{over}");
             }
-            let waiting = self.sockets.waiting_max();
-            self.waiting.begin(self.last_turn, waiting);
+            if self.sockets.ring.has_told_all() {
+                let waiting = self.sockets.waiting_max();
+                self.waiting.begin(self.last_turn, waiting);
+            }
         }
         self.accept();
         let nobody_waits = !self.listener_ready && !self.sockets.exhausted;

@@ -263,14 +263,20 @@ fn lock(directory: &Path, locks: &mut Vec<DirectoryLock>) -> Row {
 }
 
 fn port(config: &Config, bound: &mut Option<Bound>) -> Row {
-    let (name, address) = ("port", config.client_address);
+    let (name, address) = ("port", config.client_endpoint());
     let backlog = if config.backlog > 0 {
         config.backlog
     } else {
         4096
     };
     let until = Instant::now() + PORT_WAIT;
-    let bind = || net::bind(address, backlog);
+    let bind = || match &config.client_interface {
+        None => net::bind(config.client_address, backlog),
+        Some(interface) => {
+            let scoped = net::on_interface(config.client_address, interface)?;
+            net::bind(scoped, backlog)
+        }
+    };
     let mut outcome = bind();
     while outcome
         .as_ref()
@@ -283,7 +289,7 @@ fn port(config: &Config, bound: &mut Option<Bound>) -> Row {
     match outcome {
         Ok(socket) => {
             *bound = Some(socket);
-            good(name, address.to_string())
+            good(name, address)
         }
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
             fail(name, Exit::PortInUse, format!("{address} is in use"))

@@ -419,8 +419,7 @@ impl Shard {
                 // For a stale write this is its outcome; the others have theirs coming.
                 self.core.outcome(self.conns.get_mut(conn), conn);
                 if let Some(c) = self.conns.get_mut(conn) {
-                    self.core.end(c, Ending::Discard);
-                    c.left_behind = None;
+                    self.core.end(c, Ending::SessionGone);
                 }
             }
             Notice::Detach {
@@ -434,8 +433,7 @@ impl Shard {
                         .conns
                         .get_mut(old)
                         .expect("an attachment has a connection");
-                    self.core.end(c, Ending::Discard);
-                    c.left_behind = None;
+                    self.core.end(c, Ending::SessionGone);
                 }
                 self.core.released(session, generation);
             }
@@ -627,7 +625,7 @@ impl Shard {
                 .conns
                 .get_mut(conn)
                 .expect("an attachment has a connection");
-            self.core.end(c, Ending::Discard);
+            self.core.end(c, Ending::SessionGone);
         }
     }
 

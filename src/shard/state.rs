@@ -27,6 +27,8 @@ pub(super) enum Ending {
     Flush,
     /// At once, without a further byte.
     Discard,
+    /// As `Discard`, because its session has ended or is another connection's: what it sends is no sign of life.
+    SessionGone,
 }
 
 /// Since the last reset.
@@ -244,7 +246,7 @@ impl ShardState {
     /// Ends a connection: nothing of it executes any more but what has been handed up. Its
     /// session lives on until it expires or is closed.
     pub(super) fn end(&mut self, c: &mut Connection, ending: Ending) {
-        let discard = ending == Ending::Discard;
+        let discard = ending != Ending::Flush;
         self.mark_dirty(c);
         if discard {
             c.take_output();
@@ -253,6 +255,11 @@ impl ShardState {
             c.sent(usize::MAX);
             self.count_output(c);
         }
+        c.left_behind = match ending {
+            Ending::Flush => c.left_behind,
+            Ending::Discard => c.lives_by_its_bytes(),
+            Ending::SessionGone => None,
+        };
         if c.ended() {
             if discard {
                 c.phase = Phase::Ended { discard };
@@ -260,9 +267,6 @@ impl ShardState {
             return;
         }
         self.open -= 1;
-        if discard {
-            c.left_behind = c.attachment().map(|own| own.session);
-        }
         self.attachments.forget(c);
         self.watches.abandon(c.id);
         self.credits.give_back(c);

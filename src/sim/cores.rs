@@ -4,7 +4,7 @@
 use super::base::Base;
 use super::checks::Checks;
 use super::disk::SimStorage;
-use super::network::{Edge, Network};
+use super::network::{Edge, Kernel, Network};
 use super::sockets::{KernelSockets, address};
 use crate::log::SyncOutcome;
 use crate::member::{Done, Member};
@@ -56,6 +56,18 @@ pub(super) fn is_reported(at_us: &mut Option<u64>, last_turn: u64, base: &mut Ba
     reported
 }
 
+/// Turns of a core in which completions are lost, one in so many, and for how long it is told of nothing then, µs.
+const LOST_ONE_IN: u32 = 3_000;
+const BEHIND_US: u64 = 400_000;
+
+/// Now and then the kernel loses completions.
+pub(super) fn lose_completions(kernel: &mut Kernel, base: &mut Base) {
+    if !base.calm && !base.options.short && base.rng.u32(0..LOST_ONE_IN) == 0 {
+        base.counters.completions_lost += 1;
+        kernel.behind_until = base.now_us + base.rng.u64(1..BEHIND_US);
+    }
+}
+
 /// A core that serves learns what its kernel has for it.
 pub(super) fn look(
     core: u16,
@@ -67,10 +79,14 @@ pub(super) fn look(
     checks: &mut Checks,
 ) {
     let kernel = &mut network.kernels[usize::from(core)];
-    if is_reported(&mut kernel.listener, own.last_turn, base)
-        || tick && std::mem::take(&mut own.exhausted)
-    {
+    lose_completions(kernel, base);
+    let is_behind = kernel.is_behind(base.now_us);
+    let is_tried_again = tick && std::mem::take(&mut own.exhausted);
+    if is_tried_again || !is_behind && is_reported(&mut kernel.listener, own.last_turn, base) {
         serving.listener_ready();
+    }
+    if is_behind {
+        return;
     }
     let mut later = Vec::new();
     for edge in std::mem::take(&mut kernel.edges) {

@@ -6,7 +6,7 @@
 use super::base::{Awaited, Base, Event, SEGMENT, WALL};
 use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
-use super::cores::{Core, Letter, is_reported, look, read_letter};
+use super::cores::{Core, Letter, is_reported, look, lose_completions, read_letter};
 use super::disk::{SeamCall, SimStorage};
 use super::failing::{self, Work};
 use super::machine::Machine;
@@ -560,6 +560,10 @@ impl Host {
                         witness,
                         result: Ok(()),
                     } => checks.rot.witnessed(witness.durable.zxid),
+                    // Started on files of two stores that it could not read; now it has read one of them.
+                    Done::Witness { result: Err(_), .. } if checks.rot.is_of_two_stores() => {
+                        base.may_die = true;
+                    }
                     Done::LogRead(read) if read.entries.is_err() => {
                         // A shard can't do without what has rotted.
                         base.may_die |= is_damaged;
@@ -761,7 +765,9 @@ impl Host {
         let own = &mut self.cores[usize::from(ordering)];
         let kernel = &mut network.kernels[usize::from(ordering)];
         own.listener_ready |= tick && std::mem::take(&mut own.exhausted);
-        own.listener_ready |= is_reported(&mut kernel.listener, own.last_turn, base);
+        lose_completions(kernel, base);
+        let is_behind = kernel.is_behind(base.now_us);
+        own.listener_ready |= !is_behind && is_reported(&mut kernel.listener, own.last_turn, base);
         // Nobody listens any more once input has ended.
         let listens = self
             .member
@@ -789,7 +795,8 @@ impl Host {
             }
         }
         let own = &self.cores[usize::from(ordering)];
-        (!own.listener_ready && !own.exhausted).then_some(Tick(last_turn / 1000))
+        let nobody_waits = !own.listener_ready && !own.exhausted && !is_behind;
+        nobody_waits.then_some(Tick(last_turn / 1000))
     }
 
     // ---- the disk, and what runs beside the cores ----

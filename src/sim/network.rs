@@ -149,6 +149,15 @@ pub(super) struct Kernel {
     sockets: Vec<Option<(SocketId, usize)>>,
     /// Something was reported: whoever waits is woken.
     woken: bool,
+    /// Until then it tells the core of nothing, µs: completions were lost, and not every socket is watched again.
+    pub(super) behind_until: u64,
+}
+
+impl Kernel {
+    /// Whether the core has to wait for what it would have been told.
+    pub(super) fn is_behind(&self, now_us: u64) -> bool {
+        now_us < self.behind_until
+    }
 }
 
 /// All connections of a run, the ended ones too.

@@ -263,6 +263,8 @@ pub struct Counters {
     pub pauses: u64,
     /// Connections that could not be accepted because no descriptor was left.
     pub exhausted: u64,
+    /// Times that completions of a core's kernel were lost.
+    pub completions_lost: u64,
     /// Writes of which the kernel took a part.
     pub writes_cut: u64,
     /// Writes of which the kernel took nothing.

@@ -105,6 +105,11 @@ impl Sockets for KernelSockets<'_> {
         self.network.backlog.len()
     }
 
+    fn has_told_all(&self) -> bool {
+        let kernel = &self.network.kernels[usize::from(self.core)];
+        !kernel.is_behind(self.base.now_us)
+    }
+
     fn read(&mut self, id: SocketId, buffer: &mut [u8]) -> Read {
         let Some(connection) = self.connection(id, "reads") else {
             return Read::End;

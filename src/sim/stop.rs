@@ -4,7 +4,7 @@ use super::base::{Base, Event};
 use super::checks::Checks;
 use super::failing::{self, Work};
 use super::host::Host;
-use super::network::Network;
+use super::network::{Kernel, Network};
 use crate::placement::DrainStep;
 use std::io;
 
@@ -56,7 +56,10 @@ impl Host {
         let waits = self.is_asked_to_stop && !member.syncs.is_syncing() && !hands_over;
         self.drain_turns += u32::from(waits);
         // Whoever waits for the disk, or for what is tried again.
-        self.drain_is_disturbed |= self.disk_hangs_until > base.now_us || !base.short.is_empty();
+        let is_behind = |kernel: &Kernel| kernel.is_behind(base.now_us);
+        self.drain_is_disturbed |= self.disk_hangs_until > base.now_us
+            || !base.short.is_empty()
+            || network.kernels.iter().any(is_behind);
         match member.drain_step(again, self.is_asked_to_stop, base.now()) {
             DrainStep::Stay => self.drain_is_bounded(),
             DrainStep::Next { .. } => {
@@ -95,6 +98,8 @@ impl Host {
             Err(_) if base.disk.crashed() || base.may_die() => {
                 return self.die(base, network, checks);
             }
+            // As where the witness is renewed.
+            Err(_) if checks.rot.is_of_two_stores() => return self.die(base, network, checks),
             Err(e) if grows && e.kind() == io::ErrorKind::StorageFull => {
                 return self.die(base, network, checks);
             }

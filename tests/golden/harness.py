@@ -22,9 +22,11 @@ COMMON = {"tickTime": 500, "minSessionTimeout": 500, "maxSessionTimeout": 60000,
 
 
 def serving(**options):
-    """A server with these lines in its zoo.cfg; a context that starts and ends it."""
+    """A server with these lines in its zoo.cfg; a context that starts and ends it. What Apache reads from the JVM alone
+    is a property."""
+    properties = {name: options.pop(name) for name in list(options) if name.startswith("znode.")}
+    properties["zookeeper.DigestAuthenticationProvider.superDigest"] = SUPER_DIGEST
     options = {**COMMON, **options}
-    properties = {"zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST}
     if not IS_APACHE:
         return Server(properties=properties, **options)
     sys.path.append(str(HERE.parent / "differential"))
@@ -123,6 +125,16 @@ def is_closed(raw):
     raise AssertionError(f"{frame.hex()} instead of the end")
 
 
+def event(answer):
+    """(zxid, type, path) of an event."""
+    xid, zxid, err, body = answer
+    kind, state = struct.unpack_from(">ii", body)
+    assert (xid, err, state) == (-1, 0, 3), answer
+    path, at = zk.read_buf(body, 8)
+    assert at == len(body)
+    return zxid, kind, path.decode()
+
+
 def events_until(raw, xid):
     """Events as (zxid, type, path) up to the reply with this xid, and that reply."""
     events = []
@@ -131,11 +143,7 @@ def events_until(raw, xid):
         if answer[0] != -1:
             assert answer[0] == xid, (answer, xid)
             return events, answer
-        kind, state = struct.unpack_from(">ii", answer[3])
-        assert (answer[2], state) == (0, 3), answer
-        path, at = zk.read_buf(answer[3], 8)
-        assert at == len(answer[3])
-        events.append((answer[1], kind, path.decode()))
+        events.append(event(answer))
 
 
 def events_of(raw):

@@ -11,14 +11,14 @@ SEED = 10
 
 
 def test_a_thousand_pipelined_requests_of_every_kind_are_answered_in_order(server, path):
-    """Writes, reads behind them, pings, auth, requests that fail or do not parse: each answer shows all that was sent
-    before, and nothing that was sent behind."""
+    """Writes, reads behind them, pings, requests that fail or do not parse: each answer shows all that was sent before,
+    and nothing that was sent behind."""
     rng = random.Random(SEED)
     one = client(server)
     assert one.call(zk.CREATE, zk.create_body(path, b"0"))[1] == 0
-    sent, due, version = [], [], 0
+    sent, due, version, made = [], [], 0, 0
     for xid in range(2, 1002):
-        kind = rng.randrange(8)
+        kind = rng.randrange(10)
         if kind == 0:
             version += 1
             sent.append(zk.request(xid, zk.SET, zk.set_body(path, b"%d" % version, version - 1)))
@@ -43,6 +43,13 @@ def test_a_thousand_pipelined_requests_of_every_kind_are_answered_in_order(serve
         elif kind == 6:
             sent.append(zk.request(xid, zk.GET, b"\x7f\xff\xff\xff"))
             due.append((xid, -5, None))
+        elif kind == 7:
+            sent.append(zk.request(-2, zk.PING))
+            due.append((-2, 0, lambda body: body == b""))
+        elif kind == 8:
+            sent.append(zk.request(xid, zk.CREATE, zk.create_body(f"{path}/n-", b"", flags=2)))
+            due.append((xid, 0, lambda body, n=made: body == zk.text(f"{path}/n-{n:010}")))
+            made += 1
         else:
             sent.append(zk.request(xid, zk.SYNC, zk.text(path)))
             due.append((xid, 0, lambda body: body == zk.text(path)))

@@ -28,9 +28,16 @@ def number_of(raw, path):
     return int(name[-10:])
 
 
-def test_stats_count_creates_and_deletes_and_numbers_go_on_after_a_restart_and_a_crash(fresh):
+@pytest.fixture
+def saving():
+    """A server of which a start reads a snapshot and what follows it in the log."""
+    with harness.serving(snapCount=50) as running:
+        yield running
+
+
+def test_stats_count_creates_and_deletes_and_numbers_go_on_after_a_restart_and_a_crash(saving):
     rng = random.Random(SEED)
-    one = client(fresh)
+    one = client(saving)
     root_before = stat(one, "/")
     assert one.call(zk.CREATE, zk.create_body("/s", b""))[1] == 0
     root = stat(one, "/")
@@ -38,8 +45,11 @@ def test_stats_count_creates_and_deletes_and_numbers_go_on_after_a_restart_and_a
     creates, deletes, there, pzxid = 0, 0, [], stat(one, "/s")["czxid"]
     for step in range(400):
         if step in (150, 300):
-            fresh.restart() if step == 150 else (fresh.kill9(), fresh.start())
-            one = client(fresh)
+            paths = ["/", "/s", there[0][0]]
+            before = [stat(one, path) for path in paths]
+            saving.restart() if step == 150 else (saving.kill9(), saving.start())
+            one = client(saving)
+            assert [stat(one, path) for path in paths] == before, "every field of a Stat"
         kind = rng.randrange(6)
         if kind < 3 or not there:
             flags = rng.choice([0, 1, 2, 3])

@@ -128,6 +128,76 @@ def test_a_delete_is_told_once_whatever_watches_there_are(server, path):
         assert watcher.call(zk.CHECK_WATCHES, zk.watch_body(node, 3))[1] == -121
 
 
+def gone(watcher, path):
+    """Waits for the event of a delete; its zxid."""
+    zxid, kind, of = harness.event(watcher.reply())
+    assert (kind, of) == (2, path)
+    return zxid
+
+
+@pytest.mark.parametrize("cause", ["close", "expiry", "container", "ttl"])
+def test_a_delete_that_nobody_asks_for_is_told_as_any_other(cause):
+    """A node that goes with its session, as a container without children, or at the end of its time."""
+    with harness.serving(extendedTypesEnabled="true", **{"znode.container.checkIntervalMs": 500}) as server:
+        actor, last = client(server), client(server)
+        for attempt in range(20):
+            top = f"/{attempt}"
+            parent, node = top + "/p", top + "/p/n"
+            owner = client(server, timeout=1500) if cause == "expiry" else client(server)
+            make = {"container": (zk.CREATE_CONTAINER, zk.create_body(node, b"", 4)),
+                    "ttl": (zk.CREATE_TTL, zk.create_body(node, b"", 5) + struct.pack(">q", 1))}
+            for op, body in ((zk.CREATE, zk.create_body(top, b"")), (zk.CREATE, zk.create_body(parent, b""))):
+                assert actor.call(op, body)[1] == 0
+            assert owner.call(*make.get(cause, (zk.CREATE, zk.create_body(node, b"", flags=1))))[1] == 0
+            if cause == "container":
+                assert owner.call(zk.CREATE, zk.create_body(node + "/c", b""))[1] == 0
+                assert owner.call(zk.DELETE, zk.delete_body(node + "/c"))[1] == 0
+            watchers = [(kind, on, client(server)) for kind, on in WATCHES]
+            errors = [watch(who, kind, {NODE: node, PARENT: parent, ABOVE: top}[on]) for kind, on, who in watchers]
+            errors.append(watch(last, "persistent", node))
+            if actor.call(zk.EXISTS, zk.path_body(node))[1] == 0:
+                break
+            # The server was faster than the watches.
+            for _, _, who in watchers:
+                who.close()
+            events_of(last)
+        assert errors == [0] * len(errors)
+        if cause == "close":
+            owner.ask(zk.CLOSE)
+        elif cause == "expiry":
+            owner.reset()
+        zxid = gone(last, node)
+        for kind, on, who in watchers:
+            due = [(zxid, of, {NODE: node, PARENT: parent}[where]) for of, where in due_of(kind, on, "delete")]
+            assert events_of(who) == due, (kind, on)
+
+
+def test_the_totals_of_a_quota_tell_nobody(fresh):
+    """They change with each write below the path; whoever watches them hears of what clients do to them, and of nothing else."""
+    actor, above = client(fresh), "/zookeeper/quota"
+    parent, node = above + "/q", above + "/q/zookeeper_stats"
+    for path, data in (("/q", b""), (parent, b""), (parent + "/zookeeper_limits", b"count=-1,bytes=-1"), (node, b"count=1,bytes=0")):
+        assert actor.call(zk.CREATE, zk.create_body(path, data))[1] == 0
+
+    def totals():
+        return zk.read_buf(actor.call(zk.GET, zk.path_body(node))[2], 0)[0].split(b"=;")[0]
+
+    watchers = [(kind, on, client(fresh)) for kind, on in WATCHES]
+    for kind, on, who in watchers:
+        assert watch(who, kind, {NODE: node, PARENT: parent, ABOVE: above}[on]) == 0
+    for op, body, due in ((zk.CREATE, zk.create_body("/q/a", b"123"), b"count=2,bytes=3"), (zk.SET, zk.set_body("/q/a", b"12345"), b"count=2,bytes=5"),
+                          (zk.DELETE, zk.delete_body("/q/a"), b"count=1,bytes=0")):
+        assert actor.call(op, body)[1] == 0
+        assert totals() == due
+    for kind, on, who in watchers:
+        assert events_of(who) == [], (kind, on)
+    zxid, err, _ = actor.call(zk.SET, zk.set_body(node, b"count=1,bytes=0"))
+    assert err == 0
+    for kind, on, who in watchers:
+        due = [(zxid, of, {NODE: node, PARENT: parent}[where]) for of, where in due_of(kind, on, "setData")]
+        assert events_of(who) == due, (kind, on)
+
+
 def test_an_event_is_for_those_who_may_read(server, path):
     """It is dropped in silence, and a standard watch is used up all the same; catch-up events are not filtered."""
     actor, watcher = client(server), client(server)

@@ -311,6 +311,22 @@ def test_a_word_is_four_bytes_and_nothing_else(server):
     assert said(server, INTERRUPT) == b"", "with all words allowed telnet's interrupt is silent"
 
 
+def test_a_word_is_answered_to_who_has_ended_its_own_direction(server):
+    """So `zkServer.sh status` asks: Apache's program sends srvr, ends its direction and reads to the end, and the script
+    shows the line with `Mode`."""
+    for name, answer in (("srvr", None), ("ruok", "imok"), ("isro", "rw")):
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as sock:
+            sock.sendall(name.encode())
+            sock.shutdown(socket.SHUT_WR)
+            text = b""
+            while more := sock.recv(65536):
+                text += more
+        if answer:
+            assert text.decode() == answer
+        else:
+            assert [line for line in text.decode().splitlines() if "Mode" in line] == ["Mode: standalone"], text
+
+
 def test_a_word_of_a_session_is_the_length_of_a_frame(server):
     for name in (b"ruok", b"mntr", INTERRUPT):
         one = client(server)

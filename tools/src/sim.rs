@@ -123,7 +123,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 41] {
+fn named(c: &Counters) -> [(&'static str, u64); 42] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -141,6 +141,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 41] {
         ("exhausted", c.exhausted),
         ("writes_cut", c.writes_cut),
         ("writes_refused", c.writes_refused),
+        ("completions_lost", c.completions_lost),
         ("resets", c.resets),
         ("words", c.words),
         ("intruders", c.intruders),

@@ -70,6 +70,26 @@ fn bytes_that_nobody_has_read_when_their_connection_ends_keep_its_session_alive(
 }
 
 #[test]
+fn nobody_expires_whose_bytes_wait_while_the_kernel_has_not_told_of_every_socket() {
+    let mut world = World::new();
+    let id = world.client();
+    // What said that the bytes are there was lost, and their socket is not watched again yet.
+    world.net.is_behind = true;
+    let kernel = world.net.open.get_mut(&id).expect("open");
+    kernel.inbound.extend(ping());
+    (0..60).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 1, "three times its timeout");
+    world.net.is_behind = false;
+    world.core.socket_event(id, true, false, false);
+    (0..16).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 1, "8 of 10 s later");
+    assert!(world.replies(id) > 0);
+    (0..16).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 0);
+    world.assert_empty();
+}
+
+#[test]
 fn nobody_expires_once_no_input_is_taken() {
     let mut world = World::new();
     world.client();

@@ -2,7 +2,7 @@
 
 use super::stand_in::*;
 use crate::budget::Budget;
-use crate::messages::ShardRequest;
+use crate::messages::{Notice, ShardRequest};
 use crate::proto::session::password;
 use crate::types::{ConnId, Generation, SessionId, Tick, Zxid};
 
@@ -569,4 +569,33 @@ fn what_lies_in_the_socket_of_a_connection_that_has_lost_its_session_is_none() {
     world.advance_ms(1000);
     assert_eq!(world.touched.len(), 1);
     assert!(world.touched[0].1.is_empty());
+}
+
+#[test]
+fn what_lies_in_the_socket_of_a_connection_whose_session_has_ended_is_none() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.advance_ms(1000);
+    world.touched.clear();
+    world.expire(FIRST);
+    assert!(world.shard.is_discarded(conn));
+    assert!(!world.shard.lives_by_its_bytes(conn));
+    world.shard.heard(conn);
+    world.advance_ms(1000);
+    assert_eq!(world.touched.len(), 1);
+    assert!(world.touched[0].1.is_empty());
+}
+
+#[test]
+fn a_connection_that_the_shard_has_ended_loses_its_session_when_that_has_moved() {
+    let mut world = World::new();
+    let conn = world.client();
+    world.send(conn, &ping());
+    while !world.shard.is_discarded(conn) {
+        world.advance_ms(500);
+    }
+    assert!(world.shard.lives_by_its_bytes(conn));
+    let stale = Notice::Close(conn);
+    world.shard.notice(&world.tree, stale, world.now);
+    assert!(!world.shard.lives_by_its_bytes(conn));
 }

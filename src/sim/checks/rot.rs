@@ -8,7 +8,7 @@
 //! | the same, but bytes have changed before a part of it, and nothing vouches for that part: a torn batch looks no different | nothing: no damage of this kind is done |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
-//! | files of two stores, or of one without a witness | it refuses; unless a file of two stores could not be opened or read at that start: then it starts with everything, or refuses, and so does each start after it until one has read them |
+//! | files of two stores, or of one without a witness | it refuses; unless a file of two stores could not be opened or read at that start: then it starts with everything, or refuses, and so does each start after it until one has read them; who has started so may end when the witness is to be written |
 //!
 //! Without the premise of `disk`, that a torn sector holds old or new bytes, a power cut may take along what
 //! stood in the sector that was being written: the end of the log, where a batch begins right behind the last
