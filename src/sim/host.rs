@@ -22,6 +22,7 @@ use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::placement::{SyncPlace, SyncStep, Turned};
+use crate::shard::Held;
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
@@ -436,11 +437,11 @@ impl Host {
         let member = self.member.as_ref().ok_or("no member")?;
         for (n, core) in (0..).zip(&member.serving) {
             let (known, open) = (core.sockets(), network.sockets(n));
-            let connections = core.served.shard().stats().connections;
-            if (known, open, connections) != (0, 0, 0) {
+            let held = core.served.shard().counted();
+            if (known, open, held) != (0, 0, Held::default()) {
                 return Err(format!(
                     "nobody is connected, and core {n} has {known} sockets, its kernel {open}, \
-                     its shard {connections} connections"
+                     its shard holds {held:?}"
                 ));
             }
         }
@@ -627,6 +628,7 @@ impl Host {
         }
         violation?;
         self.refuses_for_a_reason(base)?;
+        self.counts_what_is_held(core)?;
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);
@@ -648,6 +650,18 @@ impl Host {
             return self.after_member(Ok(()), base, network, checks);
         }
         self.drain(core, again, base, network, checks)
+    }
+
+    /// What was held is given back: behind a turn, however it has ended.
+    fn counts_what_is_held(&self, core: u16) -> Result<(), String> {
+        let member = self.member.as_ref().expect("it made a turn");
+        if let Some(serving) = member.serving.get(usize::from(core)) {
+            checks::by_connections(serving).map_err(|e| format!("core {core}: {e}"))?;
+        }
+        match core == self.ordering() {
+            true => checks::by_requests(&member.member().pipeline),
+            false => Ok(()),
+        }
     }
 
     /// Writes are refused only while there is no spare because the last one could not be made.
