@@ -40,6 +40,8 @@ const CROWDED_ONE_IN: u32 = 32;
 const SEGMENTS_ENOUGH: usize = 60;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
+/// Behind one turn in so many, and behind every tick, what is kept count of is counted anew.
+const COUNTED_ONE_IN: u64 = 4;
 
 /// The member, if it runs, and what its cores have before them. Cores that serve come first; with
 /// shards the last one orders.
@@ -607,7 +609,10 @@ impl Host {
         } else {
             self.serve(core, tick, &mut said, base, network, checks)
         };
-        self.cores[usize::from(core)].last_turn = base.now_us;
+        let own = &mut self.cores[usize::from(core)];
+        own.last_turn = base.now_us;
+        own.turns += 1;
+        let is_counted = tick || own.turns.is_multiple_of(COUNTED_ONE_IN);
         let member = self.member.as_ref().expect("its own event");
         // Only what was not waited for may be said to shards that need not listen any more.
         let is_late = |down: &ToShards| {
@@ -628,7 +633,9 @@ impl Host {
         }
         violation?;
         self.refuses_for_a_reason(base)?;
-        self.counts_what_is_held(core)?;
+        if is_counted {
+            self.counts_what_is_held(core)?;
+        }
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);

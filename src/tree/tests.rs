@@ -783,7 +783,8 @@ fn a_close_takes_along_what_is_its_sessions_own_behind_all_that_is_ordered() {
     // What is ordered behind the create of session 9's ephemeral, by whom, and who has the node afterwards: a
     // session, or 0 where it stays whoever goes.
     let (ephemeral, plain) = (made(1), made(0));
-    let cases: &[(&[(i64, WriteRequest)], Option<i64>)] = &[
+    type Ordered = (i64, WriteRequest);
+    let cases: &[(&[Ordered], Option<i64>)] = &[
         (&[], Some(9)),
         (&[(8, set("/e", -1))], Some(9)),
         (&[(8, gone())], None),
