@@ -36,6 +36,7 @@ mod owners;
 mod preparing;
 mod reaper;
 mod reaping;
+mod recount;
 mod ring;
 mod size;
 mod slow_close;
@@ -46,6 +47,7 @@ mod tests;
 pub use fatal::Fatal;
 pub use memory::TreeMemory;
 pub use reaper::ReaperConfig;
+pub use recount::UnderWay;
 pub use ring::Cursors;
 
 use crate::budget::Budget;

@@ -86,6 +86,17 @@ impl Owner {
     }
 }
 
+/// What sessions hold beside their entries in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnersCount {
+    /// Deadlines of sessions that are not closing.
+    pub deadlines: usize,
+    /// Connections that wait for a session which another one holds.
+    pub waiters: usize,
+    /// Ephemerals that transactions in flight add to the lists of closeSessions.
+    pub list_in_flight: usize,
+}
+
 /// The owner table.
 #[derive(Debug)]
 pub(super) struct Owners {
@@ -473,6 +484,41 @@ impl Owners {
     pub(super) fn list_in_flight(&self, session: SessionId) -> ListSize {
         let owner = self.table.get(&session);
         owner.map_or(ListSize::default(), |owner| owner.list_in_flight)
+    }
+
+    /// What is kept beside the owners.
+    pub(super) fn counted(&self) -> OwnersCount {
+        let lists = self.table.values().map(|owner| owner.list_in_flight);
+        OwnersCount {
+            deadlines: self.deadlines.len(),
+            waiters: self.give_ups.len(),
+            list_in_flight: lists.fold(ListSize::default(), ListSize::plus).paths,
+        }
+    }
+
+    /// The same, from each owner; `listed`: sessions and what transactions in flight add to their lists.
+    pub(super) fn recounted(
+        &self,
+        listed: impl Iterator<Item = (SessionId, ListSize)>,
+    ) -> OwnersCount {
+        let listed = listed.filter(|(session, _)| self.is_known(*session));
+        let mut sum = OwnersCount {
+            list_in_flight: listed.map(|(_, list)| list.paths).sum(),
+            ..OwnersCount::default()
+        };
+        for (session, owner) in &self.table {
+            let deadline = (owner.holder(), owner.deadline, *session);
+            sum.deadlines += usize::from(!owner.closing && self.deadlines.contains(&deadline));
+            if let Attachment::Releasing {
+                waiter: Some(waiter),
+                ..
+            } = owner.attachment
+            {
+                let waits = self.give_ups.contains(&(waiter.give_up, *session));
+                sum.waiters += usize::from(waits);
+            }
+        }
+        sum
     }
 
     /// Of a session that is not closing.

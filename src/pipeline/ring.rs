@@ -104,6 +104,12 @@ impl Ring {
         self.slots.len() - self.committed
     }
 
+    /// Every transaction that is not applied, in order, and whether it is committed.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Slot, bool)> {
+        let slots = self.slots.iter().enumerate();
+        slots.map(|(n, slot)| (slot, n < self.committed))
+    }
+
     /// A transaction has been prepared and appended.
     pub(super) fn push(&mut self, slot: Slot) {
         assert_eq!(slot.zxid(), self.next_zxid(), "zxids have no gaps");

@@ -1474,6 +1474,78 @@ fn deletes_ahead_spare_a_node_that_somebody_else_has_created_anew() {
 }
 
 #[test]
+fn a_session_that_ends_takes_nothing_along_that_others_have_created_anew() {
+    const PATH: &str = "/e00002";
+    let delete = || WriteRequest::Delete {
+        path: PATH.into(),
+        version: -1,
+    };
+    let in_one = |ephemeral| WriteRequest::Multi(vec![delete(), create(PATH, ephemeral, 0)]);
+    // What somebody else asks for, and whether a node is left.
+    let cases = [
+        (vec![], false),
+        (vec![delete()], false),
+        (vec![delete(), create(PATH, true, 0)], true),
+        (vec![delete(), create(PATH, false, 0)], true),
+        (vec![in_one(true)], true),
+        (vec![in_one(false)], true),
+        (vec![in_one(true), delete()], false),
+        (vec![in_one(false), in_one(true)], true),
+    ];
+    // In one transaction, and in several. The requests come before the session is marked as closing, or behind
+    // that; none of them is applied then.
+    for (paths_max, expires, behind) in [
+        (100, false, false),
+        (100, true, false),
+        (1, false, false),
+        (1, false, true),
+        (1, true, true),
+        (4, false, true),
+    ] {
+        for (asked, is_left) in &cases {
+            let config = PipelineConfig {
+                close_paths_max: paths_max,
+                ..config()
+            };
+            let mut w = World::with(config, Zxid::ZERO);
+            let s = w.session(1, 100);
+            let other = w.session(2, 60_000);
+            ephemerals(&mut w, 1, s, "e", 5);
+            let ask = |w: &mut World| {
+                for request in asked {
+                    w.write(2, other, request.clone());
+                }
+            };
+            if !behind {
+                ask(&mut w);
+            }
+            match expires {
+                true => {
+                    w.tick(1000);
+                    w.touched(S0, 1000, &[]);
+                    w.tick(1001);
+                    assert_eq!(w.pipeline.counters().expired, 1);
+                }
+                false => w.write(1, s, WriteRequest::CloseSession),
+            }
+            if behind {
+                ask(&mut w);
+            }
+            for _ in 0..10 {
+                w.settle();
+                w.tick(w.now.tick.0 + 1);
+                assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
+            }
+            let case = format!("{paths_max} {expires} {behind} {asked:?}");
+            assert_eq!(w.pipeline.session_count(), 1, "{case}");
+            assert_eq!(w.tree.ephemerals(s).count(), 0, "{case}");
+            assert_eq!(w.tree.stat(PATH).is_some(), *is_left, "{case}");
+            assert!(w.tree.stat("/e00001").is_none(), "{case}");
+        }
+    }
+}
+
+#[test]
 fn who_waits_for_a_session_that_closes_slowly_is_told_dead_behind_its_close_session() {
     let config = PipelineConfig {
         close_paths_max: 1,
@@ -1631,6 +1703,7 @@ fn a_storm_of_reattachments_that_are_answered_behind_what_is_in_flight_has_the_s
 enum Step {
     Connect,
     Write(u8, u8),
+    Recreate(u8, u8),
     Close(u8),
     Reattach(u8),
     Sync,
@@ -1643,6 +1716,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => Just(Step::Connect),
         8 => any::<(u8, u8)>().prop_map(|(c, k)| Step::Write(c, k)),
+        2 => any::<(u8, u8)>().prop_map(|(c, k)| Step::Recreate(c, k)),
         1 => any::<u8>().prop_map(Step::Close),
         2 => any::<u8>().prop_map(Step::Reattach),
         4 => Just(Step::Sync),
@@ -1667,16 +1741,23 @@ proptest! {
 
     /// Whatever interleaves: zxids come down without a gap, every connection's outcomes come once
     /// and in the order of its requests, a transaction only of an attachment that was current,
-    /// session ids are unique.
+    /// session ids are unique. What ends takes nothing along that is not its own, and what is kept count of is
+    /// what is under way.
     #[test]
-    fn one_order_one_outcome(steps in proptest::collection::vec(step(), 1..150)) {
-        let mut w = World::new();
+    fn one_order_one_outcome(
+        steps in proptest::collection::vec(step(), 1..150),
+        close_paths_max in 1..4usize,
+    ) {
+        let config = PipelineConfig { close_paths_max, ..config() };
+        let mut w = World::with(config, Zxid::ZERO);
         let mut clients = Clients::default();
         let mut last = Zxid::ZERO;
         let mut ids = BTreeSet::new();
         for (sequence, step) in (1u64..).zip(steps.into_iter().chain([Step::Sync])) {
             run(&mut w, &mut clients, step, sequence);
+            prop_assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
             listen(&mut w, &mut clients, &mut last, &mut ids)?;
+            prop_assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
         }
         // Quiet: everybody who has asked has an answer.
         for _ in 0..5 {
@@ -1708,6 +1789,7 @@ fn listen(
             prop_assert_eq!(header.zxid, last.next());
             prop_assert!(header.zxid <= w.pipeline.cursors().durable);
             *last = header.zxid;
+            takes_its_own(w, &txn.entry)?;
             w.tree.apply(&txn.entry);
             w.pipeline.applied(&w.tree, txn, w.now).unwrap();
             if header.op == OpCode::CREATE_SESSION {
@@ -1717,6 +1799,35 @@ fn listen(
         hear(w, clients, down)?;
     }
     Ok(any)
+}
+
+/// Of what a session that ends takes along, each node is an ephemeral of its own.
+fn takes_its_own(w: &World, entry: &Entry) -> Result<(), TestCaseError> {
+    let owner = |path: &str| {
+        w.tree
+            .stat(path)
+            .map(|stat| SessionId(stat.ephemeral_owner))
+    };
+    match &entry.txn {
+        Txn::CloseSession { paths } => {
+            for path in paths.iter().flatten() {
+                prop_assert_eq!(owner(path), Some(entry.header.session), "{}", path);
+            }
+        }
+        Txn::Multi(deletes) if entry.header.session == SessionId::NONE => {
+            let closing: BTreeSet<SessionId> = w.pipeline.closing().collect();
+            for (_, txn) in deletes {
+                let Txn::Delete { path } = txn else {
+                    prop_assert!(false, "{:?}", txn);
+                    continue;
+                };
+                let owner = owner(path);
+                prop_assert!(owner.is_some_and(|own| closing.contains(&own)), "{}", path);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn spare_unheard(w: &mut World) -> bool {
@@ -1778,7 +1889,7 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 timeout_ms: 2500,
             }
         }
-        Step::Write(choice, _) | Step::Close(choice) => {
+        Step::Write(choice, _) | Step::Recreate(choice, _) | Step::Close(choice) => {
             let granted = clients.granted.iter().map(|(slot, g)| (*slot, *g));
             let Some((slot, (session, generation))) =
                 pick(granted.collect::<Vec<_>>().into_iter(), choice)
@@ -1794,6 +1905,14 @@ fn run(w: &mut World, clients: &mut Clients, step: Step, sequence: u64) {
                 request: match step {
                     Step::Write(_, k) => {
                         create(&format!("/k{}", k % 32), k > 128, usize::from(k) * 40)
+                    }
+                    Step::Recreate(_, k) => {
+                        let path = format!("/k{}", k % 32);
+                        let delete = WriteRequest::Delete {
+                            path: path.as_str().into(),
+                            version: -1,
+                        };
+                        WriteRequest::Multi(vec![delete, create(&path, k > 64, 0)])
                     }
                     _ => WriteRequest::CloseSession,
                 },

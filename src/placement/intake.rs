@@ -135,6 +135,23 @@ pub enum Look {
     Rests,
 }
 
+/// How many connections stand in each queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Of those who ask for little.
+    pub sparse: usize,
+    /// Of those who ask for much.
+    pub busy: usize,
+}
+
+impl Queues {
+    /// One more connection, as it is noted beside its socket.
+    pub fn recount(&mut self, standing: &Standing) {
+        self.sparse += usize::from(standing.place == Place::Sparse);
+        self.busy += usize::from(standing.place == Place::Busy);
+    }
+}
+
 impl Standing {
     /// The connection was served; this is left of what it was allowed.
     pub fn served(&mut self, left: Budget, slice: Budget) {
@@ -265,6 +282,18 @@ impl Intake {
     pub fn go_on_with_round(&mut self, watermark: Tick) {
         self.marks = 1;
         self.busy.push_back(Next::Round(watermark));
+    }
+
+    /// Entries of each queue, of the sockets that are open.
+    pub fn counted(&self, is_open: impl Fn(SocketId) -> bool) -> Queues {
+        let count = |queue: &VecDeque<Next>| {
+            let open = |next: &&Next| matches!(next, Next::Socket(id) if is_open(*id));
+            queue.iter().filter(open).count()
+        };
+        Queues {
+            sparse: count(&self.sparse),
+            busy: count(&self.busy),
+        }
     }
 
     /// Nothing to do.

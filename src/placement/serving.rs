@@ -29,7 +29,7 @@
 //! | closing | the shard has ended the connection with bytes left | the kernel has taken them; the deadline; an error |
 //! | (handed over) | the bytes are a four-letter word | whoever answers it |
 
-use super::intake::{Budgets, Intake, Look, Next, Standing};
+use super::intake::{Budgets, Intake, Look, Next, Queues, Standing};
 use super::outlet::{Outlet, OutletAction, OutletEvent};
 use super::served::Served;
 use super::sockets::{Accepted, Read, SocketId, Sockets, Wrote};
@@ -121,6 +121,11 @@ impl Table {
         id
     }
 
+    fn get(&self, id: SocketId) -> Option<&Record> {
+        let (generation, record) = self.slots.get(id.slot as usize)?;
+        record.as_ref().filter(|_| *generation == id.generation)
+    }
+
     fn get_mut(&mut self, id: SocketId) -> Option<&mut Record> {
         let (generation, record) = self.slots.get_mut(id.slot as usize)?;
         record.as_mut().filter(|_| *generation == id.generation)
@@ -140,6 +145,26 @@ impl Table {
     fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
+
+    /// Every socket, in order of slot.
+    fn all(&self) -> impl Iterator<Item = &Record> {
+        self.slots.iter().filter_map(|(_, record)| record.as_ref())
+    }
+}
+
+/// What the sockets of a core hold together, beside what the shard holds for their connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Open sockets.
+    pub sockets: usize,
+    /// Connections of the shard that have a socket.
+    pub connections: usize,
+    /// Their kernel holds all that it can.
+    pub slow: usize,
+    /// They wait for their turn with much output.
+    pub large: usize,
+    /// They stand in a queue of the intake.
+    pub queues: Queues,
 }
 
 /// What a turn leaves to its driver.
@@ -270,6 +295,40 @@ impl<S: Storage> ServingCore<S> {
     /// Open sockets.
     pub fn sockets(&self) -> usize {
         self.table.len()
+    }
+
+    /// What the sockets hold, as it is kept step by step.
+    pub fn counted(&self) -> Places {
+        let is_open = |id| self.table.get(id).is_some();
+        let slow = self.slow.iter().filter(|(id, _)| is_open(*id));
+        let large = self.large.iter().filter(|id| is_open(**id));
+        Places {
+            sockets: self.table.len(),
+            connections: self.by_conn.len(),
+            slow: slow.count(),
+            large: large.count(),
+            queues: self.intake.counted(is_open),
+        }
+    }
+
+    /// The same, from what each socket is now. Where the two differ after a turn, something that a socket held was
+    /// given back twice, or never.
+    pub fn recounted(&self) -> Places {
+        let mut sum = Places::default();
+        for record in self.table.all() {
+            sum.sockets += 1;
+            sum.connections += usize::from(record.stage.conn().is_some());
+            sum.slow += usize::from(record.slow);
+            sum.large += usize::from(record.large);
+            sum.queues.recount(&record.standing);
+        }
+        sum
+    }
+
+    /// Connections of the shard that have no socket any more: there are none.
+    pub fn lost_connections(&self) -> usize {
+        let shard = self.served.shard();
+        shard.held() - self.by_conn.keys().filter(|conn| shard.has(**conn)).count()
     }
 
     /// Whether more output than goes at once waits for its turn.

@@ -41,4 +41,9 @@ impl Attachments {
             self.by_session.remove(&session);
         }
     }
+
+    /// Sessions that are served.
+    pub(super) fn len(&self) -> usize {
+        self.by_session.len()
+    }
 }

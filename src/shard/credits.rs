@@ -35,6 +35,21 @@ impl Credits {
         self.in_flight
     }
 
+    /// Given to connections that waited, and not used yet.
+    pub(super) fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Connections whose next frame waits for a credit, and some that are gone.
+    pub(super) fn stalled(&self) -> &VecDeque<ConnId> {
+        &self.stalled
+    }
+
+    /// Of each connection that is gone: writes without an outcome, and their bytes.
+    pub(super) fn orphans(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.orphans.values().copied()
+    }
+
     fn is_free(&self) -> bool {
         self.in_flight + self.given < self.max
     }

@@ -19,6 +19,17 @@ pub(super) struct Pool {
     promised: usize,
 }
 
+/// What a pool counts, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Held, the shares included.
+    pub held: usize,
+    /// Held beyond the shares.
+    pub above: usize,
+    /// Set aside for what comes.
+    pub promised: usize,
+}
+
 impl Pool {
     pub(super) fn new(max: usize, share: usize) -> Pool {
         Pool {
@@ -83,6 +94,28 @@ impl Pool {
     /// Held, the shares included, bytes.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// All that is counted.
+    pub(super) fn counted(&self) -> Amounts {
+        Amounts {
+            held: self.held,
+            above: self.above,
+            promised: self.promised,
+        }
+    }
+
+    /// All that would be counted for connections that hold so much each, and were promised so much together.
+    pub(super) fn recounted(&self, held: impl Iterator<Item = usize>, promised: usize) -> Amounts {
+        let none = Amounts {
+            promised,
+            ..Amounts::default()
+        };
+        held.fold(none, |sum, bytes| Amounts {
+            held: sum.held + bytes,
+            above: sum.above + self.above(bytes),
+            ..sum
+        })
     }
 }
 

@@ -36,6 +36,7 @@ mod intake;
 mod liveness;
 mod memory;
 mod reads;
+mod recount;
 mod recursive;
 mod replies;
 mod slab;
@@ -49,6 +50,8 @@ mod tests;
 
 pub use auth::AuthRules;
 pub use config::ShardConfig;
+pub use memory::Amounts;
+pub use recount::Held;
 pub use stats::{
     ClientAddress, ConnStats, Latency, SessionStats, ShardStats, WATCHES_LISTED_MAX, Watched,
 };
@@ -146,6 +149,16 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// Connections, those that have ended and are not forgotten included.
+    pub fn held(&self) -> usize {
+        self.conns.all().count()
+    }
+
+    /// Whether the shard has the connection, an ended one included.
+    pub fn has(&self, conn: ConnId) -> bool {
+        self.conns.get(conn).is_some()
     }
 
     /// How many bytes of the connection the driver may read from the socket now; 0: leave them in

@@ -57,6 +57,11 @@ impl Slab {
         }
     }
 
+    /// Every connection, those that have ended included, in order of slot.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.conn.as_deref())
+    }
+
     /// Slots, the free ones included.
     pub(super) fn slots(&self) -> usize {
         self.slots.len()

@@ -153,6 +153,14 @@ impl Watchers {
         }
     }
 
+    /// With their modes, in order.
+    fn each(&self, mut see: impl FnMut(ConnId, Modes)) {
+        match self {
+            Watchers::One(conn, modes) => see(*conn, *modes),
+            Watchers::Any(conns) => conns.iter().for_each(|(conn, modes)| see(*conn, *modes)),
+        }
+    }
+
     /// Whether the connection was there.
     fn remove(&mut self, conn: ConnId) -> bool {
         match self {
@@ -310,6 +318,21 @@ impl Table {
         let mut told: BTreeSet<ConnId> = fired.into_iter().collect();
         let steps = self.recursive.tell(path, &mut told);
         (told.into_iter().collect(), steps)
+    }
+
+    /// Watches of connections that have not ended, and bytes of all watches, counted path by path.
+    fn recounted(&self, is_open: impl Fn(ConnId) -> bool) -> (usize, usize) {
+        let (mut pairs, mut bytes) = (0, 0);
+        for (path, watchers) in &self.by_path {
+            watchers.each(|conn, modes| {
+                pairs += usize::from(is_open(conn));
+                bytes += weight(path.as_deref().unwrap_or_default());
+                if modes.has(Modes::RECURSIVE) {
+                    bytes += Recursive::WEIGHT;
+                }
+            });
+        }
+        (pairs, bytes)
     }
 
     /// A connection ends: its watches count no more, and are freed by [`Table::reap`].
@@ -524,6 +547,13 @@ impl Watches {
     /// What a connection watches in the data table, in no order; a null path has no text.
     pub(super) fn data_paths(&self, conn: ConnId) -> Option<&DetHashSet<Option<Arc<str>>>> {
         self.data.by_conn.get(&conn)
+    }
+
+    /// Watches of connections that have not ended, and bytes of all watches, counted path by path.
+    pub(super) fn recounted(&self, is_open: impl Fn(ConnId) -> bool) -> (usize, usize) {
+        let (data, data_bytes) = self.data.recounted(&is_open);
+        let (children, child_bytes) = self.child.recounted(&is_open);
+        (data + children, data_bytes + child_bytes)
     }
 
     /// For the four-letter words.

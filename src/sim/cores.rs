@@ -39,6 +39,8 @@ pub(super) struct Core {
     pub(super) letters: VecDeque<Letter>,
     /// When the turn before began, µs.
     pub(super) last_turn: u64,
+    /// How many turns it has made.
+    pub(super) turns: u64,
     pub(super) next_tick: u64,
     /// No descriptor was left: the core tries again at its next tick.
     pub(super) exhausted: bool,

@@ -82,6 +82,47 @@ pub(super) fn sure_write() -> Op {
     }
 }
 
+/// A read that lists much, and is answered in several turns where slices are small.
+pub(super) fn random_long_read(rng: &mut fastrand::Rng) -> Op {
+    match rng.u32(0..3) {
+        0 => Op::Children {
+            path: "/".into(),
+            watch: rng.bool(),
+            with_stat: rng.bool(),
+        },
+        _ => random_multi_read(rng),
+    }
+}
+
+/// A node is deleted and created anew, mostly in one transaction; as an ephemeral of whoever asks, or as a node
+/// that stays.
+pub(super) fn recreate(rng: &mut fastrand::Rng, path: &Arc<str>) -> Op {
+    let delete = || Op::Delete {
+        path: path.clone(),
+        version: -1,
+    };
+    let create = |rng: &mut fastrand::Rng| Op::Create {
+        path: path.clone(),
+        data: random_data(rng),
+        kind: match rng.bool() {
+            true => Kind::Ephemeral,
+            false => random_kind(rng),
+        },
+        sequential: false,
+        acl: random_acl(rng),
+        with_stat: rng.bool(),
+    };
+    match rng.u32(0..12) {
+        0..2 => delete(),
+        2 => create(rng),
+        3 => Op::Multi(vec![delete(), create(rng), delete()]),
+        4 => Op::Multi(vec![delete(), create(rng), delete(), create(rng)]),
+        // It fails, and leaves everything as it was.
+        5 => Op::Multi(vec![delete(), create(rng), create(rng)]),
+        _ => Op::Multi(vec![delete(), create(rng)]),
+    }
+}
+
 /// A few seeded paths for a setWatches.
 pub(super) fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)> {
     let item = |rng: &mut fastrand::Rng| match rng.u32(0..8) {
@@ -165,8 +206,10 @@ fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
 
 /// Writes and checks. A parent and its child now and then, so that one sees the other.
 fn random_multi(rng: &mut fastrand::Rng, id: usize) -> Op {
-    if rng.u32(0..6) == 0 {
-        return nested_multi(rng);
+    match rng.u32(0..24) {
+        0..4 => return nested_multi(rng),
+        4..6 => return many_ephemerals(rng),
+        _ => {}
     }
     let op = |rng: &mut fastrand::Rng| match rng.u32(0..4) {
         0 => Op::Check {
@@ -176,6 +219,23 @@ fn random_multi(rng: &mut fastrand::Rng, id: usize) -> Op {
         _ => random_write(rng, id),
     };
     Op::Multi((0..rng.usize(0..5)).map(|_| op(rng)).collect())
+}
+
+/// More ephemerals than a closeSession may list where that is bounded.
+fn many_ephemerals(rng: &mut fastrand::Rng) -> Op {
+    let path: Arc<str> = match rng.u32(0..8) {
+        n @ 0..4 => format!("/n{n}/s-").into(),
+        _ => "/s-".into(),
+    };
+    let create = || Op::Create {
+        path: path.clone(),
+        data: None,
+        kind: Kind::Ephemeral,
+        sequential: true,
+        acl: open(),
+        with_stat: false,
+    };
+    Op::Multi((0..rng.usize(2..8)).map(|_| create()).collect())
 }
 
 fn nested_multi(rng: &mut fastrand::Rng) -> Op {

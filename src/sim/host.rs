@@ -22,6 +22,7 @@ use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::placement::{SyncPlace, SyncStep, Turned};
+use crate::shard::Held;
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn, TxnHeader};
@@ -39,6 +40,8 @@ const CROWDED_ONE_IN: u32 = 32;
 const SEGMENTS_ENOUGH: usize = 60;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
+/// Behind one turn in so many, and behind every tick, what is kept count of is counted anew.
+const COUNTED_ONE_IN: u64 = 4;
 
 /// The member, if it runs, and what its cores have before them. Cores that serve come first; with
 /// shards the last one orders.
@@ -436,11 +439,11 @@ impl Host {
         let member = self.member.as_ref().ok_or("no member")?;
         for (n, core) in (0..).zip(&member.serving) {
             let (known, open) = (core.sockets(), network.sockets(n));
-            let connections = core.served.shard().stats().connections;
-            if (known, open, connections) != (0, 0, 0) {
+            let held = core.served.shard().counted();
+            if (known, open, held) != (0, 0, Held::default()) {
                 return Err(format!(
                     "nobody is connected, and core {n} has {known} sockets, its kernel {open}, \
-                     its shard {connections} connections"
+                     its shard holds {held:?}"
                 ));
             }
         }
@@ -610,7 +613,10 @@ impl Host {
         } else {
             self.serve(core, tick, &mut said, base, network, checks)
         };
-        self.cores[usize::from(core)].last_turn = base.now_us;
+        let own = &mut self.cores[usize::from(core)];
+        own.last_turn = base.now_us;
+        own.turns += 1;
+        let is_counted = tick || own.turns.is_multiple_of(COUNTED_ONE_IN);
         let member = self.member.as_ref().expect("its own event");
         // Only what was not waited for may be said to shards that need not listen any more.
         let is_late = |down: &ToShards| {
@@ -631,6 +637,9 @@ impl Host {
         }
         violation?;
         self.refuses_for_a_reason(base)?;
+        if is_counted {
+            self.counts_what_is_held(core)?;
+        }
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
             return self.after_member(outcome, base, network, checks);
@@ -652,6 +661,18 @@ impl Host {
             return self.after_member(Ok(()), base, network, checks);
         }
         self.drain(core, again, base, network, checks)
+    }
+
+    /// What was held is given back: behind a turn, however it has ended.
+    fn counts_what_is_held(&self, core: u16) -> Result<(), String> {
+        let member = self.member.as_ref().expect("it made a turn");
+        if let Some(serving) = member.serving.get(usize::from(core)) {
+            checks::by_connections(serving).map_err(|e| format!("core {core}: {e}"))?;
+        }
+        match core == self.ordering() {
+            true => checks::by_requests(&member.member().pipeline),
+            false => Ok(()),
+        }
     }
 
     /// Writes are refused only while there is no spare because the last one could not be made.

@@ -4,18 +4,26 @@ use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::draw::{random_items, random_op, random_read, sure_write};
+use super::draw::{random_items, random_long_read, random_op, random_read, recreate, sure_write};
 use super::identity::USERS;
 use super::network::{Came, Frame, Network, Place};
 use super::op::Op;
 use super::truth::Truth;
 use super::wire::Wire;
 use crate::types::{OpCode, SessionId, Zxid};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Strangers who stand before a client in a crowd.
 const CROWD_MAX: u32 = 100;
 /// Requests under way of a client that sends as fast as it can.
 const FLOOD_MAX: usize = 200;
+/// Of so many requests one deletes or creates an ephemeral that is or was somebody's.
+const RECREATES_ONE_IN: u32 = 64;
+/// Such paths that are remembered: what is created anew is deleted again, and the other way round.
+const RECREATED_MAX: usize = 8;
+/// Ephemerals of a session that closes which others, and it itself, may ask for at that moment.
+const SNATCHED_MAX: usize = 16;
 
 /// The clients.
 pub(super) struct Operations {
@@ -27,6 +35,8 @@ pub(super) struct Operations {
     shown: Zxid,
     /// The client that sends as fast as it can, if there is one.
     firehose: Option<usize>,
+    /// Ephemerals that somebody was about to delete or to create anew, the last ones.
+    recreated: VecDeque<Arc<str>>,
 }
 
 impl Operations {
@@ -37,6 +47,7 @@ impl Operations {
             silent_until: vec![0; clients],
             shown: Zxid::ZERO,
             firehose: firehose.then_some(0),
+            recreated: VecDeque::new(),
         }
     }
 
@@ -229,7 +240,7 @@ impl Operations {
         match base.rng.u32(0..1000) {
             0..8 => self.hang_up(id, base, network),
             8..16 if listens => self.move_elsewhere(id, base, network, truth),
-            16..22 => self.request(id, Op::Close, base, network, truth),
+            16..22 => self.close_session(id, base, network, truth),
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
             30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_at_its_end() => {}
@@ -238,7 +249,7 @@ impl Operations {
             _ => {
                 let room = 12_usize.saturating_sub(self.clients[id].outstanding());
                 let most = base.rng.usize(0..4).min(room);
-                let ops: Vec<Op> = (0..most).map(|_| self.draw(id, base)).collect();
+                let ops: Vec<Op> = (0..most).map(|_| self.draw(id, base, truth)).collect();
                 match base.rng.bool() {
                     // Several frames that the server may read at once.
                     true => self.requests(id, ops, base, network, truth),
@@ -252,9 +263,57 @@ impl Operations {
         }
     }
 
-    fn draw(&self, id: usize, base: &mut Base) -> Op {
+    fn draw(&mut self, id: usize, base: &mut Base, truth: &Truth) -> Op {
+        if base.rng.u32(0..RECREATES_ONE_IN) == 0
+            && let Some(path) = self.ephemeral_of_somebody(base, truth)
+        {
+            return recreate(&mut base.rng, &path);
+        }
         let quotas = base.profile.has_quotas;
         random_op(&mut base.rng, id, quotas)
+    }
+
+    /// An ephemeral that somebody has, or that was deleted or created anew lately.
+    fn ephemeral_of_somebody(&mut self, base: &mut Base, truth: &Truth) -> Option<Arc<str>> {
+        if base.rng.bool() && !self.recreated.is_empty() {
+            return base.rng.choice(&self.recreated).cloned();
+        }
+        let session = base.rng.choice(&self.clients)?.session;
+        let path = base.rng.choice(truth.owned(session))?;
+        self.recreated.push_back(path.clone());
+        if self.recreated.len() > RECREATED_MAX {
+            self.recreated.pop_front();
+        }
+        Some(path)
+    }
+
+    /// The client closes its session. Now and then some of its ephemerals are deleted and created anew by requests
+    /// that are under way at that moment: its own, or those of others.
+    fn close_session(
+        &mut self,
+        id: usize,
+        base: &mut Base,
+        network: &mut Network,
+        truth: &mut Truth,
+    ) {
+        let mut own = Vec::new();
+        if base.rng.bool() {
+            let owned = truth.owned(self.clients[id].session);
+            for path in owned.iter().take(SNATCHED_MAX) {
+                let by = base.rng.usize(0..2 * self.clients.len());
+                let Some(client) = self.clients.get(by) else {
+                    continue;
+                };
+                let op = recreate(&mut base.rng, path);
+                if by == id {
+                    own.push(op);
+                } else if client.phase == Phase::Online && !client.is_fresh {
+                    self.request(by, op, base, network, truth);
+                }
+            }
+        }
+        own.push(Op::Close);
+        self.requests(id, own, base, network, truth);
     }
 
     /// What a client says first on a connection: who it is, and all that it has watched.
@@ -307,7 +366,7 @@ impl Operations {
             let op = match base.rng.u32(0..20) {
                 0..12 => Op::Ping,
                 12..19 => random_read(&mut base.rng),
-                _ => self.draw(id, base),
+                _ => self.draw(id, base, truth),
             };
             self.request(id, op, base, network, truth);
         }
@@ -338,8 +397,12 @@ impl Operations {
         truth: &mut Truth,
     ) {
         base.counters.steals += 1;
+        let reads = base.rng.bool();
         for _ in 0..base.rng.u32(1..4) {
-            let op = self.draw(id, base);
+            let op = match reads {
+                true => random_long_read(&mut base.rng),
+                false => self.draw(id, base, truth),
+            };
             self.request(id, op, base, network, truth);
         }
         let old = self.current[id];

@@ -198,6 +198,25 @@ impl Overlay {
             .find(hash.spread(), |(key, _)| key.is_of(path, hash))
     }
 
+    /// Paths that are pending, and those of them at which a session will have an ephemeral, by the index.
+    pub fn counted(&self) -> (usize, usize) {
+        let indexed = self.ephemerals.values().map(DetHashSet::len);
+        (self.pending.len(), indexed.sum())
+    }
+
+    /// The same, from what is touched by transactions that are not applied.
+    pub fn recounted(&self) -> (usize, usize) {
+        let touched = self.touched.iter().map(|(_, key)| &*key.path);
+        let touched: BTreeSet<&str> = touched.collect();
+        let is_indexed = |(key, (_, shadow)): &&(Key, Pending)| {
+            let owner = shadow.as_ref().and_then(|node| owner_session(&node.stored));
+            let own = owner.and_then(|session| self.ephemerals.get(&session));
+            own.is_some_and(|own| own.contains(&key.path))
+        };
+        let owned = self.pending.iter().filter(is_indexed).count();
+        (touched.len(), owned)
+    }
+
     /// A path that is to be pending.
     fn key(&self, path: &str, hash: PathHash) -> Key {
         match self.pending_at(path, hash) {

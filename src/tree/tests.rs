@@ -776,6 +776,64 @@ fn closing_a_session_takes_its_pending_ephemerals_along() {
 }
 
 #[test]
+fn a_close_takes_along_what_is_its_sessions_own_behind_all_that_is_ordered() {
+    let gone = || delete("/e", -1);
+    let made = |flags| create("/e", flags, anyone());
+    let multi = |ops: &[WriteRequest]| WriteRequest::Multi(ops.to_vec());
+    // What is ordered behind the create of session 9's ephemeral, by whom, and who has the node afterwards: a
+    // session, or 0 where it stays whoever goes.
+    let (ephemeral, plain) = (made(1), made(0));
+    type Ordered = (i64, WriteRequest);
+    let cases: &[(&[Ordered], Option<i64>)] = &[
+        (&[], Some(9)),
+        (&[(8, set("/e", -1))], Some(9)),
+        (&[(8, gone())], None),
+        (&[(8, gone()), (8, ephemeral.clone())], Some(8)),
+        (&[(8, gone()), (8, plain.clone())], Some(0)),
+        (&[(9, gone()), (9, plain.clone())], Some(0)),
+        (&[(9, gone()), (9, ephemeral.clone())], Some(9)),
+        (
+            &[
+                (8, gone()),
+                (8, ephemeral.clone()),
+                (9, gone()),
+                (9, ephemeral.clone()),
+            ],
+            Some(9),
+        ),
+        (&[(8, multi(&[gone(), ephemeral.clone()]))], Some(8)),
+        (&[(8, multi(&[gone(), plain.clone()]))], Some(0)),
+        (&[(8, multi(&[gone(), plain.clone(), gone()]))], None),
+        // It fails, and leaves everything as it was.
+        (&[(8, multi(&[gone(), plain.clone(), plain]))], Some(9)),
+    ];
+    for ((ordered, owner), is_applied) in cases.iter().flat_map(|c| [(c, false), (c, true)]) {
+        let mut m = Machine::new();
+        for session in [8, 9] {
+            m.prepare_as(session, &WriteRequest::CreateSession { timeout_ms: 100 });
+        }
+        m.prepare_as(9, &ephemeral);
+        m.prepare_as(9, &create("/own", 1, anyone()));
+        if is_applied {
+            m.apply_all();
+        }
+        for (session, request) in *ordered {
+            m.prepare_as(*session, request);
+            assert_eq!(m.overlay.counted(), m.overlay.recounted());
+        }
+        let close = m.prepare_as(9, &WriteRequest::CloseSession).entry;
+        let is_own = *owner == Some(9);
+        let listed = is_own.then(|| "/e".into()).into_iter();
+        let paths = Some(listed.chain(["/own".into()]).collect());
+        assert_eq!(close.txn, Txn::CloseSession { paths }, "{ordered:?}");
+        m.apply_all();
+        let left = m.tree.stat("/e").map(|stat| stat.ephemeral_owner);
+        assert_eq!(left, owner.filter(|_| !is_own), "{ordered:?}");
+        assert_eq!(m.overlay.counted(), (0, 0));
+    }
+}
+
+#[test]
 fn the_list_of_a_close_is_found_without_what_others_have_pending() {
     let mut m = Machine::new();
     for n in 0..500 {
@@ -1054,6 +1112,7 @@ proptest! {
                 let [owned, model] = m.overlay.owned_and_model(&m.tree, SessionId(session));
                 prop_assert_eq!(owned, model, "session {} after {:?}", session, request);
             }
+            prop_assert_eq!(m.overlay.counted(), m.overlay.recounted());
         }
         m.apply_all();
         prop_assert_eq!(m.overlay.pending_ephemerals(), BTreeMap::new());

@@ -381,6 +381,25 @@ fn large_replies_wait_for_room_while_everybody_makes_progress() {
 }
 
 #[test]
+fn room_promised_to_who_has_waited_is_given_back_when_its_connection_ends() {
+    let mut world = World::with(small);
+    let readers = readers(&mut world, 5);
+    // Room for the fourth one's reply, which is not made yet.
+    let (first, bytes) = readers[0];
+    world.shard.sent(first, bytes);
+    assert!(world.shard.promised_output() > 0);
+    world.check();
+    let (waits, next) = (readers[3].0, readers[4].0);
+    world.shard.closed(waits, world.now);
+    world.check();
+    // It is the next one's.
+    assert!((30_000..50_000).contains(&world.shard.promised_output()));
+    world.turn();
+    assert_eq!(world.shard.promised_output(), 0);
+    assert_eq!(world.frames(next).len(), 1);
+}
+
+#[test]
 fn at_the_bound_of_output_the_reader_without_progress_for_the_longest_ends() {
     let mut world = World::with(small);
     let readers = readers(&mut world, 4);

@@ -6,6 +6,7 @@ mod deliveries;
 mod fairness;
 mod fifo;
 mod golden;
+mod held;
 mod identities;
 mod kept;
 mod lifecycle;

@@ -4,9 +4,9 @@
 use super::fairness::sent;
 use super::stand_in::*;
 use crate::budget::Budget;
-use crate::messages::ShardRequest;
+use crate::messages::{Notice, ShardRequest};
 use crate::txn::{Acl, CreateTxn, Entry, Txn, TxnHeader};
-use crate::types::{ConnId, OpCode, SessionId, Tick, WallMs, Zxid};
+use crate::types::{ConnId, Generation, OpCode, SessionId, Tick, WallMs, Zxid};
 
 /// A slice of so many steps.
 pub(super) fn steps(n: u32) -> Budget {
@@ -432,6 +432,66 @@ fn what_is_drafted_counts_against_the_output_of_all() {
     assert!(world.shard.promised_output() > 300);
     finish(&mut world);
     assert_eq!(world.shard.promised_output(), 0);
+}
+
+#[test]
+fn room_for_what_is_drafted_is_given_back_however_its_connection_ends() {
+    type End = fn(&mut World, ConnId, SessionId);
+    let ends: [(&str, End); 5] = [
+        ("the client closes", |world, conn, _| {
+            world.shard.closed(conn, world.now)
+        }),
+        ("the session is elsewhere", |world, _, session| {
+            let generation = Generation(1);
+            let detach = Notice::Detach {
+                session,
+                generation,
+            };
+            world.shard.notice(&world.tree, detach, world.now);
+        }),
+        ("it is turned away", |world, conn, _| {
+            (world.shard).notice(&world.tree, Notice::Close(conn), world.now);
+        }),
+        ("the session expires", |world, _, session| {
+            world.expire_unheard(session)
+        }),
+        ("it takes none of its output", |world, _, _| {
+            for _ in 0..2 {
+                let mut budget = Budget::UNLIMITED;
+                let watermark = world.now.tick;
+                assert!(world.shard.report(watermark, &mut budget, world.now));
+                world.now.tick.0 += 100_000;
+            }
+        }),
+    ];
+    let reads: [(&str, Vec<u8>); 3] = [
+        ("names", read(3, 8, "/kids", false)),
+        (
+            "several lists",
+            multi_read(3, &[(8, "/kids"), (8, "/kids")]),
+        ),
+        ("a write behind it", {
+            let list = read(3, 8, "/kids", false);
+            [list, set_data(4, "/kids", b"x")].concat()
+        }),
+    ];
+    for (what, end) in ends {
+        for (of, read) in &reads {
+            let (mut world, _, lister) = with_children(300);
+            // The writer's is the first one.
+            let session = SessionId(world.session.0 - 1);
+            world.receive(lister, &ping());
+            world.slice = steps(10);
+            world.receive(lister, read);
+            assert!(world.shard.promised_output() > 300, "{what}, {of}");
+            end(&mut world, lister, session);
+            assert_eq!(world.shard.promised_output(), 0, "{what}, {of}");
+            world.check();
+            let output = (world.shard).fetch_output(lister, Vec::new(), world.now);
+            assert!(output.close || !world.shard.has(lister), "{what}, {of}");
+            world.check();
+        }
+    }
 }
 
 /// One slice of a round: whether it has ended, and what went up.

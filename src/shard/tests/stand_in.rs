@@ -99,6 +99,7 @@ impl World {
         let mut slice = self.slice;
         self.shard
             .receive_within(&self.tree, conn, bytes, &mut slice, self.now);
+        self.check();
     }
 
     /// Every connection that is ready gets a slice, and again, until none is.
@@ -171,6 +172,7 @@ impl World {
         let conn = self.shard.poll_ready()?;
         let mut slice = self.slice;
         self.shard.advance(&self.tree, conn, &mut slice, self.now);
+        self.check();
         Some(conn)
     }
 
@@ -195,9 +197,15 @@ impl World {
             match self.logged.front() {
                 Some(ToShards::Notice(..)) => self.commit(1),
                 Some(ToShards::Txn(_)) if self.prompt => self.commit(1),
-                _ => return,
+                _ => break,
             }
         }
+        self.check();
+    }
+
+    /// What all connections hold together is what each of them holds.
+    pub(super) fn check(&self) {
+        assert_eq!(self.shard.counted(), self.shard.recounted());
     }
 
     /// The next `n` of what is logged become committed, and everything moves that can.
@@ -224,9 +232,10 @@ impl World {
                 Some(ToShards::Notice(_, notice)) => {
                     self.shard.notice(&self.tree, notice, self.now)
                 }
-                None => return,
+                None => break,
             }
         }
+        self.check();
     }
 
     /// The next transaction is applied, and none of its events is delivered.
@@ -245,6 +254,20 @@ impl World {
         self.shard.deliver(&self.tree, &mut budget, self.now);
         // A list is compared at once, and the watches of one path fire together.
         assert!(budget.has_steps_within(100), "{budget:?}");
+    }
+
+    /// What connections have asked for goes to the pipeline, and nobody's turn comes.
+    pub(super) fn hand_up(&mut self) {
+        while let Some(up) = self.shard.poll_request(self.now) {
+            self.request(up);
+        }
+    }
+
+    /// The server's own closeSession, behind all that is logged; nobody's turn comes.
+    pub(super) fn expire_unheard(&mut self, session: SessionId) {
+        let (request, stamps) = (WriteRequest::CloseSession, Stamps::default());
+        self.prepare(None, session, Xid(0), &request, &[], stamps);
+        self.apply(self.logged.len());
     }
 
     /// The server's own closeSession.

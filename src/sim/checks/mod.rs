@@ -12,11 +12,13 @@
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
 //! | `turns` | nobody is read twice while somebody else waits |
+//! | `given_back` | what connections and requests have held is given back |
 //! | `reaping` | containers and TTL nodes are deleted no faster than they may be |
 
 mod attachment;
 mod bodies;
 mod expiry;
+mod given_back;
 mod owner;
 mod reaping;
 mod rot;
@@ -26,6 +28,7 @@ mod tree;
 mod turns;
 
 pub(super) use expiry::At;
+pub(super) use given_back::{by_connections, by_requests};
 pub(super) use rot::{COVERED_AFTER_US, Refusal};
 pub(super) use tree::compare;
 
