@@ -4,7 +4,7 @@ use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::draw::{random_items, random_op, random_read, sure_write};
+use super::draw::{heavier, random_items, random_op, random_read, sure_write};
 use super::identity::USERS;
 use super::network::{Came, Frame, Network, Place};
 use super::op::Op;
@@ -254,7 +254,11 @@ impl Operations {
 
     fn draw(&self, id: usize, base: &mut Base) -> Op {
         let quotas = base.profile.has_quotas;
-        random_op(&mut base.rng, id, quotas)
+        let op = random_op(&mut base.rng, id, quotas);
+        match base.profile.has_slow_spares() {
+            true => heavier(op, &mut base.rng),
+            false => op,
+        }
     }
 
     /// What a client says first on a connection: who it is, and all that it has watched.
@@ -394,6 +398,7 @@ impl Operations {
         }
         network.connections[connection].lone = is_lone;
         network.connections[connection].ends_itself |= client.is_refused();
+        network.connections[connection].closes |= client.is_closing();
         network.send_frames(connection, frames, base);
     }
 
