@@ -20,6 +20,9 @@ pub(super) const DISK: u64 = 64 << 20;
 /// Wall clock at virtual time 0, ms.
 pub(super) const WALL: i64 = 1_790_000_000_000;
 
+/// Longest time that a spare segment takes, µs: shorter than writes take to fill one.
+const SPARE_US: u64 = 30_000;
+
 /// What happens at a moment.
 pub(super) enum Event {
     /// A core looks at its kernel and makes a turn.
@@ -82,6 +85,8 @@ pub(super) struct Profile {
     pub(super) has_two_disks: bool,
     /// Longest time that a snapshot takes, µs.
     pub(super) snapshot_us: u64,
+    /// Longest time that a spare segment takes, µs.
+    pub(super) spare_us: u64,
     /// The process dies every few ms, and nothing else happens.
     pub(super) is_restless: bool,
     /// How containers and TTL nodes are deleted.
@@ -93,11 +98,17 @@ pub(super) struct Profile {
 }
 
 impl Profile {
+    /// Whether writes may have to wait for spares.
+    pub(super) fn has_slow_spares(&self) -> bool {
+        self.spare_us > SPARE_US
+    }
+
     fn draw(rng: &mut fastrand::Rng, options: &Options) -> Profile {
         let plain = Profile {
             capacity: DISK,
             has_two_disks: rng.bool(),
             snapshot_us: 50_000,
+            spare_us: SPARE_US,
             is_restless: false,
             reaper: ReaperConfig {
                 check_interval_ms: rng.u64(10..300),
@@ -113,6 +124,7 @@ impl Profile {
             0 => Profile {
                 is_restless: true,
                 snapshot_us: 3_000,
+                spare_us: 1_000,
                 ..plain
             },
             1..5 => Profile {
@@ -121,6 +133,11 @@ impl Profile {
             },
             5..12 => Profile {
                 snapshot_us: 3_000_000,
+                ..plain
+            },
+            // Writes use up a segment faster.
+            12..17 => Profile {
+                spare_us: 20 * SPARE_US,
                 ..plain
             },
             _ => plain,
@@ -209,6 +226,7 @@ impl Base {
             (profile.is_restless, Fault::Restless),
             (profile.capacity < DISK, Fault::SmallDisk),
             (profile.snapshot_us > 1_000_000, Fault::SlowSnapshots),
+            (profile.has_slow_spares(), Fault::SlowSpares),
         ] {
             if is_so {
                 counters.faults.count(fault);

@@ -131,7 +131,11 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         log: LogConfig {
             segment_bytes: SEGMENT,
         },
-        snapshot_records: rng.u64(30..400),
+        // Mostly several within the life of a process.
+        snapshot_records: match rng.u32(0..3) {
+            0 => rng.u64(30..400),
+            _ => rng.u64(5..60),
+        },
         snapshots_kept: Some(rng.usize(1..=3)),
         snapshot_memory: size(rng, 1 << 16),
     };

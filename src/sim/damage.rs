@@ -93,6 +93,11 @@ impl Damage {
         }
     }
 
+    /// The snapshot, if it is one and nothing else.
+    pub(super) fn snapshot(&self) -> Option<Zxid> {
+        zxid_of(&self.place.0)
+    }
+
     /// Whether nothing was being written to the bytes that rotted, and nothing will be soon.
     fn is_settled(&self) -> bool {
         match &self.undo {
@@ -159,17 +164,17 @@ impl Store<'_> {
     }
 
     /// Snapshots that can be read whole, newest first.
-    fn snapshots(&self) -> Vec<Zxid> {
+    pub(super) fn snapshots(&self) -> Vec<Zxid> {
         let names = self.data.names();
-        let zxid = |name: &String| {
-            let digits = name.strip_prefix(SNAPSHOT)?;
-            i64::from_str_radix(digits, 16).ok().map(Zxid)
-        };
         let is_whole = |zxid: &Zxid| {
             let ignore = |_: &[u8]| Ok::<(), SnapshotError>(());
             snapshot_file::read(self.data, *zxid, Some(self.id), ignore).is_ok()
         };
-        let mut whole: Vec<Zxid> = names.iter().filter_map(zxid).filter(is_whole).collect();
+        let mut whole: Vec<Zxid> = names
+            .iter()
+            .filter_map(|name| zxid_of(name))
+            .filter(is_whole)
+            .collect();
         whole.sort_by(|a, b| b.cmp(a));
         whole
     }
@@ -533,6 +538,12 @@ impl Store<'_> {
         };
         Some((vec![fault], damage))
     }
+}
+
+/// Of which state a snapshot of that name is.
+fn zxid_of(name: &str) -> Option<Zxid> {
+    let digits = name.strip_prefix(SNAPSHOT)?;
+    i64::from_str_radix(digits, 16).ok().map(Zxid)
 }
 
 fn gone(fault: Fault, name: &str, undo: Undo) -> Damage {

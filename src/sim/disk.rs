@@ -681,8 +681,15 @@ impl SimStorage {
 
     /// Another disk: this one, if the power failed now.
     pub fn after_power_cut(&self, rng: &mut fastrand::Rng) -> SimStorage {
+        let copy = self.copy();
+        copy.restart(rng, true);
+        copy
+    }
+
+    /// Another disk that holds the same. Nothing is to fail there.
+    pub fn copy(&self) -> SimStorage {
         let disk = self.0.borrow();
-        let copy = SimStorage(Rc::new(RefCell::new(Disk {
+        SimStorage(Rc::new(RefCell::new(Disk {
             inodes: disk.inodes.clone(),
             names: disk.names.clone(),
             durable_names: disk.durable_names.clone(),
@@ -690,10 +697,7 @@ impl SimStorage {
             tears_destroy: disk.tears_destroy,
             unreadable: disk.unreadable.clone(),
             ..Disk::new(disk.capacity)
-        })));
-        drop(disk);
-        copy.restart(rng, true);
-        copy
+        })))
     }
 
     /// What was injected so far.

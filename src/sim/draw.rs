@@ -39,13 +39,12 @@ pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op 
             of: rng.i32(1..6),
             remove: rng.bool(),
         },
-        108..113 => Op::SetAcl {
-            path: random_path(rng),
-            acl: random_acl(rng),
-            version: random_version(rng),
-        },
+        108..113 => random_set_acl(rng),
         113..117 => Op::GetAcl {
-            path: random_watched(rng),
+            path: match rng.u32(0..6) {
+                0 => random_oldest(rng),
+                _ => random_watched(rng),
+            },
         },
         117..119 => Op::Below {
             path: random_watched(rng),
@@ -184,6 +183,31 @@ fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
         61 => [entry(Acl::ALL, "nobody", "x"), anyone(Acl::ALL)].into(),
         62 => [entry(Acl::ALL, "world", "somebody")].into(),
         _ => [].into(),
+    }
+}
+
+/// Now and then of a node that has been there from the beginning: whoever comes may create, delete and set the list
+/// there afterwards, or nobody would go on.
+fn random_set_acl(rng: &mut fastrand::Rng) -> Op {
+    let (path, acl) = match rng.u32(0..6) {
+        0 => (random_oldest(rng), lenient_acl(rng)),
+        _ => (random_path(rng), random_acl(rng)),
+    };
+    Op::SetAcl {
+        path,
+        acl,
+        version: random_version(rng),
+    }
+}
+
+fn lenient_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
+    let needed = Acl::CREATE | Acl::DELETE | Acl::ADMIN;
+    let anyone = entry(needed | rng.i32(0..32), "world", "anyone");
+    match rng.u32(0..4) {
+        0 => open(),
+        1 => [entry(rng.i32(1..32), "ip", "10.1.0.0/16"), anyone].into(),
+        2 => [anyone, entry(Acl::ALL, "digest", USERS[0].1)].into(),
+        _ => [anyone].into(),
     }
 }
 
@@ -356,9 +380,23 @@ fn random_data(rng: &mut fastrand::Rng) -> Data {
     match rng.u32(0..12) {
         0 => None,
         1 => Some(Arc::from([])),
-        2 => Some(vec![rng.u8(..); rng.usize(1000..6000)].into()),
+        2 => long_data(rng),
         _ => Some((0..rng.usize(1..40)).map(|_| rng.u8(..)).collect()),
     }
+}
+
+fn long_data(rng: &mut fastrand::Rng) -> Data {
+    Some(vec![rng.u8(..); rng.usize(1000..6000)].into())
+}
+
+/// The same request, every other time with so much data that a few dozen of them fill a segment.
+pub(super) fn heavier(mut op: Op, rng: &mut fastrand::Rng) -> Op {
+    if let Op::Create { data, .. } | Op::SetData { data, .. } = &mut op
+        && rng.bool()
+    {
+        *data = long_data(rng);
+    }
+    op
 }
 
 fn random_kind(rng: &mut fastrand::Rng) -> Kind {
@@ -427,11 +465,20 @@ fn random_create(
     }
 }
 
+/// A node that has been there from the beginning, mostly the root.
+fn random_oldest(rng: &mut fastrand::Rng) -> Arc<str> {
+    match rng.u32(0..6) {
+        0 => "/zookeeper".into(),
+        1 => "/zookeeper/config".into(),
+        2 => "/zookeeper/quota".into(),
+        _ => "/".into(),
+    }
+}
+
 /// Rarely an ephemeral, or a node that has been there from the beginning.
 fn random_written(rng: &mut fastrand::Rng) -> Arc<str> {
     match rng.u32(0..100) {
-        0 => "/zookeeper/config".into(),
-        1 => "/zookeeper/quota".into(),
+        0..2 => random_oldest(rng),
         // An ephemeral, of whomever.
         2..12 => format!("/n{}/e{}", rng.u32(0..4), rng.u32(0..6)).into(),
         _ => random_path(rng),

@@ -44,12 +44,13 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
             0 => 3_500_000,
             _ => 1_500_000,
         };
-        host.stall(core, base.now_us + base.rng.u64(1_000..most));
+        let until = base.now_us + base.rng.u64(1_000..most);
+        host.stall(core, until, base.now_us);
     }
     if base.rng.u32(0..4) == 0 {
         base.counters.pauses += 1;
         let until = base.now_us + base.rng.u64(1_000..3_000_000);
-        host.pause(until);
+        host.pause(until, base.now_us);
         checks.rot.held(base.now_us, until);
     }
     if base.rng.u32(0..4) == 0 {
@@ -58,7 +59,12 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
     if base.rng.u32(0..6) == 0 && host.member.is_some() {
         checks.damage(base, true)?;
     }
-    match base.rng.u32(0..11) {
+    // What is said of a shortage outlives no process.
+    let first = match base.profile.has_slow_spares() {
+        true => 3,
+        false => 0,
+    };
+    match base.rng.u32(first..11) {
         0..5 => crash_soon(base),
         5 => base.next_sync_fails = true,
         6 => fill_disk(base),

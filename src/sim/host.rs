@@ -38,6 +38,11 @@ const CROWDED_TURN_US: u64 = 10_000;
 const CROWDED_ONE_IN: u32 = 32;
 /// Segments that a store has at most where restarts are all that happens: those of three snapshots.
 const SEGMENTS_ENOUGH: usize = 60;
+/// After a try that has failed another spare is begun within this time, µs, in which no core is held still: the
+/// server waits for a second and a tick.
+const SPARE_AGAIN_US: u64 = 1_150_000;
+/// While a longer sync runs, µs, the log may have no place for another spare.
+const LONG_SYNC_US: u64 = 5_000;
 /// Connections that the ordering core accepts in one turn.
 const ACCEPTS: usize = 8;
 /// Behind one turn in so many, and behind every tick, what is kept count of is counted anew.
@@ -67,8 +72,14 @@ pub(super) struct Host {
     pub(super) sealed: Option<Zxid>,
     /// A shard was held still while others went on, or could not be given what it lacks, since the start.
     pub(super) was_stalled: bool,
+    /// Sectors that power cuts had taken when the last start had succeeded.
+    sectors_lost: u64,
     /// Writes that the process has refused.
     refused_writes: u64,
+    /// By then a spare that could not be made is tried again, µs.
+    spare_is_due: u64,
+    /// The last sync ends then, µs.
+    sync_until: u64,
     /// A loss that the operator has begun to accept.
     pub(super) accepting: Option<Accepting>,
 }
@@ -102,7 +113,10 @@ impl Host {
             drain_is_disturbed: false,
             sealed: None,
             was_stalled: false,
+            sectors_lost: 0,
             refused_writes: 0,
+            spare_is_due: 0,
+            sync_until: 0,
             accepting: None,
         }
     }
@@ -163,6 +177,8 @@ impl Host {
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
         let config = machine_config(base);
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
+        let kept = config.member.snapshots_kept;
+        checks.rot.kept.keeps(kept.expect("some are purged"));
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
         let mut replayed = Vec::new();
         let before = checks.rot.image((&base.data, &base.disk));
@@ -275,10 +291,18 @@ impl Host {
         }
         let end = member.member().pipeline.log().end().position;
         let snapshot = member.summary.snapshot.unwrap_or_default();
+        let sectors_lost = base.disk.faults().sectors_lost;
+        let was_torn = sectors_lost > std::mem::replace(&mut self.sectors_lost, sectors_lost);
+        if was_torn && !member.summary.warnings.is_empty() {
+            checks.rot.kept.torn_behind(snapshot);
+        }
         self.member = Some(member);
         self.compare_tree(checks)?;
         survives_a_power_cut(end, snapshot, is_damaged, base)?;
         is_compact(base, is_damaged)?;
+        if checks.rot.has_a_sound_log() {
+            self.older_snapshots_serve(base, checks)?;
+        }
         for core in 0..self.cores.len() as u16 {
             self.turn_soon(core, base);
         }
@@ -320,7 +344,7 @@ impl Host {
         self.member = None;
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
-        self.sync_hangs_until = 0;
+        (self.sync_hangs_until, self.sync_until) = (0, 0);
         self.is_asked_to_stop = false;
         self.was_stalled = false;
         self.refused_writes = 0;
@@ -391,6 +415,22 @@ impl Host {
         self.remember_body(checks)
     }
 
+    /// Now and then: a start would find the same without the newest snapshots.
+    fn older_snapshots_serve(&self, base: &mut Base, checks: &Checks) -> Result<(), String> {
+        let one_in = match base.profile.is_restless {
+            true => 64,
+            false => 4,
+        };
+        let (Some(member), 0) = (&self.member, base.rng.u32(0..one_in)) else {
+            return Ok(());
+        };
+        let (disks, kept) = ((&base.data, &base.disk), &checks.rot.kept);
+        if kept.takes_the_place(disks, member.tree(), &mut base.rng)? {
+            base.counters.faults.count(Fault::WithoutNewest);
+        }
+        Ok(())
+    }
+
     fn remember_body(&self, checks: &mut Checks) -> Result<(), String> {
         let Some(member) = &self.member else {
             return Ok(());
@@ -400,20 +440,28 @@ impl Host {
     }
 
     /// A core is held still for a time, and the others are not.
-    pub(super) fn stall(&mut self, core: usize, until_us: u64) {
+    pub(super) fn stall(&mut self, core: usize, until_us: u64, now_us: u64) {
         self.was_stalled = true;
-        self.hold(core, until_us);
+        self.hold(core, until_us, now_us);
     }
 
-    fn hold(&mut self, core: usize, until_us: u64) {
+    fn hold(&mut self, core: usize, until_us: u64, now_us: u64) {
         self.drain_is_disturbed = true;
         let held = &mut self.cores[core].held_until;
         *held = until_us.max(*held);
+        self.spare_is_due += until_us.saturating_sub(now_us);
+    }
+
+    /// A spare could not be made.
+    fn is_short_of_spares(&mut self, now_us: u64) {
+        let held_until = self.cores[usize::from(self.ordering())].held_until;
+        let from = now_us.max(held_until).max(self.sync_until);
+        self.spare_is_due = from + SPARE_AGAIN_US;
     }
 
     /// All cores are held still for a time, as when the process is stopped.
-    pub(super) fn pause(&mut self, until_us: u64) {
-        (0..self.cores.len()).for_each(|core| self.hold(core, until_us));
+    pub(super) fn pause(&mut self, until_us: u64, now_us: u64) {
+        (0..self.cores.len()).for_each(|core| self.hold(core, until_us, now_us));
     }
 
     /// Whether a sync hangs that has begun while the disk did.
@@ -550,6 +598,7 @@ impl Host {
                         base.counters.snapshots += 1;
                         checks.bodies.observe(*zxid, written.root)?;
                         checks.rot.witnessed(*zxid);
+                        checks.rot.kept.made(*zxid);
                     }
                     Done::Snapshot { zxid, made: Err(e) }
                         if !(base.disk.crashed()
@@ -558,6 +607,13 @@ impl Host {
                             || base.lacks_room() && snap_is_full(e)) =>
                     {
                         return Err(format!("no snapshot of {zxid}: {e}"));
+                    }
+                    Done::Purged(_) => checks.rot.kept.purged(),
+                    Done::Spare(spare) if spare.shortage().is_some() => {
+                        self.is_short_of_spares(base.now_us);
+                        if failed.is_empty() && !base.lacks_room() {
+                            return Err("a spare finds no room, and there is enough".into());
+                        }
                     }
                     Done::Witness {
                         witness,
@@ -675,15 +731,22 @@ impl Host {
         }
     }
 
-    /// Writes are refused only while there is no spare because the last one could not be made.
+    /// Writes are refused only while there is no spare because the last one could not be made, and no longer than
+    /// until it is time to have tried again.
     fn refuses_for_a_reason(&mut self, base: &mut Base) -> Result<(), String> {
         let member = self.member.as_ref().expect("it made a turn");
         let refused = member.member().pipeline.counters().refused;
         let newly = refused - std::mem::replace(&mut self.refused_writes, refused);
         base.refusals += newly;
-        match newly > 0 && !base.short.contains(&Awaited::Spare) {
-            true => Err(format!("{newly} writes were refused, and spares are made")),
-            false => Ok(()),
+        let is_overdue = base.now_us > self.spare_is_due + base.profile.spare_us;
+        match newly > 0 {
+            true if !base.short.contains(&Awaited::Spare) => {
+                Err(format!("{newly} writes were refused, and spares are made"))
+            }
+            true if is_overdue => Err(format!(
+                "{newly} writes were refused, and no spare is tried again"
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -852,6 +915,10 @@ impl Host {
             self.sync_hangs_until = base.now_us + hangs;
         }
         let takes = takes.max(hangs);
+        self.sync_until = base.now_us + takes;
+        if takes > LONG_SYNC_US {
+            self.spare_is_due += takes;
+        }
         // On the core a ticket is written, unless a write has failed.
         if here || ticket.is_written() || base.rng.bool() {
             let began = ticket.is_written().then(|| base.disk.sync_begins());
@@ -882,8 +949,8 @@ impl Host {
                     base.rng.u64(1_000..base.profile.snapshot_us)
                 }
                 Job::Remove(_) | Job::Witness(_) => 100,
-                Job::Spare(_) if base.profile.is_restless => base.rng.u64(100..1_000),
-                Job::Spare(_) | Job::ReadLog(_) => base.rng.u64(500..30_000),
+                Job::Spare(_) => base.rng.u64(100..base.profile.spare_us),
+                Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
             base.at(takes, Event::Job(job));
         }

@@ -50,6 +50,8 @@ pub(super) struct Connection {
     /// The client has asked for what ends it, and its session lives on: what was answered is still flushed when
     /// the session is elsewhere.
     pub(super) ends_itself: bool,
+    /// Its client has asked for the end of the session.
+    pub(super) closes: bool,
     /// Whose connection it is, once it is answered.
     pub(super) session: SessionId,
     /// The session that the ConnectRequest presents, and the timeout that it would get, ms.
@@ -222,6 +224,7 @@ impl Network {
             mute: VecDeque::new(),
             is_intruder: false,
             ends_itself: false,
+            closes: false,
             whole_to: 0,
             finished: false,
             finishing: false,

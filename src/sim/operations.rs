@@ -4,7 +4,9 @@ use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
 use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
-use super::draw::{random_items, random_long_read, random_op, random_read, recreate, sure_write};
+use super::draw::{
+    heavier, random_items, random_long_read, random_op, random_read, recreate, sure_write,
+};
 use super::identity::USERS;
 use super::network::{Came, Frame, Network, Place};
 use super::op::Op;
@@ -270,7 +272,11 @@ impl Operations {
             return recreate(&mut base.rng, &path);
         }
         let quotas = base.profile.has_quotas;
-        random_op(&mut base.rng, id, quotas)
+        let op = random_op(&mut base.rng, id, quotas);
+        match base.profile.has_slow_spares() {
+            true => heavier(op, &mut base.rng),
+            false => op,
+        }
     }
 
     /// An ephemeral that somebody has, or that was deleted or created anew lately.
@@ -457,6 +463,7 @@ impl Operations {
         }
         network.connections[connection].lone = is_lone;
         network.connections[connection].ends_itself |= client.is_refused();
+        network.connections[connection].closes |= client.is_closing();
         network.send_frames(connection, frames, base);
     }
 

@@ -126,10 +126,14 @@ pub enum Fault {
     OneDiskLoses,
     /// Seeds with snapshots that take seconds.
     SlowSnapshots,
+    /// Seeds with spare segments that take long to make.
+    SlowSpares,
     /// Seeds with restarts by the hundred.
     Restless,
     /// Starts but the first.
     Restart,
+    /// Of a copy of the store: starts without its newest snapshots.
+    WithoutNewest,
     /// Without the premise of old or new bytes: deaths after which a start lacked what was acknowledged.
     TearLost,
     /// The same: starts that were refused.
@@ -138,7 +142,7 @@ pub enum Fault {
 
 impl Fault {
     /// All, with the names under which they are counted.
-    pub const ALL: [(Fault, &'static str); 56] = [
+    pub const ALL: [(Fault, &'static str); 58] = [
         (Fault::RotOfBit, "rot_of_bit"),
         (Fault::RotOfSector, "rot_of_sector"),
         (Fault::RotOfPage, "rot_of_page"),
@@ -191,8 +195,10 @@ impl Fault {
         (Fault::TwoDisks, "two_disks"),
         (Fault::OneDiskLoses, "one_disk_loses"),
         (Fault::SlowSnapshots, "slow_snapshots"),
+        (Fault::SlowSpares, "slow_spares"),
         (Fault::Restless, "restless"),
         (Fault::Restart, "restarts"),
+        (Fault::WithoutNewest, "starts_without_newest"),
         (Fault::TearLost, "tears_lost"),
         (Fault::TearRefused, "tears_refused"),
     ];

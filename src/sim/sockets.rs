@@ -1,6 +1,6 @@
 //! What a core that serves sees of the network: the simulator's side of the seam below the turn.
 
-use super::base::Base;
+use super::base::{Awaited, Base};
 use super::checks::{At, Checks};
 use super::identity;
 use super::network::Network;
@@ -137,7 +137,10 @@ impl Sockets for KernelSockets<'_> {
             return Wrote::Gone;
         };
         let of = &self.network.connections[connection];
-        if !of.ends_itself {
+        // A closeSession that a full disk refuses ends its connection, and the session may go on elsewhere; what was
+        // said before still leaves.
+        let is_short = self.base.refusals > 0 || self.base.short.contains(&Awaited::Spare);
+        if !(of.ends_itself || of.closes && is_short) {
             let answers = self.checks.attachment.answers(of.session, connection);
             self.violated(answers);
         }

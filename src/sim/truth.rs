@@ -389,6 +389,18 @@ impl Truth {
         matches!(self.sessions.get(&session), Some((_, None)))
     }
 
+    /// The sessions that are there after the last transaction, with the timeouts of their createSessions, sorted.
+    pub(super) fn living(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
+        let living = self
+            .sessions
+            .iter()
+            .filter(|(_, (_, closed))| closed.is_none());
+        living.filter_map(|(session, (made, _))| match self.entries.get(made)?.txn {
+            Txn::CreateSession { timeout_ms } => Some((*session, timeout_ms)),
+            _ => None,
+        })
+    }
+
     /// The ephemerals that a session has after the last transaction, sorted.
     pub(super) fn owned(&self, session: SessionId) -> Vec<Arc<str>> {
         let own = self.owned_at(session, self.last);

@@ -515,6 +515,39 @@ fn a_snapshot_that_can_not_be_read_takes_no_place_among_those_that_are_kept() {
 }
 
 #[test]
+fn each_snapshot_that_is_kept_takes_the_place_of_all_newer_ones() {
+    for retain in 1..=3 {
+        let mut w = World::new(Tree::new());
+        let mut verified = BTreeSet::new();
+        for generation in 0..6 {
+            // More than a segment, so that the purge gives some up, which are written again.
+            grow(&mut w, 120, generation);
+            w.merge(PLENTY).unwrap();
+            let purged = purge(&w.disk, w.store, retain, verified);
+            purged.result.unwrap();
+            verified = purged.verified;
+            let unneeded = purged.unneeded.into_iter();
+            for retired in unneeded.flat_map(|zxid| w.log.retire(zxid)) {
+                w.disk.remove(&retired).unwrap();
+            }
+        }
+        grow(&mut w, 120, 6);
+        let kept = w.snapshots();
+        assert_eq!(kept.len(), retain);
+        for (newer, zxid) in kept.iter().enumerate() {
+            let copy = w.disk.copy();
+            for rotten in &kept[..newer] {
+                copy.spoil(&snapshot_file::name(*rotten), 500, &[2]);
+            }
+            let found = recover(&copy, &copy, &mut |_| {});
+            let found = found.unwrap_or_else(|e| panic!("{retain} kept, behind {zxid}: {e}"));
+            assert_eq!(found.snapshot.map(|(read, _)| read), Some(*zxid));
+            assert_eq!(body_of(&found.tree), body_of(&w.tree));
+        }
+    }
+}
+
+#[test]
 fn all_of_the_log_is_needed_while_there_are_fewer_whole_snapshots_than_are_kept() {
     let mut w = World::new(Tree::new());
     for generation in 0..3 {

@@ -1025,6 +1025,44 @@ fn read(bytes: &[u8], cut: usize) -> Result<Tree, BodyError> {
     reader.finish()
 }
 
+/// Field by field, of whatever a body has.
+fn is_the_same(again: &Tree, tree: &Tree) {
+    assert_eq!(all_nodes(again), all_nodes(tree));
+    assert!(again.sessions().eq(tree.sessions()));
+    assert_eq!(again.ephemeral_count(), tree.ephemeral_count());
+    for (session, _) in tree.sessions() {
+        let own = tree.ephemerals(session);
+        assert!(again.ephemerals(session).eq(own), "of {session}");
+    }
+    let highest = |tree: &Tree| tree.session_high_water(0);
+    assert_eq!(highest(again), highest(tree));
+    assert_eq!(again.last_zxid(), tree.last_zxid());
+    assert_eq!(again.digest(), tree.digest());
+}
+
+#[test]
+fn a_body_has_the_data_and_the_list_of_every_node_those_of_the_root_and_of_reserved_ones_too() {
+    let mut m = Machine::new();
+    let paths = ["/zookeeper/quota", "/zookeeper", "/a/b", "/a", "/"];
+    for path in ["/a", "/a/b"] {
+        m.run(&create(path, 0, anyone())).unwrap();
+    }
+    for (nth, path) in paths.into_iter().enumerate() {
+        for _ in 0..=nth {
+            m.run(&set(path, -1)).unwrap();
+        }
+        let list = long_acl(1 + nth, Acl::READ | Acl::WRITE);
+        m.run(&set_acl(path, list, -1)).unwrap();
+    }
+    let again = read(&body(&m.tree), 7).unwrap();
+    is_the_same(&again, &m.tree);
+    for (nth, path) in paths.into_iter().enumerate() {
+        let (list, stat) = again.get_acl(path, &m.who).unwrap();
+        let counts = (list.len(), stat.version, stat.aversion);
+        assert_eq!(counts, (1 + nth, 1 + nth as i32, 1), "{path}");
+    }
+}
+
 /// Requests of two sessions over few paths, so that they meet.
 fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
     // The last ones do not fit a node, in whole or with their names.
@@ -1043,6 +1081,15 @@ fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
         2 => (path.clone(), -1..2i32).prop_map(|(p, v)| set(&p, v)),
         1 => (path, -1..2i32).prop_map(|(p, v)| set_acl(&p, anyone(), v)),
     ];
+    // Those that are there from the beginning.
+    let oldest =
+        prop_oneof![2 => Just("/"), 1 => Just("/zookeeper"), 1 => Just("/zookeeper/quota")];
+    let lists = 1..4usize;
+    let of_oldest = prop_oneof![
+        1 => (oldest.clone(), -1..2i32).prop_map(|(p, v)| set(p, v)),
+        1 => (oldest, lists, -1..2i32).prop_map(|(p, n, v)| set_acl(p, long_acl(n, Acl::ALL), v)),
+    ];
+    let single = prop_oneof![12 => single, 1 => of_oldest];
     let nested = single.clone().prop_filter("not in a multi", |r| {
         !matches!(r, WriteRequest::SetAcl { .. })
     });
@@ -1293,8 +1340,7 @@ proptest! {
         let bytes = body(&m.tree);
         let again = read(&bytes, cut).unwrap();
         prop_assert_eq!(body(&again), bytes);
-        prop_assert_eq!(again.ephemeral_count(), m.tree.ephemeral_count());
-        prop_assert_eq!(again.last_zxid(), m.tree.last_zxid());
+        is_the_same(&again, &m.tree);
     }
 
     #[test]

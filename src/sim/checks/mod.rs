@@ -9,6 +9,7 @@
 //! | `expiry` | nobody expires who is heard of |
 //! | `shown` | none: what clients can have seen |
 //! | `rot` | a start is refused where something is lost, and nowhere else |
+//! | `kept` | a snapshot that is kept takes the place of newer ones |
 //! | `bodies` | snapshots of one zxid are equal |
 //! | `tree` | the member's tree is the model's |
 //! | `turns` | nobody is read twice while somebody else waits |
@@ -19,6 +20,7 @@ mod attachment;
 mod bodies;
 mod expiry;
 mod given_back;
+mod kept;
 mod owner;
 mod reaping;
 mod rot;

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | everything that was shown can still be read, and what was damaged is not needed | it starts |
 //! | everything that was shown can still be read, and what was damaged stands where something needed could have stood: a seal, a header, what follows the newest snapshot | it starts with everything, or refuses |
-//! | the same, but a snapshot was damaged or is gone, and rot that it covered has stayed | it starts with everything, or refuses |
+//! | a snapshot was damaged or is gone, nothing but snapshots ever was, and another one that is kept is whole (`kept`) | it starts with everything, whatever can still be read |
+//! | everything that was shown can still be read, but a snapshot was damaged or is gone, and rot that it covered has stayed | it starts with everything, or refuses |
 //! | the same, but bytes have changed before a part of it, and nothing vouches for that part: a torn batch looks no different | nothing: no damage of this kind is done |
 //! | something that was shown can't be read any more, and what vouches for it can | it refuses |
 //! | the same, and nothing else vouches for it | nothing: no damage of this kind is done |
@@ -21,6 +22,7 @@
 use super::super::damage::{Damage, Store};
 use super::super::disk::SimStorage;
 use super::super::outcome::{Counters, Fault};
+use super::kept::Kept;
 use crate::log::StoreId;
 use crate::txn::Entry;
 use crate::types::Zxid;
@@ -50,10 +52,14 @@ pub(in crate::sim) struct Rot {
     store: Option<StoreId>,
     /// Where the history begins.
     start: Zxid,
+    /// Snapshots that can take the place of newer ones.
+    pub(in crate::sim) kept: Kept,
     /// What no start has seen yet.
     damage: Option<Damage>,
     /// Something was damaged, and may have stayed so.
     is_left: bool,
+    /// Something else than a snapshot.
+    is_log_left: bool,
 }
 
 /// What to make of a start that was refused.
@@ -69,6 +75,7 @@ impl Rot {
     pub(super) fn new(start: Zxid) -> Rot {
         Rot {
             start,
+            kept: Kept::new(start),
             ..Rot::default()
         }
     }
@@ -148,6 +155,11 @@ impl Rot {
         self.is_left || self.damage.is_some()
     }
 
+    /// Whether nothing but snapshots was ever damaged, and may be so still.
+    pub(in crate::sim) fn has_a_sound_log(&self) -> bool {
+        !self.is_log_left && self.damage.is_none()
+    }
+
     fn store<'a>(
         &self,
         (data, log): (&'a SimStorage, &'a SimStorage),
@@ -210,12 +222,15 @@ impl Rot {
         shown: Zxid,
         counters: &mut Counters,
     ) -> Refusal {
-        let is_lost = self
-            .store(disks, shown)
-            .is_some_and(|store| store.is_lost());
+        let store = self.store(disks, shown);
+        let is_lost = store.as_ref().is_some_and(Store::is_lost);
         let Some(damage) = &self.damage else {
             return Refusal::Groundless;
         };
+        let whole = store.map_or(Vec::new(), |store| store.snapshots());
+        if !self.is_log_left && damage.snapshot().is_some() && self.kept.has_one_of(&whole) {
+            return Refusal::Groundless;
+        }
         // What rotted before and was not needed is needed again.
         let is_doubtful = damage.is_doubtful || self.is_left && damage.uncovers();
         if !(is_lost || damage.is_odd || is_doubtful) {
@@ -245,8 +260,9 @@ impl Rot {
     /// The operator has given up what was lost, and what was damaged stays so; the witness says that the store
     /// goes on behind `behind`.
     pub(super) fn gives_up(&mut self, behind: Zxid) {
+        self.kept.gives_up();
         self.damage = None;
-        self.is_left = true;
+        (self.is_left, self.is_log_left) = (true, true);
         (self.covered, self.witnessed) = (behind, behind);
     }
 
@@ -305,6 +321,10 @@ impl Rot {
         }
         counters.faults.count(Fault::StartedDamaged);
         self.is_left = true;
+        match damage.snapshot() {
+            Some(zxid) => self.kept.lost(zxid),
+            None => self.is_log_left = true,
+        }
         if damage.is_blind {
             (damage.was_run_on, damage.is_doubtful) = (true, true);
             self.damage = Some(damage);

@@ -1,10 +1,12 @@
 //! The member's whole tree against the model.
 
-use super::super::truth::{Node, Truth};
+use super::super::truth::{Node, Truth, parent};
 use crate::tree::Tree;
 use crate::txn::{AuthId, Stat};
+use crate::types::SessionId;
+use std::collections::BTreeMap;
 
-/// Every node, its data, its list and its Stat.
+/// Every node, its data, its list, its children and its Stat; every session, its timeout and its ephemerals.
 pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> {
     let zxid = truth.last();
     if tree.last_zxid() != zxid {
@@ -15,8 +17,12 @@ pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> 
         id: "".into(),
     }];
     let mut nodes = 0;
+    let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (path, node) in truth.paths() {
         nodes += 1;
+        if let Some(name) = path.rsplit('/').next().filter(|name| !name.is_empty()) {
+            children.entry(parent(path)).or_default().push(name);
+        }
         let stat = tree
             .stat(path)
             .ok_or_else(|| format!("{path} is missing from the tree at {zxid}"))?;
@@ -33,6 +39,21 @@ pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> 
             ));
         }
     }
+    for (path, _) in truth.paths() {
+        let mut found: Vec<&[u8]> = tree.child_names(path, 0).collect();
+        found.sort_unstable();
+        let due = children.remove(&**path).unwrap_or_default();
+        if !found
+            .iter()
+            .copied()
+            .eq(due.iter().map(|name| name.as_bytes()))
+        {
+            return Err(format!(
+                "{path} at {zxid} has {} children, not {due:?}",
+                found.len()
+            ));
+        }
+    }
     // The root counts twice.
     if tree.node_count() != nodes + 1 {
         return Err(format!(
@@ -40,7 +61,31 @@ pub(in crate::sim) fn compare(tree: &Tree, truth: &Truth) -> Result<(), String> 
             tree.node_count()
         ));
     }
-    Ok(())
+    compare_sessions(tree, truth)
+}
+
+fn compare_sessions(tree: &Tree, truth: &Truth) -> Result<(), String> {
+    let zxid = truth.last();
+    let due: Vec<(SessionId, i32)> = truth.living().collect();
+    if !tree.sessions().eq(due.iter().copied()) {
+        let found: Vec<_> = tree.sessions().collect();
+        return Err(format!("sessions at {zxid}: tree {found:?}, truth {due:?}"));
+    }
+    let mut ephemerals = 0;
+    for (session, _) in due {
+        let own = truth.owned_at(session, zxid);
+        if !tree.ephemerals(session).eq(own.iter().copied()) {
+            let found: Vec<_> = tree.ephemerals(session).collect();
+            return Err(format!(
+                "ephemerals of {session} at {zxid}: tree {found:?}, truth {own:?}"
+            ));
+        }
+        ephemerals += own.len();
+    }
+    match tree.ephemeral_count() == ephemerals {
+        true => Ok(()),
+        false => Err(format!("ephemerals of nobody who lives, at {zxid}")),
+    }
 }
 
 fn stat_of(node: &Node) -> Stat {

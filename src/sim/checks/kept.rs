@@ -1,0 +1,129 @@
+//! A snapshot that is kept takes the place of newer ones: it is there and whole, and everything that followed it
+//! stands in the log.
+//!
+//! What must be there follows from what was made, and from how many each process keeps; never from what is found.
+
+use super::super::disk::SimStorage;
+use crate::log::snapshot_file;
+use crate::log::storage::Storage;
+use crate::snapshot;
+use crate::tree::Tree;
+use crate::types::Zxid;
+use std::collections::BTreeSet;
+
+#[derive(Default)]
+pub(in crate::sim) struct Kept {
+    /// So many the process keeps that runs.
+    most: usize,
+    /// Those that must be there. Zxid 0 is the beginning of the history, for which no snapshot is needed.
+    due: BTreeSet<Zxid>,
+}
+
+impl Kept {
+    /// Of a store that begins with a snapshot of `start`, or with nothing.
+    pub(super) fn new(start: Zxid) -> Kept {
+        Kept {
+            most: 0,
+            due: [start].into(),
+        }
+    }
+
+    /// A process starts that keeps so many, older ones until it has made as many.
+    pub(in crate::sim) fn keeps(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// A snapshot was made, and older ones were purged.
+    pub(in crate::sim) fn made(&mut self, zxid: Zxid) {
+        self.due.insert(zxid);
+        self.purged();
+    }
+
+    /// Older ones were purged, or some of them.
+    pub(in crate::sim) fn purged(&mut self) {
+        while self.due.len() > self.most {
+            self.due.pop_first();
+        }
+    }
+
+    /// It was damaged, and a start has done without it.
+    pub(super) fn lost(&mut self, zxid: Zxid) {
+        self.due.remove(&zxid);
+    }
+
+    /// A power cut has torn what follows this snapshot before anything that it lacks: that looks like rot that costs
+    /// nothing, and stays in the log, which leads nowhere from older ones. A start says so.
+    pub(in crate::sim) fn torn_behind(&mut self, snapshot: Zxid) {
+        self.due.retain(|zxid| *zxid >= snapshot);
+    }
+
+    /// An operator has given up what was lost.
+    pub(super) fn gives_up(&mut self) {
+        self.due.clear();
+    }
+
+    /// Whether one of those that must be there is whole.
+    pub(super) fn has_one_of(&self, whole: &[Zxid]) -> bool {
+        let is_there = |due: &Zxid| *due == Zxid::ZERO || whole.contains(due);
+        self.due.iter().any(is_there)
+    }
+
+    /// On copies of the disks: without all that are newer than one of them, a start finds the same tree. Whether
+    /// there is one.
+    pub(in crate::sim) fn takes_the_place(
+        &self,
+        (data, log): (&SimStorage, &SimStorage),
+        tree: &Tree,
+        rng: &mut fastrand::Rng,
+    ) -> Result<bool, String> {
+        let older: Vec<Zxid> = self.due.iter().rev().skip(1).copied().collect();
+        let Some(&kept) = rng.choice(&older) else {
+            return Ok(false);
+        };
+        let without = data.copy();
+        let log = match data.is(log) {
+            true => without.clone(),
+            false => log.copy(),
+        };
+        let all = snapshot_file::list(&without).expect("nothing fails there");
+        for newer in all.into_iter().filter(|zxid| *zxid > kept) {
+            let name = snapshot_file::name(newer);
+            match rng.bool() {
+                true => without.remove(&name).expect("it is there"),
+                false => without.put(&name, Vec::new()),
+            }
+        }
+        let due = (tree.last_zxid(), snapshot::root(tree));
+        let found = snapshot::recover(&without, &log, &mut |_| {});
+        match found.map(|found| (found.tree.last_zxid(), snapshot::root(&found.tree))) {
+            Ok(found) if found == due => Ok(true),
+            Ok((zxid, _)) => Err(format!(
+                "without snapshots behind {kept} a start finds {zxid}, and the tree is of {}",
+                due.0
+            )),
+            Err(e) => Err(format!("without snapshots behind {kept} no start: {e}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_due_as_the_process_keeps_and_fewer_only_once_it_has_purged() {
+        let mut kept = Kept::new(Zxid::ZERO);
+        kept.keeps(2);
+        assert!(kept.has_one_of(&[]), "the whole log");
+        kept.made(Zxid(10));
+        assert!(kept.has_one_of(&[]), "the whole log still");
+        kept.made(Zxid(20));
+        assert!(!kept.has_one_of(&[Zxid(5)]));
+        assert!(kept.has_one_of(&[Zxid(10)]));
+        kept.keeps(1);
+        assert!(kept.has_one_of(&[Zxid(10)]));
+        kept.purged();
+        assert!(!kept.has_one_of(&[Zxid(10)]));
+        assert!(kept.has_one_of(&[Zxid(20)]));
+    }
+}
