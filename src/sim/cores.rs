@@ -1,7 +1,7 @@
 //! What the driver of one core keeps, and what the core learns at its look: reports of the kernel, and
 //! letters of other cores.
 
-use super::base::Base;
+use super::base::{Base, TICK_MS};
 use super::checks::Checks;
 use super::disk::SimStorage;
 use super::network::{Edge, Kernel, Network};
@@ -58,16 +58,19 @@ pub(super) fn is_reported(at_us: &mut Option<u64>, last_turn: u64, base: &mut Ba
     reported
 }
 
-/// Turns of a core in which completions are lost, one in so many, and for how long it is told of nothing then, µs.
+/// Turns of a core in which completions are lost, one in so many, and for how long it is told of nothing then, µs: less
+/// than the two tickTimes for which sessions wait after a pause (`pipeline/arrivals.rs`).
 const LOST_ONE_IN: u32 = 3_000;
-const BEHIND_US: u64 = 400_000;
+const BEHIND_US: u64 = TICK_MS * 1000;
 
-/// Now and then the kernel loses completions.
-pub(super) fn lose_completions(kernel: &mut Kernel, base: &mut Base) {
+/// A wait of the core begins: whether its kernel tells it of anything. Now and then the kernel loses completions.
+pub(super) fn tells(kernel: &mut Kernel, base: &mut Base) -> bool {
     if !base.calm && !base.options.short && base.rng.u32(0..LOST_ONE_IN) == 0 {
         base.counters.completions_lost += 1;
         kernel.behind_until = base.now_us + base.rng.u64(1..BEHIND_US);
     }
+    kernel.has_told_all = !kernel.is_behind(base.now_us);
+    kernel.has_told_all
 }
 
 /// A core that serves learns what its kernel has for it.
@@ -81,13 +84,12 @@ pub(super) fn look(
     checks: &mut Checks,
 ) {
     let kernel = &mut network.kernels[usize::from(core)];
-    lose_completions(kernel, base);
-    let is_behind = kernel.is_behind(base.now_us);
+    let is_told = tells(kernel, base);
     let is_tried_again = tick && std::mem::take(&mut own.exhausted);
-    if is_tried_again || !is_behind && is_reported(&mut kernel.listener, own.last_turn, base) {
+    if is_tried_again || is_told && is_reported(&mut kernel.listener, own.last_turn, base) {
         serving.listener_ready();
     }
-    if is_behind {
+    if !is_told {
         return;
     }
     let mut later = Vec::new();

@@ -6,7 +6,7 @@
 use super::base::{Awaited, Base, Event, SEGMENT, WALL};
 use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
-use super::cores::{Core, Letter, is_reported, look, lose_completions, read_letter};
+use super::cores::{Core, Letter, is_reported, look, read_letter, tells};
 use super::disk::{SeamCall, SimStorage};
 use super::failing::{self, Work};
 use super::machine::Machine;
@@ -849,9 +849,8 @@ impl Host {
         let own = &mut self.cores[usize::from(ordering)];
         let kernel = &mut network.kernels[usize::from(ordering)];
         own.listener_ready |= tick && std::mem::take(&mut own.exhausted);
-        lose_completions(kernel, base);
-        let is_behind = kernel.is_behind(base.now_us);
-        own.listener_ready |= !is_behind && is_reported(&mut kernel.listener, own.last_turn, base);
+        let is_told = tells(kernel, base);
+        own.listener_ready |= is_told && is_reported(&mut kernel.listener, own.last_turn, base);
         // Nobody listens any more once input has ended.
         let listens = self
             .member
@@ -879,7 +878,7 @@ impl Host {
             }
         }
         let own = &self.cores[usize::from(ordering)];
-        let nobody_waits = !own.listener_ready && !own.exhausted && !is_behind;
+        let nobody_waits = !own.listener_ready && !own.exhausted && is_told;
         nobody_waits.then_some(Tick(last_turn / 1000))
     }
 

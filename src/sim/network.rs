@@ -153,6 +153,8 @@ pub(super) struct Kernel {
     woken: bool,
     /// Until then it tells the core of nothing, µs: completions were lost, and not every socket is watched again.
     pub(super) behind_until: u64,
+    /// The core was told of everything when its last wait ended.
+    pub(super) has_told_all: bool,
 }
 
 impl Kernel {
