@@ -6,9 +6,15 @@
 //! |---|---|
 //! | [`quorum`] | which sets of voters decide |
 //! | [`tally`] | who has acknowledged, while one configuration or two are live |
+//! | [`election`] | who leads |
+//! | [`links`] | which connection of two election ports lives |
 
+pub mod election;
+pub mod links;
 pub mod quorum;
 pub mod tally;
 
+pub use election::{Candidate, Elected, Election, Offer, Outcome, Said};
+pub use links::{LinkEffect, LinkId, Links};
 pub use quorum::{Quorum, QuorumError};
 pub use tally::{Pair, Tally};
