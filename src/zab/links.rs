@@ -38,7 +38,7 @@ const _: () = assert!(PEERS_MAX >= 2 * super::quorum::VOTERS_MAX);
 pub struct LinkId(pub u64);
 
 /// What the driver must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LinkEffect {
     /// Connect, then tell [`Links::dialled`] or [`Links::dial_failed`].
     Dial {
@@ -57,7 +57,7 @@ pub enum LinkEffect {
     Unreachable(ServerId),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     link: Option<LinkId>,
     is_being_dialled: bool,
@@ -72,7 +72,7 @@ impl Peer {
 }
 
 /// A server's connections to the election ports of the others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Links {
     me: ServerId,
     peers: BTreeMap<ServerId, Peer>,

@@ -158,6 +158,10 @@ impl Looking {
         self.weigh(pair, now)
     }
 
+    pub(super) fn reachable(&mut self, who: ServerId) {
+        self.unreachable.remove(&who);
+    }
+
     /// A voter's notification.
     pub(super) fn count(
         &mut self,
@@ -166,7 +170,7 @@ impl Looking {
         pair: &Pair,
         now: Tick,
     ) -> Option<Outcome> {
-        self.unreachable.remove(&from);
+        self.reachable(from);
         self.note_history(from, n);
         if self.look_for_anybody(pair, now) {
             return None;
@@ -275,7 +279,7 @@ impl Looking {
         let leader = ballot.vote.leader;
         let (tally, supporters) = support(ballots, ballot, pair);
         let may = match leader == self.candidate.sid {
-            true => ballot.round == self.round && self.has_history() && !self.candidate.is_observer,
+            true => ballot.round == self.round && self.may_lead(),
             false => {
                 let own = ballots.get(&leader);
                 own.is_some_and(|own| own.state == PeerState::Leading)

@@ -244,6 +244,9 @@ impl Election {
     /// A connection has come up. What would be said now is said, so that nothing older than the connection is ever
     /// heard on it: a server that was wiped must not be told what others had before (docs/peer-protocol.md §1.3).
     pub fn connected(&mut self, to: ServerId, pair: &Pair) {
+        if let Doing::Looking(looking) = &mut self.doing {
+            looking.reachable(to);
+        }
         let answer = match (&self.doing, pair.is_voter(to)) {
             (Doing::Looking(_), true) => Answer::Proposal,
             (Doing::Looking(_), false) => Answer::None,

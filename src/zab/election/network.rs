@@ -379,7 +379,7 @@ fn any_finalize() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn whatever_is_lost_an_elected_leader_has_quorums_and_all_agree_when_it_is_calm(

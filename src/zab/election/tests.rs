@@ -316,12 +316,23 @@ fn a_server_without_history_counts_nobody_and_is_counted_nowhere() {
             None
         );
         assert_eq!(server.after(FINALIZE_MS), None);
+        // Not even if it has adopted more than the others before it lost what it had.
+        let mut server = Server::new(candidate(2), whole(0, 5), voters(3));
+        server.sent();
+        server.hears(3, first.notification(b""));
+        assert_eq!(server.sent(), []);
         // And others are nobody to it while they look.
-        for from in [1, 2] {
-            assert_eq!(wiped.hears(from, proposes(vote(2, 1, 5), 1)), None);
-            assert_eq!(wiped.hears(from, proposes(vote(3, 1, 5), 1)), None);
+        for leader in [2, 3] {
+            for from in [1, 2] {
+                assert_eq!(wiped.hears(from, proposes(vote(leader, 1, 5), 1)), None);
+            }
+            assert_eq!(wiped.sent(), [], "it adopts nothing");
+            assert_eq!(
+                wiped.election.deadline(),
+                Some(START.after(200)),
+                "nor waits for a quorum"
+            );
         }
-        assert_eq!(wiped.after(FINALIZE_MS), None);
         assert_eq!(wiped.election.state(), Looking);
         // It does not lead because others say so.
         for from in [1, 2] {
@@ -512,6 +523,18 @@ fn where_every_voter_was_heard_or_is_out_of_reach_nobody_waits() {
         &[1, 2, 4, 5],
     );
 
+    let mut server = Server::second_of(3);
+    server
+        .election
+        .unreachable(ServerId(3), &server.pair, server.now);
+    server.election.connected(ServerId(3), &server.pair);
+    assert_eq!(
+        server.hears(1, proposes(vote(2, 1, 5), 1)),
+        None,
+        "3 has come up"
+    );
+    is_elected(server.after(FINALIZE_MS), Leading, 2, &[1, 2]);
+
     // A server without history has nothing better to say.
     let mut server = Server::second_of(3);
     server.hears(
@@ -530,6 +553,31 @@ fn where_every_voter_was_heard_or_is_out_of_reach_nobody_waits() {
         2,
         &[1, 2],
     );
+}
+
+#[test]
+fn who_was_heard_in_an_older_round_may_say_more_in_this_one() {
+    let mut server = Server::second_of(3);
+    server.hears(3, proposes(vote(1, 1, 4), 1));
+    assert_eq!(server.hears(1, proposes(vote(2, 1, 5), 4)), None);
+    is_elected(server.after(FINALIZE_MS), Leading, 2, &[1, 2]);
+}
+
+#[test]
+fn a_better_proposal_that_has_quorums_at_once_is_waited_for_as_long() {
+    let weights = [(1, 3), (2, 3), (4, 3)].map(|(sid, weight)| (ServerId(sid), weight));
+    let weights = BTreeMap::from(weights);
+    let quorum = Quorum::groups(Zxid::ZERO, sids(1..=5), &[sids(1..=5)], &weights).unwrap();
+    let mut server = Server::new(candidate(2), whole(1, 5), Pair::of(quorum));
+    server.hears(1, proposes(vote(2, 1, 5), 1));
+    assert_eq!(server.after(FINALIZE_MS - 1), None);
+    server.hears(4, proposes(vote(4, 1, 5), 1));
+    assert_eq!(
+        server.after(FINALIZE_MS - 1),
+        None,
+        "3 and 5 may know better still"
+    );
+    is_elected(server.after(1), Following, 4, &[2, 4]);
 }
 
 #[test]

@@ -223,6 +223,8 @@ struct Wire {
     links: u64,
     /// Who dialled each connection.
     dialler: Vec<usize>,
+    /// Connections that one side or both have closed.
+    ended: BTreeSet<LinkId>,
 }
 
 impl Wire {
@@ -231,7 +233,10 @@ impl Wire {
             match effect {
                 LinkEffect::Dial { .. } => self.events.push(Event::Dial(at)),
                 SayHello(link) => self.events.push(Event::Hello(1 - at, link)),
-                Close(link) => self.events.push(Event::Closed(1 - at, link)),
+                Close(link) => {
+                    self.ended.insert(link);
+                    self.events.push(Event::Closed(1 - at, link));
+                }
                 Connected(_) | Unreachable(_) => {}
             }
         }
@@ -263,6 +268,7 @@ impl Wire {
                 at
             }
             Event::Closed(at, link) => {
+                self.ended.insert(link);
                 servers[at].closed(link);
                 at
             }
@@ -315,6 +321,8 @@ proptest! {
         prop_assert!(link.is_some());
         prop_assert_eq!(servers[1].link(ServerId(1)), link);
         prop_assert_eq!(wire.dialler[link.unwrap().0 as usize], 1, "server 2");
+        let open = (0..wire.links).map(LinkId).filter(|link| !wire.ended.contains(link));
+        prop_assert!(open.eq(link), "none is left open");
         prop_assert_eq!(servers[0].take(link.unwrap()), Some(said(2, 2)));
     }
 }
