@@ -31,3 +31,4 @@ pub mod stages;
 pub mod tree;
 pub mod txn;
 pub mod types;
+pub mod zab;

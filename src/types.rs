@@ -181,6 +181,20 @@ newtype! {
     Epoch(u32)
 }
 newtype! {
+    /// A member of an ensemble (`sid`, docs/peer-protocol.md §0.2). A peer may send any number; only those that a
+    /// configuration names count.
+    ServerId(i64)
+}
+newtype! {
+    /// Counts the elections of one process (docs/peer-protocol.md §1.6); epochs are something else.
+    Round(i64)
+}
+newtype! {
+    /// The currentEpoch of the server that a vote proposes, as peers send it (docs/peer-protocol.md §1.4): an
+    /// [`Epoch`], or the lowest number of all from a server that proposes nobody.
+    VoteEpoch(i64)
+}
+newtype! {
     /// A serving shard of this process, counted from 0.
     ShardId(u16)
 }

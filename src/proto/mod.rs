@@ -1,7 +1,8 @@
 //! The client protocol on the wire: framing, handshake, requests, replies, events
-//! (docs/protocol.md §1). Bytes in, values out, and back; no state.
+//! (docs/protocol.md §1), and beside it the one between servers (`peer`). Bytes in, values out, and back; no state.
 
 pub mod first_bytes;
+pub mod peer;
 pub mod reply;
 pub mod request;
 pub mod session;
