@@ -18,7 +18,7 @@
 //! | J newer | a whole header or record of a newer format | downgrade | refuse, naming the format |
 //! | K disorder | zxids do not grow | rot that hit crc and all; a bug | refuse |
 //! | L lost end | D lies behind the last segment; or the witness, or a snapshot, knows of later transactions | a file was removed or cut, a directory is not mounted, sectors are lost | refuse |
-//! | M rot, not needed | a bad record, and behind it one that the snapshot covers, or the first that it does not | rot | go on behind it; a snapshot is made at once |
+//! | M rot, not needed | a bad record, and behind it one that shows that it was no transaction, or one that the snapshot covers | rot; power cut, pages reordered | go on behind it; a snapshot is made at once |
 //! | N short | the file of the last segment is shorter than its header says | a file was cut | refuse |
 //! | O unreadable | the device can't read where a record may be needed | rot | refuse |
 //! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
@@ -225,21 +225,20 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
         while at < limit {
             let record = match reader.record(at, last) {
                 Ok(Some(record)) => record,
-                // As long as nothing was handed over, what is damaged may not be needed.
-                Ok(None) if last == part.after => {
+                // Perhaps it is not needed: the next record shows.
+                Ok(None) => {
                     damaged.get_or_insert(at);
                     at = at.plus(ALIGN as u64);
                     continue;
                 }
-                Err(RecoveryError::Unreadable { .. }) if last == part.after => {
+                Err(RecoveryError::Unreadable { .. }) => {
                     damaged.get_or_insert(at);
                     at = reader.next_sector(at);
                     continue;
                 }
-                Ok(None) => break,
                 Err(error) => return Err(error.into()),
             };
-            if damaged.is_some() && !record.is_first_needed(part.after) {
+            if damaged.is_some() && !record.is_first_needed(last) {
                 break;
             }
             damaged = None;
@@ -549,7 +548,11 @@ impl<S: Storage> Scan<S> {
             self.committed_to = self.committed_to.max(record.committed_to);
             let position = at;
             at = record.end();
-            if !in_run && record.is_first_needed(walk.known.after) {
+            let whole_to = match walk.yields {
+                true => walk.last,
+                false => walk.known.after,
+            };
+            if !in_run && record.is_first_needed(whole_to) {
                 let offset = found.header.offset(found.end);
                 let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
                 self.note_rot(place);

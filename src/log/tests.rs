@@ -625,6 +625,47 @@ fn rot_that_the_snapshot_covers_is_a_warning_and_what_follows_it_is_read() {
     }
 }
 
+/// A power cut may tear the filler of a batch and leave the seal behind it, and what is appended after that start
+/// follows the seal: no snapshot shows the way past the place, and none is needed.
+#[test]
+fn a_filler_that_is_torn_or_rots_costs_nothing_whatever_snapshot_there_is() {
+    let (disk, ends) = sealed(6);
+    let name = segments(&disk).remove(0);
+    let filler = offset(ends[6]);
+    flip(&disk, &name, filler + 2);
+    let (mut log, _) = open(&disk, 30).unwrap();
+    append(&mut log, &disk, 7, 1000);
+    sync(&mut log);
+    drop(log);
+    for after in 0..=7 {
+        let known = Known {
+            after: Zxid(after),
+            witness: None,
+        };
+        let mut found = Vec::new();
+        let scan = Scan::read(&disk, &known, |record| {
+            found.push(record.zxid.0);
+            Ok::<(), RecoveryError>(())
+        });
+        let due: Vec<i64> = (after + 1..=7).collect();
+        assert_eq!(found, due);
+        assert!(scan.unwrap().rotten().len() <= 1);
+        let part = Part {
+            after: Zxid(after),
+            upto: Zxid(7),
+            bytes: u64::MAX,
+            mapped_to: None,
+        };
+        let mut live = Vec::new();
+        read_part(&disk, part, |record| {
+            live.push(record.zxid.0);
+            Ok::<(), RecoveryError>(())
+        })
+        .unwrap();
+        assert_eq!(live, due);
+    }
+}
+
 /// A log that was begun anew behind `behind`, far from its first segment: a seal, and four transactions. The
 /// name of the new segment.
 fn begun_anew(behind: Zxid) -> (SimStorage, String) {
@@ -838,11 +879,22 @@ fn a_segment_that_begins_where_the_log_was_closed_is_judged_as_any_other() {
     }
     drop(log);
     let name = segment::name(closing.end.position);
-    flip(&disk, &name, HEADER_BLOCK as u64 + 20);
+    let base_record = HEADER_BLOCK as u64 + 20;
+    flip(&disk, &name, base_record);
     let known = Known {
         after: Zxid::ZERO,
         witness: Some(closed),
     };
+    let mut found = Vec::new();
+    let read = Scan::read(&disk, &known, |record| {
+        found.push(record.zxid.0);
+        Ok::<(), RecoveryError>(())
+    });
+    // It was no transaction.
+    assert_eq!(read.unwrap().rotten().len(), 1);
+    assert_eq!(found, [1, 2, 3, 4]);
+    let first_txn = base_record + record::HEADER as u64;
+    flip(&disk, &name, first_txn);
     let read = Scan::read(&disk, &known, |_| Ok::<(), RecoveryError>(()));
     assert!(matches!(read, Err(RecoveryError::Corrupt { .. })));
 }

@@ -45,8 +45,6 @@ struct Place {
     len: usize,
     kind: Kind,
     zxid: Zxid,
-    /// It says that everything before this was durable.
-    durable_to: Position,
 }
 
 /// A segment, and all records in it that can be read.
@@ -203,33 +201,32 @@ impl Store<'_> {
     }
 
     /// The last transaction up to which the newest whole snapshot, and the records behind it, stand one behind
-    /// the other with nothing unreadable between them.
+    /// the other, with nothing unreadable between them but what was no transaction.
     pub(super) fn whole_to(&self) -> Zxid {
-        self.whole_run().0
-    }
-
-    /// The same, and where the last of those records ends; `None`: there is none.
-    fn whole_run(&self) -> (Zxid, Option<Position>) {
         let newest = self.snapshots().first().copied();
         let mut zxid = newest.unwrap_or(Zxid::ZERO);
         // Behind the last record that counts.
         let mut end = None;
         for segment in self.segments() {
+            if end.is_some_and(|end| end != segment.base) {
+                return zxid;
+            }
             for place in &segment.places {
                 let begin = segment.base.plus((place.offset - HEADER_BLOCK) as u64);
-                if end.is_some_and(|end| end != begin) {
-                    return (zxid, end);
+                let is_next = place.kind == Kind::Txn && place.zxid == zxid.next();
+                let is_gap = end.is_some_and(|end| end != begin);
+                if !is_next && (is_gap || place.kind == Kind::Txn) && place.zxid > zxid {
+                    return zxid;
                 }
-                match place.kind {
-                    Kind::Txn if place.zxid == zxid.next() => zxid = place.zxid,
-                    Kind::Txn if place.zxid > zxid => return (zxid, end),
-                    _ if end.is_none() => continue,
-                    _ => {}
+                if is_next {
+                    zxid = place.zxid;
+                } else if end.is_none() {
+                    continue;
                 }
                 end = Some(begin.plus(place.len as u64));
             }
         }
-        (zxid, end)
+        zxid
     }
 
     /// The transactions behind `after`, up to `upto`, as they stand in the log.
@@ -252,25 +249,6 @@ impl Store<'_> {
             }
         }
         entries.into_values().collect()
-    }
-
-    /// Whether bytes that changed look like a batch that a power cut tore: what is `known` stands behind them, can
-    /// still be read, and goes with them. That is so where a seal or a filler is damaged, and the transactions behind it
-    /// came in the same batch: no record that can be read, no name of a segment and no witness says that anything
-    /// there was durable, and the time in which one of them must is not over.
-    fn looks_torn(&self, damage: &Damage, known: Zxid) -> bool {
-        let (zxid, Some(end)) = self.whole_run() else {
-            return false;
-        };
-        let segments = self.segments();
-        let shows_more = |segment: &Segment| {
-            let mut places = segment.places.iter();
-            segment.base > end || places.any(|place| place.durable_to > end)
-        };
-        matches!(damage.undo, Undo::Bytes(..))
-            && zxid < known
-            && zxid >= self.covered.max(self.witnessed)
-            && !segments.iter().any(shows_more)
     }
 
     /// Whether something is lost that was there.
@@ -308,7 +286,7 @@ impl Store<'_> {
             }
             Undo::Bytes(..) | Undo::Sectors(_) => self.covered,
         };
-        if reach < known && reach >= vouched || self.looks_torn(&damage, known) {
+        if reach < known && reach >= vouched {
             damage.mend();
             return None;
         }
@@ -581,7 +559,6 @@ fn places(header: &SegmentHeader, content: &[u8], next: Position) -> Vec<Place> 
                     len,
                     kind: record.kind,
                     zxid: record.zxid,
-                    durable_to: record.durable_to,
                 });
                 offset += len;
             }
@@ -780,29 +757,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_that_rots_in_one_batch_with_what_was_shown_looks_torn_where_nothing_else_vouches_for_it()
-     {
-        let (disk, _) = seal_in_a_batch();
-        let damage = rot_in_newest_seal(&disk);
-        assert_eq!(recovered(&disk), Some(Zxid(3)), "no start can know more");
-        let looks_torn = |known, covered, witnessed| {
-            store(&disk, known, covered, witnessed).looks_torn(&damage, Zxid(known))
-        };
-        assert!(looks_torn(5, 3, 0));
-        assert!(!looks_torn(3, 3, 0), "nothing that was shown goes with it");
-        assert!(!looks_torn(5, 4, 0), "there was the time for another seal");
-        assert!(!looks_torn(5, 3, 4), "the witness knows more");
-
+    fn a_seal_that_rots_costs_nothing_where_the_next_transaction_follows() {
         let (disk, mut log) = seal_in_a_batch();
+        rot_in_newest_seal(&disk);
+        assert_eq!(recovered(&disk), Some(Zxid(5)));
+        assert_eq!(store(&disk, 5, 3, 0).whole_to(), Zxid(5));
         append(&mut log, 6..=6);
         sync(&mut log);
-        let damage = rot_in_newest_seal(&disk);
-        assert_eq!(
-            recovered(&disk),
-            None,
-            "a later record says that it was durable"
-        );
-        assert!(!store(&disk, 5, 3, 0).looks_torn(&damage, Zxid(5)));
+        assert_eq!(recovered(&disk), Some(Zxid(6)));
     }
 
     /// The least to which a start comes that is not refused, after each of many damages.

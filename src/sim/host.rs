@@ -72,8 +72,6 @@ pub(super) struct Host {
     pub(super) sealed: Option<Zxid>,
     /// A shard was held still while others went on, or could not be given what it lacks, since the start.
     pub(super) was_stalled: bool,
-    /// Sectors that power cuts had taken when the last start had succeeded.
-    sectors_lost: u64,
     /// Writes that the process has refused.
     refused_writes: u64,
     /// By then a spare that could not be made is tried again, µs.
@@ -113,7 +111,6 @@ impl Host {
             drain_is_disturbed: false,
             sealed: None,
             was_stalled: false,
-            sectors_lost: 0,
             refused_writes: 0,
             spare_is_due: 0,
             sync_until: 0,
@@ -291,11 +288,6 @@ impl Host {
         }
         let end = member.member().pipeline.log().end().position;
         let snapshot = member.summary.snapshot.unwrap_or_default();
-        let sectors_lost = base.disk.faults().sectors_lost;
-        let was_torn = sectors_lost > std::mem::replace(&mut self.sectors_lost, sectors_lost);
-        if was_torn && !member.summary.warnings.is_empty() {
-            checks.rot.kept.torn_behind(snapshot);
-        }
         self.member = Some(member);
         self.compare_tree(checks)?;
         survives_a_power_cut(end, snapshot, is_damaged, base)?;
@@ -590,6 +582,9 @@ impl Host {
                 let failed = failing::disarm(base, work);
                 failing::ended(base, &done);
                 let is_damaged = checks.rot.is_damaged();
+                if let Done::Snapshot { zxid, made: Err(_) } = &done {
+                    checks.rot.kept.cut_off(*zxid);
+                }
                 match &done {
                     Done::Snapshot {
                         zxid,

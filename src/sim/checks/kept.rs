@@ -9,14 +9,15 @@ use crate::log::storage::Storage;
 use crate::snapshot;
 use crate::tree::Tree;
 use crate::types::Zxid;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub(in crate::sim) struct Kept {
     /// So many the process keeps that runs.
     most: usize,
-    /// Those that must be there. Zxid 0 is the beginning of the history, for which no snapshot is needed.
-    due: BTreeSet<Zxid>,
+    /// Those that must be there (`true`), and those that may be, because making them was cut off: a purge counts
+    /// them if they are. Zxid 0 is the beginning of the history, for which no snapshot is needed.
+    due: BTreeMap<Zxid, bool>,
 }
 
 impl Kept {
@@ -24,7 +25,7 @@ impl Kept {
     pub(super) fn new(start: Zxid) -> Kept {
         Kept {
             most: 0,
-            due: [start].into(),
+            due: [(start, true)].into(),
         }
     }
 
@@ -35,8 +36,13 @@ impl Kept {
 
     /// A snapshot was made, and older ones were purged.
     pub(in crate::sim) fn made(&mut self, zxid: Zxid) {
-        self.due.insert(zxid);
+        self.due.insert(zxid, true);
         self.purged();
+    }
+
+    /// Making one ended before it was known to be durable.
+    pub(in crate::sim) fn cut_off(&mut self, zxid: Zxid) {
+        self.due.entry(zxid).or_insert(false);
     }
 
     /// Older ones were purged, or some of them.
@@ -51,12 +57,6 @@ impl Kept {
         self.due.remove(&zxid);
     }
 
-    /// A power cut has torn what follows this snapshot before anything that it lacks: that looks like rot that costs
-    /// nothing, and stays in the log, which leads nowhere from older ones. A start says so.
-    pub(in crate::sim) fn torn_behind(&mut self, snapshot: Zxid) {
-        self.due.retain(|zxid| *zxid >= snapshot);
-    }
-
     /// An operator has given up what was lost.
     pub(super) fn gives_up(&mut self) {
         self.due.clear();
@@ -64,8 +64,14 @@ impl Kept {
 
     /// Whether one of those that must be there is whole.
     pub(super) fn has_one_of(&self, whole: &[Zxid]) -> bool {
-        let is_there = |due: &Zxid| *due == Zxid::ZERO || whole.contains(due);
-        self.due.iter().any(is_there)
+        let is_there = |due: Zxid| due == Zxid::ZERO || whole.contains(&due);
+        self.certain().any(is_there)
+    }
+
+    /// Those that must be there, newest first.
+    fn certain(&self) -> impl Iterator<Item = Zxid> {
+        let is_certain = |(zxid, certain): (&Zxid, &bool)| certain.then_some(*zxid);
+        self.due.iter().rev().filter_map(is_certain)
     }
 
     /// On copies of the disks: without all that are newer than one of them, a start finds the same tree. Whether
@@ -76,7 +82,7 @@ impl Kept {
         tree: &Tree,
         rng: &mut fastrand::Rng,
     ) -> Result<bool, String> {
-        let older: Vec<Zxid> = self.due.iter().rev().skip(1).copied().collect();
+        let older: Vec<Zxid> = self.certain().skip(1).collect();
         let Some(&kept) = rng.choice(&older) else {
             return Ok(false);
         };
@@ -125,5 +131,20 @@ mod tests {
         kept.purged();
         assert!(!kept.has_one_of(&[Zxid(10)]));
         assert!(kept.has_one_of(&[Zxid(20)]));
+    }
+
+    #[test]
+    fn one_that_was_cut_off_may_take_the_place_of_an_older_one_and_is_no_substitute() {
+        let mut kept = Kept::new(Zxid(10));
+        kept.keeps(2);
+        kept.made(Zxid(20));
+        kept.cut_off(Zxid(30));
+        assert!(kept.has_one_of(&[Zxid(10)]));
+        kept.purged();
+        assert!(!kept.has_one_of(&[Zxid(10)]));
+        assert!(!kept.has_one_of(&[Zxid(30)]));
+        assert!(kept.has_one_of(&[Zxid(20)]));
+        kept.made(Zxid(30));
+        assert!(kept.has_one_of(&[Zxid(30)]));
     }
 }
