@@ -633,7 +633,12 @@ fn a_filler_that_is_torn_or_rots_costs_nothing_whatever_snapshot_there_is() {
     let name = segments(&disk).remove(0);
     let filler = offset(ends[6]);
     flip(&disk, &name, filler + 2);
-    let (mut log, _) = open(&disk, 30).unwrap();
+    let covered = Known {
+        after: Zxid(6),
+        witness: None,
+    };
+    let scan = Scan::read(&disk, &covered, |_| Ok::<(), RecoveryError>(())).unwrap();
+    let mut log = scan.open(CONFIG, identities(30), STORE, Zxid(6)).unwrap();
     append(&mut log, &disk, 7, 1000);
     sync(&mut log);
     drop(log);
