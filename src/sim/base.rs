@@ -262,10 +262,16 @@ impl Base {
     }
 
     pub(super) fn now(&self) -> Now {
-        let ms = self.now_us / 1000;
+        self.ago(0)
+    }
+
+    /// So many microseconds before now, by clocks that nobody has set since.
+    pub(super) fn ago(&self, us: u64) -> Now {
+        let micros = self.now_us - us;
+        let ms = micros / 1000;
         Now {
             tick: Tick(ms),
-            micros: self.now_us,
+            micros,
             wall: WallMs(WALL + ms as i64 + self.wall_offset),
         }
     }

@@ -70,6 +70,8 @@ pub(super) struct Host {
     pub(super) drain_is_disturbed: bool,
     /// Where the log of the last process ended, if it was sealed.
     pub(super) sealed: Option<Zxid>,
+    /// When the last process ended.
+    gone_us: u64,
     /// A shard was held still while others went on, or could not be given what it lacks, since the start.
     pub(super) was_stalled: bool,
     /// Writes that the process has refused.
@@ -110,6 +112,7 @@ impl Host {
             drain_turns: 0,
             drain_is_disturbed: false,
             sealed: None,
+            gone_us: 0,
             was_stalled: false,
             refused_writes: 0,
             spare_is_due: 0,
@@ -176,6 +179,12 @@ impl Host {
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let kept = config.member.snapshots_kept;
         checks.rot.kept.keeps(kept.expect("some are purged"));
+        // It may have begun as soon as the process before had ended.
+        let took_us = match base.rng.bool() {
+            true => base.rng.u64(0..=base.now_us - self.gone_us),
+            false => 0,
+        };
+        let began = base.ago(took_us);
         let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
         let mut replayed = Vec::new();
         let before = checks.rot.image((&base.data, &base.disk));
@@ -185,7 +194,7 @@ impl Host {
             &base.data,
             &base.disk,
             Box::new(move || identities.u128(..)),
-            now,
+            (began, now),
             &mut |entry: &Entry| replayed.push(Arc::new(entry.clone())),
         );
         let failed = failing::disarm(base, Work::Start);
@@ -334,6 +343,7 @@ impl Host {
     pub(super) fn process_is_gone(&mut self, base: &mut Base) {
         self.count_what_was_done(base);
         self.member = None;
+        self.gone_us = base.now_us;
         base.incarnation += 1;
         self.cores.fill_with(Core::default);
         (self.sync_hangs_until, self.sync_until) = (0, 0);

@@ -187,7 +187,7 @@ impl Member {
             identity += 1;
             identity
         });
-        let started = Machine::start(config, &disk, &disk, identities, now, &mut |_| {});
+        let started = Machine::start(config, &disk, &disk, identities, (now, now), &mut |_| {});
         let mut machine = started.map_err(|e| Fatal::from(io::Error::other(e.to_string())))?;
         let mut pipes: Vec<Pipes> = Vec::new();
         pipes.resize_with(machine.serving.len(), Pipes::default);

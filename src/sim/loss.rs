@@ -291,7 +291,14 @@ fn start(
 ) -> Result<Machine, StartError> {
     let mut identities = fastrand::Rng::with_seed(base.rng.u64(..));
     let identities = Box::new(move || identities.u128(..));
-    Machine::start(config, data, log, identities, base.now(), &mut |_| {})
+    Machine::start(
+        config,
+        data,
+        log,
+        identities,
+        (base.now(), base.now()),
+        &mut |_| {},
+    )
 }
 
 /// On copies of the disks, after a power cut: the store starts at `behind`, and once more behind a kill.

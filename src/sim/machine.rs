@@ -49,12 +49,13 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// Of a process that began at `began`, and serves from `now` on.
     pub(super) fn start(
         config: MachineConfig,
         data: &SimStorage,
         log: &SimStorage,
         identities: Identities,
-        now: Now,
+        (began, now): (Now, Now),
         observe: &mut dyn FnMut(&Entry),
     ) -> Result<Machine, StartError> {
         let (mut member, summary) = Member::start(
@@ -62,7 +63,7 @@ impl Machine {
             data,
             log,
             identities,
-            now,
+            began,
             &mut Rebuilding::new(observe),
         )?;
         member.pipeline.begin_serving(now);
