@@ -187,6 +187,8 @@ pub(super) struct Base {
     pub(super) told: BTreeMap<i32, u64>,
     /// Identities that a connection may have, in the process that runs.
     pub(super) identities_max: usize,
+    /// The longest frame that it takes, bytes.
+    pub(super) frame_max: usize,
     /// The last fault is over.
     pub(super) calm: bool,
     /// The disk has less room than it will have.
@@ -248,6 +250,7 @@ impl Base {
             outcomes: BTreeMap::new(),
             told: BTreeMap::new(),
             identities_max: 0,
+            frame_max: 0,
             calm: false,
             is_filled: false,
             short: BTreeSet::new(),

@@ -163,7 +163,12 @@ impl Client {
         self.closing
     }
 
-    /// Whether an auth that fails is on its way.
+    /// Sends what the server ends a connection for.
+    pub(super) fn gives_offence(&mut self) {
+        self.is_refused = true;
+    }
+
+    /// Whether an auth that fails, or a frame that is too long, is on its way.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused
     }

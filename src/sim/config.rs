@@ -17,7 +17,7 @@ pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
 pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
 
 /// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
-const FRAME_MAX: usize = 64 << 10;
+pub(super) const FRAME_MAX: usize = 64 << 10;
 
 /// A connection with such a share of the memory waits for nobody's, bytes.
 pub(super) const SHARE_ENOUGH: usize = FRAME_MAX;
@@ -125,7 +125,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         ..ShardConfig::new(ShardId(0))
     };
     let shard = bounded(shard, rng);
-    base.identities_max = shard.identities_max;
+    (base.identities_max, base.frame_max) = (shard.identities_max, shard.frame_max);
     let member = MemberConfig {
         pipeline,
         log: LogConfig {

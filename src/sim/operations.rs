@@ -3,7 +3,7 @@
 use super::base::{Base, Event, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
-use super::config::{TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
+use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
 use super::draw::{
     heavier, random_items, random_long_read, random_op, random_read, recreate, sure_write,
 };
@@ -247,6 +247,7 @@ impl Operations {
             30..36 => self.read_later(id, base, network),
             _ if self.clients[id].is_at_its_end() => {}
             36..86 => self.set_watches(id, base, network, truth),
+            86..90 => self.send_too_much(id, base, network),
             136..176 if base.crowded => self.stay_away(id, base, network),
             _ => {
                 let room = 12_usize.saturating_sub(self.clients[id].outstanding());
@@ -515,6 +516,30 @@ impl Operations {
             network.send_to_server(connection, bytes, base);
         }
         network.close_by_client(connection, false, base);
+    }
+
+    /// A write in a frame that is longer than the server takes: it is not executed, and ends the connection.
+    fn send_too_much(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        let Some(connection) = self.current[id].filter(|_| base.frame_max <= FRAME_MAX) else {
+            return;
+        };
+        let much = base.frame_max + base.rng.usize(0..1000);
+        let mut wire = Wire::default();
+        wire.i32(1).i32(OpCode::SET_DATA.0);
+        wire.op(&Op::SetData {
+            path: "/n0".into(),
+            data: Some(vec![0; much].into()),
+            version: -1,
+        });
+        base.counters.frames_too_long += 1;
+        self.clients[id].gives_offence();
+        let of = &mut network.connections[connection];
+        (of.lone, of.ends_itself) = (false, true);
+        let frame = Frame {
+            bytes: wire.frame(),
+            is_sign_of_life: false,
+        };
+        network.send_frames(connection, vec![frame], base);
     }
 
     /// Somebody goes on reading on a connection whose session moves away.

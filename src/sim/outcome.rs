@@ -255,6 +255,8 @@ pub struct Counters {
     pub steals: u64,
     /// Requests sent on a connection whose session has moved.
     pub stale_requests: u64,
+    /// Frames of clients that were longer than the server takes.
+    pub frames_too_long: u64,
     /// Shards held still.
     pub stalls: u64,
     /// Shards that fell too far behind and were detached.

@@ -123,7 +123,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 42] {
+fn named(c: &Counters) -> [(&'static str, u64); 43] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -154,6 +154,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 42] {
         ("expiries", c.expiries),
         ("reaped", c.reaped),
         ("stale_requests", c.stale_requests),
+        ("frames_too_long", c.frames_too_long),
         ("snapshots", c.snapshots),
         ("replies", c.replies),
         ("events", c.events),
