@@ -401,7 +401,7 @@ fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
 /// Writes the witness into both files and makes it durable; a file that is not there is made. Blocks.
 ///
 /// # Errors
-/// The operating system's. Or a slot of a file is not this store's, or of a kind that this server does not write:
+/// The operating system's, also where it can't be read whose a file is. Or a slot of a file is not this store's, or of a kind that this server does not write:
 /// the inner error is a [`RecoveryError`] that names the file, and nothing was written.
 pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()> {
     let in_data = Place::look(data, IN_DATA, witness.store)?;
@@ -427,7 +427,12 @@ impl<S: Storage> Place<'_, S> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             file => {
                 let file = file?;
-                let said = [said(&file, name, store, 0)?, said(&file, name, store, 1)?];
+                let slots = [
+                    read_slot(&file, name, store, 0)?,
+                    read_slot(&file, name, store, 1)?,
+                ];
+                let said =
+                    said(slots).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
                 Some((file, said))
             }
         };
@@ -479,18 +484,41 @@ fn worse(said: [Said; 2], sequence: u64) -> usize {
     }
 }
 
-fn said<F: File>(file: &F, name: &str, store: StoreId, nth: usize) -> io::Result<Said> {
+/// What was read of a slot.
+enum Slot {
+    /// The store's, with this sequence number.
+    Own(u64),
+    /// Nothing that is valid.
+    Nothing,
+    Unreadable(io::Error),
+}
+
+fn read_slot<F: File>(file: &F, name: &str, store: StoreId, nth: usize) -> io::Result<Slot> {
     let mut slot = vec![0; SLOT];
-    // A slot that can't be read is a slot that is damaged.
-    let Ok(read) = file.read_at((nth * SLOT) as u64, &mut slot) else {
-        return Ok(None);
+    let read = match file.read_at((nth * SLOT) as u64, &mut slot) {
+        Err(error) => return Ok(Slot::Unreadable(error)),
+        Ok(read) => read,
     };
     match Witness::decode(&slot[..read], name).map_err(io::Error::other)? {
         Some(found) if found.store != store => Err(io::Error::other(RecoveryError::Foreign {
             file: name.to_owned(),
             whose: "the store that is written",
         })),
-        found => Ok(found.map(|found| found.sequence)),
+        Some(found) => Ok(Slot::Own(found.sequence)),
+        None => Ok(Slot::Nothing),
+    }
+}
+
+/// What the slots of a file say. One that can't be read is as one that is damaged, where the other one shows that the
+/// file is the store's; else it may be another store's, and nothing is written over it.
+fn said(slots: [Slot; 2]) -> io::Result<[Said; 2]> {
+    use Slot::{Nothing, Own, Unreadable};
+    match slots {
+        [Own(a), Own(b)] => Ok([Some(a), Some(b)]),
+        [Own(a), Nothing | Unreadable(_)] => Ok([Some(a), None]),
+        [Nothing | Unreadable(_), Own(b)] => Ok([None, Some(b)]),
+        [Nothing, Nothing] => Ok([None, None]),
+        [Unreadable(error), _] | [Nothing, Unreadable(error)] => Err(error),
     }
 }
 
@@ -820,6 +848,43 @@ mod tests {
                     assert_eq!([IN_DATA, IN_LOG].map(|name| disk.content(name)), before);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_shows_that_it_is_the_stores_is_not_written_over_while_it_can_not_be_read()
+     {
+        let other = Witness {
+            store: StoreId(1),
+            ..witness(9)
+        };
+        for name in [IN_DATA, IN_LOG] {
+            let disk = disk();
+            write(&disk, &disk, &witness(1)).unwrap();
+            let file = disk.open(name).unwrap();
+            for slot in [0, SLOT as u64] {
+                file.write_at(slot, &other.encode()).unwrap();
+                disk.break_sector(name, slot as usize);
+            }
+            let error = write(&disk, &disk, &witness(2)).unwrap_err();
+            assert!(error.to_string().starts_with(name), "{error}");
+            disk.mend_sectors();
+            let slots = slots(&disk, name, &mut None).unwrap().unwrap();
+            assert_eq!(slots, [other, other]);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_can_not_be_read_is_written_over_where_the_other_one_is_the_stores() {
+        for slot in [0, SLOT] {
+            let disk = disk();
+            write(&disk, &disk, &witness(1)).unwrap();
+            write(&disk, &disk, &witness(2)).unwrap();
+            disk.break_sector(IN_DATA, slot);
+            write(&disk, &disk, &witness(3)).unwrap();
+            disk.mend_sectors();
+            let slots = slots(&disk, IN_DATA, &mut None).unwrap().unwrap();
+            assert_eq!(slots[slot / SLOT].sequence, 3);
         }
     }
 
