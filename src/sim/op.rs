@@ -228,10 +228,20 @@ impl Op {
         }
     }
 
-    /// The type in a multi or a multiRead.
+    /// The type in a multi or a multiRead. There the flags alone say that a node is a container: a client may give
+    /// any type of a create without TTL.
     pub(super) fn code_in_a_list(&self) -> OpCode {
         match self {
             Op::Children { .. } => OpCode::GET_CHILDREN,
+            Op::Create {
+                path,
+                kind: Kind::Container,
+                sequential: false,
+                ..
+            } => {
+                let any = path.bytes().map(usize::from).sum::<usize>();
+                [OpCode::CREATE, OpCode::CREATE2, OpCode::CREATE_CONTAINER][any % 3]
+            }
             _ => self.code(),
         }
     }
