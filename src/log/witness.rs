@@ -414,12 +414,9 @@ pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()>
 struct Place<'a, S: Storage> {
     storage: &'a S,
     name: &'static str,
-    /// The file and what its slots say; `None`: it is not there.
-    found: Option<(S::File, [Said; 2])>,
+    /// The file and what was read of its slots; `None`: it is not there.
+    found: Option<(S::File, [Slot; 2])>,
 }
-
-/// The sequence number of a slot of the store; `None`: it says nothing.
-type Said = Option<u64>;
 
 impl<S: Storage> Place<'_, S> {
     fn look<'a>(storage: &'a S, name: &'static str, store: StoreId) -> io::Result<Place<'a, S>> {
@@ -431,9 +428,10 @@ impl<S: Storage> Place<'_, S> {
                     read_slot(&file, name, store, 0)?,
                     read_slot(&file, name, store, 1)?,
                 ];
-                let said =
-                    said(slots).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
-                Some((file, said))
+                if let [Slot::Unreadable(error), Slot::Unreadable(_)] = &slots {
+                    return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
+                }
+                Some((file, slots))
             }
         };
         Ok(Place {
@@ -448,13 +446,13 @@ impl<S: Storage> Place<'_, S> {
         let is_new = self.found.is_none();
         let (file, slots) = match self.found {
             None => (storage.create(name, 2 * SLOT as u64)?, vec![0, 1]),
-            Some((file, said)) => {
+            Some((file, slots)) => {
                 // Whoever made the file may not have come to the end: as long as the slots are alike its name may be
                 // one that a power cut takes along, and no call that comes later would make it durable.
-                if !matches!(said, [Some(a), Some(b)] if a != b) {
+                if !matches!(slots, [Slot::Own(a), Slot::Own(b)] if a != b) {
                     storage.sync_dir()?;
                 }
-                (file, vec![worse(said, witness.sequence)])
+                (file, vec![worse(&slots, witness.sequence)])
             }
         };
         for slot in slots {
@@ -468,28 +466,13 @@ impl<S: Storage> Place<'_, S> {
     }
 }
 
-/// The slot that is written over. A write that is torn leaves the other one, so that is the one that says more: a file
-/// may have missed writes that the other file has, and the sequence number alone does not tell its slots apart. What
-/// stands there already is written again in its place. Of two that say as much it is the turn of one.
-fn worse(said: [Said; 2], sequence: u64) -> usize {
-    let worth = |said: Said| match said {
-        None => (0, 0),
-        Some(again) if again == sequence => (1, 0),
-        Some(other) => (2, other),
-    };
-    let turn = (sequence % 2) as usize;
-    match worth(said[turn]) <= worth(said[1 - turn]) {
-        true => turn,
-        false => 1 - turn,
-    }
-}
-
 /// What was read of a slot.
 enum Slot {
     /// The store's, with this sequence number.
     Own(u64),
     /// Nothing that is valid.
     Nothing,
+    /// Perhaps another store's, where the other slot does not show that the file is this one's.
     Unreadable(io::Error),
 }
 
@@ -509,16 +492,22 @@ fn read_slot<F: File>(file: &F, name: &str, store: StoreId, nth: usize) -> io::R
     }
 }
 
-/// What the slots of a file say. One that can't be read is as one that is damaged, where the other one shows that the
-/// file is the store's; else it may be another store's, and nothing is written over it.
-fn said(slots: [Slot; 2]) -> io::Result<[Said; 2]> {
-    use Slot::{Nothing, Own, Unreadable};
-    match slots {
-        [Own(a), Own(b)] => Ok([Some(a), Some(b)]),
-        [Own(a), Nothing | Unreadable(_)] => Ok([Some(a), None]),
-        [Nothing | Unreadable(_), Own(b)] => Ok([None, Some(b)]),
-        [Nothing, Nothing] => Ok([None, None]),
-        [Unreadable(error), _] | [Nothing, Unreadable(error)] => Err(error),
+/// The slot that is written over. A write that is torn leaves the other one, so that is the one that says more: a file
+/// may have missed writes that the other file has, and the sequence number alone does not tell its slots apart. What
+/// stands there already is written again in its place. Of two that say as much it is the turn of one.
+fn worse(slots: &[Slot; 2], sequence: u64) -> usize {
+    let is_own = slots.iter().any(|slot| matches!(slot, Slot::Own(_)));
+    let worth = |slot: &Slot| match slot {
+        Slot::Nothing => (0, 0),
+        Slot::Unreadable(_) if is_own => (0, 0),
+        Slot::Unreadable(_) => (1, 0),
+        Slot::Own(again) if *again == sequence => (1, 0),
+        Slot::Own(other) => (2, *other),
+    };
+    let turn = (sequence % 2) as usize;
+    match worth(&slots[turn]) <= worth(&slots[1 - turn]) {
+        true => turn,
+        false => 1 - turn,
     }
 }
 
@@ -784,9 +773,12 @@ mod tests {
     }
 
     /// What the slots of a file say, in order.
-    fn sequences(disk: &SimStorage, name: &'static str) -> [Said; 2] {
+    fn sequences(disk: &SimStorage, name: &'static str) -> [Option<u64>; 2] {
         let place = Place::look(disk, name, witness(0).store).unwrap();
-        place.found.expect("it is there").1
+        place.found.expect("it is there").1.map(|slot| match slot {
+            Slot::Own(sequence) => Some(sequence),
+            Slot::Nothing | Slot::Unreadable(_) => None,
+        })
     }
 
     #[test]
@@ -821,7 +813,8 @@ mod tests {
             ([Some(9), None], 9, 1),
         ];
         for (said, sequence, slot) in table {
-            assert_eq!(worse(said, sequence), slot, "{said:?}");
+            let slots = said.map(|said| said.map_or(Slot::Nothing, Slot::Own));
+            assert_eq!(worse(&slots, sequence), slot, "{said:?}");
         }
     }
 
@@ -871,6 +864,24 @@ mod tests {
             disk.mend_sectors();
             let slots = slots(&disk, name, &mut None).unwrap().unwrap();
             assert_eq!(slots, [other, other]);
+        }
+    }
+
+    #[test]
+    fn beside_a_slot_that_can_not_be_read_the_one_that_says_nothing_is_written() {
+        for (slot, broken) in [(0, SLOT), (SLOT, 0)] {
+            for sequence in [2, 3] {
+                let disk = disk();
+                write(&disk, &disk, &witness(1)).unwrap();
+                let file = disk.open(IN_DATA).unwrap();
+                file.write_at(slot as u64, &[7; SLOT]).unwrap();
+                disk.break_sector(IN_DATA, broken);
+                write(&disk, &disk, &witness(sequence)).unwrap();
+                disk.mend_sectors();
+                let slots = slots(&disk, IN_DATA, &mut None).unwrap().unwrap();
+                assert_eq!(slots[slot / SLOT], witness(sequence));
+                assert_eq!(slots[broken / SLOT], witness(1));
+            }
         }
     }
 
