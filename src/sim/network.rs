@@ -77,6 +77,8 @@ pub(super) struct Connection {
     sent_to: u64,
     received_to: u64,
     read_to: u64,
+    /// Where the frame begins for whose length the server ends the connection.
+    offends_from: u64,
     /// Where the requests end that are not received.
     ends: VecDeque<u64>,
     /// Where frames begin and end that are no sign of life, and are not received.
@@ -101,9 +103,9 @@ impl Connection {
         self.whole_to > self.read_to
     }
 
-    /// Whether bytes wait in the kernel.
+    /// Whether bytes wait in the kernel that the server has reason to read.
     pub(super) fn has_bytes(&self) -> bool {
-        !self.received.is_empty()
+        !self.received.is_empty() && self.read_to < self.offends_from
     }
 
     /// So many bytes are received; how many of them are a sign of life.
@@ -222,6 +224,7 @@ impl Network {
             sent_to: 0,
             received_to: 0,
             read_to: 0,
+            offends_from: u64::MAX,
             ends: VecDeque::new(),
             mute: VecDeque::new(),
             is_intruder: false,
@@ -280,6 +283,17 @@ impl Network {
             let bytes = bytes[part].to_vec();
             base.at_time(of.to_server_at, Event::ToServer { connection, bytes });
         }
+    }
+
+    /// A frame that is longer than the server takes.
+    pub(super) fn send_too_much(&mut self, connection: usize, bytes: Vec<u8>, base: &mut Base) {
+        let of = &mut self.connections[connection];
+        (of.lone, of.ends_itself, of.offends_from) = (false, true, of.sent_to);
+        let frame = Frame {
+            bytes,
+            is_sign_of_life: false,
+        };
+        self.send_frames(connection, vec![frame], base);
     }
 
     /// A request that follows the last one on the connection by up to 3 ms.

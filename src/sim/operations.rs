@@ -533,13 +533,7 @@ impl Operations {
         });
         base.counters.frames_too_long += 1;
         self.clients[id].gives_offence();
-        let of = &mut network.connections[connection];
-        (of.lone, of.ends_itself) = (false, true);
-        let frame = Frame {
-            bytes: wire.frame(),
-            is_sign_of_life: false,
-        };
-        network.send_frames(connection, vec![frame], base);
+        network.send_too_much(connection, wire.frame(), base);
     }
 
     /// Somebody goes on reading on a connection whose session moves away.
