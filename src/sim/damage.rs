@@ -322,7 +322,14 @@ impl Store<'_> {
         let (first, begin) = first_needed(&segments, newest);
         let (range, mut damage, extent) = spoil(self.log, &segment.name, offset, rng)?;
         let is_before = at < first || at == first && range.1 <= begin && range.0 >= HEADER_BLOCK;
-        damage.is_doubtful = !is_before;
+        // What is no transaction is missed by nobody but the segment behind it, unless the device can't read it, or it
+        // is what says where a log begins.
+        let overlaps = |place: &Place| place.offset < range.1 && range.0 < place.offset + place.len;
+        let is_spared = matches!(damage.undo, Undo::Bytes(..))
+            && at + 1 == segments.len()
+            && (segment.places.first()).is_some_and(|first| range.0 >= first.offset + first.len)
+            && !(segment.places.iter()).any(|p| p.kind == Kind::Txn && overlaps(p));
+        damage.is_doubtful = !(is_before || is_spared);
         if at + 1 == segments.len() {
             let last = segment.places.last();
             damage.place.3 = last.map_or(0, |last| last.offset + last.len);
