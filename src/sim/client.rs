@@ -202,7 +202,9 @@ impl Client {
             .i64(self.last_zxid.0)
             .i32(timeout_ms)
             .i64(self.session.0);
-        wire.buf(Some(&self.password)).byte(0);
+        // Who asks for a new session has no password: clients send zeroes, or none.
+        let has_none = self.session == SessionId::NONE && self.next_xid % 2 == 0;
+        wire.buf((!has_none).then_some(&self.password)).byte(0);
         wire.frame()
     }
 

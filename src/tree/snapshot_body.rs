@@ -623,6 +623,8 @@ mod tests {
         assert_eq!(numbers(&mut lists), first);
         let again = [(0, false), (1, false), (-1, true), (0, false)];
         assert_eq!(numbers(&mut lists), again);
+        let neighbours = [3, 3].map(|n| number(&mut lists, &long(n)));
+        assert_eq!(neighbours, [(-1, true), (-1, true)]);
         // A shorter one still has room.
         assert_eq!(number(&mut lists, b"short"), (2, true));
         assert!(lists.bytes <= LISTS_BYTES_MAX);
