@@ -428,7 +428,7 @@ impl World {
         }
     }
 
-    fn hears_of_the_end(&mut self, link: LinkId, now: Tick) {
+    fn hears_of_the_end(&mut self, link: LinkId) {
         let Some(Link {
             learner, leader, ..
         }) = self.links.remove(&link)
@@ -447,12 +447,11 @@ impl World {
         {
             self.leave(learner, None);
         }
-        let _ = now;
     }
 
     // A leader.
 
-    fn to_learner(&mut self, link: LinkId, packet: &ToLearner<'_>) {
+    fn tell_learner(&mut self, link: LinkId, packet: &ToLearner<'_>) {
         if let Some(link) = self.links.get_mut(&link) {
             let mut bytes = Vec::new();
             packet.encode_into(&mut bytes);
@@ -477,7 +476,7 @@ impl World {
                     let record = disk.record;
                     disk.writing = Some(Epochs { accepted, ..record });
                 }
-                DiscoveryEffect::Send(link, packet) => self.to_learner(link, &packet),
+                DiscoveryEffect::Send(link, packet) => self.tell_learner(link, &packet),
                 DiscoveryEffect::Established(epoch) => {
                     let history = end(&disk.history());
                     let broadcast =
@@ -576,7 +575,7 @@ impl World {
             }
         };
         let packet = opening.packet(history.end(), base);
-        self.to_learner(link, &packet);
+        self.tell_learner(link, &packet);
         if opening == Opening::Snap
             && let Some(link) = self.links.get_mut(&link)
         {
@@ -660,7 +659,7 @@ impl World {
                         body: b"",
                         ids: None,
                     };
-                    self.to_leader(link, &ToLeader::Request(request));
+                    self.tell_leader(link, &ToLeader::Request(request));
                     self.do_learner(sid);
                 }
             }
@@ -699,7 +698,7 @@ impl World {
 
     // A learner.
 
-    fn to_leader(&mut self, link: LinkId, packet: &ToLeader<'_>) {
+    fn tell_leader(&mut self, link: LinkId, packet: &ToLeader<'_>) {
         let mut bytes = Vec::new();
         packet.encode_into(&mut bytes);
         self.send_to_leader(link, &bytes);
@@ -751,9 +750,9 @@ impl World {
             }
             IntroductionEffect::Go(packet, stream) => {
                 let learn = self.learning(sid).unwrap();
-                learn.part = Part::Stream(Box::new(stream));
+                learn.part = Part::Stream(stream);
                 let link = learn.link;
-                self.to_leader(link, &packet);
+                self.tell_leader(link, &packet);
             }
         }
     }
@@ -799,7 +798,7 @@ impl World {
                         ..record
                     });
                 }
-                StreamEffect::Send(packet) => self.to_leader(link, &packet),
+                StreamEffect::Send(packet) => self.tell_leader(link, &packet),
                 StreamEffect::Commit(decided) => self.commits(sid, decided.zxid()),
                 StreamEffect::Activate(..) => unreachable!(),
                 StreamEffect::Serve(follow) => {
@@ -1017,7 +1016,7 @@ impl World {
             if let Some(link) = self.any_link() {
                 match self.rng.u8(0..20) {
                     _ if self.links[&link].is_broken && self.rng.u8(0..10) == 0 => {
-                        self.hears_of_the_end(link, self.now);
+                        self.hears_of_the_end(link);
                     }
                     0..5 => self.fetch(link),
                     _ => self.deliver(link),
@@ -1100,7 +1099,7 @@ impl World {
             }
             for link in self.links.keys().copied().collect::<Vec<_>>() {
                 if self.links.get(&link).is_some_and(|link| link.is_broken) {
-                    self.hears_of_the_end(link, self.now);
+                    self.hears_of_the_end(link);
                 } else {
                     self.fetch(link);
                     self.deliver(link);

@@ -713,15 +713,14 @@ impl Broadcast {
     /// Tells what may be told, behind the commits that it waited for.
     fn release(&mut self) {
         let (committed, confirmed) = (self.committed, self.confirmed);
-        let may = |held: &Held| held.behind <= committed && held.round <= confirmed;
-        while let Some(held) = self.held.pop_front_if(|held| may(held)) {
+        while let Some(held) = next_told(&mut self.held, committed, confirmed) {
             if let Told::Own(sync) = held.what {
                 self.out.push_back(BroadcastEffect::Synced(sync));
             }
         }
         let mut slow = Vec::new();
         for (link, learner) in &mut self.learners {
-            while let Some(held) = learner.held.pop_front_if(|held| may(held)) {
+            while let Some(held) = next_told(&mut learner.held, committed, confirmed) {
                 let packet = match held.what {
                     Told::Sync | Told::Own(_) => ToLearner::Sync,
                     Told::Revalidated { session, is_valid } => {
@@ -747,4 +746,11 @@ impl Broadcast {
         self.learners.remove(&link);
         self.out.push_back(BroadcastEffect::Drop(link, why));
     }
+}
+
+/// The oldest, if it may be told.
+fn next_told(held: &mut VecDeque<Held>, committed: Zxid, confirmed: u64) -> Option<Held> {
+    let oldest = held.front()?;
+    let may = oldest.behind <= committed && oldest.round <= confirmed;
+    may.then(|| held.pop_front())?
 }

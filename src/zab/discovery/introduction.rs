@@ -43,7 +43,7 @@ pub enum IntroductionEffect {
     /// Make acceptedEpoch this, durably, then tell [`Introduction::promised`].
     Promise(Epoch),
     /// Send, and go on with the stream that follows.
-    Go(ToLeader<'static>, Stream),
+    Go(ToLeader<'static>, Box<Stream>),
 }
 
 /// A learner until its leader begins to synchronise it.
@@ -147,6 +147,6 @@ impl Introduction {
             ..
         } = self.who;
         let stream = Stream::begin(epoch, is_observer, base, committed, self.patience, now);
-        IntroductionEffect::Go(packet, stream)
+        IntroductionEffect::Go(packet, Box::new(stream))
     }
 }

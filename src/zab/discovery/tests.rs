@@ -311,7 +311,8 @@ fn what_a_packet_does_in_each_stage() {
         leader.introduced(2, 3);
         leader.promised(9);
     };
-    let stages: [(&str, &dyn Fn(&mut Leader), &str); 3] = [
+    type Prepare<'a> = &'a dyn Fn(&mut Leader);
+    let stages: [(&str, Prepare<'_>, &str); 3] = [
         ("silent", &silent, "a d d d d"),
         ("introduced", &waits, "d d d d d"),
         ("offered", &offered, "d a d d d"),
