@@ -1,6 +1,6 @@
 //! Proof that something is on disk.
 
-use crate::types::{Position, Zxid};
+use crate::types::{Epoch, Position, Zxid};
 
 /// A value that is durable. Only the log makes one, out of a sync that succeeded; whoever
 /// acknowledges, votes or promises asks for it, so that the wrong order does not compile:
@@ -12,11 +12,11 @@ use crate::types::{Position, Zxid};
 /// };
 /// let forged = ringkeeper::log::Durable(end);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Durable<T>(T);
 
 /// An end of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogEnd {
     /// Behind the last record.
     pub position: Position,
@@ -24,9 +24,62 @@ pub struct LogEnd {
     pub zxid: Zxid,
 }
 
+/// What a member of an ensemble has promised and adopted, as its record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epochs {
+    /// No leader of an older epoch is followed (acceptedEpoch).
+    pub accepted: Epoch,
+    /// Of the leader whose history is held (currentEpoch).
+    pub current: Epoch,
+}
+
+/// A synchronisation that is closed: what it brought has taken the place of what lay behind its base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Adoption {
+    /// Of the leader whose history it is.
+    pub epoch: Epoch,
+    /// Of that history, and of the log behind the record that closes it.
+    pub end: LogEnd,
+}
+
 impl<T> Durable<T> {
     pub(super) fn mint(value: T) -> Durable<T> {
         Durable(value)
+    }
+
+    /// For tests that play a disk.
+    #[cfg(test)]
+    pub(crate) fn played(value: T) -> Durable<T> {
+        Durable(value)
+    }
+}
+
+impl Durable<Epochs> {
+    /// No promise to an older epoch is ever given again.
+    pub fn accepted(&self) -> Epoch {
+        self.0.accepted
+    }
+
+    /// The history of this epoch's leader is held.
+    pub fn current(&self) -> Epoch {
+        self.0.current
+    }
+}
+
+impl Durable<Adoption> {
+    /// Of the leader whose history is held.
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    /// Of that history.
+    pub fn zxid(&self) -> Zxid {
+        self.0.end.zxid
+    }
+
+    /// What was made durable at an earlier place of the log proves nothing about this history.
+    pub fn position(&self) -> Position {
+        self.0.end.position
     }
 }
 

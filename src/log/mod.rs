@@ -34,7 +34,7 @@ mod writer;
 mod tests;
 
 pub(crate) use appender::Appender;
-pub use durable::{Durable, LogEnd};
+pub use durable::{Adoption, Durable, Epochs, LogEnd};
 pub use error::RecoveryError;
 pub(crate) use pieces::Pieces;
 pub use record::StoreId;

@@ -77,7 +77,7 @@ pub enum PeerError {
 }
 
 /// How a learner introduces itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LearnerInfo {
     /// Who.
     pub sid: ServerId,
@@ -89,7 +89,7 @@ pub struct LearnerInfo {
 
 /// What a member of ours can do beyond Apache's protocol. It stands behind what Apache reads (docs/peer-protocol.md
 /// §2.2), and is in use on a connection when both sides have sent it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
     /// Of this list.
     pub version: i32,
@@ -98,11 +98,11 @@ pub struct Capabilities {
 }
 
 /// Sessions that a learner has heard of since the last ping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Touched<'a>(&'a [u8]);
 
 /// A client's request, passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Forwarded<'a> {
     /// The client's.
     pub session: SessionId,
@@ -117,7 +117,7 @@ pub struct Forwarded<'a> {
 }
 
 /// From a learner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ToLeader<'a> {
     /// FOLLOWERINFO, OBSERVERINFO.
     Info {
@@ -158,7 +158,7 @@ pub enum ToLeader<'a> {
 }
 
 /// From the leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ToLearner<'a> {
     /// LEADERINFO: the epoch to accept.
     LeaderInfo {
@@ -305,6 +305,22 @@ impl LearnerInfo {
 }
 
 impl<'a> ToLeader<'a> {
+    /// The packet's type.
+    pub fn kind(&self) -> PacketType {
+        match self {
+            ToLeader::Info {
+                is_observer: true, ..
+            } => PacketType::OBSERVERINFO,
+            ToLeader::Info { .. } => PacketType::FOLLOWERINFO,
+            ToLeader::AckEpoch { .. } => PacketType::ACKEPOCH,
+            ToLeader::Ack(_) => PacketType::ACK,
+            ToLeader::Ping { .. } => PacketType::PING,
+            ToLeader::Revalidate { .. } => PacketType::REVALIDATE,
+            ToLeader::Request(_) => PacketType::REQUEST,
+            ToLeader::Other(kind) => *kind,
+        }
+    }
+
     /// What a packet from a learner means.
     pub fn decode(packet: &Packet<'a>) -> Result<ToLeader<'a>, PeerError> {
         let kind = packet.kind;
@@ -412,6 +428,27 @@ impl Forwarded<'_> {
 }
 
 impl<'a> ToLearner<'a> {
+    /// The packet's type.
+    pub fn kind(&self) -> PacketType {
+        match self {
+            ToLearner::LeaderInfo { .. } => PacketType::LEADERINFO,
+            ToLearner::Diff(_) => PacketType::DIFF,
+            ToLearner::Trunc(_) => PacketType::TRUNC,
+            ToLearner::Snap(_) => PacketType::SNAP,
+            ToLearner::Proposal { .. } => PacketType::PROPOSAL,
+            ToLearner::Commit(_) => PacketType::COMMIT,
+            ToLearner::CommitAndActivate { .. } => PacketType::COMMITANDACTIVATE,
+            ToLearner::Inform { .. } => PacketType::INFORM,
+            ToLearner::InformAndActivate { .. } => PacketType::INFORMANDACTIVATE,
+            ToLearner::NewLeader { .. } => PacketType::NEWLEADER,
+            ToLearner::UpToDate => PacketType::UPTODATE,
+            ToLearner::Ping(_) => PacketType::PING,
+            ToLearner::Revalidate { .. } => PacketType::REVALIDATE,
+            ToLearner::Sync => PacketType::SYNC,
+            ToLearner::Other(kind) => *kind,
+        }
+    }
+
     /// What a packet from the leader means.
     pub fn decode(packet: &Packet<'a>) -> Result<ToLearner<'a>, PeerError> {
         let kind = packet.kind;

@@ -80,7 +80,7 @@ pub struct Packet<'a> {
 }
 
 /// The identities of the client that a request comes from, as they are on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ids<'a> {
     count: usize,
     /// Whole and within the bound: [`split`] has looked.

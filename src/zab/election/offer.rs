@@ -46,6 +46,14 @@ impl Offer {
     /// Something that was durable is missing: as [`Offer::FRESH`], but others must not take the ensemble for a new
     /// one, so it never looks empty.
     pub const MAIMED: Offer = Offer(History::Maimed);
+
+    /// currentEpoch and the end of a history that is whole.
+    pub(in crate::zab) fn whole(self) -> Option<(Epoch, Zxid)> {
+        match self.0 {
+            History::Whole { epoch, zxid } => Some((epoch, zxid)),
+            History::Fresh | History::Maimed => None,
+        }
+    }
 }
 
 /// Who takes part.
