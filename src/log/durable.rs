@@ -31,6 +31,8 @@ pub struct Epochs {
     pub accepted: Epoch,
     /// Of the leader whose history is held (currentEpoch).
     pub current: Epoch,
+    /// This member has forgotten nothing that it promised or acknowledged.
+    pub is_whole: bool,
 }
 
 /// A synchronisation that is closed: what it brought has taken the place of what lay behind its base.
@@ -63,6 +65,11 @@ impl Durable<Epochs> {
     /// The history of this epoch's leader is held.
     pub fn current(&self) -> Epoch {
         self.0.current
+    }
+
+    /// Nothing is forgotten.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_whole
     }
 }
 

@@ -65,12 +65,17 @@ struct Disk {
     synced: usize,
     record: Epochs,
     writing: Option<Epochs>,
-    is_wiped: bool,
     committed: Zxid,
     committed_on_disk: Zxid,
 }
 
 impl Disk {
+    fn whole() -> Disk {
+        let mut disk = Disk::default();
+        disk.record.is_whole = true;
+        disk
+    }
+
     /// What a synchronisation that is not closed has brought does not count.
     fn history_at(&self, ops: usize) -> Vec<Txn> {
         let mut history = Vec::new();
@@ -133,15 +138,14 @@ impl Disk {
 
     fn write(&mut self, record: Epochs) {
         assert!(record.accepted >= self.record.accepted && record.current >= self.record.current);
-        // Whole again in the same write as currentEpoch.
-        self.is_wiped &= record.current == self.record.current;
+        assert!(record.is_whole >= self.record.is_whole);
         self.record = record;
     }
 
     fn offer(&self) -> Offer {
-        match self.is_wiped {
-            true => Offer::FRESH,
-            false => Offer::of(self.record.current, &self.log_end()),
+        match self.record.is_whole {
+            true => Offer::of(self.record.current, &self.log_end()),
+            false => Offer::FRESH,
         }
     }
 }
@@ -218,6 +222,7 @@ struct Seen {
     synced: usize,
     ahead: usize,
     recommitted: usize,
+    made_whole: usize,
 }
 
 struct World {
@@ -239,7 +244,7 @@ struct World {
 impl World {
     fn new(seed: u64, voters: i64, observers: i64, faults: Faults) -> World {
         let member = |sid| Member {
-            disk: Disk::default(),
+            disk: Disk::whole(),
             role: Role::Idle,
             wants_snapshot: false,
             is_observer: sid > voters,
@@ -413,10 +418,7 @@ impl World {
         member.role = Role::Down;
         member.disk.crash(&mut rng);
         if is_wiped {
-            member.disk = Disk {
-                is_wiped: true,
-                ..Disk::default()
-            };
+            member.disk = Disk::default();
         }
         self.hang_up(sid);
     }
@@ -652,19 +654,23 @@ impl World {
                     let session = SessionId(number as i64);
                     assert!(follow.touch(session, 1000) && follow.revalidate(session, 1000));
                     let link = learn.link;
-                    let request = crate::proto::peer::learner::Forwarded {
-                        session,
-                        cxid: 1,
-                        op: OpCode::SYNC,
-                        body: b"",
-                        ids: None,
-                    };
-                    self.tell_leader(link, &ToLeader::Request(request));
+                    self.pass_sync_on(link, session);
                     self.do_learner(sid);
                 }
             }
             _ => {}
         }
+    }
+
+    fn pass_sync_on(&mut self, link: LinkId, session: SessionId) {
+        let request = crate::proto::peer::learner::Forwarded {
+            session,
+            cxid: 1,
+            op: OpCode::SYNC,
+            body: b"",
+            ids: None,
+        };
+        self.tell_leader(link, &ToLeader::Request(request));
     }
 
     fn leader_hears(&mut self, link: LinkId, packet: &ToLeader<'_>) {
@@ -810,6 +816,16 @@ impl World {
 
     fn follows(&mut self, sid: ServerId, link: LinkId, effect: FollowEffect) {
         match effect {
+            FollowEffect::Sync => self.pass_sync_on(link, SessionId(0)),
+            FollowEffect::BecomeWhole => {
+                self.seen.made_whole += 1;
+                let disk = &mut self.member(sid).disk;
+                let record = disk.record;
+                disk.writing = Some(Epochs {
+                    is_whole: true,
+                    ..record
+                });
+            }
             FollowEffect::Append { zxid, entry } => {
                 let disk = &mut self.member(sid).disk;
                 disk.ops.push(Op::Entry(txn(zxid, &entry)));
@@ -967,7 +983,7 @@ impl World {
                         }
                     }
                     Part::Stream(stream) => stream.recorded(&record),
-                    Part::Follow(_) => {}
+                    Part::Follow(follow) => follow.recorded(&record),
                 }
                 self.do_learner(sid);
             }
@@ -1072,7 +1088,7 @@ impl World {
         let whole = self
             .members
             .values()
-            .filter(|member| !member.is_observer && !member.disk.is_wiped);
+            .filter(|member| !member.is_observer && member.disk.record.is_whole);
         if 2 * whole.count() <= self.pair.voters().len() {
             // More have lost everything than an ensemble survives.
             return false;
@@ -1163,6 +1179,7 @@ fn runs_meet_everything_that_they_are_there_for() {
         all.synced += seen.synced;
         all.ahead += seen.ahead;
         all.recommitted += seen.recommitted;
+        all.made_whole += seen.made_whole;
     }
     let least = [
         (all.active, 60),
@@ -1172,6 +1189,7 @@ fn runs_meet_everything_that_they_are_there_for() {
         (all.snaps, 25),
         (all.synced, 40),
         (all.ahead, 5),
+        (all.made_whole, 5),
     ];
     assert!(least.iter().all(|(n, least)| n >= least), "{all:?}");
 }

@@ -30,6 +30,7 @@ fn epochs(current: u32) -> Durable<Epochs> {
     Durable::played(Epochs {
         accepted: Epoch(E),
         current: Epoch(current),
+        is_whole: true,
     })
 }
 

@@ -135,8 +135,8 @@ impl Introduction {
     /// `current` is what is told of currentEpoch: nothing, if the epoch was accepted before.
     fn go(&mut self, epoch: Epoch, current: Option<Epoch>, now: Tick) -> IntroductionEffect {
         let asks = self.who.wants_snapshot && current.is_none();
-        let end = self.who.offer.whole().map(|(_, end)| end);
-        let base = end.filter(|_| !asks);
+        let whole = self.who.offer.whole();
+        let base = whole.map(|(_, end)| end).filter(|_| !asks);
         let packet = ToLeader::AckEpoch {
             last: base.unwrap_or(Vote::NO_HISTORY),
             current,
@@ -146,7 +146,15 @@ impl Introduction {
             committed,
             ..
         } = self.who;
-        let stream = Stream::begin(epoch, is_observer, base, committed, self.patience, now);
+        let stream = Stream::begin(
+            epoch,
+            is_observer,
+            whole.is_some(),
+            base,
+            committed,
+            self.patience,
+            now,
+        );
         IntroductionEffect::Go(packet, Box::new(stream))
     }
 }

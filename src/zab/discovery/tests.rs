@@ -28,6 +28,7 @@ fn record(accepted: u32, current: u32) -> Durable<Epochs> {
     Durable::played(Epochs {
         accepted: Epoch(accepted),
         current: Epoch(current),
+        is_whole: true,
     })
 }
 

@@ -5,7 +5,7 @@
 //! | PROPOSAL | follows the last one: to the log; acknowledged when it is durable | to the log |
 //! | COMMIT, COMMITANDACTIVATE | of the oldest that is not committed: [`Decided`] | the same |
 //! | INFORM, INFORMANDACTIVATE | ends | PROPOSAL and COMMIT in one |
-//! | PING | answered, with the sessions heard of | the same |
+//! | PING | answered, with the sessions heard of; not yet, where this member is not whole | the same |
 //! | REVALIDATE | for who has asked; for nobody: – | the same |
 //! | SYNC | for the oldest sync that was passed on; for none: – | the same |
 //! | DIFF, TRUNC, SNAP, NEWLEADER, UPTODATE, LEADERINFO | ends | ends |
@@ -14,17 +14,22 @@
 //! *Ends* is the end of the role. Proposals that are not committed are a FIFO without entries: the zxids of an epoch
 //! have no gaps, so two of them say what waits. An entry belongs to the log from the moment it has come.
 //!
+//! **A learner that is not whole** has forgotten what it promised and acknowledged, maybe to a newer leader than the
+//! one that it has come to. So it answers no ping and acknowledges no transaction until a sync of its own has been
+//! answered: by then a quorum without it has said, since it came, that it has promised no newer epoch, and one of
+//! each quorum that it was part of is among those. It acknowledges when its record says that it is whole.
+//!
 //! Each proposal is acknowledged by a packet of its own, also when it has been committed since: Apache's leader looks
 //! the exact zxid up, and closes the connection of a learner that leaves one out (N1).
 
 #[cfg(test)]
 mod tests;
 
-use crate::log::{Durable, LogEnd};
+use crate::log::{Durable, Epochs, LogEnd};
 use crate::proto::peer::learner::Touched;
 use crate::proto::peer::{ToLeader, ToLearner};
 use crate::types::{Epoch, Position, ServerId, SessionId, Tick, Zxid};
-use crate::zab::bounds::{REVALIDATIONS_MAX, SYNCS_MAX, TOUCHED_MAX, TOUCHES_PER_PING};
+use crate::zab::bounds::{PINGS_MAX, REVALIDATIONS_MAX, SYNCS_MAX, TOUCHED_MAX, TOUCHES_PER_PING};
 use crate::zab::decided::Decided;
 use crate::zab::verdict::{Leave, Patience};
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +42,11 @@ pub struct SyncId(pub u64);
 /// What the driver must do, in this order: what a client is told rests on what was committed before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FollowEffect {
+    /// Pass a sync on to the leader, of no session and no client. It comes first, and only at a member that is not
+    /// whole.
+    Sync,
+    /// Make this member a whole one in its record, durably; then [`Follow::recorded`].
+    BecomeWhole,
     /// Append.
     Append {
         /// Of the entry.
@@ -66,6 +76,8 @@ pub enum FollowEffect {
 pub(super) struct Joined {
     pub epoch: Epoch,
     pub is_observer: bool,
+    /// It came with a history.
+    pub is_whole: bool,
     /// Of the log, behind the history of the epoch.
     pub position: Position,
     /// The end of that history, which was acknowledged as a whole.
@@ -84,14 +96,28 @@ pub struct Follow {
     last: Zxid,
     committed: Zxid,
     acknowledged: Zxid,
+    /// Everything up to here is durable.
+    durable: Zxid,
+    standing: Standing,
     patience: Patience,
     heard: Tick,
     /// Sessions heard of: timeouts, and who is reported first.
     touched: BTreeMap<SessionId, i32>,
     report: VecDeque<SessionId>,
     revalidations: VecDeque<SessionId>,
-    syncs: VecDeque<SyncId>,
+    /// `None`: the own one.
+    syncs: VecDeque<Option<SyncId>>,
     out: VecDeque<FollowEffect>,
+}
+
+/// Whether this member may say something that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Standing {
+    /// It has forgotten what it said, and keeps the pings that it was asked.
+    Forgetful(VecDeque<Zxid>),
+    /// Nobody has a newer epoch. This is not durable yet.
+    Current,
+    Whole,
 }
 
 impl Follow {
@@ -103,13 +129,18 @@ impl Follow {
             last: joined.last,
             committed: joined.committed,
             acknowledged: joined.history,
+            durable: joined.history,
+            standing: match joined.is_whole {
+                true => Standing::Whole,
+                false => Standing::Forgetful(VecDeque::new()),
+            },
             patience,
             heard: now,
             touched: BTreeMap::new(),
             report: VecDeque::new(),
             revalidations: VecDeque::new(),
-            syncs: VecDeque::new(),
-            out: VecDeque::new(),
+            syncs: VecDeque::from_iter((!joined.is_whole).then_some(None)),
+            out: VecDeque::from_iter((!joined.is_whole).then_some(FollowEffect::Sync)),
         }
     }
 
@@ -144,12 +175,18 @@ impl Follow {
                 self.inform(zxid, entry)?;
                 self.out.push_back(FollowEffect::Activate(zxid, leader));
             }
-            ToLearner::Ping(zxid) => self.answer(zxid),
+            ToLearner::Ping(zxid) => match &mut self.standing {
+                // A leader of ours asks no more of who does not answer.
+                Standing::Forgetful(asked) if asked.len() >= PINGS_MAX => {}
+                Standing::Forgetful(asked) => asked.push_back(zxid),
+                Standing::Current | Standing::Whole => self.answer(zxid),
+            },
             ToLearner::Revalidate { session, is_valid } => self.revalidated(session, is_valid),
-            ToLearner::Sync => {
-                let oldest = self.syncs.pop_front();
-                self.out.extend(oldest.map(FollowEffect::Synced));
-            }
+            ToLearner::Sync => match self.syncs.pop_front() {
+                Some(Some(sync)) => self.out.push_back(FollowEffect::Synced(sync)),
+                Some(None) => self.is_current(),
+                None => {}
+            },
             ToLearner::Other(_) => {}
             _ => return Err(Leave::Unexpected(packet.kind())),
         }
@@ -170,13 +207,17 @@ impl Follow {
         if end.position() < self.position || self.is_observer {
             return;
         }
-        let upto = end.zxid().min(self.last);
-        let mut bytes = Vec::new();
-        while self.acknowledged < upto {
-            self.acknowledged = self.behind(self.acknowledged);
-            ToLeader::Ack(self.acknowledged).encode_into(&mut bytes);
+        self.durable = end.zxid().min(self.last).max(self.durable);
+        self.acknowledge();
+    }
+
+    /// The own record is durable. What a member acknowledges before it says that it is whole would be forgotten with
+    /// a crash.
+    pub fn recorded(&mut self, record: &Durable<Epochs>) {
+        if self.standing == Standing::Current && record.is_whole() {
+            self.standing = Standing::Whole;
+            self.acknowledge();
         }
-        self.send(bytes);
     }
 
     /// A session of this member was heard of. False: as many wait as may be; it has to be named again.
@@ -215,7 +256,7 @@ impl Follow {
         if self.syncs.len() >= SYNCS_MAX {
             return false;
         }
-        self.syncs.push_back(sync);
+        self.syncs.push_back(Some(sync));
         true
     }
 
@@ -233,6 +274,15 @@ impl Follow {
             true => Zxid(zxid.0 + 1),
             false => Zxid::new(self.epoch.0, 1),
         }
+    }
+
+    fn acknowledge(&mut self) {
+        let mut bytes = Vec::new();
+        while self.standing == Standing::Whole && self.acknowledged < self.durable {
+            self.acknowledged = self.behind(self.acknowledged);
+            ToLeader::Ack(self.acknowledged).encode_into(&mut bytes);
+        }
+        self.send(bytes);
     }
 
     fn propose(&mut self, zxid: Zxid, entry: &[u8]) -> Result<(), Leave> {
@@ -259,6 +309,15 @@ impl Follow {
     fn inform(&mut self, zxid: Zxid, entry: &[u8]) -> Result<(), Leave> {
         self.propose(zxid, entry)?;
         self.commit(zxid)
+    }
+
+    /// A quorum without this member has answered its leader since it came.
+    fn is_current(&mut self) {
+        if let Standing::Forgetful(asked) = std::mem::replace(&mut self.standing, Standing::Current)
+        {
+            self.out.push_back(FollowEffect::BecomeWhole);
+            asked.into_iter().for_each(|zxid| self.answer(zxid));
+        }
     }
 
     fn answer(&mut self, zxid: Zxid) {

@@ -26,6 +26,7 @@ fn learner(is_observer: bool) -> Follow {
     let joined = Joined {
         epoch: Epoch(E),
         is_observer,
+        is_whole: true,
         position: Position(70),
         history: HISTORY,
         committed: z(1),
@@ -168,6 +169,7 @@ fn a_proposal_follows_the_last_one_and_a_commit_is_of_the_oldest() {
     let joined = Joined {
         epoch: Epoch(E),
         is_observer: false,
+        is_whole: true,
         position: Position(70),
         history: HISTORY,
         committed: HISTORY,
@@ -294,6 +296,52 @@ fn syncs_end_in_order_and_how_many_may_wait_is_bounded() {
     assert_eq!(gets(&mut follow, ToLearner::Sync), due(0));
     assert_eq!(gets(&mut follow, ToLearner::Sync), due(1));
     assert!(follow.sync(SyncId(99)));
+}
+
+// Plan, rule 12. An old leader, established and not yet active, a new one whose follower is wiped: the follower came to
+// the old one, was whole with its history, and made it the leader of an epoch that there had been.
+#[test]
+fn who_has_forgotten_what_it_said_says_nothing_that_counts_until_a_quorum_of_others_has() {
+    let record = |is_whole| {
+        Durable::played(Epochs {
+            accepted: Epoch(E),
+            current: Epoch(E),
+            is_whole,
+        })
+    };
+    for is_observer in [false, true] {
+        let joined = Joined {
+            epoch: Epoch(E),
+            is_observer,
+            is_whole: false,
+            position: Position(70),
+            history: HISTORY,
+            committed: z(1),
+            last: z(2),
+        };
+        let mut follow = Follow::begin(joined, PATIENCE, START);
+        assert_eq!(effects(&mut follow), [FollowEffect::Sync]);
+        assert!(follow.sync(SyncId(4)), "behind the own one");
+        assert_eq!(durable(&mut follow, 80, z(1)), []);
+        for n in 0..PINGS_MAX as u32 + 9 {
+            assert_eq!(gets(&mut follow, ToLearner::Ping(z(n))), Ok(vec![]));
+        }
+        follow.recorded(&record(true));
+        assert_eq!(durable(&mut follow, 80, z(1)), [], "of another role");
+        let effects = gets(&mut follow, ToLearner::Sync).unwrap();
+        assert_eq!(effects[0], FollowEffect::BecomeWhole);
+        assert_eq!(effects.len(), 1 + PINGS_MAX, "the pings of before");
+        assert_eq!(gets(&mut follow, ToLearner::Ping(z(9))).unwrap().len(), 1);
+        assert_eq!(durable(&mut follow, 85, z(2)), []);
+        follow.recorded(&record(false));
+        assert_eq!(durable(&mut follow, 85, z(2)), []);
+        follow.recorded(&record(true));
+        let acknowledged = follow.poll().as_ref().map(acks);
+        let due = (!is_observer).then_some(vec![z(1), z(2)]);
+        assert_eq!(acknowledged, due);
+        let due = Ok(vec![FollowEffect::Synced(SyncId(4))]);
+        assert_eq!(gets(&mut follow, ToLearner::Sync), due);
+    }
 }
 
 #[test]

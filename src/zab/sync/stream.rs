@@ -67,8 +67,8 @@ pub enum StreamEffect {
     },
     /// Close the synchronisation and sync; then [`Stream::adopted`].
     Close(Epoch),
-    /// Make currentEpoch this, and the last seen configuration, durably, and the member a whole one; then
-    /// [`Stream::recorded`].
+    /// Make currentEpoch this, and the last seen configuration, durably; then [`Stream::recorded`]. A member that is
+    /// not whole is not so yet: the leader may never become active.
     Record {
         /// currentEpoch.
         epoch: Epoch,
@@ -101,6 +101,7 @@ pub enum StreamEvent {
 pub struct Stream {
     epoch: Epoch,
     is_observer: bool,
+    is_whole: bool,
     /// What is durable here, if it can be gone on from.
     own: Option<Zxid>,
     committed: Zxid,
@@ -138,11 +139,12 @@ struct Proposal {
 }
 
 impl Stream {
-    /// ACKEPOCH leaves now. `own` is what it offers: `None` if there is nothing to go on from. `committed` is what this
-    /// member knows to be.
+    /// ACKEPOCH leaves now. `own` is what it offers: `None` if there is nothing to go on from, be the member whole or
+    /// not. `committed` is what it knows to be.
     pub fn begin(
         epoch: Epoch,
         is_observer: bool,
+        is_whole: bool,
         own: Option<Zxid>,
         committed: Zxid,
         patience: Patience,
@@ -151,6 +153,7 @@ impl Stream {
         Stream {
             epoch,
             is_observer,
+            is_whole,
             own,
             committed,
             patience,
@@ -428,6 +431,7 @@ impl Stream {
         let joined = Joined {
             epoch: self.epoch,
             is_observer: self.is_observer,
+            is_whole: self.is_whole,
             position,
             history: self.end,
             committed: committed.max(self.end),

@@ -165,6 +165,7 @@ impl Learner {
         Learner(Stream::begin(
             Epoch(E),
             is_observer,
+            true,
             own,
             committed,
             PATIENCE,
@@ -209,7 +210,7 @@ impl Learner {
         let accepted = Epoch(E);
         let current = Epoch(current);
         self.0
-            .recorded(&Durable::played(Epochs { accepted, current }));
+            .recorded(&Durable::played(Epochs { accepted, current, is_whole: true }));
     }
 }
 
