@@ -70,8 +70,17 @@ pub(in crate::sim) struct Expiry {
     /// What the core that orders had been told when a turn ended at this moment, µs, where that has
     /// changed.
     told: Vec<(u64, Told)>,
-    /// The turn in which each session's end was decided, µs: the ephemerals may go first.
-    closing: BTreeMap<SessionId, u64>,
+    /// How each session's end was decided: the ephemerals may go first.
+    closing: BTreeMap<SessionId, Decision>,
+}
+
+/// A session's end.
+struct Decision {
+    /// The turn, µs.
+    us: u64,
+    /// When the ConnectRequests came that present the session and were not read whole, µs. Where a core reads a few
+    /// bytes in a turn, nobody knows yet whose they are, although their connections were read from.
+    unread: Vec<u64>,
 }
 
 impl Expiry {
@@ -120,7 +129,15 @@ impl Expiry {
         now_us: u64,
     ) {
         for session in pipeline.closing() {
-            self.closing.entry(session).or_insert(now_us);
+            self.closing.entry(session).or_insert_with(|| {
+                let attaching = self.attaching.iter();
+                let waiting = attaching.filter_map(|connection| self.waiting.get(connection));
+                let unread = waiting.filter(|(whose, _)| *whose == session);
+                Decision {
+                    us: now_us,
+                    unread: unread.map(|(_, since)| *since).collect(),
+                }
+            });
         }
         let (everywhere, shards) = pipeline.known_arrivals();
         let told = Told {
@@ -175,10 +192,10 @@ impl Expiry {
     /// The session expires by a transaction that was ordered at `ordered`. What arrives behind the
     /// decision does not undo it, nor what arrived behind the deadline if the core that orders was not told.
     pub(in crate::sim) fn observe(&self, session: SessionId, ordered: u64) -> Result<(), String> {
-        let decided = self
-            .closing
-            .get(&session)
-            .map_or(ordered, |us| ordered.min(*us));
+        let decision = self.closing.get(&session);
+        let decided = decision.map_or(ordered, |decision| ordered.min(decision.us));
+        let is_unread =
+            |heard: &Heard| decision.is_some_and(|decision| decision.unread.contains(&heard.us));
         let Some(heard) = self.heard.get(&session) else {
             return Ok(());
         };
@@ -190,7 +207,8 @@ impl Expiry {
         let heard = &heard[..heard.partition_point(|heard| heard.us <= known)];
         let turns = self.told.partition_point(|(us, _)| *us < decided);
         let told = self.told[..turns].last();
-        let is_told = |heard: &Heard| told.is_some_and(|(_, told)| told.of(heard));
+        let is_told =
+            |heard: &Heard| told.is_some_and(|(_, told)| told.of(heard)) && !is_unread(heard);
         let asked = self.asked.get(&session).into_iter().flatten();
         let recent = asked.filter(|(at, _)| at + ASKED_FOR_US > decided);
         let asked = recent.map(|(_, timeout_ms)| *timeout_ms);

@@ -209,8 +209,11 @@ impl Learner {
     fn recorded(&mut self, current: u32) {
         let accepted = Epoch(E);
         let current = Epoch(current);
-        self.0
-            .recorded(&Durable::played(Epochs { accepted, current, is_whole: true }));
+        self.0.recorded(&Durable::played(Epochs {
+            accepted,
+            current,
+            is_whole: true,
+        }));
     }
 }
 
