@@ -66,6 +66,7 @@ use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
+use crate::zab::AckSet;
 use attachments::Said;
 use ids::{CREATOR, SessionIds};
 use owners::{Owners, Standing};
@@ -183,6 +184,8 @@ pub struct Pipeline<S: Storage> {
     log: Log<S>,
     overlay: Overlay,
     ring: Ring,
+    /// Who has what on disk: a quorum of one.
+    acks: AckSet,
     owners: Owners,
     ids: SessionIds,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
@@ -262,6 +265,7 @@ impl<S: Storage> Pipeline<S> {
         Pipeline {
             overlay: Overlay::new(tree),
             ring: Ring::new(tree.last_zxid()),
+            acks: AckSet::alone(tree.last_zxid()),
             owners,
             ids: SessionIds::new(),
             preparing: None,
@@ -430,14 +434,18 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What it covers is committed.
+    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What is decided by that is committed.
     ///
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
         let durable = self.log.synced(outcome)?;
-        while let Some(slot) = self.ring.commit(&durable, now.micros) {
+        self.ring.synced(&durable, now.micros);
+        let Some(decided) = self.acks.own(&durable) else {
+            return Ok(());
+        };
+        while let Some(slot) = self.ring.commit(&decided, now.micros) {
             let zxid = slot.zxid();
             self.outstanding -= usize::from(slot.origin.is_some());
             self.down.push_back(ToShards::Txn(Committed {
