@@ -77,7 +77,7 @@ impl<S: Storage> Pipeline<S> {
                 self.intake.iter().filter_map(session_of).collect()
             });
             if waiting.contains(&session) {
-                self.owners.heard(session, now.tick);
+                self.owners.sessions.heard(session, now.tick);
                 continue;
             }
             let bytes = self.close_bytes(tree, session);
@@ -93,7 +93,7 @@ impl<S: Storage> Pipeline<S> {
     /// Upper bound of the list of a closeSession prepared now.
     fn close_list(&self, tree: &Tree, session: SessionId) -> ListSize {
         let (paths, bytes) = tree.ephemeral_size(session);
-        ListSize::of(paths, bytes).plus(self.owners.list_in_flight(session))
+        ListSize::of(paths, bytes).plus(self.owners.sessions.list_in_flight(session))
     }
 
     /// Whether a closeSession may carry such a list.
@@ -121,7 +121,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        self.owners.mark_closing(session);
+        self.owners.sessions.mark_closing(session);
         let close = SlowClose {
             session,
             xid,
@@ -159,7 +159,7 @@ impl<S: Storage> Pipeline<S> {
         };
         self.order(tree, asked, budget, now)?;
         let mut said = Vec::new();
-        self.owners.dead(close.session, &mut said);
+        self.owners.attachments.dead(close.session, &mut said);
         self.say(said);
         Ok(())
     }

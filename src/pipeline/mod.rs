@@ -28,6 +28,7 @@
 //! takes back, and nobody is told "dead" before the closeSession is durable.
 
 mod arrivals;
+mod attachments;
 mod closing;
 mod fatal;
 mod ids;
@@ -38,6 +39,7 @@ mod reaper;
 mod reaping;
 mod recount;
 mod ring;
+mod sessions;
 mod size;
 mod slow_close;
 
@@ -64,8 +66,10 @@ use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
+use crate::zab::Decided;
+use attachments::Said;
 use ids::{CREATOR, SessionIds};
-use owners::{Owners, Said, Standing};
+use owners::{Owners, Standing};
 use reaper::Reaper;
 use ring::{Ring, Slot};
 use slow_close::SlowClose;
@@ -286,7 +290,7 @@ impl<S: Storage> Pipeline<S> {
     /// has taken (docs/protocol.md §5.2).
     pub fn begin_serving(&mut self, now: Now) {
         self.see_clock(now);
-        self.owners.hear_all(now.tick);
+        self.owners.sessions.hear_all(now.tick);
     }
 
     /// Every connection that waited in a listening socket at `until` has been handed to a shard; it
@@ -294,12 +298,12 @@ impl<S: Storage> Pipeline<S> {
     /// expires only when its deadline is at or below such an `until`, and every shard has raised
     /// its watermark after `now`. Whoever accepts calls this at every tick.
     pub fn accepted_until(&mut self, until: Tick, now: Tick) {
-        self.owners.accepted(until, now);
+        self.owners.arrivals.accepted(until, now);
     }
 
     fn see_clock(&mut self, now: Now) {
         self.clock = now.tick;
-        self.owners.see_clock(now.tick);
+        self.owners.arrivals.see_clock(now.tick);
     }
 
     /// Takes what a shard sends. It is ordered at once, however little of `budget` is left, unless
@@ -315,7 +319,7 @@ impl<S: Storage> Pipeline<S> {
         now: Now,
     ) -> Result<(), Fatal> {
         self.see_clock(now);
-        self.owners.sent(up.shard());
+        self.owners.arrivals.sent(up.shard());
         budget.spend_steps(1);
         match up {
             ShardRequest::Touched {
@@ -417,7 +421,7 @@ impl<S: Storage> Pipeline<S> {
             self.log.tick(now.tick)?;
         }
         let mut said = Vec::new();
-        self.owners.give_up(now.tick, &mut said);
+        self.owners.attachments.give_up(now.tick, &mut said);
         self.counters.given_up += said.len() as u64;
         self.say(said);
         self.waits_for_room = false;
@@ -427,14 +431,16 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What it covers is committed.
+    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What is decided by that is committed.
     ///
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
         let durable = self.log.synced(outcome)?;
-        while let Some(slot) = self.ring.commit(&durable, now.micros) {
+        self.ring.synced(&durable, now.micros);
+        let decided = Decided::alone(&durable);
+        while let Some(slot) = self.ring.commit(&decided, now.micros) {
             let zxid = slot.zxid();
             self.outstanding -= usize::from(slot.origin.is_some());
             self.down.push_back(ToShards::Txn(Committed {
@@ -470,11 +476,11 @@ impl<S: Storage> Pipeline<S> {
         self.reaper.applied(header.zxid);
         let list = size::list_size(&slot.entry.txn);
         if list.paths > 0 {
-            self.owners.list_is_applied(header.session, list);
+            self.owners.sessions.list_is_applied(header.session, list);
         }
         match slot.entry.txn {
             // The client begins to count when it gets the answer.
-            Txn::CreateSession { .. } => self.owners.heard(header.session, now.tick),
+            Txn::CreateSession { .. } => self.owners.sessions.heard(header.session, now.tick),
             Txn::CloseSession { .. } => self.owners.remove(header.session),
             _ => {}
         }
@@ -531,7 +537,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Sessions, closing ones included.
     pub fn session_count(&self) -> usize {
-        self.owners.len()
+        self.owners.sessions.len()
     }
 
     /// Requests that wait for room in the log or for the next turn.
@@ -563,7 +569,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
     pub fn deadline(&self, session: SessionId) -> Option<Tick> {
-        self.owners.deadline_of(session)
+        self.owners.sessions.deadline_of(session)
     }
 
     /// The stages up to applied.
@@ -579,7 +585,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Sessions whose end is decided and has not been applied.
     pub fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.owners.closing()
+        self.owners.sessions.closing()
     }
 
     /// Nothing is under way but re-attaches that wait for another shard: what a drain waits for, with
@@ -752,7 +758,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Admitted, Fatal> {
-        let is_used = |id| self.owners.is_known(id);
+        let is_used = |id| self.owners.sessions.is_known(id);
         let high_water = tree.session_high_water(CREATOR);
         let session = (self.ids).allocate(high_water, now.wall, is_used);
         let zxid = self.ring.next_zxid();
@@ -803,7 +809,7 @@ impl<S: Storage> Pipeline<S> {
         self.counters.errors += u64::from(error.is_some());
         let list = size::list_size(&entry.txn);
         if list.paths > 0 {
-            self.owners.list_grows(asked.session, list);
+            self.owners.sessions.list_grows(asked.session, list);
         }
         self.append(entry, asked, now)
     }
@@ -873,7 +879,7 @@ impl<S: Storage> Pipeline<S> {
                 *place = committed;
                 self.counters.reattached += 1;
                 // The client begins to count when it gets the answer.
-                self.owners.heard(*session, self.clock);
+                self.owners.sessions.heard(*session, self.clock);
             }
             self.down
                 .push_back(ToShards::Notice(held.shard, held.notice));

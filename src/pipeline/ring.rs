@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Standalone, committed is durable and nothing is acked to anybody; a slot is appended in the
-//! same step as it is prepared. A slot can only be committed by a [`Durable`], which only the log
-//! makes, out of a sync that has succeeded: nothing can be answered before.
+//! same step as it is prepared. A slot can only be committed by a [`Decided`], which takes a
+//! [`Durable`] of a quorum; that only the log makes, out of a sync that has succeeded: nothing can be
+//! answered before.
 
 use crate::log::{Durable, LogEnd};
 use crate::messages::{Origin, Stamps};
 use crate::txn::Entry;
 use crate::types::{Generation, Position, Zxid};
+use crate::zab::Decided;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -68,6 +70,8 @@ impl Cursors {
 pub(super) struct Ring {
     /// Not applied yet, in order of zxid and of position.
     slots: VecDeque<Slot>,
+    /// How many slots at the front are durable.
+    durable: usize,
     /// How many slots at the front are committed.
     committed: usize,
     cursors: Cursors,
@@ -78,6 +82,7 @@ impl Ring {
     pub(super) fn new(applied: Zxid) -> Ring {
         Ring {
             slots: VecDeque::new(),
+            durable: 0,
             committed: 0,
             cursors: Cursors {
                 prepared: applied,
@@ -120,17 +125,27 @@ impl Ring {
         self.slots.push_back(slot);
     }
 
-    /// The next transaction that a sync has made durable and thereby committed.
-    pub(super) fn commit(&mut self, durable: &Durable<LogEnd>, micros: u64) -> Option<&Slot> {
+    /// A sync has made transactions durable.
+    pub(super) fn synced(&mut self, durable: &Durable<LogEnd>, micros: u64) {
+        while let Some(slot) = self.slots.get_mut(self.durable)
+            && slot.end <= durable.position()
+        {
+            slot.stamps.synced = micros;
+            self.durable += 1;
+            self.cursors.durable = slot.zxid();
+            self.cursors.acked = slot.zxid();
+        }
+        self.cursors.check();
+    }
+
+    /// The next transaction that is decided, and thereby committed.
+    pub(super) fn commit(&mut self, decided: &Decided, micros: u64) -> Option<&Slot> {
         let slot = self
             .slots
             .get_mut(self.committed)
-            .filter(|slot| slot.end <= durable.position())?;
-        slot.stamps.synced = micros;
+            .filter(|slot| slot.zxid() <= decided.zxid())?;
         slot.stamps.committed = micros;
         self.committed += 1;
-        self.cursors.durable = slot.zxid();
-        self.cursors.acked = slot.zxid();
         self.cursors.committed = slot.zxid();
         self.cursors.check();
         Some(slot)
@@ -142,6 +157,7 @@ impl Ring {
         let slot = self.slots.pop_front().expect("a committed slot");
         assert_eq!(slot.zxid(), zxid, "applied in order");
         self.committed -= 1;
+        self.durable -= 1;
         self.cursors.applied = zxid;
         self.cursors.check();
         slot

@@ -1,0 +1,226 @@
+//! Which sessions there are, and until when each lives without being heard of (docs/protocol.md §5.2–5.4). It is
+//! the table of who orders: expiry and closing are decided here, and nowhere else.
+//!
+//! Which connection serves a session is not known here (`attachments` knows it for the connections of one member),
+//! only whose reports decide over its expiry: its [`Holder`].
+
+use super::size::ListSize;
+use crate::types::{DetHashMap, SessionId, ShardId, Tick, Zxid};
+use std::collections::BTreeSet;
+
+/// Whose watermark decides over a session's expiry; `None`: nobody serves it, and all decide.
+pub(super) type Holder = Option<ShardId>;
+
+#[derive(Debug)]
+struct Session {
+    holder: Holder,
+    /// Of the current connection; at first of the createSession.
+    timeout_ms: i32,
+    /// A multiple of tickTime.
+    deadline: Tick,
+    closing: bool,
+    /// The createSession's zxid: before it is committed nobody else may know the session.
+    opened: Zxid,
+    /// Upper bound of what creates in flight add to the closeSession's list.
+    list_in_flight: ListSize,
+}
+
+/// The sessions, and when each expires.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    table: DetHashMap<SessionId, Session>,
+    /// Sessions that are not closing, by what decides over their expiry.
+    deadlines: BTreeSet<(Holder, Tick, SessionId)>,
+    tick_time_ms: u64,
+}
+
+impl Sessions {
+    /// None. `tick_time_ms` is the width of an expiry bucket.
+    pub(super) fn new(tick_time_ms: u64) -> Sessions {
+        assert!(tick_time_ms > 0, "tickTime is positive");
+        Sessions {
+            table: DetHashMap::default(),
+            deadlines: BTreeSet::new(),
+            tick_time_ms,
+        }
+    }
+
+    /// A session whose createSession is being prepared as `opened`, or that was found at start-up: it has its full
+    /// timeout (docs/protocol.md §5.2).
+    pub(super) fn insert(
+        &mut self,
+        session: SessionId,
+        holder: Holder,
+        timeout_ms: i32,
+        opened: Zxid,
+        now: Tick,
+    ) {
+        let row = Session {
+            holder,
+            timeout_ms,
+            deadline: self.deadline(now, timeout_ms),
+            closing: false,
+            opened,
+            list_in_flight: ListSize::default(),
+        };
+        self.deadlines.insert((row.holder, row.deadline, session));
+        let before = self.table.insert(session, row);
+        assert!(before.is_none(), "session {session} exists twice");
+    }
+
+    /// The end of the bucket in which a session heard of at `heard` expires, strictly later than
+    /// `heard + timeout`.
+    fn deadline(&self, heard: Tick, timeout_ms: i32) -> Tick {
+        let at = heard.0 + u64::try_from(timeout_ms).unwrap_or(0);
+        Tick((at / self.tick_time_ms + 1) * self.tick_time_ms)
+    }
+
+    /// Whether another connection may take the session: there is one, it is not closing, and its createSession is not
+    /// later than `committed`. Before that it does not exist for anybody but its creator.
+    pub(super) fn may_move(&self, session: SessionId, committed: Zxid) -> bool {
+        let row = self.table.get(&session);
+        row.is_some_and(|row| !row.closing && row.opened <= committed)
+    }
+
+    /// Another connection has the session, with a timeout of its own.
+    pub(super) fn moved(&mut self, session: SessionId, to: Holder, timeout_ms: i32, now: Tick) {
+        let deadline = self.deadline(now, timeout_ms);
+        self.change(session, |row| {
+            row.holder = to;
+            row.timeout_ms = timeout_ms;
+            row.deadline = deadline;
+        });
+    }
+
+    /// Nobody serves the session any more.
+    pub(super) fn let_go(&mut self, session: SessionId) {
+        self.change(session, |row| row.holder = None);
+    }
+
+    /// As if every session had just been heard of.
+    pub(super) fn hear_all(&mut self, at: Tick) {
+        let all: Vec<SessionId> = self.table.keys().copied().collect();
+        all.into_iter().for_each(|session| self.heard(session, at));
+    }
+
+    /// Puts a deadline off; never brings it forward (only another connection does, with its timeout).
+    pub(super) fn heard(&mut self, session: SessionId, at: Tick) {
+        let Some(row) = self.table.get(&session) else {
+            return;
+        };
+        let deadline = self.deadline(at, row.timeout_ms);
+        if deadline > row.deadline && !row.closing {
+            self.change(session, |row| row.deadline = deadline);
+        }
+    }
+
+    /// Changes a session and keeps the deadlines in step.
+    fn change(&mut self, session: SessionId, change: impl FnOnce(&mut Session)) {
+        let row = self.table.get_mut(&session).expect("the session exists");
+        self.deadlines.remove(&(row.holder, row.deadline, session));
+        change(row);
+        if !row.closing {
+            self.deadlines.insert((row.holder, row.deadline, session));
+        }
+    }
+
+    /// A session whose deadline the clock has passed, and so has what is known of the bytes that arrived: `known`
+    /// says for each holder up to when.
+    pub(super) fn due(
+        &self,
+        now: Tick,
+        mut known: impl Iterator<Item = (Holder, Tick)>,
+    ) -> Option<SessionId> {
+        known.find_map(|(holder, passed)| {
+            let from = (holder, Tick(0), SessionId(i64::MIN));
+            let to = (holder, passed.min(now), SessionId(i64::MAX));
+            self.deadlines
+                .range(from..=to)
+                .next()
+                .map(|&(_, _, session)| session)
+        })
+    }
+
+    /// From now on nothing of the session is accepted.
+    pub(super) fn mark_closing(&mut self, session: SessionId) {
+        self.change(session, |row| {
+            assert!(!row.closing, "a session closes once");
+            row.closing = true;
+        });
+    }
+
+    /// Whether its closeSession is prepared, or about to be.
+    pub(super) fn is_closing(&self, session: SessionId) -> bool {
+        self.table.get(&session).is_some_and(|row| row.closing)
+    }
+
+    /// Sessions that are marked as closing.
+    pub(super) fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let closing = self.table.iter().filter(|(_, row)| row.closing);
+        closing.map(|(&session, _)| session)
+    }
+
+    /// The closeSession is applied. Tolerates a session that is not there.
+    pub(super) fn remove(&mut self, session: SessionId) {
+        if let Some(row) = self.table.remove(&session) {
+            assert!(row.closing, "only a closing session goes");
+        }
+    }
+
+    /// A transaction that is prepared adds ephemerals to the closeSession's list.
+    pub(super) fn list_grows(&mut self, session: SessionId, by: ListSize) {
+        if let Some(row) = self.table.get_mut(&session) {
+            row.list_in_flight = row.list_in_flight.plus(by);
+        }
+    }
+
+    /// That transaction is applied: the tree knows its ephemerals.
+    pub(super) fn list_is_applied(&mut self, session: SessionId, of: ListSize) {
+        if let Some(row) = self.table.get_mut(&session) {
+            let left = row.list_in_flight.minus(of);
+            row.list_in_flight = left.expect("what was added is taken once");
+        }
+    }
+
+    /// Upper bound of what transactions in flight add to the closeSession's list.
+    pub(super) fn list_in_flight(&self, session: SessionId) -> ListSize {
+        let row = self.table.get(&session);
+        row.map_or(ListSize::default(), |row| row.list_in_flight)
+    }
+
+    /// The same, of all sessions together.
+    pub(super) fn lists_in_flight(&self) -> ListSize {
+        let lists = self.table.values().map(|row| row.list_in_flight);
+        lists.fold(ListSize::default(), ListSize::plus)
+    }
+
+    /// Deadlines that are kept.
+    pub(super) fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Sessions that are not closing, and whose deadline is kept.
+    pub(super) fn deadlines_recounted(&self) -> usize {
+        let kept = self.table.iter().filter(|(session, row)| {
+            let deadline = (row.holder, row.deadline, **session);
+            !row.closing && self.deadlines.contains(&deadline)
+        });
+        kept.count()
+    }
+
+    /// Of a session that is not closing.
+    pub(super) fn deadline_of(&self, session: SessionId) -> Option<Tick> {
+        let row = self.table.get(&session).filter(|row| !row.closing)?;
+        Some(row.deadline)
+    }
+
+    /// Whether there is a session with this id, a closing one included.
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        self.table.contains_key(&session)
+    }
+
+    /// Number of sessions, closing ones included.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+}
