@@ -620,12 +620,11 @@ impl Host {
                             return Err("a spare finds no room, and there is enough".into());
                         }
                     }
-                    Done::Witness {
-                        witness,
-                        result: Ok(()),
-                    } => checks.rot.witnessed(witness.durable.zxid),
+                    Done::Witness(written) if written.is_durable() => {
+                        checks.rot.witnessed(written.witness().durable.zxid);
+                    }
                     // Started on files of two stores that it could not read; now it has read one of them.
-                    Done::Witness { result: Err(_), .. } if checks.rot.is_of_two_stores() => {
+                    Done::Witness(_) if checks.rot.is_of_two_stores() => {
                         base.may_die = true;
                     }
                     Done::LogRead(read) if read.entries.is_err() => {
