@@ -176,6 +176,7 @@ impl Host {
         let may_crowd = base.options.shards == 0 && !base.options.short;
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
         let config = machine_config(base);
+        checks.close_paths_max = config.member.pipeline.close_paths_max;
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let kept = config.member.snapshots_kept;
         checks.rot.kept.keeps(kept.expect("some are purged"));
@@ -729,10 +730,13 @@ impl Host {
         if let Some(serving) = member.serving.get(usize::from(core)) {
             checks::by_connections(serving).map_err(|e| format!("core {core}: {e}"))?;
         }
-        match core == self.ordering() {
-            true => checks::by_requests(&member.member().pipeline),
-            false => Ok(()),
+        if core != self.ordering() {
+            return Ok(());
         }
+        if let Some(ordering) = &member.ordering {
+            checks::by_replicas(&ordering.orderer)?;
+        }
+        checks::by_requests(&member.member().pipeline)
     }
 
     /// Writes are refused only while there is no spare because the last one could not be made, and no longer than
