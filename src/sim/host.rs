@@ -72,7 +72,7 @@ pub(super) struct Host {
     pub(super) sealed: Option<Zxid>,
     /// When the last process ended.
     gone_us: u64,
-    /// A shard was held still while others went on, or could not be given what it lacks, since the start.
+    /// A shard was held still while others went on, or lacked what it had not been given, since the start.
     pub(super) was_stalled: bool,
     /// Writes that the process has refused.
     refused_writes: u64,
@@ -628,10 +628,10 @@ impl Host {
                     Done::Witness(_) if checks.rot.is_of_two_stores() => {
                         base.may_die = true;
                     }
-                    Done::LogRead(read) if read.entries.is_err() => {
+                    Done::LogRead(read) => {
                         // A shard can't do without what has rotted.
-                        base.may_die |= is_damaged;
-                        // Until the log can be read again it stands where it is.
+                        base.may_die |= is_damaged && read.entries.is_err();
+                        // Until it has read all of the log that it lacks it stands where it is.
                         self.was_stalled = true;
                         checks.expiry.stalled();
                     }

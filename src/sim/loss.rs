@@ -163,6 +163,11 @@ impl Host {
                 }
                 self.run_the_command(Some(*lost), base, network, checks)
             }
+            // A snapshot that was taken away is there again: the machine has crashed before that was durable.
+            Ok(Found::Lost(lost)) if lost.kept > kept && lost.behind == behind => {
+                self.accepting = None;
+                self.begin_accepting(base, network, checks)
+            }
             Ok(Found::Lost(lost)) => Err(format!(
                 "{kept} was to stay, and the next zxid be behind {behind}: now {} and {}",
                 lost.kept, lost.behind
