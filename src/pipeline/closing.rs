@@ -81,7 +81,7 @@ impl<S: Storage> Pipeline<S> {
                 continue;
             }
             let bytes = self.close_bytes(tree, session);
-            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
+            if self.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
             }
             self.counters.expired += 1;
@@ -127,7 +127,7 @@ impl<S: Storage> Pipeline<S> {
             xid,
             origin,
             stamps,
-            after: self.ring.cursors().prepared,
+            after: self.journal.cursors().prepared,
             left: None,
             deleted_to: None,
             behind: VecDeque::new(),
@@ -171,7 +171,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        let applied = self.ring.cursors().applied;
+        let applied = self.journal.cursors().applied;
         while self
             .deletes_in_flight
             .front()
@@ -211,7 +211,7 @@ impl<S: Storage> Pipeline<S> {
             self.slow_closes_due = true;
             return Ok(CloseStep::NoRoom);
         }
-        if close.after > self.ring.cursors().applied {
+        if close.after > self.journal.cursors().applied {
             return Ok(CloseStep::Taken);
         }
         let left = *close.left.get_or_insert_with(|| {
@@ -220,7 +220,7 @@ impl<S: Storage> Pipeline<S> {
         });
         if self.is_short(left) {
             let bytes = size::ENTRY_FIXED + left.bytes;
-            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
+            if self.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 return Ok(CloseStep::NoRoom);
             }
             self.order_close(tree, close, budget, now)?;
@@ -235,7 +235,7 @@ impl<S: Storage> Pipeline<S> {
             let request = WriteRequest::Multi(paths);
             let bytes = size::entry_bytes_max(&request, &[]);
             if self.deletes_in_flight.len() >= DELETES_IN_FLIGHT_MAX
-                || self.log.room_for(Need::Reserve, bytes) != Room::Yes
+                || self.journal.room_for(Need::Reserve, bytes) != Room::Yes
             {
                 return Ok(CloseStep::NoRoom);
             }

@@ -30,8 +30,11 @@
 mod arrivals;
 mod attachments;
 mod closing;
+mod config;
+mod counters;
 mod fatal;
 mod ids;
+mod journal;
 mod memory;
 mod owners;
 mod preparing;
@@ -46,6 +49,8 @@ mod slow_close;
 #[cfg(test)]
 mod tests;
 
+pub use config::PipelineConfig;
+pub use counters::Counters;
 pub use fatal::Fatal;
 pub use memory::TreeMemory;
 pub use reaper::ReaperConfig;
@@ -53,15 +58,13 @@ pub use recount::UnderWay;
 pub use ring::Cursors;
 
 use crate::budget::Budget;
-use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::log::storage::Storage;
 use crate::log::{Log, Need, Room, SpareJob, SpareResult, SyncOutcome, SyncTicket};
 use crate::messages::{Committed, Notice, Origin, ShardRequest, Stamps, ToShards};
-use crate::stages::{Stage, Stages};
+use crate::stages::Stages;
 use crate::tree::{
     MultiPreparation, OverQuota, Overlay, PrepareContext, Prepared, Rules, SessionState, Tree,
 };
-use crate::txn::record::Payload;
 use crate::txn::{AuthId, Entry, Txn, TxnHeader, WriteRequest};
 use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
@@ -69,9 +72,9 @@ use crate::types::{
 use crate::zab::Decided;
 use attachments::Said;
 use ids::{CREATOR, SessionIds};
+use journal::Journal;
 use owners::{Owners, Standing};
 use reaper::Reaper;
-use ring::{Ring, Slot};
 use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -81,48 +84,6 @@ use std::sync::Arc;
 /// shards hold credits for them, and give every attached connection one more; but connections that
 /// come and go while the disk hangs could bring handshakes without end.
 const PENDING_MAX: usize = 65_536;
-
-/// Paths in the list of one closeSession.
-const CLOSE_PATHS_MAX: usize = 1000;
-
-/// What the operator may choose.
-#[derive(Clone, Debug)]
-pub struct PipelineConfig {
-    /// tickTime, ms: the width of an expiry bucket, and how long a re-attach waits for the old
-    /// shard.
-    pub tick_time_ms: u64,
-    /// A closeSession whose list would make its entry longer than this is preceded by deletes
-    /// (`jute.maxbuffer`).
-    pub close_bytes_max: usize,
-    /// So is one whose list would have more paths than this: applying it is one step of every core.
-    pub close_paths_max: usize,
-    /// Largest serialised entry; the log's segments hold two of them at least.
-    pub entry_bytes_max: usize,
-    /// Serving shards; 1 in the inline placement.
-    pub shards: u16,
-    /// For `prepare`.
-    pub rules: Rules,
-    /// Of the trees.
-    pub memory: TreeMemory,
-    /// Of containers and TTL nodes.
-    pub reaper: ReaperConfig,
-}
-
-impl PipelineConfig {
-    /// Apache's defaults.
-    pub fn new(rules: Rules) -> PipelineConfig {
-        PipelineConfig {
-            tick_time_ms: 2000,
-            close_bytes_max: JUTE_MAXBUFFER,
-            close_paths_max: CLOSE_PATHS_MAX,
-            entry_bytes_max: ENTRY_MAX,
-            shards: 1,
-            rules,
-            memory: TreeMemory::UNLIMITED,
-            reaper: ReaperConfig::default(),
-        }
-    }
-}
 
 /// A notice behind the transactions prepared before it.
 #[derive(Debug)]
@@ -181,9 +142,8 @@ enum Admitted {
 /// Orders requests: validates them, gives each its place in the log, and says what is committed.
 pub struct Pipeline<S: Storage> {
     config: PipelineConfig,
-    log: Log<S>,
+    journal: Journal<S>,
     overlay: Overlay,
-    ring: Ring,
     owners: Owners,
     ids: SessionIds,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
@@ -215,31 +175,7 @@ pub struct Pipeline<S: Storage> {
     quota_told_until: Tick,
     /// Of the last event.
     clock: Tick,
-    stages: Stages,
     counters: Counters,
-}
-
-/// What `mntr` shows of the pipeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Transactions ordered, the server's own included.
-    pub ordered: u64,
-    /// Error transactions among them.
-    pub errors: u64,
-    /// Requests refused for want of disk space.
-    pub refused: u64,
-    /// Requests of attachments that had been taken away.
-    pub stale: u64,
-    /// Sessions expired.
-    pub expired: u64,
-    /// Sessions handed from one connection to another.
-    pub reattached: u64,
-    /// Handshakes closed without a reply: the old shard was silent, or there were too many.
-    pub given_up: u64,
-    /// Transactions that deleted ephemerals ahead of a closeSession.
-    pub deletes_ahead: u64,
-    /// Containers and TTL nodes deleted because they were due.
-    pub reaped: u64,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -251,18 +187,13 @@ impl<S: Storage> Pipeline<S> {
             "a closeSession fits a record"
         );
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
-        assert_eq!(
-            log.end().zxid,
-            tree.last_zxid(),
-            "recovery has applied the whole log"
-        );
         let mut owners = Owners::new(config.tick_time_ms, config.shards);
         for (session, timeout_ms) in tree.sessions() {
             owners.restore(session, timeout_ms, now.tick);
         }
         Pipeline {
+            journal: Journal::new(log, tree.last_zxid()),
             overlay: Overlay::new(tree),
-            ring: Ring::new(tree.last_zxid()),
             owners,
             ids: SessionIds::new(),
             preparing: None,
@@ -279,10 +210,8 @@ impl<S: Storage> Pipeline<S> {
             outstanding: 0,
             quota_told_until: Tick(0),
             clock: now.tick,
-            stages: Stages::default(),
             counters: Counters::default(),
             config,
-            log,
         }
     }
 
@@ -418,7 +347,7 @@ impl<S: Storage> Pipeline<S> {
         self.see_clock(now);
         if self.preparing.is_none() {
             // A seal would take the room that was found for the multi; its record says the same.
-            self.log.tick(now.tick)?;
+            self.journal.tick(now.tick)?;
         }
         let mut said = Vec::new();
         self.owners.attachments.give_up(now.tick, &mut said);
@@ -427,7 +356,7 @@ impl<S: Storage> Pipeline<S> {
         self.waits_for_room = false;
         self.slow_closes_due = !self.slow_closes.is_empty();
         self.expiry_due = !self.is_stopping;
-        self.reaper.tick(self.ring.cursors().applied, now);
+        self.reaper.tick(self.journal.cursors().applied, now);
         Ok(())
     }
 
@@ -437,10 +366,9 @@ impl<S: Storage> Pipeline<S> {
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
-        let durable = self.log.synced(outcome)?;
-        self.ring.synced(&durable, now.micros);
+        let durable = self.journal.synced(outcome, now.micros)?;
         let decided = Decided::alone(&durable);
-        while let Some(slot) = self.ring.commit(&decided, now.micros) {
+        while let Some(slot) = self.journal.commit(&decided, now.micros) {
             let zxid = slot.zxid();
             self.outstanding -= usize::from(slot.origin.is_some());
             self.down.push_back(ToShards::Txn(Committed {
@@ -459,7 +387,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> Result<(), Fatal> {
-        self.log.spare_made(result)?;
+        self.journal.spare_made(result)?;
         self.waits_for_room = false;
         Ok(())
     }
@@ -469,7 +397,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal::DigestMismatch`].
     pub fn applied(&mut self, tree: &Tree, txn: &Committed, now: Now) -> Result<(), Fatal> {
-        let slot = self.ring.applied(txn.entry.header.zxid);
+        let slot = self.journal.applied(txn.entry.header.zxid, now.micros);
         let header = slot.entry.header;
         tree.verify(&slot.entry)?;
         self.overlay.forget(header.zxid);
@@ -484,19 +412,18 @@ impl<S: Storage> Pipeline<S> {
             Txn::CloseSession { .. } => self.owners.remove(header.session),
             _ => {}
         }
-        self.record_stages(&slot.stamps, now);
         self.slow_closes_due |= !self.slow_closes.is_empty();
         Ok(())
     }
 
     /// A sync to make, at most one at a time.
     pub fn poll_sync(&mut self) -> Option<SyncTicket<S>> {
-        self.log.begin_sync()
+        self.journal.poll_sync()
     }
 
     /// A segment to prepare, on a thread that may block.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
-        self.log.poll_spare()
+        self.journal.poll_spare()
     }
 
     /// Whether [`Pipeline::poll_message`] has something.
@@ -512,22 +439,22 @@ impl<S: Storage> Pipeline<S> {
 
     /// How far each stage has come.
     pub fn cursors(&self) -> Cursors {
-        self.ring.cursors()
+        self.journal.cursors()
     }
 
     /// For snapshots, purge and inspection.
     pub fn log(&self) -> &Log<S> {
-        &self.log
+        self.journal.log()
     }
 
     /// For purge and the drain at the end.
     pub fn log_mut(&mut self) -> &mut Log<S> {
-        &mut self.log
+        self.journal.log_mut()
     }
 
     /// For the seal at the end.
     pub fn into_log(self) -> Log<S> {
-        self.log
+        self.journal.into_log()
     }
 
     /// Requests without an outcome (`zk_outstanding_requests`).
@@ -564,7 +491,7 @@ impl<S: Storage> Pipeline<S> {
     /// Begins to count anew, but for the log's own counters, by which snapshots are due.
     pub fn reset_stats(&mut self) {
         self.counters = Counters::default();
-        self.stages.reset();
+        self.journal.reset_stages();
     }
 
     /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
@@ -574,7 +501,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// The stages up to applied.
     pub fn stages(&self) -> &Stages {
-        &self.stages
+        self.journal.stages()
     }
 
     /// Up to where everything that arrived is known: in any socket, the listening ones included, and in
@@ -594,7 +521,7 @@ impl<S: Storage> Pipeline<S> {
         self.preparing.is_none()
             && self.intake.is_empty()
             && self.slow_closes.is_empty()
-            && self.ring.uncommitted() == 0
+            && self.journal.uncommitted() == 0
             && self.down.is_empty()
     }
 
@@ -627,7 +554,7 @@ impl<S: Storage> Pipeline<S> {
                 origin,
                 timeout_ms,
                 stamps,
-            } => match self.log.room_for(Need::Reserve, size::ENTRY_FIXED) {
+            } => match self.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
                 Room::Wait => Ok(Admitted::Wait(up)),
                 Room::Full => Ok(self.refuse(origin)),
                 Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, budget, now),
@@ -641,7 +568,7 @@ impl<S: Storage> Pipeline<S> {
                     close.behind.push_back(up);
                     return Ok(Admitted::Done);
                 }
-                let committed = self.ring.cursors().committed;
+                let committed = self.journal.cursors().committed;
                 let mut said = Vec::new();
                 self.owners
                     .reattach(origin, session, timeout_ms, committed, now.tick, &mut said);
@@ -710,7 +637,7 @@ impl<S: Storage> Pipeline<S> {
         {
             return Ok(self.refuse(origin));
         }
-        match self.log.room_for(need, bytes) {
+        match self.journal.room_for(need, bytes) {
             Room::Wait => return Ok(Admitted::Wait(up)),
             Room::Full => return Ok(self.refuse(origin)),
             Room::Yes => {}
@@ -761,7 +688,7 @@ impl<S: Storage> Pipeline<S> {
         let is_used = |id| self.owners.sessions.is_known(id);
         let high_water = tree.session_high_water(CREATOR);
         let session = (self.ids).allocate(high_water, now.wall, is_used);
-        let zxid = self.ring.next_zxid();
+        let zxid = self.journal.next_zxid();
         let generation = self
             .owners
             .open(session, origin, timeout_ms, zxid, now.tick);
@@ -793,7 +720,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
-        let context = asked.context(self.ring.next_zxid(), now.wall, &self.config.rules);
+        let context = asked.context(self.journal.next_zxid(), now.wall, &self.config.rules);
         let overlay = &mut self.overlay;
         let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)
@@ -820,7 +747,7 @@ impl<S: Storage> Pipeline<S> {
         let header = TxnHeader {
             session: asked.session,
             cxid: asked.xid.0,
-            zxid: self.ring.next_zxid(),
+            zxid: self.journal.next_zxid(),
             time: now.wall,
             op: OpCode::ERROR,
         };
@@ -833,19 +760,8 @@ impl<S: Storage> Pipeline<S> {
     }
 
     fn append(&mut self, entry: Entry, asked: &Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
-        let zxid = entry.header.zxid;
-        let mut stamps = asked.stamps;
-        stamps.ordered = now.micros;
-        let payload = Payload::of(&entry);
-        let write = |out: &mut Vec<u8>| payload.write_into(out);
-        let end = self.log.append_in_place(zxid, payload.len(), write)?;
-        self.ring.push(Slot {
-            end,
-            entry: Arc::new(entry),
-            origin: asked.origin,
-            generation: asked.generation,
-            stamps,
-        });
+        let (origin, generation) = (asked.origin, asked.generation);
+        let zxid = (self.journal).append(entry, origin, generation, asked.stamps, now.micros)?;
         self.counters.ordered += 1;
         Ok(zxid)
     }
@@ -853,7 +769,7 @@ impl<S: Storage> Pipeline<S> {
     /// Puts notices behind everything prepared so far. Until then what they answer counts as
     /// outstanding, so they are bounded with the requests.
     fn say(&mut self, said: Vec<Said>) {
-        let after = self.ring.cursors().prepared;
+        let after = self.journal.cursors().prepared;
         for (shard, notice) in said {
             self.held.push_back(Held {
                 after,
@@ -861,7 +777,7 @@ impl<S: Storage> Pipeline<S> {
                 notice,
             });
         }
-        self.release_held(self.ring.cursors().committed);
+        self.release_held(self.journal.cursors().committed);
     }
 
     fn release_held(&mut self, committed: Zxid) {
@@ -883,22 +799,6 @@ impl<S: Storage> Pipeline<S> {
             }
             self.down
                 .push_back(ToShards::Notice(held.shard, held.notice));
-        }
-    }
-
-    /// The stages up to applied; requests that no client waits for are left out.
-    fn record_stages(&mut self, stamps: &Stamps, now: Now) {
-        if stamps.received == 0 {
-            return;
-        }
-        let spans = [
-            (Stage::Queue, stamps.received, stamps.ordered),
-            (Stage::Sync, stamps.ordered, stamps.synced),
-            (Stage::Commit, stamps.synced, stamps.committed),
-            (Stage::Apply, stamps.committed, now.micros),
-        ];
-        for (stage, from, to) in spans {
-            self.stages.record(stage, from, to);
         }
     }
 }

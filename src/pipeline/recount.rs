@@ -28,12 +28,12 @@ impl<S: Storage> Pipeline<S> {
 
     /// The same, from everything that is under way.
     pub fn recounted(&self) -> UnderWay {
-        let in_flight = self.ring.all();
+        let in_flight = self.journal.in_flight();
         let asked = in_flight.filter(|(slot, is_committed)| !is_committed && slot.origin.is_some());
         let held = self.held.iter().filter(|held| is_outcome(&held.notice));
         let closes = self.slow_closes.iter();
         let closes = closes.map(|close| usize::from(close.origin.is_some()) + close.behind.len());
-        let listed = self.ring.all().map(|(slot, _)| {
+        let listed = self.journal.in_flight().map(|(slot, _)| {
             let entry = &slot.entry;
             (entry.header.session, size::list_size(&entry.txn))
         });

@@ -4,14 +4,16 @@ mod quota;
 mod reaping;
 
 use super::*;
-use crate::log::{LogConfig, Scan, StoreId};
+use crate::log::{LogConfig, Need, Scan, StoreId};
+use crate::messages::{Notice, Origin, Stamps};
 use crate::sim::disk::SimStorage;
-use crate::tree::DigestMismatch;
-use crate::txn::CreateRequest;
-use crate::txn::RawAcl;
-use crate::types::{ConnId, Tick, WallMs};
+use crate::stages::Stage;
+use crate::tree::{DigestMismatch, Rules, SessionState};
+use crate::txn::{CreateRequest, Entry, RawAcl, Txn, TxnHeader, WriteRequest};
+use crate::types::{ConnId, ErrorCode, Generation, OpCode, WallMs, Xid, Zxid};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 const TICK_TIME: u64 = 1000;
 const LOOKS: usize = memory::LOOKED_UP_MAX;
