@@ -36,6 +36,7 @@ mod fatal;
 mod ids;
 mod journal;
 mod memory;
+mod outcomes;
 mod owners;
 mod preparing;
 mod reaper;
@@ -70,28 +71,14 @@ use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
 use crate::zab::Decided;
-use attachments::Said;
 use ids::{CREATOR, SessionIds};
 use journal::Journal;
+use outcomes::{Outcomes, Said};
 use owners::{Owners, Standing};
 use reaper::Reaper;
 use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Requests without an outcome, or with one that waits for what is in flight, above which handshakes
-/// are turned away. Writes need no such bound:
-/// shards hold credits for them, and give every attached connection one more; but connections that
-/// come and go while the disk hangs could bring handshakes without end.
-const PENDING_MAX: usize = 65_536;
-
-/// A notice behind the transactions prepared before it.
-#[derive(Debug)]
-struct Held {
-    after: Zxid,
-    shard: ShardId,
-    notice: Notice,
-}
 
 /// A transaction's own part of what [`Pipeline::order`] needs.
 struct Asked<'a> {
@@ -143,6 +130,7 @@ enum Admitted {
 pub struct Pipeline<S: Storage> {
     config: PipelineConfig,
     journal: Journal<S>,
+    outcomes: Outcomes,
     overlay: Overlay,
     owners: Owners,
     ids: SessionIds,
@@ -165,12 +153,6 @@ pub struct Pipeline<S: Storage> {
     deletes_in_flight: VecDeque<Zxid>,
     /// Deletes containers and TTL nodes.
     reaper: Reaper,
-    /// In order of `after`.
-    held: VecDeque<Held>,
-    /// Committed, or said, and not fetched yet.
-    down: VecDeque<ToShards>,
-    /// Requests without an outcome.
-    outstanding: usize,
     /// Until then no quota that is exceeded is told of.
     quota_told_until: Tick,
     /// Of the last event.
@@ -193,6 +175,7 @@ impl<S: Storage> Pipeline<S> {
         }
         Pipeline {
             journal: Journal::new(log, tree.last_zxid()),
+            outcomes: Outcomes::default(),
             overlay: Overlay::new(tree),
             owners,
             ids: SessionIds::new(),
@@ -205,9 +188,6 @@ impl<S: Storage> Pipeline<S> {
             slow_closes: VecDeque::new(),
             deletes_in_flight: VecDeque::new(),
             reaper: Reaper::new(config.reaper),
-            held: VecDeque::new(),
-            down: VecDeque::new(),
-            outstanding: 0,
             quota_told_until: Tick(0),
             clock: now.tick,
             counters: Counters::default(),
@@ -276,17 +256,15 @@ impl<S: Storage> Pipeline<S> {
                 Ok(())
             }
             ShardRequest::NewSession { origin, .. } | ShardRequest::Reattach { origin, .. }
-                if self.outstanding >= PENDING_MAX =>
+                if self.outcomes.is_full() =>
             {
                 self.counters.given_up += 1;
-                // Not behind what is in flight: while the disk hangs, those who are turned away
-                // would fill the memory. The connection has asked for nothing else.
                 let close = Notice::Close(origin.conn);
-                self.down.push_back(ToShards::Notice(origin.shard, close));
+                self.outcomes.turn_away(origin.shard, close);
                 Ok(())
             }
             up => {
-                self.outstanding += 1;
+                self.outcomes.owe();
                 if self.preparing.is_some() || !self.intake.is_empty() {
                     self.intake.push_back(up);
                     return Ok(());
@@ -370,14 +348,8 @@ impl<S: Storage> Pipeline<S> {
         let decided = Decided::alone(&durable);
         while let Some(slot) = self.journal.commit(&decided, now.micros) {
             let zxid = slot.zxid();
-            self.outstanding -= usize::from(slot.origin.is_some());
-            self.down.push_back(ToShards::Txn(Committed {
-                origin: slot.origin,
-                entry: Arc::clone(&slot.entry),
-                generation: slot.generation,
-                stamps: slot.stamps,
-            }));
-            self.release_held(zxid);
+            self.outcomes.commit(slot);
+            self.release(zxid);
         }
         Ok(())
     }
@@ -428,13 +400,13 @@ impl<S: Storage> Pipeline<S> {
 
     /// Whether [`Pipeline::poll_message`] has something.
     pub fn has_messages(&self) -> bool {
-        !self.down.is_empty()
+        self.outcomes.has_messages()
     }
 
     /// What the shards get to know, in one order. A transaction must be applied, and reported to
     /// [`Pipeline::applied`], before the next one is.
     pub fn poll_message(&mut self) -> Option<ToShards> {
-        self.down.pop_front()
+        self.outcomes.poll()
     }
 
     /// How far each stage has come.
@@ -459,7 +431,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Requests without an outcome (`zk_outstanding_requests`).
     pub fn outstanding(&self) -> usize {
-        self.outstanding
+        self.outcomes.outstanding()
     }
 
     /// Sessions, closing ones included.
@@ -522,7 +494,7 @@ impl<S: Storage> Pipeline<S> {
             && self.intake.is_empty()
             && self.slow_closes.is_empty()
             && self.journal.uncommitted() == 0
-            && self.down.is_empty()
+            && !self.outcomes.has_messages()
     }
 
     /// Orders the oldest request that has no place in the order, or keeps it until there is room: no
@@ -766,40 +738,20 @@ impl<S: Storage> Pipeline<S> {
         Ok(zxid)
     }
 
-    /// Puts notices behind everything prepared so far. Until then what they answer counts as
-    /// outstanding, so they are bounded with the requests.
+    /// Puts notices behind everything prepared so far.
     fn say(&mut self, said: Vec<Said>) {
-        let after = self.journal.cursors().prepared;
-        for (shard, notice) in said {
-            self.held.push_back(Held {
-                after,
-                shard,
-                notice,
-            });
-        }
-        self.release_held(self.journal.cursors().committed);
+        let cursors = self.journal.cursors();
+        self.outcomes.say(cursors.prepared, said);
+        self.release(cursors.committed);
     }
 
-    fn release_held(&mut self, committed: Zxid) {
-        while let Some(held) = self.held.front()
-            && held.after <= committed
-        {
-            let mut held = self.held.pop_front().expect("just seen");
-            self.outstanding -= usize::from(is_outcome(&held.notice));
-            if let Notice::Attached {
-                committed: place,
-                session,
-                ..
-            } = &mut held.notice
-            {
-                *place = committed;
-                self.counters.reattached += 1;
-                // The client begins to count when it gets the answer.
-                self.owners.sessions.heard(*session, self.clock);
-            }
-            self.down
-                .push_back(ToShards::Notice(held.shard, held.notice));
-        }
+    /// What was said behind transactions that are committed now goes to the shards.
+    fn release(&mut self, committed: Zxid) {
+        self.outcomes.release(committed, |session| {
+            self.counters.reattached += 1;
+            // The client begins to count when it gets the answer.
+            self.owners.sessions.heard(session, self.clock);
+        });
     }
 }
 
@@ -810,13 +762,5 @@ fn need(state: SessionState, request: &WriteRequest) -> Need {
         (SessionState::Closing, _) | (_, WriteRequest::Delete { .. }) => Need::Shrinking,
         (_, WriteRequest::CreateSession { .. } | WriteRequest::CloseSession) => Need::Reserve,
         _ => Need::Growing,
-    }
-}
-
-/// Whether a notice is the one outcome of one request.
-fn is_outcome(notice: &Notice) -> bool {
-    match notice {
-        Notice::Refused(_) | Notice::Attached { .. } | Notice::Dead(_) | Notice::Close(_) => true,
-        Notice::Detach { .. } => false,
     }
 }

@@ -3,7 +3,8 @@
 //! closeSession; a session moves in both at once.
 
 use super::arrivals::Arrivals;
-use super::attachments::{Attachments, Claim, Release, Said};
+use super::attachments::{Attachments, Claim, Release};
+use super::outcomes::Said;
 use super::sessions::Sessions;
 use super::size::ListSize;
 use crate::messages::{Notice, Origin};

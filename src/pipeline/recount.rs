@@ -2,7 +2,7 @@
 //! two are equal, or something was given back twice, or never.
 
 use super::owners::OwnersCount;
-use super::{Pipeline, is_outcome, size};
+use super::{Pipeline, size};
 use crate::log::storage::Storage;
 
 /// What is under way.
@@ -20,7 +20,7 @@ impl<S: Storage> Pipeline<S> {
     /// What is under way, as it is kept step by step.
     pub fn counted(&self) -> UnderWay {
         UnderWay {
-            outstanding: self.outstanding,
+            outstanding: self.outcomes.outstanding(),
             owners: self.owners.counted(),
             pending: self.overlay.counted(),
         }
@@ -30,7 +30,6 @@ impl<S: Storage> Pipeline<S> {
     pub fn recounted(&self) -> UnderWay {
         let in_flight = self.journal.in_flight();
         let asked = in_flight.filter(|(slot, is_committed)| !is_committed && slot.origin.is_some());
-        let held = self.held.iter().filter(|held| is_outcome(&held.notice));
         let closes = self.slow_closes.iter();
         let closes = closes.map(|close| usize::from(close.origin.is_some()) + close.behind.len());
         let listed = self.journal.in_flight().map(|(slot, _)| {
@@ -41,7 +40,7 @@ impl<S: Storage> Pipeline<S> {
         UnderWay {
             outstanding: self.waiting()
                 + asked.count()
-                + held.count()
+                + self.outcomes.held()
                 + closes.sum::<usize>()
                 + owners.waiters,
             owners,
