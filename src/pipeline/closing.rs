@@ -69,7 +69,7 @@ impl<S: Storage> Pipeline<S> {
                 self.expiry_due = true;
                 break;
             }
-            let Some(session) = self.owners.due(now.tick) else {
+            let Some(session) = self.due(now.tick) else {
                 break;
             };
             let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
@@ -77,14 +77,14 @@ impl<S: Storage> Pipeline<S> {
                 self.intake.iter().filter_map(session_of).collect()
             });
             if waiting.contains(&session) {
-                self.owners.sessions.heard(session, now.tick);
+                self.sessions.heard(session, now.tick);
                 continue;
             }
             let bytes = self.close_bytes(tree, session);
-            if self.journal.room_for(Need::Reserve, bytes) != Room::Yes {
+            if self.common.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
             }
-            self.counters.expired += 1;
+            self.common.counters.expired += 1;
             self.close(tree, session, Xid(0), None, Stamps::default(), budget, now)?;
         }
         Ok(())
@@ -93,7 +93,7 @@ impl<S: Storage> Pipeline<S> {
     /// Upper bound of the list of a closeSession prepared now.
     fn close_list(&self, tree: &Tree, session: SessionId) -> ListSize {
         let (paths, bytes) = tree.ephemeral_size(session);
-        ListSize::of(paths, bytes).plus(self.owners.sessions.list_in_flight(session))
+        ListSize::of(paths, bytes).plus(self.sessions.list_in_flight(session))
     }
 
     /// Whether a closeSession may carry such a list.
@@ -121,13 +121,13 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        self.owners.sessions.mark_closing(session);
+        self.sessions.mark_closing(session);
         let close = SlowClose {
             session,
             xid,
             origin,
             stamps,
-            after: self.journal.cursors().prepared,
+            after: self.common.journal.cursors().prepared,
             left: None,
             deleted_to: None,
             behind: VecDeque::new(),
@@ -159,7 +159,7 @@ impl<S: Storage> Pipeline<S> {
         };
         self.order(tree, asked, budget, now)?;
         let mut said = Vec::new();
-        self.owners.attachments.dead(close.session, &mut said);
+        self.common.attachments.dead(close.session, &mut said);
         self.say(said);
         Ok(())
     }
@@ -171,7 +171,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        let applied = self.journal.cursors().applied;
+        let applied = self.common.journal.cursors().applied;
         while self
             .deletes_in_flight
             .front()
@@ -211,7 +211,7 @@ impl<S: Storage> Pipeline<S> {
             self.slow_closes_due = true;
             return Ok(CloseStep::NoRoom);
         }
-        if close.after > self.journal.cursors().applied {
+        if close.after > self.common.journal.cursors().applied {
             return Ok(CloseStep::Taken);
         }
         let left = *close.left.get_or_insert_with(|| {
@@ -220,7 +220,7 @@ impl<S: Storage> Pipeline<S> {
         });
         if self.is_short(left) {
             let bytes = size::ENTRY_FIXED + left.bytes;
-            if self.journal.room_for(Need::Reserve, bytes) != Room::Yes {
+            if self.common.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 return Ok(CloseStep::NoRoom);
             }
             self.order_close(tree, close, budget, now)?;
@@ -235,7 +235,7 @@ impl<S: Storage> Pipeline<S> {
             let request = WriteRequest::Multi(paths);
             let bytes = size::entry_bytes_max(&request, &[]);
             if self.deletes_in_flight.len() >= DELETES_IN_FLIGHT_MAX
-                || self.journal.room_for(Need::Reserve, bytes) != Room::Yes
+                || self.common.journal.room_for(Need::Reserve, bytes) != Room::Yes
             {
                 return Ok(CloseStep::NoRoom);
             }
@@ -279,7 +279,7 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
-        self.counters.deletes_ahead += 1;
+        self.common.counters.deletes_ahead += 1;
         let server = AuthId {
             scheme: "super".into(),
             id: "".into(),

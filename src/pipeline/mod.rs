@@ -30,6 +30,7 @@
 mod arrivals;
 mod attachments;
 mod closing;
+mod common;
 mod config;
 mod counters;
 mod fatal;
@@ -71,11 +72,13 @@ use crate::types::{
     ErrorCode, Generation, Now, OpCode, SessionId, ShardId, Tick, WallMs, Xid, Zxid,
 };
 use crate::zab::Decided;
+use attachments::Claim;
+use common::Common;
 use ids::{CREATOR, SessionIds};
-use journal::Journal;
-use outcomes::{Outcomes, Said};
-use owners::{Owners, Standing};
+use outcomes::Said;
+use owners::Standing;
 use reaper::Reaper;
+use sessions::Sessions;
 use slow_close::SlowClose;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -129,10 +132,9 @@ enum Admitted {
 /// Orders requests: validates them, gives each its place in the log, and says what is committed.
 pub struct Pipeline<S: Storage> {
     config: PipelineConfig,
-    journal: Journal<S>,
-    outcomes: Outcomes,
+    common: Common<S>,
     overlay: Overlay,
-    owners: Owners,
+    sessions: Sessions,
     ids: SessionIds,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
     preparing: Option<Preparing>,
@@ -157,7 +159,6 @@ pub struct Pipeline<S: Storage> {
     quota_told_until: Tick,
     /// Of the last event.
     clock: Tick,
-    counters: Counters,
 }
 
 impl<S: Storage> Pipeline<S> {
@@ -169,15 +170,14 @@ impl<S: Storage> Pipeline<S> {
             "a closeSession fits a record"
         );
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
-        let mut owners = Owners::new(config.tick_time_ms, config.shards);
+        let mut sessions = Sessions::new(config.tick_time_ms);
         for (session, timeout_ms) in tree.sessions() {
-            owners.restore(session, timeout_ms, now.tick);
+            sessions.insert(session, None, timeout_ms, Zxid::ZERO, now.tick);
         }
         Pipeline {
-            journal: Journal::new(log, tree.last_zxid()),
-            outcomes: Outcomes::default(),
+            common: Common::new(&config, log, tree),
             overlay: Overlay::new(tree),
-            owners,
+            sessions,
             ids: SessionIds::new(),
             preparing: None,
             intake: VecDeque::new(),
@@ -190,7 +190,6 @@ impl<S: Storage> Pipeline<S> {
             reaper: Reaper::new(config.reaper),
             quota_told_until: Tick(0),
             clock: now.tick,
-            counters: Counters::default(),
             config,
         }
     }
@@ -199,7 +198,7 @@ impl<S: Storage> Pipeline<S> {
     /// has taken (docs/protocol.md §5.2).
     pub fn begin_serving(&mut self, now: Now) {
         self.see_clock(now);
-        self.owners.sessions.hear_all(now.tick);
+        self.sessions.hear_all(now.tick);
     }
 
     /// Every connection that waited in a listening socket at `until` has been handed to a shard; it
@@ -207,12 +206,12 @@ impl<S: Storage> Pipeline<S> {
     /// expires only when its deadline is at or below such an `until`, and every shard has raised
     /// its watermark after `now`. Whoever accepts calls this at every tick.
     pub fn accepted_until(&mut self, until: Tick, now: Tick) {
-        self.owners.arrivals.accepted(until, now);
+        self.common.arrivals.accepted(until, now);
     }
 
     fn see_clock(&mut self, now: Now) {
         self.clock = now.tick;
-        self.owners.arrivals.see_clock(now.tick);
+        self.common.arrivals.see_clock(now.tick);
     }
 
     /// Takes what a shard sends. It is ordered at once, however little of `budget` is left, unless
@@ -228,7 +227,7 @@ impl<S: Storage> Pipeline<S> {
         now: Now,
     ) -> Result<(), Fatal> {
         self.see_clock(now);
-        self.owners.arrivals.sent(up.shard());
+        self.common.arrivals.sent(up.shard());
         budget.spend_steps(1);
         match up {
             ShardRequest::Touched {
@@ -239,7 +238,7 @@ impl<S: Storage> Pipeline<S> {
             } => {
                 // The clocks of two cores are read at different moments.
                 let (watermark, made) = (watermark.min(now.tick), made.min(now.tick));
-                self.owners.touched(shard, watermark, made, &sessions);
+                self.touched(shard, watermark, made, &sessions);
                 Ok(())
             }
             // Never behind waiting requests: those of the attachment that ended came before its
@@ -249,22 +248,19 @@ impl<S: Storage> Pipeline<S> {
                 session,
                 generation,
             } => {
-                let mut said = Vec::new();
-                self.owners
-                    .released(shard, session, generation, now.tick, &mut said);
-                self.say(said);
+                self.released(shard, session, generation, now.tick);
                 Ok(())
             }
             ShardRequest::NewSession { origin, .. } | ShardRequest::Reattach { origin, .. }
-                if self.outcomes.is_full() =>
+                if self.common.outcomes.is_full() =>
             {
-                self.counters.given_up += 1;
+                self.common.counters.given_up += 1;
                 let close = Notice::Close(origin.conn);
-                self.outcomes.turn_away(origin.shard, close);
+                self.common.outcomes.turn_away(origin.shard, close);
                 Ok(())
             }
             up => {
-                self.outcomes.owe();
+                self.common.outcomes.owe();
                 if self.preparing.is_some() || !self.intake.is_empty() {
                     self.intake.push_back(up);
                     return Ok(());
@@ -325,16 +321,16 @@ impl<S: Storage> Pipeline<S> {
         self.see_clock(now);
         if self.preparing.is_none() {
             // A seal would take the room that was found for the multi; its record says the same.
-            self.journal.tick(now.tick)?;
+            self.common.journal.tick(now.tick)?;
         }
         let mut said = Vec::new();
-        self.owners.attachments.give_up(now.tick, &mut said);
-        self.counters.given_up += said.len() as u64;
+        self.common.attachments.give_up(now.tick, &mut said);
+        self.common.counters.given_up += said.len() as u64;
         self.say(said);
         self.waits_for_room = false;
         self.slow_closes_due = !self.slow_closes.is_empty();
         self.expiry_due = !self.is_stopping;
-        self.reaper.tick(self.journal.cursors().applied, now);
+        self.reaper.tick(self.common.journal.cursors().applied, now);
         Ok(())
     }
 
@@ -344,11 +340,11 @@ impl<S: Storage> Pipeline<S> {
     /// [`Fatal::Log`]: the sync failed.
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
         self.see_clock(now);
-        let durable = self.journal.synced(outcome, now.micros)?;
+        let durable = self.common.journal.synced(outcome, now.micros)?;
         let decided = Decided::alone(&durable);
-        while let Some(slot) = self.journal.commit(&decided, now.micros) {
+        while let Some(slot) = self.common.journal.commit(&decided, now.micros) {
             let zxid = slot.zxid();
-            self.outcomes.commit(slot);
+            self.common.outcomes.commit(slot);
             self.release(zxid);
         }
         Ok(())
@@ -359,7 +355,7 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> Result<(), Fatal> {
-        self.journal.spare_made(result)?;
+        self.common.journal.spare_made(result)?;
         self.waits_for_room = false;
         Ok(())
     }
@@ -369,19 +365,18 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal::DigestMismatch`].
     pub fn applied(&mut self, tree: &Tree, txn: &Committed, now: Now) -> Result<(), Fatal> {
-        let slot = self.journal.applied(txn.entry.header.zxid, now.micros);
-        let header = slot.entry.header;
-        tree.verify(&slot.entry)?;
+        let entry = self.common.applied(tree, txn.entry.header.zxid, now)?;
+        let header = entry.header;
         self.overlay.forget(header.zxid);
         self.reaper.applied(header.zxid);
-        let list = size::list_size(&slot.entry.txn);
+        let list = size::list_size(&entry.txn);
         if list.paths > 0 {
-            self.owners.sessions.list_is_applied(header.session, list);
+            self.sessions.list_is_applied(header.session, list);
         }
-        match slot.entry.txn {
+        match entry.txn {
             // The client begins to count when it gets the answer.
-            Txn::CreateSession { .. } => self.owners.sessions.heard(header.session, now.tick),
-            Txn::CloseSession { .. } => self.owners.remove(header.session),
+            Txn::CreateSession { .. } => self.sessions.heard(header.session, now.tick),
+            Txn::CloseSession { .. } => self.sessions.remove(header.session),
             _ => {}
         }
         self.slow_closes_due |= !self.slow_closes.is_empty();
@@ -390,53 +385,53 @@ impl<S: Storage> Pipeline<S> {
 
     /// A sync to make, at most one at a time.
     pub fn poll_sync(&mut self) -> Option<SyncTicket<S>> {
-        self.journal.poll_sync()
+        self.common.journal.poll_sync()
     }
 
     /// A segment to prepare, on a thread that may block.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
-        self.journal.poll_spare()
+        self.common.journal.poll_spare()
     }
 
     /// Whether [`Pipeline::poll_message`] has something.
     pub fn has_messages(&self) -> bool {
-        self.outcomes.has_messages()
+        self.common.outcomes.has_messages()
     }
 
     /// What the shards get to know, in one order. A transaction must be applied, and reported to
     /// [`Pipeline::applied`], before the next one is.
     pub fn poll_message(&mut self) -> Option<ToShards> {
-        self.outcomes.poll()
+        self.common.outcomes.poll()
     }
 
     /// How far each stage has come.
     pub fn cursors(&self) -> Cursors {
-        self.journal.cursors()
+        self.common.journal.cursors()
     }
 
     /// For snapshots, purge and inspection.
     pub fn log(&self) -> &Log<S> {
-        self.journal.log()
+        self.common.journal.log()
     }
 
     /// For purge and the drain at the end.
     pub fn log_mut(&mut self) -> &mut Log<S> {
-        self.journal.log_mut()
+        self.common.journal.log_mut()
     }
 
     /// For the seal at the end.
     pub fn into_log(self) -> Log<S> {
-        self.journal.into_log()
+        self.common.journal.into_log()
     }
 
     /// Requests without an outcome (`zk_outstanding_requests`).
     pub fn outstanding(&self) -> usize {
-        self.outcomes.outstanding()
+        self.common.outcomes.outstanding()
     }
 
     /// Sessions, closing ones included.
     pub fn session_count(&self) -> usize {
-        self.owners.sessions.len()
+        self.sessions.len()
     }
 
     /// Requests that wait for room in the log or for the next turn.
@@ -457,34 +452,35 @@ impl<S: Storage> Pipeline<S> {
 
     /// For `mntr`.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.common.counters
     }
 
     /// Begins to count anew, but for the log's own counters, by which snapshots are due.
     pub fn reset_stats(&mut self) {
-        self.counters = Counters::default();
-        self.journal.reset_stages();
+        self.common.counters = Counters::default();
+        self.common.journal.reset_stages();
     }
 
     /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
     pub fn deadline(&self, session: SessionId) -> Option<Tick> {
-        self.owners.sessions.deadline_of(session)
+        self.sessions.deadline_of(session)
     }
 
     /// The stages up to applied.
     pub fn stages(&self) -> &Stages {
-        self.journal.stages()
+        self.common.journal.stages()
     }
 
     /// Up to where everything that arrived is known: in any socket, the listening ones included, and in
     /// the sockets of each shard that has reported.
     pub fn known_arrivals(&self) -> (Tick, impl Iterator<Item = (ShardId, Tick)> + '_) {
-        self.owners.known_arrivals()
+        let arrivals = &self.common.arrivals;
+        (arrivals.everywhere(), arrivals.at_shards())
     }
 
     /// Sessions whose end is decided and has not been applied.
     pub fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.owners.sessions.closing()
+        self.sessions.closing()
     }
 
     /// Nothing is under way but re-attaches that wait for another shard: what a drain waits for, with
@@ -493,8 +489,8 @@ impl<S: Storage> Pipeline<S> {
         self.preparing.is_none()
             && self.intake.is_empty()
             && self.slow_closes.is_empty()
-            && self.journal.uncommitted() == 0
-            && !self.outcomes.has_messages()
+            && self.common.journal.uncommitted() == 0
+            && !self.common.outcomes.has_messages()
     }
 
     /// Orders the oldest request that has no place in the order, or keeps it until there is room: no
@@ -526,7 +522,11 @@ impl<S: Storage> Pipeline<S> {
                 origin,
                 timeout_ms,
                 stamps,
-            } => match self.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
+            } => match self
+                .common
+                .journal
+                .room_for(Need::Reserve, size::ENTRY_FIXED)
+            {
                 Room::Wait => Ok(Admitted::Wait(up)),
                 Room::Full => Ok(self.refuse(origin)),
                 Room::Yes => self.new_session(tree, origin, timeout_ms, stamps, budget, now),
@@ -540,11 +540,8 @@ impl<S: Storage> Pipeline<S> {
                     close.behind.push_back(up);
                     return Ok(Admitted::Done);
                 }
-                let committed = self.journal.cursors().committed;
-                let mut said = Vec::new();
-                self.owners
-                    .reattach(origin, session, timeout_ms, committed, now.tick, &mut said);
-                self.say(said);
+                let claim = Claim { origin, timeout_ms };
+                self.reattach(claim, session, now.tick);
                 Ok(Admitted::Done)
             }
             ShardRequest::Released { .. } | ShardRequest::Touched { .. } => {
@@ -572,10 +569,10 @@ impl<S: Storage> Pipeline<S> {
         else {
             unreachable!("the caller looked");
         };
-        let standing = self.owners.standing(session, generation);
+        let standing = self.standing(session, generation);
         let state = match standing {
             Standing::Stale => {
-                self.counters.stale += 1;
+                self.common.counters.stale += 1;
                 self.say(vec![(origin.shard, Notice::Close(origin.conn))]);
                 return Ok(Admitted::Done);
             }
@@ -609,7 +606,7 @@ impl<S: Storage> Pipeline<S> {
         {
             return Ok(self.refuse(origin));
         }
-        match self.journal.room_for(need, bytes) {
+        match self.common.journal.room_for(need, bytes) {
             Room::Wait => return Ok(Admitted::Wait(up)),
             Room::Full => return Ok(self.refuse(origin)),
             Room::Yes => {}
@@ -657,13 +654,11 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Admitted, Fatal> {
-        let is_used = |id| self.owners.sessions.is_known(id);
+        let is_used = |id| self.sessions.is_known(id);
         let high_water = tree.session_high_water(CREATOR);
         let session = (self.ids).allocate(high_water, now.wall, is_used);
-        let zxid = self.journal.next_zxid();
-        let generation = self
-            .owners
-            .open(session, origin, timeout_ms, zxid, now.tick);
+        let zxid = self.common.journal.next_zxid();
+        let generation = self.open(session, origin, timeout_ms, zxid, now.tick);
         let asked = Asked {
             session,
             state: SessionState::Live,
@@ -679,7 +674,7 @@ impl<S: Storage> Pipeline<S> {
     }
 
     fn refuse(&mut self, origin: Origin) -> Admitted {
-        self.counters.refused += 1;
+        self.common.counters.refused += 1;
         self.say(vec![(origin.shard, Notice::Refused(origin))]);
         Admitted::Done
     }
@@ -692,7 +687,11 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<Zxid, Fatal> {
-        let context = asked.context(self.journal.next_zxid(), now.wall, &self.config.rules);
+        let context = asked.context(
+            self.common.journal.next_zxid(),
+            now.wall,
+            &self.config.rules,
+        );
         let overlay = &mut self.overlay;
         let prepared = overlay.prepare(tree, &context, asked.request, budget);
         self.append_prepared(prepared, &asked, now)
@@ -705,21 +704,21 @@ impl<S: Storage> Pipeline<S> {
         now: Now,
     ) -> Result<Zxid, Fatal> {
         let Prepared { entry, error } = prepared;
-        self.counters.errors += u64::from(error.is_some());
+        self.common.counters.errors += u64::from(error.is_some());
         let list = size::list_size(&entry.txn);
         if list.paths > 0 {
-            self.owners.sessions.list_grows(asked.session, list);
+            self.sessions.list_grows(asked.session, list);
         }
         self.append(entry, asked, now)
     }
 
     /// A transaction for what must not, or can't, be validated.
     fn order_error(&mut self, asked: Asked<'_>, code: ErrorCode, now: Now) -> Result<Zxid, Fatal> {
-        self.counters.errors += 1;
+        self.common.counters.errors += 1;
         let header = TxnHeader {
             session: asked.session,
             cxid: asked.xid.0,
-            zxid: self.journal.next_zxid(),
+            zxid: self.common.journal.next_zxid(),
             time: now.wall,
             op: OpCode::ERROR,
         };
@@ -733,24 +732,25 @@ impl<S: Storage> Pipeline<S> {
 
     fn append(&mut self, entry: Entry, asked: &Asked<'_>, now: Now) -> Result<Zxid, Fatal> {
         let (origin, generation) = (asked.origin, asked.generation);
-        let zxid = (self.journal).append(entry, origin, generation, asked.stamps, now.micros)?;
-        self.counters.ordered += 1;
+        let zxid =
+            (self.common.journal).append(entry, origin, generation, asked.stamps, now.micros)?;
+        self.common.counters.ordered += 1;
         Ok(zxid)
     }
 
     /// Puts notices behind everything prepared so far.
     fn say(&mut self, said: Vec<Said>) {
-        let cursors = self.journal.cursors();
-        self.outcomes.say(cursors.prepared, said);
+        let cursors = self.common.journal.cursors();
+        self.common.outcomes.say(cursors.prepared, said);
         self.release(cursors.committed);
     }
 
     /// What was said behind transactions that are committed now goes to the shards.
     fn release(&mut self, committed: Zxid) {
-        self.outcomes.release(committed, |session| {
-            self.counters.reattached += 1;
+        self.common.outcomes.release(committed, |session| {
+            self.common.counters.reattached += 1;
             // The client begins to count when it gets the answer.
-            self.owners.sessions.heard(session, self.clock);
+            self.sessions.heard(session, self.clock);
         });
     }
 }

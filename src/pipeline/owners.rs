@@ -1,12 +1,10 @@
-//! The owner table of a server that orders for itself: its sessions, the attachments of its own shards, and how far
-//! is known what arrived in their sockets. Both tables have a row for each session, from its createSession to its
-//! closeSession; a session moves in both at once.
+//! The owner table of who orders and serves: its sessions, the attachments of its own shards, and how far is known
+//! what arrived in their sockets. Sessions and attachments have a row for each session, from its createSession to its
+//! closeSession; what changes both is here.
 
-use super::arrivals::Arrivals;
-use super::attachments::{Attachments, Claim, Release};
-use super::outcomes::Said;
-use super::sessions::Sessions;
-use super::size::ListSize;
+use super::Pipeline;
+use super::attachments::{Claim, Release};
+use crate::log::storage::Storage;
 use crate::messages::{Notice, Origin};
 use crate::types::{Generation, SessionId, ShardId, Tick, Zxid};
 
@@ -23,43 +21,7 @@ pub(super) enum Standing {
     Stale,
 }
 
-/// What sessions hold beside their entries in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnersCount {
-    /// Deadlines of sessions that are not closing.
-    pub deadlines: usize,
-    /// Connections that wait for a session which another one holds.
-    pub waiters: usize,
-    /// Ephemerals that transactions in flight add to the lists of closeSessions.
-    pub list_in_flight: usize,
-}
-
-/// The owner table. What concerns one part alone is asked of that part.
-#[derive(Debug)]
-pub(super) struct Owners {
-    pub(super) sessions: Sessions,
-    pub(super) attachments: Attachments,
-    /// How far what arrived is known.
-    pub(super) arrivals: Arrivals,
-}
-
-impl Owners {
-    /// An empty table. `tick_time_ms` is the width of an expiry bucket and a waiter's patience;
-    /// `shards` is how many report.
-    pub(super) fn new(tick_time_ms: u64, shards: u16) -> Owners {
-        Owners {
-            sessions: Sessions::new(tick_time_ms),
-            attachments: Attachments::new(tick_time_ms),
-            arrivals: Arrivals::new(shards, tick_time_ms),
-        }
-    }
-
-    /// A session found at start-up: it gets its full timeout (docs/protocol.md §5.2).
-    pub(super) fn restore(&mut self, session: SessionId, timeout_ms: i32, now: Tick) {
-        (self.sessions).insert(session, None, timeout_ms, Zxid::ZERO, now);
-        self.attachments.restore(session);
-    }
-
+impl<S: Storage> Pipeline<S> {
     /// A session whose createSession is being prepared, owned by the connection that asked. If
     /// that dies before the commit the session lives until it expires.
     pub(super) fn open(
@@ -72,12 +34,12 @@ impl Owners {
     ) -> Generation {
         let holder = Some(origin.shard);
         (self.sessions).insert(session, holder, timeout_ms, opened, now);
-        self.attachments.open(session, origin.shard)
+        self.common.attachments.open(session, origin.shard)
     }
 
     /// Whether a request of this attachment may be ordered.
     pub(super) fn standing(&self, session: SessionId, generation: Generation) -> Standing {
-        match self.attachments.is_current(session, generation) {
+        match self.common.attachments.is_current(session, generation) {
             None => Standing::Unknown,
             Some(false) => Standing::Stale,
             Some(true) if self.sessions.is_closing(session) => Standing::Closing,
@@ -85,27 +47,20 @@ impl Owners {
         }
     }
 
-    /// A connection presents a session. `committed`: a session whose createSession is later than
-    /// that does not exist for anybody but its creator.
-    pub(super) fn reattach(
-        &mut self,
-        origin: Origin,
-        session: SessionId,
-        timeout_ms: i32,
-        committed: Zxid,
-        now: Tick,
-        say: &mut Vec<Said>,
-    ) {
+    /// A connection presents a session. One whose createSession is not committed does not exist for
+    /// anybody but its creator.
+    pub(super) fn reattach(&mut self, claim: Claim, session: SessionId, now: Tick) {
+        let mut said = Vec::new();
+        let committed = self.common.journal.cursors().committed;
         if !self.sessions.may_move(session, committed) {
-            say.push((origin.shard, Notice::Dead(origin)));
-            return;
-        }
-        let claim = Claim { origin, timeout_ms };
-        if self.attachments.reattach(claim, session, now, say) {
+            let Claim { origin, .. } = claim;
+            said.push((origin.shard, Notice::Dead(origin)));
+        } else if (self.common.attachments).reattach(claim, session, now, &mut said) {
             self.moved(session, claim, now);
         } else {
             self.sessions.heard(session, now);
         }
+        self.say(said);
     }
 
     fn moved(&mut self, session: SessionId, to: Claim, now: Tick) {
@@ -120,11 +75,11 @@ impl Owners {
         session: SessionId,
         generation: Generation,
         now: Tick,
-        say: &mut Vec<Said>,
     ) {
+        let mut said = Vec::new();
         let is_closing = self.sessions.is_closing(session);
-        let released = (self.attachments).released(shard, session, generation, is_closing, say);
-        match released {
+        let attachments = &mut self.common.attachments;
+        match attachments.released(shard, session, generation, is_closing, &mut said) {
             Release::Stale => {}
             Release::LetGo => {
                 // What the shard heard and has not reported any more counts as heard now.
@@ -133,6 +88,7 @@ impl Owners {
             }
             Release::Attached(claim) => self.moved(session, claim, now),
         }
+        self.say(said);
     }
 
     /// A batch of touches; everything that lay in the shard's sockets at `watermark` is among them,
@@ -148,50 +104,18 @@ impl Owners {
         for &session in sessions {
             self.sessions.heard(session, made);
         }
-        self.arrivals.reported(shard, watermark);
-    }
-
-    /// Up to where everything that arrived is known: anywhere, and at each shard.
-    pub(super) fn known_arrivals(&self) -> (Tick, impl Iterator<Item = (ShardId, Tick)> + '_) {
-        (self.arrivals.everywhere(), self.arrivals.at_shards())
+        self.common.arrivals.reported(shard, watermark);
     }
 
     /// A session that has to expire: the clock has passed its deadline, and so has what is known
     /// of the bytes that arrived, until where a touch may be on its way (`arrivals` says where).
     pub(super) fn due(&mut self, now: Tick) -> Option<SessionId> {
-        if self.arrivals.is_resuming(now) {
+        let arrivals = &mut self.common.arrivals;
+        if arrivals.is_resuming(now) {
             return None;
         }
-        let nobody = std::iter::once((None, self.arrivals.everywhere()));
-        let shards = self.arrivals.at_shards().map(|(s, w)| (Some(s), w));
+        let nobody = std::iter::once((None, arrivals.everywhere()));
+        let shards = arrivals.at_shards().map(|(s, w)| (Some(s), w));
         self.sessions.due(now, nobody.chain(shards))
-    }
-
-    /// The closeSession is applied. Tolerates a session that is not there.
-    pub(super) fn remove(&mut self, session: SessionId) {
-        self.sessions.remove(session);
-        self.attachments.remove(session);
-    }
-
-    /// What is kept beside the tables.
-    pub(super) fn counted(&self) -> OwnersCount {
-        OwnersCount {
-            deadlines: self.sessions.deadlines(),
-            waiters: self.attachments.waiters(),
-            list_in_flight: self.sessions.lists_in_flight().paths,
-        }
-    }
-
-    /// The same, from each row; `listed`: sessions and what transactions in flight add to their lists.
-    pub(super) fn recounted(
-        &self,
-        listed: impl Iterator<Item = (SessionId, ListSize)>,
-    ) -> OwnersCount {
-        let listed = listed.filter(|(session, _)| self.sessions.is_known(*session));
-        OwnersCount {
-            deadlines: self.sessions.deadlines_recounted(),
-            waiters: self.attachments.waiters_recounted(),
-            list_in_flight: listed.map(|(_, list)| list.paths).sum(),
-        }
     }
 }

@@ -47,7 +47,11 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps,
         };
-        let context = asked.context(self.journal.next_zxid(), half.time, &self.config.rules);
+        let context = asked.context(
+            self.common.journal.next_zxid(),
+            half.time,
+            &self.config.rules,
+        );
         let overlay = &mut self.overlay;
         if !overlay.prepare_multi(tree, &context, ops, &mut half.multi, budget) {
             self.preparing = Some(half);

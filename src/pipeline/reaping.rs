@@ -49,7 +49,7 @@ impl<S: Storage> Pipeline<S> {
             version: -1,
         };
         let bytes = size::entry_bytes_max(&request, &[]);
-        if self.journal.room_for(Need::Shrinking, bytes) != Room::Yes {
+        if self.common.journal.room_for(Need::Shrinking, bytes) != Room::Yes {
             pass.found = Some(path);
             self.reaper.lacks_room = true;
             return Ok(());
@@ -64,11 +64,15 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps: Stamps::default(),
         };
-        let context = asked.context(self.journal.next_zxid(), now.wall, &self.config.rules);
+        let context = asked.context(
+            self.common.journal.next_zxid(),
+            now.wall,
+            &self.config.rules,
+        );
         let prepared = (self.overlay).prepare_reaping(tree, &context, &path, &due);
         if let Some(prepared) = prepared {
             let zxid = self.append_prepared(prepared, &asked, now)?;
-            self.counters.reaped += 1;
+            self.common.counters.reaped += 1;
             self.reaper.ordered(zxid);
         }
         Ok(())

@@ -1698,7 +1698,7 @@ fn a_storm_of_reattachments_that_are_answered_behind_what_is_in_flight_has_the_s
         w.reattach(S0, slot, SessionId(77), 5000);
     }
     assert_eq!(w.pipeline.outstanding(), PENDING_MAX);
-    assert_eq!(w.pipeline.outcomes.held(), PENDING_MAX - 1);
+    assert_eq!(w.pipeline.common.outcomes.held(), PENDING_MAX - 1);
     assert_eq!(w.pipeline.counters().given_up, 10);
 }
 
