@@ -1,7 +1,6 @@
 //! What the operator may choose of the pipeline.
 
-use super::memory::TreeMemory;
-use super::reaper::ReaperConfig;
+use super::ordering::{ReaperConfig, TreeMemory};
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::tree::Rules;
 

@@ -1,12 +1,12 @@
 //! The owner table of who orders and serves: its sessions, the attachments of its own shards, and how far is known
 //! what arrived in their sockets. Sessions and attachments have a row for each session, from its createSession to its
-//! closeSession; what changes both is here.
+//! closeSession; what changes both, or asks both, is here.
 
-use super::Pipeline;
-use super::attachments::{Claim, Release};
+use super::super::attachments::{Claim, Release};
+use super::{Common, Ordering};
 use crate::log::storage::Storage;
 use crate::messages::{Notice, Origin};
-use crate::types::{Generation, SessionId, ShardId, Tick, Zxid};
+use crate::types::{Generation, SessionId, ShardId, Tick};
 
 /// What the table says of a request's session and attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,25 +21,31 @@ pub(super) enum Standing {
     Stale,
 }
 
-impl<S: Storage> Pipeline<S> {
-    /// A session whose createSession is being prepared, owned by the connection that asked. If
+impl Ordering {
+    /// A session whose createSession is prepared next, owned by the connection that asked. If
     /// that dies before the commit the session lives until it expires.
-    pub(super) fn open(
+    pub(super) fn open<S: Storage>(
         &mut self,
+        common: &mut Common<S>,
         session: SessionId,
         origin: Origin,
         timeout_ms: i32,
-        opened: Zxid,
         now: Tick,
     ) -> Generation {
+        let opened = common.journal.next_zxid();
         let holder = Some(origin.shard);
         (self.sessions).insert(session, holder, timeout_ms, opened, now);
-        self.common.attachments.open(session, origin.shard)
+        common.attachments.open(session, origin.shard)
     }
 
     /// Whether a request of this attachment may be ordered.
-    pub(super) fn standing(&self, session: SessionId, generation: Generation) -> Standing {
-        match self.common.attachments.is_current(session, generation) {
+    pub(super) fn standing<S: Storage>(
+        &self,
+        common: &Common<S>,
+        session: SessionId,
+        generation: Generation,
+    ) -> Standing {
+        match common.attachments.is_current(session, generation) {
             None => Standing::Unknown,
             Some(false) => Standing::Stale,
             Some(true) if self.sessions.is_closing(session) => Standing::Closing,
@@ -49,18 +55,24 @@ impl<S: Storage> Pipeline<S> {
 
     /// A connection presents a session. One whose createSession is not committed does not exist for
     /// anybody but its creator.
-    pub(super) fn reattach(&mut self, claim: Claim, session: SessionId, now: Tick) {
+    pub(super) fn reattach<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        claim: Claim,
+        session: SessionId,
+        now: Tick,
+    ) {
         let mut said = Vec::new();
-        let committed = self.common.journal.cursors().committed;
+        let committed = common.journal.cursors().committed;
         if !self.sessions.may_move(session, committed) {
             let Claim { origin, .. } = claim;
             said.push((origin.shard, Notice::Dead(origin)));
-        } else if (self.common.attachments).reattach(claim, session, now, &mut said) {
+        } else if (common.attachments).reattach(claim, session, now, &mut said) {
             self.moved(session, claim, now);
         } else {
             self.sessions.heard(session, now);
         }
-        self.say(said);
+        self.say(common, said);
     }
 
     fn moved(&mut self, session: SessionId, to: Claim, now: Tick) {
@@ -69,8 +81,9 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// The old shard confirms that nothing of an attachment executes any more.
-    pub(super) fn released(
+    pub(super) fn released<S: Storage>(
         &mut self,
+        common: &mut Common<S>,
         shard: ShardId,
         session: SessionId,
         generation: Generation,
@@ -78,7 +91,7 @@ impl<S: Storage> Pipeline<S> {
     ) {
         let mut said = Vec::new();
         let is_closing = self.sessions.is_closing(session);
-        let attachments = &mut self.common.attachments;
+        let attachments = &mut common.attachments;
         match attachments.released(shard, session, generation, is_closing, &mut said) {
             Release::Stale => {}
             Release::LetGo => {
@@ -88,14 +101,15 @@ impl<S: Storage> Pipeline<S> {
             }
             Release::Attached(claim) => self.moved(session, claim, now),
         }
-        self.say(said);
+        self.say(common, said);
     }
 
     /// A batch of touches; everything that lay in the shard's sockets at `watermark` is among them,
     /// and what came until the report was `made`. A deadline counted from then is never early;
     /// after a pause the watermark may lie far back.
-    pub(super) fn touched(
+    pub(super) fn touched<S: Storage>(
         &mut self,
+        common: &mut Common<S>,
         shard: ShardId,
         watermark: Tick,
         made: Tick,
@@ -104,13 +118,17 @@ impl<S: Storage> Pipeline<S> {
         for &session in sessions {
             self.sessions.heard(session, made);
         }
-        self.common.arrivals.reported(shard, watermark);
+        common.arrivals.reported(shard, watermark);
     }
 
     /// A session that has to expire: the clock has passed its deadline, and so has what is known
     /// of the bytes that arrived, until where a touch may be on its way (`arrivals` says where).
-    pub(super) fn due(&mut self, now: Tick) -> Option<SessionId> {
-        let arrivals = &mut self.common.arrivals;
+    pub(super) fn due<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        now: Tick,
+    ) -> Option<SessionId> {
+        let arrivals = &mut common.arrivals;
         if arrivals.is_resuming(now) {
             return None;
         }

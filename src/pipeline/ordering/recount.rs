@@ -1,7 +1,7 @@
-//! What the pipeline keeps count of, and the same counted anew from what is under way: between two calls the
+//! What is kept count of, and the same counted anew from what is under way: between two calls the
 //! two are equal, or something was given back twice, or never.
 
-use super::{Pipeline, size};
+use super::{Common, Ordering, size};
 use crate::log::storage::Storage;
 
 /// What is under way.
@@ -19,33 +19,30 @@ pub struct UnderWay {
     pub pending: (usize, usize),
 }
 
-impl<S: Storage> Pipeline<S> {
+impl Ordering {
     /// What is under way, as it is kept step by step.
-    pub fn counted(&self) -> UnderWay {
+    pub(in crate::pipeline) fn counted<S: Storage>(&self, common: &Common<S>) -> UnderWay {
         UnderWay {
-            outstanding: self.common.outcomes.outstanding(),
+            outstanding: common.outcomes.outstanding(),
             deadlines: self.sessions.deadlines(),
-            waiters: self.common.attachments.waiters(),
+            waiters: common.attachments.waiters(),
             list_in_flight: self.sessions.lists_in_flight().paths,
             pending: self.overlay.counted(),
         }
     }
 
     /// The same, from everything that is under way.
-    pub fn recounted(&self) -> UnderWay {
-        let journal = &self.common.journal;
-        let asked = (journal.in_flight())
+    pub(in crate::pipeline) fn recounted<S: Storage>(&self, common: &Common<S>) -> UnderWay {
+        let asked = (common.journal.in_flight())
             .filter(|(slot, is_committed)| !is_committed && slot.origin.is_some());
-        let closes = self.slow_closes.iter();
-        let closes = closes.map(|close| usize::from(close.origin.is_some()) + close.behind.len());
-        let listed = journal.in_flight().map(|(slot, _)| &slot.entry);
+        let listed = common.journal.in_flight().map(|(slot, _)| &slot.entry);
         let listed = listed.filter(|entry| self.sessions.is_known(entry.header.session));
-        let waiters = self.common.attachments.waiters_recounted();
+        let waiters = common.attachments.waiters_recounted();
         UnderWay {
             outstanding: self.waiting()
+                + self.closes.requests()
                 + asked.count()
-                + self.common.outcomes.held()
-                + closes.sum::<usize>()
+                + common.outcomes.held()
                 + waiters,
             deadlines: self.sessions.deadlines_recounted(),
             waiters,
