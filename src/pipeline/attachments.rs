@@ -16,12 +16,10 @@
 //! The generation goes up when an attachment is taken away, so from that moment on nothing that
 //! the old connection sent is accepted, whether its shard answers or not.
 
+use super::outcomes::Said;
 use crate::messages::{Notice, Origin};
 use crate::types::{DetHashMap, Generation, SessionId, ShardId, Tick, Zxid};
 use std::collections::BTreeSet;
-
-/// A notice and the shard that it is for.
-pub(super) type Said = (ShardId, Notice);
 
 /// A connection that wants a session.
 #[derive(Clone, Copy, Debug)]

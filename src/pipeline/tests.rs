@@ -3,18 +3,21 @@
 mod quota;
 mod reaping;
 
+use super::outcomes::PENDING_MAX;
 use super::*;
 use crate::log::{LogConfig, Scan, StoreId};
+use crate::messages::{Notice, Origin, Stamps};
 use crate::sim::disk::SimStorage;
-use crate::tree::DigestMismatch;
-use crate::txn::CreateRequest;
-use crate::txn::RawAcl;
-use crate::types::{ConnId, Tick, WallMs};
+use crate::stages::Stage;
+use crate::tree::{DigestMismatch, Rules};
+use crate::txn::{CreateRequest, Entry, RawAcl, Txn, TxnHeader, WriteRequest};
+use crate::types::{ConnId, ErrorCode, Generation, OpCode, WallMs, Xid, Zxid};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 const TICK_TIME: u64 = 1000;
-const LOOKS: usize = memory::LOOKED_UP_MAX;
+const LOOKS: usize = ordering::LOOKED_UP_MAX;
 const SEGMENT: u64 = 64 << 10;
 const S0: ShardId = ShardId(0);
 const S1: ShardId = ShardId(1);
@@ -1002,7 +1005,7 @@ fn at_the_bound_of_memory_what_takes_none_goes_on() {
     }
     w.write(1, s, set("/n1", 8000));
     w.settle();
-    w.pipeline.config.memory = TreeMemory {
+    w.pipeline.ordering.config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64,
         replicas: 0,
     };
@@ -1032,7 +1035,7 @@ fn at_the_bound_of_memory_what_takes_none_goes_on() {
     let most = w.tree.bytes();
     for (nth, (write, due)) in writes.into_iter().enumerate() {
         // The bound stays as far away as it was.
-        w.pipeline.config.memory.bytes_max = w.tree.bytes() as u64;
+        w.pipeline.ordering.config.memory.bytes_max = w.tree.bytes() as u64;
         let refused = w.pipeline.counters().refused;
         w.write(1, s, write);
         w.settle();
@@ -1056,7 +1059,7 @@ fn who_makes_room_by_deleting_small_nodes_may_create_again() {
         w.write(1, s, multi(creates.collect()));
         w.settle();
     }
-    w.pipeline.config.memory = TreeMemory {
+    w.pipeline.ordering.config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64,
         replicas: 0,
     };
@@ -1086,7 +1089,7 @@ fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_ther
         w.take().last().unwrap().contains("create to")
     };
     assert!((0..10).all(|n| create(&mut w, n)));
-    w.pipeline.config.memory = TreeMemory {
+    w.pipeline.ordering.config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64 + 20_000,
         replicas: 0,
     };
@@ -1126,7 +1129,7 @@ fn places_that_deletes_have_left_are_used_at_the_bound_of_memory() {
         w.take().last().unwrap().contains("create to")
     };
     assert!((0..4000).all(|n| create(&mut w, &format!("a{n}"), 0)));
-    w.pipeline.config.memory.bytes_max = w.tree.bytes() as u64;
+    w.pipeline.ordering.config.memory.bytes_max = w.tree.bytes() as u64;
     assert!(!create(&mut w, "b", 0));
     let deleted = |n: &usize| n % 4 != 3;
     for n in (0..4000).filter(deleted) {
@@ -1135,7 +1138,7 @@ fn places_that_deletes_have_left_are_used_at_the_bound_of_memory() {
         w.settle();
     }
     let max = w.tree.bytes() as u64;
-    w.pipeline.config.memory.bytes_max = max;
+    w.pipeline.ordering.config.memory.bytes_max = max;
     let made = (0..4000).take_while(|n| create(&mut w, &format!("c{n}"), 0));
     assert!(made.count() > 1500);
     for n in (0..4000).filter(deleted) {
@@ -1226,22 +1229,6 @@ fn who_deletes_for_ever_on_a_full_disk_keeps_no_session_from_closing_or_expiring
 }
 
 #[test]
-fn what_a_closing_session_asks_for_uses_the_reserve_as_a_delete_does() {
-    use WriteRequest::{CloseSession, CreateSession, Delete};
-    let (path, version, timeout_ms) = (Arc::from("/a"), -1, 5_000);
-    let delete = Delete { path, version };
-    for (request, live) in [
-        (create("/a", false, 1), Need::Growing),
-        (delete, Need::Shrinking),
-        (CreateSession { timeout_ms }, Need::Reserve),
-        (CloseSession, Need::Reserve),
-    ] {
-        assert_eq!(need(SessionState::Live, &request), live);
-        assert_eq!(need(SessionState::Closing, &request), Need::Shrinking);
-    }
-}
-
-#[test]
 fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
     let mut w = World::new();
     let s = w.session(1, 60_000);
@@ -1287,7 +1274,7 @@ fn requests_wait_for_a_spare_in_order_and_nothing_overtakes() {
 #[test]
 fn a_close_with_too_long_a_list_is_preceded_by_deletes() {
     let config = PipelineConfig {
-        close_bytes_max: size::ENTRY_FIXED + 100 * 10,
+        close_bytes_max: ordering::ENTRY_FIXED + 100 * 10,
         ..config()
     };
     let mut w = World::with(config, Zxid::ZERO);
@@ -1394,7 +1381,7 @@ fn deletes_ahead_of_a_close_never_exceed_what_may_be_in_flight() {
     }
     let cursors = w.pipeline.cursors();
     let in_flight = cursors.prepared.0 - cursors.applied.0;
-    assert_eq!(in_flight, closing::DELETES_IN_FLIGHT_MAX as i64);
+    assert_eq!(in_flight, ordering::DELETES_IN_FLIGHT_MAX as i64);
 }
 
 #[test]
@@ -1653,7 +1640,7 @@ fn sessions_expire_although_requests_wait_in_every_turn_and_one_that_asks_does_n
 #[test]
 fn ephemerals_in_flight_count_for_the_length_of_the_list() {
     let config = PipelineConfig {
-        close_bytes_max: size::ENTRY_FIXED + 100 * 10,
+        close_bytes_max: ordering::ENTRY_FIXED + 100 * 10,
         ..config()
     };
     let mut w = World::with(config, Zxid::ZERO);
@@ -1695,7 +1682,7 @@ fn a_storm_of_reattachments_that_are_answered_behind_what_is_in_flight_has_the_s
         w.reattach(S0, slot, SessionId(77), 5000);
     }
     assert_eq!(w.pipeline.outstanding(), PENDING_MAX);
-    assert_eq!(w.pipeline.held.len(), PENDING_MAX - 1);
+    assert_eq!(w.pipeline.common.outcomes.held(), PENDING_MAX - 1);
     assert_eq!(w.pipeline.counters().given_up, 10);
 }
 

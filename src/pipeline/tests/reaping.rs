@@ -1,8 +1,7 @@
 //! Containers and TTL nodes that are due.
 
 use super::*;
-use crate::pipeline::reaper::REAPED_IN_FLIGHT_MAX;
-use crate::pipeline::reaping::LOOKS_PER_TURN;
+use crate::pipeline::ordering::{LOOKS_PER_TURN, REAPED_IN_FLIGHT_MAX};
 
 const INTERVAL: u64 = 1000;
 /// Deletes in a minute: one every 100 ms.

@@ -27,7 +27,7 @@ struct Session {
 
 /// The sessions, and when each expires.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub(in crate::pipeline) struct Sessions {
     table: DetHashMap<SessionId, Session>,
     /// Sessions that are not closing, by what decides over their expiry.
     deadlines: BTreeSet<(Holder, Tick, SessionId)>,
@@ -155,7 +155,7 @@ impl Sessions {
     }
 
     /// Sessions that are marked as closing.
-    pub(super) fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
+    pub(in crate::pipeline) fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
         let closing = self.table.iter().filter(|(_, row)| row.closing);
         closing.map(|(&session, _)| session)
     }
@@ -209,7 +209,7 @@ impl Sessions {
     }
 
     /// Of a session that is not closing.
-    pub(super) fn deadline_of(&self, session: SessionId) -> Option<Tick> {
+    pub(in crate::pipeline) fn deadline_of(&self, session: SessionId) -> Option<Tick> {
         let row = self.table.get(&session).filter(|row| !row.closing)?;
         Some(row.deadline)
     }
@@ -220,7 +220,7 @@ impl Sessions {
     }
 
     /// Number of sessions, closing ones included.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::pipeline) fn len(&self) -> usize {
         self.table.len()
     }
 }

@@ -4,23 +4,21 @@
 //! or a place in the order of notices (requests, re-attachments, expiry, the steps of slow closes) waits for
 //! it. What was ordered before it is committed and applied meanwhile.
 
-use super::{Asked, Fatal, Pipeline, Preparing};
-use crate::budget::Budget;
+use super::asked::{Asked, Preparing};
+use super::{Common, Fatal, Ordering, Step};
 use crate::log::storage::Storage;
 use crate::messages::ShardRequest;
-use crate::tree::Tree;
 use crate::txn::WriteRequest;
-use crate::types::{Generation, Now};
+use crate::types::Generation;
 
-impl<S: Storage> Pipeline<S> {
-    /// Validates operations within `budget`, and appends the transaction behind the last one. The log had
+impl Ordering {
+    /// Validates operations within the budget, and appends the transaction behind the last one. The log had
     /// room for it when it began, and nothing was appended since.
-    pub(super) fn go_on_preparing(
+    pub(super) fn go_on_preparing<S: Storage>(
         &mut self,
-        tree: &Tree,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
         mut half: Preparing,
-        budget: &mut Budget,
-        now: Now,
     ) -> Result<(), Fatal> {
         let ShardRequest::Write {
             origin,
@@ -47,14 +45,14 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps,
         };
-        let context = asked.context(self.ring.next_zxid(), half.time, &self.config.rules);
+        let context = asked.context(common.journal.next_zxid(), half.time, &self.config.rules);
         let overlay = &mut self.overlay;
-        if !overlay.prepare_multi(tree, &context, ops, &mut half.multi, budget) {
+        if !overlay.prepare_multi(step.tree, &context, ops, &mut half.multi, step.budget) {
             self.preparing = Some(half);
             return Ok(());
         }
         let prepared = overlay.finish_multi(&context, half.multi);
-        self.append_prepared(prepared, &asked, now)?;
+        self.append_prepared(common, prepared, &asked, step.now)?;
         Ok(())
     }
 }

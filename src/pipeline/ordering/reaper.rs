@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// Deletes that are ordered and not applied at most, however many may be ordered in a minute: a disk that
 /// hangs gathers no more.
-pub(super) const REAPED_IN_FLIGHT_MAX: usize = 128;
+pub(in crate::pipeline) const REAPED_IN_FLIGHT_MAX: usize = 128;
 /// What a tick that comes late may make up for, µs: longer than a tick of a healthy process.
 const MADE_UP_FOR_US: u64 = 100_000;
 const MINUTE_US: u64 = 60_000_000;

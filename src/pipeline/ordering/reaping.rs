@@ -7,28 +7,42 @@
 //! xid 0, no origin, no permission. They draw on the reserve of the log as clients' deletes do; when there is
 //! no room, the pass goes on with a later tick.
 
-use super::*;
+use super::asked::Asked;
+use super::{Common, Fatal, Ordering, Step, size};
+use crate::budget::Budget;
+use crate::log::storage::Storage;
+use crate::log::{Need, Room};
 use crate::tree::{Due, Look};
+use crate::txn::WriteRequest;
 
 /// Containers and TTL nodes that are looked at, or ordered to be deleted, in one turn at most: requests have
 /// the rest of it.
-pub(super) const LOOKS_PER_TURN: u32 = 256;
+pub(in crate::pipeline) const LOOKS_PER_TURN: u32 = 256;
 
-impl<S: Storage> Pipeline<S> {
-    /// Goes on with the pass within `budget`, a step for each look and for each delete.
-    pub(super) fn reap(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+impl Ordering {
+    /// Goes on with the pass within the budget, a step for each look and for each delete.
+    pub(super) fn reap<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
+    ) -> Result<(), Fatal> {
         for _ in 0..LOOKS_PER_TURN {
-            if !self.reaper.has_work() || budget.is_spent() {
+            if !self.reaper.has_work() || step.budget.is_spent() {
                 break;
             }
-            budget.spend_steps(1);
-            self.reap_next(tree, now)?;
+            step.budget.spend_steps(1);
+            self.reap_next(common, step)?;
         }
         Ok(())
     }
 
     /// Looks at the next one, or orders the delete of the one that was found.
-    fn reap_next(&mut self, tree: &Tree, now: Now) -> Result<(), Fatal> {
+    fn reap_next<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        step: &Step<'_>,
+    ) -> Result<(), Fatal> {
+        let (tree, now) = (step.tree, step.now);
         let may_delete = self.reaper.may_delete();
         let pass = self.reaper.pass.as_mut().expect("there is work");
         let Some(path) = pass.found.take() else {
@@ -49,26 +63,17 @@ impl<S: Storage> Pipeline<S> {
             version: -1,
         };
         let bytes = size::entry_bytes_max(&request, &[]);
-        if self.log.room_for(Need::Shrinking, bytes) != Room::Yes {
+        if common.journal.room_for(Need::Shrinking, bytes) != Room::Yes {
             pass.found = Some(path);
             self.reaper.lacks_room = true;
             return Ok(());
         }
-        let asked = Asked {
-            session: SessionId::NONE,
-            state: SessionState::Live,
-            xid: Xid(0),
-            request: &request,
-            credentials: &[],
-            origin: None,
-            generation: Generation(0),
-            stamps: Stamps::default(),
-        };
-        let context = asked.context(self.ring.next_zxid(), now.wall, &self.config.rules);
+        let asked = Asked::by_the_server(&request, &[]);
+        let context = asked.context(common.journal.next_zxid(), now.wall, &self.config.rules);
         let prepared = (self.overlay).prepare_reaping(tree, &context, &path, &due);
         if let Some(prepared) = prepared {
-            let zxid = self.append_prepared(prepared, &asked, now)?;
-            self.counters.reaped += 1;
+            let zxid = self.append_prepared(common, prepared, &asked, now)?;
+            common.counters.reaped += 1;
             self.reaper.ordered(zxid);
         }
         Ok(())

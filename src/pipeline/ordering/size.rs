@@ -5,7 +5,7 @@ use crate::txn::{AuthId, CreateRequest, RawAcl, Txn, WriteRequest};
 use std::sync::Arc;
 
 /// Header, digest and the fixed parts of any body (docs/peer-protocol.md §3.1).
-pub(super) const ENTRY_FIXED: usize = 32 + 12 + 64;
+pub(in crate::pipeline) const ENTRY_FIXED: usize = 32 + 12 + 64;
 /// Type and length of one operation inside a multi, and the fixed parts of its body.
 const OP_FIXED: usize = 8 + 40;
 /// What `%010d` of an i32 adds to a sequential name.

@@ -4,7 +4,7 @@ use crate::tree::Tree;
 use crate::txn::{Data, WriteRequest};
 
 /// Nodes that are looked up to say whether a multi may grow the tree.
-pub(super) const LOOKED_UP_MAX: usize = 1024;
+pub(in crate::pipeline) const LOOKED_UP_MAX: usize = 1024;
 /// What the first change of a node may take, bytes: its stat is no longer the one that it was created with.
 const FIRST_CHANGE: usize = 128;
 
@@ -33,7 +33,7 @@ impl TreeMemory {
 
     /// Whether the trees take as much as they may, of which `tree` is one. What is ordered and not applied
     /// is not counted: it comes from requests, which have a bound of their own.
-    pub(super) fn is_full(&self, tree: &Tree) -> bool {
+    pub(in crate::pipeline) fn is_full(&self, tree: &Tree) -> bool {
         let one = tree.bytes() as u64;
         let unshared = one.saturating_sub(tree.payload_bytes() as u64);
         let all = one.saturating_add(self.replicas.saturating_mul(unshared));

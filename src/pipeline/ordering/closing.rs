@@ -13,10 +13,18 @@
 //! with fewer ephemerals, until it is closed or expires again: its client had asked for the end, or
 //! was not heard of.
 
+use super::asked::Asked;
 use super::size::ListSize;
 use super::slow_close::SlowClose;
-use super::*;
-use crate::types::DetHashSet;
+use super::{Common, Fatal, Ordering, Step, size};
+use crate::log::storage::Storage;
+use crate::log::{Need, Room};
+use crate::messages::{Origin, ShardRequest, Stamps};
+use crate::tree::{SessionState, Tree};
+use crate::txn::{AuthId, WriteRequest};
+use crate::types::{DetHashSet, Generation, SessionId, Xid, Zxid};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Sessions that expire in one tick at most: a step on a data core stays short.
 const EXPIRIES_PER_TICK: usize = 64;
@@ -26,7 +34,7 @@ const DELETES_PER_TXN: usize = 256;
 const DELETE_BYTES_PER_TXN: usize = 256 << 10;
 /// Transactions with such deletes that are not applied, all sessions together: with one sync they
 /// are about as much work as one long closeSession.
-pub(super) const DELETES_IN_FLIGHT_MAX: usize = 4;
+pub(in crate::pipeline) const DELETES_IN_FLIGHT_MAX: usize = 4;
 /// Steps of slow closes that one event makes at most.
 const STEPS_PER_EVENT: usize = 4;
 
@@ -51,41 +59,41 @@ struct Deletes {
     last: Option<Arc<str>>,
 }
 
-impl<S: Storage> Pipeline<S> {
+impl Ordering {
     /// Expires sessions that are due, if there is room in the log, however many transactions are in
     /// flight and requests wait: load holds up no expiry, and a session expires once. One of which a
     /// request waits, a re-attach for instance, was heard of. While requests wait for a spare segment,
     /// nothing is prepared.
-    pub(super) fn expire(
+    pub(super) fn expire<S: Storage>(
         &mut self,
-        tree: &Tree,
-        budget: &mut Budget,
-        now: Now,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
     ) -> Result<(), Fatal> {
+        let now = step.now.tick;
         self.expiry_due = false;
         let mut waiting = None;
         for _ in 0..EXPIRIES_PER_TICK {
-            if budget.is_spent() {
+            if step.budget.is_spent() {
                 self.expiry_due = true;
                 break;
             }
-            let Some(session) = self.owners.due(now.tick) else {
+            let Some(session) = self.due(common, now) else {
                 break;
             };
             let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
-                budget.spend_steps(self.intake.len());
+                step.budget.spend_steps(self.intake.len());
                 self.intake.iter().filter_map(session_of).collect()
             });
             if waiting.contains(&session) {
-                self.owners.sessions.heard(session, now.tick);
+                self.sessions.heard(session, now);
                 continue;
             }
-            let bytes = self.close_bytes(tree, session);
-            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
+            let bytes = self.close_bytes(step.tree, session);
+            if common.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 break;
             }
-            self.counters.expired += 1;
-            self.close(tree, session, Xid(0), None, Stamps::default(), budget, now)?;
+            common.counters.expired += 1;
+            self.close(common, step, session, Xid(0), None, Stamps::default())?;
         }
         Ok(())
     }
@@ -93,7 +101,7 @@ impl<S: Storage> Pipeline<S> {
     /// Upper bound of the list of a closeSession prepared now.
     fn close_list(&self, tree: &Tree, session: SessionId) -> ListSize {
         let (paths, bytes) = tree.ephemeral_size(session);
-        ListSize::of(paths, bytes).plus(self.owners.sessions.list_in_flight(session))
+        ListSize::of(paths, bytes).plus(self.sessions.list_in_flight(session))
     }
 
     /// Whether a closeSession may carry such a list.
@@ -110,41 +118,38 @@ impl<S: Storage> Pipeline<S> {
     }
 
     /// Marks a session closing, and orders its closeSession, now or after deletes. There is room.
-    #[expect(clippy::too_many_arguments)]
-    pub(super) fn close(
+    pub(super) fn close<S: Storage>(
         &mut self,
-        tree: &Tree,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
         session: SessionId,
         xid: Xid,
         origin: Option<Origin>,
         stamps: Stamps,
-        budget: &mut Budget,
-        now: Now,
     ) -> Result<(), Fatal> {
-        self.owners.sessions.mark_closing(session);
+        self.sessions.mark_closing(session);
         let close = SlowClose {
             session,
             xid,
             origin,
             stamps,
-            after: self.ring.cursors().prepared,
+            after: common.journal.cursors().prepared,
             left: None,
             deleted_to: None,
             behind: VecDeque::new(),
         };
-        if !self.is_short(self.close_list(tree, session)) {
-            self.slow_closes.push_back(close);
+        if !self.is_short(self.close_list(step.tree, session)) {
+            self.closes.queue.push_back(close);
             return Ok(());
         }
-        self.order_close(tree, &close, budget, now)
+        self.order_close(common, step, &close)
     }
 
-    fn order_close(
+    fn order_close<S: Storage>(
         &mut self,
-        tree: &Tree,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
         close: &SlowClose,
-        budget: &mut Budget,
-        now: Now,
     ) -> Result<(), Fatal> {
         let asked = Asked {
             session: close.session,
@@ -157,36 +162,32 @@ impl<S: Storage> Pipeline<S> {
             generation: Generation(0),
             stamps: close.stamps,
         };
-        self.order(tree, asked, budget, now)?;
+        self.order(common, step, asked)?;
         let mut said = Vec::new();
-        self.owners.attachments.dead(close.session, &mut said);
-        self.say(said);
+        common.attachments.dead(close.session, &mut said);
+        self.say(common, said);
         Ok(())
     }
 
     /// The next steps of slow closes that need not wait for an apply or for room.
-    pub(super) fn work_on_slow_closes(
+    pub(super) fn work_on_slow_closes<S: Storage>(
         &mut self,
-        tree: &Tree,
-        budget: &mut Budget,
-        now: Now,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
     ) -> Result<(), Fatal> {
-        let applied = self.ring.cursors().applied;
-        while self
-            .deletes_in_flight
-            .front()
-            .is_some_and(|&z| z <= applied)
-        {
-            self.deletes_in_flight.pop_front();
+        let applied = common.journal.cursors().applied;
+        let in_flight = &mut self.closes.deletes_in_flight;
+        while in_flight.front().is_some_and(|&z| z <= applied) {
+            in_flight.pop_front();
         }
         for _ in 0..STEPS_PER_EVENT {
-            let Some(mut close) = self.slow_closes.pop_front() else {
+            let Some(mut close) = self.closes.queue.pop_front() else {
                 break;
             };
-            match self.step(tree, &mut close, budget, now)? {
-                CloseStep::Taken => self.slow_closes.push_back(close),
+            match self.go_on_closing(common, step, &mut close)? {
+                CloseStep::Taken => self.closes.queue.push_back(close),
                 CloseStep::NoRoom => {
-                    self.slow_closes.push_front(close);
+                    self.closes.queue.push_front(close);
                     break;
                 }
                 CloseStep::Closed => {
@@ -200,47 +201,46 @@ impl<S: Storage> Pipeline<S> {
         Ok(())
     }
 
-    fn step(
+    fn go_on_closing<S: Storage>(
         &mut self,
-        tree: &Tree,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
         close: &mut SlowClose,
-        budget: &mut Budget,
-        now: Now,
     ) -> Result<CloseStep, Fatal> {
-        if budget.is_spent() {
-            self.slow_closes_due = true;
+        if step.budget.is_spent() {
+            self.closes.is_due = true;
             return Ok(CloseStep::NoRoom);
         }
-        if close.after > self.ring.cursors().applied {
+        if close.after > common.journal.cursors().applied {
             return Ok(CloseStep::Taken);
         }
         let left = *close.left.get_or_insert_with(|| {
-            let (paths, bytes) = tree.ephemeral_size(close.session);
+            let (paths, bytes) = step.tree.ephemeral_size(close.session);
             ListSize::of(paths, bytes)
         });
         if self.is_short(left) {
             let bytes = size::ENTRY_FIXED + left.bytes;
-            if self.log.room_for(Need::Reserve, bytes) != Room::Yes {
+            if common.journal.room_for(Need::Reserve, bytes) != Room::Yes {
                 return Ok(CloseStep::NoRoom);
             }
-            self.order_close(tree, close, budget, now)?;
+            self.order_close(common, step, close)?;
             return Ok(CloseStep::Closed);
         }
         let Deletes {
             paths,
             passed,
             last,
-        } = self.deletes(tree, close);
+        } = self.deletes(step.tree, close);
         if !paths.is_empty() {
             let request = WriteRequest::Multi(paths);
             let bytes = size::entry_bytes_max(&request, &[]);
-            if self.deletes_in_flight.len() >= DELETES_IN_FLIGHT_MAX
-                || self.log.room_for(Need::Reserve, bytes) != Room::Yes
+            if self.closes.deletes_in_flight.len() >= DELETES_IN_FLIGHT_MAX
+                || common.journal.room_for(Need::Reserve, bytes) != Room::Yes
             {
                 return Ok(CloseStep::NoRoom);
             }
-            let zxid = self.order_deletes(tree, &request, budget, now)?;
-            self.deletes_in_flight.push_back(zxid);
+            let zxid = self.order_deletes(common, step, &request)?;
+            self.closes.deletes_in_flight.push_back(zxid);
         }
         // Nothing passed: the list has ended, whatever was counted for what others have deleted.
         close.left = Some(match last {
@@ -272,29 +272,19 @@ impl<S: Storage> Pipeline<S> {
         next
     }
 
-    fn order_deletes(
+    fn order_deletes<S: Storage>(
         &mut self,
-        tree: &Tree,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
         request: &WriteRequest,
-        budget: &mut Budget,
-        now: Now,
     ) -> Result<Zxid, Fatal> {
-        self.counters.deletes_ahead += 1;
+        common.counters.deletes_ahead += 1;
         let server = AuthId {
             scheme: "super".into(),
             id: "".into(),
         };
-        let asked = Asked {
-            session: SessionId::NONE,
-            state: SessionState::Live,
-            xid: Xid(0),
-            request,
-            credentials: &[server],
-            origin: None,
-            generation: Generation(0),
-            stamps: Stamps::default(),
-        };
-        self.order(tree, asked, budget, now)
+        let credentials = [server];
+        self.order(common, step, Asked::by_the_server(request, &credentials))
     }
 }
 

@@ -1,0 +1,47 @@
+//! What the operator may choose of the pipeline.
+
+use super::ordering::{ReaperConfig, TreeMemory};
+use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
+use crate::tree::Rules;
+
+/// Paths in the list of one closeSession.
+const CLOSE_PATHS_MAX: usize = 1000;
+
+/// What the operator may choose.
+#[derive(Clone, Debug)]
+pub struct PipelineConfig {
+    /// tickTime, ms: the width of an expiry bucket, and how long a re-attach waits for the old
+    /// shard.
+    pub tick_time_ms: u64,
+    /// A closeSession whose list would make its entry longer than this is preceded by deletes
+    /// (`jute.maxbuffer`).
+    pub close_bytes_max: usize,
+    /// So is one whose list would have more paths than this: applying it is one step of every core.
+    pub close_paths_max: usize,
+    /// Largest serialised entry; the log's segments hold two of them at least.
+    pub entry_bytes_max: usize,
+    /// Serving shards; 1 in the inline placement.
+    pub shards: u16,
+    /// For `prepare`.
+    pub rules: Rules,
+    /// Of the trees.
+    pub memory: TreeMemory,
+    /// Of containers and TTL nodes.
+    pub reaper: ReaperConfig,
+}
+
+impl PipelineConfig {
+    /// Apache's defaults.
+    pub fn new(rules: Rules) -> PipelineConfig {
+        PipelineConfig {
+            tick_time_ms: 2000,
+            close_bytes_max: JUTE_MAXBUFFER,
+            close_paths_max: CLOSE_PATHS_MAX,
+            entry_bytes_max: ENTRY_MAX,
+            shards: 1,
+            rules,
+            memory: TreeMemory::UNLIMITED,
+            reaper: ReaperConfig::default(),
+        }
+    }
+}
