@@ -7,9 +7,9 @@ use crate::proto::Frame;
 use crate::proto::peer::learner::Forwarded;
 use crate::proto::peer::packet::{Split, split};
 use crate::proto::peer::{
-    Address, Hello, Notification, PeerState, ToLeader, ToLearner, notification,
+    Address, Hello, Notification, PeerState, ToLeader, ToLearner, Vote, notification,
 };
-use crate::types::{Epoch, OpCode, ServerId, SessionId, Tick, Zxid};
+use crate::types::{Epoch, OpCode, ServerId, SessionId, Tick, VoteEpoch, Zxid};
 use crate::zab::broadcast::Heard;
 use crate::zab::election::{Candidate, FINALIZE_OURS_MS, Offer};
 use crate::zab::follow::SyncId;
@@ -35,6 +35,9 @@ const CALM_MS: u64 = 6000;
 const STABLE_MS: u64 = 250;
 const _: () = assert!(STABLE_MS > PATIENCE.sync_ms);
 
+/// Nobody has that much; a rumour says so.
+const RUMOUR: Zxid = Zxid::new(1 << 20, 1);
+
 /// For each step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -44,6 +47,8 @@ pub struct Faults {
     /// One direction between two members brings nothing for a while.
     pub silences: f64,
     pub pauses: f64,
+    /// A member hears votes that nobody has given: safety does not rest on whom an election brings up.
+    pub rumours: f64,
 }
 
 macro_rules! seen {
@@ -70,13 +75,14 @@ macro_rules! seen {
 }
 
 seen! {
+    calmed >= 9,
     active >= 20,
     committed >= 200,
     diffs >= 40,
     truncs >= 3,
     snaps >= 10,
     synced >= 20,
-    ahead >= 0,
+    ahead >= 1,
     made_whole >= 3,
     founded >= 2,
     left >= 60,
@@ -84,6 +90,7 @@ seen! {
     refused_dials >= 5,
     stale_packets >= 5,
     ahead_of_disk >= 5,
+    misled >= 5,
 }
 
 struct Job {
@@ -235,18 +242,25 @@ impl World {
         self.work(sid);
     }
 
-    /// Whether a member may forget everything: fewer than half of the voters have.
-    fn may_be_wiped(&self, sid: ServerId) -> bool {
-        let lost = |(of, member): &(&ServerId, &Member)| {
-            !member.is_observer && (**of == sid || !member.disk.record.is_whole)
+    /// Whether a member may forget everything: fewer than half of the voters have. Sometimes it may where that leaves
+    /// no quorum, if somebody has everything that was committed: there is no leader then, and nothing is lost.
+    fn may_be_wiped(&mut self, sid: ServerId) -> bool {
+        let voters = self
+            .members
+            .iter()
+            .filter(|(_, member)| !member.is_observer);
+        let others = voters.filter(|(of, member)| **of != sid && member.disk.record.is_whole);
+        let others: Vec<&Disk> = others.map(|(_, member)| &member.disk).collect();
+        let has_all = |disk: &&Disk| {
+            disk.record.current > Epoch(0) && disk.durable().starts_with(&self.sequence)
         };
-        let lost = self.members.iter().filter(lost).count();
-        2 * lost < self.pair.voters().len()
+        let is_safe = !self.sequence.is_empty() && others.iter().any(has_all);
+        2 * others.len() > self.pair.voters().len() || is_safe && self.rng.u8(0..3) == 0
     }
 
     fn crash(&mut self, sid: ServerId, is_wiped: bool) {
         let mut rng = self.rng.fork();
-        let is_wiped = is_wiped && self.may_be_wiped(sid);
+        let is_wiped = is_wiped && (self.members[&sid].is_observer || self.may_be_wiped(sid));
         let member = self.member(sid);
         member.disk.crash(&mut rng);
         if is_wiped {
@@ -333,9 +347,22 @@ impl World {
         self.seen.active += 1;
     }
 
+    /// A role begins, or is dialled for again: what the last one has committed is applied.
+    fn is_at_rest(&self, sid: ServerId) {
+        let member = &self.members[&sid];
+        assert!(member.flush.is_none() && member.serving.is_none());
+        assert_eq!(
+            member.applied, member.disk.committed,
+            "{sid} has not applied"
+        );
+    }
+
     /// What a member says of itself is durable there.
     fn is_true(&self, sid: ServerId, n: &Notification<'_>) {
         let disk = &self.members[&sid].disk;
+        if n.vote.zxid == RUMOUR {
+            return;
+        }
         if n.state == PeerState::Looking && n.vote.leader == sid && n.vote.zxid >= Zxid::ZERO {
             assert!(disk.record.is_whole, "{sid} has no history: {n:?}");
             assert!(n.vote.zxid <= end(disk.durable()), "{sid} votes: {n:?}");
@@ -433,7 +460,10 @@ impl World {
         let disk = &mut self.member(sid).disk;
         match effect {
             Effect::Dial { to, .. } => self.dial(sid, to, None),
-            Effect::DialLeader { role, leader } => self.dial(sid, leader, Some(role)),
+            Effect::DialLeader { role, leader } => {
+                self.is_at_rest(sid);
+                self.dial(sid, leader, Some(role));
+            }
             Effect::SayHello(link) => {
                 let address = Address::new("10.0.0.1", 3888).unwrap();
                 let hello = Hello::encode(sid, &[address], false).unwrap();
@@ -444,7 +474,12 @@ impl World {
                     wire.ends[at].wants_to_say = true;
                 }
             }
-            Effect::Listen(listens) => self.member(sid).listens = listens,
+            Effect::Listen(listens) => {
+                if listens {
+                    self.is_at_rest(sid);
+                }
+                self.member(sid).listens = listens;
+            }
             Effect::Send(link, bytes) => {
                 if let Some((_, at)) = self.wire_of(link) {
                     self.is_honest(sid, at, &bytes);
@@ -978,6 +1013,9 @@ impl World {
         if self.chance(0.004) {
             self.mute.pop_first();
         }
+        if self.chance(faults.rumours) {
+            self.rumour();
+        }
         if self.chance(faults.pauses) {
             let sid = self.any_member();
             self.member(sid).is_paused = true;
@@ -986,6 +1024,48 @@ impl World {
             let sid = self.any_member();
             self.member(sid).is_paused = false;
         }
+    }
+
+    /// All others seem to vote for somebody, or to have settled on it.
+    fn rumour(&mut self) {
+        let (sid, leader) = (self.any_member(), self.any_member());
+        let Some(peer) = &self.members[&sid].peer else {
+            return;
+        };
+        if self.members[&leader].is_observer || peer.doing() != PeerState::Looking {
+            return;
+        }
+        let (round, is_settled) = (peer.election.round(), self.rng.bool());
+        let wires = self
+            .wires
+            .values()
+            .filter(|wire| wire.port == Port::Election);
+        let ends = wires.flat_map(|wire| [&wire.ends, &wire.ends].into_iter().zip(0..2));
+        let ends = ends.filter(|(ends, at)| ends[*at].sid == sid && !ends[*at].is_closed);
+        let from: Vec<_> = ends
+            .map(|(ends, at)| (ends[at].link, ends[1 - at].sid))
+            .collect();
+        for (link, from) in from {
+            let n = Notification {
+                state: match (is_settled, from == leader) {
+                    (false, _) => PeerState::Looking,
+                    (true, true) => PeerState::Leading,
+                    (true, false) => PeerState::Following,
+                },
+                vote: Vote {
+                    epoch: VoteEpoch(i64::from(RUMOUR.epoch())),
+                    zxid: RUMOUR,
+                    leader,
+                },
+                round,
+                format: 2,
+                config: None,
+            };
+            self.tell(sid, |peer, now| peer.notified(link, &n, now));
+        }
+        let peer = self.members[&sid].peer.as_ref();
+        let is_believed = peer.is_some_and(|peer| peer.doing() != PeerState::Looking);
+        self.seen.misled += usize::from(is_believed);
     }
 
     fn step(&mut self) {
@@ -1095,7 +1175,7 @@ impl World {
     }
 
     /// All faults cease, and it is not said who is to lead.
-    pub fn calm(&mut self) -> bool {
+    pub fn calm(&mut self) {
         self.faults = Faults::default();
         self.mute.clear();
         for sid in self.sids() {
@@ -1105,7 +1185,7 @@ impl World {
             }
         }
         if !self.can_begin() {
-            return false;
+            return;
         }
         let until = self.now.after(CALM_MS);
         let mut proposed = None;
@@ -1133,7 +1213,7 @@ impl World {
                 (since, left) = (self.now, self.seen.left);
             }
         }
-        true
+        self.seen.calmed += 1;
     }
 
     fn report(&self) -> String {
