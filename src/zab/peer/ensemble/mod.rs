@@ -25,7 +25,7 @@ fn any_faults() -> impl Strategy<Value = Faults> {
         rate([0.0, 0.0003, 0.001]),
         rate([0.0, 0.001, 0.004]),
         rate([0.0, 0.0005, 0.002]),
-        rate([0.0, 0.002, 0.01]),
+        rate([0.0, 0.005, 0.03]),
     );
     kinds.prop_map(
         |(breaks, crashes, wipes, silences, pauses, rumours)| Faults {
@@ -53,7 +53,7 @@ proptest! {
     }
 }
 
-const CASES: u32 = 48;
+const CASES: u32 = 128;
 const STEPS: usize = 6000;
 
 // What a run is worth is what happens in it.
@@ -65,10 +65,10 @@ fn runs_meet_everything_that_they_are_there_for() {
         wipes: 0.0003,
         silences: 0.001,
         pauses: 0.0005,
-        rumours: 0.002,
+        rumours: 0.01,
     };
     let mut all = Seen::default();
-    for seed in 0..12 {
+    for seed in 0..24 {
         let mut world = World::new(seed, 3, 1, seed % 4 == 0, faults);
         world.run(STEPS);
         world.calm();

@@ -75,22 +75,22 @@ macro_rules! seen {
 }
 
 seen! {
-    calmed >= 9,
-    active >= 20,
-    committed >= 200,
-    diffs >= 40,
-    truncs >= 3,
-    snaps >= 10,
-    synced >= 20,
+    calmed >= 18,
+    active >= 40,
+    committed >= 500,
+    diffs >= 100,
+    truncs >= 4,
+    snaps >= 20,
+    synced >= 300,
     ahead >= 1,
-    made_whole >= 3,
-    founded >= 2,
-    left >= 60,
-    late_dials >= 1,
-    refused_dials >= 5,
-    stale_packets >= 5,
-    ahead_of_disk >= 5,
-    misled >= 5,
+    made_whole >= 10,
+    founded >= 4,
+    left >= 100,
+    late_dials >= 3,
+    refused_dials >= 100,
+    stale_packets >= 500,
+    ahead_of_disk >= 300,
+    misled >= 40,
 }
 
 struct Job {
@@ -502,6 +502,14 @@ impl World {
             } => self.synchronise(sid, link, learner, last),
             Effect::Record { epochs, .. } => {
                 assert!(!is_ended && disk.writing.is_none(), "two records at a time");
+                if epochs.current > disk.record.current {
+                    let adopted = disk.adoption().map(|adoption| adoption.epoch());
+                    assert_eq!(
+                        adopted,
+                        Some(epochs.current),
+                        "{sid}: of no durable history"
+                    );
+                }
                 let becomes_whole = epochs.is_whole && !disk.record.is_whole;
                 disk.writing = Some(epochs);
                 let is_new = epochs.current == Epoch(0);
