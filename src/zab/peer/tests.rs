@@ -684,7 +684,7 @@ impl Any {
         LinkId(self.rng.u64(1..9))
     }
 
-    fn to_leader(&mut self) -> ToLeader<'static> {
+    fn any_packet(&mut self) -> ToLeader<'static> {
         let zxid = self.zxid();
         match self.rng.u8(0..7) {
             0 | 1 => info(self.rng.i64(0..5)),
@@ -702,7 +702,7 @@ impl Any {
         }
     }
 
-    fn from_leader(&mut self, link: LinkId) {
+    fn leader_sends(&mut self, link: LinkId) {
         let zxid = self.zxid();
         let bytes = &entry(zxid);
         let leader = ServerId(2);
@@ -761,7 +761,7 @@ impl Any {
             }
             4 => self.peer.learner_connected(link, now),
             5 | 6 => {
-                let packet = self.to_leader();
+                let packet = self.any_packet();
                 self.peer.from_learner(link, &packet, now);
             }
             7 => {
@@ -772,7 +772,7 @@ impl Any {
                 let role = self.peer.role;
                 self.peer.leader_dialled(role, link, now);
             }
-            9 | 10 => self.from_leader(self.peer.leader().unwrap_or(link)),
+            9 | 10 => self.leader_sends(self.peer.leader().unwrap_or(link)),
             11 => {
                 if let Some(epochs) = self.writing.pop() {
                     self.peer.recorded(Durable::played(epochs), now);
