@@ -91,6 +91,7 @@ seen! {
     stale_packets >= 500,
     ahead_of_disk >= 300,
     misled >= 40,
+    isolated >= 10,
 }
 
 struct Job {
@@ -138,6 +139,8 @@ pub struct World {
     wires: BTreeMap<u64, Wire>,
     dials: Vec<Dial>,
     mute: BTreeSet<(ServerId, ServerId)>,
+    /// Who does not hear of the end of its connections, as long as anything is silent.
+    isolated: Option<ServerId>,
     next: u64,
     /// Everything that anybody has committed.
     sequence: Vec<Txn>,
@@ -183,6 +186,7 @@ impl World {
             wires: BTreeMap::new(),
             dials: Vec::new(),
             mute: BTreeSet::new(),
+            isolated: None,
             next: 0,
             sequence: Vec::new(),
             active: BTreeMap::new(),
@@ -941,7 +945,8 @@ impl World {
         };
         let sid = wire.ends[at].sid;
         let is_over = wire.is_over(at);
-        if is_over && self.is_up(sid) {
+        let is_told = self.isolated != Some(sid) || self.mute.is_empty();
+        if is_over && is_told && self.is_up(sid) {
             let wire = self.wires.get_mut(&id).unwrap();
             wire.ends[at].is_closed = true;
             let link = wire.ends[at].link;
@@ -1018,6 +1023,10 @@ impl World {
             let pair = (self.any_member(), self.any_member());
             self.mute.insert(pair);
         }
+        if self.chance(faults.silences / 4.0) {
+            let sid = self.any_member();
+            self.isolate(sid);
+        }
         if self.chance(0.004) {
             self.mute.pop_first();
         }
@@ -1074,6 +1083,19 @@ impl World {
         let peer = self.members[&sid].peer.as_ref();
         let is_believed = peer.is_some_and(|peer| peer.doing() != PeerState::Looking);
         self.seen.misled += usize::from(is_believed);
+    }
+
+    /// A member is cut off, and is not told: the others go on without it.
+    fn isolate(&mut self, sid: ServerId) {
+        for other in self.sids() {
+            self.mute.extend([(sid, other), (other, sid)]);
+        }
+        let is_its = |wire: &&mut Wire| wire.ends.iter().any(|end| end.sid == sid);
+        for wire in self.wires.values_mut().filter(is_its) {
+            wire.is_broken = true;
+        }
+        self.isolated = Some(sid);
+        self.seen.isolated += 1;
     }
 
     fn step(&mut self) {
