@@ -1,7 +1,9 @@
 //! Whole ensembles of leaders and learners: whoever is idle may lead or follow whoever leads, several at a time. All
 //! packets go through the codec, over connections that break at any byte and of which any may be the next to deliver;
 //! what is written becomes durable at any later time, up to any place; members crash, and lose what was not durable,
-//! or all. Elections are not played: safety does not rest on them.
+//! or all. Elections are not played: safety does not rest on them, and here anybody leads at any time, which elections
+//! seldom bring about. How a member puts its parts together is played here too; the model in `peer/ensemble/` has neither
+//! liberty.
 //!
 //! What is checked at every step: all members commit one sequence; a leader that becomes active has all of it; one
 //! server is active in an epoch; a sync covers what anybody had committed when it came; an answer about a session

@@ -12,6 +12,7 @@
 //! | [`sync`] | how a learner is brought to the leader's history: what is sent, and what is done with it |
 //! | [`broadcast`] | a leader with its epoch: transactions, who holds them, pings, confirmed syncs |
 //! | [`follow`] | a learner that serves |
+//! | [`peer`] | one member: its elections, and the role that comes of each |
 //! | `learner`, `bounds`, `decided`, `verdict` | what these share: who a learner is, how much is kept, what is committed, how it ends |
 
 mod bounds;
@@ -22,6 +23,7 @@ pub mod election;
 pub mod follow;
 mod learner;
 pub mod links;
+pub mod peer;
 pub mod quorum;
 pub mod sync;
 pub mod tally;
@@ -38,6 +40,7 @@ pub use election::{Candidate, Elected, Election, Offer, Outcome, Said};
 pub use follow::{Follow, FollowEffect, SyncId};
 pub use learner::Learner;
 pub use links::{LinkEffect, LinkId, Links};
+pub use peer::{Beginning, Duty, Effect, Peer, RoleId, Settings};
 pub use quorum::{Quorum, QuorumError};
 pub use sync::{Base, History, Opening, Stream, StreamEffect, StreamEvent, decide};
 pub use tally::{Pair, Tally};

@@ -70,6 +70,15 @@ pub enum Leave {
     /// Learner: nothing was heard of the leader for so long.
     #[error("the leader was not heard of in time")]
     Silent,
+    /// Learner: the leader could not be connected to.
+    #[error("server {0}, which was elected, can't be connected to")]
+    Unreachable(ServerId),
+    /// Learner: the connection to the leader is gone.
+    #[error("the connection to the leader is gone")]
+    Lost,
+    /// Leader: the configuration has changed before a quorum had promised the epoch.
+    #[error("the configuration has changed before there was an epoch")]
+    Reconfigured,
 }
 
 /// Why a leader closes a learner's connection.

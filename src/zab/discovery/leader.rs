@@ -145,6 +145,12 @@ impl Discovery {
         self.out.pop_front()
     }
 
+    /// Other configurations are live; the epoch was promised by quorums of those before. Learners that know of
+    /// these may come.
+    pub fn configure(&mut self, pair: &Pair) {
+        self.pair = pair.clone();
+    }
+
     /// The epoch that a quorum has promised.
     pub fn established(&self) -> Option<Epoch> {
         match self.phase {

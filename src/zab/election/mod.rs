@@ -16,6 +16,7 @@
 //! | voter | any | looking | counted |
 //! | voter | looking | settled | answered: what is settled, with the round in which it was |
 //! | voter | settled | settled | nothing |
+//! | anybody | anything | between a role and the next election | nothing |
 //!
 //! Apache answers strangers whatever the two are doing. Two servers that take each other for strangers, in the middle
 //! of a change of configuration, then answer each other for ever; and what a server that looks answers is the leader
@@ -158,6 +159,8 @@ enum Doing {
         vote: Vote,
         round: Round,
     },
+    /// Its role has ended, and what it may offer is not known yet.
+    Left,
 }
 
 impl Election {
@@ -185,10 +188,16 @@ impl Election {
         self.gather(None);
     }
 
+    /// A role ends. Until this server looks again it says nothing: neither does it follow whom it has settled on, nor
+    /// does it know what is durable. Who asks meanwhile asks again.
+    pub fn leave(&mut self) {
+        self.doing = Doing::Left;
+    }
+
     /// What this server is doing.
     pub fn state(&self) -> PeerState {
         match self.doing {
-            Doing::Looking(_) => PeerState::Looking,
+            Doing::Looking(_) | Doing::Left => PeerState::Looking,
             Doing::Settled { state, .. } => state,
         }
     }
@@ -202,7 +211,7 @@ impl Election {
     pub fn deadline(&self) -> Option<Tick> {
         match &self.doing {
             Doing::Looking(looking) => Some(looking.deadline()),
-            Doing::Settled { .. } => None,
+            Doing::Settled { .. } | Doing::Left => None,
         }
     }
 
@@ -220,6 +229,9 @@ impl Election {
             return None;
         }
         let is_behind = n.round < self.round;
+        if matches!(self.doing, Doing::Left) {
+            return None;
+        }
         let is_looking = self.state() == PeerState::Looking;
         let Reception { is_counted, answer } =
             reception(pair.is_voter(from), n.state, is_behind, is_looking);
@@ -236,7 +248,7 @@ impl Election {
     pub fn unreachable(&mut self, who: ServerId, pair: &Pair, now: Tick) -> Option<Outcome> {
         let outcome = match &mut self.doing {
             Doing::Looking(looking) => looking.unreachable(who, pair, now),
-            Doing::Settled { .. } => None,
+            Doing::Settled { .. } | Doing::Left => None,
         };
         self.gather(outcome)
     }
@@ -249,7 +261,7 @@ impl Election {
         }
         let answer = match (&self.doing, pair.is_voter(to)) {
             (Doing::Looking(_), true) => Answer::Proposal,
-            (Doing::Looking(_), false) => Answer::None,
+            (Doing::Looking(_), false) | (Doing::Left, _) => Answer::None,
             (Doing::Settled { .. }, true) => Answer::Settled,
             (Doing::Settled { .. }, false) => Answer::SettledWithOwnRound,
         };
@@ -260,7 +272,7 @@ impl Election {
     pub fn tick(&mut self, pair: &Pair, now: Tick) -> Option<Outcome> {
         let outcome = match &mut self.doing {
             Doing::Looking(looking) => looking.tick(pair, now),
-            Doing::Settled { .. } => None,
+            Doing::Settled { .. } | Doing::Left => None,
         };
         self.gather(outcome)
     }
@@ -287,7 +299,7 @@ impl Election {
 
     fn answer(&mut self, to: ServerId, answer: Answer) {
         let (state, vote, round) = match (&self.doing, answer) {
-            (_, Answer::None) => return,
+            (_, Answer::None) | (Doing::Left, _) => return,
             // Settled by the very notification that is answered: the sender looks, and is told.
             (Doing::Settled { state, vote, round }, Answer::Proposal | Answer::Settled) => {
                 (*state, *vote, *round)

@@ -257,6 +257,29 @@ fn a_proposal_is_repeated_after_twice_as_long_each_time_up_to_two_seconds() {
     }
 }
 
+// I-20: it has left whom it has settled on, and what it may offer waits for its disk.
+#[test]
+fn between_a_role_and_the_next_election_a_server_says_nothing() {
+    let mut server = Server::second_of(3);
+    for from in [1, 3] {
+        server.hears(from, proposes(vote(2, 1, 5), 1));
+    }
+    assert_eq!(server.election.state(), Leading);
+    server.election.leave();
+    server.sent();
+    assert_eq!(server.hears(1, proposes(vote(1, 9, 9), 7)), None);
+    assert_eq!(server.hears(4, proposes(Vote::NOBODY, 7)), None);
+    let pair = server.pair.clone();
+    server.election.connected(ServerId(3), &pair);
+    server.election.synchronised(Epoch(7));
+    assert_eq!(server.after(5000), None);
+    assert_eq!(server.election.deadline(), None);
+    assert_eq!(server.sent(), []);
+    server.election.again(whole(1, 6), &pair, server.now);
+    let to = server.sent_to(Looking, vote(2, 1, 6), 2);
+    assert_eq!(to, [1, 3], "in a round of its own");
+}
+
 #[test]
 fn rounds_that_a_peer_made_up_end_nothing() {
     let mut server = Server::second_of(3);
