@@ -17,7 +17,8 @@ pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
 
 use crate::budget::Budget;
 use crate::log::storage::Storage;
-use crate::log::{Closing, Identities, LogConfig, SpareResult, SyncOutcome, SyncTicket, witness};
+use crate::log::{Durable, Epochs, Identities, Keeper, LogConfig, SpareResult, SyncOutcome};
+use crate::log::{SyncTicket, WitnessOutcome, WitnessTicket, Written};
 use crate::messages::{ShardRequest, ToShards};
 use crate::pipeline::{Fatal, Pipeline, PipelineConfig};
 use crate::snapshot::{self, Rebuild, Recovered, SnapError};
@@ -139,7 +140,7 @@ impl<S: Storage> Member<S> {
             verified: summary.snapshot.into_iter().collect(),
             saving: None,
             snapshots_saved: 0,
-            witness: Witnessing::new(witness),
+            witness: Witnessing::new(Keeper::standalone(witness)),
             directories,
             jobs: Jobs::default(),
             tree,
@@ -260,6 +261,37 @@ impl<S: Storage> Member<S> {
         self.pipeline.synced(outcome, now)
     }
 
+    /// Where a member of an ensemble asks for what its record is to say.
+    ///
+    /// # Panics
+    /// On use, of a standalone server's: it has no record.
+    pub fn keeper(&mut self) -> &mut Keeper {
+        self.witness.keeper()
+    }
+
+    /// The record of a member of an ensemble to write, or its witness to renew, at most one at a time. Beside the core,
+    /// and behind no job; a standalone server's witness is renewed by a job.
+    pub fn poll_record(&mut self) -> Option<WitnessTicket> {
+        self.witness.poll_record(self.pipeline.log())
+    }
+
+    /// What [`Member::poll_record`] gave out was written: what is promised from now on. Nothing is while there is no
+    /// room for it, and an operator hears of that.
+    ///
+    /// # Errors
+    /// As [`Member::request`]: nothing is known about the files any more.
+    pub fn recorded(
+        &mut self,
+        outcome: WitnessOutcome,
+    ) -> Result<(Option<Durable<Epochs>>, JobNews), Fatal> {
+        let (promised, shortage) = match self.witness.written(outcome)? {
+            Written::Durable(promised) => (promised, None),
+            Written::Short(error) => (None, Some(error.to_string())),
+        };
+        let news = self.jobs.attempted("the witness to be written", shortage);
+        Ok((promised, news))
+    }
+
     /// A spare segment is ready, or could not be made: requests that waited for room are ordered, or
     /// refused, in the next [`Member::advance`].
     ///
@@ -282,11 +314,11 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// Nothing is known about the log's last bytes.
     pub fn close(self) -> io::Result<()> {
-        let mut last = *self.witness.last();
-        // Not into the slot to which a job may be writing the next one.
-        last.sequence += u64::from(self.jobs.spares);
-        let Closing { end, newest } = self.pipeline.into_log().close()?;
+        let closing = self.pipeline.into_log().close()?;
         let (data, log) = &self.directories;
-        witness::write(data, log, &last.renewed(end, newest).closed())
+        match self.witness.closing(closing, self.jobs.spares) {
+            Some(ticket) => ticket.run(data, log).into_result(),
+            None => Ok(()),
+        }
     }
 }

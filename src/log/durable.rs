@@ -12,7 +12,22 @@ use crate::types::{Epoch, Position, Zxid};
 /// };
 /// let forged = ringkeeper::log::Durable(end);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+///
+/// It can't be copied either: one that is kept aside would still prove what a change of history has taken back.
+///
+/// ```compile_fail
+/// use ringkeeper::log::{Durable, Epochs};
+/// fn kept(record: &Durable<Epochs>) -> Durable<Epochs> {
+///     *record
+/// }
+/// ```
+/// ```compile_fail
+/// use ringkeeper::log::{Durable, Epochs};
+/// fn kept(record: &Durable<Epochs>) -> Durable<Epochs> {
+///     record.clone()
+/// }
+/// ```
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Durable<T>(T);
 
 /// An end of the log.

@@ -1,7 +1,7 @@
 //! Why a log is refused. The letters are those of the table in `recover`.
 
 use super::record;
-use crate::types::Zxid;
+use crate::types::{ServerId, Zxid};
 use std::io;
 
 /// Why the log can't be used. Nothing was changed.
@@ -81,13 +81,30 @@ pub enum RecoveryError {
     },
     /// Case Q.
     #[error(
-        "{file} is of a member of an ensemble, whose history is not this server's alone to go on with: \
-         start it with its ensemble's configuration; to begin a standalone server, name an empty dataDir \
-         and dataLogDir; nothing was changed"
+        "{file} is of a member of an ensemble, as it says at byte {offset}, and that history is not this \
+         server's alone to go on with: start it with its ensemble's configuration; to begin a standalone \
+         server, name an empty dataDir and dataLogDir; nothing was changed"
     )]
     Member {
         /// Name of the file.
         file: String,
+        /// Offset in the file, bytes.
+        offset: u64,
+    },
+    /// The store of another member of the ensemble.
+    #[error(
+        "{file} is of server {sid} of an ensemble, as it says at byte {offset}, and this is server {own}: \
+         correct myid, or name this server's own dataDir and dataLogDir; nothing was changed"
+    )]
+    OtherMember {
+        /// Name of the file.
+        file: String,
+        /// Offset in the file, bytes.
+        offset: u64,
+        /// Whose the store is.
+        sid: ServerId,
+        /// Who was started.
+        own: ServerId,
     },
     /// There is a store, and nothing that says how far its log went.
     #[error(
@@ -125,9 +142,10 @@ impl RecoveryError {
             | RecoveryError::Foreign { .. }
             | RecoveryError::NoWitness { .. }
             | RecoveryError::Accepting { .. } => true,
-            RecoveryError::Newer { .. } | RecoveryError::Member { .. } | RecoveryError::Io(_) => {
-                false
-            }
+            RecoveryError::Newer { .. }
+            | RecoveryError::Member { .. }
+            | RecoveryError::OtherMember { .. }
+            | RecoveryError::Io(_) => false,
         }
     }
 }

@@ -3,12 +3,13 @@
 //! file because of which a start is refused.
 
 use super::error::RecoveryError;
+use super::member_record::{self, MemberRecord};
 use super::pieces::Pieces;
 use super::record::{ALIGN, Bad, HEADER, Identity, Record, size};
 use super::segment::{self, BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::snapshot_file::{self, Root, SnapshotError, SnapshotHeader};
 use super::storage::{File, Storage};
-use super::witness::{self, Witness};
+use super::witness::{self, Content, Reader, Witness};
 use crate::types::Position;
 use std::io;
 
@@ -56,6 +57,8 @@ pub enum Seen<'a> {
     },
     /// A slot of a witness.
     Witness(Witness),
+    /// What a member of an ensemble promises, in that slot.
+    Member(MemberRecord),
     /// Nothing but zeroes.
     Zeroes {
         /// Where they end.
@@ -340,8 +343,14 @@ pub fn witness<S: Storage>(storage: &S, name: &str, sink: &mut Sink<'_>) -> io::
                 continue;
             }
         };
-        let seen = match Witness::decode(&slot[..read], name) {
-            Ok(Some(witness)) => Seen::Witness(witness),
+        let seen = match Content::decode(&slot[..read], name, at, Reader::Any) {
+            Ok(Some(Content { witness, member })) => {
+                sink(at, Seen::Witness(witness));
+                if let Some(member) = member {
+                    sink(at + member_record::BEGIN as u64, Seen::Member(member));
+                }
+                continue;
+            }
             // Only a store that was never written to again has one.
             Ok(None) if read == slot.len() && slot.iter().all(|byte| *byte == 0) => {
                 Seen::Zeroes { to }
@@ -365,9 +374,9 @@ pub fn witness<S: Storage>(storage: &S, name: &str, sink: &mut Sink<'_>) -> io::
 mod tests {
     use super::*;
     use crate::log::record::{Kind, StoreId};
-    use crate::log::{Identities, Known, LogConfig, LogEnd, RecoveryError, Scan};
+    use crate::log::{Identities, Known, LogConfig, LogEnd, RecoveryError, Scan, Standing};
     use crate::sim::disk::SimStorage;
-    use crate::types::Zxid;
+    use crate::types::{ServerId, Zxid};
 
     const STORE: StoreId = StoreId(9);
 
@@ -457,6 +466,25 @@ mod tests {
         let until = Position(offsets[2] - HEADER_BLOCK as u64);
         let some = seen(&disk, &name, Some(until));
         assert_eq!(some, all[..3]);
+    }
+
+    #[test]
+    fn a_members_slot_shows_its_record_too() {
+        let disk = SimStorage::new(1 << 20);
+        let record = MemberRecord::new(ServerId(9), Standing::Maimed);
+        let content = Content {
+            witness: Witness::first(STORE, Position(0)),
+            member: Some(record.clone()),
+        };
+        witness::write_content(&disk, &disk, &content, witness::ANY).unwrap();
+        let mut seen = Vec::new();
+        let mut sink = |at: u64, what: Seen<'_>| match what {
+            Seen::Witness(witness) => assert_eq!((at % 4096, witness), (0, content.witness)),
+            Seen::Member(member) => seen.push((at, member)),
+            other => panic!("{other:?}"),
+        };
+        witness(&disk, "witness.data", &mut sink).unwrap();
+        assert_eq!(seen, [(128, record.clone()), (4096 + 128, record)]);
     }
 
     #[test]

@@ -11,6 +11,9 @@
 //! | `recover` | the table of what may be found, and what is done |
 //! | `snapshot_file` | the container of a snapshot |
 //! | `witness` | who a store is, and how far its log went |
+//! | `member_record` | what a member of an ensemble promises, in the slots of the witness |
+//! | `standing` | what of that is found at a start, as a table |
+//! | `keeper` | the one who writes the witness while a server runs |
 //! | `inspect` | what stands in a file, for an operator who looks |
 //! | `durable` | proof that something is on disk |
 //! | `verdict` | what follows when a call fails |
@@ -20,11 +23,14 @@ mod durable;
 mod error;
 pub mod fence;
 pub mod inspect;
+mod keeper;
+mod member_record;
 mod pieces;
 pub mod record;
 pub mod recover;
 pub mod segment;
 pub mod snapshot_file;
+pub mod standing;
 pub mod storage;
 pub mod verdict;
 pub mod witness;
@@ -36,6 +42,8 @@ mod tests;
 pub(crate) use appender::Appender;
 pub use durable::{Adoption, Durable, Epochs, LogEnd};
 pub use error::RecoveryError;
+pub use keeper::{Keeper, WitnessOutcome, WitnessTicket, Written};
+pub use member_record::{CONFIGURATION_BYTES_MAX, ConfigurationTooLong, MemberRecord, Standing};
 pub(crate) use pieces::Pieces;
 pub use record::StoreId;
 pub use recover::{Known, Part, Scan, read_part};

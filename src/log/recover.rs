@@ -521,8 +521,8 @@ impl<S: Storage> Scan<S> {
         while at < limit {
             let record = match reader.record(at, walk.last) {
                 Ok(Some(record)) if record.kind == Kind::Fence => {
-                    let file = found.name;
-                    return Err(RecoveryError::Member { file }.into());
+                    let (file, offset) = (found.name, found.header.offset(at));
+                    return Err(RecoveryError::Member { file, offset }.into());
                 }
                 Ok(Some(record)) => record,
                 Err(error @ RecoveryError::Unreadable { .. }) => {

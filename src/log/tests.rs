@@ -1,5 +1,6 @@
 //! The log on a simulated disk: every case of the recovery table, and random lives.
 
+mod records;
 mod shortage;
 mod tickets;
 

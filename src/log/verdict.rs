@@ -52,6 +52,9 @@
 //! durable, a segment's name among it, somebody else may already count as durable. Only a snapshot's name
 //! is exempt: it is taken back, so that no purge counts it, and the log that it would have replaced stays.
 //!
+//! `WriteWitness` also writes what a member of an ensemble promises. It promises nothing before both files are durable:
+//! *later* means that it keeps silent until the next try has succeeded (`keeper`).
+//!
 //! On a file system that overwrites in place, `Append` can't meet a full disk, because a segment is
 //! allocated when it is made. A copy-on-write file system allocates for each write anew: there a
 //! spare is made only while there is room to write each segment that may be written before the next

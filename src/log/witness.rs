@@ -33,10 +33,11 @@
 //! transaction that stays, the zxid behind which the store goes on, the base from which on segments are
 //! set aside, and the one with which the log begins anew. No start takes such a store for whole.
 //!
-//! Bytes 128 to 4092 are kept for what a member of an ensemble promises before it speaks: its id, the epochs
-//! that it has accepted and that it is in, the session ids that it has set aside for itself, its standing,
-//! and the last configuration that it has seen. A standalone server writes zeroes there, and refuses a
-//! slot whose flag says that they count. A flag that is not listed here is of a newer version.
+//! Bytes 128 to 4092 say what a member of an ensemble promises before it speaks (`member_record`): its id, the epochs
+//! that it has accepted and that it is in, the last session id that it has set aside for itself, its standing (1 whole,
+//! 2 fresh, 3 maimed), and the last configuration that it has seen. Each slot that a member writes has them, whatever
+//! it is written for, so that the newest slot is the newest of both. A standalone server writes zeroes there, and
+//! refuses a slot whose flag says that they count. A flag that is not listed here is of a newer version.
 //!
 //! | Files found | Log and snapshots | What is done |
 //! |---|---|---|
@@ -46,7 +47,7 @@
 //! | no valid slot | all of format 1 | the store is converted: the witness is its marker |
 //! | no valid slot | any of format 2 | refuse |
 //! | the newest slot says that a loss is being accepted | any | refuse: the command is to be run again |
-//! | the newest slot is a member's | any | refuse |
+//! | any slot is a member's | any | refuse; what a member does with what it finds: `standing` |
 //! | a slot of a newer format, or with flags that are not known | any | refuse, naming the format |
 //!
 //! A witness is written before the first segment of a store, then at each start before anything is served,
@@ -55,10 +56,11 @@
 
 use super::durable::LogEnd;
 use super::error::RecoveryError;
+use super::member_record::{self, MemberRecord};
 use super::record::{StoreId, u32_at, u64_at};
 use super::storage::{File, Storage};
 use super::{segment, snapshot_file};
-use crate::types::{Position, Zxid};
+use crate::types::{Position, ServerId, Zxid};
 use std::io;
 
 /// Under writes the witness is at most this old, and the time that writing it takes, ms.
@@ -73,8 +75,10 @@ const CLOSED: u32 = 1;
 const ACCEPTING: u32 = 2;
 const MEMBER: u32 = 4;
 const FLAGS: u32 = CLOSED | ACCEPTING | MEMBER;
-const IN_DATA: &str = "witness.data";
-const IN_LOG: &str = "witness.log";
+pub(super) const IN_DATA: &str = "witness.data";
+pub(super) const IN_LOG: &str = "witness.log";
+
+const _: () = assert!(member_record::END == CRC_AT);
 
 /// What is known of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,36 +156,71 @@ impl Witness {
         }
     }
 
+    #[cfg(test)]
     fn encode(&self) -> Vec<u8> {
+        Content::from(*self).encode()
+    }
+}
+
+/// What a slot holds: the witness, and a member's record beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Of the store.
+    pub witness: Witness,
+    /// `None`: a standalone server's.
+    pub member: Option<MemberRecord>,
+}
+
+impl From<Witness> for Content {
+    fn from(witness: Witness) -> Content {
+        Content {
+            witness,
+            member: None,
+        }
+    }
+}
+
+impl Content {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Content { witness, member } = self;
         let mut slot = Vec::with_capacity(SLOT);
         slot.extend(MAGIC);
         slot.extend(FORMAT.to_le_bytes());
-        let closed = if self.is_closed { CLOSED } else { 0 };
-        let accepting = self.accepting.map_or(0, |_| ACCEPTING);
-        slot.extend((closed | accepting).to_le_bytes());
-        slot.extend(self.store.0.to_le_bytes());
-        slot.extend(self.sequence.to_le_bytes());
-        slot.extend(self.newest.0.to_le_bytes());
-        slot.extend(self.durable.position.0.to_le_bytes());
-        slot.extend(self.durable.zxid.0.to_le_bytes());
-        slot.extend(self.native.0.to_le_bytes());
-        if let Some(accepting) = self.accepting {
+        let closed = if witness.is_closed { CLOSED } else { 0 };
+        let accepting = witness.accepting.map_or(0, |_| ACCEPTING);
+        let of_member = member.as_ref().map_or(0, |_| MEMBER);
+        slot.extend((closed | accepting | of_member).to_le_bytes());
+        slot.extend(witness.store.0.to_le_bytes());
+        slot.extend(witness.sequence.to_le_bytes());
+        slot.extend(witness.newest.0.to_le_bytes());
+        slot.extend(witness.durable.position.0.to_le_bytes());
+        slot.extend(witness.durable.zxid.0.to_le_bytes());
+        slot.extend(witness.native.0.to_le_bytes());
+        if let Some(accepting) = witness.accepting {
             slot.extend(accepting.kept.0.to_le_bytes());
             slot.extend(accepting.behind.0.to_le_bytes());
             slot.extend(accepting.cut.0.to_le_bytes());
             slot.extend(accepting.begin.0.to_le_bytes());
         }
         slot.resize(CRC_AT, 0);
+        if let Some(member) = member {
+            member.write_into(&mut slot);
+        }
         let crc = crc32c::crc32c(&slot);
         slot.extend(crc.to_le_bytes());
         slot
     }
 
-    /// `None`: torn, or damaged.
+    /// What `reader` takes of the slot at `offset` of a file; `None`: torn, or damaged.
     ///
     /// # Errors
-    /// [`RecoveryError::Newer`].
-    pub(super) fn decode(slot: &[u8], file: &str) -> Result<Option<Witness>, RecoveryError> {
+    /// [`RecoveryError::Newer`], [`RecoveryError::Member`].
+    pub(super) fn decode(
+        slot: &[u8],
+        file: &str,
+        offset: u64,
+        reader: Reader,
+    ) -> Result<Option<Content>, RecoveryError> {
         let is_whole = slot.len() == SLOT
             && slot[..8] == MAGIC
             && u32_at(slot, CRC_AT) == crc32c::crc32c(&slot[..CRC_AT]);
@@ -189,15 +228,21 @@ impl Witness {
             return Ok(None);
         }
         let (format, flags) = (u32_at(slot, 8), u32_at(slot, 12));
+        let newer = || RecoveryError::Newer {
+            file: file.to_owned(),
+            format: format.max(FORMAT + 1),
+        };
         if format > FORMAT || flags & !FLAGS != 0 {
-            let file = file.to_owned();
-            let format = format.max(FORMAT + 1);
-            return Err(RecoveryError::Newer { file, format });
+            return Err(newer());
         }
-        if flags & MEMBER != 0 {
-            let file = file.to_owned();
-            return Err(RecoveryError::Member { file });
-        }
+        let member = match (flags & MEMBER != 0, reader) {
+            (false, _) => None,
+            (true, Reader::Standalone) => {
+                let file = file.to_owned();
+                return Err(RecoveryError::Member { file, offset });
+            }
+            (true, Reader::Any) => Some(MemberRecord::read_from(slot).ok_or_else(newer)?),
+        };
         let accepting = || Accepting {
             kept: Zxid(u64_at(slot, 72) as i64),
             behind: Zxid(u64_at(slot, 80) as i64),
@@ -205,7 +250,7 @@ impl Witness {
             begin: Position(u64_at(slot, 96)),
         };
         let store = slot[16..32].try_into().expect("sixteen bytes");
-        Ok(Some(Witness {
+        let witness = Witness {
             store: StoreId(u128::from_le_bytes(store)),
             sequence: u64_at(slot, 32),
             newest: Position(u64_at(slot, 40)),
@@ -216,8 +261,18 @@ impl Witness {
             native: Position(u64_at(slot, 64)),
             is_closed: flags & CLOSED != 0,
             accepting: (flags & ACCEPTING != 0).then(accepting),
-        }))
+        };
+        Ok(Some(Content { witness, member }))
     }
+}
+
+/// Whose slots are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// A standalone server's.
+    Standalone,
+    /// A member's, too.
+    Any,
 }
 
 /// What the two files say.
@@ -261,6 +316,23 @@ pub fn find<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
         Some(_) => format!("{name} is damaged"),
     });
     Ok(Found::Witness(*newest, bad))
+}
+
+/// The slots of both files name one store.
+///
+/// # Errors
+/// [`RecoveryError::Foreign`].
+pub(super) fn of_one_store(found: &[Option<Vec<Witness>>; 2]) -> Result<(), RecoveryError> {
+    let mut stores = found
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|witness| witness.store);
+    let first = stores.next();
+    match stores.any(|store| Some(store) != first) {
+        true => Err(of_two_stores(found)),
+        false => Ok(()),
+    }
 }
 
 /// The slots name two stores: says which file is to be looked at. One whose own slots differ comes first, because the
@@ -351,26 +423,42 @@ fn slots<S: Storage>(
     name: &str,
     failed: &mut Option<io::Error>,
 ) -> Result<Option<Vec<Witness>>, RecoveryError> {
+    let contents = contents(storage, name, Reader::Standalone, failed)?;
+    let witnesses = |slots: [Option<Content>; 2]| {
+        let valid = slots.into_iter().flatten();
+        valid.map(|content| content.witness).collect()
+    };
+    Ok(contents.map(witnesses))
+}
+
+/// What `reader` takes of the two slots of one file; `None`: there is no file, or the slot is not valid. `failed`: why a
+/// slot could not be read.
+pub(super) fn contents<S: Storage>(
+    storage: &S,
+    name: &str,
+    reader: Reader,
+    failed: &mut Option<io::Error>,
+) -> Result<Option<[Option<Content>; 2]>, RecoveryError> {
     let file = match storage.open(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    let mut valid = Vec::new();
-    for nth in 0..2 {
-        let mut slot = vec![0; SLOT];
+    let mut contents = [None, None];
+    for (nth, content) in contents.iter_mut().enumerate() {
+        let (mut slot, offset) = (vec![0; SLOT], (nth * SLOT) as u64);
         // A slot that can't be read is a slot that is damaged: that is what the others are for.
-        match file.read_at((nth * SLOT) as u64, &mut slot) {
-            Ok(read) => valid.extend(Witness::decode(&slot[..read], name)?),
+        match file.read_at(offset, &mut slot) {
+            Ok(read) => *content = Content::decode(&slot[..read], name, offset, reader)?,
             Err(error) => {
                 *failed = Some(io::Error::new(error.kind(), format!("{name}: {error}")));
             }
         }
     }
-    Ok(Some(valid))
+    Ok(Some(contents))
 }
 
 /// No slot is valid.
-fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
+pub(super) fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
     let missing = |file: &str| RecoveryError::NoWitness {
         file: file.to_owned(),
         names: format!("{IN_DATA} and {IN_LOG}"),
@@ -398,16 +486,66 @@ fn without<S: Storage>(data: &S, log: &S) -> Result<Found, RecoveryError> {
     })
 }
 
-/// Writes the witness into both files and makes it durable; a file that is not there is made. Blocks.
+/// Writes the witness of a standalone server into both files and makes it durable; a file that is not there is made.
+/// Blocks.
 ///
 /// # Errors
 /// The operating system's, also where it can't be read whose a file is. Or a slot of a file is not this store's, or of a kind that this server does not write:
 /// the inner error is a [`RecoveryError`] that names the file, and nothing was written.
 pub fn write<S: Storage>(data: &S, log: &S, witness: &Witness) -> io::Result<()> {
-    let in_data = Place::look(data, IN_DATA, witness.store)?;
-    let in_log = Place::look(log, IN_LOG, witness.store)?;
-    in_data.write(witness)?;
-    in_log.write(witness)
+    write_content(data, log, &Content::from(*witness), ANY)
+}
+
+/// Every sequence number is proven.
+pub(super) const ANY: u64 = u64::MAX;
+
+/// As [`write`], of a slot with whatever belongs into it. Slots whose sequence number is above `proven` may stand in the
+/// page cache alone: they are written over before one that is durable.
+///
+/// The second file is not touched before the first is durable, so a crash leaves one of them alone. A member's file with a
+/// slot that says nothing is the first, and no such slot is left in it: the other file stands as it is until then.
+pub(super) fn write_content<S: Storage>(
+    data: &S,
+    log: &S,
+    content: &Content,
+    proven: u64,
+) -> io::Result<()> {
+    let in_data = Place::look(data, IN_DATA, content)?;
+    let in_log = Place::look(log, IN_LOG, content)?;
+    let mends_log = in_data.is_complete() && !in_log.is_complete();
+    let (first, second) = match mends_log && content.member.is_some() {
+        true => (in_log, in_data),
+        false => (in_data, in_log),
+    };
+    first.write(content, proven)?;
+    second.write(content, proven)
+}
+
+/// Makes durable what can be read of both files: whoever wrote it may have been killed before he synced it. It is written
+/// again, because after a failed sync the kernel takes for clean what the device may not have. Blocks.
+///
+/// # Errors
+/// The operating system's.
+pub(super) fn settle<S: Storage>(data: &S, log: &S) -> io::Result<()> {
+    for (storage, name) in [(data, IN_DATA), (log, IN_LOG)] {
+        let file = match storage.open(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        for offset in [0, SLOT as u64] {
+            let mut slot = vec![0; SLOT];
+            let Ok(read) = file.read_at(offset, &mut slot) else {
+                continue;
+            };
+            let content = Content::decode(&slot[..read], name, offset, Reader::Any);
+            if content.map_err(io::Error::other)?.is_some() {
+                file.write_at(offset, &slot)?;
+            }
+        }
+        file.sync()?;
+        storage.sync_dir()?;
+    }
+    Ok(())
 }
 
 /// One of the two files, to be written.
@@ -419,14 +557,14 @@ struct Place<'a, S: Storage> {
 }
 
 impl<S: Storage> Place<'_, S> {
-    fn look<'a>(storage: &'a S, name: &'static str, store: StoreId) -> io::Result<Place<'a, S>> {
+    fn look<'a>(storage: &'a S, name: &'static str, content: &Content) -> io::Result<Place<'a, S>> {
         let found = match storage.open(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             file => {
                 let file = file?;
                 let slots = [
-                    read_slot(&file, name, store, 0)?,
-                    read_slot(&file, name, store, 1)?,
+                    read_slot(&file, name, content, 0)?,
+                    read_slot(&file, name, content, 1)?,
                 ];
                 if let [Slot::Unreadable(error), Slot::Unreadable(_)] = &slots {
                     return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
@@ -441,7 +579,11 @@ impl<S: Storage> Place<'_, S> {
         })
     }
 
-    fn write(self, witness: &Witness) -> io::Result<()> {
+    fn is_complete(&self) -> bool {
+        matches!(&self.found, Some((_, [Slot::Own(_), Slot::Own(_)])))
+    }
+
+    fn write(self, content: &Content, proven: u64) -> io::Result<()> {
         let Place { storage, name, .. } = self;
         let is_new = self.found.is_none();
         let (file, slots) = match self.found {
@@ -452,11 +594,16 @@ impl<S: Storage> Place<'_, S> {
                 if !matches!(slots, [Slot::Own(a), Slot::Own(b)] if a != b) {
                     storage.sync_dir()?;
                 }
-                (file, vec![worse(&slots, witness.sequence)])
+                let says_nothing = !slots.iter().any(|slot| matches!(slot, Slot::Own(_)));
+                let slots = match says_nothing && content.member.is_some() {
+                    true => vec![0, 1],
+                    false => vec![worse(&slots, content.witness.sequence, proven)],
+                };
+                (file, slots)
             }
         };
         for slot in slots {
-            file.write_at((slot * SLOT) as u64, &witness.encode())?;
+            file.write_at((slot * SLOT) as u64, &content.encode())?;
         }
         file.sync()?;
         match is_new {
@@ -476,32 +623,53 @@ enum Slot {
     Unreadable(io::Error),
 }
 
-fn read_slot<F: File>(file: &F, name: &str, store: StoreId, nth: usize) -> io::Result<Slot> {
-    let mut slot = vec![0; SLOT];
-    let read = match file.read_at((nth * SLOT) as u64, &mut slot) {
+fn read_slot<F: File>(file: &F, name: &str, own: &Content, nth: usize) -> io::Result<Slot> {
+    let (mut slot, offset) = (vec![0; SLOT], (nth * SLOT) as u64);
+    let read = match file.read_at(offset, &mut slot) {
         Err(error) => return Ok(Slot::Unreadable(error)),
         Ok(read) => read,
     };
-    match Witness::decode(&slot[..read], name).map_err(io::Error::other)? {
-        Some(found) if found.store != store => Err(io::Error::other(RecoveryError::Foreign {
+    let reader = match own.member {
+        None => Reader::Standalone,
+        Some(_) => Reader::Any,
+    };
+    let found = Content::decode(&slot[..read], name, offset, reader).map_err(io::Error::other)?;
+    let Some(found) = found else {
+        return Ok(Slot::Nothing);
+    };
+    let refusal = match (&found.member, &own.member) {
+        _ if found.witness.store != own.witness.store => RecoveryError::Foreign {
             file: name.to_owned(),
             whose: "the store that is written",
-        })),
-        Some(found) => Ok(Slot::Own(found.sequence)),
-        None => Ok(Slot::Nothing),
+        },
+        (Some(found), Some(own)) if found.sid() != own.sid() => {
+            other_member(name, offset, found.sid(), own.sid())
+        }
+        _ => return Ok(Slot::Own(found.witness.sequence)),
+    };
+    Err(io::Error::other(refusal))
+}
+
+pub(super) fn other_member(file: &str, offset: u64, sid: ServerId, own: ServerId) -> RecoveryError {
+    RecoveryError::OtherMember {
+        file: file.to_owned(),
+        offset,
+        sid,
+        own,
     }
 }
 
 /// The slot that is written over. A write that is torn leaves the other one, so that is the one that says more: a file
 /// may have missed writes that the other file has, and the sequence number alone does not tell its slots apart. What
-/// stands there already is written again in its place. Of two that say as much it is the turn of one.
-fn worse(slots: &[Slot; 2], sequence: u64) -> usize {
+/// stands there already is written again in its place, and so is what was written in vain. Of two that say as much it
+/// is the turn of one.
+fn worse(slots: &[Slot; 2], sequence: u64, proven: u64) -> usize {
     let is_own = slots.iter().any(|slot| matches!(slot, Slot::Own(_)));
     let worth = |slot: &Slot| match slot {
         Slot::Nothing => (0, 0),
         Slot::Unreadable(_) if is_own => (0, 0),
         Slot::Unreadable(_) => (1, 0),
-        Slot::Own(again) if *again == sequence => (1, 0),
+        Slot::Own(again) if *again == sequence || *again > proven => (1, 0),
         Slot::Own(other) => (2, *other),
     };
     let turn = (sequence % 2) as usize;
@@ -541,11 +709,18 @@ mod tests {
         let golden = include_bytes!("../../tests/fixtures/log/v2-witness.bin");
         assert_eq!(slot[..72], golden[..72]);
         assert_eq!(slot[CRC_AT..], golden[72..]);
-        assert_eq!(Witness::decode(&slot, IN_DATA).unwrap(), Some(witness(5)));
+        assert_eq!(
+            Content::decode(&slot, IN_DATA, 0, Reader::Any).unwrap(),
+            Some(witness(5).into())
+        );
         for at in (0..72).chain([2000, CRC_AT, SLOT - 1]) {
             let mut bad = slot.clone();
             bad[at] ^= 1;
-            assert_eq!(Witness::decode(&bad, IN_DATA).unwrap(), None, "byte {at}");
+            assert_eq!(
+                Content::decode(&bad, IN_DATA, 0, Reader::Any).unwrap(),
+                None,
+                "byte {at}"
+            );
         }
     }
 
@@ -584,7 +759,10 @@ mod tests {
             [0, 0x90, 0, 0, 0, 0, 0, 0],
         ];
         assert_eq!(slot[72..104], *golden.as_flattened());
-        let read = Witness::decode(&slot, IN_DATA).unwrap().unwrap();
+        let read = Content::decode(&slot, IN_DATA, 0, Reader::Any)
+            .unwrap()
+            .unwrap()
+            .witness;
         assert_eq!(read, witness(5).accepting(accepting));
         let disk = disk();
         write(&disk, &disk, &read).unwrap();
@@ -774,7 +952,7 @@ mod tests {
 
     /// What the slots of a file say, in order.
     fn sequences(disk: &SimStorage, name: &'static str) -> [Option<u64>; 2] {
-        let place = Place::look(disk, name, witness(0).store).unwrap();
+        let place = Place::look(disk, name, &witness(0).into()).unwrap();
         place.found.expect("it is there").1.map(|slot| match slot {
             Slot::Own(sequence) => Some(sequence),
             Slot::Nothing | Slot::Unreadable(_) => None,
@@ -814,7 +992,7 @@ mod tests {
         ];
         for (said, sequence, slot) in table {
             let slots = said.map(|said| said.map_or(Slot::Nothing, Slot::Own));
-            assert_eq!(worse(&slots, sequence), slot, "{said:?}");
+            assert_eq!(worse(&slots, sequence, ANY), slot, "{said:?}");
         }
     }
 

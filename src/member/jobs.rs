@@ -22,13 +22,15 @@
 //! one reads, spares are made of new files and `Remove` waits; while segments are taken away,
 //! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
 //! later are newer than those that are removed, and a crash in between must not leave a gap. A
-//! `Witness` waits for one `Spare` at most: where writes use up each spare at once, another is always due.
+//! `Witness` waits for one `Spare` at most: where writes use up each spare at once, another is always due. It is a
+//! standalone server's: the witness of a member of an ensemble is written with its record ([`Member::poll_record`]),
+//! which waits for no job.
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
-use crate::log::witness::{self, Witness};
 use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
+use crate::log::{WitnessOutcome, WitnessTicket};
 use crate::snapshot::{self, Made, Purged, ReadLogError, SnapError, Walked};
 use crate::tree::{Facts, WalkedNode};
 use crate::txn::Entry;
@@ -91,7 +93,7 @@ pub enum Job {
     /// Write a part of the state out of memory.
     Save(Box<Save>),
     /// Write down how far the log is durable.
-    Witness(Witness),
+    Witness(Box<WitnessTicket>),
     /// Remove these segments, oldest first.
     Remove(Vec<String>),
     /// Read a part of the log for a replica.
@@ -167,12 +169,7 @@ pub enum Done<S: Storage> {
     /// Of [`Job::Purge`].
     Purged(Purged),
     /// Of [`Job::Witness`].
-    Witness {
-        /// What was written.
-        witness: Witness,
-        /// Whether it is durable.
-        result: io::Result<()>,
-    },
+    Witness(Box<WitnessOutcome>),
     /// Of [`Job::Remove`].
     Removed {
         /// What was not removed, oldest first.
@@ -309,10 +306,7 @@ impl Job {
                 verified,
             } => Done::Purged(snapshot::purge(data, store, retain, verified)),
             Job::Save(save) => save.run(data),
-            Job::Witness(witness) => Done::Witness {
-                result: witness::write(data, log, &witness),
-                witness,
-            },
+            Job::Witness(ticket) => Done::Witness(Box::new(ticket.run(data, log))),
             Job::Remove(names) => remove_all(log, names),
             Job::ReadLog(order) => Done::LogRead(LogRead {
                 entries: snapshot::read_log(log, order.part()),

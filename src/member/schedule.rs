@@ -3,7 +3,6 @@
 use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
 use super::saving::Saving;
-use crate::log::Witness;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::pipeline::Fatal;
@@ -70,10 +69,10 @@ impl<S: Storage> Member<S> {
         if !self.jobs.remove.is_empty() && !self.jobs.is_read() && !self.jobs.pauses {
             return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
         }
-        let witness = self.witness.poll(self.pipeline.log()).map(Job::Witness);
-        if self.jobs.witness_waits && witness.is_some() {
+        let is_due = self.witness.is_due(self.pipeline.log());
+        if self.jobs.witness_waits && is_due {
             self.jobs.witness_waits = false;
-            return witness;
+            return self.renew();
         }
         let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
         let log = self.pipeline.log_mut();
@@ -83,11 +82,16 @@ impl<S: Storage> Member<S> {
         };
         match order {
             Some(order) => {
-                self.jobs.witness_waits = witness.is_some();
+                self.jobs.witness_waits = is_due;
                 Some(Job::Spare(order))
             }
-            None => witness,
+            None => self.renew(),
         }
+    }
+
+    fn renew(&mut self) -> Option<Job> {
+        let ticket = self.witness.renew(self.pipeline.log());
+        ticket.map(|ticket| Job::Witness(Box::new(ticket)))
     }
 
     /// Whether [`Member::begin_read`] may be called.
@@ -120,9 +124,10 @@ impl<S: Storage> Member<S> {
                 self.spare_made(result)?;
                 Ok(self.jobs.attempted("a segment to be made ahead", shortage))
             }
-            Done::Witness { witness, result } => {
+            Done::Witness(outcome) => {
                 self.jobs.spares = false;
-                self.witness_written(witness, result)
+                let (_, news) = self.recorded(*outcome)?;
+                Ok(news)
             }
             Done::Removed { left, result } => {
                 self.jobs.spares = false;
@@ -168,22 +173,6 @@ impl<S: Storage> Member<S> {
     /// Snapshots that were made out of memory, because the files could not give one.
     pub fn snapshots_saved(&self) -> u64 {
         self.snapshots_saved
-    }
-
-    fn witness_written(
-        &mut self,
-        witness: Witness,
-        result: io::Result<()>,
-    ) -> Result<JobNews, Fatal> {
-        let shortage = match result {
-            Ok(()) => None,
-            Err(error) if verdict(Call::WriteWitness, &error) == Verdict::Later => {
-                Some(error.to_string())
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.witness.written(witness, shortage.is_none());
-        Ok(self.jobs.attempted("the witness to be written", shortage))
     }
 
     fn removed(&mut self, left: Vec<String>, result: io::Result<()>) -> Result<JobNews, Fatal> {

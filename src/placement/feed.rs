@@ -199,6 +199,11 @@ impl ReplicaFeed {
         matches!(self.state, State::Attached)
     }
 
+    /// Whether nothing is kept for it that is kept for a replica that is detached alone.
+    pub(super) fn has_given_back(&self) -> bool {
+        !self.is_attached() || self.private.is_empty() && self.detached_at.is_none()
+    }
+
     /// Whether it is given what is committed as it comes, and has more before it than it should have.
     pub(super) fn is_behind(&self, taken: Taken) -> bool {
         self.is_attached() && self.given.bytes - taken.bytes > self.limits.abreast_bytes

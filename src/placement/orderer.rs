@@ -89,6 +89,11 @@ impl<S: Storage> Orderer<S> {
         waits
     }
 
+    /// Whether what was kept for replicas that were detached is given back.
+    pub fn has_given_back(&self) -> bool {
+        self.feeds.iter().all(ReplicaFeed::has_given_back)
+    }
+
     /// Whether no replica is behind.
     pub(super) fn is_abreast(&self) -> bool {
         let mut feeds = (0..).map(ShardId).zip(&self.feeds);

@@ -65,7 +65,7 @@ pub enum Exit {
     LossShown = 37,
     /// A loss was accepted under another zxid than the one at which the store would end.
     OtherLoss = 38,
-    /// The log of a member of an ensemble.
+    /// The store of a member of an ensemble, or of another member.
     Member = 39,
     /// A shard woke after the log that it had missed was given up.
     Forgotten = 40,
@@ -202,8 +202,8 @@ impl Exit {
                 "read again what is lost: the store is not the one that was looked at; nothing has been changed",
             ),
             Exit::Member => (
-                "the data is that of a member of an ensemble",
-                "start it with its ensemble's configuration; for a standalone server name an empty dataDir and dataLogDir",
+                "the data is that of a member of an ensemble, or of another member",
+                "start it with its ensemble's configuration and its own myid; for a standalone server name an empty dataDir and dataLogDir",
             ),
             Exit::Forgotten => (
                 "a serving shard was held still for so long that the log that it missed is given up",
@@ -251,7 +251,7 @@ pub(super) fn of_snap(error: &SnapError) -> Exit {
 fn of_refusal(refusal: &RecoveryError) -> Exit {
     match refusal {
         RecoveryError::Newer { .. } => Exit::NewerFormat,
-        RecoveryError::Member { .. } => Exit::Member,
+        RecoveryError::Member { .. } | RecoveryError::OtherMember { .. } => Exit::Member,
         RecoveryError::Io(e) => of_io(e),
         _ => Exit::Corrupt,
     }

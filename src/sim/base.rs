@@ -81,6 +81,8 @@ impl Event {
 pub(super) struct Profile {
     /// Bytes of the disk.
     pub(super) capacity: u64,
+    /// What is written over takes new room.
+    pub(super) copies_on_write: bool,
     /// Log and snapshots are on two disks.
     pub(super) has_two_disks: bool,
     /// Longest time that a snapshot takes, µs.
@@ -118,6 +120,7 @@ impl Profile {
             },
             has_quotas: rng.u32(0..4) == 0,
             enforces_quotas: rng.bool(),
+            copies_on_write: rng.u32(0..6) == 0,
         };
         match rng.u32(0..32) {
             _ if options.short => plain,
@@ -129,6 +132,7 @@ impl Profile {
             },
             1..5 => Profile {
                 capacity: rng.u64(6..24) * SEGMENT,
+                copies_on_write: false,
                 ..plain
             },
             5..12 => Profile {
@@ -220,6 +224,7 @@ impl Base {
             false => disk.clone(),
         };
         for disk in [&disk, &data] {
+            disk.set_copies_on_write(profile.copies_on_write);
             disk.tears_destroy(options.tears_destroy);
         }
         let mut counters = Counters::default();

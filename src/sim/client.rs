@@ -204,8 +204,16 @@ impl Client {
             .i64(self.session.0);
         // Who asks for a new session has no password: clients send zeroes, or none.
         let has_none = self.session == SessionId::NONE && self.next_xid % 2 == 0;
-        wire.buf((!has_none).then_some(&self.password)).byte(0);
+        wire.buf((!has_none).then_some(&self.password));
+        if !self.is_old() {
+            wire.byte(0);
+        }
         wire.frame()
+    }
+
+    /// It knows nothing of readOnly, neither in its ConnectRequest nor in the answer.
+    fn is_old(&self) -> bool {
+        self.id % 3 == 2
     }
 
     /// The connection is gone; what was outstanding stays unknown.
@@ -431,6 +439,10 @@ impl Client {
         let (_, timeout) = (reply.i32()?, reply.i32()?);
         let session = SessionId(reply.i64()?);
         let password = reply.buf()?.ok_or("null password")?.to_vec();
+        if !self.is_old() {
+            check(reply.byte()? == 0, || "a read-only server".into())?;
+        }
+        reply.ends()?;
         if timeout <= 0 {
             check(session == SessionId::NONE && password == [0; 16], || {
                 "half dead session".into()
@@ -449,8 +461,6 @@ impl Client {
         check(timeout == self.asked_ms, || {
             format!("a timeout of {timeout} ms, due were {} ms", self.asked_ms)
         })?;
-        reply.byte()?;
-        reply.ends()?;
         (self.session, self.password, self.timeout_ms) = (session, password, timeout);
         self.phase = Phase::Online;
         heard.attached = true;

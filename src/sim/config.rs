@@ -143,7 +143,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         entries: rng.u64(1..40),
         bytes: rng.u64(10_000..100_000),
         abreast_bytes: rng.u64(500..50_000),
-        catch_up_bytes: 20_000,
+        catch_up_bytes: rng.u64(200..20_000),
         ..RingLimits::DEFAULT
     };
     let policy = match rng.u32(0..4) {

@@ -1,6 +1,6 @@
 //! How requests are drawn: in a world of few paths, so that clients meet.
 
-use super::identity::{SUPER, USERS};
+use super::identity::{SUPER, USERS, V6};
 use super::op::{Kind, List, Op};
 use crate::txn::{Acl, Data};
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(super) const TTL_MAX_MS: i64 = 400;
 
 /// Paths that get a quota.
-const WITH_QUOTA: [&str; 3] = ["/n0", "/n1", "/n1/c0"];
+const WITH_QUOTA: [&str; 4] = ["/n0", "/n1", "/n1/c0", "/n1/c0/d0"];
 
 /// A seeded request of a client.
 pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op {
@@ -161,7 +161,7 @@ fn open() -> Arc<[Acl]> {
 /// Mostly open to everybody.
 fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
     let anyone = |perms| entry(perms, "world", "anyone");
-    match rng.u32(0..64) {
+    match rng.u32(0..68) {
         0..52 => open(),
         52 => [entry(Acl::ALL, "auth", "")].into(),
         53 => [entry(Acl::ALL, "digest", USERS[0].1), anyone(Acl::READ)].into(),
@@ -182,8 +182,25 @@ fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
         60 => [entry(Acl::ALL, "digest", "no-colon")].into(),
         61 => [entry(Acl::ALL, "nobody", "x"), anyone(Acl::ALL)].into(),
         62 => [entry(Acl::ALL, "world", "somebody")].into(),
-        _ => [].into(),
+        63 => [].into(),
+        64 => [entry(Acl::ALL, "ip", "2001:db8::/32"), anyone(Acl::ADMIN)].into(),
+        _ => long_acl(rng),
     }
+}
+
+/// More than are looked at one by one, some of them repeated.
+fn long_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
+    let entries = (0..rng.usize(6..24)).map(|_| match rng.u32(0..6) {
+        0 => entry(rng.i32(0..32), "digest", USERS[0].1),
+        1 => entry(rng.i32(0..32), "digest", USERS[1].1),
+        2 => entry(rng.i32(0..32), "ip", V6),
+        3 => entry(rng.i32(0..32), "ip", "10.1.2.3"),
+        4 => entry(Acl::ALL, "ip", "10.1.2.0/24"),
+        _ => entry(Acl::ADMIN, "auth", ""),
+    });
+    // Who made it may go on there.
+    let anyone = entry(Acl::DELETE, "world", "anyone");
+    [anyone].into_iter().chain(entries).collect()
 }
 
 /// Now and then of a node that has been there from the beginning: whoever comes may create, delete and set the list
@@ -225,7 +242,12 @@ fn random_multi_read(rng: &mut fastrand::Rng) -> Op {
             with_stat: false,
         },
     };
-    Op::MultiRead((0..rng.usize(0..6)).map(|_| op(rng)).collect())
+    let ops: Vec<Op> = (0..rng.usize(0..6)).map(|_| op(rng)).collect();
+    let null_at = match rng.u32(0..16) {
+        0 if !ops.is_empty() => Some(rng.usize(0..ops.len())),
+        _ => None,
+    };
+    Op::MultiRead { ops, null_at }
 }
 
 /// Writes and checks. A parent and its child now and then, so that one sees the other.

@@ -91,7 +91,7 @@ pub(super) fn ended(base: &mut Base, done: &Done<SimStorage>) {
         Done::Spare(spare) => (Awaited::Spare, spare.shortage().is_some()),
         Done::Removed { result, .. } => (Awaited::Removal, result.is_err()),
         Done::LogRead(read) => (Awaited::Read, read.entries.is_err()),
-        Done::Saved(_) | Done::Snapshot { .. } | Done::Purged(_) | Done::Witness { .. } => return,
+        Done::Saved(_) | Done::Snapshot { .. } | Done::Purged(_) | Done::Witness(_) => return,
     };
     match is_short {
         true => base.short.insert(work),

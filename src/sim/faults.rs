@@ -94,8 +94,13 @@ fn fill_disk(base: &mut Base) {
     base.counters.full_disks += 1;
     base.is_filled = true;
     let most = base.profile.capacity;
+    // What is set aside for writes into segments that are there, nobody else uses up.
+    let set_aside = match base.profile.copies_on_write {
+        true => 3 * SEGMENT,
+        false => 0,
+    };
     for disk in base.disks().cloned().collect::<Vec<_>>() {
-        let room = disk.used() + base.rng.u64(0..SEGMENT);
+        let room = disk.used() + set_aside + base.rng.u64(0..SEGMENT);
         disk.set_capacity(room.min(most));
     }
     let delay = base.rng.u64(50_000..2_000_000);

@@ -176,6 +176,7 @@ impl Host {
         let may_crowd = base.options.shards == 0 && !base.options.short;
         base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
         let config = machine_config(base);
+        checks.close_paths_max = config.member.pipeline.close_paths_max;
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
         let kept = config.member.snapshots_kept;
         checks.rot.kept.keeps(kept.expect("some are purged"));
@@ -620,12 +621,11 @@ impl Host {
                             return Err("a spare finds no room, and there is enough".into());
                         }
                     }
-                    Done::Witness {
-                        witness,
-                        result: Ok(()),
-                    } => checks.rot.witnessed(witness.durable.zxid),
+                    Done::Witness(written) if written.is_durable() => {
+                        checks.rot.witnessed(written.witness().durable.zxid);
+                    }
                     // Started on files of two stores that it could not read; now it has read one of them.
-                    Done::Witness { result: Err(_), .. } if checks.rot.is_of_two_stores() => {
+                    Done::Witness(_) if checks.rot.is_of_two_stores() => {
                         base.may_die = true;
                     }
                     Done::LogRead(read) if read.entries.is_err() => {
@@ -730,10 +730,13 @@ impl Host {
         if let Some(serving) = member.serving.get(usize::from(core)) {
             checks::by_connections(serving).map_err(|e| format!("core {core}: {e}"))?;
         }
-        match core == self.ordering() {
-            true => checks::by_requests(&member.member().pipeline),
-            false => Ok(()),
+        if core != self.ordering() {
+            return Ok(());
         }
+        if let Some(ordering) = &member.ordering {
+            checks::by_replicas(&ordering.orderer)?;
+        }
+        checks::by_requests(&member.member().pipeline)
     }
 
     /// Writes are refused only while there is no spare because the last one could not be made, and no longer than

@@ -1,6 +1,7 @@
 //! Who the clients are, and what that allows them: the model's own idea of docs/protocol.md §6.
 
 use crate::txn::Acl;
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,9 +15,13 @@ pub(super) const USERS: [(&str, &str); 3] = [
 /// The same for the super user.
 pub(super) const SUPER: (&str, &str) = ("super:root", "super:zUZ0bpqYS7FucDXsnUgxOWTto1s=");
 
+/// As its credential shows it.
+pub(super) const V6: &str = "2001:db8:0:0:0:0:0:7";
+
 /// Where a client seems to be; strangers are nowhere in particular.
 pub(super) fn address(client: Option<usize>) -> &'static str {
     match client {
+        Some(client) if client % 4 == 3 => V6,
         Some(client) if client % 2 == 1 => "10.1.2.3",
         _ => "127.0.0.1",
     }
@@ -144,15 +149,20 @@ impl Who {
     }
 }
 
-/// Whether an address is in `address/bits`; both are of IPv4.
+/// Whether an address is in `address/bits`.
 fn is_within(address: &str, range: &str) -> bool {
-    let (network, bits) = range.split_once('/').unwrap_or((range, "32"));
-    let number = |text: &str| {
-        let parts = text.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
-        parts.fold(0, |number, part| number << 8 | part)
+    let (network, bits) = range.split_once('/').unwrap_or((range, ""));
+    let bits_of = |text: &str| -> Option<String> {
+        Some(match text.parse::<IpAddr>().ok()? {
+            IpAddr::V4(address) => format!("4:{:032b}", u32::from(address)),
+            IpAddr::V6(address) => format!("6:{:0128b}", u128::from(address)),
+        })
     };
-    let other = 32 - bits.parse::<u32>().unwrap_or(32);
-    number(address) >> other == number(network) >> other
+    let (Some(address), Some(network)) = (bits_of(address), bits_of(network)) else {
+        return false;
+    };
+    let common = bits.parse().map_or(network.len(), |bits: usize| 2 + bits);
+    address.get(..common) == network.get(..common)
 }
 
 #[cfg(test)]
@@ -195,8 +205,20 @@ mod tests {
             ("10.1.2.3", true),
             ("127.0.0.1", false),
             ("0.0.0.0/0", true),
+            ("::/0", false),
         ] {
             assert_eq!(nobody.may(1, &[entry(1, "ip", range)]), due, "{range}");
+        }
+        let far = Who::at(V6);
+        for (range, due) in [
+            ("2001:db8::7", true),
+            ("2001:db8::7/128", true),
+            ("2001:db8::6", false),
+            ("2001:db8::6/127", true),
+            ("2001::/16", true),
+            ("0.0.0.0/0", false),
+        ] {
+            assert_eq!(far.may(1, &[entry(1, "ip", range)]), due, "{range}");
         }
         assert_eq!(&*ann.sees(&closed)[0].id, USERS[0].1);
         assert_eq!(&*nobody.sees(&closed)[0].id, "ann:x");

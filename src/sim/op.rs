@@ -142,7 +142,12 @@ pub enum Op {
     /// whoAmI.
     WhoAmI,
     /// multiRead of getData and getChildren.
-    MultiRead(Vec<Op>),
+    MultiRead {
+        /// Them.
+        ops: Vec<Op>,
+        /// The path of this one is null.
+        null_at: Option<usize>,
+    },
     /// setWatches, or setWatches2 if there are watches that last.
     SetWatches {
         /// relativeZxid.
@@ -211,7 +216,7 @@ impl Op {
             Op::Below { .. } => OpCode::GET_ALL_CHILDREN_NUMBER,
             Op::Ephemerals { .. } => OpCode::GET_EPHEMERALS,
             Op::WhoAmI => OpCode::WHO_AM_I,
-            Op::MultiRead(_) => OpCode::MULTI_READ,
+            Op::MultiRead { .. } => OpCode::MULTI_READ,
             Op::SetWatches { items, .. } => {
                 match items.iter().any(|(list, _)| list.lasts().is_some()) {
                     true => OpCode::SET_WATCHES2,

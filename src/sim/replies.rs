@@ -162,7 +162,7 @@ impl Answer<'_, '_> {
                     false => Ok(()),
                 }
             }
-            Op::MultiRead(ops) => self.multi_read(ops, who),
+            Op::MultiRead { ops, null_at } => self.multi_read(ops, *null_at, who),
             Op::GetAcl { path } => {
                 let node = truth.node_at(path, zxid);
                 let code = code_of(node, Acl::READ | Acl::ADMIN, who);
@@ -237,10 +237,10 @@ impl Answer<'_, '_> {
         })
     }
 
-    /// All results of a multiRead are of one state.
-    fn multi_read(&mut self, ops: &[Op], who: &Who) -> Checked {
-        self.is_code(ErrorCode::OK)?;
-        for op in ops {
+    /// All results of a multiRead are of one state. A null path ends them, and is what the whole answers.
+    fn multi_read(&mut self, ops: &[Op], null_at: Option<usize>, who: &Who) -> Checked {
+        self.is_code(null_at.map_or(ErrorCode::OK, |_| ErrorCode::MARSHALLING))?;
+        for op in &ops[..null_at.unwrap_or(ops.len())] {
             let (Op::Read { path, .. } | Op::Children { path, .. }) = op else {
                 unreachable!("a multiRead reads")
             };

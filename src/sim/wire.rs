@@ -55,9 +55,13 @@ impl Wire {
         framed
     }
 
-    fn list(&mut self, ops: &[Op]) -> &mut Wire {
-        for op in ops {
-            self.i32(op.code_in_a_list().0).byte(0).i32(-1).op(op);
+    fn list(&mut self, ops: &[Op], null_at: Option<usize>) -> &mut Wire {
+        for (n, op) in ops.iter().enumerate() {
+            self.i32(op.code_in_a_list().0).byte(0).i32(-1);
+            match null_at == Some(n) {
+                true => self.buf(None).byte(0),
+                false => self.op(op),
+            };
         }
         self.i32(-1).byte(1).i32(-1)
     }
@@ -98,7 +102,8 @@ impl Wire {
             } => self.text(path).buf(data.as_deref()).i32(*version),
             Op::SetAcl { path, acl, version } => self.text(path).acl(acl).i32(*version),
             Op::Reconfig => self.text("server.1=a").buf(None).buf(None).i64(-1),
-            Op::Multi(ops) | Op::MultiRead(ops) => self.list(ops),
+            Op::Multi(ops) => self.list(ops, None),
+            Op::MultiRead { ops, null_at } => self.list(ops, *null_at),
             Op::Read { path, watch, .. } | Op::Children { path, watch, .. } => {
                 self.text(path).byte(u8::from(*watch))
             }

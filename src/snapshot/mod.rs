@@ -19,16 +19,18 @@ pub use merge::{CHANGES_BYTES_MAX, Order};
 pub use rebuild::{Rebuild, Rebuilding};
 pub use walked::Walked;
 
+use crate::log::read_part;
 use crate::log::record::Record;
 use crate::log::recover;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
+use crate::log::standing::{self, Evidence};
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
-use crate::log::{Identities, Known, Log, LogConfig, Part, Scan, StoreId, read_part};
+use crate::log::{Durable, Epochs, Identities, Keeper, Known, Log, LogConfig, Part, Scan, StoreId};
 use crate::tree::{BodyError, Facts, Tree};
 use crate::txn::Entry;
-use crate::types::{Position, Zxid};
+use crate::types::{Position, ServerId, Zxid};
 use merge::{decode, require_room};
 use std::collections::BTreeSet;
 use std::io;
@@ -50,6 +52,20 @@ pub struct Recovered<S: Storage> {
     witness: Option<Witness>,
     /// What is wrong with one of its files.
     bad_witness: Option<String>,
+    /// What it says of a member; `None`: a standalone server starts.
+    member: Option<Evidence>,
+}
+
+/// What a member of an ensemble begins with.
+pub struct BegunMember<S: Storage> {
+    /// The state after the last good transaction.
+    pub tree: Tree,
+    /// The log, which goes on behind it.
+    pub log: Log<S>,
+    /// Who writes the witness from now on.
+    pub keeper: Keeper,
+    /// What the member has promised, as both files say.
+    pub record: Durable<Epochs>,
 }
 
 impl<S: Storage> Recovered<S> {
@@ -76,6 +92,43 @@ impl<S: Storage> Recovered<S> {
         config: LogConfig,
         mut identities: Identities,
     ) -> io::Result<(Tree, Log<S>, Witness)> {
+        let witness = self.settle(&mut identities)?;
+        witness::write(data, log, &witness)?;
+        let applied = self.tree.last_zxid();
+        let log = (self.scan).begin_log(config, identities, witness.store, applied)?;
+        Ok((self.tree, log, witness))
+    }
+
+    /// As [`Recovered::open`], of a member that [`recover_member`] has found. Its record goes into both files with the
+    /// witness.
+    ///
+    /// # Errors
+    /// The operating system's.
+    ///
+    /// # Panics
+    /// It was recovered as a standalone server.
+    pub fn open_member(
+        self,
+        data: &S,
+        log: &S,
+        config: LogConfig,
+        mut identities: Identities,
+    ) -> io::Result<BegunMember<S>> {
+        let witness = self.settle(&mut identities)?;
+        let applied = self.tree.last_zxid();
+        let evidence = self.member.expect("recovered as a member");
+        let (keeper, record) = evidence.begin(data, log, witness, applied > Zxid::ZERO)?;
+        let log = (self.scan).begin_log(config, identities, witness.store, applied)?;
+        Ok(BegunMember {
+            tree: self.tree,
+            log,
+            keeper,
+            record,
+        })
+    }
+
+    /// Makes durable what was read. What the witness is to say then.
+    fn settle(&self, identities: &mut Identities) -> io::Result<Witness> {
         let durable = self.scan.settle()?;
         // The log goes on at the base of a segment that holds nothing: until the fresh one takes its
         // place, one of format 1 begins there.
@@ -86,11 +139,7 @@ impl<S: Storage> Recovered<S> {
         let witness = self
             .witness
             .unwrap_or_else(|| Witness::first(StoreId(identities()), native));
-        let witness = witness.renewed(durable, durable.position);
-        witness::write(data, log, &witness)?;
-        let applied = self.tree.last_zxid();
-        let log = (self.scan).begin_log(config, identities, witness.store, applied)?;
-        Ok((self.tree, log, witness))
+        Ok(witness.renewed(durable, durable.position))
     }
 }
 
@@ -121,6 +170,36 @@ pub fn recover_with<S: Storage>(
         witness::Found::Witness(witness, bad) => (Some(witness), bad),
         witness::Found::NewStore | witness::Found::Format1 => (None, None),
     };
+    recover_behind(witness, bad_witness, data, log, rebuild)
+}
+
+/// As [`recover_with`], of the store of member `sid` of an ensemble: `log::standing` says what is refused.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn recover_member<S: Storage>(
+    data: &S,
+    log: &S,
+    sid: ServerId,
+    rebuild: &mut dyn Rebuild,
+) -> Result<Recovered<S>, SnapError> {
+    snapshot_file::remove_temporary(data)?;
+    let evidence = standing::find(data, log, sid)?;
+    let (witness, bad) = (evidence.witness, evidence.bad.clone());
+    Ok(Recovered {
+        member: Some(evidence),
+        ..recover_behind(witness, bad, data, log, rebuild)?
+    })
+}
+
+/// Recovers what the witness says that there is.
+fn recover_behind<S: Storage>(
+    witness: Option<Witness>,
+    bad_witness: Option<String>,
+    data: &S,
+    log: &S,
+    rebuild: &mut dyn Rebuild,
+) -> Result<Recovered<S>, SnapError> {
     let store = witness.map(|witness| witness.store);
     let (snapshot, unreadable) = newest_readable(data, store, rebuild)?;
     let after = snapshot.map_or(Zxid::ZERO, |(zxid, _)| zxid);
@@ -166,6 +245,7 @@ pub fn recover_with<S: Storage>(
         replayed,
         witness,
         bad_witness,
+        member: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Merged snapshots against trees that were replayed.
 
+mod members;
 mod quotas;
 
 use super::*;

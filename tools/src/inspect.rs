@@ -10,6 +10,7 @@ use ringkeeper::log::inspect::{self, FileKind, Seen};
 use ringkeeper::log::record::{Kind, Record};
 use ringkeeper::log::segment;
 use ringkeeper::log::storage::Storage;
+use ringkeeper::log::{MemberRecord, Standing};
 use ringkeeper::txn::record;
 use ringkeeper::types::{Position, Zxid};
 use std::collections::BTreeMap;
@@ -232,6 +233,7 @@ impl Look {
             Seen::Snapshot(_)
             | Seen::Chunk { .. }
             | Seen::Root { .. }
+            | Seen::Member(_)
             | Seen::Zeroes { .. }
             | Seen::Rest { .. } => {}
         }
@@ -327,6 +329,17 @@ fn line(file: &str, offset: u64, seen: &Seen<'_>) -> Line {
                 ("closed", Field::Flag(witness.is_closed)),
             ],
         ),
+        Seen::Member(record) => (
+            "member",
+            vec![
+                ("sid", text(record.sid())),
+                ("accepted", number(record.accepted().0.into())),
+                ("current", number(record.current().0.into())),
+                ("standing", text(standing_name(record.standing()))),
+                ("ids", text(record.ids_reserved())),
+                ("configuration", text(configuration(record))),
+            ],
+        ),
         Seen::Zeroes { to } => ("zeroes", vec![("to", number(*to))]),
         Seen::Rest { to } => ("rest", vec![("to", number(*to))]),
         Seen::Damage { to, what } => ("damage", vec![("to", number(*to)), ("why", text(what))]),
@@ -341,6 +354,19 @@ fn line(file: &str, offset: u64, seen: &Seen<'_>) -> Line {
         what,
         fields,
     }
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Whole => "whole",
+        Standing::Fresh => "fresh",
+        Standing::Maimed => "maimed",
+    }
+}
+
+fn configuration(record: &MemberRecord) -> String {
+    let text = String::from_utf8_lossy(record.configuration());
+    text.escape_debug().to_string()
 }
 
 fn kind_name(kind: Kind) -> &'static str {

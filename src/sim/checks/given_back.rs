@@ -3,7 +3,7 @@
 
 use crate::log::storage::Storage;
 use crate::pipeline::Pipeline;
-use crate::placement::ServingCore;
+use crate::placement::{Orderer, ServingCore};
 use core::fmt::Debug;
 
 fn equal<T: Debug + PartialEq>(whose: &str, counted: T, recounted: T) -> Result<(), String> {
@@ -23,6 +23,14 @@ pub(in crate::sim) fn by_connections<S: Storage>(core: &ServingCore<S>) -> Resul
     match core.lost_connections() {
         0 => Ok(()),
         n => Err(format!("{n} connections of the shard have no socket")),
+    }
+}
+
+/// Of replicas that were detached, behind a turn of whoever orders.
+pub(in crate::sim) fn by_replicas<S: Storage>(orderer: &Orderer<S>) -> Result<(), String> {
+    match orderer.has_given_back() {
+        true => Ok(()),
+        false => Err("something is kept for a replica that is not detached any more".into()),
     }
 }
 

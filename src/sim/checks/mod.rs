@@ -30,7 +30,7 @@ mod tree;
 mod turns;
 
 pub(super) use expiry::At;
-pub(super) use given_back::{by_connections, by_requests};
+pub(super) use given_back::{by_connections, by_replicas, by_requests};
 pub(super) use rot::{COVERED_AFTER_US, Refusal};
 pub(super) use tree::compare;
 
@@ -62,6 +62,8 @@ pub(super) struct Checks {
     pub(super) turns: Turns,
     pub(super) times: Times,
     reaping: Reaping,
+    /// Paths of one closeSession, at most.
+    pub(super) close_paths_max: usize,
     /// Wall clock at each createSession, ms.
     pub(super) sessions_made: Vec<i64>,
 }
@@ -84,6 +86,7 @@ impl Checks {
             turns: Turns::default(),
             times: Times::default(),
             reaping: Reaping::new(reaper),
+            close_paths_max: 0,
             sessions_made: Vec::new(),
         }
     }
@@ -156,6 +159,12 @@ impl Checks {
         self.attachment.observe(entry)?;
         if matches!(entry.txn, Txn::CreateSession { .. }) {
             self.sessions_made.push(entry.header.time.0);
+        }
+        if let Txn::CloseSession { paths: Some(paths) } = &entry.txn
+            && paths.len() > self.close_paths_max
+        {
+            let (n, most) = (paths.len(), self.close_paths_max);
+            return Err(format!("a closeSession of {n} paths, of {most} at most"));
         }
         if entry.header.op == OpCode::DELETE_CONTAINER {
             counters.reaped += 1;

@@ -1,0 +1,177 @@
+//! Stores of members of an ensemble: how they begin, and who may not begin on them.
+
+use super::*;
+use crate::log::{MemberRecord, RecoveryError, Standing};
+use crate::types::Epoch;
+
+const SID: ServerId = ServerId(3);
+
+fn identities() -> Identities {
+    let mut identity = 60;
+    Box::new(move || {
+        identity += 1;
+        identity
+    })
+}
+
+fn recover_as(disk: &SimStorage, sid: ServerId) -> Result<Recovered<SimStorage>, SnapError> {
+    recover_member(disk, disk, sid, &mut Rebuilding::new(|_| {}))
+}
+
+fn begin(disk: &SimStorage) -> BegunMember<SimStorage> {
+    let recovered = recover_as(disk, SID).unwrap();
+    (recovered.open_member(disk, disk, CONFIG, identities())).unwrap()
+}
+
+fn accept(disk: &SimStorage, begun: &mut BegunMember<SimStorage>, epoch: u32) {
+    begun.keeper.accept(Epoch(epoch));
+    let (durable, newest) = (begun.log.durable_end(), begun.log.newest());
+    let newest = newest.min(durable.position);
+    let ticket = begun.keeper.poll_record(durable, newest).unwrap();
+    begun.keeper.written(ticket.run(disk, disk)).unwrap();
+}
+
+fn standing(member: &BegunMember<SimStorage>) -> Standing {
+    member.keeper.member().map(MemberRecord::standing).unwrap()
+}
+
+#[test]
+fn a_member_begins_fresh_and_finds_its_promise_and_nobody_else_begins_on_its_store() {
+    let disk = SimStorage::new(1 << 30);
+    let mut member = begin(&disk);
+    assert_eq!(
+        (standing(&member), member.record.accepted()),
+        (Standing::Fresh, Epoch(0))
+    );
+    accept(&disk, &mut member, 5);
+    drop(member);
+    for power_cut in [true, false] {
+        disk.restart(&mut fastrand::Rng::with_seed(1), power_cut);
+        let member = begin(&disk);
+        assert_eq!(
+            (standing(&member), member.record.accepted()),
+            (Standing::Fresh, Epoch(5))
+        );
+    }
+    let content = |name: &String| disk.content(name).unwrap();
+    let before: Vec<_> = disk.names().iter().map(content).collect();
+    let alone = recover(&disk, &disk, &mut |_| {}).map(drop);
+    assert!(
+        matches!(alone, Err(SnapError::Log(RecoveryError::Member { .. }))),
+        "{alone:?}"
+    );
+    let given_up = loss::look(&disk, &disk).map(drop);
+    assert!(
+        matches!(given_up, Err(SnapError::Log(RecoveryError::Member { .. }))),
+        "{given_up:?}"
+    );
+    let other = recover_as(&disk, ServerId(4)).map(drop);
+    assert!(
+        matches!(
+            other,
+            Err(SnapError::Log(RecoveryError::OtherMember { .. }))
+        ),
+        "{other:?}"
+    );
+    let after: Vec<_> = disk.names().iter().map(content).collect();
+    assert_eq!(before, after, "nothing was changed");
+}
+
+#[test]
+fn a_standalone_servers_store_begins_maimed_as_a_members_if_it_has_a_history() {
+    for writes in [0, 3] {
+        let mut w = World::new(Tree::new());
+        (0..writes).for_each(|nth| grow(&mut w, 1, nth));
+        let World {
+            disk, log, tree, ..
+        } = w;
+        drop(log);
+        let member = begin(&disk);
+        let due = if writes > 0 {
+            Standing::Maimed
+        } else {
+            Standing::Fresh
+        };
+        assert_eq!((standing(&member), member.record.is_whole()), (due, false));
+        assert_eq!(member.tree.last_zxid(), tree.last_zxid());
+        drop(member);
+        let again = begin(&disk);
+        assert_eq!(standing(&again), due);
+    }
+}
+
+#[test]
+fn a_member_whose_witnesses_are_damaged_or_gone_begins_maimed_and_stays_so() {
+    let mut w = World::new(Tree::new());
+    grow(&mut w, 3, 0);
+    let World { disk, log, .. } = w;
+    drop(log);
+    let mut member = begin(&disk);
+    accept(&disk, &mut member, 5);
+    accept(&disk, &mut member, 6);
+    drop(member);
+    let newest = |name: &str| {
+        let content = disk.content(name).unwrap();
+        let sequence =
+            |slot: usize| u64::from_le_bytes(content[slot + 32..slot + 40].try_into().unwrap());
+        if sequence(0) > sequence(4096) {
+            0
+        } else {
+            4096
+        }
+    };
+    for name in ["witness.data", "witness.log"] {
+        disk.spoil(name, newest(name) + 136, &[1]);
+    }
+    let found = recover_as(&disk, SID).unwrap();
+    assert!(
+        found
+            .warnings()
+            .join(" ")
+            .contains("witness.data is damaged, witness.log is damaged")
+    );
+    let member = found
+        .open_member(&disk, &disk, CONFIG, identities())
+        .unwrap();
+    assert_eq!(
+        (standing(&member), member.record.accepted()),
+        (Standing::Maimed, Epoch(5))
+    );
+    drop(member);
+    for name in ["witness.data", "witness.log"] {
+        disk.remove(name).unwrap();
+    }
+    for _ in 0..2 {
+        let member = begin(&disk);
+        let promised = member.record.accepted();
+        assert_eq!((standing(&member), promised), (Standing::Maimed, Epoch(0)));
+        assert!(member.tree.last_zxid() > Zxid::ZERO);
+    }
+}
+
+#[test]
+fn a_member_that_is_killed_at_any_effect_of_a_start_has_promised_what_it_had() {
+    for seed in 0..60 {
+        let disk = SimStorage::new(1 << 30);
+        let mut member = begin(&disk);
+        accept(&disk, &mut member, 5);
+        drop(member);
+        for effects in 0.. {
+            disk.crash_at(Some(disk.effects() + effects));
+            let begun = recover_as(&disk, SID).is_ok_and(|found| {
+                found
+                    .open_member(&disk, &disk, CONFIG, identities())
+                    .is_ok()
+            });
+            disk.restart(&mut fastrand::Rng::with_seed(seed + effects), true);
+            let member = begin(&disk);
+            assert_eq!(
+                (standing(&member), member.record.accepted()),
+                (Standing::Fresh, Epoch(5))
+            );
+            if begun {
+                break;
+            }
+        }
+    }
+}
