@@ -7,6 +7,9 @@ use crate::tree::Rules;
 /// Paths in the list of one closeSession.
 const CLOSE_PATHS_MAX: usize = 1000;
 
+/// Nodes that one transaction deletes ahead of a closeSession.
+const DELETES_PER_TXN: usize = 256;
+
 /// What the operator may choose.
 #[derive(Clone, Debug)]
 pub struct PipelineConfig {
@@ -18,6 +21,8 @@ pub struct PipelineConfig {
     pub close_bytes_max: usize,
     /// So is one whose list would have more paths than this: applying it is one step of every core.
     pub close_paths_max: usize,
+    /// Nodes that one transaction deletes ahead of a closeSession.
+    pub close_deletes_max: usize,
     /// Largest serialised entry; the log's segments hold two of them at least.
     pub entry_bytes_max: usize,
     /// Serving shards; 1 in the inline placement.
@@ -37,6 +42,7 @@ impl PipelineConfig {
             tick_time_ms: 2000,
             close_bytes_max: JUTE_MAXBUFFER,
             close_paths_max: CLOSE_PATHS_MAX,
+            close_deletes_max: DELETES_PER_TXN,
             entry_bytes_max: ENTRY_MAX,
             shards: 1,
             rules,

@@ -103,6 +103,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         tick_time_ms: TICK_MS,
         shards: shards.max(1),
         close_paths_max: rng.usize(1..6),
+        close_deletes_max: size(rng, 256),
         reaper: base.profile.reaper,
         ..PipelineConfig::new(Rules {
             extended_types: true,

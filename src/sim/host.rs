@@ -669,7 +669,7 @@ impl Host {
         }
         checks.times.turn(base.now_us, base.wall_offset);
         let mut said = Vec::new();
-        let (outcome, violation) = if base.options.shards > 0 && core == self.ordering() {
+        let (outcome, mut violation) = if base.options.shards > 0 && core == self.ordering() {
             (self.order(tick, &mut said, base, network), Ok(()))
         } else {
             self.serve(core, tick, &mut said, base, network, checks)
@@ -693,6 +693,9 @@ impl Host {
         if core == self.ordering() {
             let pipeline = &member.member().pipeline;
             checks.expiry.ordering_was_told(pipeline, base.now_us);
+            let sessions = checks.expiry.sessions();
+            let nobody_is = (checks.overdue).turn_ends(pipeline, sessions, base.now_us);
+            violation = violation.and(nobody_is);
             let last = checks.truth.last();
             checks.times.turn_ended(base.now_us, last);
         }

@@ -28,8 +28,6 @@ use std::sync::Arc;
 
 /// Sessions that expire in one tick at most: a step on a data core stays short.
 const EXPIRIES_PER_TICK: usize = 64;
-/// Nodes that one transaction deletes ahead of a closeSession.
-const DELETES_PER_TXN: usize = 256;
 /// Bytes of their paths, so that the transaction fits a record.
 const DELETE_BYTES_PER_TXN: usize = 256 << 10;
 /// Transactions with such deletes that are not applied, all sessions together: with one sync they
@@ -257,7 +255,8 @@ impl Ordering {
         for path in tree.ephemerals_after(close.session, close.deleted_to.as_deref()) {
             let passed = next.passed.plus(ListSize::of(1, path.len()));
             // The first one always: its record fits, as its create's did.
-            let fits = passed.paths <= DELETES_PER_TXN && passed.bytes <= DELETE_BYTES_PER_TXN;
+            let fits = passed.paths <= self.config.close_deletes_max
+                && passed.bytes <= DELETE_BYTES_PER_TXN;
             if !fits && next.last.is_some() {
                 break;
             }

@@ -149,6 +149,11 @@ impl Expiry {
         }
     }
 
+    /// Who was heard of since the start.
+    pub(in crate::sim) fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.heard.keys().copied()
+    }
+
     /// Everything on a connection was read: its silence counts from when the last of it came.
     pub(in crate::sim) fn nothing_waits(&mut self, connection: usize) {
         self.waiting.remove(&connection);

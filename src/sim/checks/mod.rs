@@ -7,6 +7,7 @@
 //! | `owner` | only the connection that holds a session writes for it |
 //! | `attachment` | a connection whose session has moved is neither answered nor obeyed |
 //! | `expiry` | nobody expires who is heard of |
+//! | `overdue` | nobody lives on who is not heard of |
 //! | `shown` | none: what clients can have seen |
 //! | `rot` | a start is refused where something is lost, and nowhere else |
 //! | `kept` | a snapshot that is kept takes the place of newer ones |
@@ -21,6 +22,7 @@ mod bodies;
 mod expiry;
 mod given_back;
 mod kept;
+mod overdue;
 mod owner;
 mod reaping;
 mod rot;
@@ -43,6 +45,7 @@ use crate::types::{OpCode, WallMs, Zxid};
 use attachment::Attachment;
 use bodies::Bodies;
 use expiry::Expiry;
+use overdue::Overdue;
 use owner::Owner;
 use reaping::Reaping;
 use rot::Rot;
@@ -56,6 +59,7 @@ pub(super) struct Checks {
     owner: Owner,
     pub(super) attachment: Attachment,
     pub(super) expiry: Expiry,
+    pub(super) overdue: Overdue,
     pub(super) rot: Rot,
     pub(super) shown: Shown,
     pub(super) bodies: Bodies,
@@ -80,6 +84,7 @@ impl Checks {
             owner: Owner::default(),
             attachment: Attachment::default(),
             expiry: Expiry::default(),
+            overdue: Overdue::default(),
             rot: Rot::new(start),
             shown: Shown::default(),
             bodies: Bodies::default(),
@@ -123,6 +128,7 @@ impl Checks {
         self.shown.recovered();
         self.bodies.recovered(recovered);
         self.expiry.recovered();
+        self.overdue.recovered();
         self.owner.recovered();
         self.turns.recovered();
         self.times.recovered();
