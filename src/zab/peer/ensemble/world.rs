@@ -1043,8 +1043,12 @@ impl World {
         }
     }
 
-    /// All others seem to vote for somebody, or to have settled on it.
+    /// All others seem to vote for somebody, or to have settled on it. While members find out that they are new it
+    /// would rightly keep them from it, for ever.
     fn rumour(&mut self) {
+        if !self.is_majority_whole() {
+            return;
+        }
         let (sid, leader) = (self.any_member(), self.any_member());
         let Some(peer) = &self.members[&sid].peer else {
             return;
@@ -1173,16 +1177,20 @@ impl World {
         }
     }
 
+    fn is_majority_whole(&self) -> bool {
+        let voters = self.members.values().filter(|member| !member.is_observer);
+        let whole = voters.filter(|member| member.disk.record.is_whole);
+        2 * whole.count() > self.pair.voters().len()
+    }
+
     /// Whether a leader can come about at all.
     fn can_begin(&self) -> bool {
-        let voters = self.members.values().filter(|member| !member.is_observer);
-        let whole = voters.clone().filter(|member| member.disk.record.is_whole);
+        let mut voters = self.members.values().filter(|member| !member.is_observer);
         let is_empty = |member: &Member| {
             let disk = &member.disk;
             end(disk.history()) == Zxid::ZERO && disk.record.current == Epoch(0)
         };
-        let mut all = voters;
-        2 * whole.count() > self.pair.voters().len() || all.all(is_empty)
+        self.is_majority_whole() || voters.all(is_empty)
     }
 
     fn leader(&self) -> Option<ServerId> {
