@@ -1,12 +1,4 @@
-//! Why the server ends connections: each end that it decides has a reason, which is counted, and told to whoever
-//! drives the shard.
-
-use super::stats::ClientAddress;
-use crate::types::{ConnId, SessionId};
-use std::collections::VecDeque;
-
-/// Ends that are kept until the driver asks for them. Of more, the oldest are counted only.
-pub(super) const ENDS_KEPT: usize = 1024;
+//! How and why the server ends connections: each end that it decides has a reason, which is counted.
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +102,11 @@ impl Why {
 pub struct EndCounts([u64; Why::ALL.len()]);
 
 impl EndCounts {
+    /// One more has ended.
+    pub fn count(&mut self, why: Why) {
+        self.0[why as usize] += 1;
+    }
+
     /// Those that have ended for one reason.
     pub fn of(&self, why: Why) -> u64 {
         self.0[why as usize]
@@ -121,77 +118,16 @@ impl EndCounts {
     }
 
     /// Each reason by its name.
-    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Why::ALL.iter().map(|&(why, name)| (name, self.of(why)))
-    }
-
-    /// Takes in what another shard counted.
-    pub fn merge(&mut self, other: &EndCounts) {
-        for (sum, more) in self.0.iter_mut().zip(other.0) {
-            *sum += more;
-        }
-    }
-}
-
-/// A connection that has ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
-    /// The connection.
-    pub conn: ConnId,
-    /// The other end.
-    pub peer: ClientAddress,
-    /// Its session, once the connect response had been made.
-    pub session: Option<SessionId>,
-    /// The reason.
-    pub why: Why,
-}
-
-/// The ends of the connections of a shard.
-#[derive(Debug, Default)]
-pub(super) struct Ends {
-    counts: EndCounts,
-    /// Not told yet, the latest last.
-    untold: VecDeque<End>,
-}
-
-impl Ends {
-    /// A connection ends, for the first time.
-    pub(super) fn note(&mut self, end: End) {
-        self.counts.0[end.why as usize] += 1;
-        if self.untold.len() == ENDS_KEPT {
-            self.untold.pop_front();
-        }
-        self.untold.push_back(end);
-    }
-
-    /// The oldest one that was not told.
-    pub(super) fn poll(&mut self) -> Option<End> {
-        self.untold.pop_front()
-    }
-
-    pub(super) fn counts(&self) -> EndCounts {
-        self.counts
+    pub fn each(self) -> impl Iterator<Item = (&'static str, u64)> {
+        Why::ALL
+            .into_iter()
+            .map(move |(why, name)| (name, self.of(why)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn end(slot: u32, why: Why) -> End {
-        End {
-            conn: ConnId {
-                slot,
-                generation: 0,
-            },
-            peer: ClientAddress {
-                address: "127.0.0.1".into(),
-                port: 1,
-            },
-            session: None,
-            why,
-        }
-    }
 
     #[test]
     fn every_reason_stands_in_its_place_under_a_name_of_its_own() {
@@ -200,21 +136,5 @@ mod tests {
             assert_eq!((why as usize, why.name()), (n, name));
             assert!(names.insert(name), "{name}");
         }
-    }
-
-    #[test]
-    fn of_ends_that_nobody_asks_for_the_last_ones_are_kept_and_all_are_counted() {
-        let mut ends = Ends::default();
-        for slot in 0..=ENDS_KEPT as u32 {
-            ends.note(end(slot, Why::Idle));
-        }
-        ends.note(end(7, Why::Asked));
-        let told: Vec<End> = std::iter::from_fn(|| ends.poll()).collect();
-        assert_eq!(told.len(), ENDS_KEPT);
-        assert_eq!(told.first(), Some(&end(2, Why::Idle)));
-        assert_eq!(told.last(), Some(&end(7, Why::Asked)));
-        let counts = ends.counts();
-        assert_eq!(counts.of(Why::Idle), ENDS_KEPT as u64 + 1);
-        assert_eq!(counts.total(), ENDS_KEPT as u64 + 2);
     }
 }

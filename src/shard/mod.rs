@@ -31,6 +31,7 @@ mod connection;
 mod credits;
 mod delivery;
 mod endings;
+mod ends;
 mod execute;
 mod handshake;
 mod intake;
@@ -51,7 +52,8 @@ mod tests;
 
 pub use auth::AuthRules;
 pub use config::ShardConfig;
-pub use endings::{End, EndCounts, Why};
+pub use endings::{EndCounts, Why};
+pub use ends::End;
 pub use liveness::Rounds;
 pub use memory::Amounts;
 pub use recount::Held;
