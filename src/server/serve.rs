@@ -261,6 +261,19 @@ impl ServingLoop {
         !self.questions.is_empty()
     }
 
+    /// Tells of the connections that have ended, and why.
+    fn tell_ends(&mut self) {
+        while let Some(end) = self.core.served.shard_mut().poll_end() {
+            tracing::debug!(
+                "connection of {}:{} ended, session {}: {}",
+                end.peer.address,
+                end.peer.port,
+                end.session.unwrap_or(SessionId::NONE),
+                end.why.name()
+            );
+        }
+    }
+
     // ---- a core that serves beside one that orders ----
 
     /// Serves until everything is flushed after a stop was asked for.
@@ -271,6 +284,7 @@ impl ServingLoop {
             own.before_turn(drain, &mut self.core);
             let turned = self.core.turn(tick, now, &mut self.sockets, &mut |_| {});
             let turned = self.process.check(turned);
+            self.tell_ends();
             if turned.wake_ordering {
                 mailboxes.ordering.bell.ring();
             }
@@ -363,6 +377,7 @@ impl ServingLoop {
         if turned.served_others {
             disk.group.served_others(now);
         }
+        self.tell_ends();
         let member = ServingLoop::member(&mut self.core);
         let driven = match may_sync {
             true => {

@@ -13,7 +13,7 @@ use crate::placement::SyncTimes;
 use crate::proto::first_bytes::INTERRUPT;
 use crate::rt::background::{self, Stream};
 use crate::rt::probe;
-use crate::shard::Latency;
+use crate::shard::{Latency, Why};
 use crate::stages::{Stage, Summary};
 use crate::types::SessionId;
 use std::collections::BTreeSet;
@@ -448,6 +448,10 @@ fn mntr(gathered: &Gathered<'_>) -> String {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    for (why, name) in Why::ALL {
+        let ended = report.sum(|stats| stats.ends.of(why));
+        rows.push((format!("connections_ended_{name}"), number(ended)));
+    }
     if let Some(part) = &report.ordering {
         let OrderingReport { counters, log, .. } = part;
         let of_commit = [

@@ -1,6 +1,7 @@
 //! One connection: unparsed input, the FIFO of requests, unsent output, and what it counts.
 //! Decides nothing about other connections; [`super::Shard`] does.
 
+use super::endings::Why;
 use super::slices::{Draft, SetWatches};
 use super::stats::{ClientAddress, ConnStats, Counted, Resets, SessionStats};
 use crate::constants::CONNECTION_SHARE;
@@ -88,8 +89,8 @@ pub(super) enum Step {
         error: ErrorCode,
         /// `None`: last applied.
         zxid: Option<Zxid>,
-        /// Close the connection behind it.
-        close: bool,
+        /// The connection ends behind it, and why.
+        ends: Option<Why>,
     },
 }
 

@@ -5,8 +5,9 @@
 //! nothing else is applied: an event leaves before any reply that reflects its transaction. Output goes to the
 //! kernel between two slices, and what clients send stays where it is.
 
+use super::endings::{Ending, Why};
 use super::slab::Slab;
-use super::state::{Ending, ShardState};
+use super::state::ShardState;
 use super::watches::Event;
 use crate::budget::Budget;
 use crate::messages::Committed;
@@ -127,7 +128,7 @@ impl Delivery {
         self.bytes += self.encoded.len();
         let too_much = self.bytes > core.config.output_bytes_max;
         if too_much && c.output_bytes() > core.config.connection_share {
-            core.end(c, Ending::Discard);
+            core.end(c, Ending::Discard, Why::EventsInExcess);
             return;
         }
         c.output.extend_from_slice(&self.encoded);

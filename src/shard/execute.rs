@@ -1,11 +1,12 @@
 //! Executing the FIFO of a connection, in order, within a budget.
 
 use super::connection::{Connection, Pending, Step, Timing};
+use super::endings::{Ending, Why};
 use super::intake::Intake;
 use super::reads::{self, Cost, OwnWrites, Reader};
 use super::replies;
 use super::slices::{Draft, Slice};
-use super::state::{Ending, ShardState};
+use super::state::ShardState;
 use super::stats::op_name;
 use crate::budget::Budget;
 use crate::messages::Origin;
@@ -116,7 +117,7 @@ impl ShardState {
             && !matches!(head.step, Step::Write)
         {
             if c.backlog() > self.config.output_max + self.config.output_excess_max {
-                self.end(c, Ending::Discard);
+                self.end(c, Ending::Discard, Why::OutputInExcess);
                 return;
             }
             let pending = c.pop().expect("there is a head");
@@ -177,7 +178,7 @@ impl ShardState {
         }
         if slice.is_err() {
             // Its watches would not fit: it is the one that ends.
-            self.end(c, Ending::Discard);
+            self.end(c, Ending::Discard, Why::NoRoomForWatch);
         }
         slice == Ok(Slice::Whole) && !c.ended()
     }
@@ -288,7 +289,7 @@ impl ShardState {
                 match answered {
                     Ok(error) => header.err = error,
                     // Its watch would not fit: it is the one that ends.
-                    Err(_) => ending = Some(Ending::Discard),
+                    Err(_) => ending = Some((Ending::Discard, Why::NoRoomForWatch)),
                 }
                 cost = reader.cost;
             }
@@ -309,10 +310,10 @@ impl ShardState {
                 header.zxid = Zxid::ZERO;
                 let _ = reply::with_body(&mut c.output, header, |out| out.put_buf(None));
             }
-            Step::Answer { error, zxid, close } => {
+            Step::Answer { error, zxid, ends } => {
                 header.err = *error;
                 header.zxid = zxid.unwrap_or(header.zxid);
-                ending = close.then_some(Ending::Flush);
+                ending = ends.map(|why| (Ending::Flush, why));
                 reply::header_only(&mut c.output, header);
             }
         }
@@ -328,8 +329,8 @@ impl ShardState {
         let read = matches!(pending.step, Step::Read(_) | Step::SetWatches(_));
         let timing = read.then_some(Timing::Read(pending.received));
         self.replied(c, &pending, header, timing, 1, now);
-        if let Some(ending) = ending {
-            self.end(c, ending);
+        if let Some((ending, why)) = ending {
+            self.end(c, ending, why);
         }
     }
 
@@ -357,7 +358,7 @@ impl ShardState {
         }
         self.replied(c, &pending, header, Some(timing), 1, now);
         if pending.op == OpCode::CLOSE_SESSION {
-            self.end(c, Ending::Flush);
+            self.end(c, Ending::Flush, Why::Asked);
         }
     }
 
@@ -378,7 +379,7 @@ impl ShardState {
         reply::header_only(&mut c.output, header);
         self.replied(c, &pending, header, None, 1, now);
         if pending.op == OpCode::CLOSE_SESSION {
-            self.end(c, Ending::Flush);
+            self.end(c, Ending::Flush, Why::Asked);
         }
     }
 

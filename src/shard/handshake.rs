@@ -1,7 +1,8 @@
 //! The connect handshake (docs/protocol.md §1.3): its decisions, and its steps.
 
 use super::connection::{Attachment, Connecting, Connection, Phase, Timing};
-use super::state::{Ending, ShardState};
+use super::endings::{Ending, Why};
+use super::state::ShardState;
 use super::stats::op_name;
 use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::proto::session::is_password;
@@ -54,7 +55,7 @@ impl ShardState {
             sequence: 0,
         };
         match judge(&request, self.committed.max(tree.last_zxid())) {
-            Verdict::CloseSilently => self.end(c, Ending::Discard),
+            Verdict::CloseSilently => self.end(c, Ending::Discard, Why::SeenLater),
             Verdict::Dead => self.answer_dead(c),
             Verdict::Open => self.up.push_back(ShardRequest::NewSession {
                 origin,
@@ -79,7 +80,7 @@ impl ShardState {
         };
         reply::dead_session(&mut c.output, connecting.with_read_only);
         self.appended(c, None, 1);
-        self.end(c, Ending::Flush);
+        self.end(c, Ending::Flush, Why::SessionDead);
     }
 
     /// The createSession of a connecting client has been applied.

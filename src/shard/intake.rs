@@ -3,9 +3,10 @@
 
 use super::auth;
 use super::connection::{Attachment, Connection, Grant, Next, Pending, Phase, Step};
+use super::endings::{Ending, Why};
 use super::reads::{self, OwnWrites};
 use super::slices::SetWatches;
-use super::state::{Ending, ShardState};
+use super::state::ShardState;
 use crate::budget::Budget;
 use crate::constants::READS_AHEAD_MAX;
 use crate::messages::{Origin, ShardRequest, Stamps};
@@ -130,13 +131,13 @@ impl ShardState {
                 match c.phase {
                     Phase::Fresh => match ConnectRequest::decode(frame) {
                         Some(request) => self.connect(c, request, tree),
-                        None => self.end(c, Ending::Discard),
+                        None => self.end(c, Ending::Discard, Why::NoHandshake),
                     },
                     Phase::Attached(attachment) => match Request::decode(frame) {
                         Some((header, request)) => {
                             self.enqueue(c, attachment, header, request, len, tree, budget);
                         }
-                        None => self.end(c, Ending::Flush),
+                        None => self.end(c, Ending::Flush, Why::Malformed),
                     },
                     Phase::Connecting(_) | Phase::Ended { .. } => unreachable!("not taken now"),
                 }
@@ -146,7 +147,7 @@ impl ShardState {
             }
             Ok(None) => Intake::Waits,
             Err(_) => {
-                self.end(c, Ending::Flush);
+                self.end(c, Ending::Flush, Why::FrameLength);
                 Intake::Taken
             }
         }
@@ -245,7 +246,7 @@ impl ShardState {
                 Step::Answer {
                     error: ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH,
                     zxid: Some(Zxid::ZERO),
-                    close: true,
+                    ends: Some(Why::NotAdmitted),
                 }
             }
             Request::Write(request) => {
@@ -290,14 +291,14 @@ impl ShardState {
             Request::Malformed => Step::Answer {
                 error: ErrorCode::MARSHALLING,
                 zxid: None,
-                close: false,
+                ends: None,
             },
             Request::Unknown => {
                 c.deaf = true;
                 Step::Answer {
                     error: ErrorCode::UNIMPLEMENTED,
                     zxid: Some(Zxid(-1)),
-                    close: true,
+                    ends: Some(Why::UnknownRequest),
                 }
             }
         };
@@ -371,7 +372,7 @@ impl ShardState {
         Step::Answer {
             error,
             zxid: Some(Zxid::ZERO),
-            close: error != ErrorCode::OK,
+            ends: (error != ErrorCode::OK).then_some(Why::AuthFailed),
         }
     }
 

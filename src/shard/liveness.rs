@@ -1,6 +1,7 @@
 //! Which sessions were heard of, and when the shard looks at all its connections.
 
 use super::connection::{Connection, Phase, Silence};
+use super::endings::Why;
 use crate::types::{ConnId, Now, SessionId, Tick};
 
 /// What a round over the connections decides about one of them.
@@ -12,7 +13,7 @@ pub(super) enum Fate {
     /// input or in the kernel because the shard holds them back.
     IsHeldBack(SessionId),
     /// It has exceeded a timeout.
-    Ends,
+    Ends(Why),
 }
 
 /// How far a round over the connections has come.
@@ -30,6 +31,17 @@ pub(super) enum Round {
     Reporting(std::vec::IntoIter<SessionId>),
 }
 
+/// How far the rounds over the connections of a shard have come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// When the last round had looked at every connection.
+    pub looked: Tick,
+    /// The watermark of the last whole report.
+    pub watermark: Tick,
+    /// It names the sessions that were heard of up to this moment.
+    pub gathered: Tick,
+}
+
 /// Sessions heard of, and the rounds.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -41,11 +53,14 @@ pub(super) struct Liveness {
     touched: Vec<SessionId>,
     /// Counts the reports.
     batch: u64,
+    /// When what the last of them says was gathered.
+    gathered: Tick,
     next_round: Tick,
     /// The round that is under way.
     round: Option<Round>,
     /// Parts of reports that wait for the pipeline.
     untaken: usize,
+    rounds: Rounds,
 }
 
 impl Liveness {
@@ -60,9 +75,11 @@ impl Liveness {
             session_timeout_max_ms,
             touched: Vec::new(),
             batch: 1,
+            gathered: Tick(0),
             next_round: Tick(0),
             round: None,
             untaken: 0,
+            rounds: Rounds::default(),
         }
     }
 
@@ -103,17 +120,27 @@ impl Liveness {
     /// The sessions heard of since the last report. `None` while that one waits for the pipeline: what
     /// was heard is for a later report. So one report waits at most, and whoever orders, held up for
     /// long, learns soon behind it what is known now.
-    pub(super) fn take_touched(&mut self) -> Option<Vec<SessionId>> {
+    pub(super) fn take_touched(&mut self, now: Now) -> Option<Vec<SessionId>> {
+        self.rounds.looked = now.tick;
         if self.untaken > 0 {
             return None;
         }
         self.batch += 1;
+        self.gathered = now.tick;
         Some(std::mem::take(&mut self.touched))
     }
 
-    /// A part of a report waits for the pipeline.
-    pub(super) fn report_waits(&mut self) {
+    /// A part of a report waits for the pipeline; the last one with a watermark.
+    pub(super) fn report_waits(&mut self, watermark: Option<Tick>) {
         self.untaken += 1;
+        if let Some(watermark) = watermark {
+            (self.rounds.watermark, self.rounds.gathered) = (watermark, self.gathered);
+        }
+    }
+
+    /// The last rounds.
+    pub(super) fn rounds(&self) -> Rounds {
+        self.rounds
     }
 
     /// The pipeline, or the way to it, has taken a part of a report.
@@ -143,13 +170,17 @@ impl Liveness {
         }
         let handshake_until = c.accepted.after(self.handshake_timeout_ms);
         match c.phase {
-            Phase::Fresh | Phase::Connecting(_) if watermark > handshake_until => Fate::Ends,
+            Phase::Fresh | Phase::Connecting(_) if watermark > handshake_until => {
+                Fate::Ends(Why::HandshakeTooLate)
+            }
             Phase::Fresh | Phase::Connecting(_) => Fate::Stays,
             Phase::Attached(attachment) => {
                 let exceeds = |silence: Silence| silence.exceeds(attachment.timeout_ms, watermark);
                 let idle = c.fifo.is_empty() && !held_back && exceeds(c.quiet);
-                if idle || exceeds(c.undrained) {
-                    Fate::Ends
+                if exceeds(c.undrained) {
+                    Fate::Ends(Why::TakesNothing)
+                } else if idle {
+                    Fate::Ends(Why::Idle)
                 } else if held_back {
                     Fate::IsHeldBack(attachment.session)
                 } else {
@@ -158,7 +189,7 @@ impl Liveness {
             }
             Phase::Ended { .. } => {
                 if c.undrained.exceeds(self.session_timeout_max_ms, watermark) {
-                    Fate::Ends
+                    Fate::Ends(Why::TakesNothing)
                 } else {
                     Fate::Stays
                 }

@@ -22,7 +22,7 @@
 //! [`Shard::poll_dirty`] whose last output the kernel has taken whole, [`Shard::fetch_output`];
 //! [`Shard::sent`] for every number of bytes that the kernel takes. When the output says so the
 //! socket is closed; when the peer or the socket ended the connection, [`Shard::closed`]. Once a
-//! turn [`Shard::reap`]; when [`Shard::round_is_due`], [`Shard::report`] until the round has ended.
+//! turn [`Shard::reap`] and [`Shard::poll_end`]; when [`Shard::round_is_due`], [`Shard::report`] until the round has ended.
 
 mod attachments;
 mod auth;
@@ -30,6 +30,8 @@ mod config;
 mod connection;
 mod credits;
 mod delivery;
+mod endings;
+mod ends;
 mod execute;
 mod handshake;
 mod intake;
@@ -50,6 +52,9 @@ mod tests;
 
 pub use auth::AuthRules;
 pub use config::ShardConfig;
+pub use endings::{EndCounts, Why};
+pub use ends::End;
+pub use liveness::Rounds;
 pub use memory::Amounts;
 pub use recount::Held;
 pub use stats::{
@@ -57,7 +62,7 @@ pub use stats::{
 };
 pub use watches::WatchCounts;
 
-use self::state::{Ending, ShardState};
+use self::state::ShardState;
 use crate::budget::Budget;
 use crate::messages::{Committed, Notice, Origin, ShardRequest};
 use crate::stages::Stages;
@@ -66,6 +71,7 @@ use crate::types::{ConnId, Now, SessionId, Tick, Zxid};
 use connection::{Attachment, Connection, Phase, Silence, Timing};
 use core::ops::Range;
 use delivery::Delivery;
+use endings::Ending;
 use liveness::Round;
 use slab::Slab;
 use std::sync::Arc;
@@ -286,6 +292,11 @@ impl Shard {
         ended
     }
 
+    /// How far the rounds have come.
+    pub fn rounds(&self) -> Rounds {
+        self.core.liveness.rounds()
+    }
+
     /// Looks at connections from a slot on. `None`: the round has ended without a report.
     fn look_round(
         &mut self,
@@ -316,7 +327,7 @@ impl Shard {
         }
         idle.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         self.core.idle_readers = idle.into_iter().map(|(_, conn)| conn).collect();
-        let touched = self.core.liveness.take_touched()?;
+        let touched = self.core.liveness.take_touched(now)?;
         Some(Round::Reporting(touched.into_iter()))
     }
 
@@ -339,10 +350,11 @@ impl Shard {
             }
         }
         let ended = sessions.len() == 0;
-        self.core.liveness.report_waits();
+        let watermark_up = ended.then_some(watermark);
+        self.core.liveness.report_waits(watermark_up);
         self.core.up.push_back(ShardRequest::Touched {
             shard: self.core.config.id,
-            watermark: if ended { watermark } else { Tick(0) },
+            watermark: watermark_up.unwrap_or(Tick(0)),
             made: now.tick,
             sessions: some,
         });
@@ -353,7 +365,7 @@ impl Shard {
     /// its replies are lost (docs/protocol.md §5.3).
     pub fn closed(&mut self, conn: ConnId, _now: Now) {
         if let Some(c) = self.conns.get_mut(conn) {
-            self.core.end(c, Ending::Discard);
+            self.core.end(c, Ending::Discard, Why::Gone);
             self.conns.remove(conn);
             self.distribute();
         }
@@ -369,7 +381,7 @@ impl Shard {
         assert_eq!(tree.last_zxid(), applied.zxid, "one transaction at a time");
         self.core.raise_committed(applied.zxid);
         if applied.result == OpResult::CloseSession && txn.origin.is_none() {
-            self.end_attachment(applied.session);
+            self.end_attachment(applied.session, Why::SessionExpired);
         }
         self.delivery = Some(Delivery::of(txn, applied));
     }
@@ -390,7 +402,7 @@ impl Shard {
             self.complete(tree, origin, txn, applied, now);
         }
         if applied.result == OpResult::CloseSession {
-            self.end_attachment(applied.session);
+            self.end_attachment(applied.session, Why::SessionClosed);
         }
         self.wake_waiters(tree);
         self.distribute();
@@ -432,7 +444,7 @@ impl Shard {
                 // For a stale write this is its outcome; the others have theirs coming.
                 self.core.outcome(self.conns.get_mut(conn), conn);
                 if let Some(c) = self.conns.get_mut(conn) {
-                    self.core.end(c, Ending::SessionGone);
+                    self.core.end(c, Ending::SessionGone, Why::NotItsSession);
                 }
             }
             Notice::Detach {
@@ -446,7 +458,7 @@ impl Shard {
                         .conns
                         .get_mut(old)
                         .expect("an attachment has a connection");
-                    self.core.end(c, Ending::SessionGone);
+                    self.core.end(c, Ending::SessionGone, Why::SessionMoved);
                 }
                 self.core.released(session, generation);
             }
@@ -479,6 +491,12 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// The next connection that has ended, and why. The last 1,024 are kept; all are counted
+    /// ([`ShardStats::ends`]).
+    pub fn poll_end(&mut self) -> Option<End> {
+        self.core.ends.poll()
     }
 
     /// Whether a connection has ended and nothing more is to be written: the driver need not wait
@@ -535,6 +553,7 @@ impl Shard {
             request_bytes: self.core.requests.held(),
             output_bytes: self.core.outputs.held(),
             watch_bytes: self.core.watches.bytes(),
+            ends: self.core.ends.counts(),
         }
     }
 
@@ -624,7 +643,7 @@ impl Shard {
         };
         if origin.sequence == 0 {
             // No session could be made: the client tries again, here or elsewhere.
-            self.core.end(c, Ending::Flush);
+            self.core.end(c, Ending::Flush, Why::NoSession);
         } else {
             self.core.answer_refused(c, origin, tree, now);
             self.after_outcome(tree, origin.conn, now);
@@ -632,13 +651,13 @@ impl Shard {
     }
 
     /// Closes the connection of a session that exists no more, without a further byte.
-    fn end_attachment(&mut self, session: SessionId) {
+    fn end_attachment(&mut self, session: SessionId, why: Why) {
         if let Some(conn) = self.core.attachments.get(session) {
             let c = self
                 .conns
                 .get_mut(conn)
                 .expect("an attachment has a connection");
-            self.core.end(c, Ending::SessionGone);
+            self.core.end(c, Ending::SessionGone, why);
         }
     }
 
@@ -755,7 +774,7 @@ impl Shard {
             if let Some(c) = self.conns.get_mut(conn)
                 && self.core.is_idle_reader(c)
             {
-                self.core.end(c, Ending::Discard);
+                self.core.end(c, Ending::Discard, Why::NoRoomForOutput);
                 return true;
             }
         }

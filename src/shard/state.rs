@@ -4,6 +4,8 @@ use super::attachments::Attachments;
 use super::config::ShardConfig;
 use super::connection::{Connection, Filling, Next, Phase, Silence, Step, Timing};
 use super::credits::Credits;
+use super::endings::{Ending, Why};
+use super::ends::{End, Ends};
 use super::liveness::{Fate, Liveness};
 use super::memory::Pool;
 use super::stats::{Latency, Resets};
@@ -19,17 +21,6 @@ const SENDER_PAUSE_MS_MAX: u64 = 120_000;
 /// need not be heard of before a third of that, and whoever stands still for less keeps its session: so it keeps its
 /// connection too, without which the session would expire.
 const STANDSTILL_PARTS: u64 = 4;
-
-/// How a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// When its output is written.
-    Flush,
-    /// At once, without a further byte.
-    Discard,
-    /// As `Discard`, because its session has ended or is another connection's: what it sends is no sign of life.
-    SessionGone,
-}
 
 /// Since the last reset.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +62,8 @@ pub(super) struct ShardState {
     pub(super) totals: Totals,
     /// `crst`.
     pub(super) resets: Resets,
+    /// Those that have, and why.
+    pub(super) ends: Ends,
     /// Connections that have not ended.
     pub(super) open: usize,
     /// Requests in their FIFOs.
@@ -105,6 +98,7 @@ impl ShardState {
             idle_readers: VecDeque::new(),
             totals: Totals::default(),
             resets: Resets::default(),
+            ends: Ends::default(),
             open: 0,
             queued: 0,
             stages: Stages::default(),
@@ -146,7 +140,7 @@ impl ShardState {
         self.count_output(c);
         self.mark_dirty(c);
         if c.excess > self.config.output_excess_max {
-            self.end(c, Ending::Discard);
+            self.end(c, Ending::Discard, Why::OutputInExcess);
         }
     }
 
@@ -244,8 +238,8 @@ impl ShardState {
     }
 
     /// Ends a connection: nothing of it executes any more but what has been handed up. Its
-    /// session lives on until it expires or is closed.
-    pub(super) fn end(&mut self, c: &mut Connection, ending: Ending) {
+    /// session lives on until it expires or is closed. The first reason is the one that counts.
+    pub(super) fn end(&mut self, c: &mut Connection, ending: Ending, why: Why) {
         let discard = ending != Ending::Flush;
         self.mark_dirty(c);
         if discard {
@@ -267,6 +261,12 @@ impl ShardState {
             return;
         }
         self.open -= 1;
+        self.ends.note(End {
+            conn: c.id,
+            peer: c.peer.clone(),
+            session: c.attachment().map(|own| own.session),
+            why,
+        });
         self.attachments.forget(c);
         self.watches.abandon(c.id);
         self.credits.give_back(c);
@@ -300,7 +300,7 @@ impl ShardState {
         match self.liveness.round(c, held_back, watermark, now) {
             Fate::Stays => {}
             Fate::IsHeldBack(session) => self.liveness.touch(c, session),
-            Fate::Ends => self.end(c, Ending::Discard),
+            Fate::Ends(why) => self.end(c, Ending::Discard, why),
         }
         self.take_back_memory(c);
     }
@@ -320,7 +320,7 @@ impl ShardState {
         }
         let share = self.config.connection_share;
         if c.request_bytes() > share && self.is_idle_reader(c) {
-            self.end(c, Ending::Discard);
+            self.end(c, Ending::Discard, Why::HoldsMemory);
             return;
         }
         let unused = match c.input.peek(self.config.frame_max) {
@@ -349,7 +349,7 @@ impl ShardState {
             let is_overdue =
                 c.filling.is_overdue(patience) || c.filling.is_overdue_behind(rounds_max);
             if is_overdue || self.requests.is_most(self.late_bytes) {
-                self.end(c, Ending::Discard);
+                self.end(c, Ending::Discard, Why::HoldsMemory);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What `cons`, `stat`, `srvr` and `mntr` show of connections; plain values, text is made by the
 //! server (docs/protocol.md §8.2).
 
+use super::endings::EndCounts;
 use super::watches::WatchCounts;
 use crate::types::{ConnId, ErrorCode, Now, OpCode, SessionId, Tick, WallMs, Xid, Zxid};
 use std::sync::Arc;
@@ -146,6 +147,8 @@ pub struct ShardStats {
     pub output_bytes: usize,
     /// Watches, bytes as estimated.
     pub watch_bytes: usize,
+    /// Connections that have ended since the start, and why.
+    pub ends: EndCounts,
 }
 
 /// How often the counters of all connections were reset.

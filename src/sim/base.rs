@@ -97,6 +97,11 @@ pub(super) struct Profile {
     pub(super) has_quotas: bool,
     /// Their hard limits refuse.
     pub(super) enforces_quotas: bool,
+    /// Nothing fails, there is room for everything, and turns are short: one client lists what the others change all
+    /// the time, and everybody is answered soon.
+    pub(super) has_lister: bool,
+    /// Nobody may ask for anything without an identity of scheme digest.
+    pub(super) must_authenticate: bool,
 }
 
 impl Profile {
@@ -121,9 +126,11 @@ impl Profile {
             has_quotas: rng.u32(0..4) == 0,
             enforces_quotas: rng.bool(),
             copies_on_write: rng.u32(0..6) == 0,
+            has_lister: !options.short && rng.u32(0..20) == 0,
+            must_authenticate: !options.short && rng.u32(0..12) == 0,
         };
         match rng.u32(0..32) {
-            _ if options.short => plain,
+            _ if options.short || plain.has_lister => plain,
             0 => Profile {
                 is_restless: true,
                 snapshot_us: 3_000,
@@ -193,6 +200,13 @@ pub(super) struct Base {
     pub(super) identities_max: usize,
     /// The longest frame that it takes, bytes.
     pub(super) frame_max: usize,
+    /// What the watches of a shard may take, bytes.
+    pub(super) watch_bytes_max: usize,
+    /// For how long the next shard that reads of a handshake is held still behind that, µs.
+    pub(super) holds_next: Option<u64>,
+    /// A core has read of a handshake since this was last looked at.
+    pub(super) has_read_handshake: bool,
+
     /// The last fault is over.
     pub(super) calm: bool,
     /// The disk has less room than it will have.
@@ -256,6 +270,9 @@ impl Base {
             told: BTreeMap::new(),
             identities_max: 0,
             frame_max: 0,
+            watch_bytes_max: 0,
+            holds_next: None,
+            has_read_handshake: false,
             calm: false,
             is_filled: false,
             short: BTreeSet::new(),

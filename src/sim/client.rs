@@ -8,6 +8,7 @@ use super::op::{List, Op};
 use super::replies::{Answer, Pending};
 use super::truth::{Trigger, Truth, WatchKind};
 use super::wire::{Reply, Wire, check};
+use crate::shard::Why;
 use crate::txn::Acl;
 use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -86,6 +87,10 @@ pub struct Client {
     closing: bool,
     /// An auth that fails is on its way: nothing behind it is executed.
     is_refused: bool,
+    /// What the connection will end for.
+    offence: Option<Why>,
+    /// Without an identity of scheme digest nothing is executed.
+    pub(super) must_authenticate: bool,
     /// What a ConnectRequest has asked for, and the timeout must become, ms.
     asked_ms: i32,
     /// By all that was sent on the connection.
@@ -111,6 +116,8 @@ pub(super) struct Sent {
     pub(super) bytes: Vec<u8>,
     pub(super) xid: i32,
     pub(super) who: Arc<Who>,
+    /// What it will be answered without being executed; 0 if it will be.
+    pub(super) due: ErrorCode,
 }
 
 /// The lists of a request, if it is a setWatches.
@@ -121,6 +128,32 @@ fn setting(request: Option<&Pending>) -> &[(List, Arc<str>)] {
     }
 }
 
+/// The entries in the tables of watches that a request may leave, and whether each is of a recursive watch.
+fn entries_of(op: &Op) -> Vec<(WatchKind, &Arc<str>, bool)> {
+    use WatchKind::{Child, Data};
+    let lasts = |path, is_recursive| match is_recursive {
+        true => vec![(Data, path, true)],
+        false => vec![(Data, path, false), (Child, path, false)],
+    };
+    match op {
+        Op::Read {
+            path, watch: true, ..
+        } => vec![(Data, path, false)],
+        Op::Children {
+            path, watch: true, ..
+        } => vec![(Child, path, false)],
+        Op::AddWatch { path, recursive } => lasts(path, *recursive),
+        Op::SetWatches { items, .. } => {
+            let each = items.iter().map(|(list, path)| match list.lasts() {
+                Some(is_recursive) => lasts(path, is_recursive),
+                None => vec![(list.kind(), path, false)],
+            });
+            each.flatten().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Client {
     /// A client that has never connected.
     pub fn new(id: usize) -> Client {
@@ -128,6 +161,8 @@ impl Client {
         Client {
             id,
             is_refused: false,
+            offence: None,
+            must_authenticate: false,
             asked_ms: 0,
             who: who.clone(),
             confirmed: who.clone(),
@@ -166,11 +201,17 @@ impl Client {
     /// Sends what the server ends a connection for.
     pub(super) fn gives_offence(&mut self) {
         self.is_refused = true;
+        self.offence.get_or_insert(Why::FrameLength);
     }
 
     /// Whether an auth that fails, or a frame that is too long, is on its way.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused
+    }
+
+    /// What was sent that ends the connection.
+    pub(super) fn offence(&self) -> Option<Why> {
+        self.offence
     }
 
     /// Whether anything that is sent now would not be executed.
@@ -182,7 +223,7 @@ impl Client {
     pub(super) fn connect(&mut self, timeout_ms: i32, due_ms: i32) -> Vec<u8> {
         self.phase = Phase::Connecting;
         self.asked_ms = due_ms;
-        self.is_refused = false;
+        (self.is_refused, self.offence) = (false, None);
         self.is_fresh = true;
         self.who = Arc::new(Who::at(address(Some(self.id))));
         (self.confirmed, self.sure) = (self.who.clone(), self.who.clone());
@@ -220,6 +261,38 @@ impl Client {
     pub fn disconnected(&mut self) {
         self.phase = Phase::Offline;
         self.forget_pending();
+    }
+
+    /// Bytes that the requests under way may add to what the connection watches, as the server estimates them. What is
+    /// there for sure adds nothing.
+    pub(super) fn watches_under_way(&self, truth: &Truth) -> usize {
+        const FIXED: usize = 200;
+        const RECURSIVE: usize = 250;
+        let ops = || self.pending.iter().map(|pending| &pending.op);
+        let standing: BTreeSet<_> = ops().flat_map(entries_of).collect();
+        let is_removed = |path: &Arc<str>| {
+            ops().any(
+                |op| matches!(op, Op::CheckWatches { path: of, remove: true, .. } if of == path),
+            )
+        };
+        let is_there = |kind: WatchKind, path: &Arc<str>| {
+            let standard = self.watches[kind as usize].get(path);
+            let waits =
+                |of: &Standard| of.is_sure && truth.first_trigger(path, kind, of.since).is_none();
+            let lasts =
+                self.lasting.has(path, 4) || kind == WatchKind::Data && self.lasting.has(path, 5);
+            !is_removed(path) && (lasts || standard.is_some_and(waits))
+        };
+        let mut bytes = 0;
+        for (kind, path, is_recursive) in standing {
+            if !is_there(kind, path) {
+                bytes += FIXED + path.len();
+            }
+            if is_recursive && (is_removed(path) || !self.lasting.has(path, 5)) {
+                bytes += RECURSIVE;
+            }
+        }
+        bytes
     }
 
     /// A setWatches is under way.
@@ -279,14 +352,20 @@ impl Client {
             self.next_xid += 1;
             self.next_xid - 1
         });
-        self.closing |= op == Op::Close;
         let mut due = ErrorCode::OK;
         if let Op::Auth { scheme, data } = &op {
             match self.who.auth(scheme, data, identities_max) {
                 Ok(who) => self.who = Arc::new(who),
-                Err(_) => (self.is_refused, due) = (true, ErrorCode::AUTH_FAILED),
+                Err(_) => {
+                    (self.is_refused, due) = (true, ErrorCode::AUTH_FAILED);
+                    self.offence.get_or_insert(Why::AuthFailed);
+                }
             }
+        } else if self.must_authenticate && !self.who.is_authenticated() {
+            (self.is_refused, due) = (true, ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH);
+            self.offence.get_or_insert(Why::NotAdmitted);
         }
+        self.closing |= op == Op::Close && due == ErrorCode::OK;
         let mut wire = Wire::default();
         wire.i32(xid).i32(op.code().0).op(&op);
         let who = self.who.clone();
@@ -301,6 +380,7 @@ impl Client {
             bytes: wire.frame(),
             xid,
             who,
+            due,
         }
     }
 
@@ -346,7 +426,7 @@ impl Client {
             format!("reply {xid} where {} was due", pending.xid)
         })?;
         heard.outcomes.push((pending.op.code(), err));
-        if let Op::Auth { .. } = pending.op {
+        if matches!(pending.op, Op::Auth { .. }) || pending.due != ErrorCode::OK {
             check((zxid, err) == (Zxid::ZERO, pending.due), || {
                 format!(
                     "{:?}: {err:?} at {zxid}, due was {:?}",

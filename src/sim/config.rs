@@ -16,6 +16,9 @@ use crate::types::ShardId;
 pub(super) const TIMEOUT_MIN_MS: i32 = 2 * TICK_MS as i32;
 pub(super) const TIMEOUT_MAX_MS: i32 = 20 * TICK_MS as i32;
 
+/// How long a handshake may take, ms.
+pub(super) const HANDSHAKE_MS: u64 = 10_000;
+
 /// Longest frame where bounds are small, bytes: more than any client of the simulator sends.
 pub(super) const FRAME_MAX: usize = 64 << 10;
 
@@ -64,6 +67,16 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
         requests: size(rng, 1024),
         output_at_once: CONNECT_RESPONSE + size(rng, 128 << 10),
         output: size(rng, 256 << 10),
+    }
+}
+
+/// A list takes many turns.
+fn short_turns(rng: &mut fastrand::Rng) -> Budgets {
+    let steps = rng.u32(2..8);
+    Budgets {
+        turn: Budget::new(64, 64 << 10, 4 * steps),
+        slice: Budget::new(16, 16 << 10, steps),
+        ..Budgets::DEFAULT
     }
 }
 
@@ -119,14 +132,27 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         session_timeout_min_ms: TIMEOUT_MIN_MS,
         session_timeout_max_ms: TIMEOUT_MAX_MS,
         in_flight_max: rng.usize(1..60),
+        handshake_timeout_ms: HANDSHAKE_MS,
         auth: AuthRules {
             super_digest: Some(SUPER.1.into()),
+            required_schemes: match base.profile.must_authenticate {
+                true => ["digest".into()].into(),
+                false => [].into(),
+            },
             ..AuthRules::default()
         },
         ..ShardConfig::new(ShardId(0))
     };
-    let shard = bounded(shard, rng);
+    let mut shard = match base.profile.has_lister {
+        true => shard,
+        false => bounded(shard, rng),
+    };
+    if base.profile.must_authenticate {
+        // One beside the address at least.
+        shard.identities_max = shard.identities_max.max(2);
+    }
     (base.identities_max, base.frame_max) = (shard.identities_max, shard.frame_max);
+    base.watch_bytes_max = shard.watch_bytes_max;
     let member = MemberConfig {
         pipeline,
         log: LogConfig {
@@ -159,6 +185,11 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
     let mut budgets = budgets(rng);
     if base.crowded {
         budgets.accepts = rng.usize(1..3);
+    }
+    let mut limits = limits;
+    if base.profile.has_lister {
+        budgets = short_turns(rng);
+        limits = RingLimits::DEFAULT;
     }
     MachineConfig {
         member,

@@ -11,7 +11,7 @@ use crate::member::{Done, Member};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
 use crate::placement::{Served, ServingCore};
-use crate::types::Now;
+use crate::types::{Now, Zxid};
 use std::collections::VecDeque;
 
 /// What a core finds at its next look besides its kernel.
@@ -35,7 +35,7 @@ pub(super) struct Core {
     /// A sync runs on it.
     pub(super) is_syncing: bool,
     /// It has made its last turn.
-    pub(super) ended: bool,
+    pub(super) has_ended: bool,
     pub(super) letters: VecDeque<Letter>,
     /// When the turn before began, µs.
     pub(super) last_turn: u64,
@@ -46,6 +46,12 @@ pub(super) struct Core {
     pub(super) exhausted: bool,
     /// At the ordering core: the listening socket may have connections.
     pub(super) listener_ready: bool,
+    /// Connections that it has ended.
+    pub(super) ended: u64,
+    /// What was watched there behind its last turn, bytes.
+    pub(super) watch_bytes: usize,
+    /// The state that it showed then.
+    pub(super) shown: Zxid,
 }
 
 /// Whether a core learns of something: always of what came before its last turn began, mostly of

@@ -93,6 +93,64 @@ pub(super) fn random_long_read(rng: &mut fastrand::Rng) -> Op {
     }
 }
 
+/// A read of a node of client `id` that has much data, or a write that gives it some.
+pub(super) fn random_large(rng: &mut fastrand::Rng, id: usize) -> Op {
+    let path: Arc<str> = format!("/l{id}").into();
+    match rng.u32(0..16) {
+        0 => Op::Create {
+            path,
+            data: long_data(rng),
+            kind: Kind::Plain,
+            sequential: false,
+            acl: open(),
+            with_stat: false,
+        },
+        1 => Op::SetData {
+            path,
+            data: long_data(rng),
+            version: -1,
+        },
+        _ => Op::Read {
+            path,
+            exists: false,
+            watch: false,
+        },
+    }
+}
+
+/// A list of the root, alone or twice.
+pub(super) fn random_long_read_of_the_root(rng: &mut fastrand::Rng) -> Op {
+    let list = |with_stat| Op::Children {
+        path: "/".into(),
+        watch: false,
+        with_stat,
+    };
+    match rng.bool() {
+        true => list(rng.bool()),
+        false => Op::MultiRead {
+            ops: vec![list(false); rng.usize(1..3)],
+            null_at: None,
+        },
+    }
+}
+
+/// Children of the root come and go; first they become more.
+pub(super) fn change_root(rng: &mut fastrand::Rng, id: usize, few: bool) -> Op {
+    let path: Arc<str> = format!("/x{id}-{}", rng.u32(0..4)).into();
+    match (few, rng.bool()) {
+        (true, _) => Op::Multi(vec![sure_write(); 8]),
+        (false, true) => Op::Create {
+            path,
+            data: None,
+            kind: Kind::Plain,
+            sequential: false,
+            acl: open(),
+            with_stat: false,
+        },
+        (false, false) => Op::Delete { path, version: -1 },
+    }
+}
+
 /// A node is deleted and created anew, mostly in one transaction; as an ephemeral of whoever asks, or as a node
 /// that stays.
 pub(super) fn recreate(rng: &mut fastrand::Rng, path: &Arc<str>) -> Op {

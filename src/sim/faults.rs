@@ -8,7 +8,7 @@ use super::outcome::Fault;
 
 /// The first fault comes in a while.
 pub(super) fn begin(base: &mut Base) {
-    if !base.options.short {
+    if !base.options.short && !base.profile.has_lister {
         let delay = match base.profile.is_restless {
             true => base.rng.u64(1_000..12_000),
             false => base.rng.u64(50_000..700_000),
@@ -38,14 +38,20 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
     if base.options.shards > 0 && base.rng.bool() {
         base.counters.stalls += 1;
         let core = base.rng.usize(0..usize::from(base.options.shards));
-        checks.expiry.stalled();
         // Now and then for the time of several snapshots.
         let most = match base.rng.u32(0..4) {
             0 => 3_500_000,
             _ => 1_500_000,
         };
-        let until = base.now_us + base.rng.u64(1_000..most);
-        host.stall(core, until, base.now_us);
+        let takes = base.rng.u64(1_000..most);
+        // A shard, or the one in which the next handshake begins.
+        match base.rng.bool() {
+            true => {
+                checks.expiry.stalled();
+                host.stall(core, base.now_us + takes, base.now_us);
+            }
+            false => base.holds_next = Some(takes),
+        }
     }
     if base.rng.u32(0..4) == 0 {
         base.counters.pauses += 1;
@@ -145,6 +151,7 @@ pub(super) fn make_room(base: &mut Base) {
 /// No fault is under way, and none comes any more but the crash that a run was told to have.
 pub(super) fn calm_down(base: &mut Base, host: &mut Host) {
     base.calm = true;
+    base.holds_next = None;
     host.calm_down(base);
     make_room(base);
     base.failing = None;

@@ -8,6 +8,7 @@ use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter, tells};
 use super::disk::{SeamCall, SimStorage};
+use super::ends::Ended;
 use super::failing::{self, Work};
 use super::machine::Machine;
 use super::network::Network;
@@ -21,7 +22,7 @@ use crate::log::{
 use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
 use crate::pipeline::Fatal;
-use crate::placement::{SyncPlace, SyncStep, Turned};
+use crate::placement::{ServingCore, SyncPlace, SyncStep, Turned};
 use crate::shard::Held;
 use crate::snapshot::{self, SnapError};
 use crate::tree::Tree;
@@ -80,6 +81,8 @@ pub(super) struct Host {
     spare_is_due: u64,
     /// The last sync ends then, µs.
     sync_until: u64,
+    /// Connections that the process has ended since this was last looked at.
+    pub(super) ends: Vec<Ended>,
     /// A loss that the operator has begun to accept.
     pub(super) accepting: Option<Accepting>,
 }
@@ -117,6 +120,7 @@ impl Host {
             refused_writes: 0,
             spare_is_due: 0,
             sync_until: 0,
+            ends: Vec::new(),
             accepting: None,
         }
     }
@@ -174,7 +178,8 @@ impl Host {
         }
         self.has_fast_disk = base.rng.bool();
         let may_crowd = base.options.shards == 0 && !base.options.short;
-        base.crowded = may_crowd && base.rng.u32(0..CROWDED_ONE_IN) == 0;
+        base.crowded =
+            may_crowd && !base.profile.has_lister && base.rng.u32(0..CROWDED_ONE_IN) == 0;
         let config = machine_config(base);
         checks.close_paths_max = config.member.pipeline.close_paths_max;
         checks.turns.waits_for_memory = config.shard.connection_share < SHARE_ENOUGH;
@@ -352,6 +357,8 @@ impl Host {
         self.was_stalled = false;
         self.refused_writes = 0;
         base.short.clear();
+        self.ends.clear();
+        base.holds_next = None;
     }
 
     /// A power cut of an idle member, everything of which is known to be durable.
@@ -656,7 +663,7 @@ impl Host {
             return Ok(());
         }
         own.due_at = None;
-        if own.is_syncing || own.ended {
+        if own.is_syncing || own.has_ended {
             return Ok(());
         }
         if own.held_until > base.now_us {
@@ -692,7 +699,9 @@ impl Host {
         checks.attachment.turn_is_over();
         if core == self.ordering() {
             let pipeline = &member.member().pipeline;
-            checks.expiry.ordering_was_told(pipeline, base.now_us);
+            let serving = &member.serving;
+            let parked = |session| parked_since(session, serving, network);
+            (checks.expiry).ordering_was_told(pipeline, &parked, base.now_us);
             let sessions = checks.expiry.sessions();
             let nobody_is = (checks.overdue).turn_ends(pipeline, sessions, base.now_us);
             violation = violation.and(nobody_is);
@@ -701,6 +710,12 @@ impl Host {
         }
         violation?;
         self.refuses_for_a_reason(base)?;
+        self.collect_ends(core, base, network, checks)?;
+        let has_read_handshake = std::mem::take(&mut base.has_read_handshake);
+        if has_read_handshake && let Some(takes) = base.holds_next.take() {
+            checks.expiry.stalled();
+            self.stall(usize::from(core), base.now_us + takes, base.now_us);
+        }
         if is_counted {
             self.counts_what_is_held(core)?;
         }
@@ -758,6 +773,42 @@ impl Host {
                 "{newly} writes were refused, and no spare is tried again"
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// The connections that a core has ended in its turn, with what was known then.
+    fn collect_ends(
+        &mut self,
+        core: u16,
+        base: &mut Base,
+        network: &Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let member = self.member.as_mut().expect("it made a turn");
+        let Some(serving) = member.serving.get_mut(usize::from(core)) else {
+            return Ok(());
+        };
+        let own = &mut self.cores[usize::from(core)];
+        let shard = serving.served.shard_mut();
+        let rounds = shard.rounds();
+        checks.expiry.reported(core, rounds);
+        let before = own.ended;
+        while let Some(end) = shard.poll_end() {
+            own.ended += 1;
+            base.counters.ends.count(end.why);
+            self.ends
+                .extend(Ended::of(core, &end, rounds, own, network));
+        }
+        let stats = shard.stats();
+        own.watch_bytes = stats.watch_bytes;
+        own.shown = serving.served.tree().last_zxid();
+        match own.ended == before || stats.ends.total() == own.ended {
+            true => Ok(()),
+            false => Err(format!(
+                "{} connections have ended, and {} were counted",
+                own.ended,
+                stats.ends.total()
+            )),
         }
     }
 
@@ -913,6 +964,7 @@ impl Host {
             SyncStep::Begin(ticket, place) => (ticket, place),
         };
         let takes = match base.rng.u32(0..400) {
+            _ if base.profile.has_lister => base.rng.u64(60..1_000),
             0 => base.rng.u64(5_000..120_000),
             1..10 if !self.has_fast_disk => base.rng.u64(5_000..120_000),
             _ if self.has_fast_disk => base.rng.u64(60..450),
@@ -1020,6 +1072,22 @@ fn survives_a_power_cut(
         ));
     }
     Ok(())
+}
+
+/// Since when a request of a session lies in the input of a core and is not executed, µs.
+fn parked_since(
+    session: SessionId,
+    serving: &[ServingCore<SimStorage>],
+    network: &Network,
+) -> Option<u64> {
+    let shards = serving.iter().map(|core| core.served.shard());
+    let connections = shards.flat_map(|shard| shard.connections());
+    let own = connections.filter(|c| c.session.as_ref().is_some_and(|own| own.session == session));
+    let since = own.filter_map(|c| {
+        let of = network.connections.get(usize::from(c.peer.port))?;
+        of.parked_since(c.received)
+    });
+    since.min()
 }
 
 /// However often it was started, a store has so many files.

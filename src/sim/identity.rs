@@ -52,6 +52,11 @@ impl Who {
         self.digests.contains(SUPER.1)
     }
 
+    /// Whether it has an identity beside its address.
+    pub(super) fn is_authenticated(&self) -> bool {
+        !self.digests.is_empty()
+    }
+
     /// How many there are; super is one beside its digest.
     fn count(&self) -> usize {
         1 + self.digests.len() + usize::from(self.is_super())

@@ -9,6 +9,7 @@
 //! | `disk` | the medium and its fault model |
 //! | `damage` | what happens to files behind the server's back |
 //! | `op`, `draw` | requests, and how they are drawn |
+//! | `ends` | a connection that the server ends has given it the reason that the server names |
 //! | `identity` | who clients are, and what access control lists allow them |
 //! | `truth` | order of transactions, a model of the tree at every zxid |
 //! | `order` | how it takes the next transaction |
@@ -41,6 +42,7 @@ mod damage;
 pub mod disk;
 mod draft;
 mod draw;
+mod ends;
 mod failing;
 mod faults;
 mod host;

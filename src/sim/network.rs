@@ -7,8 +7,10 @@
 
 use super::base::{Base, Event};
 use crate::placement::SocketId;
-use crate::types::SessionId;
+use crate::shard::Why;
+use crate::types::{SessionId, Zxid};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// Where the server's end of a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,41 @@ pub(super) struct Connection {
     send_buffer: usize,
     /// A write took less than it was offered.
     wants_room: bool,
+    /// What the model knows of it beside.
+    pub(super) known: Known,
+}
+
+/// How slowly a client reads.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    /// Until then, µs.
+    pub(super) until_us: u64,
+    /// Between two pieces, µs.
+    pub(super) gap_us: u64,
+    /// A piece, bytes.
+    pub(super) piece: usize,
+}
+
+/// What ends of connections are held against.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The session that its ConnectRequest presents, and the newest state that its client has seen.
+    pub(super) presents: Option<(SessionId, Zxid)>,
+    /// When a core that serves got it, µs.
+    pub(super) opened_us: u64,
+    /// When the last bytes came into the receive queue, µs.
+    pub(super) came_us: u64,
+    /// Some of them were not read when the server closed it.
+    pub(super) left_bytes: bool,
+    /// When the server has last read bytes, µs.
+    pub(super) read_us: u64,
+    /// When the kernel has last taken bytes of the server, µs.
+    pub(super) taken_us: u64,
+    /// Whole frames that came: where each ends, and when that was, µs.
+    pub(super) frames: Vec<(u64, u64)>,
+    /// What the client has sent that ends the connection.
+    pub(super) offence: Option<Why>,
+    pub(super) pace: Option<Pace>,
 }
 
 impl Connection {
@@ -114,6 +151,34 @@ impl Connection {
         self.received_to = to;
         let common = |&(begin, end): &(u64, u64)| end.min(to).saturating_sub(begin.max(from));
         bytes - self.mute.iter().map(common).sum::<u64>()
+    }
+
+    /// The client, or a reset, has ended it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finishing || self.reset
+    }
+
+    /// When the first of the frames came that were read whole and not executed, where so many were, µs.
+    pub(super) fn parked_since(&self, executed: u64) -> Option<u64> {
+        let next = self.known.frames.get(usize::try_from(executed).ok()?);
+        let parked = next.filter(|(end, _)| *end <= self.read_to && !self.reset);
+        parked.map(|(_, came_us)| *came_us)
+    }
+
+    /// Its client reads slowly from now on, behind a send buffer that holds little.
+    pub(super) fn reads_slowly(&mut self, pace: Pace, send_buffer: usize) {
+        self.known.pace = Some(pace);
+        self.send_buffer = self.send_buffer.min(send_buffer);
+    }
+
+    /// Whether its client has ever read slowly.
+    pub(super) fn was_slow(&self) -> bool {
+        self.known.pace.is_some()
+    }
+
+    /// Whether its client reads slowly.
+    pub(super) fn is_slow(&self, now_us: u64) -> bool {
+        self.known.pace.is_some_and(|pace| pace.until_us > now_us)
     }
 
     /// Whether nothing is in the way of a reply.
@@ -173,8 +238,8 @@ pub(super) struct Network {
     pub(super) kernels: Vec<Kernel>,
     /// The core whose listening socket it is.
     accepting: u16,
-    /// Bytes of receive window and send buffer that connections get at most.
-    buffers_max: usize,
+    /// Bytes of receive window and send buffer that connections get.
+    buffers: RangeInclusive<usize>,
     /// When the server has last read bytes of a client, µs: until then they waited, and nobody expires whose
     /// bytes wait.
     pub(super) last_read_us: u64,
@@ -182,13 +247,13 @@ pub(super) struct Network {
 
 impl Network {
     /// For `cores` cores, the last of which accepts.
-    pub(super) fn new(cores: u16, buffers_max: usize) -> Network {
+    pub(super) fn new(cores: u16, buffers: RangeInclusive<usize>) -> Network {
         Network {
             connections: Vec::new(),
             backlog: VecDeque::new(),
             kernels: (0..cores).map(|_| Kernel::default()).collect(),
             accepting: cores - 1,
-            buffers_max,
+            buffers,
             last_read_us: 0,
         }
     }
@@ -220,7 +285,7 @@ impl Network {
             to_client: VecDeque::new(),
             received: VecDeque::new(),
             waiting: VecDeque::new(),
-            window: base.rng.usize(1..=self.buffers_max),
+            window: base.rng.usize(self.buffers.clone()),
             sent_to: 0,
             received_to: 0,
             read_to: 0,
@@ -235,8 +300,12 @@ impl Network {
             finishing: false,
             reset: false,
             sending: 0,
-            send_buffer: base.rng.usize(1..=self.buffers_max),
+            send_buffer: base.rng.usize(self.buffers.clone()),
             wants_room: false,
+            known: Known {
+                opened_us: base.now_us,
+                ..Known::default()
+            },
         });
         let connection = self.connections.len() - 1;
         self.backlog.push_back(connection);
@@ -289,6 +358,7 @@ impl Network {
     pub(super) fn send_too_much(&mut self, connection: usize, bytes: Vec<u8>, base: &mut Base) {
         let of = &mut self.connections[connection];
         (of.lone, of.ends_itself, of.offends_from) = (false, true, of.sent_to);
+        of.known.offence.get_or_insert(Why::FrameLength);
         let frame = Frame {
             bytes,
             is_sign_of_life: false,
@@ -321,9 +391,18 @@ impl Network {
             base.at_time(of.reads_again_at, Event::ToClient { connection });
             return None;
         }
+        let pace = of.known.pace.filter(|pace| pace.until_us > base.now_us);
         match of.to_client.pop_front()? {
             Shown::End => Some(Vec::new()),
-            Shown::Bytes(bytes) => {
+            Shown::Bytes(mut bytes) => {
+                if let Some(pace) = pace.filter(|_| of.heard) {
+                    of.reads_again_at = base.now_us + pace.gap_us;
+                    if bytes.len() > pace.piece {
+                        let rest = bytes.split_off(pace.piece);
+                        of.to_client.push_front(Shown::Bytes(rest));
+                        base.at_time(of.reads_again_at, Event::ToClient { connection });
+                    }
+                }
                 of.sending -= bytes.len();
                 if std::mem::take(&mut of.wants_room) {
                     self.report(connection, false, true, false, base.now_us);
@@ -362,12 +441,16 @@ impl Network {
         let room = of.window.saturating_sub(of.received.len());
         let n = room.min(of.waiting.len());
         of.received.extend(of.waiting.drain(..n));
+        if n > 0 {
+            of.known.came_us = now_us;
+        }
         let mut came = match of.takes(n as u64) {
             0 => Came::Nothing,
             _ => Came::Part,
         };
         while of.ends.front().is_some_and(|end| *end <= of.received_to) {
             of.whole_to = of.ends.pop_front().expect("just seen");
+            of.known.frames.push((of.whole_to, now_us));
             match of.mute.front() {
                 Some((_, end)) if *end == of.whole_to => drop(of.mute.pop_front()),
                 _ => came = Came::Request,
@@ -452,6 +535,7 @@ impl Network {
         assert!(before.is_none(), "a slot is empty when it is used again");
         let of = &mut self.connections[connection];
         of.place = Place::Open(core, socket);
+        of.known.opened_us = now_us;
         let (readable, ended) = (!of.received.is_empty(), of.finished || of.reset);
         if readable || ended {
             self.report(connection, readable, false, ended, now_us);
@@ -494,6 +578,7 @@ impl Network {
             *to = byte;
         }
         of.read_to += n as u64;
+        of.known.read_us = base.now_us;
         if !of.waiting.is_empty() {
             let delay = latency(base);
             base.at(delay, Event::Window { connection });
@@ -517,11 +602,12 @@ impl Network {
         if of.reset {
             return None;
         }
-        let room = of.send_buffer - of.sending;
+        let room = of.send_buffer.saturating_sub(of.sending);
         let n = room.min(bytes.len());
         of.wants_room = n < bytes.len();
         if n > 0 {
             of.sending += n;
+            of.known.taken_us = base.now_us;
             self.show(connection, Shown::Bytes(bytes[..n].to_vec()), base);
         }
         Some(n)
@@ -545,6 +631,7 @@ impl Network {
             self.kernels[usize::from(core)].sockets[socket.slot as usize] = None;
         }
         of.place = Place::Gone;
+        of.known.left_bytes = !of.received.is_empty();
         of.received.clear();
         of.waiting.clear();
         of.whole_to = of.read_to;

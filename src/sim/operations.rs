@@ -1,18 +1,20 @@
 //! What the clients do: connect, ask, fall silent, hang up, come back elsewhere.
 
-use super::base::{Base, Event, TICK_MS};
+use super::base::{Base, Event, Profile, TICK_MS};
 use super::checks::{At, Checks};
 use super::client::{Client, Phase};
-use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS};
+use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS, size};
 use super::draw::{
-    heavier, random_items, random_long_read, random_op, random_read, recreate, sure_write,
+    change_root, heavier, random_items, random_large, random_long_read,
+    random_long_read_of_the_root, random_op, random_read, recreate, sure_write,
 };
 use super::identity::USERS;
-use super::network::{Came, Frame, Network, Place};
+use super::network::{Came, Frame, Network, Pace, Place};
 use super::op::Op;
 use super::truth::Truth;
 use super::wire::Wire;
-use crate::types::{OpCode, SessionId, Zxid};
+use crate::shard::Why;
+use crate::types::{ErrorCode, OpCode, SessionId, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,6 +22,12 @@ use std::sync::Arc;
 const CROWD_MAX: u32 = 100;
 /// Requests under way of a client that sends as fast as it can.
 const FLOOD_MAX: usize = 200;
+/// Transactions with several creates each by which a list of the children of the root gets long.
+const FILLS: u32 = 14;
+/// Whoever asks has a reply within this time, where nothing fails, µs: many times what syncs and turns take.
+const ANSWERED_US: u64 = 1_000_000;
+/// The same of one that reads slowly.
+const TRICKLE_MAX: usize = 120;
 /// Of so many requests one deletes or creates an ephemeral that is or was somebody's.
 const RECREATES_ONE_IN: u32 = 64;
 /// Such paths that are remembered: what is created anew is deleted again, and the other way round.
@@ -33,6 +41,12 @@ pub(super) struct Operations {
     /// The connection that each client uses.
     current: Vec<Option<usize>>,
     silent_until: Vec<u64>,
+    /// Since when each client has had requests without a reply, and got none, µs.
+    waits_since: Vec<u64>,
+    /// How often the root was filled.
+    fills: u32,
+    /// Who waits for long to be let in.
+    patient: Vec<bool>,
     /// The newest state shown to any client.
     shown: Zxid,
     /// The client that sends as fast as it can, if there is one.
@@ -42,11 +56,19 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    pub(super) fn new(clients: usize, firehose: bool) -> Operations {
+    pub(super) fn new(clients: usize, firehose: bool, profile: &Profile) -> Operations {
+        let client = |id| {
+            let mut client = Client::new(id);
+            client.must_authenticate = profile.must_authenticate;
+            client
+        };
         Operations {
-            clients: (0..clients).map(Client::new).collect(),
+            clients: (0..clients).map(client).collect(),
             current: vec![None; clients],
             silent_until: vec![0; clients],
+            waits_since: vec![0; clients],
+            fills: 0,
+            patient: vec![false; clients],
             shown: Zxid::ZERO,
             firehose: firehose.then_some(0),
             recreated: VecDeque::new(),
@@ -60,8 +82,17 @@ impl Operations {
         }
     }
 
-    /// The last fault is over: a write of everybody must succeed again.
-    pub(super) fn calm_down(&mut self) {
+    /// The last fault is over: a write of everybody must succeed again. Who read slowly gives up what it has asked
+    /// for: behind small buffers that is more than leaves within the time that the calm has.
+    pub(super) fn calm_down(&mut self, base: &mut Base, network: &mut Network) {
+        for id in 0..self.clients.len() {
+            let current = self.current[id];
+            if let Some(connection) = current.filter(|of| network.connections[*of].was_slow()) {
+                self.clients[id].disconnected();
+                self.current[id] = None;
+                network.close_by_client(connection, true, base);
+            }
+        }
         self.silent_until.fill(0);
         for client in &mut self.clients {
             client.has_written = false;
@@ -143,6 +174,9 @@ impl Operations {
             .receive(bytes, &checks.truth)
             .map_err(|e| format!("client {id}: {e}"))?;
         base.counters.replies += u64::from(heard.replies);
+        if heard.replies > 0 {
+            self.waits_since[id] = base.now_us;
+        }
         base.counters.events += u64::from(heard.events);
         base.counters.refused += u64::from(heard.refused);
         base.heard(&heard);
@@ -155,6 +189,11 @@ impl Operations {
             let created = checks.truth.session(client.session);
             let (created, _) = created.ok_or("attached to a session that was never created")?;
             checks.truth.reveal(created);
+            // Clients ping when a third of their timeout is over.
+            if !base.calm && !base.profile.has_lister && base.rng.u32(0..3) == 0 {
+                let timeout_us = client.timeout_ms.max(0) as u64 * 1000;
+                self.silent_until[id] = base.now_us + base.rng.u64(0..=timeout_us * 2 / 3);
+            }
         }
         if heard.dead {
             if let Some((_, None)) = checks.truth.session(session) {
@@ -194,14 +233,18 @@ impl Operations {
     ) {
         let delay = match base.calm {
             true => 20_000,
+            false if base.profile.has_lister && id > 0 => base.rng.u64(300..1_500),
             false if self.firehose == Some(id) => base.rng.u64(200..2_000),
             false => base.rng.u64(500..12_000),
         };
         base.at(delay, Event::Step { client: id });
+        if self.clients[id].phase != Phase::Online || self.clients[id].outstanding() == 0 {
+            self.waits_since[id] = base.now_us;
+        }
         if self.silent_until[id] > base.now_us {
             return;
         }
-        if listens && !base.calm && base.rng.u32(0..200) == 0 {
+        if listens && !base.calm && !base.profile.has_lister && base.rng.u32(0..200) == 0 {
             match base.rng.u32(0..4) {
                 0 => self.intrude(base, network),
                 _ => stranger(base, network),
@@ -211,7 +254,11 @@ impl Operations {
             Phase::Offline if listens => self.connect(id, base, network, truth),
             Phase::Offline => {}
             Phase::Connecting => {
-                if base.rng.u32(0..60) == 0 {
+                let one_in = match self.patient[id] {
+                    true => 2_000,
+                    false => 60,
+                };
+                if base.rng.u32(0..one_in) == 0 {
                     self.hang_up(id, base, network);
                 }
             }
@@ -226,8 +273,47 @@ impl Operations {
                     self.request(id, op, base, network, truth);
                 }
             }
+            Phase::Online if base.profile.has_lister && id == 0 => {
+                self.list(id, base, network, truth)
+            }
+            Phase::Online if base.profile.has_lister => self.change(id, base, network, truth),
             Phase::Online if self.firehose == Some(id) => self.flood(id, base, network, truth),
+            Phase::Online if self.is_slow(id, base, network) => {
+                self.trickle(id, base, network, truth)
+            }
             Phase::Online => self.work(id, listens, base, network, truth),
+        }
+    }
+
+    /// Where nothing fails, and there is room for everything, whoever asks is answered soon.
+    pub(super) fn is_answered(&self, id: usize, base: &Base) -> Result<(), String> {
+        let waits_us = base.now_us - self.waits_since[id];
+        match base.profile.has_lister && !base.calm && waits_us > ANSWERED_US {
+            true => Err(format!(
+                "client {id} got no reply for {} ms, {} requests wait",
+                waits_us / 1000,
+                self.clients[id].outstanding()
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// One client lists much again and again, and pings as clients do.
+    fn list(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
+        let op = match self.clients[id].outstanding() {
+            0 => random_long_read_of_the_root(&mut base.rng),
+            _ if base.rng.u32(0..8) == 0 => Op::Ping,
+            _ => return,
+        };
+        self.request(id, op, base, network, truth);
+    }
+
+    /// The others change the children of the root.
+    fn change(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
+        if self.clients[id].outstanding() < 4 {
+            self.fills += u32::from(self.fills < FILLS);
+            let op = change_root(&mut base.rng, id, self.fills < FILLS);
+            self.request(id, op, base, network, truth);
         }
     }
 
@@ -245,9 +331,10 @@ impl Operations {
             16..22 => self.close_session(id, base, network, truth),
             22..30 => self.silent_until[id] = base.now_us + base.rng.u64(0..3_000_000),
             30..36 => self.read_later(id, base, network),
+            86..92 => self.read_slowly(id, base, network),
             _ if self.clients[id].is_at_its_end() => {}
             36..86 => self.set_watches(id, base, network, truth),
-            86..90 => self.send_too_much(id, base, network),
+            92..96 => self.send_too_much(id, base, network),
             136..176 if base.crowded => self.stay_away(id, base, network),
             _ => {
                 let room = 12_usize.saturating_sub(self.clients[id].outstanding());
@@ -328,10 +415,22 @@ impl Operations {
         let client = &mut self.clients[id];
         client.is_fresh = false;
         let mut ops = Vec::new();
-        if !id.is_multiple_of(3) && !base.calm && base.rng.u32(0..4) > 0 {
+        let must = client.must_authenticate;
+        let identifies = match must {
+            // Now and then too late, or by what does not do.
+            true => base.calm || base.rng.u32(0..12) > 0,
+            false => !id.is_multiple_of(3) && !base.calm && base.rng.u32(0..4) > 0,
+        };
+        if must && !base.calm && base.rng.u32(0..8) == 0 {
+            ops.push(Op::Auth {
+                scheme: "ip",
+                data: "",
+            });
+        }
+        if identifies {
             let user = match base.rng.u32(0..16) {
                 0 => 2,
-                _ => id % 3 - 1,
+                _ => (id + 2) % 3 % 2,
             };
             ops.push(Op::Auth {
                 scheme: "digest",
@@ -395,6 +494,78 @@ impl Operations {
         }
     }
 
+    /// The client takes its replies piece by piece for a while, mostly for longer than its session would live without
+    /// a sign of life.
+    fn read_slowly(&self, id: usize, base: &mut Base, network: &mut Network) {
+        let Some(connection) = self.current[id] else {
+            return;
+        };
+        let pace = Pace {
+            until_us: base.now_us + base.rng.u64(100_000..3_000_000),
+            gap_us: base.rng.u64(2_000..60_000),
+            piece: size(&mut base.rng, 2048),
+        };
+        let send_buffer = size(&mut base.rng, 4096);
+        network.connections[connection].reads_slowly(pace, send_buffer);
+        base.counters.slow_readers += 1;
+    }
+
+    fn is_slow(&self, id: usize, base: &Base, network: &Network) -> bool {
+        let connection = self.current[id].map(|connection| &network.connections[connection]);
+        !base.calm && connection.is_some_and(|of| of.is_slow(base.now_us))
+    }
+
+    /// A client that reads slowly asks for much. Every other one does so all the while, and pings; the others ask for
+    /// all at once, and say nothing more until they have every reply.
+    fn trickle(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
+        let client = &self.clients[id];
+        if client.is_at_its_end() {
+            return;
+        }
+        let room = TRICKLE_MAX.saturating_sub(client.outstanding());
+        let most = match id.is_multiple_of(2) {
+            true => base.rng.usize(0..16).min(room),
+            false if client.outstanding() == 0 => TRICKLE_MAX,
+            false => 0,
+        };
+        let mut ops = Vec::new();
+        for _ in 0..most {
+            ops.push(match base.rng.u32(0..8) {
+                0 => random_long_read(&mut base.rng),
+                1 => self.draw(id, base, truth),
+                _ => random_large(&mut base.rng, id),
+            });
+        }
+        if id.is_multiple_of(2) && base.rng.u32(0..8) == 0 {
+            ops.push(Op::Ping);
+        }
+        self.requests(id, ops, base, network, truth);
+    }
+
+    /// Bytes that the requests under way at a core may add to what is watched there, as the server estimates them.
+    pub(super) fn watches_under_way(
+        &self,
+        core: u16,
+        ended: &[usize],
+        network: &Network,
+        truth: &Truth,
+    ) -> usize {
+        let mut bytes = 0;
+        for (connection, of) in network.connections.iter().enumerate() {
+            let is_there = matches!(of.place, Place::Open(at, _) if at == core);
+            if !is_there && !ended.contains(&connection) {
+                continue;
+            }
+            let Some(id) = of.client else { continue };
+            if self.current[id] != Some(connection) {
+                // Nobody knows what became of its requests.
+                return usize::MAX;
+            }
+            bytes += self.clients[id].watches_under_way(truth);
+        }
+        bytes
+    }
+
     /// The client opens a second connection and forgets the first, requests under way.
     fn move_elsewhere(
         &mut self,
@@ -456,14 +627,23 @@ impl Operations {
             };
             let is_auth = matches!(op, Op::Auth { .. });
             let sent = client.send(op.clone(), shows, base.identities_max);
-            truth.asks(client.session, sent.xid, &op, &sent.who);
+            let is_executed = sent.due == ErrorCode::OK;
+            if is_executed {
+                truth.asks(client.session, sent.xid, &op, &sent.who);
+            }
             frames.push(Frame {
                 bytes: sent.bytes,
-                is_sign_of_life: !is_auth,
+                is_sign_of_life: is_executed && !is_auth,
             });
         }
         network.connections[connection].lone = is_lone;
         network.connections[connection].ends_itself |= client.is_refused();
+        if let Some(why) = client.offence() {
+            network.connections[connection]
+                .known
+                .offence
+                .get_or_insert(why);
+        }
         network.connections[connection].closes |= client.is_closing();
         network.send_frames(connection, frames, base);
     }
@@ -482,7 +662,10 @@ impl Operations {
         let due = timeout.clamp(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS);
         let asks = (client.session, due);
         let bytes = client.connect(timeout, due);
+        let presents = Some((client.session, client.last_zxid));
         let connection = network.connect(Some(id), client.first_xid, Some(asks), base);
+        network.connections[connection].known.presents = presents;
+        self.patient[id] = base.rng.u32(0..3) == 0;
         self.current[id] = Some(connection);
         network.send_to_server(connection, bytes, base);
         // Clients do not wait for the response.
@@ -507,6 +690,7 @@ impl Operations {
         base.counters.intruders += 1;
         let connection = network.connect(None, 0, None, base);
         network.connections[connection].is_intruder = true;
+        network.connections[connection].known.presents = Some((of.session, Zxid::ZERO));
         let mut wire = Wire::default();
         wire.i32(0).i64(0).i32(1000).i64(of.session.0);
         wire.buf(Some(&password)).byte(0);
@@ -539,6 +723,10 @@ impl Operations {
     /// Somebody goes on reading on a connection whose session moves away.
     fn keep_asking(&self, connection: usize, base: &mut Base, network: &mut Network) {
         let mut nobody = Client::new(self.clients.len());
+        if base.profile.must_authenticate {
+            let offence = &mut network.connections[connection].known.offence;
+            offence.get_or_insert(Why::NotAdmitted);
+        }
         for _ in 0..base.rng.u32(0..6) {
             let read = Op::Read {
                 path: "/".into(),
@@ -576,8 +764,11 @@ impl Operations {
     pub(super) fn leave(&mut self, base: &mut Base, network: &mut Network) {
         self.current.fill(None);
         for connection in 0..network.connections.len() {
-            if network.connections[connection].place != Place::Gone {
-                network.close_by_client(connection, false, base);
+            let of = &network.connections[connection];
+            if of.place != Place::Gone {
+                // What somebody has asked for who read slowly leaves in no time that one would wait for.
+                let reset = of.was_slow();
+                network.close_by_client(connection, reset, base);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is to be run, and what came of it.
 
 use super::disk::DiskFaults;
+use crate::shard::EndCounts;
 use crate::types::{ErrorCode, OpCode};
 use std::collections::BTreeMap;
 
@@ -281,6 +282,10 @@ pub struct Counters {
     pub resets: u64,
     /// Connections that presented a session with a wrong password.
     pub intruders: u64,
+    /// Connections that the server has ended, by reason.
+    pub ends: EndCounts,
+    /// Clients that began to read slowly.
+    pub slow_readers: u64,
     /// Connections that said a four-letter word.
     pub words: u64,
     /// Syncs that ran on the core that orders.

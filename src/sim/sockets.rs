@@ -1,7 +1,7 @@
 //! What a core that serves sees of the network: the simulator's side of the seam below the turn.
 
 use super::base::{Awaited, Base};
-use super::checks::{At, Checks};
+use super::checks::Checks;
 use super::identity;
 use super::network::Network;
 use crate::placement::{Accepted, Read, SocketId, Sockets, Wrote};
@@ -74,9 +74,8 @@ impl KernelSockets<'_> {
             let (session, first_xid, began) = (of.session, of.first_xid, of.answer_began);
             let attachment = &mut self.checks.attachment;
             attachment.attached(session, connection, first_xid);
-            self.checks
-                .expiry
-                .heard(session, timeout, At::Shard(self.core), began);
+            let expiry = &mut self.checks.expiry;
+            expiry.answered(session, timeout, self.core, began);
         }
     }
 }
@@ -116,6 +115,8 @@ impl Sockets for KernelSockets<'_> {
         let read = self.network.read(connection, buffer, self.base);
         let bytes = read.unwrap_or(0);
         if bytes > 0 {
+            let of = &self.network.connections[connection];
+            self.base.has_read_handshake |= of.client.is_some() && !of.answered;
             self.network.last_read_us = self.base.now_us;
         }
         let turns = self.checks.turns.read(self.core, connection, bytes);
@@ -204,7 +205,7 @@ mod tests {
     /// Sends the answer to a connection whose buffers hold one byte, and returns when the first byte and the
     /// last one left, µs.
     fn answer_byte_by_byte(base: &mut Base, checks: &mut Checks) -> (u64, u64) {
-        let mut network = Network::new(1, 1);
+        let mut network = Network::new(1, 1..=1);
         let connection = network.connect(None, 1, None, base);
         let id = SocketId {
             slot: 0,

@@ -46,7 +46,7 @@ impl Host {
             let n = usize::from(core);
             let (drain, serving) = (&member.drain, &member.serving[n]);
             let step = member.shard_drains[n].after_turn(drain, serving, again);
-            self.cores[n].ended = step.ended;
+            self.cores[n].has_ended = step.ended;
             if step.wake_ordering {
                 self.turn_soon(ordering, base);
             }

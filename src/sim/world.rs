@@ -77,12 +77,16 @@ impl World {
             shards => shards + 1,
         };
         let base = Base::new(rng, options);
+        let buffers = match base.profile.has_lister {
+            true => 1 << 16..=1 << 20,
+            false => 1..=buffers_max,
+        };
         World {
             checks: Checks::new(start, &base.profile),
+            operations: Operations::new(clients, firehose, &base.profile),
             base,
             host: Host::new(options.shards, start),
-            network: Network::new(cores, buffers_max),
-            operations: Operations::new(clients, firehose),
+            network: Network::new(cores, buffers),
         }
     }
 
@@ -95,6 +99,7 @@ impl World {
         self.operations.begin(&mut self.base);
         let busy_ms = match self.base.options.short {
             true => 400,
+            false if self.base.profile.has_lister => 1_000,
             false => self.base.rng.u64(800..3000),
         };
         faults::begin(&mut self.base);
@@ -162,13 +167,20 @@ impl World {
             Event::Step { client } => {
                 let (listens, truth) = (host.member.is_some(), &mut checks.truth);
                 operations.step(client, listens, base, network, truth);
+                operations.is_answered(client, base)?;
             }
             Event::Stop if base.calm => {}
             Event::Stop => host.ask_to_stop(base, checks),
             Event::Fault => faults::strike(base, host, checks)?,
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
-            event => host.step(event, base, network, checks)?,
+            event => {
+                host.step(event, base, network, checks)?;
+                let ends = std::mem::take(&mut host.ends);
+                for ended in &ends {
+                    ended.had_a_reason(&ends, base, network, operations, checks)?;
+                }
+            }
         }
         host.wake(base, network);
         Ok(())
@@ -176,7 +188,7 @@ impl World {
 
     fn calm_down(&mut self) -> Result<(), String> {
         faults::calm_down(&mut self.base, &mut self.host);
-        self.operations.calm_down();
+        self.operations.calm_down(&mut self.base, &mut self.network);
         for _ in 0..200 {
             self.run_for(50_000)?;
             let hangs = self.host.has_sync_that_hangs(&self.base);

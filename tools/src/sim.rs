@@ -91,7 +91,9 @@ impl Totals {
         self.runs += 1;
         self.virtual_ms += outcome.virtual_ms;
         let counted = named(&outcome.counters).into_iter();
-        for (name, value) in counted.chain(outcome.counters.faults.named()) {
+        let ends = outcome.counters.ends;
+        let named = counted.chain(outcome.counters.faults.named());
+        for (name, value) in named.chain(ends.each()) {
             *self.counters.entry(name).or_default() += value;
         }
         for (outcome, times) in &outcome.outcomes {
@@ -123,7 +125,7 @@ impl Totals {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, u64); 43] {
+fn named(c: &Counters) -> [(&'static str, u64); 44] {
     [
         ("power_cuts", c.power_cuts),
         ("kills", c.kills),
@@ -145,6 +147,7 @@ fn named(c: &Counters) -> [(&'static str, u64); 43] {
         ("resets", c.resets),
         ("words", c.words),
         ("intruders", c.intruders),
+        ("slow_readers", c.slow_readers),
         ("syncs_here", c.syncs_here),
         ("syncs_beside", c.syncs_beside),
         ("writes_beside", c.writes_beside),

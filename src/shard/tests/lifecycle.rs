@@ -4,6 +4,7 @@ use super::stand_in::*;
 use crate::budget::Budget;
 use crate::messages::{Notice, ShardRequest};
 use crate::proto::session::password;
+use crate::shard::Why;
 use crate::types::{ConnId, Generation, SessionId, Tick, Zxid};
 
 const FIRST: SessionId = SessionId(0x0100_000d_6217_0000);
@@ -598,4 +599,80 @@ fn a_connection_that_the_shard_has_ended_loses_its_session_when_that_has_moved()
     let stale = Notice::Close(conn);
     world.shard.notice(&world.tree, stale, world.now);
     assert!(!world.shard.lives_by_its_bytes(conn));
+}
+
+/// Why connections have ended since this was last asked.
+fn ends(world: &mut World) -> Vec<(ConnId, Why)> {
+    let ends = std::iter::from_fn(|| world.shard.poll_end());
+    ends.map(|end| (end.conn, end.why)).collect()
+}
+
+#[test]
+fn every_end_is_told_once_with_the_reason_that_came_first_and_counted() {
+    let mut world = World::new();
+    for (bytes, why) in [
+        (&[0, 0, 0, 0][..], Why::NoHandshake),
+        (&[0x7f, 0, 0, 0], Why::FrameLength),
+    ] {
+        let conn = world.accept();
+        world.send(conn, bytes);
+        assert_eq!(ends(&mut world), [(conn, why)]);
+    }
+    for (bytes, why) in [
+        (&[0, 0, 0, 1, 7][..], Why::Malformed),
+        (&[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 3, 9], Why::UnknownRequest),
+        (&[0x80, 0, 0, 0], Why::FrameLength),
+    ] {
+        let conn = world.client();
+        world.send(conn, bytes);
+        assert_eq!(ends(&mut world), [(conn, why)]);
+        // Whatever follows is no other end.
+        world.shard.closed(conn, world.now);
+        assert_eq!(ends(&mut world), []);
+    }
+    let stats = world.shard.stats().ends;
+    assert_eq!((stats.of(Why::FrameLength), stats.total()), (2, 5));
+}
+
+#[test]
+fn who_says_nothing_and_who_takes_nothing_end_for_reasons_of_their_own() {
+    let mut world = World::new();
+    let (fresh, silent, idle) = (world.accept(), world.client(), world.client());
+    world.send(fresh, &[0, 0, 0, 45, 0]);
+    for _ in 0..30 {
+        world.send(idle, &ping());
+        world.advance_ms(1000);
+        world.take(silent);
+    }
+    let mut told = ends(&mut world);
+    told.sort_unstable_by_key(|(conn, _)| conn.slot);
+    let due = [
+        (fresh, Why::HandshakeTooLate),
+        (silent, Why::Idle),
+        (idle, Why::TakesNothing),
+    ];
+    assert_eq!(told, due);
+}
+
+#[test]
+fn a_report_says_of_when_it_is() {
+    let mut world = World::new();
+    world.client();
+    world.now.tick = world.now.tick.after(5_000);
+    let (watermark, now) = (Tick(world.now.tick.0 - 7), world.now.tick);
+    let mut budget = Budget::UNLIMITED;
+    assert!(world.shard.report(watermark, &mut budget, world.now));
+    let rounds = world.shard.rounds();
+    assert_eq!(
+        (rounds.watermark, rounds.gathered, rounds.looked),
+        (watermark, now, now)
+    );
+    // While it waits to be taken no other one is made.
+    world.now.tick = now.after(5_000);
+    assert!(world.shard.report(now, &mut budget, world.now));
+    let later = world.shard.rounds();
+    assert_eq!(
+        (later.watermark, later.gathered, later.looked),
+        (watermark, now, world.now.tick)
+    );
 }

@@ -8,8 +8,9 @@
 
 use super::super::disk::SimStorage;
 use crate::pipeline::Pipeline;
+use crate::shard::Rounds;
 use crate::types::{SessionId, ShardId, Tick};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How long a re-attachment may wait in a shard that is held still, µs.
 const ASKED_FOR_US: u64 = 4_000_000;
@@ -32,6 +33,8 @@ struct Heard {
     /// Of the session at that moment, ms.
     timeout_ms: i32,
     at: At,
+    /// It is the server's own answer to a ConnectRequest.
+    is_answer: bool,
 }
 
 /// What the core that orders has been told of.
@@ -39,6 +42,9 @@ struct Heard {
 struct Told {
     shards: Vec<(ShardId, Tick)>,
     everywhere: Tick,
+    /// Up to when the sessions are known that each shard has heard of: those that it answered itself are among them,
+    /// whenever that was.
+    gathered: Vec<(u16, Tick)>,
 }
 
 impl Told {
@@ -51,7 +57,10 @@ impl Told {
             }
             At::Backlog => self.everywhere,
         };
+        let answers = |&&(shard, _): &&(u16, Tick)| heard.is_answer && heard.at == At::Shard(shard);
+        let gathered = self.gathered.iter().find(answers);
         heard.us <= watermark.0 * 1000
+            || gathered.is_some_and(|(_, until)| heard.us < until.0 * 1000)
     }
 }
 
@@ -72,6 +81,13 @@ pub(in crate::sim) struct Expiry {
     told: Vec<(u64, Told)>,
     /// How each session's end was decided: the ephemerals may go first.
     closing: BTreeMap<SessionId, Decision>,
+    /// Reports that each shard has made and that the core that orders was not told of yet: up to when what came is
+    /// known, and whom it had heard of.
+    reports: BTreeMap<u16, VecDeque<Rounds>>,
+    /// The watermark of the last one.
+    made: BTreeMap<u16, Tick>,
+    /// The last ones that it was told of.
+    gathered: BTreeMap<u16, Tick>,
 }
 
 /// A session's end.
@@ -81,6 +97,8 @@ struct Decision {
     /// When the ConnectRequests came that present the session and were not read whole, µs. Where a core reads a few
     /// bytes in a turn, nobody knows yet whose they are, although their connections were read from.
     unread: Vec<u64>,
+    /// Since when a request of the session lay in a core's input, and was not executed, µs.
+    parked: Option<u64>,
 }
 
 impl Expiry {
@@ -91,6 +109,24 @@ impl Expiry {
         self.closing.clear();
         self.waiting.clear();
         self.attaching.clear();
+        self.reports.clear();
+        self.made.clear();
+        self.gathered.clear();
+    }
+
+    /// A shard has made this report last. Of two with one watermark the core that orders may have taken the first alone.
+    pub(in crate::sim) fn reported(&mut self, core: u16, rounds: Rounds) {
+        let reports = self.reports.entry(core).or_default();
+        if self.made.insert(core, rounds.watermark) != Some(rounds.watermark) {
+            reports.push_back(rounds);
+        }
+    }
+
+    /// Whether the core that orders knows of what came into a socket of a core then.
+    pub(in crate::sim) fn is_told(&self, core: u16, us: u64) -> bool {
+        let told = self.told.last().map(|(_, told)| &told.shards);
+        let mut shards = told.into_iter().flatten();
+        shards.any(|(shard, until)| shard.0 == core && us <= until.0 * 1000)
     }
 
     /// Bytes have reached the kernel, where they wait.
@@ -126,6 +162,7 @@ impl Expiry {
     pub(in crate::sim) fn ordering_was_told(
         &mut self,
         pipeline: &Pipeline<SimStorage>,
+        parked_since: &dyn Fn(SessionId) -> Option<u64>,
         now_us: u64,
     ) {
         for session in pipeline.closing() {
@@ -136,13 +173,26 @@ impl Expiry {
                 Decision {
                     us: now_us,
                     unread: unread.map(|(_, since)| *since).collect(),
+                    parked: parked_since(session),
                 }
             });
         }
         let (everywhere, shards) = pipeline.known_arrivals();
+        let shards: Vec<(ShardId, Tick)> = shards.collect();
+        for (shard, watermark) in &shards {
+            let reports = self.reports.entry(shard.0).or_default();
+            while let Some(report) = reports
+                .front()
+                .filter(|report| report.watermark <= *watermark)
+            {
+                self.gathered.insert(shard.0, report.gathered);
+                reports.pop_front();
+            }
+        }
         let told = Told {
-            shards: shards.collect(),
+            shards,
             everywhere,
+            gathered: self.gathered.iter().map(|(n, at)| (*n, *at)).collect(),
         };
         if self.told.last().is_none_or(|(_, last)| *last != told) {
             self.told.push((now_us, told));
@@ -172,9 +222,40 @@ impl Expiry {
 
     /// The server has something of the session since `us`, or has begun to answer it then.
     pub(in crate::sim) fn heard(&mut self, session: SessionId, timeout_ms: i32, at: At, us: u64) {
+        self.insert(session, timeout_ms, at, us, false);
+    }
+
+    /// A core that serves has begun to answer the ConnectRequest of the session at `us`: whatever it reports
+    /// afterwards says so.
+    pub(in crate::sim) fn answered(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        core: u16,
+        us: u64,
+    ) {
+        self.insert(session, timeout_ms, At::Shard(core), us, true);
+    }
+
+    fn insert(&mut self, session: SessionId, timeout_ms: i32, at: At, us: u64, is_answer: bool) {
         let heard = self.heard.entry(session).or_default();
         let behind = heard.partition_point(|heard| heard.us <= us);
-        heard.insert(behind, Heard { us, timeout_ms, at });
+        let new = Heard {
+            us,
+            timeout_ms,
+            at,
+            is_answer,
+        };
+        heard.insert(behind, new);
+    }
+
+    /// The shortest timeout that a session may have had lately, ms.
+    pub(in crate::sim) fn timeout_min(&self, session: SessionId, now_us: u64) -> i32 {
+        let heard = self.heard.get(&session).into_iter().flatten();
+        let asked = self.asked.get(&session).into_iter().flatten();
+        let recent = asked.filter(|(at, _)| at + ASKED_FOR_US > now_us);
+        let timeouts = heard.map(|heard| heard.timeout_ms);
+        timeouts.chain(recent.map(|(_, ms)| *ms)).min().unwrap_or(0)
     }
 
     /// A ConnectRequest that presents the session has reached the server.
@@ -207,7 +288,9 @@ impl Expiry {
         let waiting = self.waiting.values();
         let since = waiting.filter(|(whose, _)| *whose == session);
         // From then on nobody was silent.
-        let since = since.map(|(_, since)| *since).min().unwrap_or(u64::MAX);
+        let parked = decision.and_then(|decision| decision.parked);
+        let since = since.map(|(_, since)| *since).chain(parked);
+        let since = since.min().unwrap_or(u64::MAX);
         let known = decided.min(since);
         let heard = &heard[..heard.partition_point(|heard| heard.us <= known)];
         let turns = self.told.partition_point(|(us, _)| *us < decided);
@@ -230,6 +313,71 @@ impl Expiry {
                 last.timeout_ms
             )),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: SessionId = SessionId(7);
+    const TIMEOUT_MS: i32 = 200;
+
+    fn told(watermark: u64, gathered: u64) -> Told {
+        Told {
+            shards: vec![(ShardId(0), Tick(watermark))],
+            everywhere: Tick(0),
+            gathered: vec![(0, Tick(gathered))],
+        }
+    }
+
+    /// The session is made at 0 and answered at 1,000 ms, because its shard was held still; it expires at 1,100 ms,
+    /// when the core that orders knows of this.
+    fn expires_behind_its_answer(told: Told) -> Result<(), String> {
+        let mut expiry = Expiry::default();
+        expiry.heard(SESSION, TIMEOUT_MS, At::Ordering, 0);
+        expiry.answered(SESSION, TIMEOUT_MS, 0, 1_000_000);
+        expiry.told.push((1_050_000, told));
+        expiry.observe(SESSION, 1_100_000)
+    }
+
+    #[test]
+    fn a_report_that_was_gathered_behind_an_answer_says_that_the_session_lives() {
+        assert_eq!(expires_behind_its_answer(told(900, 999)), Ok(()));
+        assert!(expires_behind_its_answer(told(900, 1_001)).is_err());
+        assert!(expires_behind_its_answer(told(1_000, 999)).is_err());
+    }
+
+    #[test]
+    fn of_two_reports_with_one_watermark_the_first_counts() {
+        let mut expiry = Expiry::default();
+        for gathered in [10, 80] {
+            let rounds = Rounds {
+                looked: Tick(gathered),
+                watermark: Tick(5),
+                gathered: Tick(gathered),
+            };
+            expiry.reported(0, rounds);
+            expiry.reported(0, rounds);
+        }
+        let gathered = expiry.reports[&0].iter().map(|report| report.gathered);
+        assert_eq!(gathered.collect::<Vec<_>>(), [Tick(10)]);
+    }
+
+    #[test]
+    fn nobody_expires_whose_request_lies_in_the_input_of_a_core() {
+        for (parked, may_expire) in [(None, true), (Some(150_000), false), (Some(250_000), true)] {
+            let mut expiry = Expiry::default();
+            expiry.heard(SESSION, TIMEOUT_MS, At::Ordering, 0);
+            let decision = Decision {
+                us: 400_000,
+                unread: Vec::new(),
+                parked,
+            };
+            expiry.closing.insert(SESSION, decision);
+            let expired = expiry.observe(SESSION, 400_000);
+            assert_eq!(expired.is_ok(), may_expire, "{parked:?}: {expired:?}");
         }
     }
 }
