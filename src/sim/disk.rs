@@ -541,14 +541,15 @@ impl SimStorage {
         self.0.borrow().names.keys().cloned().collect()
     }
 
-    /// Content of a file as it is now; what can't be read is zeroes.
+    /// Content of a file as it is now; what can't be read is other than it was.
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.0.borrow();
         let inode = *disk.names.get(name)?;
         let mut content = disk.inodes[inode].now.clone();
         for &(_, sector) in disk.unreadable.range((inode, 0)..(inode + 1, 0)) {
             let end = (sector + SECTOR).min(content.len());
-            content.get_mut(sector..end).unwrap_or_default().fill(0);
+            let lost = content.get_mut(sector..end).unwrap_or_default();
+            lost.iter_mut().for_each(|byte| *byte = !*byte);
         }
         Some(content)
     }
