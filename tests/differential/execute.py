@@ -77,6 +77,8 @@ class Executor:
         self.program, self.root, self.lines, self.at = program, program.root(), [], -1
         self.make_equal()
         self.xids, self.identities, self.causes, self.may_move = {}, {}, {}, 0
+        # Slots whose connection was dropped by the client, and those that were attached again right behind that.
+        self.dropped, self.overtaking = set(), set()
         self.expansions.clear()
         self.judge.earlier.clear()
         for side in self.sides:
@@ -322,6 +324,9 @@ class Executor:
     def attach(self, step, args, is_piped):
         slot = step.slot
         old = [side.links.pop(slot, None) for side in self.sides]
+        has_overtaken = slot in self.overtaking
+        self.overtaking = self.overtaking - {slot} | self.dropped & {slot}
+        self.dropped = self.dropped - {slot}
         for side in self.sides:
             side.seen[slot] = side.latest.get(slot, side.start)
         kept = self.xids.pop(slot, 0), self.identities.pop(slot, set())
@@ -349,7 +354,7 @@ class Executor:
                 for side in self.sides:
                     side.sessions[slot] = None
         if old[0]:
-            self.see_to_the_old(slot, old, is_alive, args, kept)
+            self.see_to_the_old(slot, old, is_alive, {**args, "has_overtaken": has_overtaken}, kept)
         self.others(slot if is_alive else None)
         if is_alive and not is_piped and step.requests:
             self.do_send(step)
@@ -395,6 +400,7 @@ class Executor:
             self.differ("the connection that held the session", "open", "open, although another one holds it now")
 
     def do_drop(self, step):
+        self.dropped = self.dropped | {step.slot}
         for side in self.sides:
             side.end_link(step.slot, step.args.get("reset", False))
 

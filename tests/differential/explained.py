@@ -207,6 +207,12 @@ def wrong_password(request, apache, ours, _):
     return request.op == "wrongPassword" and apache.err() == "closed" and ours.err() == "open"
 
 
+def overtaken_end(request, apache, ours, _):
+    """The connection that a session had came right behind the end of the one before."""
+    return (request.op == "attach" and request.args.get("has_overtaken", False)
+            and apache.err() == "open" and ours.err() == "closed")
+
+
 UNDECODED = "what can't be decoded is never ordered, and nothing of it happens"
 
 TABLE = [
@@ -227,6 +233,9 @@ TABLE = [
         "the connection is held to the limits of any other", unparsable_auth, drops=True),
     Row("14 wrong password", "a session's id with a wrong password, while the session has a connection",
         "that connection is closed first", "it stays open", "a guessed id must not cut its owner off", wrong_password, drops=True),
+    Row("overtaken end", "a session that comes back while the server still ends the connection that its client has dropped, and then once more",
+        "now and then the connection in between stays open: the end of the first one has taken it off the map (`removeCnxnFromSessionMap`)",
+        "it is closed", "a session has one connection", overtaken_end, drops=True),
     Row("15 beyond U+FFFF", "characters above U+FFFF in an ACL id or an echoed path", "six bytes each, CESU-8", "four bytes, UTF-8",
         "clients decode UTF-8", echoes_beyond_the_plane),
     Row("16 malformed UTF-8", "malformed UTF-8 in an echoed path", "one U+FFFD for the three bytes of a surrogate",

@@ -286,6 +286,16 @@ class Explained(Compared):
         self.assertTrue(out.must_drop)
         self.different([Request("unknown", {"number": 99})], [reply(1, 7, -101)], Said([reply(1, -1, -6)], is_closed=True))
 
+    def test_an_end_that_was_overtaken(self):
+        """As CI met it, program 122 of seed 1: drop, reattach, reattach."""
+        def row(apache, ours, **args):
+            groups = [canonical.Group(None, [], canonical.Reply(0, 0, 0, err, ())) for err in (apache, ours)]
+            return [row.name for row in TABLE if row.explains("default", (Request("attach", args),), 0, *groups)]
+
+        self.assertEqual(row("open", "closed", has_overtaken=True), ["overtaken end"])
+        for difference in (row("open", "closed", has_overtaken=False), row("closed", "open", has_overtaken=True), row("open", "closed")):
+            self.assertEqual(difference, [])
+
     def test_rows_have_a_name_and_a_reason_each(self):
         self.assertEqual(len({row.name for row in TABLE}), len(TABLE))
         self.assertTrue(all(row.asked and row.apache and row.ours and row.reason for row in TABLE))
