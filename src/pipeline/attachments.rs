@@ -44,6 +44,8 @@ enum Bond {
     Releasing {
         from: ShardId,
         revoked: Generation,
+        /// The shard is told when this is committed.
+        behind: Zxid,
         waiter: Option<Waiter>,
     },
 }
@@ -110,11 +112,13 @@ impl Attachments {
         Some(attachment.generation == generation)
     }
 
-    /// A connection presents a session that there is. Whether it has it at once; otherwise it waits.
+    /// A connection presents a session that there is. Whether it has it at once; otherwise it waits. What is said
+    /// takes its place behind `prepared`.
     pub(super) fn reattach(
         &mut self,
         claim: Claim,
         session: SessionId,
+        prepared: Zxid,
         now: Tick,
         say: &mut Vec<Said>,
     ) -> bool {
@@ -133,6 +137,7 @@ impl Attachments {
                 attachment.bond = Bond::Releasing {
                     from: shard,
                     revoked,
+                    behind: prepared,
                     waiter: Some(waiter),
                 };
                 self.give_ups.insert((give_up, session));
@@ -172,6 +177,7 @@ impl Attachments {
             from,
             revoked,
             waiter,
+            ..
         } = attachment.bond
         else {
             return Release::Stale;
@@ -223,18 +229,25 @@ impl Attachments {
         }
     }
 
-    /// Closes the connections that have waited too long for an old shard. They are never
-    /// answered "dead": the session lives.
-    pub(super) fn give_up(&mut self, now: Tick, say: &mut Vec<Said>) {
+    /// Closes the connections that have waited too long for an old shard, which must have been told: while the
+    /// disk hangs, everybody waits. They are never answered "dead": the session lives.
+    pub(super) fn give_up(&mut self, committed: Zxid, now: Tick, say: &mut Vec<Said>) {
         while let Some(&(at, session)) = self.give_ups.first() {
             if at > now {
                 return;
             }
             self.give_ups.pop_first();
             let attachment = (self.table.get_mut(&session)).expect("a waiter has a session");
-            let Bond::Releasing { waiter, .. } = &mut attachment.bond else {
+            let Bond::Releasing { behind, waiter, .. } = &mut attachment.bond else {
                 unreachable!("only a releasing session has a waiter");
             };
+            if *behind > committed {
+                let later = now.after(self.patience_ms);
+                let waiter = waiter.as_mut();
+                waiter.expect("give_ups has one entry per waiter").give_up = later;
+                self.give_ups.insert((later, session));
+                continue;
+            }
             let waiter = waiter.take().expect("give_ups has one entry per waiter");
             let Claim { origin, .. } = waiter.claim;
             say.push((origin.shard, Notice::Close(origin.conn)));
@@ -256,6 +269,16 @@ impl Attachments {
     /// The closeSession is applied. Tolerates a session that is not there.
     pub(super) fn remove(&mut self, session: SessionId) {
         self.table.remove(&session);
+    }
+
+    /// Sessions for which a connection waits, and whose shard has not been told.
+    pub(super) fn awaited(&self, committed: Zxid) -> impl Iterator<Item = SessionId> {
+        let is_untold = move |session: &SessionId| match self.table[session].bond {
+            Bond::Releasing { behind, .. } => behind > committed,
+            Bond::Nobody | Bond::Held { .. } => false,
+        };
+        let sessions = self.give_ups.iter().map(|&(_, session)| session);
+        sessions.filter(is_untold)
     }
 
     /// Connections that wait for a session which another one holds.

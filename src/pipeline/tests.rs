@@ -1541,10 +1541,11 @@ fn who_waits_for_a_session_that_closes_slowly_is_told_dead_behind_its_close_sess
     let mut w = World::with(config, Zxid::ZERO);
     // Shorter than a tickTime, so that it can expire while somebody waits for the old shard.
     let s = w.session(1, 100);
+    let other = w.session(3, 60_000);
     ephemerals(&mut w, 1, s, "e", 3);
     w.tick(10);
-    w.write(1, s, create("/in-flight", false, 0));
     w.reattach(S1, 2, s, 100);
+    w.write(3, other, create("/in-flight", false, 0));
     w.tick(1000);
     w.touched(S0, 1000, &[]);
     w.tick(1001);
@@ -1635,6 +1636,34 @@ fn sessions_expire_although_requests_wait_in_every_turn_and_one_that_asks_does_n
     }
     assert_eq!(w.pipeline.closing().collect::<Vec<_>>(), [quiet]);
     assert_eq!(w.pipeline.counters().expired, 1);
+}
+
+#[test]
+fn while_the_disk_hangs_nobody_expires_who_waits_for_the_answer_to_a_handshake() {
+    let mut w = World::new();
+    let (quiet, back) = (w.session(1, 2000), w.session(2, 2000));
+    let held = w.session(5, 2000);
+    // From here on the disk hangs.
+    w.connect(S0, 4, 2000);
+    // Its shard is told behind the disk only.
+    w.reattach(S1, 6, held, 2000);
+    w.reattach(S0, 3, back, 2000);
+    w.released(S0, back, 1);
+    let mut expired = BTreeSet::new();
+    for tick in (500..10_000).step_by(500) {
+        w.tick(tick);
+        w.touched(S0, tick, &[]);
+        expired.extend(w.pipeline.closing());
+    }
+    assert_eq!(expired, [quiet].into());
+    let opened = *w.sessions.last().unwrap();
+    w.settle();
+    let words = w.take().join(", ");
+    assert_eq!(w.pipeline.counters().given_up, 0);
+    for session in [back, held, opened] {
+        let deadline = w.pipeline.deadline(session).expect("it lives");
+        assert!(deadline > w.now.tick, "{session}: {deadline:?}, {words}");
+    }
 }
 
 #[test]

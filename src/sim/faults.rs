@@ -6,6 +6,11 @@ use super::failing::draw_calls;
 use super::host::Host;
 use super::outcome::Fault;
 
+/// One fault in so many lasts longer than sessions do, and until it is over nothing else happens.
+const LONG_ONE_IN: u32 = 6;
+/// How long a core or a disk hangs at most, µs.
+const LONG_US: u64 = 3_500_000;
+
 /// The first fault comes in a while.
 pub(super) fn begin(base: &mut Base) {
     if !base.options.short && !base.profile.has_lister {
@@ -34,24 +39,24 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
         return Ok(());
     }
     let delay = base.rng.u64(50_000..900_000);
+    if base.rng.u32(0..LONG_ONE_IN) == 0 {
+        let takes = base.rng.u64(500_000..LONG_US);
+        match base.options.shards > 0 && base.rng.bool() {
+            true => hold(base, host, checks, takes),
+            false => hang(base, host, checks, takes),
+        }
+        base.at(takes + delay, Event::Fault);
+        return Ok(());
+    }
     base.at(delay, Event::Fault);
     if base.options.shards > 0 && base.rng.bool() {
-        base.counters.stalls += 1;
-        let core = base.rng.usize(0..usize::from(base.options.shards));
         // Now and then for the time of several snapshots.
         let most = match base.rng.u32(0..4) {
-            0 => 3_500_000,
+            0 => LONG_US,
             _ => 1_500_000,
         };
         let takes = base.rng.u64(1_000..most);
-        // A shard, or the one in which the next handshake begins.
-        match base.rng.bool() {
-            true => {
-                checks.expiry.stalled();
-                host.stall(core, base.now_us + takes, base.now_us);
-            }
-            false => base.holds_next = Some(takes),
-        }
+        hold(base, host, checks, takes);
     }
     if base.rng.u32(0..4) == 0 {
         base.counters.pauses += 1;
@@ -80,12 +85,30 @@ pub(super) fn strike(base: &mut Base, host: &mut Host, checks: &mut Checks) -> R
     Ok(())
 }
 
+/// A shard is held still, or the one in which the next handshake begins.
+fn hold(base: &mut Base, host: &mut Host, checks: &mut Checks, takes: u64) {
+    base.counters.stalls += 1;
+    let core = base.rng.usize(0..usize::from(base.options.shards));
+    match base.rng.bool() {
+        true => {
+            checks.expiry.stalled();
+            host.stall(core, base.now_us + takes, base.now_us);
+        }
+        false => base.holds_next = Some(takes),
+    }
+}
+
+/// The disk of the log hangs.
+fn hang(base: &mut Base, host: &mut Host, checks: &mut Checks, takes: u64) {
+    host.disk_hangs_until = base.now_us + takes;
+    checks.rot.held(base.now_us, host.disk_hangs_until);
+}
+
 /// The operator stops the process, now and then while the disk hangs.
 fn stop_soon(base: &mut Base, host: &mut Host, checks: &mut Checks) {
     if base.rng.u32(0..3) == 0 && !base.profile.is_restless {
-        let until = base.now_us + base.rng.u64(10_000..2_000_000);
-        host.disk_hangs_until = until;
-        checks.rot.held(base.now_us, until);
+        let takes = base.rng.u64(10_000..2_000_000);
+        hang(base, host, checks, takes);
     }
     let delay = base.rng.u64(0..50_000);
     base.at(delay, Event::Stop);

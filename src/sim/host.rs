@@ -3,7 +3,7 @@
 //! A crash happens at an *effect boundary*: before a write, a sync, a change of a name, or before
 //! bytes are handed to the network. What the member does in the rest of its turn reaches nobody.
 
-use super::base::{Awaited, Base, Event, SEGMENT, WALL};
+use super::base::{Awaited, Base, Event, SEGMENT, TICK_MS, WALL};
 use super::checks::{self, At, Checks};
 use super::config::{SHARE_ENOUGH, machine_config};
 use super::cores::{Core, Letter, is_reported, look, read_letter, tells};
@@ -17,7 +17,7 @@ use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
 use crate::log::storage::{File, Storage};
 use crate::log::{
-    Known, LogConfig, RecoveryError, Scan, SyncOutcome, SyncTask, SyncTicket, Unwritten,
+    Known, LogConfig, Need, RecoveryError, Room, Scan, SyncOutcome, SyncTask, SyncTicket, Unwritten,
 };
 use crate::member::{Done, Job, SnapshotMade, StartError};
 use crate::messages::ToShards;
@@ -35,6 +35,8 @@ use std::sync::Arc;
 const TICK_US: u64 = 10_000;
 /// How long a crowded core may take to its next turn, µs.
 const CROWDED_TURN_US: u64 = 10_000;
+/// How long requests may wait for a spare that nobody makes, µs: what is due at a tick, and once more.
+const IN_VAIN_MAX_US: u64 = 3 * TICK_MS * 1000;
 /// One process in so many is crowded.
 const CROWDED_ONE_IN: u32 = 32;
 /// Segments that a store has at most where restarts are all that happens: those of three snapshots.
@@ -75,6 +77,11 @@ pub(super) struct Host {
     gone_us: u64,
     /// A shard was held still while others went on, or lacked what it had not been given, since the start.
     pub(super) was_stalled: bool,
+    /// Spares that are being made.
+    spares_out: u32,
+    /// When the core that orders had its last turn, and how long requests have waited by then without a spare, µs.
+    looked_at_us: u64,
+    waited_in_vain_us: u64,
     /// Writes that the process has refused.
     refused_writes: u64,
     /// By then a spare that could not be made is tried again, µs.
@@ -117,6 +124,9 @@ impl Host {
             sealed: None,
             gone_us: 0,
             was_stalled: false,
+            spares_out: 0,
+            looked_at_us: 0,
+            waited_in_vain_us: 0,
             refused_writes: 0,
             spare_is_due: 0,
             sync_until: 0,
@@ -355,6 +365,7 @@ impl Host {
         (self.sync_hangs_until, self.sync_until) = (0, 0);
         self.is_asked_to_stop = false;
         self.was_stalled = false;
+        (self.spares_out, self.waited_in_vain_us) = (0, 0);
         self.refused_writes = 0;
         base.short.clear();
         self.ends.clear();
@@ -595,10 +606,14 @@ impl Host {
             }
             Event::Job(job) => {
                 let work = Work::of(&job);
+                let makes = matches!(job, Job::Snapshot { .. }) && checks.rot.is_damaged();
+                let before = makes.then(|| checks::Found::on(&base.data));
                 failing::arm(base, work);
                 let done = job.run(&base.data, &base.disk);
                 let failed = failing::disarm(base, work);
                 failing::ended(base, &done);
+                let was_spare = matches!(done, Done::Spare(_));
+                self.spares_out = self.spares_out.saturating_sub(u32::from(was_spare));
                 let is_damaged = checks.rot.is_damaged();
                 if let Done::Snapshot { zxid, made: Err(_) } = &done {
                     checks.rot.kept.cut_off(*zxid);
@@ -612,6 +627,9 @@ impl Host {
                         checks.bodies.observe(*zxid, written.root)?;
                         checks.rot.witnessed(*zxid);
                         checks.rot.kept.made(*zxid);
+                        if let Some(before) = before.filter(|_| !base.disk.crashed()) {
+                            checks.rot.kept.purged_behind(*zxid, &before, &base.data)?;
+                        }
                     }
                     Done::Snapshot { zxid, made: Err(e) }
                         if !(base.disk.crashed()
@@ -710,6 +728,9 @@ impl Host {
         }
         violation?;
         self.refuses_for_a_reason(base)?;
+        if core == self.ordering() {
+            self.waits_for_a_spare(base)?;
+        }
         self.collect_ends(core, base, network, checks)?;
         let has_read_handshake = std::mem::take(&mut base.has_read_handshake);
         if has_read_handshake && let Some(takes) = base.holds_next.take() {
@@ -1014,7 +1035,31 @@ impl Host {
                 Job::Spare(_) => base.rng.u64(100..base.profile.spare_us),
                 Job::ReadLog(_) => base.rng.u64(500..30_000),
             };
+            self.spares_out += u32::from(matches!(job, Job::Spare(_)));
             base.at(takes, Event::Job(job));
+        }
+    }
+
+    /// Who waits for room in the log waits for a spare that is being made, whatever else is under way.
+    fn waits_for_a_spare(&mut self, base: &Base) -> Result<(), String> {
+        let pipeline = &self
+            .member
+            .as_ref()
+            .expect("it made a turn")
+            .member()
+            .pipeline;
+        let needs =
+            pipeline.waiting() > 0 && pipeline.log().room_for(Need::Growing, 0) == Room::Wait;
+        let since = std::mem::replace(&mut self.looked_at_us, base.now_us);
+        if !needs || self.spares_out > 0 {
+            self.waited_in_vain_us = 0;
+            return Ok(());
+        }
+        // A pause is not the server's.
+        self.waited_in_vain_us += (base.now_us - since).min(TICK_MS * 1000);
+        match self.waited_in_vain_us > IN_VAIN_MAX_US {
+            true => Err("requests wait for a spare segment, and none is being made".into()),
+            false => Ok(()),
         }
     }
 }

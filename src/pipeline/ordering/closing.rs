@@ -21,7 +21,7 @@ use crate::log::storage::Storage;
 use crate::log::{Need, Room};
 use crate::messages::{Origin, ShardRequest, Stamps};
 use crate::tree::{SessionState, Tree};
-use crate::txn::{AuthId, WriteRequest};
+use crate::txn::{AuthId, Txn, WriteRequest};
 use crate::types::{DetHashSet, Generation, SessionId, Xid, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,8 +60,9 @@ struct Deletes {
 impl Ordering {
     /// Expires sessions that are due, if there is room in the log, however many transactions are in
     /// flight and requests wait: load holds up no expiry, and a session expires once. One of which a
-    /// request waits, a re-attach for instance, was heard of. While requests wait for a spare segment,
-    /// nothing is prepared.
+    /// request waits, a re-attach for instance, was heard of; and whose client waits for the answer to its
+    /// ConnectRequest can't say anything before, however long the disk hangs. While requests wait for a spare
+    /// segment, nothing is prepared.
     pub(super) fn expire<S: Storage>(
         &mut self,
         common: &mut Common<S>,
@@ -79,8 +80,13 @@ impl Ordering {
                 break;
             };
             let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
-                step.budget.spend_steps(self.intake.len());
-                self.intake.iter().filter_map(session_of).collect()
+                let asked = self.intake.iter().filter_map(session_of);
+                let waiting = asked.chain(unanswered(common)).collect();
+                let attaching = common.outcomes.held() + common.attachments.waiters();
+                let in_flight = common.journal.uncommitted();
+                step.budget
+                    .spend_steps(self.intake.len() + in_flight + attaching);
+                waiting
             });
             if waiting.contains(&session) {
                 self.sessions.heard(session, now);
@@ -285,6 +291,17 @@ impl Ordering {
         let credentials = [server];
         self.order(common, step, Asked::by_the_server(request, &credentials))
     }
+}
+
+/// Sessions of those who wait for the answer to their ConnectRequest, which is behind what is in flight.
+fn unanswered<S: Storage>(common: &Common<S>) -> impl Iterator<Item = SessionId> {
+    let entries = common.journal.in_flight().map(|(slot, _)| &slot.entry);
+    let opening = entries.filter(|entry| matches!(entry.txn, Txn::CreateSession { .. }));
+    let opening = opening.map(|entry| entry.header.session);
+    let attaching = common.outcomes.attaching();
+    let committed = common.journal.cursors().committed;
+    let awaited = common.attachments.awaited(committed);
+    opening.chain(attaching).chain(awaited)
 }
 
 /// The session of a request that a client has sent.

@@ -176,7 +176,8 @@ impl Ordering {
             common.journal.tick(now.tick)?;
         }
         let mut said = Vec::new();
-        common.attachments.give_up(now.tick, &mut said);
+        let committed = common.journal.cursors().committed;
+        (common.attachments).give_up(committed, now.tick, &mut said);
         common.counters.given_up += said.len() as u64;
         self.say(common, said);
         self.waits_for_room = false;

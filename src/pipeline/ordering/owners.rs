@@ -63,11 +63,12 @@ impl Ordering {
         now: Tick,
     ) {
         let mut said = Vec::new();
-        let committed = common.journal.cursors().committed;
-        if !self.sessions.may_move(session, committed) {
+        let cursors = common.journal.cursors();
+        let attachments = &mut common.attachments;
+        if !self.sessions.may_move(session, cursors.committed) {
             let Claim { origin, .. } = claim;
             said.push((origin.shard, Notice::Dead(origin)));
-        } else if (common.attachments).reattach(claim, session, now, &mut said) {
+        } else if attachments.reattach(claim, session, cursors.prepared, now, &mut said) {
             self.moved(session, claim, now);
         } else {
             self.sessions.heard(session, now);

@@ -4,12 +4,37 @@
 //! What must be there follows from what was made, and from how many each process keeps; never from what is found.
 
 use super::super::disk::SimStorage;
-use crate::log::snapshot_file;
+use crate::log::snapshot_file::{self, SnapshotError};
 use crate::log::storage::Storage;
 use crate::snapshot;
 use crate::tree::Tree;
 use crate::types::Zxid;
 use std::collections::BTreeMap;
+
+/// The snapshots that are there before the next one is made.
+pub(in crate::sim) struct Found {
+    all: Vec<Zxid>,
+    /// Those that are newer than the newest one that can be read: whoever makes the next one finds this out.
+    rotten: Vec<Zxid>,
+}
+
+impl Found {
+    pub(in crate::sim) fn on(data: &SimStorage) -> Found {
+        let data = data.copy();
+        let all = list(&data);
+        let is_rotten = |zxid: &&Zxid| {
+            let read = snapshot_file::read(&data, **zxid, None, |_| Ok::<(), SnapshotError>(()));
+            read.is_err()
+        };
+        let rotten = all.iter().take_while(is_rotten).copied().collect();
+        Found { all, rotten }
+    }
+}
+
+/// Newest first.
+fn list(data: &SimStorage) -> Vec<Zxid> {
+    snapshot_file::list(data).expect("nothing fails on a copy")
+}
 
 #[derive(Default)]
 pub(in crate::sim) struct Kept {
@@ -68,6 +93,26 @@ impl Kept {
         self.certain().any(is_there)
     }
 
+    /// One was made, and older ones were purged: what could not be read takes no other's place.
+    pub(in crate::sim) fn purged_behind(
+        &self,
+        made: Zxid,
+        before: &Found,
+        data: &SimStorage,
+    ) -> Result<(), String> {
+        let left = list(&data.copy());
+        let is_rotten = |zxid: &&Zxid| **zxid != made && before.rotten.contains(zxid);
+        let is_gone = |zxid: &&Zxid| !is_rotten(zxid) && !left.contains(zxid);
+        let counted = left.iter().filter(|zxid| !is_rotten(zxid)).count();
+        match before.all.iter().find(is_gone) {
+            Some(gone) if counted < self.most => Err(format!(
+                "snapshot {gone} was purged; of {} that are kept only {counted} could be read",
+                self.most
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Those that must be there, newest first.
     fn certain(&self) -> impl Iterator<Item = Zxid> {
         let is_certain = |(zxid, certain): (&Zxid, &bool)| certain.then_some(*zxid);
@@ -91,7 +136,7 @@ impl Kept {
             true => without.clone(),
             false => log.copy(),
         };
-        let all = snapshot_file::list(&without).expect("nothing fails there");
+        let all = list(&without);
         for newer in all.into_iter().filter(|zxid| *zxid > kept) {
             let name = snapshot_file::name(newer);
             match rng.bool() {

@@ -9,7 +9,7 @@ use crate::types::SessionId;
 /// More than a closeSession of the simulator's takes, bytes.
 const CLOSE_BYTES: usize = 8 << 10;
 /// So long a session may be overdue, µs, and for so many turns of the core that orders: not all of a pause are turns.
-const OVERDUE_MAX: (u64, u32) = (1_000_000, 200);
+const OVERDUE_MAX: (u64, u32) = (400_000, 30);
 
 /// A session that is overdue.
 #[derive(Default)]
