@@ -3,6 +3,7 @@
 use super::identity::{SUPER, USERS, V6};
 use super::op::{Kind, List, Op};
 use crate::txn::{Acl, Data};
+use crate::types::OpCode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -52,11 +53,20 @@ pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op 
         119..121 => Op::Ephemerals {
             prefix: random_prefix(rng),
         },
+        121 if rng.bool() => unparsable(rng),
         121 => Op::WhoAmI,
         122 => random_auth(rng),
         123 if rng.u32(0..4) == 0 => Op::Reconfig,
         _ if quotas => random_quota(rng),
         _ => random_write(rng, id),
+    }
+}
+
+/// A request with a negative length that is not null's.
+fn unparsable(rng: &mut fastrand::Rng) -> Op {
+    Op::Unparsable {
+        of: [OpCode::SET_DATA, OpCode::DELETE][rng.usize(0..2)],
+        len: rng.i32(i32::MIN..-1),
     }
 }
 

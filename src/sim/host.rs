@@ -11,7 +11,7 @@ use super::disk::{SeamCall, SimStorage};
 use super::ends::Ended;
 use super::failing::{self, Work};
 use super::machine::Machine;
-use super::network::Network;
+use super::network::{Connection, Network};
 use super::outcome::Fault;
 use super::sockets::KernelSockets;
 use crate::log::snapshot_file::SnapshotError;
@@ -721,8 +721,11 @@ impl Host {
             let parked = |session| parked_since(session, serving, network);
             (checks.expiry).ordering_was_told(pipeline, &parked, base.now_us);
             let sessions = checks.expiry.sessions();
-            let nobody_is = (checks.overdue).turn_ends(pipeline, sessions, base.now_us);
-            violation = violation.and(nobody_is);
+            // From then on nobody expires.
+            if !self.is_asked_to_stop {
+                let nobody_is = (checks.overdue).turn_ends(pipeline, sessions, base.now_us);
+                violation = violation.and(nobody_is);
+            }
             let last = checks.truth.last();
             checks.times.turn_ended(base.now_us, last);
         }
@@ -739,6 +742,11 @@ impl Host {
         }
         if is_counted {
             self.counts_what_is_held(core)?;
+        }
+        // Who stops reads nothing any more, whose replica has to catch up nothing yet, and a crowded core little.
+        let reads = !(self.is_asked_to_stop || self.was_stalled || base.crowded);
+        if tick && reads {
+            self.lets_go(core, base.now_us, network, checks)?;
         }
         if outcome.is_err() || base.disk.crashed() {
             let outcome = outcome.map(drop).map_err(|e| e.to_string());
@@ -776,6 +784,27 @@ impl Host {
             checks::by_replicas(&ordering.orderer)?;
         }
         checks::by_requests(&member.member().pipeline)
+    }
+
+    /// Connections that are over end, where the server would read.
+    fn lets_go(
+        &self,
+        core: u16,
+        now_us: u64,
+        network: &Network,
+        checks: &mut Checks,
+    ) -> Result<(), String> {
+        let member = self.member.as_ref().expect("it made a turn");
+        let Some(serving) = member.serving.get(usize::from(core)) else {
+            return Ok(());
+        };
+        let reading = serving.served.shard().connections().filter(|c| c.reading);
+        let ports = reading.map(|c| c.peer.port);
+        let over = ports.filter(|port| {
+            let of = network.connections.get(usize::from(*port));
+            of.is_some_and(Connection::is_over)
+        });
+        checks.lingering.tick_ends(core, over, now_us)
     }
 
     /// Writes are refused only while there is no spare because the last one could not be made, and no longer than

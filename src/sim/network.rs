@@ -153,6 +153,11 @@ impl Connection {
         bytes - self.mute.iter().map(common).sum::<u64>()
     }
 
+    /// The client, or a reset, has ended it, and nothing waits to be read.
+    pub(super) fn is_over(&self) -> bool {
+        self.reset || self.finished && self.received.is_empty()
+    }
+
     /// The client, or a reset, has ended it.
     pub(super) fn has_ended(&self) -> bool {
         self.finishing || self.reset

@@ -178,6 +178,13 @@ pub enum Op {
         /// The scheme's own.
         data: &'static str,
     },
+    /// A request that can't be parsed: a length in it is below that of null.
+    Unparsable {
+        /// Type.
+        of: OpCode,
+        /// The length.
+        len: i32,
+    },
     /// sync.
     Sync,
     /// ping.
@@ -227,6 +234,7 @@ impl Op {
             Op::CheckWatches { remove: true, .. } => OpCode::REMOVE_WATCHES,
             Op::CheckWatches { remove: false, .. } => OpCode::CHECK_WATCHES,
             Op::Auth { .. } => OpCode::AUTH,
+            Op::Unparsable { of, .. } => *of,
             Op::Sync => OpCode::SYNC,
             Op::Ping => OpCode::PING,
             Op::Close => OpCode::CLOSE_SESSION,

@@ -202,6 +202,7 @@ impl Answer<'_, '_> {
                 let due = who.shown();
                 check(shown == due, || format!("{shown:?}, due were {due:?}"))
             }
+            Op::Unparsable { .. } => self.is_code(ErrorCode::MARSHALLING),
             Op::Sync => {
                 self.is_code(ErrorCode::OK)?;
                 let path = self.body.text()?;

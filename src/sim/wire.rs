@@ -124,6 +124,10 @@ impl Wire {
             Op::AddWatch { path, recursive } => self.text(path).i32(i32::from(*recursive)),
             Op::CheckWatches { path, of, .. } => self.text(path).i32(*of),
             Op::Auth { scheme, data } => self.i32(0).text(scheme).text(data),
+            Op::Unparsable { of, len } => match *of {
+                OpCode::SET_DATA => self.text("/n1").i32(*len).i32(-1),
+                _ => self.i32(*len).i32(-1),
+            },
             Op::Sync => self.text("/"),
             Op::WhoAmI | Op::Ping | Op::Close => self,
         }

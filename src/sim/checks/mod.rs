@@ -22,6 +22,7 @@ mod bodies;
 mod expiry;
 mod given_back;
 mod kept;
+mod lingering;
 mod overdue;
 mod owner;
 mod reaping;
@@ -46,6 +47,7 @@ use crate::types::{OpCode, WallMs, Zxid};
 use attachment::Attachment;
 use bodies::Bodies;
 use expiry::Expiry;
+use lingering::Lingering;
 use overdue::Overdue;
 use owner::Owner;
 use reaping::Reaping;
@@ -61,6 +63,7 @@ pub(super) struct Checks {
     pub(super) attachment: Attachment,
     pub(super) expiry: Expiry,
     pub(super) overdue: Overdue,
+    pub(super) lingering: Lingering,
     pub(super) rot: Rot,
     pub(super) shown: Shown,
     pub(super) bodies: Bodies,
@@ -86,6 +89,7 @@ impl Checks {
             attachment: Attachment::default(),
             expiry: Expiry::default(),
             overdue: Overdue::default(),
+            lingering: Lingering::default(),
             rot: Rot::new(start),
             shown: Shown::default(),
             bodies: Bodies::default(),
@@ -130,6 +134,7 @@ impl Checks {
         self.bodies.recovered(recovered);
         self.expiry.recovered();
         self.overdue.recovered();
+        self.lingering.recovered();
         self.owner.recovered();
         self.turns.recovered();
         self.times.recovered();

@@ -8,13 +8,18 @@ use crate::types::SessionId;
 
 /// More than a closeSession of the simulator's takes, bytes.
 const CLOSE_BYTES: usize = 8 << 10;
-/// So long a session may be overdue, µs, and for so many turns of the core that orders: not all of a pause are turns.
-const OVERDUE_MAX: (u64, u32) = (400_000, 30);
+/// So long a session may be overdue, µs.
+const OVERDUE_MAX_US: u64 = 400_000;
+/// So much of the time between two turns of the core that orders counts, µs: the rest was a pause, and is not the
+/// server's.
+const TURN_MAX_US: u64 = 10_000;
 
 /// A session that is overdue.
 #[derive(Default)]
 pub(in crate::sim) struct Overdue {
-    found: Option<(SessionId, u64, u32)>,
+    /// Which, since when, and for how long, pauses left out, µs.
+    found: Option<(SessionId, u64, u64)>,
+    last_turn_us: u64,
 }
 
 impl Overdue {
@@ -30,16 +35,18 @@ impl Overdue {
         sessions: impl Iterator<Item = SessionId>,
         now_us: u64,
     ) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.last_turn_us, now_us);
         let Some(session) = overdue(pipeline, sessions) else {
             self.found = None;
             return Ok(());
         };
-        let (since, turns) = match self.found {
-            Some((of, since, turns)) if of == session => (since, turns + 1),
+        let passed = (now_us - before).min(TURN_MAX_US);
+        let (since, waited) = match self.found {
+            Some((of, since, waited)) if of == session => (since, waited + passed),
             _ => (now_us, 0),
         };
-        self.found = Some((session, since, turns));
-        match now_us - since > OVERDUE_MAX.0 && turns > OVERDUE_MAX.1 {
+        self.found = Some((session, since, waited));
+        match waited > OVERDUE_MAX_US {
             true => Err(format!("session {session} is overdue since {since} us")),
             false => Ok(()),
         }
