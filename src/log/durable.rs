@@ -27,8 +27,14 @@ use crate::types::{Epoch, Position, Zxid};
 ///     record.clone()
 /// }
 /// ```
+/// One that tells of a log says of which of its histories, by a number that each adoption raises ([`HistoryId`]): what
+/// was durable before says nothing about what is there since.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Durable<T>(T);
+pub struct Durable<T>(T, HistoryId);
+
+/// Counts the histories that a log has had since it was opened. Numbers of two processes are not compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryId(pub u32);
 
 /// An end of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -61,13 +67,18 @@ pub struct Adoption {
 
 impl<T> Durable<T> {
     pub(super) fn mint(value: T) -> Durable<T> {
-        Durable(value)
+        Durable(value, HistoryId::default())
+    }
+
+    /// About one of the histories of a log.
+    pub(super) fn of_history(value: T, history: HistoryId) -> Durable<T> {
+        Durable(value, history)
     }
 
     /// For tests that play a disk.
     #[cfg(test)]
     pub(crate) fn played(value: T) -> Durable<T> {
-        Durable(value)
+        Durable(value, HistoryId::default())
     }
 }
 
@@ -103,6 +114,11 @@ impl Durable<Adoption> {
     pub fn position(&self) -> Position {
         self.0.end.position
     }
+
+    /// The number of this history.
+    pub fn history(&self) -> HistoryId {
+        self.1
+    }
 }
 
 impl Durable<LogEnd> {
@@ -114,5 +130,11 @@ impl Durable<LogEnd> {
     /// Every transaction up to here is durable.
     pub fn zxid(&self) -> Zxid {
         self.0.zxid
+    }
+
+    /// Which history it is about. With that of an adoption it is about the adopted one; with an earlier one it proves
+    /// nothing any more.
+    pub fn history(&self) -> HistoryId {
+        self.1
     }
 }

@@ -127,6 +127,13 @@ pub enum RecoveryError {
         /// The last transaction that stays.
         kept: Zxid,
     },
+    /// A reader asks for what follows a transaction that is not in the member's history, or not any more, or behind
+    /// which the log does not hold all of it any more.
+    #[error("what follows {zxid} can't be read: the log does not hold it, or not any more")]
+    Replaced {
+        /// The transaction.
+        zxid: Zxid,
+    },
     /// The operating system failed.
     #[error("the log can't be read: {0}")]
     Io(#[from] io::Error),
@@ -145,6 +152,7 @@ impl RecoveryError {
             RecoveryError::Newer { .. }
             | RecoveryError::Member { .. }
             | RecoveryError::OtherMember { .. }
+            | RecoveryError::Replaced { .. }
             | RecoveryError::Io(_) => false,
         }
     }

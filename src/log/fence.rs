@@ -20,8 +20,9 @@
 //!
 //! The epoch is that of the leader whose history is taken over, and the same in all fences of a bracket.
 //! Bytes that are not listed are zero: each fence has one encoding, and bytes that are not one are refused.
-//! A bracket is open as long as none of the three follows: a crash leaves it so, and whoever reads the log
-//! takes it for void.
+//! A bracket is open as long as neither *closed* nor *void* follows: a crash leaves it so, and whoever reads the log
+//! takes it for void. A further one is not opened before. Its transactions are records of kind `Adopted`; what it
+//! makes of the history is told in `runs`.
 //!
 //! A standalone server writes no fence, and does not start on a log that holds one: it would use zxids again
 //! that the ensemble has given to other transactions.

@@ -6,7 +6,9 @@
 //! | `pieces` | reading a file without mapping it |
 //! | `appender` | appending to a file that is not the log, at an even pace |
 //! | `record`, `fence`, `segment` | layouts |
-//! | `writer` | appending, batched syncs, rolls, seals, the full disk |
+//! | `runs` | which records of a member's log are its history |
+//! | `writer` | appending, batched syncs, rolls, seals, the full disk; `writer/adoption`: how a member takes over a history |
+//! | `cursor`, `lease` | reading the history of a member, and keeping what is read |
 //! | `error` | why a log is refused |
 //! | `recover` | the table of what may be found, and what is done |
 //! | `snapshot_file` | the container of a snapshot |
@@ -19,15 +21,18 @@
 //! | `verdict` | what follows when a call fails |
 
 mod appender;
+mod cursor;
 mod durable;
 mod error;
 pub mod fence;
 pub mod inspect;
 mod keeper;
+mod lease;
 mod member_record;
 mod pieces;
 pub mod record;
 pub mod recover;
+mod runs;
 pub mod segment;
 pub mod snapshot_file;
 pub mod standing;
@@ -40,15 +45,18 @@ mod writer;
 mod tests;
 
 pub(crate) use appender::Appender;
-pub use durable::{Adoption, Durable, Epochs, LogEnd};
+pub use cursor::{Cursor, Stretch};
+pub use durable::{Adoption, Durable, Epochs, HistoryId, LogEnd};
 pub use error::RecoveryError;
 pub use keeper::{Keeper, WitnessOutcome, WitnessTicket, Written};
+pub use lease::{LEASES_MAX, Lease};
 pub use member_record::{CONFIGURATION_BYTES_MAX, ConfigurationTooLong, MemberRecord, Standing};
 pub(crate) use pieces::Pieces;
 pub use record::StoreId;
 pub use recover::{Known, Part, Scan, read_part};
+pub use runs::{Contradiction, Run, Runs};
 pub use witness::Witness;
 pub use writer::{
-    Closing, Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob, SpareResult,
-    SyncOutcome, SyncTask, SyncTicket, Unwritten,
+    AdoptionError, Closing, Identities, Log, LogConfig, LogCounters, Need, Room, SpareJob,
+    SpareResult, SyncOutcome, SyncTask, SyncTicket, Unwritten,
 };

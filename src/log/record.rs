@@ -37,6 +37,21 @@ pub enum Kind {
     Fence = 3,
     /// Carries zeroes, up to the end of a page: what follows stands in another one. From format 2 on.
     Filler = 4,
+    /// Carries a transaction within a bracket: whether it counts, the fences say. So whoever meets one, wherever
+    /// reading begins, knows that it proves nothing about what stands before it. Members write it, from format 2 on.
+    Adopted = 5,
+}
+
+impl Kind {
+    /// Only the log of a member of an ensemble has it.
+    pub fn is_members(self) -> bool {
+        matches!(self, Kind::Fence | Kind::Adopted)
+    }
+
+    /// Whether it carries a transaction.
+    pub fn is_transaction(self) -> bool {
+        matches!(self, Kind::Txn | Kind::Adopted)
+    }
 }
 
 /// A segment's 128 random bits.
@@ -59,7 +74,8 @@ impl std::fmt::Display for StoreId {
 pub struct Record<'a> {
     /// What it is.
     pub kind: Kind,
-    /// The transaction's; in other kinds that of the last transaction before.
+    /// The transaction's; in other kinds that of the last transaction before, and in an open bracket the greater one
+    /// of the two histories.
     pub zxid: Zxid,
     /// Where it begins.
     pub position: Position,
@@ -208,6 +224,7 @@ impl<'a> Record<'a> {
             2 => Kind::Seal,
             3 => Kind::Fence,
             4 => Kind::Filler,
+            5 => Kind::Adopted,
             _ => return Err(Bad::NoRecord),
         };
         Ok(Record {
@@ -225,6 +242,8 @@ impl<'a> Record<'a> {
         match self.kind {
             Kind::Txn => self.zxid <= after.next(),
             Kind::Seal | Kind::Fence | Kind::Filler => self.zxid <= after,
+            // If its bracket is void, what it would have replaced counts.
+            Kind::Adopted => false,
         }
     }
 

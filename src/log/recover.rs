@@ -24,6 +24,18 @@
 //! | P foreign | a segment of another store than the witness | directories were mixed up | refuse |
 //! | Q fenced | a fence | the log of a member of an ensemble | refuse |
 //!
+//! A member's log ([`Scan::of_member`]) holds brackets (`fence`), and what it says is judged by the same rows, but for
+//! these. None of its transactions is handed over before all of it was judged: what stands behind may drop it.
+//!
+//! | Case | Found | Cause | What is done |
+//! |---|---|---|---|
+//! | Q1 closed | a bracket with its closing fence | a synchronisation | what it holds counts in place of what lies behind its base |
+//! | Q2 open | one that nothing has ended, whole or torn, its end at or above D | a crash, or the leader was left | it counts for nothing; a void fence stands in the next segment before anything else |
+//! | Q3 void | one with a void fence | the same, before an earlier start | it counts for nothing |
+//! | Q4 contradiction | fences or transactions that no member writes in this order (`runs`), a bracket that drops what is committed among them | rot that hit crc and all; a bug | refuse, as in case K |
+//! | M' | a bad record, and behind it a transaction outside of a bracket that the snapshot covers | rot | go on behind it |
+//! | M'' | a bad record, and anything else behind it, below D; an end before what the witness knows | rot: it may have been a fence | refuse, as in cases E and L |
+//!
 //! What is refused for a loss (all but J and Q) an operator can give up: `ringkeeper accept-loss`
 //! ([`Scan::survey`] and `snapshot::loss`).
 //!
@@ -40,6 +52,7 @@ use super::durable::LogEnd;
 use super::error::RecoveryError;
 use super::pieces::Pieces;
 use super::record::{ALIGN, Bad, HEADER, Kind, Record, StoreId};
+use super::runs::{Contradiction, Runs};
 use super::segment::{self, BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage};
 use super::verdict::Failure;
@@ -50,15 +63,15 @@ use std::collections::VecDeque;
 use std::io;
 
 /// Reads the records of one segment.
-struct Reader<F: File> {
+pub(super) struct Reader<F: File> {
     name: String,
-    header: SegmentHeader,
+    pub(super) header: SegmentHeader,
     pieces: Pieces<F>,
 }
 
 impl<F: File> Reader<F> {
     /// Reads the header. `intact` is for the message.
-    fn open(
+    pub(super) fn open(
         name: &str,
         base: Position,
         mut pieces: Pieces<F>,
@@ -91,7 +104,11 @@ impl<F: File> Reader<F> {
     }
 
     /// The record that begins at `at`; `None`: there is none. `intact` is for the message.
-    fn record(&mut self, at: Position, intact: Zxid) -> Result<Option<Record<'_>>, RecoveryError> {
+    pub(super) fn record(
+        &mut self,
+        at: Position,
+        intact: Zxid,
+    ) -> Result<Option<Record<'_>>, RecoveryError> {
         let Reader {
             name,
             header,
@@ -120,7 +137,7 @@ impl<F: File> Reader<F> {
     }
 
     /// Where the file's bytes end, as a position.
-    fn limit(&self) -> Position {
+    pub(super) fn limit(&self) -> Position {
         let bytes = self.pieces.len().saturating_sub(HEADER_BLOCK as u64);
         self.header.base.plus(bytes)
     }
@@ -156,6 +173,10 @@ struct Found {
     last_zxid: Option<Zxid>,
     /// The last transaction in that run or before it, as its last record says.
     zxid: Option<Zxid>,
+    /// What the first record is, and its transaction.
+    first: Option<(Kind, Zxid)>,
+    /// That run has a fence.
+    has_fence: bool,
     /// Valid records lie behind `end`.
     valid_behind: bool,
     /// Why what lies at `end` can't be read.
@@ -176,7 +197,7 @@ impl Found {
 }
 
 /// Names of the segments in a directory, oldest first.
-fn segments<S: Storage>(storage: &S) -> io::Result<Vec<(Position, String)>> {
+pub(super) fn segments<S: Storage>(storage: &S) -> io::Result<Vec<(Position, String)>> {
     let named = |name: String| Some((segment::parse_name(&name)?, name));
     let mut bases: Vec<_> = storage.list()?.into_iter().filter_map(named).collect();
     bases.sort();
@@ -240,6 +261,11 @@ pub fn read_part<S: Storage, E: From<RecoveryError>>(
             };
             if damaged.is_some() && !record.is_first_needed(last) {
                 break;
+            }
+            // What of it counts only who knows the history can tell.
+            if record.kind.is_members() {
+                let (file, offset) = (name.clone(), reader.header.offset(at));
+                return Err(E::from(RecoveryError::Member { file, offset }));
             }
             damaged = None;
             at = record.end();
@@ -373,6 +399,8 @@ pub struct Scan<S: Storage> {
     committed_to: Zxid,
     /// Damage that costs nothing, for the operator.
     rotten: Vec<String>,
+    /// `None`: it is read as a standalone server's.
+    history: Option<Runs>,
 }
 
 impl<S: Storage> Scan<S> {
@@ -392,6 +420,39 @@ impl<S: Storage> Scan<S> {
             None => Ok(scan),
             Some(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Reads the log of a member of an ensemble, and judges it. Its transactions are read afterwards, those that count
+    /// (`Cursor`).
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn of_member(storage: &S, known: &Known) -> Result<Scan<S>, RecoveryError> {
+        let (mut scan, bases) = Scan::begin(storage, known)?;
+        scan.history = Some(Runs::default());
+        let walked = scan.walk(&bases, known, &mut |_| Ok::<(), RecoveryError>(()));
+        walked.map_err(|stop| match stop {
+            Stop::Refused(refusal) | Stop::Sink(refusal) => refusal,
+        })?;
+        if let Some(history) = &mut scan.history {
+            history.anchor(known.after);
+            scan.committed_to = history.committed();
+        }
+        scan.judge(known)?;
+        Ok(scan)
+    }
+
+    /// A standalone server has written the log: all of it is decided, if no fence says otherwise.
+    pub fn decide_all(&mut self) {
+        if let Some(history) = self.history.as_mut().filter(|h| h.epoch().is_none()) {
+            history.commit(history.end());
+            self.committed_to = history.committed();
+        }
+    }
+
+    /// The history of a member, as its log tells it.
+    pub fn history(&self) -> Option<&Runs> {
+        self.history.as_ref()
     }
 
     /// As [`Scan::read`], of a log that may be refused: what can be used of it, and why it is refused. What
@@ -458,13 +519,15 @@ impl<S: Storage> Scan<S> {
         let is_spare = |name: &String| segment::parse_spare(name).is_some();
         let needed = first_needed(storage, &bases, after, |header| known.owns(header))?;
         let last_before = |_: &SegmentHeader, first: Record<'_>| match first.kind {
-            Kind::Txn => Zxid(first.zxid.0 - 1),
-            Kind::Seal | Kind::Fence | Kind::Filler => first.zxid,
+            Kind::Txn => Some(Zxid(first.zxid.0 - 1)),
+            Kind::Seal | Kind::Fence | Kind::Filler => Some(first.zxid),
+            // It does not say what stands before its bracket.
+            Kind::Adopted => None,
         };
         let (mut older, mut last_zxid) = (VecDeque::new(), after);
         for nth in (0..needed).rev() {
             let next = first_record(storage, &bases[nth + 1..=needed], last_before)?;
-            last_zxid = next.unwrap_or(last_zxid);
+            last_zxid = next.flatten().unwrap_or(last_zxid);
             let name = bases[nth].1.clone();
             older.push_front(Closed { name, last_zxid });
         }
@@ -478,6 +541,7 @@ impl<S: Storage> Scan<S> {
             durable_to: Position(0),
             committed_to: Zxid::ZERO,
             rotten: Vec::new(),
+            history: None,
         };
         Ok((scan, bases))
     }
@@ -502,6 +566,8 @@ impl<S: Storage> Scan<S> {
             end: base,
             last_zxid: None,
             zxid: None,
+            first: None,
+            has_fence: false,
             valid_behind: false,
             unreadable: None,
             is_damaged: false,
@@ -520,7 +586,7 @@ impl<S: Storage> Scan<S> {
         let (mut at, mut in_run) = (base, true);
         while at < limit {
             let record = match reader.record(at, walk.last) {
-                Ok(Some(record)) if record.kind == Kind::Fence => {
+                Ok(Some(record)) if record.kind.is_members() && self.history.is_none() => {
                     let (file, offset) = (found.name, found.header.offset(at));
                     return Err(RecoveryError::Member { file, offset }.into());
                 }
@@ -552,7 +618,16 @@ impl<S: Storage> Scan<S> {
                 true => walk.last,
                 false => walk.known.after,
             };
-            if !in_run && record.is_first_needed(whole_to) {
+            let is_needed_from_here = match &self.history {
+                None => record.is_first_needed(whole_to),
+                // What is missing may have been a fence.
+                Some(_) => {
+                    let after = walk.known.after;
+                    record.kind == Kind::Txn && record.is_first_needed(after)
+                }
+            };
+            if !in_run && is_needed_from_here {
+                self.history.iter_mut().for_each(Runs::begin_anew);
                 let offset = found.header.offset(found.end);
                 let place = format!("{name} is damaged at byte {offset}, where nothing is needed");
                 self.note_rot(place);
@@ -563,6 +638,23 @@ impl<S: Storage> Scan<S> {
                 continue;
             }
             found.zxid = Some(record.zxid);
+            found.first = found.first.or(Some((record.kind, record.zxid)));
+            if let Some(history) = &mut self.history {
+                found.has_fence |= record.kind == Kind::Fence;
+                if record.kind.is_transaction() {
+                    found.last_zxid = found.last_zxid.max(Some(record.zxid));
+                }
+                if walk.yields {
+                    let read = history.read(&record);
+                    let refused = |contradiction: Contradiction| {
+                        found.corrupt(position, contradiction.what(), walk.last)
+                    };
+                    read.map_err(refused)?;
+                    walk.last = history.end();
+                }
+                found.end = at;
+                continue;
+            }
             if record.kind == Kind::Txn {
                 let zxid = record.zxid;
                 if found.last_zxid.is_some_and(|last| zxid <= last) {
@@ -611,6 +703,10 @@ impl<S: Storage> Scan<S> {
             };
             return Err(found.corrupt(found.end, what, intact));
         }
+        // What is missing may have been a fence.
+        if self.history.is_some() && found.end < witnessed.position {
+            return Err(self.ends_before(witnessed.zxid, WITNESS.to_owned()));
+        }
         if found.len < found.header.bytes {
             let what = "an end before that of the segment, whose last part is missing,";
             return Err(found.corrupt(found.end, what, intact));
@@ -646,6 +742,7 @@ impl<S: Storage> Scan<S> {
             .find_map(|found| found.zxid)
             .or(older)
             .unwrap_or(Zxid::ZERO);
+        let zxid = self.history.as_ref().map_or(zxid, Runs::end);
         Some(LogEnd {
             position: good.last()?.end,
             zxid,
@@ -795,8 +892,11 @@ impl<S: Storage> Scan<S> {
         let kept: Vec<&Found> = self.segments.iter().filter(kept).collect();
         let mut closed = self.older.clone();
         let mut last_zxid = closed.back().map_or(Zxid::ZERO, |older| older.last_zxid);
-        for found in &kept {
+        for (nth, found) in kept.iter().enumerate() {
             last_zxid = found.last_zxid.unwrap_or(last_zxid);
+            if self.history.is_some() {
+                last_zxid = self.last_needed(nth).max(last_zxid);
+            }
             closed.push_back(Closed {
                 name: found.name.clone(),
                 last_zxid,
@@ -813,6 +913,7 @@ impl<S: Storage> Scan<S> {
                 zxid: end.zxid.max(applied),
                 ..end
             },
+            history: self.history.clone(),
         })?;
         // Not before the next segment is there: a last one that is shorter than its header says is
         // refused.
@@ -823,12 +924,28 @@ impl<S: Storage> Scan<S> {
         Ok(log)
     }
 
+    /// With which transaction in a snapshot this segment of a member is not needed any more: its fences say what a
+    /// transaction follows with which the next segment begins, and no transaction up to the greatest so far may be
+    /// one that only this segment has.
+    fn last_needed(&self, nth: usize) -> Zxid {
+        let greatest = self.segments[..=nth]
+            .iter()
+            .filter_map(|found| found.last_zxid);
+        let next = self.segments.get(nth + 1).and_then(|next| next.first);
+        let before = match next {
+            Some((Kind::Txn | Kind::Adopted, zxid)) => Some(Zxid(zxid.0 - 1)),
+            _ => None,
+        };
+        greatest.chain(before).max().unwrap_or(Zxid::ZERO)
+    }
+
     /// Where the fresh segment begins: segments at the end that hold no transaction are left out,
     /// or every start would leave one.
     fn resume_at(&self) -> LogEnd {
         let end = self.end().unwrap_or_default();
         let good = self.segments.iter().take(self.last_good + 1);
-        let empty = good.rev().take_while(|found| found.last_zxid.is_none());
+        let is_empty = |found: &&Found| found.last_zxid.is_none() && !found.has_fence;
+        let empty = good.rev().take_while(is_empty);
         LogEnd {
             position: empty.last().map_or(end.position, |found| found.header.base),
             ..end
@@ -932,6 +1049,7 @@ pub fn begin_at<S: Storage>(
         closed: VecDeque::new(),
         spares: storage.list()?.into_iter().filter(is_spare).collect(),
         end,
+        history: None,
     })
 }
 

@@ -67,6 +67,11 @@ enum Found {
 }
 
 impl Evidence {
+    /// Whether the store is a standalone server's, or new: whatever its log holds was decided when it was durable.
+    pub fn is_standalones(&self) -> bool {
+        self.found == Found::Nothing
+    }
+
     /// The record as the member begins with it. `has_history`: its log or its snapshots hold transactions.
     pub fn conclude(&self, has_history: bool) -> MemberRecord {
         let nothing = |standing| MemberRecord::new(self.sid, standing);

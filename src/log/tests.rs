@@ -1,6 +1,8 @@
 //! The log on a simulated disk: every case of the recovery table, and random lives.
 
+mod adoption;
 mod records;
+mod runs;
 mod shortage;
 mod tickets;
 

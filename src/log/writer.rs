@@ -57,8 +57,14 @@
 //! memory while a spare is created, or a retired segment opened, counts as a full disk: what counts is the
 //! table of `verdict`.
 
-use super::durable::{Durable, LogEnd};
+mod adoption;
+
+pub use adoption::AdoptionError;
+
+use super::durable::{Adoption, Durable, HistoryId, LogEnd};
+use super::lease::{Lease, Leases};
 use super::record::{HEADER, Head, Identity, Kind, Seed, StoreId, size};
+use super::runs::Runs;
 use super::segment::{self, HEADER_BLOCK, SegmentHeader};
 use super::storage::{File, Storage};
 use super::verdict::{Call, Verdict, verdict};
@@ -142,6 +148,7 @@ pub struct SyncTicket<S: Storage> {
     /// Segments begun since the last ticket.
     begun: Vec<Naming>,
     end: LogEnd,
+    history: HistoryId,
     bytes: u64,
     /// A write has failed already.
     failed: Option<io::Error>,
@@ -223,6 +230,7 @@ pub enum SyncTask<'a, F> {
 #[derive(Debug)]
 pub struct SyncOutcome {
     end: LogEnd,
+    history: HistoryId,
     result: io::Result<()>,
     /// Of the segment that is written, to gather in again.
     buffer: Vec<u8>,
@@ -315,6 +323,7 @@ impl<S: Storage> SyncTicket<S> {
         let pieces = self.full.into_iter().map(Gathered::into_buffer);
         SyncOutcome {
             end: self.end,
+            history: self.history,
             result: self.failed.map_or(result, Err),
             buffer: self.current.into_buffer(),
             pieces: pieces.filter(|piece| piece.capacity() >= PIECE).collect(),
@@ -523,6 +532,7 @@ pub struct Log<S: Storage> {
     identities: Identities,
     store: StoreId,
     closed: VecDeque<Closed>,
+    leases: Leases,
     /// Retired, oldest first, still on disk under their names.
     recyclable: VecDeque<Closed>,
     header: SegmentHeader,
@@ -537,6 +547,7 @@ pub struct Log<S: Storage> {
     idle: Vec<u8>,
     /// Pieces of tickets that have come back, empty.
     pieces: Vec<Vec<u8>>,
+    /// Behind the last record, and the last transaction that counts: what a bracket that is open has brought does not.
     end: LogEnd,
     durable: Position,
     /// What takes no more since the last ticket: pieces, and what was gathered for segments that were closed.
@@ -546,10 +557,16 @@ pub struct Log<S: Storage> {
     /// Segments that get their names from the ticket that is out.
     naming: usize,
     in_flight: bool,
-    /// The last transaction that is durable; standalone that commits it.
-    committed: Zxid,
+    /// The last transaction that is durable.
+    durable_zxid: Zxid,
+    /// Of this history.
+    durable_history: HistoryId,
     /// What was durable when that one became so.
     exposed: Position,
+    /// All up to here is committed, as far as the log was told.
+    committed: Zxid,
+    /// `None`: the log is a standalone server's.
+    history: Option<Box<History>>,
     /// `durable_to` of the last record appended.
     recorded: Position,
     exposed_since: Option<Tick>,
@@ -563,6 +580,14 @@ pub struct Log<S: Storage> {
     poisoned: bool,
 }
 
+/// What a member's log knows of its records.
+struct History {
+    runs: Runs,
+    id: HistoryId,
+    /// Its closing fence is appended; whether that is durable, nobody has asked yet.
+    closed: Option<Adoption>,
+}
+
 /// What recovery hands over.
 pub(super) struct Start<S: Storage> {
     pub(super) storage: S,
@@ -573,6 +598,8 @@ pub(super) struct Start<S: Storage> {
     /// Names of spare files that were found.
     pub(super) spares: Vec<String>,
     pub(super) end: LogEnd,
+    /// Of a member.
+    pub(super) history: Option<Runs>,
 }
 
 impl<S: Storage> Log<S> {
@@ -587,6 +614,7 @@ impl<S: Storage> Log<S> {
             closed,
             spares,
             end,
+            history,
         } = start;
         let next_spare = spares
             .iter()
@@ -626,6 +654,7 @@ impl<S: Storage> Log<S> {
             identities,
             store,
             closed,
+            leases: Leases::default(),
             recyclable: VecDeque::new(),
             name: segment.clone(),
             seed: header.identity.seed(),
@@ -643,8 +672,12 @@ impl<S: Storage> Log<S> {
             }],
             naming: 0,
             in_flight: false,
-            committed: end.zxid,
+            durable_zxid: end.zxid,
+            durable_history: HistoryId::default(),
             exposed: end.position,
+            // What is durable at a server that stands alone is decided.
+            committed: history.as_ref().map_or(end.zxid, Runs::committed),
+            history: history.map(History::new),
             recorded: Position(0),
             exposed_since: None,
             ready,
@@ -656,7 +689,9 @@ impl<S: Storage> Log<S> {
             end,
         };
         // The seal is in the file when it gets its name: it may take the place of a segment that
-        // held nothing but such a seal, and what that one said must not be unsaid for a moment.
+        // held nothing but such a seal, and what that one said must not be unsaid for a moment. A bracket that
+        // was found open is void from then on.
+        log.append_void();
         log.append_seal();
         log.sync_now()?;
         Ok(log)
@@ -699,8 +734,8 @@ impl<S: Storage> Log<S> {
     /// record is gathered; rolls first if it does not fit. The caller has asked for room.
     ///
     /// # Errors
-    /// `InvalidInput`: no segment holds so much; nothing was gathered, and the log goes on. The log has failed
-    /// before.
+    /// `InvalidInput`: no segment holds so much, or, at a member, a [`Contradiction`](super::Contradiction); nothing
+    /// was gathered, and the log goes on. The log has failed before.
     ///
     /// # Panics
     /// `write` has appended more or fewer bytes.
@@ -710,7 +745,18 @@ impl<S: Storage> Log<S> {
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> io::Result<Position> {
+        if self.history.is_some() {
+            return self.append_to_history(zxid, len, write);
+        }
         assert!(zxid > self.end.zxid, "zxids only grow");
+        self.make_way(len)?;
+        self.end.zxid = zxid;
+        Ok(self.gather(Kind::Txn, zxid, len, write))
+    }
+
+    /// What is appended next, with so many bytes of payload, fits the segment that is written.
+    #[inline(always)] // On the way of each write.
+    fn make_way(&mut self, len: usize) -> io::Result<()> {
         self.check_alive()?;
         if !self.fits(len) {
             if needed(HEADER_BLOCK as u64, len) > self.config.segment_bytes {
@@ -719,8 +765,18 @@ impl<S: Storage> Log<S> {
             }
             self.roll();
         }
-        self.end.zxid = zxid;
-        self.push(Kind::Txn, len, write);
+        Ok(())
+    }
+
+    #[inline(always)] // As above.
+    fn gather(
+        &mut self,
+        kind: Kind,
+        zxid: Zxid,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Position {
+        self.push(kind, zxid, len, write);
         self.counters.records += 1;
         if self.buffer.len() >= PIECE {
             if self.idle.capacity() < PIECE
@@ -732,7 +788,7 @@ impl<S: Storage> Log<S> {
             let piece = self.take_gathered();
             self.full.push(piece);
         }
-        Ok(self.end.position)
+        self.end.position
     }
 
     /// Whether something is not durable and no sync is in flight.
@@ -757,6 +813,7 @@ impl<S: Storage> Log<S> {
             current: self.take_gathered(),
             begun: std::mem::take(&mut self.unnamed),
             end: self.end,
+            history: self.history_id(),
             bytes: self.unsynced_bytes(),
             failed: None,
         }
@@ -787,13 +844,31 @@ impl<S: Storage> Log<S> {
         self.take_back(outcome.buffer, outcome.pieces);
         self.counters.syncs += 1;
         self.naming = 0;
-        let durable = Durable::mint(outcome.end);
+        let durable = Durable::of_history(outcome.end, outcome.history);
         self.durable = durable.position();
-        if durable.zxid() > self.committed {
-            self.committed = durable.zxid();
+        let now = (durable.zxid(), durable.history());
+        if now != (self.durable_zxid, self.durable_history) {
+            (self.durable_zxid, self.durable_history) = now;
             self.exposed = self.durable;
         }
         Ok(durable)
+    }
+
+    /// What is durable, for who asks without a sync: at a start, or when there was nothing to sync.
+    pub fn proof(&self) -> Durable<LogEnd> {
+        Durable::of_history(self.durable_end(), self.durable_history)
+    }
+
+    /// Everything up to here is committed, for ever. Each record says so from now on.
+    ///
+    /// # Panics
+    /// It is not in the log.
+    pub fn committed(&mut self, zxid: Zxid) {
+        assert!(zxid <= self.end.zxid, "what is committed is in the log");
+        self.committed = self.committed.max(zxid);
+        if let Some(history) = &mut self.history {
+            history.runs.commit(zxid);
+        }
     }
 
     /// Timers: the seal after the last batch, and the retry of a spare.
@@ -889,21 +964,30 @@ impl<S: Storage> Log<S> {
 
     /// Closed segments whose transactions are all at or below `zxid` are not needed any more: a few
     /// are kept for recycling, the names of the others are for the caller to remove, on the thread
-    /// that fulfils spare orders: oldest first, or a crash would leave a gap in the log.
+    /// that fulfils spare orders: oldest first, or a crash would leave a gap in the log. What a lease is held of stays.
     pub fn retire(&mut self, zxid: Zxid) -> Vec<String> {
         let mut remove = Vec::new();
+        let zxid = self.leases.free(zxid);
         // What begins where a segment ends has its name before the segment goes: without any name
         // the log would count as lost.
         let unnamed = self.unnamed.len() + self.naming;
         let is_covered = |oldest: &Closed| oldest.last_zxid <= zxid;
         while self.closed.len() > unnamed && self.closed.front().is_some_and(is_covered) {
             let oldest = self.closed.pop_front().expect("just seen");
+            self.leases.retired(oldest.last_zxid);
             self.recyclable.push_back(oldest);
             if self.recyclable.len() > RECYCLE_MAX {
                 remove.extend(self.recyclable.pop_front().map(|oldest| oldest.name));
             }
         }
+        self.forget_retired();
         remove
+    }
+
+    /// Keeps what stands behind `after` for somebody who reads it. `None`: some of it may be gone already, or
+    /// [`LEASES_MAX`](super::LEASES_MAX) are held.
+    pub fn lease(&mut self, after: Zxid) -> Option<Lease> {
+        self.leases.lease(after)
     }
 
     /// Writes everything, makes it durable, and says so: the end of a clean stop. Blocks.
@@ -948,7 +1032,7 @@ impl<S: Storage> Log<S> {
     pub fn durable_end(&self) -> LogEnd {
         LogEnd {
             position: self.durable,
-            zxid: self.committed,
+            zxid: self.durable_zxid,
         }
     }
 
@@ -983,10 +1067,10 @@ impl<S: Storage> Log<S> {
         needed(self.header.offset(self.end.position), payload) <= self.header.bytes
     }
 
-    fn push(&mut self, kind: Kind, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    fn push(&mut self, kind: Kind, zxid: Zxid, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let head = Head {
             kind,
-            zxid: self.end.zxid,
+            zxid,
             position: self.end.position,
             durable_to: self.durable,
             committed_to: self.committed,
@@ -1003,7 +1087,7 @@ impl<S: Storage> Log<S> {
 
     fn append_seal(&mut self) {
         self.fill_page();
-        self.push(Kind::Seal, 0, |_| {});
+        self.push(Kind::Seal, self.greatest(), 0, |_| {});
         self.counters.seals += 1;
     }
 
@@ -1019,7 +1103,7 @@ impl<S: Storage> Log<S> {
             Some(payload) => payload,
             None => left + PAGE as usize - HEADER,
         };
-        self.push(Kind::Filler, filler, |out| {
+        self.push(Kind::Filler, self.greatest(), filler, |out| {
             out.extend_from_slice(&ZEROES[..filler]);
         });
     }
@@ -1076,6 +1160,7 @@ impl<S: Storage> Log<S> {
             result,
             buffer,
             pieces,
+            ..
         } = self.ticket().run();
         result?;
         self.take_back(buffer, pieces);
@@ -1104,7 +1189,7 @@ impl<S: Storage> Log<S> {
         self.full.push(old);
         self.closed.push_back(Closed {
             name: std::mem::replace(&mut self.name, segment),
-            last_zxid: self.end.zxid,
+            last_zxid: self.greatest(),
         });
         self.file = file;
         self.buffer.extend(header.encode());

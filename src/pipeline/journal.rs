@@ -102,6 +102,11 @@ impl<S: Storage> Journal<S> {
         Ok(durable)
     }
 
+    /// Everything up to there is committed, and the log says so from now on.
+    pub(super) fn decided(&mut self, decided: &Decided) {
+        self.log.committed(decided.zxid());
+    }
+
     /// The next transaction that is decided, and thereby committed.
     pub(super) fn commit(&mut self, decided: &Decided, micros: u64) -> Option<&Slot> {
         self.ring.commit(decided, micros)

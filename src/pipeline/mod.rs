@@ -141,6 +141,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// Everything up to there is committed: the shards are told, and of what waited behind it.
     fn commit(&mut self, decided: &Decided, now: Now) {
+        self.common.journal.decided(decided);
         while let Some(slot) = self.common.journal.commit(decided, now.micros) {
             let zxid = slot.zxid();
             self.common.outcomes.commit(slot);

@@ -27,7 +27,10 @@ use crate::log::standing::{self, Evidence};
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
-use crate::log::{Durable, Epochs, Identities, Keeper, Known, Log, LogConfig, Part, Scan, StoreId};
+use crate::log::{
+    Cursor, Durable, Epochs, Identities, Keeper, Known, Log, LogConfig, Part, RecoveryError, Scan,
+    StoreId, Stretch,
+};
 use crate::tree::{BodyError, Facts, Tree};
 use crate::txn::Entry;
 use crate::types::{Position, ServerId, Zxid};
@@ -48,6 +51,9 @@ pub struct Recovered<S: Storage> {
     pub unreadable: Vec<String>,
     /// Transactions replayed.
     pub replayed: u64,
+    /// What a member's log holds behind the tree, from the first to the last: nobody has said that it is committed, and
+    /// it is not applied.
+    pub suffix: Option<(Zxid, Zxid)>,
     /// What the store says of itself; `None`: it is new, or has format 1.
     witness: Option<Witness>,
     /// What is wrong with one of its files.
@@ -58,10 +64,12 @@ pub struct Recovered<S: Storage> {
 
 /// What a member of an ensemble begins with.
 pub struct BegunMember<S: Storage> {
-    /// The state after the last good transaction.
+    /// The state after the last transaction that is known to be committed.
     pub tree: Tree,
-    /// The log, which goes on behind it.
+    /// The log, which goes on behind all that it holds.
     pub log: Log<S>,
+    /// What of that is not applied, from the first to the last.
+    pub suffix: Option<(Zxid, Zxid)>,
     /// Who writes the witness from now on.
     pub keeper: Keeper,
     /// What the member has promised, as both files say.
@@ -117,11 +125,13 @@ impl<S: Storage> Recovered<S> {
         let witness = self.settle(&mut identities)?;
         let applied = self.tree.last_zxid();
         let evidence = self.member.expect("recovered as a member");
-        let (keeper, record) = evidence.begin(data, log, witness, applied > Zxid::ZERO)?;
+        let has_history = applied > Zxid::ZERO || self.suffix.is_some();
+        let (keeper, record) = evidence.begin(data, log, witness, has_history)?;
         let log = (self.scan).begin_log(config, identities, witness.store, applied)?;
         Ok(BegunMember {
             tree: self.tree,
             log,
+            suffix: self.suffix,
             keeper,
             record,
         })
@@ -173,7 +183,9 @@ pub fn recover_with<S: Storage>(
     recover_behind(witness, bad_witness, data, log, rebuild)
 }
 
-/// As [`recover_with`], of the store of member `sid` of an ensemble: `log::standing` says what is refused.
+/// As [`recover_with`], of the store of member `sid` of an ensemble: `log::standing` says what is refused. What counts is
+/// what the log's brackets leave, and of that what is known to be committed is applied; the rest stays on disk. A
+/// snapshot is of use only if the history that the log tells has been there.
 ///
 /// # Errors
 /// [`SnapError`].
@@ -185,11 +197,66 @@ pub fn recover_member<S: Storage>(
 ) -> Result<Recovered<S>, SnapError> {
     snapshot_file::remove_temporary(data)?;
     let evidence = standing::find(data, log, sid)?;
-    let (witness, bad) = (evidence.witness, evidence.bad.clone());
+    let witness = evidence.witness;
+    let store = witness.map(|witness| witness.store);
+    let (snapshot, unreadable) = newest_readable(data, store, rebuild)?;
+    let after = snapshot.map_or(Zxid::ZERO, |(zxid, _)| zxid);
+    let scan = Scan::of_member(log, &Known { after, witness }).map_err(SnapError::from);
+    let scan = scan.and_then(|mut scan| {
+        if evidence.is_standalones() {
+            scan.decide_all();
+        }
+        follows_snapshot(&scan, after, newest_named(&unreadable)).map(|()| scan)
+    });
+    let (scan, unreadable) = unless_denied(scan, unreadable)?;
+    let (mut replayed, mut suffix) = (0, None);
+    if let Some(history) = scan.history() {
+        let (upto, bytes) = (history.committed(), u64::MAX);
+        let mut last = after;
+        Cursor::new(after).read(log, history, Stretch { upto, bytes }, |record| {
+            replayed += 1;
+            apply(&mut last, &record, rebuild)
+        })?;
+        let rest = history.first_behind(last);
+        suffix = rest.map(|first| (first, history.end()));
+    }
     Ok(Recovered {
+        tree: rebuild.tree()?,
+        scan,
+        snapshot,
+        unreadable,
+        replayed,
+        suffix,
+        witness,
+        bad_witness: evidence.bad.clone(),
         member: Some(evidence),
-        ..recover_behind(witness, bad, data, log, rebuild)?
     })
+}
+
+/// Whether a member's history goes on from this snapshot, and as far as the names of others show that it went.
+fn follows_snapshot<S: Storage>(
+    scan: &Scan<S>,
+    after: Zxid,
+    named: Option<Zxid>,
+) -> Result<(), SnapError> {
+    let Some(history) = scan.history() else {
+        return Ok(());
+    };
+    let end = history.end();
+    if let Some(known) = named.max(Some(after)).filter(|known| *known > end) {
+        let lost: RecoveryError = scan.ends_before(known, snapshot_file::name(known));
+        return Err(lost.into());
+    }
+    match history.contains(after) {
+        true => Ok(()),
+        // What lies between, if anything does, counts for nothing.
+        false => Err(SnapError::Gap {
+            snapshot: after,
+            log: (history.origin().filter(|origin| *origin > after))
+                .or(history.first_behind(after))
+                .unwrap_or(end),
+        }),
+    }
 }
 
 /// Recovers what the witness says that there is.
@@ -226,27 +293,34 @@ fn recover_behind<S: Storage>(
             },
         }
     });
-    let (scan, unreadable) = match scan {
-        Ok(scan) => {
-            let reasons = unreadable.iter().map(|(_, reason)| reason.to_string());
-            (scan, reasons.collect())
-        }
-        // What seems to be lost may be in it.
-        Err(refusal) if refusal.is_loss() => {
-            return Err(denied(unreadable).unwrap_or(refusal));
-        }
-        Err(refusal) => return Err(refusal),
-    };
+    let (scan, unreadable) = unless_denied(scan, unreadable)?;
     Ok(Recovered {
         tree,
         scan,
         snapshot,
         unreadable,
         replayed,
+        suffix: None,
         witness,
         bad_witness,
         member: None,
     })
+}
+
+/// A log that is not refused, and why snapshots could not be read.
+fn unless_denied<S: Storage>(
+    scan: Result<Scan<S>, SnapError>,
+    unreadable: Unreadable,
+) -> Result<(Scan<S>, Vec<String>), SnapError> {
+    match scan {
+        Ok(scan) => {
+            let reasons = unreadable.iter().map(|(_, reason)| reason.to_string());
+            Ok((scan, reasons.collect()))
+        }
+        // What seems to be lost may be in it.
+        Err(refusal) if refusal.is_loss() => Err(denied(unreadable).unwrap_or(refusal)),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// The first of these snapshots that may not be opened, so that nothing is known of it.
@@ -329,6 +403,12 @@ fn replay(last: &mut Zxid, found: &Record<'_>, rebuild: &mut dyn Rebuild) -> Res
             log: zxid,
         });
     }
+    apply(last, found, rebuild)
+}
+
+/// Has a transaction applied that is the next one.
+fn apply(last: &mut Zxid, found: &Record<'_>, rebuild: &mut dyn Rebuild) -> Result<(), SnapError> {
+    let zxid = found.zxid;
     let entry = decode(found).map_err(|source| SnapError::Record { zxid, source })?;
     *last = zxid;
     rebuild.apply(entry, found.payload.len())

@@ -208,7 +208,7 @@ impl Look {
                     position: record.end(),
                     zxid: record.zxid,
                 });
-                if record.kind == Kind::Txn
+                if record.kind.is_transaction()
                     && let Err(error) = record::access(record.payload)
                 {
                     damaged(&format!(
@@ -375,6 +375,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Seal => "seal",
         Kind::Fence => "fence",
         Kind::Filler => "filler",
+        Kind::Adopted => "adopted",
     }
 }
 
@@ -393,7 +394,7 @@ fn record_fields(record: &Record<'_>, is_checked: bool) -> Vec<(&'static str, Fi
     if !is_checked {
         fields.push(("checked", Field::Flag(false)));
     }
-    if record.kind != Kind::Txn {
+    if !record.kind.is_transaction() {
         fields.push(("bytes", Field::Number(record.payload.len() as u64)));
         return fields;
     }

@@ -1,6 +1,7 @@
 //! Stores of members of an ensemble: how they begin, and who may not begin on them.
 
 use super::*;
+use crate::log::fence::Base;
 use crate::log::{MemberRecord, RecoveryError, Standing};
 use crate::types::Epoch;
 
@@ -174,4 +175,150 @@ fn a_member_that_is_killed_at_any_effect_of_a_start_has_promised_what_it_had() {
             }
         }
     }
+}
+
+// A history with brackets.
+
+/// A member that writes: all that it appends is durable, and nothing committed.
+fn writer(disk: &SimStorage, member: BegunMember<SimStorage>, next: Zxid) -> World {
+    let BegunMember {
+        tree, log, keeper, ..
+    } = member;
+    World {
+        disk: disk.clone(),
+        log,
+        store: keeper.store(),
+        overlay: Overlay::new(&tree),
+        next,
+        tree,
+    }
+}
+
+/// The history goes on behind this, in the epoch of the next transaction.
+fn adopt(w: &mut World, base: Base) {
+    let epoch = Epoch(w.next.epoch());
+    w.log.open_adoption(epoch, base).unwrap();
+    w.log.close_adoption(epoch).unwrap();
+}
+
+#[test]
+fn a_member_applies_what_is_known_to_be_committed_and_what_counts_of_the_rest_stays_on_disk() {
+    let z = Zxid::new;
+    let disk = SimStorage::new(1 << 30);
+    let member = begin(&disk);
+    assert_eq!(member.suffix, None);
+    let mut w = writer(&disk, member, z(1, 1));
+    adopt(&mut w, Base::Log(Zxid::ZERO));
+    grow(&mut w, 3, 0);
+    let third = w.tree.last_zxid();
+    w.log.committed(third);
+    grow(&mut w, 4, 1);
+    let (seventh, digest) = (w.tree.last_zxid(), w.tree.digest());
+    drop(w);
+    let found = recover_as(&disk, SID).unwrap();
+    let kept = Some((third.next(), seventh));
+    assert_eq!((found.tree.last_zxid(), found.suffix), (third, kept));
+    assert_eq!(found.replayed, u64::from(third.counter()));
+    // All of it counts if a leader says so, and the tree behind it is the one that there was.
+    let member = found
+        .open_member(&disk, &disk, CONFIG, identities())
+        .unwrap();
+    assert_eq!((member.suffix, member.log.end().zxid), (kept, seventh));
+    let mut log = member.log;
+    log.committed(seventh);
+    log.close().unwrap();
+    let found = recover_as(&disk, SID).unwrap();
+    assert_eq!((found.tree.last_zxid(), found.suffix), (seventh, None));
+    assert_eq!(found.tree.digest(), digest);
+}
+
+#[test]
+fn what_a_leader_replaces_is_not_replayed_and_what_it_does_not_is() {
+    let z = Zxid::new;
+    for is_closed in [true, false] {
+        let disk = SimStorage::new(1 << 30);
+        let mut w = writer(&disk, begin(&disk), z(1, 1));
+        adopt(&mut w, Base::Log(Zxid::ZERO));
+        grow(&mut w, 3, 0);
+        let third = w.tree.last_zxid();
+        w.log.committed(third);
+        grow(&mut w, 4, 1);
+        let seventh = w.tree.last_zxid();
+        drop(w);
+        // Its tree is behind what it knows to be committed; another leader has gone on there.
+        let mut w = writer(&disk, begin(&disk), z(2, 1));
+        w.log.open_adoption(Epoch(2), Base::Log(third)).unwrap();
+        grow(&mut w, 2, 7);
+        let (other, digest) = (w.tree.last_zxid(), w.tree.digest());
+        assert_eq!(other.epoch(), 2);
+        if is_closed {
+            w.log.close_adoption(Epoch(2)).unwrap();
+        }
+        w.log.close().unwrap();
+        let found = recover_as(&disk, SID).unwrap();
+        let end = if is_closed { other } else { seventh };
+        assert_eq!(found.tree.last_zxid(), third);
+        assert_eq!(found.suffix.map(|suffix| suffix.1), Some(end));
+        let mut log = (found.open_member(&disk, &disk, CONFIG, identities()))
+            .unwrap()
+            .log;
+        log.committed(end);
+        log.close().unwrap();
+        let found = recover_as(&disk, SID).unwrap();
+        assert_eq!((found.tree.last_zxid(), found.suffix), (end, None));
+        assert_eq!(found.tree.digest() == digest, is_closed);
+        // A standalone server would use the zxids again.
+        let alone = recover(&disk, &disk, &mut |_| {}).map(drop);
+        assert!(
+            matches!(alone, Err(SnapError::Log(RecoveryError::Member { .. }))),
+            "{alone:?}"
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_history_has_not_been_at_is_none_to_start_from() {
+    let z = Zxid::new;
+    let disk = SimStorage::new(1 << 30);
+    let mut w = writer(&disk, begin(&disk), z(1, 1));
+    adopt(&mut w, Base::Log(Zxid::ZERO));
+    grow(&mut w, 3, 0);
+    let own = w.tree.last_zxid();
+    w.log.committed(own);
+    write(&disk, &w.tree, w.store).unwrap();
+    grow(&mut w, 4, 1);
+    // What lies between is in the snapshot of the leader alone.
+    w.next = z(2, 1);
+    adopt(&mut w, Base::Snap(z(1, 90)));
+    let mut tree = w.tree.clone();
+    grow(&mut w, 1, 9);
+    w.log.close().unwrap();
+    let refused = recover_as(&disk, SID).map(drop);
+    let Err(SnapError::Gap { snapshot, log }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((snapshot, log), (own, z(1, 90)));
+    // It is there, under its name.
+    tree.replay(&Entry {
+        header: TxnHeader {
+            session: SessionId(1),
+            cxid: 0,
+            zxid: z(1, 90),
+            time: WallMs(1),
+            op: OpCode::ERROR,
+        },
+        txn: Txn::Error {
+            code: crate::types::ErrorCode::NO_NODE,
+        },
+        digest: None,
+    });
+    write(&disk, &tree, member_store(&disk)).unwrap();
+    let found = recover_as(&disk, SID).unwrap();
+    assert_eq!(found.tree.last_zxid(), z(1, 90));
+    assert_eq!(found.suffix.map(|suffix| suffix.0), Some(z(2, 1)));
+}
+
+fn member_store(disk: &SimStorage) -> StoreId {
+    let evidence = standing::find(disk, disk, SID).unwrap();
+    evidence.witness.unwrap().store
 }
