@@ -45,12 +45,12 @@ pub struct View {
     pub history: Vec<Txn>,
     open: Option<Vec<Txn>>,
     pub adopted: Option<(Epoch, LogEnd)>,
-    position: u64,
+    /// Of this process; they stand for places in the log, which are compared with those of adoptions only.
+    adoptions: u64,
 }
 
 impl View {
     fn play(&mut self, op: &Op) {
-        self.position += 1;
         match op {
             Op::Open(base) => {
                 assert!(self.open.is_none(), "a synchronisation within another");
@@ -59,6 +59,7 @@ impl View {
             Op::Entry(txn) => self.open.as_mut().unwrap_or(&mut self.history).push(*txn),
             Op::Close(epoch) => {
                 self.history = self.open.take().expect("an open synchronisation");
+                self.adoptions += 1;
                 self.adopted = Some((*epoch, self.end()));
             }
             Op::Void => self.open = None,
@@ -67,7 +68,7 @@ impl View {
 
     fn end(&self) -> LogEnd {
         LogEnd {
-            position: Position(self.position),
+            position: Position(self.adoptions),
             zxid: end(&self.history),
         }
     }
@@ -81,8 +82,8 @@ pub struct Disk {
     pub pending: Vec<Op>,
     pub record: Epochs,
     pub writing: Option<Epochs>,
+    /// Known to this process; nothing durable says it.
     pub committed: Zxid,
-    committed_on_disk: Zxid,
 }
 
 impl Disk {
@@ -107,9 +108,10 @@ impl Disk {
         for op in self.pending.drain(..) {
             self.durable.play(&op);
         }
-        let known = self.committed.min(end(&self.durable.history));
-        self.committed_on_disk = self.committed_on_disk.max(known);
-        let adopted = self.durable.adopted.filter(|_| self.durable.adopted != before);
+        let adopted = self
+            .durable
+            .adopted
+            .filter(|_| self.durable.adopted != before);
         adopted.map(|(epoch, end)| Durable::played(Adoption { epoch, end }))
     }
 
@@ -123,7 +125,11 @@ impl Disk {
     /// The record is written; `None`: there was nothing to write.
     pub fn write(&mut self) -> Option<Epochs> {
         let writing = self.writing.take()?;
-        let Epochs { accepted, current, is_whole } = self.record;
+        let Epochs {
+            accepted,
+            current,
+            is_whole,
+        } = self.record;
         assert!(writing.accepted >= accepted && writing.current >= current);
         assert!(writing.is_whole >= is_whole && writing.current <= writing.accepted);
         self.record = writing;
@@ -137,7 +143,7 @@ impl Disk {
         }
         self.durable.open = None;
         // Places in the log are compared within one process only.
-        self.durable.position = 0;
+        self.durable.adoptions = 0;
         if let Some((_, end)) = &mut self.durable.adopted {
             end.position = Position(0);
         }
@@ -146,6 +152,6 @@ impl Disk {
             self.write();
         }
         self.writing = None;
-        self.committed = self.committed_on_disk;
+        self.committed = Zxid::ZERO;
     }
 }

@@ -14,6 +14,8 @@ enum Act {
     Propose,
     /// The leader ends, with all that it has appended.
     Fail,
+    /// Whoever is down comes back.
+    Return,
 }
 
 use Act::*;
@@ -23,12 +25,37 @@ const FOUNDED: &[Act] = &[Start(0), Start(1), Start(2), Calm, Propose, Propose, 
 /// Two elect and write, the third comes late; its leader ends with a write that nobody else has, and is cut when it
 /// comes back.
 const CUT: &[Act] = &[
-    Start(0), Start(2), Calm, Propose, Calm, Start(1), Calm, Propose, Fail, Steps(40), Propose, Steps(6), Start(2), Calm,
-    Propose, Calm,
+    Start(0),
+    Start(2),
+    Calm,
+    Propose,
+    Calm,
+    Start(1),
+    Calm,
+    Propose,
+    Fail,
+    Steps(40),
+    Propose,
+    Steps(6),
+    Return,
+    Calm,
+    Propose,
+    Calm,
 ];
 /// The leader ends with a write that one other has acknowledged.
 const KEPT: &[Act] = &[
-    Start(0), Start(1), Start(2), Calm, Propose, Propose, Steps(5), Fail, Calm, Start(2), Propose, Calm,
+    Start(0),
+    Start(1),
+    Start(2),
+    Calm,
+    Propose,
+    Propose,
+    Steps(5),
+    Fail,
+    Calm,
+    Return,
+    Propose,
+    Calm,
 ];
 
 #[derive(Clone)]
@@ -51,6 +78,7 @@ impl Run {
         let budget = Budget {
             proposals: u8::MAX,
             crashes: u8::MAX,
+            timeouts: u8::MAX,
             ..Budget::default()
         };
         Run {
@@ -78,9 +106,13 @@ impl Run {
         if let Some(n) = down {
             return Some(Step::Restart(n));
         }
-        let patience = self.state.patience();
-        let waits = !self.state.is_settled();
-        patience.get(self.turn % patience.len().max(1)).copied().filter(|_| waits)
+        if self.state.is_settled() {
+            return None;
+        }
+        let mut waiting = self.state.waiting();
+        waiting.sort();
+        let next = waiting.get(self.turn % waiting.len().max(1));
+        next.map(|n| Step::TimeOut(*n))
     }
 
     /// What happens next.
@@ -102,6 +134,10 @@ impl Run {
                     None
                 }
                 Propose => self.state.proposals().first().copied(),
+                Return => {
+                    self.is_started = [true; 3];
+                    None
+                }
                 Fail => {
                     let leader = self.state.leader();
                     leader.map(|n| {
@@ -149,7 +185,9 @@ fn crash_at_every_effect(script: &'static [Act]) -> u32 {
                 crashed.state.fuse = Some((n, rest));
                 crashed.state.take(step);
                 let at = before.state.effects + n;
-                crashed.finish(&format!("{script:?}, ended at effect {at}, {step:?}: {rest:?}"));
+                crashed.finish(&format!(
+                    "{script:?}, ended at effect {at}, {step:?}: {rest:?}"
+                ));
             }
         }
     }
@@ -162,5 +200,5 @@ fn crash_at_every_effect(script: &'static [Act]) -> u32 {
 fn a_crash_at_every_effect_of_three_short_elections_loses_nothing() {
     let effects = [FOUNDED, CUT, KEPT].map(crash_at_every_effect);
     println!("{effects:?} effects");
-    assert!(effects.iter().all(|effects| *effects >= 100), "{effects:?}");
+    assert!(effects.iter().all(|effects| *effects >= 80), "{effects:?}");
 }

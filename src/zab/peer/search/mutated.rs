@@ -379,7 +379,26 @@ fn mutate(heard: &mut Vec<Input>, rng: &mut Rng) {
 
 /// What stands in the place of a number.
 const NUMBERS: &[i64] = &[
-    -2, -1, 0, 1, 2, 3, 7, 20, 28, 40, 254, 1023, 1024, 1025, 1 << 19, (1 << 19) + 1, 0x7fff_ffff, 0x8000_0000, i64::MAX, i64::MIN,
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    7,
+    20,
+    28,
+    40,
+    254,
+    1023,
+    1024,
+    1025,
+    1 << 19,
+    (1 << 19) + 1,
+    0x7fff_ffff,
+    0x8000_0000,
+    i64::MAX,
+    i64::MIN,
 ];
 
 fn change(bytes: &mut Vec<u8>, kind: u8, rng: &mut Rng) {
@@ -410,7 +429,11 @@ fn change(bytes: &mut Vec<u8>, kind: u8, rng: &mut Rng) {
         }
         _ => {
             let number = *rng.choice(NUMBERS).unwrap_or(&0);
-            put(bytes, [4, 4, 12, place][rng.usize(0..4)], &number.to_be_bytes());
+            put(
+                bytes,
+                [4, 4, 12, place][rng.usize(0..4)],
+                &number.to_be_bytes(),
+            );
         }
     }
 }
@@ -454,7 +477,10 @@ fn ten_thousand_mutated_transcripts_end_connections_or_roles_and_nothing_else() 
     while done < TRANSCRIPTS {
         let (state, next) = &recorded[rng.usize(0..recorded.len())];
         let n = rng.usize(0..3);
-        let heard = next.iter().filter(|(of, _)| *of == n).map(|(_, heard)| heard);
+        let heard = next
+            .iter()
+            .filter(|(of, _)| *of == n)
+            .map(|(_, heard)| heard);
         let mut heard: Vec<Input> = heard.take(HEARD).cloned().collect();
         let host = Host::new(&state.members[n], state.now(n), rng.fork());
         let Some(mut host) = host.filter(|_| !heard.is_empty()) else {
@@ -476,7 +502,10 @@ fn ten_thousand_mutated_transcripts_end_connections_or_roles_and_nothing_else() 
             host.hears(heard);
         }
         let kept = weight(&host.peer);
-        assert!(kept <= before + KEPT * sent + KEPT_MORE, "{kept} of {sent}, {before} before");
+        assert!(
+            kept <= before + KEPT * sent + KEPT_MORE,
+            "{kept} of {sent}, {before} before"
+        );
         done += 1;
         came.unreadable += usize::from(host.is_unreadable);
         came.left += usize::from(host.has_left);
@@ -485,7 +514,20 @@ fn ten_thousand_mutated_transcripts_end_connections_or_roles_and_nothing_else() 
         came.nothing += usize::from(!is_any);
     }
     println!("{states:?}, {came:?}");
-    assert!(states.len() >= 7 && states.values().all(|n| *n >= 20), "{states:?}");
-    let Came { unreadable, closed, left, nothing } = came;
-    assert!([unreadable, closed, left, nothing].iter().all(|n| *n >= 500), "{came:?}");
+    assert!(
+        states.len() >= 7 && states.values().all(|n| *n >= 20),
+        "{states:?}"
+    );
+    let Came {
+        unreadable,
+        closed,
+        left,
+        nothing,
+    } = came;
+    assert!(
+        [unreadable, closed, left, nothing]
+            .iter()
+            .all(|n| *n >= 500),
+        "{came:?}"
+    );
 }

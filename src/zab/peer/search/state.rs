@@ -1,6 +1,7 @@
-//! An ensemble at one moment, and what can happen next. A step is a packet that arrives, the end of a connection that
-//! is noticed, a log or a record that becomes durable, a patience that ends, or a fault. What a member does for it is
-//! done at once: packets leave in order, snapshots are read, transactions are applied, a role's log is flushed.
+//! An ensemble at one moment, and what can happen next. A step is a log or a record that becomes durable, a proposal, a
+//! patience that ends, a fault, a member that comes back, or, on a [`Slow`] way, a packet that arrives or the end of a
+//! connection that is noticed. What follows is done at once: packets leave in order and arrive where the way is fast,
+//! elections speak, snapshots are read, transactions are applied, a role's log is flushed.
 
 use super::canon::{Canon, LINKS, Print, TIME};
 use super::disk::{Disk, Op, Txn, end, entry, txn, upto};
@@ -8,9 +9,9 @@ use crate::log::Durable;
 use crate::proto::Frame;
 use crate::proto::peer::packet::{Split, split};
 use crate::proto::peer::{
-    Address, Hello, Notification, PeerState, ToLeader, ToLearner, Vote, notification,
+    Address, Hello, Notification, PeerState, ToLeader, ToLearner, notification,
 };
-use crate::types::{Epoch, ServerId, Tick, VoteEpoch, Zxid};
+use crate::types::{Epoch, ServerId, Tick, Zxid};
 use crate::zab::broadcast::Heard;
 use crate::zab::election::{Candidate, FINALIZE_OURS_MS, Offer};
 use crate::zab::links::LinkId;
@@ -34,11 +35,26 @@ pub const PATIENCE: Patience = Patience {
 };
 /// Longer than any deadline is away.
 const LATER_MS: u64 = 1 << 40;
-/// Nobody has that much; a rumour says so.
-const RUMOUR: Zxid = Zxid::new(1 << 20, 1);
-
 pub const DIALLER: usize = 0;
 pub const ACCEPTOR: usize = 1;
+
+/// Ways from a member to another on the quorum port, on which packets are late: each arrives whenever it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slow {
+    None,
+    Way(usize, usize),
+    All,
+}
+
+impl Slow {
+    fn is(self, from: usize, to: usize) -> bool {
+        match self {
+            Slow::None => false,
+            Slow::Way(a, b) => (a, b) == (from, to),
+            Slow::All => true,
+        }
+    }
+}
 
 /// What may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,8 +65,6 @@ pub struct Budget {
     pub wipes: u8,
     /// Patience that ends although something goes on.
     pub timeouts: u8,
-    /// A member hears votes that nobody has given: safety does not rest on whom an election brings up.
-    pub rumours: u8,
 }
 
 /// Members are counted from 0; their ids from 1.
@@ -64,15 +78,15 @@ pub enum Step {
     Sync(usize),
     /// The record is.
     Record(usize),
-    /// Patience ends: everything that is waited for is overdue.
-    TimeOut(usize, bool),
+    /// Nothing else goes on, and time passes for those who wait for others.
+    Patience,
+    /// Time passes at one member, although something goes on: everything that it waits for is overdue.
+    TimeOut(usize),
     Propose(usize),
     Restart(usize),
     /// Of what was appended so much is on the disk, and the record that was being written or not.
     Crash(usize, usize, bool),
     Wipe(usize),
-    /// Everybody else seems to vote for this member.
-    Rumour(usize, usize),
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -145,6 +159,7 @@ pub struct State {
     /// Who has led which epoch.
     active: Vec<(Epoch, usize)>,
     pub left: Budget,
+    pub slow: Slow,
     proposed: i64,
     /// A member ends at the effect that brings this to 0, with this much of what it has appended.
     pub fuse: Option<(u32, Rest)>,
@@ -166,8 +181,13 @@ impl Hash for State {
     fn hash<H: Hasher>(&self, into: &mut H) {
         let prints = self.prints.each_ref().map(|print| print.as_ref().unwrap());
         prints.iter().for_each(|print| print.lanes.hash(into));
-        let places = |ends: &[(usize, LinkId); 2]| ends.map(|(at, link)| (at, prints[at].place(link)));
-        let mut wires: Vec<_> = self.wires.iter().map(|wire| (places(&wire.ends), wire)).collect();
+        let places =
+            |ends: &[(usize, LinkId); 2]| ends.map(|(at, link)| (at, prints[at].place(link)));
+        let mut wires: Vec<_> = self
+            .wires
+            .iter()
+            .map(|wire| (places(&wire.ends), wire))
+            .collect();
         wires.sort_by_key(|(places, _)| *places);
         for (places, wire) in wires {
             (places, &wire.coming, wire.is_closed).hash(into);
@@ -191,7 +211,11 @@ impl State {
     pub fn new(is_new: bool, left: Budget) -> State {
         let member = Member {
             peer: None,
-            disk: if is_new { Disk::default() } else { Disk::whole() },
+            disk: if is_new {
+                Disk::default()
+            } else {
+                Disk::whole()
+            },
             nothing: Offer::FRESH,
             applied: Zxid::ZERO,
             listens: false,
@@ -213,6 +237,7 @@ impl State {
             sequence: Vec::new(),
             active: Vec::new(),
             left,
+            slow: Slow::All,
             proposed: 0,
             fuse: None,
             effects: 0,
@@ -241,12 +266,13 @@ impl State {
 
     // What can happen.
 
-    /// What goes on by itself.
-    pub fn progress(&self) -> Vec<Step> {
+    /// What arrives, on ways that are slow or on the others.
+    fn arrivals(&self, is_slow: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         for (n, wire) in self.wires.iter().enumerate() {
             for at in [DIALLER, ACCEPTOR] {
-                if wire.is_closed[at] {
+                let (from, to) = (wire.ends[1 - at].0, wire.ends[at].0);
+                if wire.is_closed[at] || self.slow.is(from, to) != is_slow {
                 } else if wire.is_closed[1 - at] {
                     steps.push(Step::Notice(n, at));
                 } else if !wire.coming[at].is_empty() {
@@ -254,6 +280,12 @@ impl State {
                 }
             }
         }
+        steps
+    }
+
+    /// What goes on by itself.
+    pub fn progress(&self) -> Vec<Step> {
+        let mut steps = self.arrivals(true);
         for (n, member) in self.members.iter().enumerate() {
             if member.peer.is_some() && !member.disk.pending.is_empty() {
                 steps.push(Step::Sync(n));
@@ -265,21 +297,37 @@ impl State {
         steps
     }
 
-    /// What goes on when nothing else does: who waits for others waits no longer.
+    /// Who waits for others, and would wait for ever if nothing happens; those first who wait least.
+    pub fn waiting(&self) -> Vec<usize> {
+        let waits = |n: &usize| self.members[*n].peer.is_some() && !self.is_served(*n);
+        let mut waiting: Vec<usize> = (0..MEMBERS).filter(waits).collect();
+        waiting.sort_by_key(|n| match self.members[*n].peer.as_ref().map(Peer::doing) {
+            Some(PeerState::Leading) => 0,
+            Some(PeerState::Looking) => 1,
+            _ => 2,
+        });
+        waiting
+    }
+
+    /// What goes on when nothing else does.
     pub fn patience(&self) -> Vec<Step> {
-        let members = self.members.iter().enumerate();
-        let waits = members.filter(|(n, member)| member.peer.is_some() && !self.is_served(*n));
-        waits.map(|(n, _)| Step::TimeOut(n, false)).collect()
+        let waits = !self.waiting().is_empty();
+        waits.then_some(Step::Patience).into_iter().collect()
     }
 
     /// It serves, and hears of whom it needs.
     fn is_served(&self, n: usize) -> bool {
         let member = &self.members[n];
-        let is_open = |wire: &&Wire| {
-            wire.is_closed == [false; 2] && wire.ends.iter().any(|(at, _)| *at == n)
-        };
+        let is_open =
+            |wire: &&Wire| wire.is_closed == [false; 2] && wire.ends.iter().any(|(at, _)| *at == n);
         let is_quorum = self.wires.iter().filter(is_open).count() >= MEMBERS / 2;
         member.serving.is_some() && is_quorum
+    }
+
+    /// Everybody is up, and nothing goes on by itself.
+    pub fn is_at_rest(&self) -> bool {
+        let steps = [self.progress(), self.patience(), self.restarts()];
+        steps.iter().all(Vec::is_empty)
     }
 
     pub fn restarts(&self) -> Vec<Step> {
@@ -315,9 +363,9 @@ impl State {
         steps.extend(self.restarts());
         steps.extend(self.proposals());
         for (n, member) in self.members.iter().enumerate() {
-            let Some(peer) = &member.peer else {
+            if member.peer.is_none() {
                 continue;
-            };
+            }
             if self.left.crashes > 0 {
                 for kept in 0..=member.disk.pending.len() {
                     steps.push(Step::Crash(n, kept, false));
@@ -330,11 +378,7 @@ impl State {
                 }
             }
             if self.left.timeouts > 0 {
-                steps.push(Step::TimeOut(n, true));
-            }
-            if self.left.rumours > 0 && peer.doing() == PeerState::Looking && member.flush.is_none()
-            {
-                steps.extend((0..MEMBERS).map(|leader| Step::Rumour(n, leader)));
+                steps.push(Step::TimeOut(n));
             }
         }
         steps
@@ -342,6 +386,13 @@ impl State {
 
     /// It happens, with all that members do for it.
     pub fn take(&mut self, step: Step) {
+        self.happens(step);
+        while let Some(arrival) = self.arrivals(false).first() {
+            self.happens(*arrival);
+        }
+    }
+
+    fn happens(&mut self, step: Step) {
         match step {
             Step::Deliver(wire, at) => self.deliver(wire, at),
             Step::Notice(wire, at) => {
@@ -365,8 +416,16 @@ impl State {
                     self.tell(n, |peer, now| peer.recorded(Durable::played(record), now));
                 }
             }
-            Step::TimeOut(n, is_fault) => {
-                self.left.timeouts -= u8::from(is_fault);
+            Step::Patience => {
+                for n in self.waiting() {
+                    if self.progress().is_empty() && self.arrivals(false).is_empty() {
+                        self.time_out(n);
+                        self.work();
+                    }
+                }
+            }
+            Step::TimeOut(n) => {
+                self.left.timeouts -= 1;
                 self.time_out(n);
             }
             Step::Propose(n) => self.propose(n),
@@ -381,10 +440,6 @@ impl State {
                 self.crash(n, 0, false);
                 self.member(n).disk = Disk::default();
             }
-            Step::Rumour(n, leader) => {
-                self.left.rumours -= 1;
-                self.rumour(n, leader);
-            }
         }
         self.work();
         self.is_safe();
@@ -396,7 +451,12 @@ impl State {
     fn commits(&mut self, n: usize, zxid: Zxid) {
         let disk = &mut Rc::make_mut(&mut self.members[n]).disk;
         let history = upto(&disk.logged.history, zxid);
-        assert_eq!(end(history), zxid, "{} commits what it does not have", sid(n));
+        assert_eq!(
+            end(history),
+            zxid,
+            "{} commits what it does not have",
+            sid(n)
+        );
         let common = history.len().min(self.sequence.len());
         let same = history[..common] == self.sequence[..common];
         assert!(same, "{} commits another history than others", sid(n));
@@ -408,7 +468,12 @@ impl State {
     fn serves(&mut self, n: usize, role: RoleId, duty: Duty) {
         let member = self.member(n);
         assert_eq!(member.serving, None, "{} serves twice", sid(n));
-        assert_eq!(member.applied, member.disk.committed, "{} serves too early", sid(n));
+        assert_eq!(
+            member.applied,
+            member.disk.committed,
+            "{} serves too early",
+            sid(n)
+        );
         member.serving = Some(role);
         let Duty::Leader(epoch) = duty else {
             return;
@@ -424,16 +489,28 @@ impl State {
     /// history that is there.
     fn is_safe(&self) {
         for (n, member) in self.members.iter().enumerate() {
-            let adopted = member.disk.durable.adopted.map_or(Epoch(0), |(epoch, _)| epoch);
+            let adopted = member
+                .disk
+                .durable
+                .adopted
+                .map_or(Epoch(0), |(epoch, _)| epoch);
             let current = member.disk.record.current;
-            assert!(current <= adopted, "{} has no history of epoch {current}", sid(n));
+            assert!(
+                current <= adopted,
+                "{} has no history of epoch {current}",
+                sid(n)
+            );
         }
         let lacks = |member: &&Rc<Member>| {
             let disk = &member.disk;
             disk.record.is_whole && !disk.durable.history.starts_with(&self.sequence)
         };
         let lacking = self.members.iter().filter(lacks).count();
-        assert!(2 * lacking < MEMBERS, "{lacking} lack what is committed: {}", self.report());
+        assert!(
+            2 * lacking < MEMBERS,
+            "{lacking} lack what is committed: {}",
+            self.report()
+        );
     }
 
     /// Nobody lies here.
@@ -458,7 +535,11 @@ impl State {
 
     /// Everybody who is up serves, one leads, and all hold the same, which is committed.
     pub fn is_settled(&self) -> bool {
-        let up: Vec<_> = self.members.iter().filter(|member| member.peer.is_some()).collect();
+        let up: Vec<_> = self
+            .members
+            .iter()
+            .filter(|member| member.peer.is_some())
+            .collect();
         let holds = |member: &&Rc<Member>| {
             let disk = &member.disk;
             let history = &disk.durable.history;
@@ -486,7 +567,10 @@ impl State {
             )
         };
         let members: String = self.members.iter().enumerate().map(one).collect();
-        format!("{members}committed {:?}, active {:?}", self.sequence, self.active)
+        format!(
+            "{members}committed {:?}, active {:?}",
+            self.sequence, self.active
+        )
     }
 
     // The drivers.
@@ -562,7 +646,9 @@ impl State {
 
     /// What a leader has for a learner leaves.
     fn fetch(&mut self, n: usize, wire: usize) {
-        let Wire { ends, is_closed, .. } = &self.wires[wire];
+        let Wire {
+            ends, is_closed, ..
+        } = &self.wires[wire];
         let (at, link) = ends[ACCEPTOR];
         if at != n || is_closed[ACCEPTOR] {
             return;
@@ -674,10 +760,16 @@ impl State {
             received: Vec::new(),
         };
         let links = self.wires.iter().flat_map(|wire| wire.ends);
-        let links: Vec<LinkId> = links.filter(|(at, _)| *at == n).map(|(_, link)| link).collect();
+        let links: Vec<LinkId> = links
+            .filter(|(at, _)| *at == n)
+            .map(|(_, link)| link)
+            .collect();
         links.into_iter().for_each(|link| self.hang_up(n, link));
         let calls = self.calls.iter().flatten();
-        let calls: Vec<LinkId> = calls.filter(|(at, _)| *at == n).map(|(_, link)| *link).collect();
+        let calls: Vec<LinkId> = calls
+            .filter(|(at, _)| *at == n)
+            .map(|(_, link)| *link)
+            .collect();
         self.talks.extend(calls.into_iter().map(Talk::Close));
     }
 
@@ -697,28 +789,6 @@ impl State {
         let txn = (zxid, self.proposed);
         self.tell(n, |peer, now| peer.propose(zxid, &entry(txn), now));
         self.member(n).disk.push(Op::Entry(txn));
-    }
-
-    fn rumour(&mut self, n: usize, leader: usize) {
-        let round = self.members[n].peer.as_ref().map(|peer| peer.election.round());
-        for [a, b] in self.calls.clone() {
-            let (to, link) = if a.0 == n { a } else { b };
-            let vote = Vote {
-                epoch: VoteEpoch(i64::from(RUMOUR.epoch())),
-                zxid: RUMOUR,
-                leader: sid(leader),
-            };
-            let notification = Notification {
-                state: PeerState::Looking,
-                vote,
-                round: round.unwrap_or_default(),
-                format: 2,
-                config: None,
-            };
-            if to == n {
-                self.tell(n, |peer, now| peer.notified(link, &notification, now));
-            }
-        }
     }
 
     // The election port.
@@ -793,7 +863,9 @@ impl State {
         self.member(n).dial = None;
         self.note(place(leader), || Input::Learner(theirs));
         self.note(n, || Input::Leader(mine));
-        self.tell(place(leader), |peer, now| peer.learner_connected(theirs, now));
+        self.tell(place(leader), |peer, now| {
+            peer.learner_connected(theirs, now)
+        });
         self.tell(n, |peer, now| peer.leader_dialled(role, mine, now));
         true
     }
@@ -870,10 +942,15 @@ impl State {
             _ => Input::FromLearner(link, bytes.clone()),
         });
         if at == DIALLER && self.members[n].snapshot.is_some_and(|(of, _)| of == link) {
-            let numbers = bytes.chunks_exact(8).map(|chunk| i64::from_be_bytes(chunk.try_into().unwrap()));
+            let numbers = bytes
+                .chunks_exact(8)
+                .map(|chunk| i64::from_be_bytes(chunk.try_into().unwrap()));
             let numbers: Vec<i64> = numbers.collect();
             let member = self.member(n);
-            member.received = numbers.chunks_exact(2).map(|txn| (Zxid(txn[0]), txn[1])).collect();
+            member.received = numbers
+                .chunks_exact(2)
+                .map(|txn| (Zxid(txn[0]), txn[1]))
+                .collect();
             member.snapshot = None;
             self.tell(n, |peer, now| peer.snapshot_received(link, now));
             return;
