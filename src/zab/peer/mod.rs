@@ -53,6 +53,8 @@ mod learn;
 #[cfg(test)]
 mod ensemble;
 #[cfg(test)]
+mod search;
+#[cfg(test)]
 mod tests;
 
 pub use effect::{Duty, Effect, RoleId};
