@@ -100,6 +100,17 @@ impl Zxid {
             Zxid(self.0 + 1)
         }
     }
+
+    /// Whether it is the next one of the same epoch.
+    pub const fn is_next_of(self, last: Zxid) -> bool {
+        self.epoch() == last.epoch() && last.counter() < Self::COUNTER_MAX && self.0 == last.0 + 1
+    }
+
+    /// Whether it can stand behind `last` in the history of an ensemble: the next of its epoch, or the first of a
+    /// later one.
+    pub const fn can_follow(self, last: Zxid) -> bool {
+        self.is_next_of(last) || self.epoch() > last.epoch() && self.counter() == 1
+    }
 }
 
 impl fmt::Debug for Zxid {

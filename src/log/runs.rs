@@ -152,20 +152,10 @@ impl Open {
     }
 }
 
-/// Whether `zxid` can stand behind `after` in a history: the next of its epoch, or the first of a later one.
-fn follows(after: Zxid, zxid: Zxid) -> bool {
-    is_next(after, zxid) || zxid.epoch() > after.epoch() && zxid.counter() == 1
-}
-
-/// The next of the same epoch.
-fn is_next(after: Zxid, zxid: Zxid) -> bool {
-    zxid.epoch() == after.epoch() && after.counter() < Zxid::COUNTER_MAX && zxid.0 == after.0 + 1
-}
-
 /// Adds a transaction that belongs there; `anew`: to no run that is there.
 fn add(runs: &mut Vec<Run>, anew: bool, zxid: Zxid, position: Position) {
     match runs.last_mut() {
-        Some(run) if !anew && is_next(run.last, zxid) => run.last = zxid,
+        Some(run) if !anew && zxid.is_next_of(run.last) => run.last = zxid,
         _ => runs.push(Run {
             first: zxid,
             last: zxid,
@@ -323,14 +313,14 @@ impl Runs {
             Some(open) => {
                 let after = open.end();
                 let is_due = open.epoch.is_none_or(|epoch| zxid.epoch() <= epoch.0)
-                    && after.is_none_or(|after| follows(after, zxid));
+                    && after.is_none_or(|after| zxid.can_follow(after));
                 (after, is_due, Kind::Adopted)
             }
             None => {
                 let after = self.known_end();
                 let is_due = match self.epoch {
                     Some(epoch) => {
-                        zxid.epoch() == epoch.0 && after.is_none_or(|after| follows(after, zxid))
+                        zxid.epoch() == epoch.0 && after.is_none_or(|after| zxid.can_follow(after))
                     }
                     None => after.is_none_or(|after| zxid == after.next()),
                 };

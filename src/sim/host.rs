@@ -607,7 +607,7 @@ impl Host {
             Event::Job(job) => {
                 let work = Work::of(&job);
                 let makes = matches!(job, Job::Snapshot { .. }) && checks.rot.is_damaged();
-                let before = makes.then(|| checks::Found::on(&base.data));
+                let before = makes.then(|| checks::SnapshotsBefore::on(&base.data));
                 failing::arm(base, work);
                 let done = job.run(&base.data, &base.disk);
                 let failed = failing::disarm(base, work);

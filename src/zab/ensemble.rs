@@ -533,14 +533,7 @@ impl World {
     }
 
     fn drop(&mut self, link: LinkId, why: Dropped) {
-        let may = matches!(
-            why,
-            Dropped::Ahead { .. }
-                | Dropped::Replaced
-                | Dropped::Silent
-                | Dropped::Unacknowledged(_)
-        );
-        assert!(may, "nobody lies: {why:?}");
+        assert!(!why.is_a_fault(), "nobody lies: {why:?}");
         if let Some(link) = self.links.get_mut(&link) {
             link.is_broken = true;
         }

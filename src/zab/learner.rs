@@ -1,6 +1,6 @@
 //! A learner as its leader sees it.
 
-use crate::types::{ServerId, Zxid};
+use crate::types::ServerId;
 
 /// Who is at the other end of a learner's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,11 +12,4 @@ pub struct Learner {
     /// Its history is whole. A member that was wiped or has lost something has forgotten what it has promised and
     /// acknowledged; it helps no leader to become active, and counts only for one that is active without it.
     pub is_whole: bool,
-}
-
-/// Whether `zxid` can stand behind `last` in a history: the next of its epoch, or the first of a later one.
-pub(super) fn follows(last: Zxid, zxid: Zxid) -> bool {
-    let is_next =
-        zxid.epoch() == last.epoch() && last.counter() < Zxid::COUNTER_MAX && zxid.0 == last.0 + 1;
-    is_next || zxid.epoch() > last.epoch() && zxid.counter() == 1
 }

@@ -81,6 +81,17 @@ pub enum Leave {
     Reconfigured,
 }
 
+#[cfg(test)]
+impl Leave {
+    /// Where nobody lies, only a fault of ours brings it about.
+    pub(super) fn is_a_fault(self) -> bool {
+        matches!(
+            self,
+            Leave::Gap { .. } | Leave::Commit(_) | Leave::Unexpected(_) | Leave::Forgets { .. }
+        )
+    }
+}
+
 /// Why a leader closes a learner's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Dropped {
@@ -128,6 +139,20 @@ pub enum Dropped {
     /// It asks for more than is answered at a time.
     #[error("the learner asks for too much at a time")]
     TooManyAsked,
+}
+
+#[cfg(test)]
+impl Dropped {
+    /// As [`Leave::is_a_fault`].
+    pub(super) fn is_a_fault(self) -> bool {
+        !matches!(
+            self,
+            Dropped::Ahead { .. }
+                | Dropped::Replaced
+                | Dropped::Silent
+                | Dropped::Unacknowledged(_)
+        )
+    }
 }
 
 /// How long is waited, in the caller's ticks.

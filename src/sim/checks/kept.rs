@@ -12,14 +12,14 @@ use crate::types::Zxid;
 use std::collections::BTreeMap;
 
 /// The snapshots that are there before the next one is made.
-pub(in crate::sim) struct Found {
+pub(in crate::sim) struct SnapshotsBefore {
     all: Vec<Zxid>,
     /// Those that are newer than the newest one that can be read: whoever makes the next one finds this out.
     rotten: Vec<Zxid>,
 }
 
-impl Found {
-    pub(in crate::sim) fn on(data: &SimStorage) -> Found {
+impl SnapshotsBefore {
+    pub(in crate::sim) fn on(data: &SimStorage) -> SnapshotsBefore {
         let data = data.copy();
         let all = list(&data);
         let is_rotten = |zxid: &&Zxid| {
@@ -27,7 +27,7 @@ impl Found {
             read.is_err()
         };
         let rotten = all.iter().take_while(is_rotten).copied().collect();
-        Found { all, rotten }
+        SnapshotsBefore { all, rotten }
     }
 }
 
@@ -97,7 +97,7 @@ impl Kept {
     pub(in crate::sim) fn purged_behind(
         &self,
         made: Zxid,
-        before: &Found,
+        before: &SnapshotsBefore,
         data: &SimStorage,
     ) -> Result<(), String> {
         let left = list(&data.copy());

@@ -34,7 +34,7 @@ mod turns;
 
 pub(super) use expiry::At;
 pub(super) use given_back::{by_connections, by_replicas, by_requests};
-pub(super) use kept::Found;
+pub(super) use kept::SnapshotsBefore;
 pub(super) use rot::{COVERED_AFTER_US, Refusal};
 pub(super) use tree::compare;
 

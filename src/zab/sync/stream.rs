@@ -37,7 +37,6 @@ use crate::types::{Epoch, Position, ServerId, Tick, Zxid};
 use crate::zab::bounds::{ITEM_BYTES, PENDING_BYTES_MAX};
 use crate::zab::decided::Decided;
 use crate::zab::follow::{Follow, Joined};
-use crate::zab::learner::follows;
 use crate::zab::verdict::{Leave, Patience};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -310,7 +309,7 @@ impl Stream {
     fn propose(&mut self, zxid: Zxid, entry: &[u8], leader: Option<ServerId>) -> Result<(), Leave> {
         let after = self.last.unwrap_or(self.end);
         let is_repeated = self.last.is_none() && zxid > Zxid::ZERO && zxid <= self.end;
-        let is_next = is_repeated || follows(after, zxid);
+        let is_next = is_repeated || zxid.can_follow(after);
         if !is_next || zxid.epoch() > self.epoch.0 {
             return Err(Leave::Gap { after, zxid });
         }

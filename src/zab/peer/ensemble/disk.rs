@@ -8,6 +8,7 @@ use fastrand::Rng;
 /// One transaction; the second number is unlike that of any other.
 pub type Txn = (Zxid, i64);
 
+/// As it is in a packet.
 pub fn entry((zxid, tag): Txn) -> Vec<u8> {
     let mut bytes = tag.to_be_bytes().to_vec();
     bytes.extend([0; 4]);
@@ -17,7 +18,8 @@ pub fn entry((zxid, tag): Txn) -> Vec<u8> {
 }
 
 pub fn txn(zxid: Zxid, entry: &[u8]) -> Txn {
-    (zxid, i64::from_be_bytes(entry[..8].try_into().unwrap()))
+    let tag = entry.first_chunk().copied().unwrap_or_default();
+    (zxid, i64::from_be_bytes(tag))
 }
 
 pub fn end(history: &[Txn]) -> Zxid {

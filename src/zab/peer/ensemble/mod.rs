@@ -10,7 +10,7 @@
 //! session comes behind what was ordered before it. At the end of each run the faults cease: within a bounded time
 //! somebody leads, all that can follow do and come to hold what is proposed then, and nobody leaves again.
 
-mod disk;
+pub(super) mod disk;
 mod wire;
 mod world;
 

@@ -2,33 +2,7 @@
 
 use crate::log::{Adoption, Durable, Epochs, LogEnd};
 use crate::types::{Epoch, Position, Zxid};
-
-/// One transaction; the second number is unlike that of any other.
-pub type Txn = (Zxid, i64);
-
-/// As it is in a packet.
-pub fn entry((zxid, tag): Txn) -> Vec<u8> {
-    let mut bytes = tag.to_be_bytes().to_vec();
-    bytes.extend([0; 4]);
-    bytes.extend(zxid.0.to_be_bytes());
-    bytes.extend([0; 12]);
-    bytes
-}
-
-pub fn txn(zxid: Zxid, entry: &[u8]) -> Txn {
-    let tag = entry.first_chunk().copied().unwrap_or_default();
-    (zxid, i64::from_be_bytes(tag))
-}
-
-pub fn end(history: &[Txn]) -> Zxid {
-    history.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid)
-}
-
-/// A history up to a place.
-pub fn upto(history: &[Txn], end: Zxid) -> &[Txn] {
-    let within = history.iter().take_while(|(zxid, _)| *zxid <= end);
-    &history[..within.count()]
-}
+use crate::zab::peer::ensemble::disk::{Txn, end};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {

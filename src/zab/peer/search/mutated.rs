@@ -3,7 +3,7 @@
 //! the end of a connection or of a role, or nothing; and what the member keeps grows with what it was sent, not with
 //! what that says of itself.
 
-use super::disk::{Disk, Op, Txn, end, txn, upto};
+use super::disk::{Disk, Op};
 use super::every_effect::Run;
 use super::state::{Input, Member, State};
 use crate::log::Durable;
@@ -12,6 +12,7 @@ use crate::proto::peer::packet::{PACKET_MIN, PacketType, Split, split};
 use crate::proto::peer::{Hello, Notification, PeerState, ToLeader, ToLearner, notification};
 use crate::types::{Tick, Zxid};
 use crate::zab::links::LinkId;
+use crate::zab::peer::ensemble::disk::{Txn, end, txn, upto};
 use crate::zab::peer::learn::Stage;
 use crate::zab::peer::{Effect, Peer, RoleId, State as Doing};
 use crate::zab::sync::Base;

@@ -4,7 +4,7 @@
 //! elections speak, snapshots are read, transactions are applied, a role's log is flushed.
 
 use super::canon::{Canon, LINKS, Print, TIME};
-use super::disk::{Disk, Op, Txn, end, entry, txn, upto};
+use super::disk::{Disk, Op};
 use crate::log::Durable;
 use crate::proto::Frame;
 use crate::proto::peer::packet::{Split, split};
@@ -15,6 +15,7 @@ use crate::types::{Epoch, ServerId, Tick, Zxid};
 use crate::zab::broadcast::Heard;
 use crate::zab::election::{Candidate, FINALIZE_OURS_MS, Offer};
 use crate::zab::links::LinkId;
+use crate::zab::peer::ensemble::disk::{Txn, end, entry, txn, upto};
 use crate::zab::peer::{Beginning, Duty, Effect, Peer, RoleId, Settings};
 use crate::zab::quorum::tests::majority_of;
 use crate::zab::sync::{Base, History, Opening, decide};
@@ -206,17 +207,13 @@ fn place(of: ServerId) -> usize {
     usize::try_from(of.0 - 1).unwrap()
 }
 
-impl State {
-    /// All are down, and have nothing; `is_new`: not even the knowledge that they have forgotten nothing.
-    pub fn new(is_new: bool, left: Budget) -> State {
-        let member = Member {
+impl Member {
+    /// Nothing runs.
+    fn down(disk: Disk, nothing: Offer) -> Member {
+        Member {
             peer: None,
-            disk: if is_new {
-                Disk::default()
-            } else {
-                Disk::whole()
-            },
-            nothing: Offer::FRESH,
+            disk,
+            nothing,
             applied: Zxid::ZERO,
             listens: false,
             serving: None,
@@ -224,7 +221,18 @@ impl State {
             dial: None,
             snapshot: None,
             received: Vec::new(),
+        }
+    }
+}
+
+impl State {
+    /// All are down, and have nothing; `is_new`: not even the knowledge that they have forgotten nothing.
+    pub fn new(is_new: bool, left: Budget) -> State {
+        let disk = match is_new {
+            true => Disk::default(),
+            false => Disk::whole(),
         };
+        let member = Member::down(disk, Offer::FRESH);
         State {
             members: [(); MEMBERS].map(|()| Rc::new(member.clone())),
             prints: [const { None }; MEMBERS],
@@ -515,22 +523,11 @@ impl State {
 
     /// Nobody lies here.
     fn may_leave(n: usize, why: Leave) {
-        let is_fault = matches!(
-            why,
-            Leave::Gap { .. } | Leave::Commit(_) | Leave::Unexpected(_) | Leave::Forgets { .. }
-        );
-        assert!(!is_fault, "{}: {why:?}", sid(n));
+        assert!(!why.is_a_fault(), "{}: {why:?}", sid(n));
     }
 
     fn may_drop(n: usize, why: Dropped) {
-        let may = matches!(
-            why,
-            Dropped::Ahead { .. }
-                | Dropped::Replaced
-                | Dropped::Silent
-                | Dropped::Unacknowledged(_)
-        );
-        assert!(may, "{}: {why:?}", sid(n));
+        assert!(!why.is_a_fault(), "{}: {why:?}", sid(n));
     }
 
     /// Everybody who is up serves, one leads, and all hold the same, which is committed.
@@ -747,18 +744,7 @@ impl State {
     fn crash(&mut self, n: usize, kept: usize, is_written: bool) {
         let member = self.member(n);
         member.disk.crash(kept, is_written);
-        *member = Member {
-            peer: None,
-            disk: std::mem::take(&mut member.disk),
-            nothing: member.nothing,
-            applied: Zxid::ZERO,
-            listens: false,
-            serving: None,
-            flush: None,
-            dial: None,
-            snapshot: None,
-            received: Vec::new(),
-        };
+        *member = Member::down(std::mem::take(&mut member.disk), member.nothing);
         let links = self.wires.iter().flat_map(|wire| wire.ends);
         let links: Vec<LinkId> = links
             .filter(|(at, _)| *at == n)
