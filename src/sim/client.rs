@@ -384,6 +384,16 @@ impl Client {
         }
     }
 
+    /// The bytes of a request behind what ends the connection: nobody knows of it, so that a reply or a transaction of it
+    /// is one too many.
+    pub(super) fn send_in_vain(&mut self, op: &Op) -> Vec<u8> {
+        let xid = op.reserved_xid().unwrap_or(self.next_xid);
+        self.next_xid += 1;
+        let mut wire = Wire::default();
+        wire.i32(xid).i32(op.code().0).op(op);
+        wire.frame()
+    }
+
     /// Reads what arrived and checks it against the truth.
     pub fn receive(&mut self, bytes: &[u8], truth: &Truth) -> Result<Heard, String> {
         self.input.extend_from_slice(bytes);

@@ -407,6 +407,12 @@ impl Operations {
             }
         }
         own.push(Op::Close);
+        if base.rng.u32(0..3) == 0 {
+            // What comes behind it is not executed, and not answered.
+            for _ in 0..base.rng.u32(1..4) {
+                own.push(self.draw(id, base, truth));
+            }
+        }
         self.requests(id, own, base, network, truth);
     }
 
@@ -618,7 +624,11 @@ impl Operations {
         let mut frames = Vec::new();
         for op in ops {
             if client.is_at_its_end() {
-                break;
+                frames.push(Frame {
+                    bytes: client.send_in_vain(&op),
+                    is_sign_of_life: false,
+                });
+                continue;
             }
             let shows = match op {
                 // What is committed now is shown behind it.
