@@ -450,7 +450,7 @@ fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
     }
 }
 
-fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
+pub(super) fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
     match rng.u32(0..3) {
         0 => format!("/n{}", rng.u32(0..4)).into(),
         _ => format!("/n{}/c{}", rng.u32(0..4), rng.u32(0..3)).into(),

@@ -132,7 +132,11 @@ fn fill_disk(base: &mut Base) {
         let room = disk.used() + set_aside + base.rng.u64(0..SEGMENT);
         disk.set_capacity(room.min(most));
     }
-    let delay = base.rng.u64(50_000..2_000_000);
+    let delay = match base.rng.u32(0..3) {
+        // For longer than a segment of deletes lasts.
+        0 => base.rng.u64(2_000_000..5_000_000),
+        _ => base.rng.u64(50_000..2_000_000),
+    };
     base.at(delay, Event::Room);
 }
 

@@ -6,7 +6,7 @@ use super::client::{Client, Phase};
 use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS, size};
 use super::draw::{
     change_root, heavier, random_items, random_large, random_long_read,
-    random_long_read_of_the_root, random_op, random_read, recreate, sure_write,
+    random_long_read_of_the_root, random_op, random_path, random_read, recreate, sure_write,
 };
 use super::identity::USERS;
 use super::network::{Came, Frame, Network, Pace, Place};
@@ -358,6 +358,13 @@ impl Operations {
             && let Some(path) = self.ephemeral_of_somebody(base, truth)
         {
             return recreate(&mut base.rng, &path);
+        }
+        if base.is_filled && base.rng.bool() {
+            // What is allowed while the disk is full.
+            return Op::Delete {
+                path: random_path(&mut base.rng),
+                version: -1,
+            };
         }
         let quotas = base.profile.has_quotas;
         let op = random_op(&mut base.rng, id, quotas);
