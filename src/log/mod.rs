@@ -12,6 +12,7 @@
 //! | `error` | why a log is refused |
 //! | `recover` | the table of what may be found, and what is done |
 //! | `snapshot_file` | the container of a snapshot |
+//! | `received` | a snapshot that a leader sends, until it is one of the member's own |
 //! | `witness` | who a store is, and how far its log went |
 //! | `member_record` | what a member of an ensemble promises, in the slots of the witness |
 //! | `standing` | what of that is found at a start, as a table |
@@ -30,6 +31,7 @@ mod keeper;
 mod lease;
 mod member_record;
 mod pieces;
+pub mod received;
 pub mod record;
 pub mod recover;
 mod runs;

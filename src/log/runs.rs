@@ -123,6 +123,8 @@ pub struct Runs {
     open: Option<Open>,
     /// Of the last bracket that was closed, as far as the log was read.
     epoch: Option<Epoch>,
+    /// The base of the last closed bracket that continues a snapshot, as far as the log was read.
+    snapshot: Option<Zxid>,
     committed: Zxid,
     /// A fence was read since the last transaction.
     is_fenced: bool,
@@ -189,6 +191,11 @@ impl Runs {
     /// Of the last bracket that was closed, as far as the log was read.
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch
+    }
+
+    /// The last snapshot of a leader that the history continues, as far as the log was read.
+    pub fn snapshot(&self) -> Option<Zxid> {
+        self.snapshot
     }
 
     /// A synchronisation is open.
@@ -397,7 +404,7 @@ impl Runs {
             Some(Base::Log(zxid)) => self.drop_behind(zxid),
             Some(Base::Snap(zxid)) => {
                 (self.origin, self.runs) = (Some(zxid), Vec::new());
-                self.is_rooted = true;
+                (self.is_rooted, self.snapshot) = (true, Some(zxid));
             }
             None => (self.origin, self.runs) = (None, Vec::new()),
         }

@@ -32,6 +32,8 @@ const HEADER_1: usize = 32;
 const HEADER: usize = 48;
 const FOOTER: usize = 44;
 const TEMPORARY: &str = "tmp.snap";
+/// One that a leader sends, beside one that the member makes itself.
+pub(super) const RECEIVING: &str = "tmp.snap.in";
 /// What whoever makes a snapshot keeps beside it meanwhile.
 pub const SCRATCH: &str = "tmp.runs";
 
@@ -116,7 +118,7 @@ pub fn list<S: Storage>(storage: &S) -> io::Result<Vec<Zxid>> {
 pub fn remove_temporary<S: Storage>(storage: &S) -> io::Result<()> {
     let names = storage.list()?;
     let mut is_removed = false;
-    for left in [TEMPORARY, SCRATCH] {
+    for left in [TEMPORARY, SCRATCH, RECEIVING] {
         if names.iter().any(|name| name == left) {
             storage.remove(left)?;
             is_removed = true;
@@ -140,6 +142,7 @@ pub struct Written {
 /// Writes one snapshot; nothing is visible under its name before [`SnapshotWriter::finish`].
 pub struct SnapshotWriter<S: Storage> {
     storage: S,
+    temporary: &'static str,
     file: Appender<S::File>,
     zxid: Zxid,
     chunk: Vec<u8>,
@@ -153,7 +156,7 @@ impl<S: Storage> Drop for SnapshotWriter<S> {
     fn drop(&mut self) {
         if !self.is_finished {
             // The next start removes it.
-            let _ = self.storage.remove(TEMPORARY);
+            let _ = self.storage.remove(self.temporary);
         }
     }
 }
@@ -164,7 +167,17 @@ impl<S: Storage> SnapshotWriter<S> {
     /// # Errors
     /// The operating system's, `StorageFull` among them.
     pub fn create(storage: &S, zxid: Zxid, store: StoreId) -> io::Result<SnapshotWriter<S>> {
-        let file = storage.create(TEMPORARY, 0)?;
+        SnapshotWriter::under(TEMPORARY, storage, zxid, store)
+    }
+
+    /// As [`SnapshotWriter::create`], under another temporary name.
+    pub(super) fn under(
+        temporary: &'static str,
+        storage: &S,
+        zxid: Zxid,
+        store: StoreId,
+    ) -> io::Result<SnapshotWriter<S>> {
+        let file = storage.create(temporary, 0)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
         header.extend(FORMAT.to_le_bytes());
@@ -176,6 +189,7 @@ impl<S: Storage> SnapshotWriter<S> {
         header.extend([0; 4]);
         let mut writer = SnapshotWriter {
             storage: storage.clone(),
+            temporary,
             file: Appender::new(file, 0),
             zxid,
             chunk: Vec::with_capacity(CHUNK),
@@ -217,7 +231,13 @@ impl<S: Storage> SnapshotWriter<S> {
     ///
     /// # Errors
     /// The operating system's; the file is thrown away, and the next try makes another one.
-    pub fn finish(mut self) -> io::Result<Written> {
+    pub fn finish(self) -> io::Result<Written> {
+        let name = name(self.zxid);
+        self.finish_as(&name)
+    }
+
+    /// As [`SnapshotWriter::finish`], under another name.
+    pub(super) fn finish_as(mut self, name: &str) -> io::Result<Written> {
         if !self.chunk.is_empty() {
             self.write_chunk()?;
         }
@@ -229,11 +249,11 @@ impl<S: Storage> SnapshotWriter<S> {
         end.extend(crc.to_le_bytes());
         self.file.append(&end)?;
         self.file.file().sync()?;
-        self.storage.rename(TEMPORARY, &name(self.zxid))?;
+        self.storage.rename(self.temporary, name)?;
         self.is_finished = true;
         if let Err(error) = self.storage.sync_dir() {
             // Or the next purge would count it, whose name may be lost.
-            let _ = self.storage.remove(&name(self.zxid));
+            let _ = self.storage.remove(name);
             return Err(error);
         }
         Ok(Written {

@@ -20,6 +20,7 @@ pub use rebuild::{Rebuild, Rebuilding};
 pub use walked::Walked;
 
 use crate::log::read_part;
+use crate::log::received;
 use crate::log::record::Record;
 use crate::log::recover;
 use crate::log::snapshot_file::{self, Root, SnapshotError, SnapshotWriter, Written};
@@ -28,8 +29,8 @@ use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
 use crate::log::witness::{self, Witness};
 use crate::log::{
-    Cursor, Durable, Epochs, Identities, Keeper, Known, Log, LogConfig, Part, RecoveryError, Scan,
-    StoreId, Stretch,
+    Cursor, Durable, Epochs, Identities, Keeper, Known, Log, LogConfig, Part, RecoveryError, Runs,
+    Scan, StoreId, Stretch,
 };
 use crate::tree::{BodyError, Facts, Tree};
 use crate::txn::Entry;
@@ -198,6 +199,7 @@ pub fn recover_member<S: Storage>(
     snapshot_file::remove_temporary(data)?;
     let evidence = standing::find(data, log, sid)?;
     let witness = evidence.witness;
+    settle_received(data, log, witness)?;
     let store = witness.map(|witness| witness.store);
     let (snapshot, unreadable) = newest_readable(data, store, rebuild)?;
     let after = snapshot.map_or(Zxid::ZERO, |(zxid, _)| zxid);
@@ -231,6 +233,29 @@ pub fn recover_member<S: Storage>(
         bad_witness: evidence.bad.clone(),
         member: Some(evidence),
     })
+}
+
+/// Gives a snapshot that a leader has sent its name if the history continues it, and removes it if not. A log that is
+/// refused says nothing of it, and it stays where it is.
+fn settle_received<S: Storage>(
+    data: &S,
+    log: &S,
+    witness: Option<Witness>,
+) -> Result<(), SnapError> {
+    let received = received::list(data)?;
+    if received.is_empty() {
+        return Ok(());
+    }
+    // The bracket that continues it stands behind the newest one of the member's own.
+    let after = snapshot_file::list(data)?.first().copied();
+    let after = after.unwrap_or(Zxid::ZERO);
+    match Scan::of_member(log, &Known { after, witness }) {
+        Ok(scan) => {
+            let continued = scan.history().and_then(Runs::snapshot);
+            Ok(received::settle(data, &received, continued)?)
+        }
+        Err(_) => Ok(()),
+    }
 }
 
 /// Whether a member's history goes on from this snapshot, and as far as the names of others show that it went.

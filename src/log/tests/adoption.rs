@@ -107,7 +107,7 @@ fn failed(error: AdoptionError) -> io::Error {
 fn reign(log: &mut Log<SimStorage>, disk: &SimStorage, epoch: u32) -> io::Result<()> {
     make_room(log, disk, 2 * FENCE)?;
     let end = log.end().zxid;
-    log.open_adoption(Epoch(epoch), Base::Log(end))
+    log.open_bracket(Epoch(epoch), Base::Log(end))
         .map_err(failed)?;
     log.close_adoption(Epoch(epoch)).map_err(failed)
 }
@@ -191,7 +191,7 @@ fn synchronise(
 ) -> io::Result<()> {
     done.begun = true;
     make_room(log, disk, FENCE)?;
-    log.open_adoption(Epoch(4), case.base).map_err(failed)?;
+    log.open_bracket(Epoch(4), case.base).map_err(failed)?;
     for (nth, zxid) in (1..).zip(&case.follows) {
         add(log, disk, *zxid, NEW, case.len.max(1))?;
         if nth % case.sync_each == 0 {
@@ -453,7 +453,7 @@ impl Life {
         };
         make_room(&mut self.log, &self.disk, FENCE)?;
         let epoch = Epoch(self.epoch.max(base.zxid().epoch()));
-        self.log.open_adoption(epoch, base).map_err(failed)?;
+        self.log.open_bracket(epoch, base).map_err(failed)?;
         (self.epoch, self.reigns) = (epoch.0, false);
         self.aside = Some((epoch, base, Vec::new()));
         let history = self.history().clone();
@@ -567,7 +567,7 @@ fn what_is_durable_within_an_open_bracket_is_told_of_the_old_history_and_proves_
     let before = log.proof();
     assert_eq!(before.zxid(), z(1, 6));
     make_room(&mut log, &disk, 4000).unwrap();
-    log.open_adoption(Epoch(2), Base::Log(z(1, 4))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 4))).unwrap();
     for zxid in [z(1, 5), z(1, 6), z(1, 7)] {
         add(&mut log, &disk, zxid, NEW, 100).unwrap();
         let within = sync(&mut log);
@@ -605,7 +605,7 @@ fn a_closed_bracket_without_a_transaction_is_vouched_for_by_a_seal_too() {
     log.tick(Tick(200)).unwrap();
     sync_all(&mut log).unwrap();
     let seals = log.counters().seals;
-    log.open_adoption(Epoch(2), Base::Log(z(1, 6))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 6))).unwrap();
     log.close_adoption(Epoch(2)).unwrap();
     sync_all(&mut log).unwrap();
     log.tick(Tick(300)).unwrap();
@@ -625,11 +625,11 @@ fn what_would_lose_something_is_refused_by_its_name_and_changes_nothing() {
         end,
         committed: z(1, 3),
     };
-    let cut = log.open_adoption(Epoch(2), Base::Log(z(1, 2)));
+    let cut = log.open_bracket(Epoch(2), Base::Log(z(1, 2)));
     assert_eq!(refused(cut), forgets(z(1, 2)));
-    let elsewhere = log.open_adoption(Epoch(2), Base::Log(z(1, 9)));
+    let elsewhere = log.open_bracket(Epoch(2), Base::Log(z(1, 9)));
     assert_eq!(refused(elsewhere), Contradiction::NoBase(z(1, 9)));
-    let back = log.open_adoption(Epoch(0), Base::Log(z(1, 6)));
+    let back = log.open_bracket(Epoch(0), Base::Log(z(1, 6)));
     let old = Contradiction::OldEpoch {
         epoch: Epoch(0),
         last: Epoch(1),
@@ -640,8 +640,8 @@ fn what_would_lose_something_is_refused_by_its_name_and_changes_nothing() {
         Contradiction::NotOpen
     );
     assert_eq!(log.history(), Some(&before));
-    log.open_adoption(Epoch(2), Base::Snap(z(1, 1))).unwrap();
-    let nested = log.open_adoption(Epoch(2), Base::Log(z(1, 6)));
+    log.open_bracket(Epoch(2), Base::Snap(z(1, 1))).unwrap();
+    let nested = log.open_bracket(Epoch(2), Base::Log(z(1, 6)));
     assert_eq!(refused(nested), Contradiction::Nested);
     add(&mut log, &disk, z(1, 2), NEW, 100).unwrap();
     assert_eq!(refused(log.close_adoption(Epoch(2))), forgets(z(1, 2)));
@@ -720,7 +720,7 @@ fn a_reader_finds_its_place_again_behind_an_adoption_that_keeps_it_and_is_told_o
     assert_eq!(found, [(z(1, 1), OLD), (z(1, 2), OLD), (z(1, 3), OLD)]);
     assert_eq!(piece(&log, &mut second, u64::MAX).unwrap().len(), 6);
     make_room(&mut log, &disk, 4000).unwrap();
-    log.open_adoption(Epoch(2), Base::Log(z(1, 4))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 4))).unwrap();
     add(&mut log, &disk, z(1, 5), NEW, 3000).unwrap();
     sync_all(&mut log).unwrap();
     let found = piece(&log, &mut first, 1).unwrap();
@@ -846,7 +846,7 @@ fn case_q4_fences_and_transactions_that_contradict_each_other_are_refused() {
 /// Where the closing fence is.
 fn cut_and_sealed() -> (SimStorage, Position, Witness) {
     let (disk, mut log) = member(6, 100);
-    log.open_adoption(Epoch(2), Base::Log(z(1, 4))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 4))).unwrap();
     let fence = log.end().position;
     log.close_adoption(Epoch(2)).unwrap();
     for counter in 1..=2 {
@@ -897,7 +897,7 @@ fn cases_m_a_damaged_fence_is_passed_over_only_where_the_snapshot_covers_what_fo
 #[test]
 fn case_l_a_members_log_that_ends_before_its_witness_is_lost_though_no_transaction_is() {
     let (disk, mut log) = member(6, 100);
-    log.open_adoption(Epoch(2), Base::Log(z(1, 4))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 4))).unwrap();
     let fence = log.end().position;
     log.close_adoption(Epoch(2)).unwrap();
     sync_all(&mut log).unwrap();
@@ -915,7 +915,7 @@ fn case_l_a_members_log_that_ends_before_its_witness_is_lost_though_no_transacti
 fn a_standalone_server_refuses_a_log_with_a_bracket_by_name_wherever_it_reads() {
     let (disk, mut log) = member(6, 100);
     make_room(&mut log, &disk, 4000).unwrap();
-    log.open_adoption(Epoch(2), Base::Log(z(1, 6))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 6))).unwrap();
     for counter in 7..60 {
         add(&mut log, &disk, z(1, counter), NEW, 3000).unwrap();
     }
@@ -950,7 +950,7 @@ fn a_log_that_is_read_from_within_a_bracket_tells_what_counts_behind_the_snapsho
         let (disk, mut log) = member(6, 3000);
         make_room(&mut log, &disk, 4000).unwrap();
         log.committed(z(1, 6));
-        log.open_adoption(Epoch(2), Base::Log(z(1, 6))).unwrap();
+        log.open_bracket(Epoch(2), Base::Log(z(1, 6))).unwrap();
         for counter in 7..60 {
             add(&mut log, &disk, z(1, counter), NEW, 3000).unwrap();
         }
@@ -989,7 +989,7 @@ fn a_log_that_is_read_from_within_a_bracket_tells_what_counts_behind_the_snapsho
 #[test]
 fn void_brackets_do_not_come_to_more_with_each_start() {
     let (disk, mut log) = member(6, 100);
-    log.open_adoption(Epoch(2), Base::Log(z(1, 4))).unwrap();
+    log.open_bracket(Epoch(2), Base::Log(z(1, 4))).unwrap();
     add(&mut log, &disk, z(1, 5), NEW, 100).unwrap();
     sync_all(&mut log).unwrap();
     drop(log);

@@ -24,6 +24,7 @@
 use super::{History, Log};
 use crate::log::durable::{Adoption, Durable, HistoryId};
 use crate::log::fence::{Base, FENCE, Fence};
+use crate::log::received::Received;
 use crate::log::record::Kind;
 use crate::log::runs::{Contradiction, Runs};
 use crate::log::segment;
@@ -61,15 +62,38 @@ impl<S: Storage> Log<S> {
         Some(&self.history.as_ref()?.runs)
     }
 
-    /// A synchronisation begins: what is appended next continues `base`, and counts when it is closed. The caller has
-    /// asked for room.
+    /// A synchronisation begins: what is appended next continues the history behind `base`, and counts when it is closed.
+    /// The caller has asked for room.
     ///
     /// # Errors
     /// [`AdoptionError`].
     ///
     /// # Panics
     /// The log is a standalone server's.
-    pub fn open_adoption(&mut self, epoch: Epoch, base: Base) -> Result<(), AdoptionError> {
+    pub fn open_adoption(&mut self, epoch: Epoch, base: Zxid) -> Result<(), AdoptionError> {
+        self.open_bracket(epoch, Base::Log(base))
+    }
+
+    /// As [`Log::open_adoption`]; what is appended next continues a snapshot that the leader has sent.
+    ///
+    /// # Errors
+    /// [`AdoptionError`].
+    ///
+    /// # Panics
+    /// The log is a standalone server's.
+    pub fn open_adoption_of(
+        &mut self,
+        epoch: Epoch,
+        snapshot: &Received,
+    ) -> Result<(), AdoptionError> {
+        self.open_bracket(epoch, Base::Snap(snapshot.zxid()))
+    }
+
+    pub(in crate::log) fn open_bracket(
+        &mut self,
+        epoch: Epoch,
+        base: Base,
+    ) -> Result<(), AdoptionError> {
         self.make_way(FENCE)?;
         self.runs().open(epoch, base)?;
         self.push_fence(Fence::Opened { epoch, base });

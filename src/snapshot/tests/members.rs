@@ -1,7 +1,7 @@
 //! Stores of members of an ensemble: how they begin, and who may not begin on them.
 
 use super::*;
-use crate::log::fence::Base;
+use crate::log::received::{self, Received, Receiving};
 use crate::log::{MemberRecord, RecoveryError, Standing};
 use crate::types::Epoch;
 
@@ -195,10 +195,36 @@ fn writer(disk: &SimStorage, member: BegunMember<SimStorage>, next: Zxid) -> Wor
 }
 
 /// The history goes on behind this, in the epoch of the next transaction.
-fn adopt(w: &mut World, base: Base) {
+fn adopt(w: &mut World, base: Zxid) {
     let epoch = Epoch(w.next.epoch());
     w.log.open_adoption(epoch, base).unwrap();
     w.log.close_adoption(epoch).unwrap();
+}
+
+/// A leader's tree: of this one, and transactions up to `zxid`.
+fn ahead(tree: &Tree, zxid: Zxid) -> Tree {
+    let mut tree = tree.clone();
+    tree.replay(&Entry {
+        header: TxnHeader {
+            session: SessionId(1),
+            cxid: 0,
+            zxid,
+            time: WallMs(1),
+            op: OpCode::ERROR,
+        },
+        txn: Txn::Error {
+            code: crate::types::ErrorCode::NO_NODE,
+        },
+        digest: None,
+    });
+    tree
+}
+
+/// The leader sends its tree.
+fn receive(disk: &SimStorage, store: StoreId, tree: &Tree) -> io::Result<Received> {
+    let mut receiving = Receiving::create(disk, tree.last_zxid(), store)?;
+    tree.write_body(&mut |piece: &[u8]| receiving.push(piece))?;
+    Ok(receiving.finish()?.0)
 }
 
 #[test]
@@ -208,7 +234,7 @@ fn a_member_applies_what_is_known_to_be_committed_and_what_counts_of_the_rest_st
     let member = begin(&disk);
     assert_eq!(member.suffix, None);
     let mut w = writer(&disk, member, z(1, 1));
-    adopt(&mut w, Base::Log(Zxid::ZERO));
+    adopt(&mut w, Zxid::ZERO);
     grow(&mut w, 3, 0);
     let third = w.tree.last_zxid();
     w.log.committed(third);
@@ -238,7 +264,7 @@ fn what_a_leader_replaces_is_not_replayed_and_what_it_does_not_is() {
     for is_closed in [true, false] {
         let disk = SimStorage::new(1 << 30);
         let mut w = writer(&disk, begin(&disk), z(1, 1));
-        adopt(&mut w, Base::Log(Zxid::ZERO));
+        adopt(&mut w, Zxid::ZERO);
         grow(&mut w, 3, 0);
         let third = w.tree.last_zxid();
         w.log.committed(third);
@@ -247,7 +273,7 @@ fn what_a_leader_replaces_is_not_replayed_and_what_it_does_not_is() {
         drop(w);
         // Its tree is behind what it knows to be committed; another leader has gone on there.
         let mut w = writer(&disk, begin(&disk), z(2, 1));
-        w.log.open_adoption(Epoch(2), Base::Log(third)).unwrap();
+        w.log.open_adoption(Epoch(2), third).unwrap();
         grow(&mut w, 2, 7);
         let (other, digest) = (w.tree.last_zxid(), w.tree.digest());
         assert_eq!(other.epoch(), 2);
@@ -281,7 +307,7 @@ fn a_snapshot_that_the_history_has_not_been_at_is_none_to_start_from() {
     let z = Zxid::new;
     let disk = SimStorage::new(1 << 30);
     let mut w = writer(&disk, begin(&disk), z(1, 1));
-    adopt(&mut w, Base::Log(Zxid::ZERO));
+    adopt(&mut w, Zxid::ZERO);
     grow(&mut w, 3, 0);
     let own = w.tree.last_zxid();
     w.log.committed(own);
@@ -289,33 +315,143 @@ fn a_snapshot_that_the_history_has_not_been_at_is_none_to_start_from() {
     grow(&mut w, 4, 1);
     // What lies between is in the snapshot of the leader alone.
     w.next = z(2, 1);
-    adopt(&mut w, Base::Snap(z(1, 90)));
-    let mut tree = w.tree.clone();
+    let tree = ahead(&w.tree, z(1, 90));
+    let received = receive(&disk, w.store, &tree).unwrap();
+    w.log.open_adoption_of(Epoch(2), &received).unwrap();
+    w.log.close_adoption(Epoch(2)).unwrap();
     grow(&mut w, 1, 9);
     w.log.close().unwrap();
+    received.discard(&disk).unwrap();
     let refused = recover_as(&disk, SID).map(drop);
     let Err(SnapError::Gap { snapshot, log }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!((snapshot, log), (own, z(1, 90)));
     // It is there, under its name.
-    tree.replay(&Entry {
-        header: TxnHeader {
-            session: SessionId(1),
-            cxid: 0,
-            zxid: z(1, 90),
-            time: WallMs(1),
-            op: OpCode::ERROR,
-        },
-        txn: Txn::Error {
-            code: crate::types::ErrorCode::NO_NODE,
-        },
-        digest: None,
-    });
     write(&disk, &tree, member_store(&disk)).unwrap();
     let found = recover_as(&disk, SID).unwrap();
     assert_eq!(found.tree.last_zxid(), z(1, 90));
     assert_eq!(found.suffix.map(|suffix| suffix.0), Some(z(2, 1)));
+}
+
+// Snapshots of leaders.
+
+/// What was done before a crash.
+#[derive(Default)]
+struct Taken {
+    is_proven: bool,
+    is_named: bool,
+}
+
+/// The member takes over a history that continues this tree.
+fn take_over(
+    disk: &SimStorage,
+    w: &mut World,
+    tree: &Tree,
+    taken: &mut Taken,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let received = receive(disk, w.store, tree)?;
+    w.log.open_adoption_of(Epoch(2), &received)?;
+    w.log.close_adoption(Epoch(2))?;
+    let ticket = w.log.begin_sync().expect("two fences");
+    w.log.synced(ticket.run())?;
+    let proof = w.log.poll_adoption().expect("it is durable");
+    taken.is_proven = true;
+    received.install(disk, &proof)?;
+    taken.is_named = true;
+    Ok(())
+}
+
+#[test]
+fn a_crash_at_every_effect_of_taking_over_a_snapshot_leaves_the_old_state_or_the_snapshots() {
+    let z = Zxid::new;
+    let mut seen = [0; 3];
+    for (effect, seed) in (0..).flat_map(|effect| (0..6).map(move |seed| (effect, seed))) {
+        let disk = SimStorage::new(1 << 30);
+        let mut w = writer(&disk, begin(&disk), z(1, 1));
+        adopt(&mut w, Zxid::ZERO);
+        grow(&mut w, 3, 0);
+        let third = w.tree.last_zxid();
+        w.log.committed(third);
+        write(&disk, &w.tree, w.store).unwrap();
+        let tree = ahead(&w.tree, z(1, 90));
+        grow(&mut w, 4, 1);
+        let seventh = w.tree.last_zxid();
+        let mut taken = Taken::default();
+        disk.crash_at(Some(disk.effects() + effect));
+        let is_done = take_over(&disk, &mut w, &tree, &mut taken).is_ok();
+        drop(w);
+        disk.crash_at(None);
+        disk.restart(&mut fastrand::Rng::with_seed(seed), seed % 2 == 0);
+        for _ in 0..2 {
+            let found = recover_as(&disk, SID).unwrap();
+            let is_new = found.tree.last_zxid() == z(1, 90);
+            let suffix = (!is_new).then_some((third.next(), seventh));
+            assert_eq!(found.suffix, suffix, "effect {effect} seed {seed}");
+            assert!(is_new || !taken.is_proven, "effect {effect} seed {seed}");
+            if is_new {
+                assert_eq!(found.tree.digest(), tree.digest());
+            } else {
+                assert_eq!(found.tree.last_zxid(), third);
+            }
+            let is_left = |name: &String| name.contains(".in");
+            assert_eq!(disk.names().into_iter().find(is_left), None);
+            seen[usize::from(is_new) + usize::from(is_new && !taken.is_named)] += 1;
+            drop(begin(&disk));
+        }
+        if is_done && seed == 5 {
+            break;
+        }
+    }
+    // The old one; the new one, named before the crash or by the start.
+    assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
+}
+
+#[test]
+fn a_snapshot_that_nothing_durable_continues_is_none() {
+    let z = Zxid::new;
+    for is_void in [true, false] {
+        let disk = SimStorage::new(1 << 30);
+        let mut w = writer(&disk, begin(&disk), z(1, 1));
+        adopt(&mut w, Zxid::ZERO);
+        grow(&mut w, 3, 0);
+        let third = w.tree.last_zxid();
+        w.log.committed(third);
+        let received = receive(&disk, w.store, &ahead(&w.tree, z(1, 90))).unwrap();
+        assert_eq!(received::list(&disk).unwrap(), [z(1, 90)]);
+        w.log.open_adoption_of(Epoch(2), &received).unwrap();
+        if is_void {
+            w.log.void_adoption().unwrap();
+        }
+        w.log.close().unwrap();
+        let found = recover_as(&disk, SID).unwrap();
+        assert_eq!(found.tree.last_zxid(), third);
+        assert_eq!(received::list(&disk).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_log_that_is_refused_takes_no_received_snapshot_along() {
+    let z = Zxid::new;
+    let disk = SimStorage::new(1 << 30);
+    let mut w = writer(&disk, begin(&disk), z(1, 1));
+    adopt(&mut w, Zxid::ZERO);
+    grow(&mut w, 3, 0);
+    let tree = ahead(&w.tree, z(1, 90));
+    let received = receive(&disk, w.store, &tree).unwrap();
+    w.log.open_adoption_of(Epoch(2), &received).unwrap();
+    w.log.close_adoption(Epoch(2)).unwrap();
+    w.log.close().unwrap();
+    let segment = disk
+        .names()
+        .into_iter()
+        .find(|name| name.starts_with("log."));
+    // Rot in the first record.
+    disk.spoil(&segment.unwrap(), 4096 + 40, &[0xff; 8]);
+    for _ in 0..2 {
+        assert!(recover_as(&disk, SID).is_err());
+        assert_eq!(received::list(&disk).unwrap(), [z(1, 90)]);
+    }
 }
 
 fn member_store(disk: &SimStorage) -> StoreId {
