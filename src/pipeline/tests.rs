@@ -1593,7 +1593,7 @@ fn load_holds_up_no_expiry() {
 }
 
 #[test]
-fn the_expiries_of_one_tick_are_bounded() {
+fn the_expiries_of_one_turn_are_bounded_and_the_next_turn_goes_on() {
     let mut w = World::new();
     for slot in 0..100 {
         w.connect(S0, slot, 100);
@@ -1601,10 +1601,40 @@ fn the_expiries_of_one_tick_are_bounded() {
     w.settle();
     w.tick(1000);
     w.touched(S0, 1000, &[]);
-    w.tick(1001);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    w.advance();
     assert_eq!(w.pipeline.counters().expired, 64);
-    w.tick(1002);
+    assert!(w.pipeline.has_work());
+    w.advance();
     assert_eq!(w.pipeline.counters().expired, 100);
+    w.advance();
+    assert!(!w.pipeline.has_work());
+}
+
+#[test]
+fn whose_deadline_is_earlier_expires_first_whichever_shard_has_the_session() {
+    let config = PipelineConfig {
+        shards: 2,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    w.connect(S1, 1, 100);
+    w.settle();
+    let early = *w.sessions.last().unwrap();
+    w.tick(1000);
+    for slot in 2..100 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(3000);
+    for shard in [S0, S1] {
+        w.touched(shard, 3000, &[]);
+    }
+    w.now.tick = Tick(3001);
+    w.pipeline.tick(w.now).unwrap();
+    w.advance();
+    assert!(w.pipeline.closing().any(|session| session == early));
 }
 
 #[test]

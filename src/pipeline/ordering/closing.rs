@@ -26,8 +26,9 @@ use crate::types::{DetHashSet, Generation, SessionId, Xid, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Sessions that expire in one tick at most: a step on a data core stays short.
-const EXPIRIES_PER_TICK: usize = 64;
+/// Sessions that are due and looked at in one turn at most. The next turn goes on: whoever comes and goes faster than
+/// so many in a tick must not put off the end of others, nor gather sessions without end.
+const EXPIRIES_PER_TURN: usize = 64;
 /// Bytes of their paths, so that the transaction fits a record.
 const DELETE_BYTES_PER_TXN: usize = 256 << 10;
 /// Transactions with such deletes that are not applied, all sessions together: with one sync they
@@ -71,8 +72,8 @@ impl Ordering {
         let now = step.now.tick;
         self.expiry_due = false;
         let mut waiting = None;
-        for _ in 0..EXPIRIES_PER_TICK {
-            if step.budget.is_spent() {
+        for looked in 0.. {
+            if looked == EXPIRIES_PER_TURN || step.budget.is_spent() {
                 self.expiry_due = true;
                 break;
             }

@@ -65,7 +65,7 @@ pub(super) struct Ordering {
     intake: VecDeque<ShardRequest>,
     /// The head of `intake` waits for room in the log: tried again at a tick, and with a spare segment.
     waits_for_room: bool,
-    /// Sessions may be due to expire: a tick came, or the last look at them ended with the budget.
+    /// Sessions may be due to expire: a tick came, or the last look at them ended before they did.
     expiry_due: bool,
     /// No core takes input any more, so nobody expires.
     is_stopping: bool,
@@ -132,11 +132,12 @@ impl Ordering {
         common: &mut Common<S>,
         step: &mut Step<'_>,
     ) -> Result<(), Fatal> {
-        let mut may_reap = true;
+        let (mut may_expire, mut may_reap) = (true, true);
         while self.has_work() && !step.budget.is_spent() {
             if let Some(half) = self.preparing.take() {
                 self.go_on_preparing(common, step, half)?;
-            } else if self.expiry_due {
+            } else if may_expire && self.expiry_due {
+                may_expire = false;
                 self.expire(common, step)?;
             } else if std::mem::take(&mut self.closes.is_due) {
                 self.work_on_slow_closes(common, step)?;
@@ -147,7 +148,7 @@ impl Ordering {
                 step.budget.spend_steps(1);
                 self.take_in(common, step, up)?;
             } else {
-                // The rest of the pass is for the next turn.
+                // The rest of the pass, and of those who are due to expire, is for the next turn.
                 break;
             }
         }
