@@ -100,14 +100,6 @@ impl Outcomes {
         }
     }
 
-    /// Sessions that have been given to a connection which waits for the answer.
-    pub(super) fn attaching(&self) -> impl Iterator<Item = SessionId> {
-        self.held.iter().filter_map(|held| match held.notice {
-            Notice::Attached { session, .. } => Some(session),
-            _ => None,
-        })
-    }
-
     /// The next thing to tell.
     pub(super) fn poll(&mut self) -> Option<ToShards> {
         self.down.pop_front()

@@ -1637,6 +1637,59 @@ fn whose_deadline_is_earlier_expires_first_whichever_shard_has_the_session() {
     assert!(w.pipeline.closing().any(|session| session == early));
 }
 
+/// Turns of so many steps until nothing is to be done.
+fn turns_until_rest(w: &mut World, steps: u32) -> usize {
+    let mut turns = 0;
+    while w.pipeline.has_work() {
+        w.advance_within(steps);
+        turns += 1;
+        assert!(turns < 10_000, "it never rests");
+    }
+    turns
+}
+
+#[test]
+fn while_the_disk_hangs_those_who_wait_for_a_handshake_cost_a_step_each_when_they_are_due() {
+    let mut w = World::with_segments(config(), Zxid::ZERO, 64 * SEGMENT);
+    for slot in 1..=3000 {
+        w.connect(S0, slot, 100);
+    }
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    assert!(turns_until_rest(&mut w, 1024) <= 3000 / 32);
+    assert_eq!(w.pipeline.counters().expired, 0);
+}
+
+#[test]
+fn requests_that_wait_have_their_turn_beside_many_who_expire() {
+    let mut w = World::with_segments(config(), Zxid::ZERO, 64 * SEGMENT);
+    let writer = w.session(0, 60_000);
+    for slot in 1..=300 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.begin_multi(writer, create("/m9", false, 1));
+    for n in 0..3000 {
+        let more = w.asked(1, 1, writer, create(&format!("/x{n}"), false, 1));
+        w.up_within(1, more);
+    }
+    assert_eq!(w.pipeline.waiting(), 3001);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    for _ in 0..3 {
+        let before = w.pipeline.waiting();
+        w.advance_within(1024);
+        assert!(w.pipeline.waiting() < before);
+        assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
+    }
+    assert!(turns_until_rest(&mut w, 1024) < 10);
+    assert_eq!(w.pipeline.counters().expired, 300);
+}
+
 #[test]
 fn sessions_expire_although_requests_wait_in_every_turn_and_one_that_asks_does_not() {
     let mut w = World::new();

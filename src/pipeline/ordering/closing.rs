@@ -19,10 +19,10 @@ use super::slow_close::SlowClose;
 use super::{Common, Fatal, Ordering, Step, size};
 use crate::log::storage::Storage;
 use crate::log::{Need, Room};
-use crate::messages::{Origin, ShardRequest, Stamps};
+use crate::messages::{Origin, Stamps};
 use crate::tree::{SessionState, Tree};
-use crate::txn::{AuthId, Txn, WriteRequest};
-use crate::types::{DetHashSet, Generation, SessionId, Xid, Zxid};
+use crate::txn::{AuthId, WriteRequest};
+use crate::types::{Generation, SessionId, Xid, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -71,7 +71,6 @@ impl Ordering {
     ) -> Result<(), Fatal> {
         let now = step.now.tick;
         self.expiry_due = false;
-        let mut waiting = None;
         for looked in 0.. {
             if looked == EXPIRIES_PER_TURN || step.budget.is_spent() {
                 self.expiry_due = true;
@@ -80,16 +79,10 @@ impl Ordering {
             let Some(session) = self.due(common, now) else {
                 break;
             };
-            let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
-                let asked = self.intake.iter().filter_map(session_of);
-                let waiting = asked.chain(unanswered(common)).collect();
-                let attaching = common.outcomes.held() + common.attachments.waiters();
-                let in_flight = common.journal.uncommitted();
-                step.budget
-                    .spend_steps(self.intake.len() + in_flight + attaching);
-                waiting
-            });
-            if waiting.contains(&session) {
+            step.budget.spend_steps(1);
+            let applied = common.journal.cursors().applied;
+            let is_unanswered = common.attachments.is_unanswered(session, applied);
+            if is_unanswered || self.intake.has_sent(session) {
                 self.sessions.heard(session, now);
                 continue;
             }
@@ -291,26 +284,5 @@ impl Ordering {
         };
         let credentials = [server];
         self.order(common, step, Asked::by_the_server(request, &credentials))
-    }
-}
-
-/// Sessions of those who wait for the answer to their ConnectRequest, which is behind what is in flight.
-fn unanswered<S: Storage>(common: &Common<S>) -> impl Iterator<Item = SessionId> {
-    let entries = common.journal.in_flight().map(|(slot, _)| &slot.entry);
-    let opening = entries.filter(|entry| matches!(entry.txn, Txn::CreateSession { .. }));
-    let opening = opening.map(|entry| entry.header.session);
-    let attaching = common.outcomes.attaching();
-    let committed = common.journal.cursors().committed;
-    let awaited = common.attachments.awaited(committed);
-    opening.chain(attaching).chain(awaited)
-}
-
-/// The session of a request that a client has sent.
-fn session_of(up: &ShardRequest) -> Option<SessionId> {
-    match *up {
-        ShardRequest::Write { session, .. } | ShardRequest::Reattach { session, .. } => {
-            Some(session)
-        }
-        _ => None,
     }
 }

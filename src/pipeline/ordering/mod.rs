@@ -23,6 +23,7 @@ mod recount;
 mod sessions;
 mod size;
 mod slow_close;
+mod waiting;
 
 pub use memory::TreeMemory;
 pub use reaper::ReaperConfig;
@@ -40,7 +41,6 @@ use super::fatal::Fatal;
 use super::outcomes::Said;
 use super::step::Step;
 use crate::log::storage::Storage;
-use crate::messages::ShardRequest;
 use crate::tree::{OverQuota, Overlay, Prepared, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, Now, OpCode, Tick, Zxid};
@@ -49,7 +49,7 @@ use ids::SessionIds;
 use reaper::Reaper;
 use sessions::Sessions;
 use slow_close::SlowCloses;
-use std::collections::VecDeque;
+use waiting::Waiting;
 
 /// Gives each request its place in the order.
 pub(super) struct Ordering {
@@ -60,9 +60,9 @@ pub(super) struct Ordering {
     ids: SessionIds,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
     preparing: Option<Preparing>,
-    /// Requests that wait for room in the log or for the next turn, oldest first. Bounded by what the
-    /// shards may have under way.
-    intake: VecDeque<ShardRequest>,
+    /// Requests that wait for room in the log or for the next turn. Bounded by what the shards may have
+    /// under way.
+    intake: Waiting,
     /// The head of `intake` waits for room in the log: tried again at a tick, and with a spare segment.
     waits_for_room: bool,
     /// Sessions may be due to expire: a tick came, or the last look at them ended before they did.
@@ -95,7 +95,7 @@ impl Ordering {
             sessions,
             ids: SessionIds::new(),
             preparing: None,
-            intake: VecDeque::new(),
+            intake: Waiting::default(),
             waits_for_room: false,
             expiry_due: false,
             is_stopping: false,
