@@ -232,6 +232,18 @@ impl Attachments {
         }
     }
 
+    /// The shard that has a session is told to let it go: from now on it is waited for.
+    pub(super) fn told(&mut self, session: SessionId, now: Tick) {
+        let bond = (self.table.get_mut(&session)).map(|attachment| &mut attachment.bond);
+        if let Some(Bond::Releasing { waiter, .. }) = bond
+            && let Some(waiter) = waiter
+        {
+            self.give_ups.remove(&(waiter.give_up, session));
+            waiter.give_up = now.after(self.patience_ms);
+            self.give_ups.insert((waiter.give_up, session));
+        }
+    }
+
     /// Closes the connections that have waited too long for an old shard, which must have been told: while the
     /// disk hangs, everybody waits. They are never answered "dead": the session lives.
     pub(super) fn give_up(&mut self, committed: Zxid, now: Tick, say: &mut Vec<Said>) {

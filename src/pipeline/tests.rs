@@ -1691,6 +1691,26 @@ fn requests_that_wait_have_their_turn_beside_many_who_expire() {
 }
 
 #[test]
+fn who_waits_for_an_old_shard_is_patient_from_the_moment_at_which_that_was_told() {
+    let mut w = World::new();
+    let (s, other) = (w.session(1, 60_000), w.session(2, 60_000));
+    w.write(2, other, create("/in-flight", false, 0));
+    w.reattach(S1, 3, s, 60_000);
+    // The disk hangs until the waiter's patience would have ended.
+    w.tick(TICK_TIME - 1);
+    w.settle();
+    assert_eq!(w.take(), ["0x3 create to 2.1", "s0: detach 1"]);
+    w.tick(2 * TICK_TIME - 2);
+    assert!(
+        w.take().is_empty(),
+        "the old shard has had less than its time"
+    );
+    w.tick(2 * TICK_TIME - 1);
+    assert_eq!(w.take(), ["s1: close 3"]);
+    assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
+}
+
+#[test]
 fn sessions_expire_although_requests_wait_in_every_turn_and_one_that_asks_does_not() {
     let mut w = World::new();
     let writer = w.session(1, 60_000);

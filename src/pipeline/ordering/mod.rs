@@ -41,6 +41,7 @@ use super::fatal::Fatal;
 use super::outcomes::Said;
 use super::step::Step;
 use crate::log::storage::Storage;
+use crate::messages::Notice;
 use crate::tree::{OverQuota, Overlay, Prepared, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, Now, OpCode, Tick, Zxid};
@@ -282,12 +283,19 @@ impl Ordering {
     /// What was said behind transactions that are committed now goes to the shards.
     pub(super) fn release<S: Storage>(&mut self, common: &mut Common<S>, committed: Zxid) {
         let Common {
-            outcomes, counters, ..
+            outcomes,
+            attachments,
+            counters,
+            ..
         } = common;
-        outcomes.release(committed, |session| {
-            counters.reattached += 1;
-            // The client begins to count when it gets the answer.
-            self.sessions.heard(session, self.clock);
+        outcomes.release(committed, |told| match *told {
+            Notice::Attached { session, .. } => {
+                counters.reattached += 1;
+                // The client begins to count when it gets the answer.
+                self.sessions.heard(session, self.clock);
+            }
+            Notice::Detach { session, .. } => attachments.told(session, self.clock),
+            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) => {}
         });
     }
 }
