@@ -40,11 +40,13 @@ enum Bond {
     Nobody,
     Held {
         shard: ShardId,
+        /// The connection is answered behind this.
+        behind: Zxid,
     },
     Releasing {
         from: ShardId,
         revoked: Generation,
-        /// The shard is told when this is committed.
+        /// The shard is told behind this.
         behind: Zxid,
         waiter: Option<Waiter>,
     },
@@ -92,10 +94,11 @@ impl Attachments {
         self.insert(session, Bond::Nobody, Generation(0));
     }
 
-    /// A session whose createSession is being prepared, for the connection that asked.
-    pub(super) fn open(&mut self, session: SessionId, shard: ShardId) -> Generation {
+    /// A session whose createSession is being prepared as `opened`, for the connection that asked.
+    pub(super) fn open(&mut self, session: SessionId, shard: ShardId, opened: Zxid) -> Generation {
         let first = Generation(1);
-        self.insert(session, Bond::Held { shard }, first);
+        let behind = opened;
+        self.insert(session, Bond::Held { shard, behind }, first);
         first
     }
 
@@ -128,10 +131,10 @@ impl Attachments {
         match attachment.bond {
             Bond::Nobody => {
                 attachment.generation.0 += 1;
-                self.attach(claim, session, say);
+                self.attach(claim, session, prepared, say);
                 return true;
             }
-            Bond::Held { shard } => {
+            Bond::Held { shard, .. } => {
                 let revoked = attachment.generation;
                 attachment.generation.0 += 1;
                 attachment.bond = Bond::Releasing {
@@ -161,13 +164,13 @@ impl Attachments {
     }
 
     /// The old shard confirms that nothing of an attachment executes any more. Who waits for a session that is
-    /// closing goes on waiting: its closeSession is not prepared yet, and when it is, `dead` answers.
+    /// closing goes on waiting: its closeSession is not prepared yet, and when it is, `dead` answers. What is said
+    /// takes its place behind `prepared`.
     pub(super) fn released(
         &mut self,
-        shard: ShardId,
-        session: SessionId,
-        generation: Generation,
+        (shard, session, generation): (ShardId, SessionId, Generation),
         is_closing: bool,
+        prepared: Zxid,
         say: &mut Vec<Said>,
     ) -> Release {
         let Some(attachment) = self.table.get_mut(&session) else {
@@ -193,16 +196,16 @@ impl Attachments {
             Some(_) if is_closing => Release::Stale,
             Some(waiter) => {
                 self.give_ups.remove(&(waiter.give_up, session));
-                self.attach(waiter.claim, session, say);
+                self.attach(waiter.claim, session, prepared, say);
                 Release::Attached(waiter.claim)
             }
         }
     }
 
-    fn attach(&mut self, to: Claim, session: SessionId, say: &mut Vec<Said>) {
+    fn attach(&mut self, to: Claim, session: SessionId, behind: Zxid, say: &mut Vec<Said>) {
         let shard = to.origin.shard;
         let attachment = (self.table.get_mut(&session)).expect("the session exists");
-        attachment.bond = Bond::Held { shard };
+        attachment.bond = Bond::Held { shard, behind };
         let attached = Notice::Attached {
             origin: to.origin,
             session,
@@ -226,6 +229,18 @@ impl Attachments {
             }
             let Claim { origin, .. } = waiter.claim;
             say.push((origin.shard, Notice::Close(origin.conn)));
+        }
+    }
+
+    /// The shard that has a session is told to let it go: from now on it is waited for.
+    pub(super) fn told(&mut self, session: SessionId, now: Tick) {
+        let bond = (self.table.get_mut(&session)).map(|attachment| &mut attachment.bond);
+        if let Some(Bond::Releasing { waiter, .. }) = bond
+            && let Some(waiter) = waiter
+        {
+            self.give_ups.remove(&(waiter.give_up, session));
+            waiter.give_up = now.after(self.patience_ms);
+            self.give_ups.insert((waiter.give_up, session));
         }
     }
 
@@ -271,14 +286,14 @@ impl Attachments {
         self.table.remove(&session);
     }
 
-    /// Sessions for which a connection waits, and whose shard has not been told.
-    pub(super) fn awaited(&self, committed: Zxid) -> impl Iterator<Item = SessionId> {
-        let is_untold = move |session: &SessionId| match self.table[session].bond {
-            Bond::Releasing { behind, .. } => behind > committed,
-            Bond::Nobody | Bond::Held { .. } => false,
-        };
-        let sessions = self.give_ups.iter().map(|&(_, session)| session);
-        sessions.filter(is_untold)
+    /// Whether a connection waits for the answer to its ConnectRequest because that stands behind what is not
+    /// applied, or the word to the shard that has the session does. However many wait, it takes one look.
+    pub(super) fn is_unanswered(&self, session: SessionId, applied: Zxid) -> bool {
+        match self.table.get(&session).map(|attachment| attachment.bond) {
+            Some(Bond::Held { behind, .. }) => behind > applied,
+            Some(Bond::Releasing { behind, waiter, .. }) => waiter.is_some() && behind > applied,
+            Some(Bond::Nobody) | None => false,
+        }
     }
 
     /// Connections that wait for a session which another one holds.

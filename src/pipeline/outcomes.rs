@@ -6,7 +6,7 @@
 
 use super::ring::Slot;
 use crate::messages::{Committed, Notice, ToShards};
-use crate::types::{SessionId, ShardId, Zxid};
+use crate::types::{ShardId, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -78,34 +78,23 @@ impl Outcomes {
         }));
     }
 
-    /// Lets go of the notices that wait for nothing later than `committed`; `attached` gets each session that a
-    /// connection is told to have.
-    pub(super) fn release(&mut self, committed: Zxid, mut attached: impl FnMut(SessionId)) {
+    /// Lets go of the notices that wait for nothing later than `committed`; `told` gets each of them.
+    pub(super) fn release(&mut self, committed: Zxid, mut told: impl FnMut(&Notice)) {
         while let Some(held) = self.held.front()
             && held.after <= committed
         {
             let mut held = self.held.pop_front().expect("just seen");
             self.outstanding -= usize::from(is_outcome(&held.notice));
             if let Notice::Attached {
-                committed: place,
-                session,
-                ..
+                committed: place, ..
             } = &mut held.notice
             {
                 *place = committed;
-                attached(*session);
             }
+            told(&held.notice);
             self.down
                 .push_back(ToShards::Notice(held.shard, held.notice));
         }
-    }
-
-    /// Sessions that have been given to a connection which waits for the answer.
-    pub(super) fn attaching(&self) -> impl Iterator<Item = SessionId> {
-        self.held.iter().filter_map(|held| match held.notice {
-            Notice::Attached { session, .. } => Some(session),
-            _ => None,
-        })
     }
 
     /// The next thing to tell.

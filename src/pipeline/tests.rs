@@ -1593,7 +1593,7 @@ fn load_holds_up_no_expiry() {
 }
 
 #[test]
-fn the_expiries_of_one_tick_are_bounded() {
+fn the_expiries_of_one_turn_are_bounded_and_the_next_turn_goes_on() {
     let mut w = World::new();
     for slot in 0..100 {
         w.connect(S0, slot, 100);
@@ -1601,10 +1601,113 @@ fn the_expiries_of_one_tick_are_bounded() {
     w.settle();
     w.tick(1000);
     w.touched(S0, 1000, &[]);
-    w.tick(1001);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    w.advance();
     assert_eq!(w.pipeline.counters().expired, 64);
-    w.tick(1002);
+    assert!(w.pipeline.has_work());
+    w.advance();
     assert_eq!(w.pipeline.counters().expired, 100);
+    w.advance();
+    assert!(!w.pipeline.has_work());
+}
+
+#[test]
+fn whose_deadline_is_earlier_expires_first_whichever_shard_has_the_session() {
+    let config = PipelineConfig {
+        shards: 2,
+        ..config()
+    };
+    let mut w = World::with(config, Zxid::ZERO);
+    w.connect(S1, 1, 100);
+    w.settle();
+    let early = *w.sessions.last().unwrap();
+    w.tick(1000);
+    for slot in 2..100 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(3000);
+    for shard in [S0, S1] {
+        w.touched(shard, 3000, &[]);
+    }
+    w.now.tick = Tick(3001);
+    w.pipeline.tick(w.now).unwrap();
+    w.advance();
+    assert!(w.pipeline.closing().any(|session| session == early));
+}
+
+/// Turns of so many steps until nothing is to be done.
+fn turns_until_rest(w: &mut World, steps: u32) -> usize {
+    let mut turns = 0;
+    while w.pipeline.has_work() {
+        w.advance_within(steps);
+        turns += 1;
+        assert!(turns < 10_000, "it never rests");
+    }
+    turns
+}
+
+#[test]
+fn while_the_disk_hangs_those_who_wait_for_a_handshake_cost_a_step_each_when_they_are_due() {
+    let mut w = World::with_segments(config(), Zxid::ZERO, 64 * SEGMENT);
+    for slot in 1..=3000 {
+        w.connect(S0, slot, 100);
+    }
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    assert!(turns_until_rest(&mut w, 1024) <= 3000 / 32);
+    assert_eq!(w.pipeline.counters().expired, 0);
+}
+
+#[test]
+fn requests_that_wait_have_their_turn_beside_many_who_expire() {
+    let mut w = World::with_segments(config(), Zxid::ZERO, 64 * SEGMENT);
+    let writer = w.session(0, 60_000);
+    for slot in 1..=300 {
+        w.connect(S0, slot, 100);
+    }
+    w.settle();
+    w.tick(1000);
+    w.touched(S0, 1000, &[]);
+    w.begin_multi(writer, create("/m9", false, 1));
+    for n in 0..3000 {
+        let more = w.asked(1, 1, writer, create(&format!("/x{n}"), false, 1));
+        w.up_within(1, more);
+    }
+    assert_eq!(w.pipeline.waiting(), 3001);
+    w.now.tick = Tick(1001);
+    w.pipeline.tick(w.now).unwrap();
+    for _ in 0..3 {
+        let before = w.pipeline.waiting();
+        w.advance_within(1024);
+        assert!(w.pipeline.waiting() < before);
+        assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
+    }
+    assert!(turns_until_rest(&mut w, 1024) < 10);
+    assert_eq!(w.pipeline.counters().expired, 300);
+}
+
+#[test]
+fn who_waits_for_an_old_shard_is_patient_from_the_moment_at_which_that_was_told() {
+    let mut w = World::new();
+    let (s, other) = (w.session(1, 60_000), w.session(2, 60_000));
+    w.write(2, other, create("/in-flight", false, 0));
+    w.reattach(S1, 3, s, 60_000);
+    // The disk hangs until the waiter's patience would have ended.
+    w.tick(TICK_TIME - 1);
+    w.settle();
+    assert_eq!(w.take(), ["0x3 create to 2.1", "s0: detach 1"]);
+    w.tick(2 * TICK_TIME - 2);
+    assert!(
+        w.take().is_empty(),
+        "the old shard has had less than its time"
+    );
+    w.tick(2 * TICK_TIME - 1);
+    assert_eq!(w.take(), ["s1: close 3"]);
+    assert_eq!(w.pipeline.counted(), w.pipeline.recounted());
 }
 
 #[test]

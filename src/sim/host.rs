@@ -78,7 +78,7 @@ pub(super) struct Host {
     /// A shard was held still while others went on, or lacked what it had not been given, since the start.
     pub(super) was_stalled: bool,
     /// Spares that are being made.
-    spares_out: u32,
+    pub(super) spares_out: u32,
     /// When the core that orders had its last turn, and how long requests have waited by then without a spare, µs.
     looked_at_us: u64,
     waited_in_vain_us: u64,

@@ -8,9 +8,9 @@ use super::network::{Kernel, Network};
 use crate::placement::DrainStep;
 use std::io;
 
-/// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync, because
-/// however long that takes, each piece that comes from a socket meanwhile is a turn; and without those that
-/// hand over pieces of output, which may be as small as a byte.
+/// Turns of the core that orders in a drain that nothing disturbs, without those beside a sync or a spare segment
+/// that requests wait for, because however long that takes, each piece that comes from a socket meanwhile is a turn;
+/// and without those that hand over pieces of output, which may be as small as a byte.
 const DRAIN_TURNS_MAX: u32 = 300;
 
 /// Of a file of the witness: two slots.
@@ -53,7 +53,9 @@ impl Host {
             return Ok(());
         }
         let hands_over = member.serving.iter().any(|core| core.has_large_output());
-        let waits = self.is_asked_to_stop && !member.syncs.is_syncing() && !hands_over;
+        let lacks_room = self.spares_out > 0 && member.member().pipeline.waiting() > 0;
+        let is_beside = member.syncs.is_syncing() || lacks_room || hands_over;
+        let waits = self.is_asked_to_stop && !is_beside;
         self.drain_turns += u32::from(waits);
         // Whoever waits for the disk, or for what is tried again.
         let is_behind = |kernel: &Kernel| kernel.is_behind(base.now_us);

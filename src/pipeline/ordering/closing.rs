@@ -19,15 +19,16 @@ use super::slow_close::SlowClose;
 use super::{Common, Fatal, Ordering, Step, size};
 use crate::log::storage::Storage;
 use crate::log::{Need, Room};
-use crate::messages::{Origin, ShardRequest, Stamps};
+use crate::messages::{Origin, Stamps};
 use crate::tree::{SessionState, Tree};
-use crate::txn::{AuthId, Txn, WriteRequest};
-use crate::types::{DetHashSet, Generation, SessionId, Xid, Zxid};
+use crate::txn::{AuthId, WriteRequest};
+use crate::types::{Generation, SessionId, Xid, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Sessions that expire in one tick at most: a step on a data core stays short.
-const EXPIRIES_PER_TICK: usize = 64;
+/// Sessions that are due and looked at in one turn at most. The next turn goes on: whoever comes and goes faster than
+/// so many in a tick must not put off the end of others, nor gather sessions without end.
+const EXPIRIES_PER_TURN: usize = 64;
 /// Bytes of their paths, so that the transaction fits a record.
 const DELETE_BYTES_PER_TXN: usize = 256 << 10;
 /// Transactions with such deletes that are not applied, all sessions together: with one sync they
@@ -70,25 +71,18 @@ impl Ordering {
     ) -> Result<(), Fatal> {
         let now = step.now.tick;
         self.expiry_due = false;
-        let mut waiting = None;
-        for _ in 0..EXPIRIES_PER_TICK {
-            if step.budget.is_spent() {
+        for looked in 0.. {
+            if looked == EXPIRIES_PER_TURN || step.budget.is_spent() {
                 self.expiry_due = true;
                 break;
             }
             let Some(session) = self.due(common, now) else {
                 break;
             };
-            let waiting: &mut DetHashSet<_> = waiting.get_or_insert_with(|| {
-                let asked = self.intake.iter().filter_map(session_of);
-                let waiting = asked.chain(unanswered(common)).collect();
-                let attaching = common.outcomes.held() + common.attachments.waiters();
-                let in_flight = common.journal.uncommitted();
-                step.budget
-                    .spend_steps(self.intake.len() + in_flight + attaching);
-                waiting
-            });
-            if waiting.contains(&session) {
+            step.budget.spend_steps(1);
+            let applied = common.journal.cursors().applied;
+            let is_unanswered = common.attachments.is_unanswered(session, applied);
+            if is_unanswered || self.intake.has_sent(session) {
                 self.sessions.heard(session, now);
                 continue;
             }
@@ -290,26 +284,5 @@ impl Ordering {
         };
         let credentials = [server];
         self.order(common, step, Asked::by_the_server(request, &credentials))
-    }
-}
-
-/// Sessions of those who wait for the answer to their ConnectRequest, which is behind what is in flight.
-fn unanswered<S: Storage>(common: &Common<S>) -> impl Iterator<Item = SessionId> {
-    let entries = common.journal.in_flight().map(|(slot, _)| &slot.entry);
-    let opening = entries.filter(|entry| matches!(entry.txn, Txn::CreateSession { .. }));
-    let opening = opening.map(|entry| entry.header.session);
-    let attaching = common.outcomes.attaching();
-    let committed = common.journal.cursors().committed;
-    let awaited = common.attachments.awaited(committed);
-    opening.chain(attaching).chain(awaited)
-}
-
-/// The session of a request that a client has sent.
-fn session_of(up: &ShardRequest) -> Option<SessionId> {
-    match *up {
-        ShardRequest::Write { session, .. } | ShardRequest::Reattach { session, .. } => {
-            Some(session)
-        }
-        _ => None,
     }
 }

@@ -23,6 +23,7 @@ mod recount;
 mod sessions;
 mod size;
 mod slow_close;
+mod waiting;
 
 pub use memory::TreeMemory;
 pub use reaper::ReaperConfig;
@@ -40,7 +41,7 @@ use super::fatal::Fatal;
 use super::outcomes::Said;
 use super::step::Step;
 use crate::log::storage::Storage;
-use crate::messages::ShardRequest;
+use crate::messages::Notice;
 use crate::tree::{OverQuota, Overlay, Prepared, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
 use crate::types::{ErrorCode, Now, OpCode, Tick, Zxid};
@@ -49,7 +50,7 @@ use ids::SessionIds;
 use reaper::Reaper;
 use sessions::Sessions;
 use slow_close::SlowCloses;
-use std::collections::VecDeque;
+use waiting::Waiting;
 
 /// Gives each request its place in the order.
 pub(super) struct Ordering {
@@ -60,12 +61,12 @@ pub(super) struct Ordering {
     ids: SessionIds,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
     preparing: Option<Preparing>,
-    /// Requests that wait for room in the log or for the next turn, oldest first. Bounded by what the
-    /// shards may have under way.
-    intake: VecDeque<ShardRequest>,
+    /// Requests that wait for room in the log or for the next turn. Bounded by what the shards may have
+    /// under way.
+    intake: Waiting,
     /// The head of `intake` waits for room in the log: tried again at a tick, and with a spare segment.
     waits_for_room: bool,
-    /// Sessions may be due to expire: a tick came, or the last look at them ended with the budget.
+    /// Sessions may be due to expire: a tick came, or the last look at them ended before they did.
     expiry_due: bool,
     /// No core takes input any more, so nobody expires.
     is_stopping: bool,
@@ -95,7 +96,7 @@ impl Ordering {
             sessions,
             ids: SessionIds::new(),
             preparing: None,
-            intake: VecDeque::new(),
+            intake: Waiting::default(),
             waits_for_room: false,
             expiry_due: false,
             is_stopping: false,
@@ -132,11 +133,12 @@ impl Ordering {
         common: &mut Common<S>,
         step: &mut Step<'_>,
     ) -> Result<(), Fatal> {
-        let mut may_reap = true;
+        let (mut may_expire, mut may_reap) = (true, true);
         while self.has_work() && !step.budget.is_spent() {
             if let Some(half) = self.preparing.take() {
                 self.go_on_preparing(common, step, half)?;
-            } else if self.expiry_due {
+            } else if may_expire && self.expiry_due {
+                may_expire = false;
                 self.expire(common, step)?;
             } else if std::mem::take(&mut self.closes.is_due) {
                 self.work_on_slow_closes(common, step)?;
@@ -147,7 +149,7 @@ impl Ordering {
                 step.budget.spend_steps(1);
                 self.take_in(common, step, up)?;
             } else {
-                // The rest of the pass is for the next turn.
+                // The rest of the pass, and of those who are due to expire, is for the next turn.
                 break;
             }
         }
@@ -281,12 +283,19 @@ impl Ordering {
     /// What was said behind transactions that are committed now goes to the shards.
     pub(super) fn release<S: Storage>(&mut self, common: &mut Common<S>, committed: Zxid) {
         let Common {
-            outcomes, counters, ..
+            outcomes,
+            attachments,
+            counters,
+            ..
         } = common;
-        outcomes.release(committed, |session| {
-            counters.reattached += 1;
-            // The client begins to count when it gets the answer.
-            self.sessions.heard(session, self.clock);
+        outcomes.release(committed, |told| match *told {
+            Notice::Attached { session, .. } => {
+                counters.reattached += 1;
+                // The client begins to count when it gets the answer.
+                self.sessions.heard(session, self.clock);
+            }
+            Notice::Detach { session, .. } => attachments.told(session, self.clock),
+            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) => {}
         });
     }
 }

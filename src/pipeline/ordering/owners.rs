@@ -35,7 +35,7 @@ impl Ordering {
         let opened = common.journal.next_zxid();
         let holder = Some(origin.shard);
         (self.sessions).insert(session, holder, timeout_ms, opened, now);
-        common.attachments.open(session, origin.shard)
+        common.attachments.open(session, origin.shard, opened)
     }
 
     /// Whether a request of this attachment may be ordered.
@@ -92,8 +92,10 @@ impl Ordering {
     ) {
         let mut said = Vec::new();
         let is_closing = self.sessions.is_closing(session);
+        let prepared = common.journal.cursors().prepared;
+        let attachment = (shard, session, generation);
         let attachments = &mut common.attachments;
-        match attachments.released(shard, session, generation, is_closing, &mut said) {
+        match attachments.released(attachment, is_closing, prepared, &mut said) {
             Release::Stale => {}
             Release::LetGo => {
                 // What the shard heard and has not reported any more counts as heard now.

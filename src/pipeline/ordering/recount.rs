@@ -13,6 +13,8 @@ pub struct UnderWay {
     pub deadlines: usize,
     /// Connections that wait for a session which another one holds.
     pub waiters: usize,
+    /// Requests of sessions that have no place in the order yet.
+    pub unordered: usize,
     /// Ephemerals that transactions in flight add to the lists of closeSessions.
     pub list_in_flight: usize,
     /// Paths that are pending in the overlay, and those of them that will be ephemerals.
@@ -26,6 +28,7 @@ impl Ordering {
             outstanding: common.outcomes.outstanding(),
             deadlines: self.sessions.deadlines(),
             waiters: common.attachments.waiters(),
+            unordered: self.intake.sent(),
             list_in_flight: self.sessions.lists_in_flight().paths,
             pending: self.overlay.counted(),
         }
@@ -46,6 +49,7 @@ impl Ordering {
                 + waiters,
             deadlines: self.sessions.deadlines_recounted(),
             waiters,
+            unordered: self.intake.sent_recounted(),
             list_in_flight: listed.map(|entry| size::list_size(&entry.txn).paths).sum(),
             pending: self.overlay.recounted(),
         }

@@ -124,21 +124,20 @@ impl Sessions {
         }
     }
 
-    /// A session whose deadline the clock has passed, and so has what is known of the bytes that arrived: `known`
-    /// says for each holder up to when.
+    /// The session of the earliest deadline that the clock has passed, and so has what is known of the bytes that
+    /// arrived: `known` says for each holder up to when.
     pub(super) fn due(
         &self,
         now: Tick,
-        mut known: impl Iterator<Item = (Holder, Tick)>,
+        known: impl Iterator<Item = (Holder, Tick)>,
     ) -> Option<SessionId> {
-        known.find_map(|(holder, passed)| {
+        let first = known.filter_map(|(holder, passed)| {
             let from = (holder, Tick(0), SessionId(i64::MIN));
             let to = (holder, passed.min(now), SessionId(i64::MAX));
-            self.deadlines
-                .range(from..=to)
-                .next()
-                .map(|&(_, _, session)| session)
-        })
+            let first = self.deadlines.range(from..=to).next();
+            first.map(|&(_, deadline, session)| (deadline, session))
+        });
+        first.min().map(|(_, session)| session)
     }
 
     /// From now on nothing of the session is accepted.
