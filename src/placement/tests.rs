@@ -47,6 +47,8 @@ struct Net {
     /// What sockets took, in order.
     writes: Vec<(SocketId, usize)>,
     exhausted: bool,
+    /// Connections that were handed over and not adopted yet.
+    handed_over: usize,
     /// Not every socket is watched.
     is_behind: bool,
 }
@@ -66,6 +68,10 @@ impl Sockets for Net {
 
     fn waiting_max(&self) -> usize {
         self.backlog
+    }
+
+    fn handed_over(&self) -> usize {
+        self.handed_over
     }
 
     fn has_told_all(&self) -> bool {
