@@ -29,7 +29,7 @@
 //! | closing | the shard has ended the connection with bytes left | the kernel has taken them; the deadline; an error |
 //! | (handed over) | the bytes are a four-letter word | whoever answers it |
 
-use super::intake::{Budgets, Intake, Look, Next, Queues, Standing};
+use super::intake::{Budgets, Intake, LOOKS_OF_AN_END, Look, Next, Queues, Standing};
 use super::outlet::{Outlet, OutletAction, OutletEvent};
 use super::served::Served;
 use super::sockets::{Accepted, Read, SocketId, Sockets, Wrote};
@@ -429,8 +429,8 @@ impl<S: Storage> ServingCore<S> {
         }
         self.accept(now, sockets);
         self.queue_ready();
-        let mut turn = self.budgets.turn;
-        while !turn.is_spent() && self.served.may_execute() {
+        let (mut turn, mut looks) = (self.budgets.turn, self.budgets.looks);
+        while looks > 0 && !turn.is_spent() && self.served.may_execute() {
             match self.intake.pop() {
                 None => break,
                 Some(Next::Round(watermark)) => {
@@ -448,6 +448,10 @@ impl<S: Storage> ServingCore<S> {
                     // A look costs something too, whatever it brings.
                     turn.spend_steps(1);
                     self.look(id, &mut turn, now, sockets);
+                    looks = looks.saturating_sub(match self.table.get(id) {
+                        Some(_) => 1,
+                        None => LOOKS_OF_AN_END,
+                    });
                 }
             }
         }
