@@ -40,6 +40,9 @@ pub struct Budgets {
     pub read_max: usize,
     /// Connections accepted in one turn.
     pub accepts: usize,
+    /// Connections looked at in one turn, whatever they bring: a look is a system call at least. One that ends costs
+    /// as much as [`LOOKS_OF_AN_END`].
+    pub looks: usize,
     /// Work left behind by connections that have ended.
     pub reap: Budget,
     /// What is committed, applied in one turn: an operation of a transaction, 512 bytes of its data, a path of a
@@ -65,6 +68,7 @@ impl Budgets {
         slice: Budget::new(128, 64 << 10, 1 << 13),
         read_max: 64 << 10,
         accepts: 64,
+        looks: 512,
         reap: Budget::new(1024, 1 << 20, 1 << 12),
         apply: Budget::steps(1 << 11),
         order: Budget::steps(1 << 10),
@@ -89,6 +93,8 @@ const SPARSE_RUN: u32 = 16;
 const SPARSE_FULL_READS: usize = 8;
 /// But each of them is read so much, bytes: more than those send who ask for little.
 const SPARSE_READ_MIN: usize = 4 << 10;
+/// What the end of a connection costs, in looks: some system calls, and what it held is given back.
+pub const LOOKS_OF_AN_END: usize = 4;
 /// Most slices that a connection saves for one request, or owes for one.
 const SLICES_KEPT: u32 = 16;
 

@@ -29,7 +29,7 @@
 //! | closing | the shard has ended the connection with bytes left | the kernel has taken them; the deadline; an error |
 //! | (handed over) | the bytes are a four-letter word | whoever answers it |
 
-use super::intake::{Budgets, Intake, Look, Next, Queues, Standing};
+use super::intake::{Budgets, Intake, LOOKS_OF_AN_END, Look, Next, Queues, Standing};
 use super::outlet::{Outlet, OutletAction, OutletEvent};
 use super::served::Served;
 use super::sockets::{Accepted, Read, SocketId, Sockets, Wrote};
@@ -247,7 +247,7 @@ impl<S: Storage> ServingCore<S> {
         self.listener_ready = true;
     }
 
-    /// A connection that somebody else has accepted.
+    /// A connection that was accepted, here or by somebody else.
     pub fn adopt(&mut self, address: ClientAddress, now: Now) -> SocketId {
         let id = self.table.insert(Record {
             stage: Stage::First(Vec::new(), address),
@@ -261,6 +261,7 @@ impl<S: Storage> ServingCore<S> {
             overdue: false,
         });
         self.ask(id);
+        self.intake.accepted();
         let until = now.tick.after(FIRST_BYTES_MS);
         self.first_bytes.push_back((until, id));
         id
@@ -366,7 +367,7 @@ impl<S: Storage> ServingCore<S> {
             self.enforce_deadlines(now, sockets);
         }
         if self.served.shard().round_is_due(now) && sockets.has_told_all() {
-            let waiting = sockets.waiting_max();
+            let waiting = sockets.waiting_max() + sockets.handed_over();
             self.intake.want_round(self.last_turn, waiting);
         }
         self.last_turn = now.tick;
@@ -428,8 +429,8 @@ impl<S: Storage> ServingCore<S> {
         }
         self.accept(now, sockets);
         self.queue_ready();
-        let mut turn = self.budgets.turn;
-        while !turn.is_spent() && self.served.may_execute() {
+        let (mut turn, mut looks) = (self.budgets.turn, self.budgets.looks);
+        while looks > 0 && !turn.is_spent() && self.served.may_execute() {
             match self.intake.pop() {
                 None => break,
                 Some(Next::Round(watermark)) => {
@@ -447,6 +448,10 @@ impl<S: Storage> ServingCore<S> {
                     // A look costs something too, whatever it brings.
                     turn.spend_steps(1);
                     self.look(id, &mut turn, now, sockets);
+                    looks = looks.saturating_sub(match self.table.get(id) {
+                        Some(_) => 1,
+                        None => LOOKS_OF_AN_END,
+                    });
                 }
             }
         }
@@ -489,7 +494,6 @@ impl<S: Storage> ServingCore<S> {
             match sockets.accept(self.table.next_id()) {
                 Accepted::Connection(address) => {
                     self.adopt(address, now);
-                    self.intake.accepted();
                 }
                 Accepted::Dropped => self.intake.accepted(),
                 accepted @ (Accepted::Nobody | Accepted::Exhausted) => {
@@ -498,7 +502,8 @@ impl<S: Storage> ServingCore<S> {
                 }
             }
         }
-        self.intake.mark_round(!self.listener_ready);
+        let nobody_waits = !self.listener_ready && sockets.handed_over() == 0;
+        self.intake.mark_round(nobody_waits);
     }
 
     /// One connection's slice: what it had left over, then one read.

@@ -56,6 +56,8 @@ pub trait Sockets {
     fn accept(&mut self, id: SocketId) -> Accepted;
     /// Connections that wait to be accepted, at most.
     fn waiting_max(&self) -> usize;
+    /// Connections that another core has accepted for this one, and that it was not told of yet.
+    fn handed_over(&self) -> usize;
     /// Whether the core has been told of everything that lay in any socket, the listening one included, when its last
     /// turn began.
     fn has_told_all(&self) -> bool;
@@ -72,9 +74,9 @@ pub trait Sockets {
     fn word(&mut self, id: SocketId, word: [u8; 4], behind: &[u8]);
 }
 
-/// Those who waited in a listening socket at some moment. The kernel gives connections in the order in which
-/// they came: so all of those are accepted when nobody waits, or when as many were accepted since as can have
-/// waited. Who connects without end can't put that off.
+/// Those who waited in a listening socket at some moment, or had been handed to this core by the one that accepts.
+/// They are given in the order in which they came: so all of those are accepted when nobody waits, or when as many
+/// were accepted since as can have waited. Who connects without end can't put that off.
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// The moment, and how many are still to be accepted at most.

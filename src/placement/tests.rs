@@ -3,6 +3,7 @@
 mod hanging;
 mod silence;
 
+use super::intake::LOOKS_OF_AN_END;
 use super::*;
 use crate::budget::Budget;
 use crate::log::LogConfig;
@@ -47,6 +48,8 @@ struct Net {
     /// What sockets took, in order.
     writes: Vec<(SocketId, usize)>,
     exhausted: bool,
+    /// Connections that were handed over and not adopted yet.
+    handed_over: usize,
     /// Not every socket is watched.
     is_behind: bool,
 }
@@ -66,6 +69,10 @@ impl Sockets for Net {
 
     fn waiting_max(&self) -> usize {
         self.backlog
+    }
+
+    fn handed_over(&self) -> usize {
+        self.handed_over
     }
 
     fn has_told_all(&self) -> bool {
@@ -487,6 +494,26 @@ fn a_turn_ends_when_its_budget_is_spent() {
 }
 
 #[test]
+fn connections_that_say_little_or_end_all_at_once_take_several_turns() {
+    let Budgets { looks, .. } = Budgets::DEFAULT;
+    let mut world = World::new();
+    let crowd: Vec<_> = (0..2 * looks).map(|_| world.connect()).collect();
+    for &id in &crowd {
+        world.send(id, &[0]);
+    }
+    assert!(world.turn().again);
+    assert_eq!(world.net.reads.len(), looks);
+    world.settle();
+    for &id in &crowd {
+        world.end(id);
+    }
+    assert!(world.turn().again);
+    assert_eq!(world.net.closed.len(), looks / LOOKS_OF_AN_END);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
 fn what_all_clients_ask_for_in_a_turn_is_bounded_in_requests_and_in_bytes() {
     let mut world = World::new();
     let clients: Vec<_> = (0..16).map(|_| world.client()).collect();
@@ -515,6 +542,7 @@ fn budgets_of_one_do_everything_in_the_end() {
         slice: one,
         read_max: 1,
         accepts: 1,
+        looks: 1,
         reap: one,
         apply: one,
         order: one,

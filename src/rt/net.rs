@@ -136,9 +136,15 @@ impl Bound {
         self.socket.listen(self.backlog)?;
         Ok(Listener {
             socket: self.socket.into(),
-            backlog: self.backlog,
+            backlog: self.backlog.min(backlog_max()),
         })
     }
+}
+
+/// What the kernel makes of a larger backlog.
+fn backlog_max() -> i32 {
+    let said = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    said.trim().parse().unwrap_or(i32::MAX)
 }
 
 fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
@@ -148,8 +154,7 @@ fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
 }
 
 impl Listener {
-    /// Connections that wait to be accepted at the same time, at most. The kernel may allow fewer than the
-    /// backlog says (net.core.somaxconn).
+    /// Connections that wait to be accepted at the same time, at most.
     pub fn waiting_max(&self) -> usize {
         usize::try_from(self.backlog).unwrap_or(0) + PROCESSORS
     }
@@ -344,6 +349,16 @@ mod tests {
         let _client = TcpStream::connect(address).unwrap();
         drop(listener);
         bind(address, 8).unwrap().listen().unwrap();
+    }
+
+    #[test]
+    fn no_more_wait_than_the_kernel_lets_wait() {
+        let allowed = usize::try_from(backlog_max()).unwrap();
+        for (backlog, waiting) in [(8, 8), (i32::MAX, allowed)] {
+            let bound = bind("127.0.0.1:0".parse().unwrap(), backlog).unwrap();
+            assert_eq!(bound.listen().unwrap().waiting_max(), waiting + PROCESSORS);
+        }
+        assert!(allowed < 1 << 20, "{allowed}");
     }
 
     #[test]

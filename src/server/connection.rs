@@ -173,6 +173,10 @@ impl Sockets for ClientSockets {
         self.listener.as_ref().map_or(0, Listener::waiting_max)
     }
 
+    fn handed_over(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.connections())
+    }
+
     fn has_told_all(&self) -> bool {
         self.ring.has_told_all()
     }

@@ -3,7 +3,8 @@
 //!
 //! One list is gathered at a time, and it is sent when there is room for its text among those that are
 //! not read yet. So all texts together take [`UNSENT_MAX`] bytes, or as much as the one text that is
-//! longer; beside them there is what one list is gathered from.
+//! longer, which is hardly more than [`LIST_MAX`]; beside them there is what one list is gathered from, a pointer for
+//! each path.
 
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,12 @@ use std::task::{Context, Poll, Waker};
 
 /// Bytes of lists that wait to be read, all together.
 pub const UNSENT_MAX: usize = 32 << 20;
+
+/// Bytes of paths in a list, at most: a longer one is not answered. Watches of one path, and the tree, share it in
+/// memory; a list does not.
+pub const LIST_MAX: usize = 256 << 20;
+
+const _: () = assert!(UNSENT_MAX < LIST_MAX);
 
 /// Which lists there are in memory.
 #[derive(Debug, Default)]

@@ -43,6 +43,8 @@ pub struct Mailbox {
     letters: Mutex<VecDeque<Letter>>,
     /// Letters in it, so that an empty mailbox costs a load.
     count: AtomicUsize,
+    /// Connections among them.
+    connections: AtomicUsize,
     /// Wakes the core.
     pub bell: Arc<Bell>,
     /// Sockets that were handed to the core and are open.
@@ -63,6 +65,7 @@ impl Mailbox {
         Ok(Arc::new(Mailbox {
             letters: Mutex::default(),
             count: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             bell: Bell::new()?,
             sockets: AtomicUsize::new(0),
         }))
@@ -70,6 +73,9 @@ impl Mailbox {
 
     /// Leaves a letter and wakes the core.
     pub fn send(&self, letter: Letter) {
+        if let Letter::Socket(..) = letter {
+            self.connections.fetch_add(1, Release);
+        }
         lock(&self.letters).push_back(letter);
         self.count.fetch_add(1, Release);
         self.bell.ring();
@@ -82,7 +88,15 @@ impl Mailbox {
         }
         let letter = lock(&self.letters).pop_front()?;
         self.count.fetch_sub(1, Relaxed);
+        if let Letter::Socket(..) = letter {
+            self.connections.fetch_sub(1, Relaxed);
+        }
         Some(letter)
+    }
+
+    /// Connections among the letters; none is missing that was sent before.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Acquire)
     }
 
     /// Whether there is no letter.

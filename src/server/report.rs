@@ -11,6 +11,7 @@ use crate::stages::Stages;
 use crate::tree::Tree;
 use crate::types::{SessionId, Tick, Zxid};
 use core::ops::Range;
+use std::sync::Arc;
 
 /// What a tree holds, in numbers.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +35,8 @@ pub struct TreeReport {
 pub struct SessionReport {
     /// The session.
     pub session: SessionId,
-    /// Paths of its ephemerals.
-    pub ephemerals: Vec<String>,
+    /// Paths of its ephemerals. The tree's own: a path may be as long as a frame.
+    pub ephemerals: Vec<Arc<str>>,
 }
 
 /// What a core that serves says.
@@ -146,8 +147,7 @@ fn describe_ephemerals(tree: &Tree, report: &mut SessionReport, max: usize) -> u
     let before = report.ephemerals.len();
     let last = report.ephemerals.last().cloned();
     let more = tree.ephemerals_after(report.session, last.as_deref());
-    let more = more.take(max).map(|path| path.to_string());
-    report.ephemerals.extend(more);
+    report.ephemerals.extend(more.take(max).cloned());
     report.ephemerals.len() - before
 }
 
@@ -315,8 +315,8 @@ mod tests {
             let line = |of: SessionReport| (of.session.0, of.ephemerals);
             (list.into_iter().map(line).collect::<Vec<_>>(), pieces)
         };
-        let paths = |of: &[&str]| of.iter().map(|&path| path.to_owned()).collect();
-        let due: Vec<(i64, Vec<String>)> = vec![
+        let paths = |of: &[&str]| of.iter().map(|&path| path.into()).collect();
+        let due: Vec<(i64, Vec<Arc<str>>)> = vec![
             (1, vec![]),
             (2, paths(&["/2-0", "/2-1", "/2-2"])),
             (3, paths(&["/3-0"])),

@@ -356,7 +356,9 @@ fn tree_memory(config: &Config, shards: u16) -> TreeMemory {
         config.output_bytes_max,
         config.watch_bytes_max,
     ];
-    let others: u64 = bounds.iter().map(|bytes| *bytes as u64).sum();
+    let others = bounds
+        .iter()
+        .fold(0, |sum: u64, bytes| sum.saturating_add(*bytes as u64));
     TreeMemory {
         bytes_max: process.saturating_sub(others).max(process / 2),
         replicas: u64::from(shards),
@@ -471,6 +473,18 @@ fn say_what_started(process: &Process, placement: &Placement, bound: &Bound) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_that_are_more_than_any_memory_leave_the_trees_half_of_it() {
+        // Together one more than there are numbers of bytes, and half a gigabyte.
+        let text = "dataDir=/d\nclientPort=2181\nringkeeper.memoryMax=8g\n\
+                    ringkeeper.requestBytesMax=17179869183g\nringkeeper.outputBytesMax=1g\n";
+        let config = crate::config::from_file(text, &[])
+            .accepted()
+            .unwrap()
+            .config;
+        assert_eq!(tree_memory(&config, 0).bytes_max, 4 << 30);
+    }
 
     #[test]
     fn a_tree_for_each_shard_is_counted_beside_that_of_the_core_that_orders_and_inline_none() {

@@ -496,7 +496,7 @@ mod tests {
         let session = SessionId(0x0100_000d_6217_003a);
         let owner = |session, paths: &[&str]| SessionReport {
             session,
-            ephemerals: paths.iter().map(|&path| path.to_owned()).collect(),
+            ephemerals: paths.iter().map(|&path| path.into()).collect(),
         };
         let text = dump(&Dump {
             sessions: &[(session, Tick(1_106_000))],

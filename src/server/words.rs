@@ -4,10 +4,10 @@
 
 use super::address::{endpoint, java_text};
 use super::environment;
-use super::lists::Unsent;
+use super::lists::{LIST_MAX, Unsent};
 use super::mailbox::{Asked, Mailboxes, Reset};
 use super::process::Process;
-use super::report::{OrderingReport, Report, TreeReport};
+use super::report::{OrderingReport, Report, SessionReport, TreeReport};
 use super::texts::{self, Conf, Dump, Figures, NOT_SERVING, SESSIONLESS_MS};
 use crate::placement::SyncTimes;
 use crate::proto::first_bytes::INTERRUPT;
@@ -291,8 +291,8 @@ fn text_of(
         "cons" => texts::cons(report.connections(), asking),
         "dump" => dump(asking, process, report)?,
         "wchs" => wchs(report),
-        "wchc" => texts::wchc(listed(report)?.into_iter()),
-        "wchp" => texts::wchp(listed(report)?.into_iter()),
+        "wchc" => texts::wchc(not_too_long(listed(report)?)?.into_iter()),
+        "wchp" => texts::wchp(not_too_long(listed(report)?)?.into_iter()),
         "hash" => texts::hash(report.digests()),
         "srst" => {
             process.words.store(0, Relaxed);
@@ -340,7 +340,7 @@ fn conf(process: &Process) -> String {
 }
 
 /// Sessions, the ephemerals that they own, and connections; `None` if the core that orders has not said
-/// when sessions expire.
+/// when sessions expire, or if there is more than is listed.
 fn dump(asking: SocketAddr, process: &Process, report: &Report) -> Option<String> {
     let now = process.now();
     let connections = report.connections().map(|c| {
@@ -354,7 +354,7 @@ fn dump(asking: SocketAddr, process: &Process, report: &Report) -> Option<String
     let asking = (asking, SessionId::NONE, SESSIONLESS_MS, now.tick);
     Some(texts::dump(&Dump {
         sessions: &report.ordering.as_ref()?.deadlines,
-        owners: report.sessions(),
+        owners: owners(report)?,
         connections: connections.chain([asking]).collect(),
         now,
     }))
@@ -362,6 +362,24 @@ fn dump(asking: SocketAddr, process: &Process, report: &Report) -> Option<String
 
 /// A session, and what one connection of it watches.
 type Watching<'a> = (SessionId, &'a [Arc<str>]);
+
+/// Bytes that so many paths take in a list, each in a line of its own.
+fn bytes(paths: &[Arc<str>]) -> usize {
+    paths.iter().map(|path| path.len() + 2).sum()
+}
+
+/// Sessions and their ephemerals; `None` if that is more than is listed.
+fn owners(report: &Report) -> Option<&[SessionReport]> {
+    let owners = report.sessions();
+    let all: usize = owners.iter().map(|own| bytes(&own.ephemerals)).sum();
+    (all <= LIST_MAX).then_some(owners)
+}
+
+/// `None` if that is more than is listed.
+fn not_too_long(listed: Vec<Watching<'_>>) -> Option<Vec<Watching<'_>>> {
+    let all: usize = listed.iter().map(|(_, paths)| bytes(paths)).sum();
+    (all <= LIST_MAX).then_some(listed)
+}
 
 /// What each connection watches; `None` if one of them watches too much to be listed.
 fn listed(report: &Report) -> Option<Vec<Watching<'_>>> {
@@ -606,6 +624,27 @@ mod tests {
                 .len(),
             2
         );
+    }
+
+    #[test]
+    fn a_list_has_a_bound_in_bytes_and_a_longer_one_is_not_answered() {
+        let path: Arc<str> = "/".repeat(1 << 20).into();
+        let fit = LIST_MAX / (path.len() + 2);
+        for (paths, is_listed) in [(fit, true), (fit + 1, false)] {
+            let paths = vec![path.clone(); paths];
+            let mut report = report(&[&[]]);
+            report.serving[0].sessions = vec![SessionReport {
+                session: SessionId(7),
+                ephemerals: paths.clone(),
+            }];
+            assert_eq!(owners(&report).is_some(), is_listed);
+            report.serving[0].watched = vec![Watched {
+                session: SessionId(7),
+                paths: Some(paths),
+            }];
+            let listed = listed(&report).expect("no connection watches too much");
+            assert_eq!(not_too_long(listed).is_some(), is_listed);
+        }
     }
 
     #[test]

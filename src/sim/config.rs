@@ -61,6 +61,7 @@ fn budgets(rng: &mut fastrand::Rng) -> Budgets {
         slice: budget(rng, (128, 64 << 10, 1 << 13)),
         read_max: size(rng, 64 << 10),
         accepts: size(rng, 64),
+        looks: Budgets::DEFAULT.looks,
         reap: budget(rng, (1024, 1 << 20, 1 << 12)),
         apply: Budget::steps(magnitude(rng, 1 << 11)),
         order: Budget::steps(magnitude(rng, 1 << 11)),

@@ -25,6 +25,8 @@ NAME = 260
 UNREAD = 60
 # Bytes of lists that may wait to be read, UNSENT_MAX in src/server/lists.rs.
 UNSENT_MAX = 32 << 20
+# Ephemerals whose paths have so many bytes; together they are more than LIST_MAX in src/server/lists.rs.
+LONG_PATHS, LONG_PATH = 300, 990_000
 # Looks at the server's memory meanwhile, and seconds between two.
 LOOKS, LOOK_S = 40, 0.05
 
@@ -132,6 +134,27 @@ def lists_that_nobody_reads_are_bounded_in_bytes(place: Place):
         wait_until(lambda: len(lib.four_letter(server.port, "dump")) == text, "no list is answered afterwards")
         alive(server)
         return f"{UNREAD} lists of {text} bytes unread: {(most - before) >> 20} MiB, {bound >> 20} are allowed"
+
+
+@holds("shell")
+def a_list_of_long_paths_holds_up_nobody(place: Place):
+    """Of ephemerals whose paths are as long as a frame; a path is not copied where clients are served."""
+    most = 64 << 20
+    with place.server(preAllocSize=65536, snapCount=10_000_000) as server:
+        owner = client(server)
+        for n in range(LONG_PATHS):
+            body = zk.create_body(f"/{n:04}" + "x" * LONG_PATH, b"", flags=1)
+            check(owner.call(zk.CREATE, body)[1] == 0, "an ephemeral is made")
+        before = server.memory("VmHWM")
+        answer = lib.four_letter(server.port, "dump", PATIENCE_S)
+        check(not answer, f"a list of {len(answer) >> 20} MiB is answered")
+        grown = server.memory("VmHWM") - before
+        check(grown < most, f"a list that is too long takes {grown >> 20} MiB")
+        owner.call(zk.DELETE, zk.delete_body("/0000" + "x" * LONG_PATH))
+        end(owner)
+        wait_until(lambda: "(0)" in lib.four_letter(server.port, "dump"), "no list is answered afterwards")
+        alive(server)
+        return f"a list of {LONG_PATHS * LONG_PATH >> 20} MiB: {grown >> 20} MiB more"
 
 
 @holds("shell")

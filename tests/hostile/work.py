@@ -210,6 +210,26 @@ def connections_that_come_at_once_hold_up_nobody(place: Place):
         return f"{served.crowd} handshakes before waiting pings, {served.greeted} connections at once, of {count}"
 
 
+@holds("20", plain=True)
+def connections_that_end_at_once_hold_up_nobody(place: Place):
+    count, bound = 2_000, 600
+    with place.server() as server:
+        witnesses = [busy(server) for _ in range(WITNESSES)]
+        crowd = [dial(server) for _ in range(count)]
+        wait_until(lambda: server.figures()["num_alive_connections"] > count, "connections are not accepted")
+
+        def leave():
+            closing(crowd)
+            return []
+
+        served = served_before(server, leave, witnesses)
+        check(served.greeted <= bound, f"a thread looked at {served.greeted} of {count} connections that had ended without a look at "
+                                       f"anything else, {bound} may be")
+        wait_until(lambda: server.figures()["num_alive_connections"] < 10, "connections that have ended are counted")
+        alive(server)
+        return f"{served.greeted} connections at once, of {count}"
+
+
 @holds("21")
 def four_letter_words_hold_up_nobody(place: Place):
     idle, words, bound = 1_000, 60, 30

@@ -90,6 +90,27 @@ fn nobody_expires_whose_bytes_wait_while_the_kernel_has_not_told_of_every_socket
 }
 
 #[test]
+fn nobody_expires_while_a_connection_waits_that_was_handed_over() {
+    let mut world = World::new();
+    world.client();
+    // Its client may have connected anew: another core has accepted that, and this one was not told of it yet.
+    world.net.handed_over = 2;
+    (0..60).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 1, "three times its timeout");
+    world.connect();
+    (0..60).for_each(|_| world.tick(500));
+    assert_eq!(world.sessions(), 1, "the other one waits");
+    // Those who are handed over without end come behind it.
+    for _ in 0..60 {
+        for _ in 0..2 {
+            world.connect();
+        }
+        world.tick(500);
+    }
+    assert_eq!(world.sessions(), 0);
+}
+
+#[test]
 fn nobody_expires_once_no_input_is_taken() {
     let mut world = World::new();
     world.client();
