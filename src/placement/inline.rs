@@ -32,7 +32,8 @@ impl<S: Storage> Inline<S> {
     }
 
     /// Applies what is committed, transaction by transaction with its events, within `budget`; true if there was
-    /// anything. Where the events of one are more than fit, it goes on with them in the next call. `observe` sees
+    /// anything. Where the events of one are more than fit, it goes on with them in the next call, and with nothing
+    /// else: clients, who have waited for the last of them, come before the next transaction. `observe` sees
     /// each transaction right after the tree has applied it, and each notice, in their order.
     ///
     /// # Errors
@@ -44,9 +45,13 @@ impl<S: Storage> Inline<S> {
         observe: &mut impl FnMut(&ToShards),
     ) -> Result<bool, Fatal> {
         let Inline { member, shard } = self;
+        let was_delivering = shard.is_delivering();
         let mut moved = false;
         while !budget.is_spent() {
             if !shard.is_delivering() {
+                if was_delivering {
+                    break;
+                }
                 let told = member.tell(budget, now, |tree, down, applied| {
                     observe(&down);
                     match (down, applied) {

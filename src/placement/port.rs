@@ -74,17 +74,23 @@ impl ReplicaPort {
         }
     }
 
-    /// Applies what has come, entry by entry, within `budget`.
+    /// Applies what has come, entry by entry, within `budget`. Where the events of one are more than fit, it goes on
+    /// with them in the next call, and with nothing else: clients, who have waited for the last of them, come before
+    /// the next entry.
     ///
     /// # Errors
     /// [`Fatal`]: the process must stop at once.
     pub(super) fn take_batches(&mut self, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
         let batches = &self.batches;
         self.freed |= batches.slots() == batches.buffer().capacity();
+        let was_delivering = self.replica.shard().is_delivering();
         while !budget.is_spent() {
             if self.replica.shard().is_delivering() {
                 self.replica.deliver(budget, now);
                 continue;
+            }
+            if was_delivering {
+                break;
             }
             let next = || self.batches.pop().ok().map(|batch| (batch, 0));
             let Some((batch, taken)) = self.taking.take().or_else(next) else {

@@ -8,15 +8,16 @@ use super::*;
 use crate::budget::Budget;
 use crate::log::LogConfig;
 use crate::member::{Member, MemberConfig};
-use crate::messages::{Origin, ShardRequest, ToShards};
+use crate::messages::{Committed, Origin, ShardRequest, ToShards};
 use crate::pipeline::PipelineConfig;
 use crate::shard::{ClientAddress, ShardConfig};
 use crate::sim::disk::SimStorage;
 use crate::snapshot::Rebuilding;
-use crate::tree::Rules;
+use crate::tree::{Overlay, PrepareContext, Rules, SessionState};
+use crate::txn::WriteRequest;
 use crate::txn::entry::DATA_PER_STEP;
 use crate::txn::jute::Put;
-use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs};
+use crate::types::{ConnId, Generation, Now, SessionId, ShardId, Tick, WallMs, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The kernel's end of one socket.
@@ -854,6 +855,46 @@ fn a_list_that_is_compared_for_an_event_is_work_of_the_turn_that_applies_its_tra
     assert_eq!(world.replies(other), 0, "it may not read the node");
 }
 
+/// While events are delivered nothing executes for anybody. So somebody must have a turn before the next transaction
+/// brings as many again, however many are committed.
+#[test]
+fn clients_have_a_turn_between_two_transactions_whose_events_take_several_turns() {
+    const WATCHERS: usize = 20;
+    let mut world = World::with(Budgets {
+        apply: Budget::steps(16),
+        ..Budgets::DEFAULT
+    });
+    let watchers: Vec<_> = (0..WATCHERS).map(|_| world.client()).collect();
+    for &id in &watchers {
+        let add_watch = frame(|out| {
+            out.put_i32(4);
+            out.put_i32(106);
+            out.put_str("/");
+            out.put_i32(1);
+        });
+        world.send(id, &add_watch);
+    }
+    let (writer, other) = (world.client(), world.client());
+    world.settle();
+    let names = ["/a", "/b", "/c", "/d", "/e", "/f"];
+    for name in names {
+        world.send(writer, &create(name));
+    }
+    // Replies to the writer, each time that a ping is answered.
+    let mut seen = Vec::new();
+    let mut replies = 0;
+    for _ in 0..100 {
+        world.send(other, &ping());
+        world.turn();
+        replies += world.replies(writer) / CREATED;
+        if world.replies(other) > 0 {
+            seen.push(replies);
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen, (0..=names.len()).collect::<Vec<_>>());
+}
+
 /// A quota lies below so many names that each change below it is two steps more.
 #[test]
 fn names_on_the_way_to_a_deep_quota_are_work_of_the_turn_that_applies_the_change() {
@@ -1034,6 +1075,81 @@ fn a_replica_stops_within_a_batch_and_reports_it_when_all_of_it_is_taken() {
         assert_eq!(progress.taken(ShardId(0)).entries, taken);
     }
     assert!(!port.has_mail());
+}
+
+/// As [`clients_have_a_turn_between_two_transactions_whose_events_take_several_turns`], at a replica.
+#[test]
+fn a_replica_goes_on_with_events_and_leaves_the_next_transaction_to_the_next_turn() {
+    const SETS: usize = 10;
+    let now = World::new().now;
+    let tree = crate::tree::Tree::new();
+    let (mut overlay, rules) = (Overlay::new(&tree), Rules::default());
+    let progress = std::sync::Arc::new(Progress::new(1, tree.last_zxid()));
+    let replica = Replica::new(ShardConfig::new(ShardId(0)), tree, progress);
+    let (mut ordering, own) = rings(4, 4);
+    let mut port = ReplicaPort::new(replica, own);
+    let mut give = |port: &mut ReplicaPort, zxid, request: &WriteRequest, origin| {
+        let context = PrepareContext {
+            zxid: Zxid(zxid),
+            time: now.wall,
+            session: SessionId(1),
+            cxid: 0,
+            session_state: SessionState::Live,
+            credentials: &[],
+            rules: &rules,
+        };
+        let tree = port.replica.tree();
+        let prepared = overlay.prepare(tree, &context, request, &mut Budget::UNLIMITED.clone());
+        let txn = ToShards::Txn(Committed {
+            origin,
+            entry: prepared.entry.into(),
+            generation: Generation(1),
+            stamps: Default::default(),
+        });
+        assert!(ordering.batches.push(Batch::new(vec![txn])).is_ok());
+    };
+    let mut unlimited = Budget::UNLIMITED;
+    let (shard, tree) = port.replica.parts();
+    let conn = shard.accept(address(), now);
+    shard.receive_within(tree, conn, &connect_request(0), &mut unlimited, now);
+    let Some(ShardRequest::NewSession {
+        origin, timeout_ms, ..
+    }) = shard.poll_request(now)
+    else {
+        panic!("a handshake asks for a session");
+    };
+    let session = WriteRequest::CreateSession { timeout_ms };
+    give(&mut port, 1, &session, Some(origin));
+    port.take_batches(&mut unlimited, now).expect("no fault");
+    let add_watch = frame(|out| {
+        out.put_i32(4);
+        out.put_i32(106);
+        out.put_str("/");
+        out.put_i32(0);
+    });
+    let (shard, tree) = port.replica.parts();
+    shard.receive_within(tree, conn, &add_watch, &mut unlimited, now);
+    let set = WriteRequest::SetData {
+        path: Some("/".into()),
+        data: None,
+        version: -1,
+    };
+    let multi = WriteRequest::Multi(vec![set; SETS]);
+    for zxid in 2..5 {
+        give(&mut port, zxid, &multi, None);
+    }
+    // What a transaction and half of its events take.
+    let mut half = || {
+        let steps = (SETS + SETS / 2) as u32;
+        port.take_batches(&mut Budget::steps(steps), now)
+            .expect("no fault");
+        let last = port.replica.tree().last_zxid().0;
+        (last, port.replica.shard().is_delivering())
+    };
+    for zxid in 2..5 {
+        assert_eq!(half(), (zxid, true));
+        assert_eq!(half(), (zxid, false), "clients come first");
+    }
 }
 
 #[test]

@@ -124,6 +124,8 @@ pub(super) enum Next<'a> {
 /// empty.
 const KEPT_BYTES: usize = 1 << 10;
 const KEPT_ENTRIES: usize = 16;
+/// Times of so many replies of a connection wait until the driver takes the replies.
+pub(super) const TIMINGS_MAX: usize = 512;
 /// Room is made at once for so many times what has come, at most.
 const GROWTH: usize = 15;
 
@@ -392,6 +394,7 @@ pub(super) struct Connection {
     pub(super) waits_for_memory: bool,
     /// How its granted memory fills.
     pub(super) filling: Filling,
+    /// Of replies that the driver has not taken, at most [`TIMINGS_MAX`].
     pub(super) unsent: Vec<Timing>,
     /// In the shard's list of connections that the driver must look at.
     pub(super) dirty: bool,
@@ -522,6 +525,13 @@ impl Connection {
         self.fetched = self.fetched.saturating_sub(bytes);
         if self.fetched == 0 {
             self.lent = 0;
+        }
+    }
+
+    /// Gives back the memory of times that were all recorded; a short list is used again.
+    pub(super) fn release_timings(&mut self) {
+        if self.unsent.is_empty() && self.unsent.capacity() > KEPT_ENTRIES {
+            self.unsent = Vec::new();
         }
     }
 

@@ -132,6 +132,6 @@ impl Delivery {
             return;
         }
         c.output.extend_from_slice(&self.encoded);
-        core.appended(c, None, 1);
+        core.appended(c, 1);
     }
 }

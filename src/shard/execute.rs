@@ -174,7 +174,7 @@ impl ShardState {
         };
         let (events, slice) = request.go_on(&mut self.watches, c.id, tree, &mut c.output, budget);
         if events > 0 {
-            self.appended(c, None, events);
+            self.appended(c, events);
         }
         if slice.is_err() {
             // Its watches would not fit: it is the one that ends.
@@ -407,7 +407,10 @@ impl ShardState {
             );
             self.totals.latency.add(ms);
         }
-        self.appended(c, timing, frames);
+        if let Some(timing) = timing {
+            self.keep_time(c, timing, now);
+        }
+        self.appended(c, frames);
     }
 }
 

@@ -79,7 +79,7 @@ impl ShardState {
             return;
         };
         reply::dead_session(&mut c.output, connecting.with_read_only);
-        self.appended(c, None, 1);
+        self.appended(c, 1);
         self.end(c, Ending::Flush, Why::SessionDead);
     }
 
@@ -96,7 +96,7 @@ impl ShardState {
         let Phase::Connecting(connecting) = c.phase else {
             return;
         };
-        c.unsent.push(timing);
+        self.keep_time(c, timing, now);
         let op = op_name(OpCode::CREATE_SESSION, ErrorCode::OK, true);
         let ms = c
             .counters
@@ -143,7 +143,7 @@ impl ShardState {
             attachment.timeout_ms,
             connecting.with_read_only,
         );
-        self.appended(c, None, 1);
+        self.appended(c, 1);
         c.phase = Phase::Attached(attachment);
         // The client begins to count now, however long this shard was behind.
         self.liveness.touch(c, attachment.session);

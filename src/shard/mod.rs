@@ -218,6 +218,7 @@ impl Shard {
         for timing in c.unsent.drain(..) {
             self.core.record(timing, now);
         }
+        c.release_timings();
         let output = Output {
             bytes: c.fetch(spare),
             close: c.ended(),

@@ -2,7 +2,7 @@
 
 use super::attachments::Attachments;
 use super::config::ShardConfig;
-use super::connection::{Connection, Filling, Next, Phase, Silence, Step, Timing};
+use super::connection::{Connection, Filling, Next, Phase, Silence, Step, TIMINGS_MAX, Timing};
 use super::credits::Credits;
 use super::endings::{Ending, Why};
 use super::ends::{End, Ends};
@@ -131,11 +131,19 @@ impl ShardState {
         }
     }
 
+    /// The time of a reply ends when the driver takes it. Of replies without number that nobody takes, the times
+    /// would take more memory than the replies: those beyond [`TIMINGS_MAX`] end at once.
+    pub(super) fn keep_time(&mut self, c: &mut Connection, timing: Timing, now: Now) {
+        match c.unsent.len() < TIMINGS_MAX {
+            true => c.unsent.push(timing),
+            false => self.record(timing, now),
+        }
+    }
+
     /// Counts frames that have been appended to the output.
-    pub(super) fn appended(&mut self, c: &mut Connection, timing: Option<Timing>, frames: u64) {
+    pub(super) fn appended(&mut self, c: &mut Connection, frames: u64) {
         c.counters.since(self.resets).sent += frames;
         self.totals.sent += frames;
-        c.unsent.extend(timing);
         c.account_output();
         self.count_output(c);
         self.mark_dirty(c);

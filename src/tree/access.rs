@@ -18,10 +18,17 @@ pub const ACL_ENTRIES_MAX: usize = 4096;
 /// goes round over more lists still finds these.
 pub(super) const ANSWERS_MAX: usize = 1024;
 
+/// Bytes of an id for one step: whoever compares or stores an id may have to look at all of it.
+const ID_PER_STEP: usize = 512;
+
+/// The longest id of scheme ip, bytes. Apache takes zeroes before a number without end, and reads them again for every
+/// check; an address of IPv6 with its bits has 43 characters at most.
+const ADDRESS_MAX: usize = 64;
+
 /// Whether a list grants at least one bit of `perm` to one of the identities, which are sorted
 /// (docs/protocol.md §6.2).
 ///
-/// Steps: at most twice the entries, each with a search among the identities; nothing that grows with
+/// Steps: at most twice [`steps`] of the list, each with a search among the identities; nothing that grows with
 /// the identities alone.
 pub(super) fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
     let granting = || acl.iter().filter(|entry| entry.perms & perm != 0);
@@ -32,13 +39,27 @@ pub(super) fn allow(acl: &[Acl], perm: i32, who: &[AuthId]) -> bool {
     granting().any(|entry| who.match_entry(entry))
 }
 
-/// How many entries of a list a check for `perm` may have to compare.
+/// Steps to compare, or to store, an id of so many bytes.
+pub(super) fn id_steps(len: usize) -> usize {
+    1 + len / ID_PER_STEP
+}
+
+/// Steps to compare all entries of a list.
+pub(super) fn steps(acl: &[Acl]) -> usize {
+    acl.iter().map(|entry| id_steps(entry.id.len())).sum()
+}
+
+/// Whether the first entry of a list lets everybody in.
+pub(super) fn is_open(acl: &[Acl], perm: i32) -> bool {
+    let first = acl.first();
+    first.is_some_and(|first| is_anyone(first) && first.perms & perm != 0)
+}
+
+/// What a check for `perm` may cost, in steps.
 pub(super) fn compared(acl: &[Acl], perm: i32) -> usize {
-    match acl.first() {
-        None => 0,
-        Some(_) if acl.len() == 1 => 1,
-        Some(first) if is_anyone(first) && first.perms & perm != 0 => 1,
-        Some(_) => acl.len(),
+    match is_open(acl, perm) {
+        true => 1,
+        false => steps(acl),
     }
 }
 
@@ -54,7 +75,7 @@ type Answer = (Arc<[Acl]>, bool);
 pub(super) struct Checks {
     /// By the address of the list and the permission; at most [`ANSWERS_MAX`].
     answers: DetHashMap<(usize, i32), Answer>,
-    /// Entries compared and normalised, and what was added, since they were last taken.
+    /// Of entries compared and normalised, and what was added, since they were last taken.
     steps: usize,
 }
 
@@ -82,9 +103,11 @@ impl Checks {
         who: &[AuthId],
         entries_max: usize,
     ) -> Option<Arc<[Acl]>> {
-        self.spend(acl.map_or(0, <[RawAcl]>::len).min(entries_max));
+        let sent = acl.unwrap_or_default().iter().take(entries_max);
+        let id = |entry: &RawAcl| entry.id.as_ref().map_or(0, |id| id.len());
+        self.spend(sent.map(|entry| id_steps(id(entry))).sum());
         let list = normalise(acl, who, entries_max)?;
-        self.spend(list.len());
+        self.spend(steps(&list));
         Some(list)
     }
 
@@ -93,12 +116,13 @@ impl Checks {
         self.steps += steps;
     }
 
-    /// The first entry of a list is in the step of the operation.
-    fn spend(&mut self, entries: usize) {
-        self.steps += entries.saturating_sub(1);
+    /// The first step of a list is in the step of the operation.
+    fn spend(&mut self, steps: usize) {
+        self.steps += steps.saturating_sub(1);
     }
 
-    /// Steps since the last call: entries compared, sent and stored, each list without its first, and what was added.
+    /// Steps since the last call: entries compared, sent and stored, each list without its first step, and what was
+    /// added.
     pub(super) fn take_steps(&mut self) -> usize {
         std::mem::take(&mut self.steps)
     }
@@ -201,8 +225,11 @@ pub fn digest_id(auth: &[u8]) -> String {
 }
 
 /// Address and number of leading bits of `address[/bits]`, as Apache reads them: every number is what
-/// Java's `Integer.parseInt` takes, with a sign and leading zeroes.
+/// Java's `Integer.parseInt` takes, with a sign and leading zeroes. But of at most [`ADDRESS_MAX`] bytes.
 pub(super) fn ip_range(text: &str) -> Option<(IpAddr, u32)> {
+    if text.len() > ADDRESS_MAX {
+        return None;
+    }
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<i32>().ok()?)),
         None => (text, None),
@@ -500,6 +527,23 @@ mod tests {
             ("::-ffff", None),
             ("::1/129", None),
             ("fe80::1%eth0", None),
+            // Of 64 bytes, and of more.
+            (
+                "0000000000000000000000000000000000000000000000000000000010.0.0.1",
+                Some(("10.0.0.1", 32)),
+            ),
+            (
+                "10.0.0.1/0000000000000000000000000000000000000000000000000000008",
+                Some(("10.0.0.1", 8)),
+            ),
+            (
+                "00000000000000000000000000000000000000000000000000000000010.0.0.1",
+                None,
+            ),
+            (
+                "10.0.0.1/00000000000000000000000000000000000000000000000000000008",
+                None,
+            ),
         ] {
             let due = due.map(|(address, bits)| (address.parse().unwrap(), bits));
             assert_eq!(ip_range(text), due, "{text:?}");

@@ -1,6 +1,6 @@
 //! Access control lists, each kept once.
 
-use super::access::is_anyone;
+use super::access::{is_anyone, is_open, steps};
 use super::allocated::{allocation, shared};
 use super::slab::Slab;
 use crate::txn::Acl;
@@ -29,6 +29,8 @@ pub(super) struct Listed {
     nodes: u32,
     /// What it grants to everybody.
     pub(super) anyone: i32,
+    /// To compare all of it.
+    steps: usize,
 }
 
 impl Listed {
@@ -38,6 +40,15 @@ impl Listed {
             acl: acl.clone(),
             nodes: 1,
             anyone: open.fold(0, |perms, entry| perms | entry.perms),
+            steps: steps(acl),
+        }
+    }
+
+    /// What a check for `perm` may cost, in steps.
+    pub(super) fn compared(&self, perm: i32) -> usize {
+        match is_open(&self.acl, perm) {
+            true => 1,
+            false => self.steps,
         }
     }
 }

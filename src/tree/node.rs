@@ -221,6 +221,11 @@ impl<'a> Znode<'a> {
         listed.anyone & perm != 0 || allow(&listed.acl, perm, who)
     }
 
+    /// What a check for `perm` may cost, in steps.
+    pub(super) fn compared(&self, perm: i32) -> usize {
+        self.nodes.acls.listed(self.node.acl).compared(perm)
+    }
+
     /// Equal for equal lists.
     pub(super) fn acl_id(&self) -> u32 {
         self.node.acl

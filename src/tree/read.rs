@@ -1,6 +1,6 @@
 //! Reads, with their checks in the order of docs/protocol.md §2.5. The empty string addresses the root.
 
-use super::access::{compared, mask};
+use super::access::mask;
 use super::node::Znode;
 use super::{Stat, Tree};
 use crate::txn::{Acl, AuthId};
@@ -15,7 +15,7 @@ pub struct Size {
     pub children: usize,
     /// Bytes of the children's names.
     pub names: usize,
-    /// Entries of the access control list that a check may have to compare; 1 if the first one
+    /// Steps of a check of the access control list: its entries, and more where ids are long; 1 if the first one
     /// lets everybody in.
     pub acl: usize,
 }
@@ -32,7 +32,7 @@ impl<'a> Found<'a> {
             data: node.data_len(),
             children: node.child_count() as usize,
             names: node.names(),
-            acl: compared(node.acl(), Acl::READ),
+            acl: node.compared(Acl::READ),
         }
     }
 

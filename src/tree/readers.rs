@@ -4,7 +4,7 @@
 //! and looks up the identities of each connection in what it has found: the work is the sum of the
 //! entries and of the identities, not their product.
 
-use super::access::{allow, compared, ip_range, is_anyone};
+use super::access::{allow, id_steps, ip_range, is_anyone, is_open, steps};
 use crate::txn::{Acl, AuthId, Credentials};
 use crate::types::{DetHashMap, DetHashSet};
 use core::net::IpAddr;
@@ -21,8 +21,7 @@ use std::sync::Arc;
 pub struct Readers {
     lists: DetHashMap<usize, Grants>,
     answers: DetHashMap<(usize, usize), Answer>,
-    /// Entries and identities compared, without the first entry of a list: that one is in the step of
-    /// the event.
+    /// Of entries and identities compared, without the first of a list: that one is in the step of the event.
     steps: usize,
 }
 
@@ -32,26 +31,27 @@ type Answer = (Arc<[Acl]>, Credentials, bool);
 impl Readers {
     /// Whether a list grants READ to one of the identities, as [`allow`] says.
     ///
-    /// Steps: for each list at most once its entries; for each list and `who` at most the entries or
-    /// the identities, whichever are fewer, and for an address a search in each width of range.
+    /// Steps: for each list at most once those of its entries; for each list and `who` at most those of the entries
+    /// or of the identities, whichever are fewer, and for an address a search in each width of range.
     pub fn allow(&mut self, acl: &Arc<[Acl]>, who: &Credentials) -> bool {
-        let entries = compared(acl, Acl::READ);
-        if entries <= 1 {
+        let is_short = acl.len() <= 1 && steps(acl) <= 1;
+        if is_short || is_open(acl, Acl::READ) {
             return allow(acl, Acl::READ, who);
         }
         let key = (acl.as_ptr().addr(), who.as_ptr().addr());
         if let Some((.., answer)) = self.answers.get(&key) {
             return *answer;
         }
-        let answer = if entries <= who.len() {
-            self.steps += entries - 1;
+        let answer = if acl.len() <= who.len() {
+            self.steps += steps(acl) - 1;
             allow(acl, Acl::READ, who)
         } else {
             let grants = self.lists.entry(key.0).or_insert_with(|| {
-                self.steps += entries - 1;
+                self.steps += steps(acl) - 1;
                 Grants::new(acl)
             });
-            self.steps += who.len() + grants.widths.len();
+            let identities = who.iter().map(|id| id_steps(id.id.len()));
+            self.steps += identities.sum::<usize>() + grants.widths.len();
             grants.has(who)
         };
         let held = (Arc::clone(acl), Arc::clone(who), answer);
@@ -236,6 +236,29 @@ mod tests {
         let mut readers = Readers::default();
         assert!(!readers.allow(&acl, &who));
         assert_eq!(readers.steps(), 2);
+    }
+
+    #[test]
+    fn long_ids_cost_a_step_for_each_512_bytes_of_each_list_and_of_each_caller() {
+        let long = |user: &str, n: usize| format!("{user}{n}{}:h", "x".repeat(8 << 9));
+        let one = |n| Acl {
+            id: long("u", n).into(),
+            ..list(0, 1)[0].clone()
+        };
+        let of = |n| AuthId {
+            scheme: "digest".into(),
+            id: long("v", n).into(),
+        };
+        // A list of one entry; as many entries as identities; more.
+        for (entries, due) in [(1, 8), (2, 17), (3, 26 + 18)] {
+            let acl: Arc<[Acl]> = (0..entries).map(one).collect();
+            let who: Credentials = (0..2).map(of).collect();
+            let mut readers = Readers::default();
+            for _ in 0..2 {
+                assert!(!readers.allow(&acl, &who));
+                assert_eq!(readers.steps(), due);
+            }
+        }
     }
 
     #[test]

@@ -744,6 +744,50 @@ fn a_request_pays_for_the_entries_that_it_has_compared_and_those_that_it_brings(
     }
 }
 
+/// A list of a few entries can be as long as a frame, and `auth` makes one of a few bytes as long as the identities.
+#[test]
+fn a_long_id_costs_a_step_for_each_512_bytes_where_it_is_compared_sent_and_stored() {
+    let mut m = Machine::new();
+    let long = format!("{}:h", "u".repeat(99 << 9));
+    m.run(&create("/own", 0, acl("digest", &long, Acl::ALL)))
+        .unwrap();
+    for path in ["/open", "/auth"] {
+        m.run(&create(path, 0, anyone())).unwrap();
+    }
+    assert_eq!(m.tree.size("/own").acl, 100);
+    assert_eq!(m.tree.size("/open").acl, 1);
+    for name in ["u", "v"] {
+        let id = format!("{}:h", name.repeat(99 << 9));
+        m.who.push(AuthId {
+            scheme: "digest".into(),
+            id: id.into(),
+        });
+    }
+    m.who.sort();
+    for (request, due) in [
+        (set("/own", -1), 100),
+        (set("/open", -1), 1),
+        // Sent and stored.
+        (set_acl("/open", acl("digest", &long, 31), -1), 1 + 99 + 99),
+        (set_acl("/auth", acl("auth", "", 31), -1), 1 + 199),
+    ] {
+        let context = PrepareContext {
+            zxid: m.next,
+            time: WallMs(0),
+            session: SessionId(1),
+            cxid: 7,
+            session_state: m.state,
+            credentials: &m.who,
+            rules: &m.rules,
+        };
+        let mut budget = Budget::steps(10_000);
+        let prepared = (m.overlay).prepare(&m.tree, &context, &request, &mut budget);
+        assert_eq!(prepared.error, None);
+        assert!(is_left(&budget, 10_000 - due), "{budget:?} {due}");
+        m.next = m.next.next();
+    }
+}
+
 #[test]
 fn closing_a_session_takes_its_pending_ephemerals_along() {
     let mut m = Machine::new();

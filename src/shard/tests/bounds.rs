@@ -3,6 +3,8 @@
 use super::stand_in::*;
 use crate::budget::Budget;
 use crate::shard::ShardConfig;
+use crate::shard::connection::TIMINGS_MAX;
+use crate::stages::Stage;
 use crate::txn::jute::Put;
 use crate::types::{ConnId, Zxid};
 
@@ -26,6 +28,31 @@ fn send_what_may_be_read<'a>(world: &mut World, conn: ConnId, mut bytes: &'a [u8
         world.send(conn, &bytes[..n]);
         bytes = &bytes[n..];
     }
+}
+
+/// A reply of twenty bytes has times of fifty.
+#[test]
+fn of_replies_that_nobody_takes_few_times_are_kept_and_no_memory_when_they_are_taken() {
+    const READS: usize = 20_000;
+    let mut world = World::new();
+    let conn = world.client();
+    let reads = read(1, 3, "/none", false).repeat(READS);
+    assert!(send_what_may_be_read(&mut world, conn, &reads).is_empty());
+    let times = |world: &mut World| {
+        let unsent = &world.shard.conns.get_mut(conn).unwrap().unsent;
+        (unsent.len(), unsent.capacity())
+    };
+    assert_eq!(times(&mut world), (TIMINGS_MAX, TIMINGS_MAX));
+    assert_eq!(world.frames(conn).len(), READS);
+    assert_eq!(times(&mut world), (0, 0));
+    let counted = world.shard.stages().summary(Stage::Read).count;
+    assert_eq!(counted, READS as u64, "each is counted");
+    world.send(conn, &reads[..reads.len() / READS]);
+    world.frames(conn);
+    assert!(
+        matches!(times(&mut world), (0, 1..=16)),
+        "a short list stays"
+    );
 }
 
 /// A multi of `n` operations, which takes several times its bytes when it is decoded.
