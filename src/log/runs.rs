@@ -357,14 +357,37 @@ impl Runs {
     /// A synchronisation begins. Nothing is dropped by that.
     ///
     /// # Errors
-    /// [`Contradiction`]; nothing has changed.
+    /// As [`Runs::may_open`]; nothing has changed.
     pub(super) fn open(&mut self, epoch: Epoch, base: Base) -> Result<(), Contradiction> {
         self.open_behind(epoch, base, false)
     }
 
-    /// `is_held`: the history has been there, before what is read of it.
+    /// Whether a synchronisation may begin.
+    ///
+    /// # Errors
+    /// [`Contradiction`].
+    pub(super) fn may_open(&self, epoch: Epoch, base: Base) -> Result<(), Contradiction> {
+        self.may_open_behind(epoch, base, false)
+    }
+
     fn open_behind(
         &mut self,
+        epoch: Epoch,
+        base: Base,
+        is_held: bool,
+    ) -> Result<(), Contradiction> {
+        self.may_open_behind(epoch, base, is_held)?;
+        self.open = Some(Open {
+            epoch: Some(epoch),
+            base: Some(base),
+            runs: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// `is_held`: the history has been there, before what is read of it.
+    fn may_open_behind(
+        &self,
         epoch: Epoch,
         base: Base,
         is_held: bool,
@@ -382,23 +405,24 @@ impl Runs {
                 return Err(Contradiction::NoBase(zxid));
             }
         }
-        self.open = Some(Open {
-            epoch: Some(epoch),
-            base: Some(base),
-            runs: Vec::new(),
-        });
         Ok(())
+    }
+
+    /// Whether the synchronisation that is open may end as it is.
+    ///
+    /// # Errors
+    /// [`Contradiction`].
+    pub(super) fn may_close(&self, epoch: Epoch) -> Result<(), Contradiction> {
+        let end = self.opened(epoch)?.end();
+        end.map_or(Ok(()), |end| self.keeps(end))
     }
 
     /// A synchronisation ends: what it has brought takes the place of what lies behind its base.
     ///
     /// # Errors
-    /// [`Contradiction`]; nothing has changed.
+    /// As [`Runs::may_close`]; nothing has changed.
     pub(super) fn close(&mut self, epoch: Epoch) -> Result<(), Contradiction> {
-        let open = self.opened(epoch)?;
-        if let Some(end) = open.end() {
-            self.keeps(end)?;
-        }
+        self.may_close(epoch)?;
         let Open { base, runs, .. } = self.open.take().unwrap_or_default();
         match base {
             Some(Base::Log(zxid)) => self.drop_behind(zxid),

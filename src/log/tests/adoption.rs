@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::fence::{Base, Fence};
-use crate::log::record::{Kind, Record};
+use crate::log::record::{HEADER, Kind, Record};
 use crate::sim::disk::SimFile;
 use crate::types::Epoch;
 use fastrand::Rng;
@@ -652,6 +652,60 @@ fn what_would_lose_something_is_refused_by_its_name_and_changes_nothing() {
     sync_all(&mut log).unwrap();
     let again = begin_all(&disk, 9).history;
     assert_eq!(again, histories(6, z(1, 6), false, &[]).0);
+}
+
+/// Adds what is next until one more fence would begin another segment.
+fn fill_segment(log: &mut Log<SimStorage>, disk: &SimStorage, mut next: Zxid) {
+    let rolls = log.counters().rolls;
+    // Three seals follow whatever is appended.
+    let kept = 3 * (4096 + 2 * HEADER);
+    let left = |log: &Log<SimStorage>| {
+        let used = (log.end().position.0 - log.newest().0) as usize + HEADER_BLOCK;
+        SEGMENT as usize - used - kept
+    };
+    while left(log) >= HEADER + FENCE {
+        let len = left(log).saturating_sub(3 * HEADER).clamp(1, 4000);
+        add(log, disk, next, NEW, len).unwrap();
+        next = Zxid(next.0 + 1);
+    }
+    assert_eq!(log.counters().rolls, rolls);
+}
+
+#[test]
+fn what_is_refused_where_a_segment_ends_begins_no_other_one_which_a_seal_would_begin() {
+    let (disk, mut log) = member(6, 100);
+    // Older than the bracket, and durable within it: a seal is due.
+    add(&mut log, &disk, z(1, 7), OLD, 100).unwrap();
+    let ticket = log.begin_sync().unwrap();
+    make_room(&mut log, &disk, SEGMENT as usize).unwrap();
+    log.open_bracket(Epoch(2), Base::Snap(z(0, 1))).unwrap();
+    fill_segment(&mut log, &disk, z(0, 2));
+    let rolls = log.counters().rolls;
+    let refused = |result| matches!(result, Err(AdoptionError::Refused(_)));
+    assert!(refused(log.close_adoption(Epoch(2))));
+    assert!(refused(log.open_bracket(Epoch(2), Base::Log(z(1, 7)))));
+    log.synced(ticket.run()).unwrap();
+    log.tick(Tick(1000)).unwrap();
+    log.tick(Tick(2000)).unwrap();
+    assert_eq!(log.counters().rolls, rolls);
+    log.void_adoption().unwrap();
+    assert_eq!(log.counters().rolls, rolls + 1);
+    log.committed(z(1, 7));
+    sync_all(&mut log).unwrap();
+    drop(log);
+    let begun = begin(&disk, 9, &known(z(1, 7), None)).unwrap();
+    assert_eq!((begun.log.end().zxid, begun.history), (z(1, 7), vec![]));
+}
+
+#[test]
+fn where_nothing_is_open_nothing_is_given_up_and_no_segment_begun() {
+    let (disk, mut log) = member(6, 100);
+    reign(&mut log, &disk, 2).unwrap();
+    make_room(&mut log, &disk, SEGMENT as usize).unwrap();
+    fill_segment(&mut log, &disk, z(2, 1));
+    let before = (log.end(), log.counters());
+    log.void_adoption().unwrap();
+    assert_eq!((log.end(), log.counters()), before);
 }
 
 #[test]

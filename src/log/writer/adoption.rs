@@ -17,6 +17,9 @@
 //! has all that it holds. A fence asks for room as a transaction does; a disk without room ends the synchronisation and
 //! leaves the history as it is.
 //!
+//! **What is refused leaves no trace**: it is known before a segment is begun for it. A segment always begins with what
+//! it was begun for, and so tells what stands before it; a seal at its beginning would hide a bracket that is open.
+//!
 //! **The proof.** Only [`Log::poll_adoption`] makes a `Durable<Adoption>`, once for each bracket, when a sync has covered
 //! its closing fence; only with it is currentEpoch written (`keeper`). A closed bracket raises the number of the history,
 //! and a `Durable<LogEnd>` with an earlier number proves nothing about what is there since.
@@ -94,6 +97,8 @@ impl<S: Storage> Log<S> {
         epoch: Epoch,
         base: Base,
     ) -> Result<(), AdoptionError> {
+        self.check_alive()?;
+        self.runs().may_open(epoch, base)?;
         self.make_way(FENCE)?;
         self.runs().open(epoch, base)?;
         self.push_fence(Fence::Opened { epoch, base });
@@ -108,6 +113,8 @@ impl<S: Storage> Log<S> {
     /// # Panics
     /// The log is a standalone server's.
     pub fn close_adoption(&mut self, epoch: Epoch) -> Result<(), AdoptionError> {
+        self.check_alive()?;
+        self.runs().may_close(epoch)?;
         self.make_way(FENCE)?;
         self.runs().close(epoch)?;
         self.end.zxid = self.runs().end();
@@ -125,8 +132,11 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// The log has failed before.
     pub fn void_adoption(&mut self) -> io::Result<()> {
-        self.make_way(FENCE)?;
-        self.append_void();
+        self.check_alive()?;
+        if self.history().is_some_and(Runs::is_open) {
+            self.make_way(FENCE)?;
+            self.append_void();
+        }
         Ok(())
     }
 
