@@ -16,14 +16,22 @@ pub struct Lease {
 }
 
 /// The leases of a log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leases {
     held: Vec<(Zxid, Weak<()>)>,
-    /// What stood behind an earlier place may be gone.
+    /// What stood behind an earlier place may be gone, or is not known to this process.
     retired: Zxid,
 }
 
 impl Leases {
+    /// Of a log that was read from there on.
+    pub(super) fn behind(retired: Zxid) -> Leases {
+        Leases {
+            held: Vec::new(),
+            retired,
+        }
+    }
+
     /// Of what stands behind `after`; `None`: some of that may be gone, or there are too many.
     pub(super) fn lease(&mut self, after: Zxid) -> Option<Lease> {
         self.forget_dropped();

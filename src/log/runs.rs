@@ -188,6 +188,12 @@ impl Runs {
         self.origin
     }
 
+    /// The first place at which the history is known to have been.
+    pub(super) fn beginning(&self) -> Zxid {
+        let first = self.runs.first().map(|run| run.first);
+        self.origin.or(first).unwrap_or(Zxid::ZERO)
+    }
+
     /// Of the last bracket that was closed, as far as the log was read.
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch

@@ -654,7 +654,7 @@ impl<S: Storage> Log<S> {
             identities,
             store,
             closed,
-            leases: Leases::default(),
+            leases: Leases::behind(history.as_ref().map_or(Zxid::ZERO, Runs::beginning)),
             recyclable: VecDeque::new(),
             name: segment.clone(),
             seed: header.identity.seed(),

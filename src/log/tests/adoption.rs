@@ -1115,6 +1115,27 @@ fn what_a_lease_is_held_of_is_neither_removed_nor_written_over_and_goes_with_the
 }
 
 #[test]
+fn a_start_gives_no_lease_of_what_is_gone_or_was_not_read() {
+    let (disk, mut log) = member(6, 3000);
+    long(&disk, &mut log, 7, 60);
+    log.committed(z(1, 60));
+    log.retire(z(1, 40));
+    assert!(log.lease(z(1, 20)).is_none());
+    drop(log);
+    disk.remove(&segments(&disk)[0]).unwrap();
+    for after in [z(1, 40), z(1, 60)] {
+        let mut log = begin(&disk, 9, &known(after, None)).unwrap().log;
+        assert!(log.lease(z(1, 5)).is_none(), "{after}");
+        assert!(log.lease(after).is_some(), "{after}");
+        for counter in 1..60 {
+            let is_there = log.history().unwrap().contains(z(1, counter));
+            let lease = log.lease(z(1, counter));
+            assert_eq!(lease.is_some(), is_there, "{after} {counter}");
+        }
+    }
+}
+
+#[test]
 fn leases_are_bounded_in_number_and_those_that_ended_do_not_count() {
     let (_, mut log) = member(6, 100);
     let mut held: Vec<Lease> = (0..LEASES_MAX).filter_map(|_| log.lease(z(1, 1))).collect();
