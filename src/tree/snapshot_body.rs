@@ -461,16 +461,20 @@ impl BodyParser {
     }
 }
 
-/// The bytes of a list.
-fn skip_acls<'b>(r: &mut Reader<'b>) -> Result<&'b [u8], JuteError> {
+/// The bytes of a list, the texts of which are texts: who decodes it and who copies it then write the same.
+fn skip_acls<'b>(r: &mut Reader<'b>) -> Result<&'b [u8], BodyError> {
     let begin = r.rest();
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
     let entry = |r: &mut Reader<'_>| {
         r.i32()?;
-        let texts = r.buf()?.zip(r.buf()?);
-        texts.map(|_| ()).ok_or(JuteError::Null)
+        let (scheme, id) = r.buf()?.zip(r.buf()?).ok_or(JuteError::Null)?;
+        Ok(is_text(scheme) && is_text(id))
     };
-    r.vec(entry)?.ok_or(JuteError::Null)?;
-    Ok(&begin[..begin.len() - r.rest().len()])
+    let entries = r.vec(entry)?.ok_or(JuteError::Null)?;
+    match entries.contains(&false) {
+        false => Ok(&begin[..begin.len() - r.rest().len()]),
+        true => Err(BodyError::Content("an ACL is no text")),
+    }
 }
 
 /// Takes a body piece by piece, cut anywhere, and makes the tree.

@@ -1107,6 +1107,20 @@ fn a_body_has_the_data_and_the_list_of_every_node_those_of_the_root_and_of_reser
     }
 }
 
+// Who decodes the list would write another than who copies it.
+#[test]
+fn a_body_with_a_list_that_is_no_text_is_refused() {
+    let mut bytes = body(&Tree::new());
+    assert!(read(&bytes, 1).is_ok());
+    let at = bytes.windows(6).position(|part| part == b"anyone");
+    bytes[at.unwrap()] = 0xff;
+    let refused = read(&bytes, 1).map(drop);
+    assert!(matches!(
+        refused,
+        Err(BodyError::Content("an ACL is no text"))
+    ));
+}
+
 /// Requests of two sessions over few paths, so that they meet.
 fn requests() -> impl Strategy<Value = Vec<(i64, WriteRequest, bool)>> {
     // The last ones do not fit a node, in whole or with their names.
