@@ -8,6 +8,7 @@
 pub mod background;
 pub mod bell;
 pub mod clock;
+mod freeing;
 pub mod lock;
 pub mod memory;
 pub mod net;

@@ -350,12 +350,10 @@ pub fn inode_writes_in_fdatasync(path: &Path) -> InodeWrites {
         Ok((Filesystem::Disk("xfs"), _)) => return InodeWrites::Elsewhere,
         _ => return InodeWrites::Unknown,
     }
-    let Ok(device) = std::fs::metadata(path).map(|found| found.dev()) else {
+    let Some(device) = device(path) else {
         return InodeWrites::Unknown;
     };
-    let device = format!("{}:{}", libc::major(device), libc::minor(device));
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if is_lazytime(&mounts, &device) {
+    if is_mounted_with("lazytime", &mounts(), &device) {
         return InodeWrites::Elsewhere;
     }
     let options = std::fs::read_link(Path::new("/sys/dev/block").join(&device))
@@ -369,12 +367,28 @@ pub fn inode_writes_in_fdatasync(path: &Path) -> InodeWrites {
     }
 }
 
-/// Whether the file system of a device (as in `8:1`) is mounted with `lazytime`.
-fn is_lazytime(mounts: &str, device: &str) -> bool {
+/// Whether the file system below a path tells its device at once what it does not use any more (mount option
+/// `discard`). What is freed together is told together, and some devices do nothing else meanwhile.
+pub(super) fn discards_at_once(path: &Path) -> bool {
+    device(path).is_some_and(|device| is_mounted_with("discard", &mounts(), &device))
+}
+
+/// The device below a path, as in `8:1`.
+fn device(path: &Path) -> Option<String> {
+    let device = std::fs::metadata(path).ok()?.dev();
+    Some(format!("{}:{}", libc::major(device), libc::minor(device)))
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+}
+
+/// Whether the file system of a device is mounted with an option.
+fn is_mounted_with(option: &str, mounts: &str, device: &str) -> bool {
     mounts.lines().any(|line| {
         let (mount, filesystem) = line.split_once(" - ").unwrap_or((line, ""));
         let options = filesystem.rsplit(' ').next().unwrap_or_default();
-        mount.split(' ').nth(2) == Some(device) && options.split(',').any(|o| o == "lazytime")
+        mount.split(' ').nth(2) == Some(device) && options.split(',').any(|o| o == option)
     })
 }
 
@@ -389,14 +403,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_journal_and_lazy_times_are_recognised() {
+    fn a_journal_and_options_of_a_mount_are_recognised() {
         assert!(has_journal("rw\nbarrier\ndata=ordered\ncommit=5\n"));
         assert!(!has_journal("rw\nbarrier\nnodelalloc\ncommit=5\n"));
         let mounts = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
             31 27 8:1 / /log rw,relatime shared:4 - ext4 /dev/sda1 rw,lazytime,stripe=8\n";
-        assert!(is_lazytime(mounts, "8:1"));
-        assert!(!is_lazytime(mounts, "254:0"));
-        assert!(!is_lazytime(mounts, "8:17"));
+        assert!(is_mounted_with("lazytime", mounts, "8:1"));
+        assert!(!is_mounted_with("lazytime", mounts, "254:0"));
+        assert!(is_mounted_with("discard", mounts, "254:0"));
+        assert!(!is_mounted_with("lazytime", mounts, "8:17"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Stores into a mapped page stall behind every sync, so nothing is ever written through a map.
 
-use super::pace;
+use super::{freeing, pace};
 use crate::log::storage::{File, Storage};
 use memmap2::Mmap;
 use std::fs;
@@ -32,6 +32,8 @@ pub struct FsStorage {
     /// Kept open: syncing a name must not fail for want of a descriptor.
     directory: Arc<fs::File>,
     overwrites_in_place: bool,
+    /// What is freed the device is told at once.
+    discards_at_once: bool,
     is_unhurried: bool,
 }
 
@@ -53,6 +55,7 @@ impl FsStorage {
             path: Arc::new(path.to_owned()),
             directory: Arc::new(fs::File::open(path)?),
             overwrites_in_place: !super::probe::filesystem(path)?.0.copies_on_write(),
+            discards_at_once: super::probe::discards_at_once(path),
             is_unhurried: false,
         })
     }
@@ -60,7 +63,7 @@ impl FsStorage {
     /// The same directory for whoever reads and writes at length while others sync the log on the same
     /// device. Files opened here are read without read-ahead: a device that serves one request after the
     /// other has a sync wait until all that was read ahead is there, 8 MiB on some machines. And a reader or
-    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and rests behind each ([`pace`]), so that a fifth of
+    /// writer goes on in pieces of [`UNHURRIED_PIECE`], and rests behind each ([`pace`]), so that a third of
     /// the device's time at most is spent on these files, and of a processor's on what is made of them.
     #[must_use]
     pub fn unhurried(&self) -> FsStorage {
@@ -147,7 +150,11 @@ impl Storage for FsStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.changes().path.join(name))
+        let path = self.changes().path.join(name);
+        match self.discards_at_once {
+            true => freeing::remove(&path, self.is_unhurried),
+            false => fs::remove_file(path),
+        }
     }
 
     fn sync_dir(&self) -> io::Result<()> {
