@@ -49,7 +49,8 @@ pub(super) struct Runs<S: Storage> {
 
 impl<S: Storage> Drop for Runs<S> {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        // What somebody has open is not freed in pieces.
+        if self.file.take().is_some() {
             // The next start removes it.
             let _ = self.storage.remove(SCRATCH);
         }

@@ -1,5 +1,6 @@
 //! Merged snapshots against trees that were replayed.
 
+mod held;
 mod members;
 mod quotas;
 
