@@ -79,7 +79,7 @@ pub(super) struct Connection {
     sent_to: u64,
     received_to: u64,
     read_to: u64,
-    /// Where the frame begins for whose length the server ends the connection.
+    /// Where the frame begins for which the server ends the connection.
     offends_from: u64,
     /// Where the requests end that are not received.
     ends: VecDeque<u64>,
@@ -151,6 +151,11 @@ impl Connection {
         self.received_to = to;
         let common = |&(begin, end): &(u64, u64)| end.min(to).saturating_sub(begin.max(from));
         bytes - self.mute.iter().map(common).sum::<u64>()
+    }
+
+    /// What ends it is sent behind so many bytes that are about to be sent.
+    pub(super) fn offends_behind(&mut self, bytes: u64) {
+        self.offends_from = self.offends_from.min(self.sent_to + bytes);
     }
 
     /// The client, or a reset, has ended it, and nothing waits to be read.
@@ -362,7 +367,8 @@ impl Network {
     /// A frame that is longer than the server takes.
     pub(super) fn send_too_much(&mut self, connection: usize, bytes: Vec<u8>, base: &mut Base) {
         let of = &mut self.connections[connection];
-        (of.lone, of.ends_itself, of.offends_from) = (false, true, of.sent_to);
+        (of.lone, of.ends_itself) = (false, true);
+        of.offends_behind(0);
         of.known.offence.get_or_insert(Why::FrameLength);
         let frame = Frame {
             bytes,

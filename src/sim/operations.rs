@@ -647,6 +647,9 @@ impl Operations {
             let is_executed = sent.due == ErrorCode::OK;
             if is_executed {
                 truth.asks(client.session, sent.xid, &op, &sent.who);
+            } else {
+                let before = frames.iter().map(|frame| frame.bytes.len() as u64);
+                network.connections[connection].offends_behind(before.sum());
             }
             frames.push(Frame {
                 bytes: sent.bytes,
