@@ -199,6 +199,21 @@ def test_cons(three):
             r"lzxid=0xffffffffffffffff,lresp=0,llat=0,minlat=0,avglat=0,maxlat=0\)", cons(server)[port])
 
 
+def test_cons_of_a_session_that_has_come_back(three):
+    server, (one, *_) = three
+    other = client(server, session=one.session, password=one.password)
+    port = other.sock.getsockname()[1]
+    head = rf" /127\.0\.0\.1:{port}\[1\]\(queued=0,"
+    identity = rf"sid={one.session:#x},lop=%s,est=\d{{13}},to=30000,"
+    # Only its connect response was sent, for which no request went through the order.
+    none = r"lresp=0,llat=0,minlat=0,avglat=0,maxlat=0\)"
+    matches(head + "recved=1,sent=1," + identity % "null" + "lcxid=0x0,lzxid=0x0," + none, cons(server)[port])
+    zxid = other.ping()[1]
+    latencies = r"lresp=\d+,llat=\d+,minlat=\d+,avglat=\d+,maxlat=\d+\)"
+    matches(head + "recved=2,sent=2," + identity % "PING" + rf"lcxid=0x0,lzxid={zxid:#x},{latencies}", cons(server)[port])
+    other.close()
+
+
 def blocks(text):
     """`head` lines and the lines behind a tab below each, in any order; the last line is empty."""
     assert text.endswith("\n\n") or text == "\n", text
