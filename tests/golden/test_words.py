@@ -181,6 +181,8 @@ def test_cons(three):
              (zk.SET_WATCHES, struct.pack(">qiii", 0, 0, 0, 0), "SETW", 0),
              (zk.SET_WATCHES2, struct.pack(">qiiiii", 0, 0, 0, 0, 0, 0), "STW2", 0), (103, zk.text("/"), "GETE", 0),
              (104, zk.text("/"), "GETACN", 0), (107, b"", "HOMI", 0), (zk.GET, zk.path_body("/none"), "GETD", -101),
+             # What can't be parsed: a write is a failed one, a read keeps its name.
+             (zk.SET, b"", "NA", -5), (zk.GET, b"", "GETD", -5), (zk.SET_ACL, b"", "NA", -5), (zk.SYNC, b"", "SYNC", -5),
              (zk.DELETE, zk.delete_body("/b"), "DELE", 0)]
     packets, events = 1, 0
     for op, body, name, err in steps:

@@ -530,6 +530,27 @@ fn of_a_session_that_has_come_back_nothing_is_shown_as_answered_before_its_first
 }
 
 #[test]
+fn what_cannot_be_parsed_is_shown_as_a_failed_write_or_as_a_read() {
+    let mut world = World::new();
+    let conn = world.client();
+    for (op, name) in [
+        (1, "NA"),
+        (2, "NA"),
+        (5, "NA"),
+        (7, "NA"),
+        (14, "NA"),
+        (3, "EXIS"),
+        (9, "SYNC"),
+        (22, "MLTR"),
+        (101, "SETW"),
+    ] {
+        world.send(conn, &request(op, op, |_| {}));
+        let line = world.shard.connections().next().unwrap();
+        assert_eq!((line.last_op, line.last_xid), (name, Some(Xid(op))));
+    }
+}
+
+#[test]
 fn a_reply_ends_when_the_driver_takes_it() {
     use crate::stages::Stage;
     let mut world = World::new();
