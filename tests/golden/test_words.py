@@ -317,6 +317,15 @@ def test_mntr(three):
     assert (int(mntr["packets_received"]), int(mntr["packets_sent"])) == (13, 11 + 1 + -(-len(text) // 8192))
 
 
+def test_the_size_of_the_data_counts_characters_of_paths(three):
+    server, (one, *_) = three
+    before = int(figures(server)["approximate_data_size"])
+    for op, body, size in ((zk.CREATE, zk.create_body("/\u00e9\u20ac", b"12345"), 8), (zk.SET, zk.set_body("/\u00e9\u20ac", b"1"), 4),
+                           (zk.DELETE, zk.delete_body("/\u00e9\u20ac"), 0)):
+        assert one.call(op, body)[1] == 0
+        assert int(figures(server)["approximate_data_size"]) - before == size, op
+
+
 def test_a_word_is_four_bytes_and_nothing_else(server):
     for behind in (b"\n", b"\r\n", b" ", b"isro", b"\0" * 64, b"x" * 5000):
         assert said(server, b"ruok" + behind) in ((b"imok",) if len(behind) < 3 else (b"imok", b"")), behind
