@@ -1,6 +1,6 @@
 //! Who may do what (docs/protocol.md §6).
 
-use crate::txn::{Acl, AuthId, RawAcl};
+use crate::txn::{Acl, AuthId, RawAcl, jute};
 use crate::types::{DetHashMap, DetHashSet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -200,7 +200,7 @@ impl DigestAlgorithm {
     /// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
     /// Base64 of the hash over the whole. Without a colon the text is its own user.
     pub fn id(self, auth: &[u8]) -> String {
-        let text = String::from_utf8_lossy(auth);
+        let text = jute::text(auth);
         let user = text.split(':').next().unwrap_or_default();
         format!("{user}:{}", self.hash(text.as_bytes()))
     }
