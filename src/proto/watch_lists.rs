@@ -1,7 +1,7 @@
 //! The lists of a setWatches or setWatches2 (docs/protocol.md §4.6): kept as the bytes that came, so that a
 //! path costs something only when its turn comes.
 
-use crate::txn::jute::{JuteError, Reader};
+use crate::txn::jute::{JuteError, Reader, text};
 use std::borrow::Cow;
 
 /// Which of the lists a path is in.
@@ -109,7 +109,7 @@ impl WatchLists {
         let path = r.buf().expect(CHECKED);
         cursor.left -= 1;
         cursor.at = self.bytes.len() - r.rest().len();
-        let path = path.map(String::from_utf8_lossy);
+        let path = path.map(text);
         Some((LISTS[cursor.begun - 1], path))
     }
 }

@@ -407,7 +407,14 @@ fn wchs(report: &Report) -> String {
     texts::wchs(connections, paths, watches)
 }
 
-/// Keys and values of `mntr`, without the `zk_` prefix.
+/// Our version as a number, 1,234,567 for 1.234.567.
+fn version_number() -> u64 {
+    let parts = env!("CARGO_PKG_VERSION").split('.');
+    parts.fold(0, |number, part| 1000 * number + part.parse().unwrap_or(0))
+}
+
+/// Keys and values of `mntr`, without the `zk_` prefix. All values but the first two are numbers: exporters hand them
+/// on as they are, and whoever reads one that is no number reads none.
 fn mntr(gathered: &Gathered<'_>) -> String {
     let Gathered {
         process,
@@ -433,7 +440,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
     let mut rows: Vec<(String, String)> = [
         ("version", VERSION.to_owned()),
         ("server_state", "standalone".to_owned()),
-        ("ringkeeper_version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("ringkeeper_version", number(version_number())),
         ("avg_latency", texts::average(sum_ms as f64, count)),
         ("min_latency", number(min_ms)),
         ("max_latency", number(max_ms)),
@@ -490,12 +497,12 @@ fn mntr(gathered: &Gathered<'_>) -> String {
             ("snapshots_out_of_memory", part.snapshots_saved),
         ];
         rows.extend(of_commit.map(|(key, value)| (key.to_owned(), number(value))));
-        rows.push(("committed".into(), part.committed.to_string()));
+        rows.push(("committed".into(), part.committed.0.to_string()));
         rows.extend(sync_times(&part.syncs.took));
         for (n, ((seen, link), mailbox)) in part.shards.iter().zip(&mailboxes.shards).enumerate() {
             let connections = mailbox.sockets.load(Relaxed) as u64;
             rows.push((format!("shard_{n}_connections"), number(connections)));
-            rows.push((format!("shard_{n}_seen"), seen.to_string()));
+            rows.push((format!("shard_{n}_seen"), seen.0.to_string()));
             rows.push((format!("shard_{n}_detached"), number(link.detached)));
             rows.push((format!("shard_{n}_rejoined"), number(link.rejoined)));
         }
@@ -667,6 +674,14 @@ mod tests {
         assert_eq!(while_not_serving("wchc"), format!("{text}\n"));
         assert_eq!(while_not_serving("hash"), text);
         assert_eq!(while_not_serving("isro"), "null");
+    }
+
+    #[test]
+    fn the_version_is_a_number_too() {
+        let number = version_number();
+        let parts = [number / 1_000_000, number / 1000 % 1000, number % 1000];
+        let text = parts.map(|part| part.to_string()).join(".");
+        assert_eq!(text, env!("CARGO_PKG_VERSION"));
     }
 
     #[test]

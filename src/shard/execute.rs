@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Pending, Step, Timing};
 use super::endings::{Ending, Why};
-use super::intake::Intake;
+use super::intake::{Intake, is_write};
 use super::reads::{self, Cost, OwnWrites, Reader};
 use super::replies;
 use super::slices::{Draft, Slice};
@@ -396,8 +396,7 @@ impl ShardState {
         let is_for_the_connection = matches!(pending.op, OpCode::AUTH | OpCode::SASL)
             || header.err == ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH;
         if !is_for_the_connection {
-            let write = matches!(pending.step, Step::Write);
-            let op = op_name(pending.op, header.err, write);
+            let op = op_name(pending.op, header.err, is_write(pending.op));
             let ms = c.counters.since(self.resets).replied(
                 op,
                 pending.xid,

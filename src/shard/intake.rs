@@ -45,7 +45,8 @@ fn is_create(op: OpCode) -> bool {
     )
 }
 
-fn is_write(op: OpCode) -> bool {
+/// Whether a request of this type becomes a transaction, if it can be parsed.
+pub(super) fn is_write(op: OpCode) -> bool {
     let is_other = matches!(
         op,
         OpCode::DELETE

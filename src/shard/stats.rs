@@ -101,9 +101,9 @@ pub struct ConnStats {
     pub last_op: &'static str,
     /// When it connected.
     pub established: WallMs,
-    /// `lcxid`: last xid that was not negative.
+    /// `lcxid`: last xid that was not negative; 0 before the first reply, `None` behind a reset.
     pub last_xid: Option<Xid>,
-    /// `lzxid` of the last reply; −1 before the first.
+    /// `lzxid` of the last reply; 0 before the first, −1 behind a reset.
     pub last_zxid: Zxid,
     /// `lresp`: monotonic, ms; 0 before the first.
     pub last_response_ms: u64,
@@ -212,9 +212,13 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// As Apache's of a connection that was not answered yet: of one that has come back to its session, until its first
+    /// request.
     pub(super) fn new(established: WallMs) -> Counters {
         Counters {
             last_op: "null",
+            last_xid: Some(Xid(0)),
+            last_zxid: Zxid::ZERO,
             ..Counters::after_reset(established)
         }
     }

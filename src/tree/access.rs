@@ -1,6 +1,6 @@
 //! Who may do what (docs/protocol.md §6).
 
-use crate::txn::{Acl, AuthId, RawAcl};
+use crate::txn::{Acl, AuthId, RawAcl, jute};
 use crate::types::{DetHashMap, DetHashSet};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -200,7 +200,7 @@ impl DigestAlgorithm {
     /// The identity that auth(`digest`, `user:password`) gives (docs/protocol.md §6.3): the user, and the
     /// Base64 of the hash over the whole. Without a colon the text is its own user.
     pub fn id(self, auth: &[u8]) -> String {
-        let text = String::from_utf8_lossy(auth);
+        let text = jute::text(auth);
         let user = text.split(':').next().unwrap_or_default();
         format!("{user}:{}", self.hash(text.as_bytes()))
     }
@@ -395,16 +395,29 @@ impl Distinct {
 /// What a caller without ADMIN sees of a list (docs/protocol.md §6.6).
 pub(super) fn mask(acl: &[Acl]) -> Vec<Acl> {
     let masked = |entry: &Acl| match &*entry.scheme {
-        "digest" => {
-            let user = entry.id.split(':').next().unwrap_or_default();
-            Acl {
-                id: format!("{user}:x").into(),
-                ..entry.clone()
-            }
-        }
+        "digest" => Acl {
+            id: mask_lines(&entry.id).into(),
+            ..entry.clone()
+        },
         _ => entry.clone(),
     };
     acl.iter().map(masked).collect()
+}
+
+/// An id with `:x` in place of the first colon of each line and what follows it there: no hash has a second line, but
+/// a client may have written one.
+fn mask_lines(id: &str) -> String {
+    let is_end = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let mut masked = String::with_capacity(id.len());
+    for line in id.split_inclusive(is_end) {
+        let text = line.strip_suffix(is_end).unwrap_or(line);
+        match text.split_once(':') {
+            Some((user, _)) => masked.extend([user, ":x"]),
+            None => masked.push_str(text),
+        }
+        masked.push_str(&line[text.len()..]);
+    }
+    masked
 }
 
 #[cfg(test)]
@@ -768,6 +781,27 @@ mod tests {
         assert!(!allow(&list, Acl::READ, &[id("digest", "v:h")]));
         assert!(allow(&list, Acl::WRITE, &[id("super", "")]));
         assert!(allow(&[], Acl::WRITE, &[]));
-        assert_eq!(&*mask(&list)[0].id, "u:x");
+    }
+
+    #[test]
+    fn what_follows_a_colon_is_masked_in_each_line_of_a_digest() {
+        for (sent, due) in [
+            ("u:h", "u:x"),
+            ("u:h:", "u:x"),
+            (":h", ":x"),
+            ("u:h\nz", "u:x\nz"),
+            ("u\nv:h", "u\nv:x"),
+            ("u:\r\nz:", "u:x\r\nz:x"),
+            ("u:h\u{85}\u{2028}z\u{2029}", "u:x\u{85}\u{2028}z\u{2029}"),
+            ("u:h\u{b}z", "u:x"),
+        ] {
+            let entry = |scheme: &str| Acl {
+                perms: Acl::ALL,
+                scheme: scheme.into(),
+                id: sent.into(),
+            };
+            let seen = mask(&[entry("digest"), entry("world")]);
+            assert_eq!((&*seen[0].id, &*seen[1].id), (due, sent));
+        }
     }
 }

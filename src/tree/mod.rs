@@ -237,7 +237,7 @@ impl Tree {
         self.ephemerals.values().map(|own| own.paths.len()).sum()
     }
 
-    /// Path and data bytes of all nodes.
+    /// Characters of the paths and bytes of the data of all nodes.
     pub fn approximate_data_size(&self) -> u64 {
         self.nodes.bytes
     }

@@ -292,7 +292,7 @@ pub(super) struct Nodes {
     acls: Acls,
     /// Wrapping sum of the digests of all nodes that count.
     pub(super) digest: u64,
-    /// Path and data bytes.
+    /// Of all nodes, as [`counted`] has it.
     pub(super) bytes: u64,
     /// What is allocated beside slabs and index, as [`footprint`](super::footprint) counts it, bytes:
     /// long names, data, branches, and the paths of ephemerals once more.
@@ -303,6 +303,12 @@ pub(super) struct Nodes {
     pub(super) reaped: BTreeSet<NodeId>,
     /// The one that is under way.
     pub(super) walk: Option<Box<Walk>>,
+}
+
+/// Characters of a node's path and bytes of its data, as Apache's server adds them up: to Java a path has as many
+/// characters, because none of them is above U+FFFF.
+fn counted(path: &str, data_len: usize) -> u64 {
+    (path.chars().count() + data_len) as u64
 }
 
 impl Nodes {
@@ -542,7 +548,7 @@ impl Nodes {
         stored: NodeStat,
     ) -> NodeId {
         let data_len = data.as_ref().map_or(0, |data| data.len());
-        self.bytes += (path.len() + data_len) as u64;
+        self.bytes += counted(path, data_len);
         let name = Name::of(path);
         let id = self.slab.next();
         self.before_creation(id);
@@ -676,7 +682,7 @@ impl Nodes {
         }
         self.count_below(node.parent, -1, -(node.data_len() as i64));
         self.index.remove(node.hash, id);
-        self.bytes -= (path.len() + node.data_len()) as u64;
+        self.bytes -= counted(path, node.data_len());
         self.acls.release(node.acl);
         removed(path, &stored);
     }

@@ -7,6 +7,7 @@
 //! then the data of its node is an older text of the same length, so that whatever counts bytes is right without it.
 
 use super::allocated::{payload, shared};
+use crate::txn::jute;
 use crate::types::DetHashMap;
 use core::fmt::{self, Write};
 use core::hash::Hash;
@@ -607,7 +608,7 @@ impl Track {
     /// What a text says; `None` if it is malformed or null, or too long. Java's `split` drops what is empty at the end.
     fn parse(text: Option<&[u8]>) -> Option<Track> {
         let text = text.filter(|text| text.len() <= TEXT_MAX)?;
-        let text = String::from_utf8_lossy(text);
+        let text = jute::text(text);
         let is_comma = |c: char| matches!(c, ',' | ';');
         let text = text.trim_end_matches(is_comma);
         let mut track = Track::default();

@@ -274,6 +274,16 @@ fn a_fresh_tree_is_what_the_reference_shows() {
     assert_eq!(tree.stat(""), tree.stat("/"));
 }
 
+#[test]
+fn the_size_of_the_data_counts_characters_of_paths_and_bytes_of_data() {
+    let mut machine = Machine::new();
+    let before = machine.tree.approximate_data_size();
+    machine.run(&create("/é€", 0, anyone())).unwrap();
+    assert_eq!(machine.tree.approximate_data_size() - before, 3 + 6);
+    machine.run(&delete("/é€", -1)).unwrap();
+    assert_eq!(machine.tree.approximate_data_size(), before);
+}
+
 /// Each row of docs/protocol.md §2.5 with two faults at once: the earlier one is answered.
 #[test]
 fn the_first_failing_check_wins() {

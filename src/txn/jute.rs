@@ -2,6 +2,7 @@
 //! null. Lengths are checked against what is there before anything is allocated.
 
 use super::{Acl, Data, RawAcl};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Why bytes can't be decoded.
@@ -16,6 +17,37 @@ pub enum JuteError {
     /// Null where a value is required.
     #[error("null where a value is required")]
     Null,
+}
+
+/// Bytes as the text that Java's decoder makes of them: each malformed part is one U+FFFD. The parts are those of the
+/// standard library, but for the bytes of a surrogate: two or three of them are one part to Java.
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => marked(bytes).into(),
+    }
+}
+
+fn marked(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    // Bytes of what may be a surrogate that have the mark of the first one.
+    let mut begun = 0;
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.valid().is_empty() {
+            begun = 0;
+        }
+        begun = match (begun, chunk.invalid()) {
+            (_, []) => 0,
+            (1, [0xa0..=0xbf]) => 2,
+            (2, [0x80..=0xbf]) => 0,
+            (_, malformed) => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                usize::from(malformed == [0xed])
+            }
+        };
+    }
+    text
 }
 
 /// A cursor over one record.
@@ -83,11 +115,10 @@ impl<'a> Reader<'a> {
 
     /// `str`; malformed UTF-8 becomes U+FFFD, which path validation refuses.
     pub fn str(&mut self) -> Result<Option<Arc<str>>, JuteError> {
-        let text = |bytes| match std::str::from_utf8(bytes) {
-            Ok(text) => Arc::from(text),
-            Err(_) => String::from_utf8_lossy(bytes).into(),
-        };
-        Ok(self.buf()?.map(text))
+        Ok(self.buf()?.map(|bytes| match text(bytes) {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }))
     }
 
     /// A string that may not be null.
@@ -238,7 +269,48 @@ mod tests {
         assert_eq!(Reader::new(&[0xff; 4]).buf(), Ok(None));
     }
 
+    /// What the decoder of Java 17 makes of them.
+    #[test]
+    fn of_malformed_utf_8_each_part_is_marked_once() {
+        let table: [(&[u8], &str); 16] = [
+            (b"/a", "/a"),
+            (b"\xc3\xa9\xf0\x9f\x98\x80", "\u{e9}\u{1f600}"),
+            (b"a\xffb", "a\u{fffd}b"),
+            (b"\xc0\x80", "\u{fffd}\u{fffd}"),
+            (b"\xe2\x82b", "\u{fffd}b"),
+            (b"\xf1\x80\x80b", "\u{fffd}b"),
+            (b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            // A surrogate, two of them, and parts of one.
+            (b"a\xed\xa0\x80b", "a\u{fffd}b"),
+            (b"\xed\xa0\xbd\xed\xb8\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0b", "\u{fffd}b"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed", "\u{fffd}"),
+            (b"\xed\xa0\x80\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0\xed\xbf\xbf", "\u{fffd}\u{fffd}"),
+            (b"\xed\xedb\xa0", "\u{fffd}\u{fffd}b\u{fffd}"),
+            // What comes before the surrogates.
+            (b"\xed\x9f\xbf", "\u{d7ff}"),
+        ];
+        for (bytes, due) in table {
+            assert_eq!(text(bytes), due, "{bytes:x?}");
+            let mut encoded = Vec::new();
+            encoded.put_buf(Some(bytes));
+            assert_eq!(&*Reader::new(&encoded).required_str().unwrap(), due);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn only_surrogates_are_marked_otherwise_than_by_the_standard_library(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let surrogate = |pair: &[u8]| pair[0] == 0xed && pair[1] >= 0xa0;
+            if !bytes.windows(2).any(surrogate) {
+                prop_assert_eq!(text(&bytes), String::from_utf8_lossy(&bytes));
+            }
+        }
+
         #[test]
         fn what_is_written_is_read(a in any::<i32>(), b in any::<i64>(), s in ".*", d in proptest::option::of(any::<Vec<u8>>())) {
             let mut bytes = Vec::new();

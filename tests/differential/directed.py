@@ -116,7 +116,8 @@ def deletes_and_sets(rng, _):
 def acls(rng, _):
     """setACL and getACL, masking, and what `auth` becomes."""
     yield connect(0, make("~/open"), make("~/shut", acl=NO_ADMIN), make("~/none", acl=NOTHING),
-                  make("~/read", acl=[(1, "world", "anyone"), (31, "digest", ID1)]))
+                  make("~/read", acl=[(1, "world", "anyone"), (31, "digest", ID1)]),
+                  make("~/lines", acl=[(1, "world", "anyone"), (31, "digest", "u:h\nz"), (1, "digest", "u\u2028v:h\r\n")]))
     lists = [[], None, [(31, "nothing", "x")], [(31, "world", "bob")], [(31, "digest", "bad")], [(31, "auth", "")]]
     for acl in mixed(rng, lists):
         yield send(0, ask("setACL", path="~/open", acl=acl, version=-1))
@@ -125,7 +126,7 @@ def acls(rng, _):
                                ("~/open", OPEN, 0)):
         yield send(0, ask("setACL", path=path, acl=acl, version=version))
     yield send(0, Request("setACL", {"path": "~/open", "acl": OPEN, "version": -1}, bend=("cut", 10)))
-    paths = ("~/open", "~/shut", "~/none", "~/read", "~/missing", "")
+    paths = ("~/open", "~/shut", "~/none", "~/read", "~/lines", "~/missing", "")
     yield send(0, *(read("getACL", path) for path in paths), Request("getACL", {"path": "~/open"}, bend=("cut", 2)))
     for user in mixed(rng, [U1, U2, b"u3:p3"])[:rng.randint(1, 3)]:
         yield send(0, ask("auth", scheme="digest", auth=user))

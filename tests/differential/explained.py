@@ -145,24 +145,6 @@ def echoes_beyond_the_plane(_, apache, ours, __):
     return a == b
 
 
-def marks_collapsed(value):
-    if isinstance(value, tuple):
-        return tuple(map(marks_collapsed, value))
-    if not isinstance(value, bytes):
-        return value
-    mark = "\ufffd".encode()
-    while mark + mark in value:
-        value = value.replace(mark + mark, mark)
-    return value
-
-
-def counts_malformed_parts(_, apache, ours, __):
-    if apache.reply is None or ours.reply is None or apache.err() != 0:
-        return False
-    a, b = (marks_collapsed((tuple(group.events), group.reply.key())) for group in (apache, ours))
-    return a == b
-
-
 def write_behind_set_acl(request, apache, ours, situation):
     touched = {args["path"] for op, args in parts(request) if isinstance(args.get("path"), str)}
     touched |= {path.rpartition("/")[0] or "/" for path in touched}
@@ -238,8 +220,6 @@ TABLE = [
         "it is closed", "a session has one connection", overtaken_end, drops=True),
     Row("15 beyond U+FFFF", "characters above U+FFFF in an ACL id or an echoed path", "six bytes each, CESU-8", "four bytes, UTF-8",
         "clients decode UTF-8", echoes_beyond_the_plane),
-    Row("16 malformed UTF-8", "malformed UTF-8 in an echoed path", "one U+FFFD for the three bytes of a surrogate",
-        "one for each byte", "the number of marks is the decoder's", counts_malformed_parts),
     Row("17 write behind setACL", "a write behind a setACL of the same node or its parent, both under way",
         "may be checked against the old list", "is checked against the new list",
         "conditional writes are decided against what was ordered", write_behind_set_acl, ends=True),

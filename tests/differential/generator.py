@@ -49,7 +49,7 @@ ODD_LISTS = [
     [(31, "world", None)], [(31, "digest", None)], [(31, "ip", None)], [(31, "auth", None)], [(31, "world", "anyone"), (31, None, "x")],
     [(31, "world", "anyone")] * 2, [(1, "world", "anyone"), (31, "world", "anyone")], [(31, "auth", ""), (31, "digest", IDS[0])],
     [(31, "auth", ""), (31, "auth", "x")], [(31, "auth", ""), (1, "auth", "")], [(64, "world", "anyone")], [(-1, "world", "anyone")],
-    -2, [(31, "digest", "\U0001f600:h")], [(31, "digest", f"u{n}:h") for n in range(40)],
+    -2, [(31, "digest", "\U0001f600:h")], [(31, "digest", b"\xed\xb0\x80:\xed\xa0")], [(31, "digest", f"u{n}:h") for n in range(40)],
     [(31, "digest", IDS[0]), (31, "digest", IDS[1])],
 ]
 DATA = [None, b"", b"x", b"hello", b"0123456789" * 3, bytes(range(256)) * 8]
@@ -404,7 +404,8 @@ class Maker:
             return rng.choice([{"scheme": "ip", "auth": b""}, {"scheme": "ip", "auth": None}, {"scheme": "world", "auth": b"anyone"},
                                {"scheme": "nothing", "auth": b"x"}, {"scheme": "digest", "auth": None}, {"scheme": "sasl", "auth": b""},
                                {"scheme": None, "auth": b""}, {"scheme": "auth", "auth": b""},
-                               {"scheme": "digest", "auth": "\U0001f600:p".encode()}])
+                               {"scheme": "digest", "auth": "\U0001f600:p".encode()},
+                               {"scheme": "digest", "auth": b"\xed\xa0\x80:\xff"}])
         if op == "reconfig":
             return rng.choice([{"joining": None, "leaving": None, "members": None, "config": -1},
                                {"joining": None, "leaving": "x", "members": "", "config": 5},

@@ -23,6 +23,7 @@ program's subtree. An ACL list, or a list of texts, is a list, None for null, or
 import base64
 import hashlib
 import pathlib
+import re
 import select
 import struct
 import sys
@@ -215,6 +216,7 @@ def is_last(one):
 
 
 def digest(credential):
-    """The id of scheme digest that auth with these bytes gives."""
-    hashed = base64.b64encode(hashlib.sha1(credential).digest())
-    return credential.split(b":")[0] + b":" + hashed
+    """The id of scheme digest that auth with these bytes gives, which Java reads as a text: a surrogate is one mark."""
+    said = re.sub(rb"\xed[\xa0-\xbf][\x80-\xbf]?", "\ufffd".encode(), credential).decode("utf-8", "replace").encode()
+    hashed = base64.b64encode(hashlib.sha1(said).digest())
+    return said.split(b":")[0] + b":" + hashed

@@ -181,6 +181,8 @@ def test_cons(three):
              (zk.SET_WATCHES, struct.pack(">qiii", 0, 0, 0, 0), "SETW", 0),
              (zk.SET_WATCHES2, struct.pack(">qiiiii", 0, 0, 0, 0, 0, 0), "STW2", 0), (103, zk.text("/"), "GETE", 0),
              (104, zk.text("/"), "GETACN", 0), (107, b"", "HOMI", 0), (zk.GET, zk.path_body("/none"), "GETD", -101),
+             # What can't be parsed: a write is a failed one, a read keeps its name.
+             (zk.SET, b"", "NA", -5), (zk.GET, b"", "GETD", -5), (zk.SET_ACL, b"", "NA", -5), (zk.SYNC, b"", "SYNC", -5),
              (zk.DELETE, zk.delete_body("/b"), "DELE", 0)]
     packets, events = 1, 0
     for op, body, name, err in steps:
@@ -197,6 +199,21 @@ def test_cons(three):
     assert word(server, "crst") == "Connection stats reset.\n"
     matches(head + "recved=0,sent=0," + identity % "NA" +
             r"lzxid=0xffffffffffffffff,lresp=0,llat=0,minlat=0,avglat=0,maxlat=0\)", cons(server)[port])
+
+
+def test_cons_of_a_session_that_has_come_back(three):
+    server, (one, *_) = three
+    other = client(server, session=one.session, password=one.password)
+    port = other.sock.getsockname()[1]
+    head = rf" /127\.0\.0\.1:{port}\[1\]\(queued=0,"
+    identity = rf"sid={one.session:#x},lop=%s,est=\d{{13}},to=30000,"
+    # Only its connect response was sent, for which no request went through the order.
+    none = r"lresp=0,llat=0,minlat=0,avglat=0,maxlat=0\)"
+    matches(head + "recved=1,sent=1," + identity % "null" + "lcxid=0x0,lzxid=0x0," + none, cons(server)[port])
+    zxid = other.ping()[1]
+    latencies = r"lresp=\d+,llat=\d+,minlat=\d+,avglat=\d+,maxlat=\d+\)"
+    matches(head + "recved=2,sent=2," + identity % "PING" + rf"lcxid=0x0,lzxid={zxid:#x},{latencies}", cons(server)[port])
+    other.close()
 
 
 def blocks(text):
@@ -286,6 +303,8 @@ def test_mntr(three):
     keys = re.findall(r"^zk_(\S+)\t", text, re.M)
     assert len(keys) == len(set(keys)), "no key comes twice"
     mntr = figures(server)
+    # Exporters hand all of them on, and who reads what they give refuses all of it for one that is no number.
+    assert [name for name, value in mntr.items() if not re.fullmatch(rf"{NUMBER}|{DECIMAL}", value)] == ["version", "server_state"]
     for name in INTEGERS + [f"{what}_{name}" for name, all_of in SUMMARIES.items() for what in all_of.split() if what != "avg"]:
         matches(NUMBER, mntr.get(name, f"{name} is missing"))
     for name in DECIMALS + [f"avg_{name}" for name in SUMMARIES]:
@@ -298,6 +317,15 @@ def test_mntr(three):
     # Three of each client and two, and this word twice; srst is received before it resets and answered behind that. An answer
     # counts once for each 8,192 characters.
     assert (int(mntr["packets_received"]), int(mntr["packets_sent"])) == (13, 11 + 1 + -(-len(text) // 8192))
+
+
+def test_the_size_of_the_data_counts_characters_of_paths(three):
+    server, (one, *_) = three
+    before = int(figures(server)["approximate_data_size"])
+    for op, body, size in ((zk.CREATE, zk.create_body("/\u00e9\u20ac", b"12345"), 8), (zk.SET, zk.set_body("/\u00e9\u20ac", b"1"), 4),
+                           (zk.DELETE, zk.delete_body("/\u00e9\u20ac"), 0)):
+        assert one.call(op, body)[1] == 0
+        assert int(figures(server)["approximate_data_size"]) - before == size, op
 
 
 def test_a_word_is_four_bytes_and_nothing_else(server):

@@ -168,17 +168,6 @@ fn characters_above_ffff_are_echoed_as_utf_8() {
     assert_eq!(reply[16..], hex("00000005 2f f09f9880"));
 }
 
-/// Row 16. Java's decoder makes one U+FFFD of three bytes that are a surrogate, Rust's one of each byte. No
-/// path of a node has either.
-#[test]
-fn each_malformed_byte_is_echoed_as_one_replacement() {
-    let mut world = World::new();
-    let conn = world.client();
-    let request = request(5, 9, |out| out.put_buf(Some(b"/\xed\xa0\x80")));
-    let reply = one(&mut world, conn, &request);
-    assert_eq!(reply[16..], hex("0000000a 2f efbfbd efbfbd efbfbd"));
-}
-
 /// Row 17. Apache may check a write that is ordered behind a setACL of its node, and before that is applied,
 /// against the old list: a write is decided against everything ordered before it.
 #[test]

@@ -5,7 +5,7 @@ use crate::budget::Budget;
 use crate::messages::{Notice, ShardRequest};
 use crate::proto::session::password;
 use crate::shard::Why;
-use crate::types::{ConnId, Generation, SessionId, Tick, Zxid};
+use crate::types::{ConnId, Generation, SessionId, Tick, Xid, Zxid};
 
 const FIRST: SessionId = SessionId(0x0100_000d_6217_0000);
 
@@ -510,6 +510,44 @@ fn figures_of_connections_and_of_the_shard() {
         .map(|c| (c.received, c.sent))
         .collect();
     assert_eq!(seen, [(0, 0), (0, 0)]);
+}
+
+#[test]
+fn of_a_session_that_has_come_back_nothing_is_shown_as_answered_before_its_first_request() {
+    let mut world = World::new();
+    world.client();
+    let new = world.accept();
+    world.send(new, &reattach(FIRST));
+    let shown = |world: &World| {
+        let line = world.shard.connections().next().unwrap();
+        (line.last_op, line.last_xid, line.last_zxid)
+    };
+    assert_eq!(shown(&world), ("null", Some(Xid(0)), Zxid(0)));
+    world.send(new, &read(7, 3, "/a", false));
+    assert_eq!(shown(&world), ("EXIS", Some(Xid(7)), Zxid(1)));
+    world.shard.reset_connection_stats();
+    assert_eq!(shown(&world), ("NA", None, Zxid(-1)));
+}
+
+#[test]
+fn what_cannot_be_parsed_is_shown_as_a_failed_write_or_as_a_read() {
+    let mut world = World::new();
+    let conn = world.client();
+    for (op, name) in [
+        (1, "NA"),
+        (2, "NA"),
+        (5, "NA"),
+        (7, "NA"),
+        (14, "NA"),
+        (3, "EXIS"),
+        (9, "SYNC"),
+        (22, "MLTR"),
+        (101, "SETW"),
+    ] {
+        world.send(conn, &request(op, op, |_| {}));
+        let line = world.shard.connections().next().unwrap();
+        assert_eq!((line.last_op, line.last_xid), (name, Some(Xid(op))));
+    }
 }
 
 #[test]
