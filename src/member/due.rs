@@ -3,6 +3,7 @@
 //! | Due | Because |
 //! |---|---|
 //! | the log behind the last snapshot exceeds both `snapCount` transactions and half the bytes of that snapshot | a start replays it, and a snapshot costs what the state is long |
+//! | it exceeds both [`LOG_BYTES`] and the bytes of that snapshot | `snapCount` large transactions fill a disk |
 //! | the log behind the last snapshot has [`SEGMENTS_MAX`] segments more than its bytes fill | each restart leaves a segment, however little stands in it |
 //! | at once: a start found damage that costs nothing as long as nothing else is damaged | what is in memory is whole |
 //!
@@ -15,6 +16,9 @@ use crate::types::Tick;
 
 /// Segments behind the last snapshot that restarts may have left.
 pub(super) const SEGMENTS_MAX: u64 = 8;
+/// A log of so many bytes is long enough for a snapshot, however few transactions it holds, unless the last snapshot
+/// was longer.
+const LOG_BYTES: u64 = 1 << 30;
 /// A snapshot that could not be made is tried again after this long, ms.
 pub(super) const RETRY_MS: u64 = 10_000;
 /// A snapshot that can't be made costs no more than a try in this time, ms.
@@ -105,6 +109,7 @@ impl Schedule {
         let segments = self.behind.segments + appended.segments - self.since.segments;
         let left_by_restarts = segments.saturating_sub(bytes / self.segment_bytes);
         records >= self.records_min && bytes >= self.last_bytes / 2
+            || records > 0 && bytes >= LOG_BYTES.max(self.last_bytes)
             || left_by_restarts > SEGMENTS_MAX
     }
 
@@ -210,8 +215,24 @@ mod tests {
     fn segments_that_restarts_have_left_are_counted_and_full_ones_are_not() {
         assert!(!schedule(0, length(9, 9000, SEGMENTS_MAX)).is_due(LogLength::default()));
         assert!(schedule(0, length(9, 9000, SEGMENTS_MAX + 1)).is_due(LogLength::default()));
-        let full = length(999, 100 * 64 * MIB, 100 + SEGMENTS_MAX);
+        let full = length(999, 10 * 64 * MIB, 10 + SEGMENTS_MAX);
         assert!(!schedule(0, full).is_due(LogLength::default()));
+    }
+
+    #[test]
+    fn a_log_of_few_large_transactions_is_long_enough_and_a_large_state_waits_for_more() {
+        for last in [0, MIB, LOG_BYTES] {
+            let mut due = schedule(last, LogLength::default());
+            assert!(!due.is_due(length(999, LOG_BYTES - 1, 16)));
+            assert!(due.is_due(length(999, LOG_BYTES, 16)));
+            due.made(Some(last));
+            assert!(!due.is_due(length(1998, 2 * LOG_BYTES - 1, 32)));
+        }
+        let replayed = length(500, LOG_BYTES, 16);
+        assert!(schedule(MIB, replayed).is_due(LogLength::default()));
+        let large = 3 * LOG_BYTES;
+        assert!(!schedule(large, replayed).is_due(length(1, large - LOG_BYTES - 1, 32)));
+        assert!(schedule(large, replayed).is_due(length(1, large - LOG_BYTES, 32)));
     }
 
     #[test]
