@@ -316,7 +316,7 @@ impl<S: Storage> Member<S> {
     pub fn close(self) -> io::Result<()> {
         let closing = self.pipeline.into_log().close()?;
         let (data, log) = &self.directories;
-        match self.witness.closing(closing, self.jobs.spares) {
+        match self.witness.closing(closing, self.jobs.witnesses) {
             Some(ticket) => ticket.run(data, log).into_result(),
             None => Ok(()),
         }
