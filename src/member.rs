@@ -308,6 +308,12 @@ impl<S: Storage> Member<S> {
         self.snapshots.is_due(appended).then_some(zxid)
     }
 
+    /// What should be free before a snapshot is begun, bytes.
+    fn snapshot_room(&self) -> u64 {
+        let like_the_last = self.snapshots.room_needed();
+        like_the_last.max(self.tree.body_bytes_least())
+    }
+
     /// The end of a clean stop: no sync is under way any more; seals the log, and writes down where.
     /// Jobs that are under way may go on, and count for nothing. Blocks.
     ///

@@ -58,7 +58,7 @@ impl<S: Storage> Member<S> {
         snapshot::Order {
             zxid,
             store: self.witness.store(),
-            room_needed: self.snapshots.room_needed(),
+            room_needed: self.snapshot_room(),
             memory: self.snapshot_memory,
         }
     }

@@ -355,6 +355,30 @@ fn a_snapshot_that_fails_leaves_nothing_and_is_tried_again_on_time() {
 }
 
 #[test]
+fn a_snapshot_of_a_state_that_has_grown_is_not_begun_where_it_finds_no_room() {
+    for has_one in [false, true] {
+        let mut w = World::new(5);
+        if has_one {
+            w.create(0..5);
+            assert!(w.run_all().contains(&"snapshot"));
+        }
+        w.create(5..105);
+        let snapshot = w.run_until_a_snapshot_is_next();
+        let free = 4 << 10;
+        w.disk.set_capacity(w.disk.used() + free);
+        let before = w.disk.effects();
+        let JobNews::SnapshotFailed { reason, .. } = w.run(snapshot) else {
+            panic!("there was room");
+        };
+        assert!(
+            matches!(reason, SnapError::NoRoom { free: f, .. } if f == free),
+            "{reason}"
+        );
+        assert_eq!(w.disk.effects(), before, "nothing was written");
+    }
+}
+
+#[test]
 fn a_snapshot_with_a_sector_that_can_not_be_read_is_made_up_for_by_an_older_one_and_the_log() {
     let mut w = World::new(10);
     for _ in 0..3 {
