@@ -304,8 +304,20 @@ impl<S: Storage> Member<S> {
     /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
     fn poll_snapshot(&mut self) -> Option<Zxid> {
         let appended = self.pipeline.log().counters().into();
+        let makes_room = self.snapshot_makes_room();
         let zxid = self.pipeline.cursors().applied;
-        self.snapshots.is_due(appended).then_some(zxid)
+        (self.snapshots.is_due(appended, makes_room)).then_some(zxid)
+    }
+
+    /// Whether the log's disk lacks room that snapshots make: segments go when as many as are kept stand behind them.
+    /// The first one has to read all of them, while the log goes on.
+    fn snapshot_makes_room(&self) -> bool {
+        let Some(kept) = self.snapshots_kept.filter(|_| !self.jobs.keeps_log()) else {
+            return false;
+        };
+        let (log, one) = (self.pipeline.log(), self.snapshot_room());
+        let closed = log.closed_bytes();
+        closed > one.saturating_mul(kept as u64) && log.lacks_room(closed)
     }
 
     /// What should be free before a snapshot is begun, bytes.

@@ -400,6 +400,11 @@ impl Jobs {
         }
     }
 
+    /// Whether what no snapshot needs is kept for somebody else.
+    pub(super) fn keeps_log(&self) -> bool {
+        self.keep_after.is_some()
+    }
+
     pub(super) fn is_read(&self) -> bool {
         self.snapshots || self.reads
     }

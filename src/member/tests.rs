@@ -379,6 +379,37 @@ fn a_snapshot_of_a_state_that_has_grown_is_not_begun_where_it_finds_no_room() {
 }
 
 #[test]
+fn a_disk_that_the_log_would_fill_gets_room_by_snapshots_that_nothing_else_asks_for() {
+    let mut w = World::new(u64::MAX);
+    w.member.snapshots_kept = Some(3);
+    w.run_all();
+    w.disk.set_capacity(w.disk.used() + 6 * SEGMENT);
+    let mut refused = Vec::new();
+    for second in 0..60 {
+        w.now.tick = Tick(1000 * second);
+        w.member.tick(w.now).unwrap();
+        let before = w.member.pipeline.counters().refused;
+        for _ in 0..7 {
+            w.write(crate::txn::WriteRequest::SetData {
+                path: Some("/zookeeper/quota".into()),
+                data: Some(vec![7; 8000].into()),
+                version: -1,
+            });
+            w.run_all();
+        }
+        refused.push(w.member.pipeline.counters().refused - before);
+    }
+    let rolls = w.member.pipeline.log().counters().rolls;
+    assert!(rolls > 30 && refused == [0; 60], "{rolls} {refused:?}");
+    // What is left is a log that a start goes on from.
+    let World { disk, member, .. } = w;
+    let zxid = member.tree.last_zxid();
+    member.close().unwrap();
+    let recovered = snapshot::recover(&disk, &disk, &mut |_| {}).unwrap();
+    assert_eq!(recovered.tree.last_zxid(), zxid);
+}
+
+#[test]
 fn a_snapshot_with_a_sector_that_can_not_be_read_is_made_up_for_by_an_older_one_and_the_log() {
     let mut w = World::new(10);
     for _ in 0..3 {
