@@ -304,8 +304,26 @@ impl<S: Storage> Member<S> {
     /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
     fn poll_snapshot(&mut self) -> Option<Zxid> {
         let appended = self.pipeline.log().counters().into();
+        let makes_room = self.snapshot_makes_room();
         let zxid = self.pipeline.cursors().applied;
-        self.snapshots.is_due(appended).then_some(zxid)
+        (self.snapshots.is_due(appended, makes_room)).then_some(zxid)
+    }
+
+    /// Whether the log's disk lacks room that snapshots make: segments go when as many as are kept stand behind them.
+    /// The first one has to read all of them, while the log goes on.
+    fn snapshot_makes_room(&self) -> bool {
+        let Some(kept) = self.snapshots_kept.filter(|_| !self.jobs.keeps_log()) else {
+            return false;
+        };
+        let (log, one) = (self.pipeline.log(), self.snapshot_room());
+        let closed = log.closed_bytes();
+        closed > one.saturating_mul(kept as u64) && log.lacks_room(closed)
+    }
+
+    /// What should be free before a snapshot is begun, bytes.
+    fn snapshot_room(&self) -> u64 {
+        let like_the_last = self.snapshots.room_needed();
+        like_the_last.max(self.tree.body_bytes_least())
     }
 
     /// The end of a clean stop: no sync is under way any more; seals the log, and writes down where.
@@ -316,7 +334,7 @@ impl<S: Storage> Member<S> {
     pub fn close(self) -> io::Result<()> {
         let closing = self.pipeline.into_log().close()?;
         let (data, log) = &self.directories;
-        match self.witness.closing(closing, self.jobs.spares) {
+        match self.witness.closing(closing, self.jobs.witnesses) {
             Some(ticket) => ticket.run(data, log).into_result(),
             None => Ok(()),
         }

@@ -554,7 +554,7 @@ pub const KEYS: &[Key] = &[
     no_effect("maxBatchSize", GROUPED),
     no_effect(
         "snapSizeLimitInKb",
-        "a snapshot is due by snapCount and half the last one's size",
+        "a snapshot is due by snapCount and half the last one's size, or by 1 GiB of log and all of it",
     ),
     no_effect(
         "txnLogSizeLimitInKb",

@@ -360,6 +360,8 @@ pub struct SpareJob {
 pub struct SpareResult<S: Storage> {
     name: String,
     file: Result<S::File, NoSpare>,
+    /// What is free beside it, bytes; where that is not known: as much as there can be.
+    room_left: u64,
 }
 
 /// Why there is no spare.
@@ -405,7 +407,11 @@ impl SpareJob {
                 _ => NoSpare::Failed(reason),
             }),
         };
-        SpareResult { name, file }
+        SpareResult {
+            name,
+            file,
+            room_left: storage.room().unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -575,6 +581,8 @@ pub struct Log<S: Storage> {
     making: Making,
     /// The last try to make a spare met a full disk.
     disk_full: bool,
+    /// Bytes that were free behind the last try to make a spare.
+    room_left: u64,
     next_spare: u64,
     counters: LogCounters,
     poisoned: bool,
@@ -683,6 +691,7 @@ impl<S: Storage> Log<S> {
             ready,
             making: Making::No,
             disk_full: false,
+            room_left: u64::MAX,
             next_spare: next_spare + 1,
             counters: LogCounters::default(),
             poisoned: false,
@@ -932,6 +941,7 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// What the table of `verdict` does not let be tried again: the process must stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> io::Result<()> {
+        self.room_left = result.room_left;
         match result.file {
             Ok(file) => {
                 let name = result.name;
@@ -960,6 +970,18 @@ impl<S: Storage> Log<S> {
     /// Whether growing writes are refused: no spare is ready, and the disk has no room for one.
     pub fn is_full(&self) -> bool {
         self.disk_full && self.ready.is_empty()
+    }
+
+    /// What closed segments take at most.
+    pub fn closed_bytes(&self) -> u64 {
+        self.closed.len() as u64 * self.config.segment_bytes
+    }
+
+    /// Whether the disk has no room for so many bytes beside the next segments, as far as the last try to make a spare
+    /// has shown.
+    pub fn lacks_room(&self, bytes: u64) -> bool {
+        let segments = SPARES_AHEAD as u64 * self.config.segment_bytes;
+        self.is_full() || self.room_left < bytes.saturating_add(segments)
     }
 
     /// Closed segments whose transactions are all at or below `zxid` are not needed any more: a few

@@ -3,7 +3,9 @@
 //! | Due | Because |
 //! |---|---|
 //! | the log behind the last snapshot exceeds both `snapCount` transactions and half the bytes of that snapshot | a start replays it, and a snapshot costs what the state is long |
+//! | it exceeds both [`LOG_BYTES`] and the bytes of that snapshot | `snapCount` large transactions fill a disk |
 //! | the log behind the last snapshot has [`SEGMENTS_MAX`] segments more than its bytes fill | each restart leaves a segment, however little stands in it |
+//! | closed segments come to more bytes than is left on the log's disk, and than the snapshots that are kept | it makes segments unneeded, and nothing else may be left that makes room |
 //! | at once: a start found damage that costs nothing as long as nothing else is damaged | what is in memory is whole |
 //!
 //! One that failed is tried again after [`RETRY_MS`], whether or not anything is written meanwhile; after
@@ -15,6 +17,9 @@ use crate::types::Tick;
 
 /// Segments behind the last snapshot that restarts may have left.
 pub(super) const SEGMENTS_MAX: u64 = 8;
+/// A log of so many bytes is long enough for a snapshot, however few transactions it holds, unless the last snapshot
+/// was longer.
+const LOG_BYTES: u64 = 1 << 30;
 /// A snapshot that could not be made is tried again after this long, ms.
 pub(super) const RETRY_MS: u64 = 10_000;
 /// A snapshot that can't be made costs no more than a try in this time, ms.
@@ -90,9 +95,11 @@ impl Schedule {
     }
 
     /// Whether to make one now, when the log has grown by `appended` since the start; the caller makes it
-    /// if so.
-    pub fn is_due(&mut self, appended: LogLength) -> bool {
-        let is_due = self.state == State::Waiting && (self.at_once || self.is_long(appended));
+    /// if so. `makes_room`: one of another state than the last makes room that the log's disk lacks.
+    pub fn is_due(&mut self, appended: LogLength, makes_room: bool) -> bool {
+        let has_grown = self.behind.records + appended.records > self.since.records;
+        let is_wanted = self.at_once || self.is_long(appended) || makes_room && has_grown;
+        let is_due = self.state == State::Waiting && is_wanted;
         if is_due {
             self.state = State::Making(appended);
         }
@@ -105,6 +112,7 @@ impl Schedule {
         let segments = self.behind.segments + appended.segments - self.since.segments;
         let left_by_restarts = segments.saturating_sub(bytes / self.segment_bytes);
         records >= self.records_min && bytes >= self.last_bytes / 2
+            || records > 0 && bytes >= LOG_BYTES.max(self.last_bytes)
             || left_by_restarts > SEGMENTS_MAX
     }
 
@@ -200,31 +208,47 @@ mod tests {
     fn what_was_replayed_counts_in_transactions_and_in_bytes() {
         let last = 8 << 30;
         let mut due = schedule(last, length(30_000_000, last / 2 - MIB, 64));
-        assert!(!due.is_due(length(1, 1000, 0)));
-        assert!(due.is_due(length(1000, MIB, 0)));
+        assert!(!due.is_due(length(1, 1000, 0), false));
+        assert!(due.is_due(length(1000, MIB, 0), false));
         due.made(Some(last));
-        assert!(!due.is_due(length(100_000, 100 * MIB, 2)));
+        assert!(!due.is_due(length(100_000, 100 * MIB, 2), false));
     }
 
     #[test]
     fn segments_that_restarts_have_left_are_counted_and_full_ones_are_not() {
-        assert!(!schedule(0, length(9, 9000, SEGMENTS_MAX)).is_due(LogLength::default()));
-        assert!(schedule(0, length(9, 9000, SEGMENTS_MAX + 1)).is_due(LogLength::default()));
-        let full = length(999, 100 * 64 * MIB, 100 + SEGMENTS_MAX);
-        assert!(!schedule(0, full).is_due(LogLength::default()));
+        assert!(!schedule(0, length(9, 9000, SEGMENTS_MAX)).is_due(LogLength::default(), false));
+        assert!(schedule(0, length(9, 9000, SEGMENTS_MAX + 1)).is_due(LogLength::default(), false));
+        let full = length(999, 10 * 64 * MIB, 10 + SEGMENTS_MAX);
+        assert!(!schedule(0, full).is_due(LogLength::default(), false));
+    }
+
+    #[test]
+    fn a_log_of_few_large_transactions_is_long_enough_and_a_large_state_waits_for_more() {
+        for last in [0, MIB, LOG_BYTES] {
+            let mut due = schedule(last, LogLength::default());
+            assert!(!due.is_due(length(999, LOG_BYTES - 1, 16), false));
+            assert!(due.is_due(length(999, LOG_BYTES, 16), false));
+            due.made(Some(last));
+            assert!(!due.is_due(length(1998, 2 * LOG_BYTES - 1, 32), false));
+        }
+        let replayed = length(500, LOG_BYTES, 16);
+        assert!(schedule(MIB, replayed).is_due(LogLength::default(), false));
+        let large = 3 * LOG_BYTES;
+        assert!(!schedule(large, replayed).is_due(length(1, large - LOG_BYTES - 1, 32), false));
+        assert!(schedule(large, replayed).is_due(length(1, large - LOG_BYTES, 32), false));
     }
 
     #[test]
     fn one_that_failed_is_tried_again_on_time_though_nothing_is_written() {
         let mut due = schedule(0, length(1000, MIB, 1));
-        assert!(due.is_due(LogLength::default()));
+        assert!(due.is_due(LogLength::default(), false));
         due.made(None);
         for ms in [0, RETRY_MS - 1] {
             due.tick(Tick(ms));
-            assert!(!due.is_due(LogLength::default()), "{ms}");
+            assert!(!due.is_due(LogLength::default(), false), "{ms}");
         }
         due.tick(Tick(RETRY_MS));
-        assert!(due.is_due(LogLength::default()));
+        assert!(due.is_due(LogLength::default(), false));
     }
 
     #[test]
@@ -233,7 +257,7 @@ mod tests {
         let mut tries = Vec::new();
         for second in 0..4000 {
             due.tick(Tick(1000 * second));
-            if due.is_due(LogLength::default()) {
+            if due.is_due(LogLength::default(), false) {
                 tries.push(second);
                 due.made(None);
             }
@@ -276,7 +300,7 @@ mod tests {
             for _ in 0..seconds {
                 second += 1;
                 due.tick(Tick(1000 * second));
-                if due.is_due(length(second * 1000, second * MIB, 0)) {
+                if due.is_due(length(second * 1000, second * MIB, 0), false) {
                     tries += 1;
                     due.made(made);
                 }
@@ -290,10 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn want_of_room_asks_for_one_of_another_state_than_the_last() {
+        let mut due = schedule(MIB, LogLength::default());
+        assert!(!due.is_due(LogLength::default(), true));
+        let [one, two] = [1, 2].map(|records| length(records, 100, 0));
+        assert!(!due.is_due(one, false));
+        assert!(due.is_due(one, true));
+        due.made(Some(MIB));
+        assert!(!due.is_due(one, true));
+        assert!(due.is_due(two, true));
+        due.made(None);
+        assert!(!due.is_due(two, true), "not at once again");
+    }
+
+    #[test]
     fn after_damage_one_is_made_at_once_and_only_once() {
         let mut due = Schedule::new(1000, MIB, 0, LogLength::default(), true);
-        assert!(due.is_due(LogLength::default()));
+        assert!(due.is_due(LogLength::default(), false));
         due.made(Some(10));
-        assert!(!due.is_due(LogLength::default()));
+        assert!(!due.is_due(LogLength::default(), false));
     }
 }

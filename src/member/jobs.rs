@@ -6,7 +6,7 @@
 //! |---|---|---|---|---|
 //! | `Remove` | a snapshot has made segments unneeded | `Spares` | `ReadLog` | shortage: what is left is removed later; failed: fatal, a segment that stays where newer ones go would be a gap |
 //! | `Spare` | fewer spares are ready than are kept ahead | `Spares` | – | shortage: tried again later; failed: fatal |
-//! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Spares` | – | shortage: tried again later; failed: fatal, like a sync of the log |
+//! | `Witness` | a segment was begun, a snapshot was made, or writes go on for as long as the witness may be old | `Witnesses` | – | shortage: tried again later; failed: fatal, like a sync of the log |
 //! | `Snapshot` | the log since the last one is long enough | `Snapshots` | `Remove`, a `Spare` that recycles | made: older ones are purged by the same job, and segments are removed; shortage: tried again on time; failed: a `Save` |
 //! | `Purge` | older snapshots could not be removed behind the last one | `Snapshots` | `Remove`, a `Spare` that recycles | purged: segments are removed; failed: tried again on time |
 //! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
@@ -18,13 +18,12 @@
 //! snapshot before it; an operator hears of the first of a row of those, too.
 //!
 //! A queue has one job under way at most, and a queue never waits for another: a spare is made
-//! beside a snapshot. Jobs that read segments are never beside jobs that take segments away: while
+//! beside a snapshot, and beside a witness, which waits for the device of the snapshots, too. Jobs that read segments are never beside jobs that take segments away: while
 //! one reads, spares are made of new files and `Remove` waits; while segments are taken away,
 //! nothing begins to read. `Remove` goes first on its queue, because the segments that are recycled
 //! later are newer than those that are removed, and a crash in between must not leave a gap. A
-//! `Witness` waits for one `Spare` at most: where writes use up each spare at once, another is always due. It is a
-//! standalone server's: the witness of a member of an ensemble is written with its record ([`Member::poll_record`]),
-//! which waits for no job.
+//! `Witness` is a standalone server's: the witness of a member of an ensemble is written with its record
+//! ([`Member::poll_record`]), which waits for no job.
 
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
@@ -145,8 +144,10 @@ impl Save {
 /// Jobs of one queue run one after the other; queues run beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobQueue {
-    /// What writes wait for: never behind anything slow.
+    /// What writes wait for: never behind anything slow, and on the log's device alone.
     Spares,
+    /// On both devices.
+    Witnesses,
     /// May take minutes; to be run at a low priority.
     Snapshots,
     /// What a detached replica waits for.
@@ -261,7 +262,8 @@ impl Job {
     /// Where it is run.
     pub fn queue(&self) -> JobQueue {
         match self {
-            Job::Spare(_) | Job::Remove(_) | Job::Witness(_) => JobQueue::Spares,
+            Job::Spare(_) | Job::Remove(_) => JobQueue::Spares,
+            Job::Witness(_) => JobQueue::Witnesses,
             Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => JobQueue::Snapshots,
             Job::ReadLog(_) => JobQueue::Reads,
         }
@@ -360,14 +362,14 @@ fn remove_all<S: Storage>(log: &S, mut names: Vec<String>) -> Done<S> {
 pub(super) struct Jobs {
     /// On [`JobQueue::Spares`].
     pub(super) spares: bool,
+    /// On [`JobQueue::Witnesses`].
+    pub(super) witnesses: bool,
     /// On [`JobQueue::Snapshots`].
     pub(super) snapshots: bool,
     /// On [`JobQueue::Reads`].
     pub(super) reads: bool,
     /// The one on [`JobQueue::Spares`] takes segments away.
     pub(super) taking: bool,
-    /// A spare has gone before a witness that was due: the next turn is the witness's.
-    pub(super) witness_waits: bool,
     /// Segments to remove, oldest first.
     pub(super) remove: Vec<String>,
     /// What follows this is needed, though no snapshot needs it.
@@ -398,6 +400,11 @@ impl Jobs {
         }
     }
 
+    /// Whether what no snapshot needs is kept for somebody else.
+    pub(super) fn keeps_log(&self) -> bool {
+        self.keep_after.is_some()
+    }
+
     pub(super) fn is_read(&self) -> bool {
         self.snapshots || self.reads
     }
@@ -405,6 +412,7 @@ impl Jobs {
     pub(super) fn under_way(&mut self, queue: JobQueue) -> &mut bool {
         match queue {
             JobQueue::Spares => &mut self.spares,
+            JobQueue::Witnesses => &mut self.witnesses,
             JobQueue::Snapshots => &mut self.snapshots,
             JobQueue::Reads => &mut self.reads,
         }

@@ -13,7 +13,8 @@ use std::io;
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let job = self.poll_files().or_else(|| self.poll_state())?;
+        let job = self.poll_files().or_else(|| self.poll_witness());
+        let job = job.or_else(|| self.poll_state())?;
         Some(self.jobs.begin(job))
     }
 
@@ -57,7 +58,7 @@ impl<S: Storage> Member<S> {
         snapshot::Order {
             zxid,
             store: self.witness.store(),
-            room_needed: self.snapshots.room_needed(),
+            room_needed: self.snapshot_room(),
             memory: self.snapshot_memory,
         }
     }
@@ -69,27 +70,19 @@ impl<S: Storage> Member<S> {
         if !self.jobs.remove.is_empty() && !self.jobs.is_read() && !self.jobs.pauses {
             return Some(Job::Remove(std::mem::take(&mut self.jobs.remove)));
         }
-        let is_due = self.witness.is_due(self.pipeline.log());
-        if self.jobs.witness_waits && is_due {
-            self.jobs.witness_waits = false;
-            return self.renew();
-        }
         let may_recycle = self.jobs.remove.is_empty() && !self.jobs.is_read();
         let log = self.pipeline.log_mut();
         let order = match may_recycle {
             true => log.poll_spare(),
             false => log.poll_new_spare(),
         };
-        match order {
-            Some(order) => {
-                self.jobs.witness_waits = is_due;
-                Some(Job::Spare(order))
-            }
-            None => self.renew(),
-        }
+        order.map(Job::Spare)
     }
 
-    fn renew(&mut self) -> Option<Job> {
+    fn poll_witness(&mut self) -> Option<Job> {
+        if self.jobs.witnesses {
+            return None;
+        }
         let ticket = self.witness.renew(self.pipeline.log());
         ticket.map(|ticket| Job::Witness(Box::new(ticket)))
     }
@@ -125,7 +118,7 @@ impl<S: Storage> Member<S> {
                 Ok(self.jobs.attempted("a segment to be made ahead", shortage))
             }
             Done::Witness(outcome) => {
-                self.jobs.spares = false;
+                self.jobs.witnesses = false;
                 let (_, news) = self.recorded(*outcome)?;
                 Ok(news)
             }

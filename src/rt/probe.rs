@@ -160,6 +160,15 @@ pub fn is_owned(directory: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(directory)?.uid() == user)
 }
 
+/// Whether two paths lead to one directory; `false` if one of them leads to none.
+pub fn are_one(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match (place(one), place(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
 /// Makes a directory and those above it that are missing; the name of each is durable.
 fn make_durable_directory(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {

@@ -3,6 +3,7 @@
 //! | Executor | Work | Nicer than the data cores by |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
+//! | `witness` | the witness, on the device of the log and on that of the snapshots | 0 |
 //! | `snapshots` | snapshots, which rest behind each piece and take what nobody else wants of a processor (`rt::pace`), but for those out of memory; where that is too little, or the process may not come back from it | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
 //! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
@@ -52,6 +53,7 @@ fn tell_unpurged(reason: &io::Error) {
 /// The executors.
 pub struct Background {
     spares: Executor,
+    witness: Executor,
     snapshots: Executor,
     reads: Executor,
     /// Where four-letter words are answered.
@@ -70,6 +72,7 @@ impl Background {
         };
         Ok(Background {
             spares: one("spares", 0)?,
+            witness: one("witness", 0)?,
             snapshots: one("snapshots", 10)?,
             reads: one("reads", 0)?,
             words: Arc::new(one("words", 0)?),
@@ -96,6 +99,7 @@ impl Background {
         };
         let executor = match job.queue() {
             JobQueue::Spares => &self.spares,
+            JobQueue::Witnesses => &self.witness,
             JobQueue::Snapshots => &self.snapshots,
             JobQueue::Reads => &self.reads,
         };

@@ -346,11 +346,12 @@ pub fn take_directories(config: &Config) -> Result<Option<Directories>, Row> {
         return Ok(None);
     }
     let names = ["dataDir", "dataLogDir"];
-    let separate = 1 + usize::from(data != log);
     let mut locks = Vec::new();
-    for (name, path) in names.into_iter().zip(&native).take(separate) {
+    for (name, path) in names.into_iter().zip(&native) {
         passed(writable(name, path, &probe::writable(path)))?;
-        passed(lock(path, &mut locks))?;
+        if locks.is_empty() || !probe::are_one(data, log) {
+            passed(lock(path, &mut locks))?;
+        }
     }
     let open = |name, path: &Path| {
         let failed = |e| writable(name, path, &Err(e));
@@ -446,6 +447,8 @@ fn look_at_all(
         ))?;
     }
     let (native_data, native_log) = (data.join(NATIVE), log.join(NATIVE));
+    // Two names may lead to one directory.
+    let separate = separate && !probe::are_one(&native_data, &native_log);
     add(lock(&native_data, locks))?;
     // A snapshot that was interrupted is what may fill the disk. Without the lock it may be one that
     // another server is making.
@@ -574,6 +577,36 @@ mod tests {
             Status::Good,
             "ours is there too"
         );
+    }
+
+    #[test]
+    fn one_directory_under_two_names_is_locked_once_and_held_against_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let [data, log] = ["data", "log"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&data, &log).unwrap();
+        let embedded = crate::config::embedded(dir.path(), &[]);
+        let config = Config {
+            data_dir: data,
+            data_log_dir: log,
+            client_address: "127.0.0.1:0".parse().unwrap(),
+            allow_volatile_log: true,
+            ..embedded.accepted().unwrap().config
+        };
+        let failures = |rows: &[Row]| -> Vec<String> {
+            let failed = rows
+                .iter()
+                .filter(|row| matches!(row.status, Status::Fail(_)));
+            failed.map(|row| row.text.clone()).collect()
+        };
+        let (rows, ready) = look(&config, true);
+        assert_eq!(failures(&rows), [""; 0]);
+        let held = ready.unwrap();
+        let (rows, second) = look(&config, true);
+        assert!(second.is_none() && failures(&rows)[0].contains("is in use by"));
+        assert!(take_directories(&config).is_err());
+        drop(held);
+        assert_eq!(take_directories(&config).unwrap().unwrap().locks.len(), 1);
     }
 
     #[test]

@@ -126,8 +126,10 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
     };
     let listener = bound.listen().map_err(listening)?;
     cores.background.look_at_disk(&cores.process);
+    // Behind the end of the cores a background thread may still rename and remove files: nobody else gets the
+    // directories before the process has ended.
+    std::mem::forget(locks);
     cores.run(member, listener, &stop)?;
-    drop(locks);
     tracing::info!("stopped, the log is sealed");
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! Hashes of paths.
+//! Hashes of paths, and of access control lists.
 
+use crate::txn::Acl;
 use crate::types::HashState;
 use std::hash::{BuildHasher, Hasher};
 
-/// Hash of a full path: computed once for each request and path, and kept where the path is.
+/// Hash of a full path: computed once for each request and path, and kept where the path is. Or that of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PathHash(u32);
 
@@ -28,7 +29,15 @@ impl PathHasher {
     pub(super) fn hash(&self, path: &str) -> PathHash {
         let mut hasher = self.0.build_hasher();
         hasher.write(path.as_bytes());
-        let hash = hasher.finish();
-        PathHash((hash ^ hash >> 32) as u32)
+        folded(hasher.finish())
     }
+
+    /// Of a list. Steps: its entries.
+    pub(super) fn hash_list(&self, list: &[Acl]) -> PathHash {
+        folded(self.0.hash_one(list))
+    }
+}
+
+fn folded(hash: u64) -> PathHash {
+    PathHash((hash ^ hash >> 32) as u32)
 }

@@ -1,6 +1,7 @@
-//! Where the node at a path is: its number, by the hash of the path. In many small tables, so that one that
-//! grows moves a small part of all numbers, and nobody waits for the rest. The hashes are kept beside the
-//! numbers: what grows looks at no node, of which each is in another line of the cache.
+//! Where the node at a path is, or the access control list that equals another: its number, by the hash of the path
+//! or of the list. In many small tables, so that one that grows moves a small part of all numbers, and nobody waits
+//! for the rest. The hashes are kept beside the numbers: what grows looks at no node and no list, of which each is in
+//! another line of the cache.
 
 use super::allocated::allocation;
 use super::hash::PathHash;

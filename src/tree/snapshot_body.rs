@@ -238,7 +238,15 @@ impl NumberedLists {
     }
 }
 
+/// Bytes of a node in a body beside its path and its data, at least.
+const NODE_BYTES: u64 = 72;
+
 impl Tree {
+    /// How long the body is at least, bytes.
+    pub fn body_bytes_least(&self) -> u64 {
+        self.approximate_data_size() + NODE_BYTES * self.nodes.len() as u64
+    }
+
     /// Writes the body, piece by piece.
     ///
     /// # Errors
@@ -611,6 +619,26 @@ fn add_node(tree: &mut Tree, node: &BodyNode<'_>, acl: &Arc<[Acl]>) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_as_long_as_it_is_said_to_be_at_least_and_without_lists_little_longer() {
+        let mut tree = Tree::new();
+        let acl: Arc<[Acl]> = Arc::from([Acl::world(Acl::ALL)]);
+        for (nth, data) in [None, Some(0), Some(7), Some(3000)].into_iter().enumerate() {
+            let path = format!("/node-{nth}");
+            let hash = tree.nodes.locate(&path).unwrap_err();
+            let data = data.map(|len| vec![7; len].into());
+            let stored = NodeStat::default();
+            tree.nodes.add(ROOT, (&path, hash), data, &acl, stored);
+        }
+        let mut bytes = 0;
+        let Ok(()) = tree.write_body(&mut |piece: &[u8]| {
+            bytes += piece.len() as u64;
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let least = tree.body_bytes_least();
+        assert!((least..least + 200).contains(&bytes), "{least} {bytes}");
+    }
 
     #[test]
     fn lists_are_numbered_within_a_bound_and_those_beyond_it_are_written_each_time() {
