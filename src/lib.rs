@@ -15,6 +15,7 @@ pub mod constants;
 pub mod log;
 pub mod member;
 pub mod messages;
+pub mod peers;
 pub mod pipeline;
 pub mod placement;
 pub mod proto;

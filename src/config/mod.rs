@@ -2,24 +2,27 @@
 //! out. What the environment says is an argument.
 //!
 //! `properties` splits the text, `values` is what comes out, `keys` is the table of every known key,
-//! `servers` what a line that names a server says, `host` reads an address, and here the values that are set meet
+//! `servers` what a line that names a server says, `ensemble` what several of them are, `host` reads an address, and here the values that are set meet
 //! the table. A [`Reading`] keeps the answers apart: the keys that promise security that is not there, those that
 //! ask for an ensemble, those that nobody knows, and the values. The server starts with [`Reading::accepted`]
 //! only, so that no promise can be passed over.
 
+mod ensemble;
 mod host;
 mod keys;
 mod properties;
 mod servers;
 mod values;
 
+pub use ensemble::{Ensemble, Surroundings};
 pub use keys::{Asks, Effect, KEYS, Key, Promise, Refused};
 pub use values::{Config, DigestAlgorithm, InlineSync, RingFeatures, Whitelist};
 
 use crate::constants::{output_bytes_least, request_bytes_least};
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
-use std::collections::BTreeMap;
+use ensemble::Wrong;
+use properties::{Value, Values};
 use std::path::Path;
 use values::{SNAPSHOTS_LEAST, apache_defaults};
 
@@ -127,6 +130,26 @@ pub enum ConfigError {
     Insecure(Vec<Refusal>),
 }
 
+impl From<Wrong> for ConfigError {
+    fn from(wrong: Wrong) -> ConfigError {
+        match wrong {
+            Wrong::Value {
+                place,
+                key,
+                value,
+                expected,
+            } => ConfigError::Value {
+                place,
+                key,
+                value,
+                expected,
+            },
+            Wrong::Missing(what) => ConfigError::Missing(what),
+            Wrong::Contradiction(sentence) => ConfigError::Contradiction(sentence),
+        }
+    }
+}
+
 /// The first refusal, and the names of the others.
 fn sentence(refusals: &[Refusal]) -> String {
     let Some((first, more)) = refusals.split_first() else {
@@ -151,6 +174,7 @@ pub struct Reading {
     refusals: Vec<Refusal>,
     seats: Vec<Seat>,
     unknown: Vec<String>,
+    values: Values,
     outcome: Result<Resolved, ConfigError>,
 }
 
@@ -178,6 +202,20 @@ impl Reading {
         self.outcome.as_ref()
     }
 
+    /// The file that names the servers of an ensemble, if another does than this one.
+    pub fn dynamic_file(&self) -> Option<&Path> {
+        ensemble::dynamic_file(&self.values).map(Path::new)
+    }
+
+    /// The ensemble that the configuration asks for. A server alone is none, and is not asked about.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: those of [`Reading::outcome`], and what is wrong with the ensemble.
+    pub fn ensemble(&self, around: &Surroundings<'_>) -> Result<Ensemble, ConfigError> {
+        let config = &self.outcome().map_err(ConfigError::clone)?.config;
+        Ok(ensemble::read(&self.values, config, around)?)
+    }
+
     /// What a server may start with.
     ///
     /// # Errors
@@ -192,16 +230,6 @@ impl Reading {
         }
     }
 }
-
-/// A key's value, and where it stands.
-#[derive(Clone, Debug)]
-struct Value {
-    text: String,
-    place: String,
-}
-
-/// What is set, by the keys' names without `zookeeper.`.
-type Values = BTreeMap<String, Value>;
 
 /// A configuration file, with `-D` properties that the file overrides.
 pub fn from_file(text: &str, properties: &[(String, String)]) -> Reading {
@@ -293,6 +321,7 @@ fn read(values: &Values, defaults: Result<Config, ConfigError>) -> Reading {
         refusals: refusals(values),
         seats: seats(values),
         unknown: unknown(values).collect(),
+        values: values.clone(),
         outcome: defaults.and_then(|config| resolve(values, config)),
     }
 }

@@ -1,6 +1,18 @@
 //! The format of Java's properties files (`docs/protocol.md` §9.1): `=`, `:` or a blank behind the
 //! key, `#` and `!` comments, backslash continuation and escapes.
 
+use std::collections::BTreeMap;
+
+/// A key's value, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Value {
+    pub text: String,
+    pub place: String,
+}
+
+/// What is set, by the keys' names without `zookeeper.`.
+pub(super) type Values = BTreeMap<String, Value>;
+
 /// Splits a text into (key, value, number of the line where the key stands), in file order.
 ///
 /// A key that stands twice is given twice; with Java the last one wins.

@@ -1,8 +1,11 @@
 //! A line that names a server: `server.N=host:port:port[:role][;[address:]port[;[address:]port]]`
-//! (docs/protocol.md §9).
+//! (docs/protocol.md §9); several `host:port:port[:role]` may stand there, with `|` between them.
 
 use super::host::Host;
+use crate::peers::Addresses;
+use crate::proto::peer::Address;
 use core::net::{Ipv4Addr, SocketAddr};
+use std::fmt;
 
 /// Whether a key names a server: `server.` and a number.
 pub(super) fn is_server(key: &str) -> bool {
@@ -23,6 +26,119 @@ pub(super) fn client_address(part: &str) -> Option<(SocketAddr, Option<String>)>
         None => {
             let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), part.parse().ok()?);
             Some((everywhere, None))
+        }
+    }
+}
+
+/// What a line says, as Apache's server reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub addresses: Addresses,
+    pub is_observer: bool,
+    /// Where clients connect, without TLS and with it.
+    clients: [Option<Address>; 2],
+}
+
+const FORM: &str = "host:port:port[:role][;[address:]port[;[address:]port]]";
+
+impl Server {
+    /// Or what the line is not.
+    pub fn read(line: &str) -> Result<Server, &'static str> {
+        let mut parts = line.split(';');
+        let mut server = Server {
+            addresses: Addresses::default(),
+            is_observer: false,
+            clients: [None, None],
+        };
+        let mut role = None;
+        for address in parts.next().unwrap_or_default().split('|') {
+            let said = server.add(address.trim())?;
+            if said.is_some() && role.is_some() && said != role {
+                return Err("a line with one role for all addresses");
+            }
+            role = role.or(said);
+        }
+        server.is_observer = role.unwrap_or_default();
+        for client in &mut server.clients {
+            let part = parts.next().unwrap_or_default().trim();
+            if !part.is_empty() {
+                *client = Some(client_part_of(part).ok_or(FORM)?);
+            }
+        }
+        Ok(server)
+    }
+
+    /// One address, and whether it says that the server is an observer.
+    fn add(&mut self, text: &str) -> Result<Option<bool>, &'static str> {
+        let parts = host_and_ports(text).ok_or(FORM)?;
+        let (host, quorum, election, role) = match parts[..] {
+            [host, quorum, election] => (host, quorum, election, None),
+            [host, quorum, election, role] => (host, quorum, election, Some(role)),
+            _ => return Err(FORM),
+        };
+        let at = |port: &str| Address::new(host, port.parse().ok()?);
+        let (quorum, election) = (at(quorum).ok_or(FORM)?, at(election).ok_or(FORM)?);
+        if quorum.port() == election.port() {
+            return Err("a line with two ports that differ");
+        }
+        self.addresses.quorum.push(quorum);
+        self.addresses.election.push(election);
+        let role = role.map(|role| role.trim().to_ascii_lowercase());
+        match role.as_deref() {
+            None => Ok(None),
+            Some("observer") => Ok(Some(true)),
+            Some("participant") => Ok(Some(false)),
+            Some(_) => Err("a line with the role participant or observer"),
+        }
+    }
+}
+
+fn client_part_of(part: &str) -> Option<Address> {
+    match host_and_ports(part)?[..] {
+        [port] => Address::new("0.0.0.0", port.parse().ok()?),
+        [host, port] => Address::new(host, port.parse().ok()?),
+        _ => None,
+    }
+}
+
+/// Parts between colons, of which the first may be an address of IPv6 in brackets. As Java splits: empty parts at the
+/// end are none.
+fn host_and_ports(text: &str) -> Option<Vec<&str>> {
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(text) => {
+            let (host, rest) = text.split_once(']')?;
+            (Some(host), rest.strip_prefix(':')?)
+        }
+        None => (None, text),
+    };
+    let mut parts: Vec<&str> = host.into_iter().chain(rest.split(':')).collect();
+    while parts.last().is_some_and(|part| part.is_empty()) {
+        parts.pop();
+    }
+    Some(parts)
+}
+
+/// As Apache's server writes it.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Addresses { quorum, election } = &self.addresses;
+        let mut addresses: Vec<(&str, String)> = quorum
+            .iter()
+            .zip(election)
+            .map(|(quorum, election)| (quorum.host(), format!("{quorum}:{}", election.port())))
+            .collect();
+        addresses.sort();
+        let addresses: Vec<String> = addresses.into_iter().map(|(_, text)| text).collect();
+        let role = match self.is_observer {
+            true => "observer",
+            false => "participant",
+        };
+        write!(f, "{}:{role}", addresses.join("|"))?;
+        match &self.clients {
+            [None, None] => Ok(()),
+            [Some(plain), None] => write!(f, ";{plain}"),
+            [None, Some(secure)] => write!(f, ";;{secure}"),
+            [Some(plain), Some(secure)] => write!(f, ";{plain};{secure}"),
         }
     }
 }

@@ -286,6 +286,31 @@ impl Socket {
         }
     }
 
+    /// Lets the kernel end a connection whose other end is not there any more: after so long without a sign of life,
+    /// also where nothing is sent. In seconds, at least one.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn keep_alive(&self, patience: Duration) -> io::Result<()> {
+        let seconds = i32::try_from(patience.as_secs()).unwrap_or(i32::MAX).max(1);
+        let ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        // The first probe after half of the time, then three more.
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, (seconds / 2).max(1))?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, (seconds / 6).max(1))?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3)?;
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms)?;
+        self.set_option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)
+    }
+
+    fn set_option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
+        let (at, len) = ((&raw const value).cast(), size_of::<i32>() as u32);
+        // SAFETY: the kernel reads one int, which outlives the call; the descriptor is open.
+        match unsafe { libc::setsockopt(self.0.as_raw_fd(), level, name, at, len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// Ends both directions, after the bytes that were handed to the kernel.
     pub fn shutdown(&self) {
         let _ = socket2::SockRef::from(&self.0).shutdown(std::net::Shutdown::Both);

@@ -208,6 +208,16 @@ impl Ring {
         self.begin_watch(Owner::Socket(key), socket.as_raw_fd());
     }
 
+    /// Reports on a port of several from now on, as on a socket: readable means that a connection may wait. To be
+    /// forgotten like one.
+    ///
+    /// # Panics
+    /// As [`Ring::watch`].
+    pub fn watch_port(&mut self, port: &Listener, key: Key) {
+        assert!(key.0 < 1 << 56, "{key:?} has more than 56 bits");
+        self.begin_watch(Owner::Socket(key), port.as_raw_fd());
+    }
+
     /// Reports nothing of this key from now on, also if completions are under way and if the key
     /// is used again. To be called before the socket is dropped; the kernel closes the connection
     /// in the next [`Ring::wait`], because the poll request holds on to the socket until then.

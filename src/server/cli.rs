@@ -5,7 +5,7 @@ use super::exit::{Exit, complain};
 use super::loss::accept_loss;
 use super::preflight::{self, Status};
 use super::run::run;
-use crate::config::{self, Reading, Resolved};
+use crate::config::{self, Reading, Resolved, Surroundings};
 use crate::rt::{probe, signals};
 use crate::types::Zxid;
 use clap::Parser;
@@ -198,6 +198,9 @@ fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
         print_row("FAIL", "ensemble", in_file(rest, seat));
         first = first.or(Exit::Ensemble);
     }
+    if !reading.seats().is_empty() {
+        print_ensemble(reading, rest);
+    }
     for unknown in reading.unknown() {
         print_row("FAIL", "configuration", in_file(rest, unknown));
         first = first.or(Exit::Config);
@@ -208,6 +211,30 @@ fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
             print_row("FAIL", "configuration", in_file(rest, e));
             first.or(e.into())
         }
+    }
+}
+
+/// Prints what the ensemble would be that this version does not start.
+fn print_ensemble(reading: &Reading, rest: &[String]) {
+    let Ok(Resolved { config, .. }) = reading.outcome() else {
+        return;
+    };
+    let my_id = std::fs::read_to_string(config.data_dir.join("myid")).ok();
+    let dynamic = reading.dynamic_file().map(std::fs::read_to_string);
+    let dynamic = dynamic.and_then(Result::ok);
+    let around = Surroundings {
+        my_id: my_id.as_deref(),
+        dynamic: dynamic.as_deref(),
+    };
+    match reading.ensemble(&around) {
+        Ok(ensemble) => {
+            for warning in &ensemble.warnings {
+                print_row("warn", "ensemble", in_file(rest, warning));
+            }
+            let would_be = format!("once ensembles start: {}", ensemble.describe());
+            print_row("ok", "ensemble", in_file(rest, would_be));
+        }
+        Err(error) => print_row("warn", "ensemble", in_file(rest, error)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Whole ensembles of [`Peer`]s: 1, 3 or 5 voters and observers, from their elections on. Nothing of what a member
-//! decides is played. All bytes go through the codecs, on both ports, over connections that break at any byte, of
-//! which any may be the next to deliver, and that stand still in one direction; what is written becomes durable at any
-//! later time, up to any place; what is committed is applied later; outcomes of dials come when their role has ended;
-//! members pause, crash and lose what was not durable, or all of it; and some believe in votes that nobody has given.
+//! decides is played, nor of what its connections are ([`Peers`](crate::peers::Peers)): bytes of both ports, over
+//! sockets that break at any byte, of which any may be the next to deliver, that take any number of bytes, and that
+//! stand still in one direction. What is written becomes durable at any later time, up to any place; what learners are
+//! synchronised with is read later; what is committed is applied later; outcomes of dials come when their role has
+//! ended; members pause, crash and lose what was not durable, or all of it; and some believe in votes that nobody has
+//! given.
 //!
 //! What is checked at every step: all members commit one sequence; a leader that serves has all of it, and is the only
 //! one of its epoch; what a member says of itself, on either port, is durable there; a role ends in its order, and

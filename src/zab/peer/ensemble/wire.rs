@@ -1,14 +1,9 @@
 //! Connections: bytes both ways, of which any part arrives at any time, and which break at any byte.
 
+use crate::peers::Port;
 use crate::types::ServerId;
 use crate::zab::links::LinkId;
 use std::collections::VecDeque;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    Election,
-    Quorum,
-}
 
 /// Which end: who has dialled, or who has accepted.
 pub const DIALLER: usize = 0;
@@ -28,14 +23,12 @@ pub struct Terminal {
     pub link: LinkId,
     /// On the way to this end.
     pub coming: VecDeque<u8>,
-    /// Arrived, and not yet a whole message.
-    pub has: Vec<u8>,
     /// This end has closed it, or was told that it is gone.
     pub is_closed: bool,
-    /// Something was to be said, when there is room.
-    pub wants_to_say: bool,
-    /// Election port, acceptor: the first message has come.
-    pub is_greeted: bool,
+    /// It has said something.
+    pub has_begun: bool,
+    /// Of what this end has to say and has not said, so much was looked at.
+    pub checked: usize,
 }
 
 impl Terminal {
@@ -44,10 +37,9 @@ impl Terminal {
             sid,
             link,
             coming: VecDeque::new(),
-            has: Vec::new(),
             is_closed: false,
-            wants_to_say: false,
-            is_greeted: false,
+            has_begun: false,
+            checked: 0,
         }
     }
 }
@@ -62,8 +54,10 @@ impl Wire {
         }
     }
 
-    pub fn end_of(&self, link: LinkId) -> Option<usize> {
-        self.ends.iter().position(|end| end.link == link)
+    /// The end that a server calls so. Each of its processes begins to number anew.
+    pub fn end_of(&self, sid: ServerId, link: LinkId) -> Option<usize> {
+        let mut ends = self.ends.iter();
+        ends.position(|end| (end.sid, end.link) == (sid, link) && !end.is_closed)
     }
 
     /// What one end sends.
@@ -74,12 +68,13 @@ impl Wire {
     }
 
     /// Bytes arrive at an end.
-    pub fn carry(&mut self, to: usize, n: usize) {
-        if !self.is_broken {
-            let end = &mut self.ends[to];
-            let n = n.min(end.coming.len());
-            end.has.extend(end.coming.drain(..n));
-        }
+    pub fn carry(&mut self, to: usize, n: usize) -> Vec<u8> {
+        let end = &mut self.ends[to];
+        let n = match self.is_broken || end.is_closed {
+            true => 0,
+            false => n.min(end.coming.len()),
+        };
+        end.coming.drain(..n).collect()
     }
 
     /// Whether an end is to hear that the other one is gone: behind what that one has sent.

@@ -1,8 +1,9 @@
 //! The driver of each member, and what lies between them.
 
 use super::disk::{Disk, Txn, end, entry, txn, upto};
-use super::wire::{ACCEPTOR, DIALLER, Port, Wire};
+use super::wire::{ACCEPTOR, DIALLER, Wire};
 use crate::log::Durable;
+use crate::peers::{Addresses, Closed, Network, Peers, PeersEffect, Piece, Port, Source};
 use crate::proto::Frame;
 use crate::proto::peer::learner::Forwarded;
 use crate::proto::peer::packet::{Split, split};
@@ -10,10 +11,8 @@ use crate::proto::peer::{
     Address, Hello, Notification, PeerState, ToLeader, ToLearner, Vote, notification,
 };
 use crate::types::{Epoch, OpCode, ServerId, SessionId, Tick, VoteEpoch, Zxid};
-use crate::zab::broadcast::Heard;
 use crate::zab::election::{Candidate, FINALIZE_OURS_MS, Offer};
 use crate::zab::follow::SyncId;
-use crate::zab::learner::Learner;
 use crate::zab::links::LinkId;
 use crate::zab::peer::{Beginning, Duty, Effect, Peer, RoleId, Settings};
 use crate::zab::quorum::tests::majority_of;
@@ -21,7 +20,7 @@ use crate::zab::sync::{Base, History, Opening, decide};
 use crate::zab::tally::Pair;
 use crate::zab::verdict::{Dropped, Leave, Patience};
 use fastrand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const MAX: usize = 1 << 20;
 const PATIENCE: Patience = Patience {
@@ -29,6 +28,10 @@ const PATIENCE: Patience = Patience {
     sync_ms: 200,
     ping_ms: 25,
 };
+/// A dial is given up after so many ms.
+const DIAL_MS: u64 = 1000;
+/// The port on which a server listens for learners; elections have another.
+const QUORUM: u16 = 2888;
 /// Within so many ms of calm somebody leads and all follow.
 const CALM_MS: u64 = 6000;
 /// And nobody leaves for so long.
@@ -86,26 +89,51 @@ seen! {
     made_whole >= 10,
     founded >= 4,
     left >= 100,
-    late_dials >= 3,
+    late_dials >= 1,
     refused_dials >= 100,
-    stale_packets >= 500,
     ahead_of_disk >= 300,
     misled >= 40,
     isolated >= 10,
 }
 
-struct Job {
+/// What is read beside a member.
+enum Job {
+    /// How a learner is synchronised, from what is durable there.
+    Decide(LinkId, Zxid),
+    Read(LinkId, Source),
+}
+
+impl Job {
+    fn link(&self) -> LinkId {
+        match self {
+            Job::Decide(link, _) | Job::Read(link, _) => *link,
+        }
+    }
+}
+
+/// What a member is told when all that was to be done is done.
+enum Later {
+    SyncOf(LinkId),
+    Revalidated(LinkId, SessionId),
+}
+
+/// A snapshot on its way to a member.
+struct Coming {
     link: LinkId,
-    base: Zxid,
+    zxid: Zxid,
+    bytes: Vec<u8>,
+    /// The member has taken all bytes so far.
+    is_taken: bool,
+    is_whole: bool,
 }
 
 struct Dial {
     from: ServerId,
     /// Of the process.
     life: u64,
+    link: LinkId,
     to: ServerId,
-    /// On the quorum port.
-    role: Option<RoleId>,
+    port: Port,
     is_slow: bool,
 }
 
@@ -113,7 +141,7 @@ struct Member {
     disk: Disk,
     is_observer: bool,
     /// None: it is down.
-    peer: Option<Box<Peer>>,
+    peers: Option<Box<Peers>>,
     life: u64,
     nothing: Offer,
     applied: Zxid,
@@ -122,8 +150,11 @@ struct Member {
     /// What a role has committed before it serves.
     to_apply: Zxid,
     flush: Option<RoleId>,
-    jobs: Vec<Job>,
-    snapshot: Option<(LinkId, Zxid)>,
+    jobs: VecDeque<Job>,
+    later: VecDeque<Later>,
+    /// Snapshots for learners, and how far they are sent.
+    sending: BTreeMap<LinkId, (Vec<u8>, usize)>,
+    coming: Option<Coming>,
     received: Vec<Txn>,
     syncs: BTreeMap<u64, usize>,
     is_paused: bool,
@@ -151,6 +182,37 @@ pub struct World {
     left: Vec<(Tick, ServerId, Leave)>,
 }
 
+fn listens_at(sid: ServerId) -> (ServerId, Addresses) {
+    let at = |port| Address::new(&format!("h{sid}"), port).into_iter().collect();
+    let addresses = Addresses {
+        quorum: at(QUORUM),
+        election: at(3888),
+    };
+    (sid, addresses)
+}
+
+/// One node holds all of it (docs/peer-protocol.md §2.8).
+fn snapshot(history: &[Txn]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (zxid, tag) in history {
+        data.extend(zxid.0.to_be_bytes());
+        data.extend(tag.to_be_bytes());
+    }
+    let mut bytes = vec![0; 12];
+    bytes.extend((data.len() as u32).to_be_bytes());
+    bytes.extend(data);
+    bytes.extend([0; 68]);
+    bytes.extend(b"\0\0\0\x01/\0\0\0\x0aBenWasHere");
+    bytes
+}
+
+fn restored(bytes: &[u8]) -> Vec<Txn> {
+    let data = &bytes[16..bytes.len() - (68 + 5 + 14)];
+    let number = |bytes: &[u8]| i64::from_be_bytes(bytes.try_into().unwrap());
+    let txn = |bytes: &[u8]| (Zxid(number(&bytes[..8])), number(&bytes[8..]));
+    data.chunks(16).map(txn).collect()
+}
+
 impl World {
     /// `is_new`: nobody has anything, and all must find out that the ensemble is new.
     pub fn new(seed: u64, voters: i64, observers: i64, is_new: bool, faults: Faults) -> World {
@@ -160,7 +222,7 @@ impl World {
                 false => Disk::whole(),
             },
             is_observer: sid > voters,
-            peer: None,
+            peers: None,
             life: 0,
             nothing: Offer::FRESH,
             applied: Zxid::ZERO,
@@ -168,8 +230,10 @@ impl World {
             serving: None,
             to_apply: Zxid::ZERO,
             flush: None,
-            jobs: Vec::new(),
-            snapshot: None,
+            jobs: VecDeque::new(),
+            later: VecDeque::new(),
+            sending: BTreeMap::new(),
+            coming: None,
             received: Vec::new(),
             syncs: BTreeMap::new(),
             is_paused: false,
@@ -233,6 +297,12 @@ impl World {
             observers: self.sids().into_iter().collect(),
             config: Vec::from(b"version=0").into(),
         };
+        let network = Network {
+            servers: self.sids().into_iter().map(listens_at).collect(),
+            is_multi_address: false,
+            dial_ms: DIAL_MS,
+            packet_max: MAX,
+        };
         let member = self.member(sid);
         let beginning = Beginning {
             record: Durable::played(member.disk.record),
@@ -242,7 +312,8 @@ impl World {
         };
         member.life = life;
         member.applied = member.disk.committed;
-        member.peer = Some(Box::new(Peer::begin(settings, beginning, now)));
+        let peers = Peers::begin(settings, network, beginning, now);
+        member.peers = Some(Box::new(peers));
         self.work(sid);
     }
 
@@ -276,13 +347,15 @@ impl World {
                 Offer::MAIMED
             };
         }
-        member.peer = None;
+        member.peers = None;
         member.listens = false;
         member.is_paused = false;
         member.serving = None;
         member.flush = None;
         member.jobs.clear();
-        member.snapshot = None;
+        member.later.clear();
+        member.sending.clear();
+        member.coming = None;
         member.syncs.clear();
         for wire in self.wires.values_mut() {
             for at in [DIALLER, ACCEPTOR] {
@@ -298,15 +371,29 @@ impl World {
 
     fn is_up(&self, sid: ServerId) -> bool {
         let member = &self.members[&sid];
-        member.peer.is_some() && !member.is_paused
+        member.peers.is_some() && !member.is_paused
     }
 
     /// Tells a member something, and does what it wants.
     fn tell<R>(&mut self, sid: ServerId, what: impl FnOnce(&mut Peer, Tick) -> R) -> Option<R> {
+        self.tell_peers(sid, |peers, now| what(peers.peer_mut(), now))
+    }
+
+    /// The same, of its connections.
+    fn tell_peers<R>(
+        &mut self,
+        sid: ServerId,
+        what: impl FnOnce(&mut Peers, Tick) -> R,
+    ) -> Option<R> {
         let now = self.now;
-        let told = what(self.member(sid).peer.as_mut()?, now);
+        let told = what(self.member(sid).peers.as_mut()?, now);
         self.work(sid);
         Some(told)
+    }
+
+    fn peer(&self, sid: ServerId) -> Option<&Peer> {
+        let peers = self.members[&sid].peers.as_ref();
+        peers.map(|peers| peers.peer())
     }
 
     // What is checked.
@@ -417,15 +504,39 @@ impl World {
         }
     }
 
-    fn is_honest(&mut self, sid: ServerId, at: usize, mut bytes: &[u8]) {
-        while let Ok(Split::Whole(packet, used)) = split(bytes, MAX) {
-            match at {
-                DIALLER => self.said_to_leader(sid, &ToLeader::decode(&packet).unwrap()),
-                _ => self.said_to_learner(sid, &ToLearner::decode(&packet).unwrap()),
+    /// What leaves, whole messages: hello and notifications, or packets. What a leader says behind the first one may be
+    /// bytes of a snapshot.
+    fn is_honest(
+        &mut self,
+        sid: ServerId,
+        port: Port,
+        at: usize,
+        is_first: bool,
+        mut bytes: &[u8],
+    ) {
+        if port == Port::Election {
+            if is_first && at == DIALLER {
+                let hello = Hello::split(bytes).unwrap();
+                bytes = hello.map_or(bytes, |(_, used)| &bytes[used..]);
             }
+            while let Frame::Whole(payload, used) = notification::split(bytes) {
+                self.is_true(sid, &Notification::decode(payload).unwrap());
+                bytes = &bytes[used..];
+            }
+            assert!(bytes.is_empty(), "whole messages");
+            return;
+        }
+        while let Ok(Split::Whole(packet, used)) = split(bytes, MAX) {
+            if at == ACCEPTOR {
+                if let Ok(packet) = ToLearner::decode(&packet) {
+                    self.said_to_learner(sid, &packet);
+                }
+                return;
+            }
+            self.said_to_leader(sid, &ToLeader::decode(&packet).unwrap());
             bytes = &bytes[used..];
         }
-        assert!(bytes.is_empty(), "whole packets");
+        assert!(bytes.is_empty() || at == ACCEPTOR, "whole packets");
     }
 
     /// Nobody lies here.
@@ -435,16 +546,119 @@ impl World {
         self.left.push((self.now, sid, why));
     }
 
-    fn may_drop(&mut self, why: Dropped) {
-        assert!(!why.is_a_fault(), "nobody lies: {why:?}");
-        self.seen.ahead += usize::from(matches!(why, Dropped::Ahead { .. }));
+    /// Nor sends what can't be read.
+    fn may_close(&mut self, why: Closed) {
+        match why {
+            Closed::Dropped(why) => {
+                assert!(!why.is_a_fault(), "nobody lies: {why:?}");
+                self.seen.ahead += usize::from(matches!(why, Dropped::Ahead { .. }));
+            }
+            Closed::Unnamed
+            | Closed::Unfinished
+            | Closed::Stuck
+            | Closed::NoAnswer
+            | Closed::NotListening => {}
+            _ => panic!("nobody lies: {why:?}"),
+        }
     }
 
     // The driver.
 
     fn work(&mut self, sid: ServerId) {
-        while let Some(effect) = self.member(sid).peer.as_mut().and_then(|peer| peer.poll()) {
-            self.do_effect(sid, effect);
+        loop {
+            let now = self.now;
+            while let Some(effect) = self
+                .member(sid)
+                .peers
+                .as_mut()
+                .and_then(|peers| peers.poll(now))
+            {
+                self.do_peers(sid, effect);
+            }
+            let Some(later) = self.member(sid).later.pop_front() else {
+                return;
+            };
+            let asked = self.peer(sid).and_then(Peer::leading);
+            let next = asked.and_then(|leading| leading.next());
+            let peers = self.member(sid).peers.as_mut().unwrap();
+            match later {
+                Later::SyncOf(link) => peers.peer_mut().sync_of(link, now),
+                Later::Revalidated(link, session) => {
+                    peers.peer_mut().revalidated(link, session, true, now);
+                    self.asked.extend(next.map(|next| (session, next)));
+                }
+            }
+        }
+    }
+
+    fn do_peers(&mut self, sid: ServerId, effect: PeersEffect) {
+        match effect {
+            PeersEffect::Dial { link, to } => self.dial(sid, link, &to),
+            PeersEffect::Listen(listens) => {
+                if listens {
+                    self.is_at_rest(sid);
+                }
+                self.member(sid).listens = listens;
+            }
+            PeersEffect::Close(link, why) => {
+                if let Some(why) = why {
+                    self.may_close(why);
+                }
+                self.close(sid, link);
+            }
+            PeersEffect::Member(effect) => self.do_effect(sid, effect),
+            PeersEffect::Request(link, request) => {
+                assert_eq!(request.op, OpCode::SYNC);
+                self.member(sid).later.push_back(Later::SyncOf(link));
+            }
+            PeersEffect::Revalidate { link, session, .. } => {
+                let later = Later::Revalidated(link, session);
+                self.member(sid).later.push_back(later);
+            }
+            PeersEffect::Touched(..) => {}
+            PeersEffect::Synchronise {
+                link,
+                learner,
+                last,
+            } => {
+                assert!(learner.is_whole == (last >= Zxid::ZERO));
+                self.member(sid).jobs.push_back(Job::Decide(link, last));
+            }
+            PeersEffect::Read(link, source) => {
+                self.member(sid).jobs.push_back(Job::Read(link, source));
+            }
+            PeersEffect::Over(link) => {
+                let member = self.member(sid);
+                member.jobs.retain(|job| job.link() != link);
+                member.sending.remove(&link);
+                member.coming.take_if(|coming| coming.link == link);
+            }
+            PeersEffect::Snapshot(link, zxid) => {
+                self.member(sid).coming = Some(Coming {
+                    link,
+                    zxid,
+                    bytes: Vec::new(),
+                    is_taken: true,
+                    is_whole: false,
+                });
+            }
+            PeersEffect::SnapshotBytes {
+                link,
+                bytes,
+                is_last,
+            } => {
+                let member = self.member(sid);
+                let coming = member.coming.as_mut().filter(|coming| coming.link == link);
+                let coming = coming.expect("a snapshot that was announced");
+                assert!(std::mem::take(&mut coming.is_taken), "one piece at a time");
+                coming.bytes.extend(bytes);
+                coming.is_whole = is_last;
+                if is_last {
+                    let received = restored(&coming.bytes);
+                    assert_eq!(end(&received), coming.zxid);
+                    member.received = received;
+                }
+            }
         }
     }
 
@@ -452,47 +666,6 @@ impl World {
         let is_ended = self.members[&sid].flush.is_some();
         let disk = &mut self.member(sid).disk;
         match effect {
-            Effect::Dial { to, .. } => self.dial(sid, to, None),
-            Effect::DialLeader { role, leader } => {
-                self.is_at_rest(sid);
-                self.dial(sid, leader, Some(role));
-            }
-            Effect::SayHello(link) => {
-                let address = Address::new("10.0.0.1", 3888).unwrap();
-                let hello = Hello::encode(sid, &[address], false).unwrap();
-                self.send(link, &hello);
-            }
-            Effect::Notify(link) => {
-                if let Some((wire, at)) = self.wire_of(link) {
-                    wire.ends[at].wants_to_say = true;
-                }
-            }
-            Effect::Listen(listens) => {
-                if listens {
-                    self.is_at_rest(sid);
-                }
-                self.member(sid).listens = listens;
-            }
-            Effect::Send(link, bytes) => {
-                if let Some((_, at)) = self.wire_of(link) {
-                    self.is_honest(sid, at, &bytes);
-                }
-                self.send(link, &bytes);
-            }
-            Effect::Close(link, why) => {
-                if let Some(why) = why {
-                    self.may_drop(why);
-                }
-                self.close(sid, link);
-            }
-            Effect::ReadSnapshot { link, zxid } => {
-                self.member(sid).snapshot = Some((link, zxid));
-            }
-            Effect::Synchronise {
-                link,
-                learner,
-                last,
-            } => self.synchronise(sid, link, learner, last),
             Effect::Record { epochs, .. } => {
                 assert!(!is_ended && disk.writing.is_none(), "two records at a time");
                 if epochs.current > disk.record.current {
@@ -560,22 +733,32 @@ impl World {
                 assert!(!is_open, "{sid} has left, and not its connections");
                 let member = self.member(sid);
                 assert!(!member.listens);
-                member.jobs.clear();
-                member.snapshot = None;
+                assert!(member.jobs.is_empty() && member.sending.is_empty());
+                assert!(member.coming.is_none());
                 member.syncs.clear();
                 member.flush = Some(role);
             }
+            other => panic!("{other:?} is about connections"),
         }
     }
 
-    fn dial(&mut self, from: ServerId, to: ServerId, role: Option<RoleId>) {
+    fn dial(&mut self, from: ServerId, link: LinkId, to: &Address) {
+        let to_sid = ServerId(to.host()[1..].parse().unwrap());
+        let port = match to.port() {
+            QUORUM => Port::Quorum,
+            _ => Port::Election,
+        };
+        if port == Port::Quorum {
+            self.is_at_rest(from);
+        }
         let life = self.members[&from].life;
         let is_slow = self.rng.u8(0..20) == 0;
         self.dials.push(Dial {
             from,
             life,
-            to,
-            role,
+            link,
+            to: to_sid,
+            port,
             is_slow,
         });
     }
@@ -590,71 +773,52 @@ impl World {
         if (is_silent || is_slow) && self.rng.u8(..) > 0 {
             return;
         }
-        let Dial { life, role, .. } = self.dials.swap_remove(n);
-        if self.members[&from].life != life || self.members[&from].peer.is_none() {
+        let Dial {
+            life,
+            link: mine,
+            port,
+            ..
+        } = self.dials.swap_remove(n);
+        if self.members[&from].life != life || self.members[&from].peers.is_none() {
             return;
         }
-        let port = match role {
-            None => Port::Election,
-            Some(_) => Port::Quorum,
+        let (now, address) = (self.now, [10, 0, 0, from.0 as u8].into());
+        let theirs = match &mut self.member(to).peers {
+            Some(peers) if !is_silent => peers.accepted(port, address, now),
+            _ => None,
         };
-        let target = &self.members[&to];
-        let is_there = target.peer.is_some() && (port == Port::Election || target.listens);
-        if !is_there || is_silent {
+        let Some(theirs) = theirs else {
             self.seen.refused_dials += 1;
-            self.tell(from, |peer, now| match role {
-                None => peer.dial_failed(to, now),
-                Some(role) => peer.leader_dial_failed(role, now),
-            });
+            self.tell_peers(from, |peers, now| peers.dial_failed(mine, now));
             return;
-        }
-        let [id, mine, theirs] = [(); 3].map(|()| self.number());
-        let (mine, theirs) = (LinkId(mine), LinkId(theirs));
+        };
+        self.work(to);
+        let id = self.number();
         self.wires
             .insert(id, Wire::new(port, (from, mine), (to, theirs)));
-        if let Some(role) = role {
-            self.tell(to, |peer, now| peer.learner_connected(theirs, now));
-            self.tell(from, |peer, now| peer.leader_dialled(role, mine, now));
-            let is_late = self.members[&from].peer.as_ref().unwrap().leader() != Some(mine);
-            self.seen.late_dials += usize::from(is_late);
-        } else {
-            self.tell(from, |peer, now| peer.dialled(to, mine, now));
-        }
+        self.tell_peers(from, |peers, now| peers.dialled(mine, now));
+        let leader = self.peer(from).and_then(Peer::leader);
+        let is_late = port == Port::Quorum && leader != Some(mine);
+        self.seen.late_dials += usize::from(is_late);
     }
 
-    fn wire_of(&mut self, link: LinkId) -> Option<(&mut Wire, usize)> {
+    fn wire_of(&mut self, sid: ServerId, link: LinkId) -> Option<(&mut Wire, usize)> {
         self.wires
             .values_mut()
-            .find_map(|wire| wire.end_of(link).map(|at| (wire, at)))
-    }
-
-    fn send(&mut self, link: LinkId, bytes: &[u8]) {
-        if let Some((wire, at)) = self.wire_of(link) {
-            wire.send(at, bytes);
-        }
+            .find_map(|wire| wire.end_of(sid, link).map(|at| (wire, at)))
     }
 
     fn close(&mut self, sid: ServerId, link: LinkId) {
-        let Some((wire, at)) = self.wire_of(link) else {
-            return;
-        };
-        assert_eq!(wire.ends[at].sid, sid, "a connection of another");
-        wire.ends[at].is_closed = true;
-        let member = self.member(sid);
-        member.jobs.retain(|job| job.link != link);
-        // A driver may tell of it, or not.
-        if self.rng.bool() {
-            let now = self.now;
-            let peer = self.member(sid).peer.as_mut().unwrap();
-            peer.closed(link, now);
+        self.dials
+            .retain(|dial| (dial.from, dial.link) != (sid, link));
+        if let Some((wire, at)) = self.wire_of(sid, link) {
+            wire.ends[at].is_closed = true;
         }
     }
 
-    fn synchronise(&mut self, sid: ServerId, link: LinkId, learner: Learner, last: Zxid) {
-        assert!(learner.is_whole == (last >= Zxid::ZERO));
-        let member = &self.members[&sid];
-        let committed = member.peer.as_ref().unwrap().leading().unwrap().committed();
-        let txns = upto(member.disk.history(), committed).to_vec();
+    fn synchronise(&mut self, sid: ServerId, link: LinkId, last: Zxid) {
+        let committed = self.peer(sid).unwrap().leading().unwrap().committed();
+        let txns = upto(self.members[&sid].disk.history(), committed).to_vec();
         // Sometimes the log reaches not that far back.
         let purged = match self.rng.u8(0..4) {
             0 => self.rng.usize(0..=txns.len()),
@@ -663,7 +827,7 @@ impl World {
         let mut history = History::new(end(&txns[..purged]));
         txns.iter().for_each(|(zxid, _)| history.extend(*zxid));
         let opening = decide(last, &history, false);
-        let snapshot = &txns[..self.rng.usize(purged..=txns.len())];
+        let kept = &txns[..self.rng.usize(purged..=txns.len())];
         let base = match opening {
             Opening::Diff { base } => {
                 self.seen.diffs += 1;
@@ -675,60 +839,64 @@ impl World {
             }
             Opening::Snap => {
                 self.seen.snaps += 1;
-                end(snapshot)
+                let member = self.member(sid);
+                member.sending.insert(link, (snapshot(kept), 0));
+                end(kept)
             }
         };
-        let mut bytes = Vec::new();
-        opening.packet(history.end(), base).encode_into(&mut bytes);
-        if opening == Opening::Snap {
-            bytes.extend((snapshot.len() as u32).to_be_bytes());
-            for (zxid, tag) in snapshot {
-                bytes.extend(zxid.0.to_be_bytes());
-                bytes.extend(tag.to_be_bytes());
-            }
-        }
-        self.send(link, &bytes);
-        self.member(sid).jobs.push(Job { link, base });
+        let end = history.end();
+        self.tell_peers(sid, |peers, _| peers.synchronise(link, opening, end, base));
     }
 
-    /// A piece of what a learner is synchronised with, or its end.
+    /// A piece of what a learner is synchronised with.
     fn stream(&mut self, sid: ServerId) {
-        let (now, pieces) = (self.now, self.rng.usize(0..4));
+        let pieces = self.rng.usize(1..5);
         let member = self.member(sid);
-        let Some(mut job) = member.jobs.pop() else {
-            return;
+        let (link, piece) = match member.jobs.pop_front() {
+            None => return,
+            Some(Job::Decide(link, last)) => return self.synchronise(sid, link, last),
+            Some(Job::Read(link, Source::Snapshot)) => {
+                let (bytes, sent) = member.sending.get_mut(&link).unwrap();
+                let until = (*sent + 300 * pieces).min(bytes.len());
+                let piece = Piece::Snapshot {
+                    bytes: bytes[*sent..until].to_vec(),
+                    is_last: until == bytes.len(),
+                };
+                *sent = until;
+                (link, piece)
+            }
+            Some(Job::Read(link, Source::Log { after, upto: until })) => {
+                let txns = upto(member.disk.history(), until).iter();
+                let txns = txns.skip_while(|(zxid, _)| *zxid <= after).take(pieces);
+                (
+                    link,
+                    Piece::Log(txns.map(|txn| (txn.0, entry(*txn))).collect()),
+                )
+            }
         };
-        let peer = member.peer.as_mut().unwrap();
-        let committed = peer.leading().unwrap().committed();
-        let behind = upto(member.disk.history(), committed).iter();
-        let behind = behind.skip_while(|(zxid, _)| *zxid <= job.base);
-        let mut packets = Vec::new();
-        let mut base = job.base;
-        for txn in behind.take(pieces) {
-            let zxid = txn.0;
-            let entry = &entry(*txn);
-            ToLearner::Proposal { zxid, entry }.encode_into(&mut packets);
-            ToLearner::Commit(zxid).encode_into(&mut packets);
-            base = zxid;
+        self.tell_peers(sid, |peers, _| peers.piece(link, piece));
+    }
+
+    /// What has come of a snapshot is kept.
+    fn take_snapshot(&mut self, sid: ServerId) {
+        let coming = self.member(sid).coming.as_mut();
+        if let Some(coming) = coming.filter(|coming| !coming.is_taken) {
+            let link = coming.link;
+            coming.is_taken = true;
+            let member = self.member(sid);
+            member.coming.take_if(|coming| coming.is_whole);
+            self.tell_peers(sid, |peers, now| peers.snapshot_taken(link, now));
         }
-        job.base = base;
-        peer.streaming(job.link, now);
-        let link = job.link;
-        let is_attached = pieces == 0 && peer.attach(link, base, now).is_ok();
-        if !is_attached {
-            member.jobs.insert(0, job);
-        }
-        self.send(link, &packets);
-        self.work(sid);
     }
 
     fn propose(&mut self, sid: ServerId) -> bool {
         let tag = self.number() as i64;
         let member = self.member(sid);
-        let Some(peer) = member.peer.as_mut().filter(|_| member.serving.is_some()) else {
+        let Some(peers) = member.peers.as_ref().filter(|_| member.serving.is_some()) else {
             return false;
         };
-        let Some(zxid) = peer.leading().and_then(|leading| leading.next()) else {
+        let leading = peers.peer().leading();
+        let Some(zxid) = leading.and_then(|leading| leading.next()) else {
             return false;
         };
         self.tell(sid, |peer, now| {
@@ -746,8 +914,7 @@ impl World {
         self.member(sid).syncs.insert(number, due);
         let taken = self.tell(sid, |peer, now| peer.sync(SyncId(number), now));
         assert_eq!(taken, Some(true), "who serves takes syncs");
-        let link = self.members[&sid].peer.as_ref().unwrap().leader();
-        if let Some(link) = link {
+        if self.peer(sid).and_then(Peer::leader).is_some() {
             let session = SessionId(number as i64);
             let taken = self.tell(sid, |peer, now| {
                 peer.touch(session, 1000) && peer.revalidate(session, 1000, now)
@@ -760,9 +927,9 @@ impl World {
                 body: b"",
                 ids: None,
             };
-            let mut bytes = Vec::new();
-            ToLeader::Request(request).encode_into(&mut bytes);
-            self.send(link, &bytes);
+            let request = ToLeader::Request(request);
+            let is_passed_on = self.tell_peers(sid, |peers, _| peers.pass_on(&request));
+            assert_eq!(is_passed_on, Some(true));
         }
     }
 
@@ -783,149 +950,38 @@ impl World {
         if self.mute.contains(&(from, to)) || !self.is_up(to) {
             return;
         }
+        let link = self.wires[&id].ends[at].link;
+        let peers = self.members[&to].peers.as_ref();
+        let room = peers.map_or(0, |peers| peers.room(link));
         let wire = self.wires.get_mut(&id).unwrap();
-        wire.carry(at, n);
-        while let Some(wire) = self.wires.get(&id).filter(|wire| !wire.is_broken) {
-            // What was read before it was closed may be told all the same.
-            if wire.ends[at].is_closed {
-                if self.rng.bool() || self.members[&to].peer.is_none() {
-                    return;
-                }
-                self.seen.stale_packets += 1;
-            }
-            if !self.read(id, at) {
-                return;
-            }
-        }
-    }
-
-    /// One message, if there is a whole one.
-    fn read(&mut self, id: u64, at: usize) -> bool {
-        let end = &self.wires[&id].ends[at];
-        let (sid, link, bytes) = (end.sid, end.link, end.has.clone());
-        let used = match (self.wires[&id].port, at) {
-            (Port::Election, ACCEPTOR) if !end.is_greeted => {
-                let Some((hello, used)) = Hello::split(&bytes).unwrap() else {
-                    return false;
-                };
-                self.wires.get_mut(&id).unwrap().ends[at].is_greeted = true;
-                self.used(id, at, used);
-                self.tell(sid, |peer, now| peer.accepted(link, hello, now));
-                return true;
-            }
-            (Port::Election, _) => {
-                let Frame::Whole(payload, used) = notification::split(&bytes) else {
-                    return false;
-                };
-                self.used(id, at, used);
-                let n = Notification::decode(payload).unwrap();
-                self.tell(sid, |peer, now| peer.notified(link, &n, now));
-                return true;
-            }
-            (Port::Quorum, DIALLER) if self.is_snapshot(sid, link) => self.snapshot(sid, &bytes),
-            _ => match split(&bytes, MAX).unwrap() {
-                Split::Whole(packet, used) => {
-                    self.used(id, at, used);
-                    match at {
-                        DIALLER => {
-                            let packet = ToLearner::decode(&packet).unwrap();
-                            self.tell(sid, |peer, now| peer.from_leader(link, &packet, now));
-                        }
-                        _ => self.leader_hears(sid, link, &ToLeader::decode(&packet).unwrap()),
-                    }
-                    return true;
-                }
-                Split::Partial { .. } => None,
-            },
-        };
-        match used {
-            Some(used) => {
-                self.used(id, at, used);
-                self.tell(sid, |peer, now| peer.snapshot_received(link, now));
-                true
-            }
-            None => {
-                self.tell(sid, |peer, now| peer.heard(link, now));
-                false
-            }
-        }
-    }
-
-    fn used(&mut self, id: u64, at: usize, used: usize) {
-        self.wires.get_mut(&id).unwrap().ends[at].has.drain(..used);
-    }
-
-    fn is_snapshot(&self, sid: ServerId, link: LinkId) -> bool {
-        self.members[&sid]
-            .snapshot
-            .is_some_and(|(of, _)| of == link)
-    }
-
-    fn snapshot(&mut self, sid: ServerId, bytes: &[u8]) -> Option<usize> {
-        let number = |at: usize| Some(i64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let count = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-        let txn = |n: usize| Some((Zxid(number(4 + 16 * n)?), number(12 + 16 * n)?));
-        let received: Option<Vec<Txn>> = (0..count).map(txn).collect();
-        let received = received?;
-        let member = self.member(sid);
-        let (_, zxid) = member.snapshot.take().unwrap();
-        assert_eq!(end(&received), zxid);
-        member.received = received;
-        Some(4 + 16 * count)
-    }
-
-    fn leader_hears(&mut self, sid: ServerId, link: LinkId, packet: &ToLeader<'_>) {
-        let heard = self.tell(sid, |peer, now| peer.from_learner(link, packet, now));
-        match heard {
-            Some(Heard::Request(request)) => {
-                assert_eq!(request.op, OpCode::SYNC);
-                self.tell(sid, |peer, now| peer.sync_of(link, now));
-            }
-            Some(Heard::Revalidate { session, .. }) => {
-                let peer = self.members[&sid].peer.as_ref().unwrap();
-                let next = peer.leading().unwrap().next().unwrap();
-                self.tell(sid, |peer, now| peer.revalidated(link, session, true, now));
-                self.asked.insert(session, next);
-            }
-            _ => {}
+        let bytes = wire.carry(at, n.min(room));
+        if !bytes.is_empty() {
+            self.tell_peers(to, |peers, _| peers.received(link, &bytes));
         }
     }
 
     /// A connection takes what its end has to say.
     fn say(&mut self, id: u64, at: usize, max: usize) {
-        let Some(wire) = self.wires.get_mut(&id) else {
+        let Some(wire) = self.wires.get(&id) else {
             return;
         };
-        let Wire { port, ends, .. } = wire;
-        let end = &mut ends[at];
-        let (sid, link, port) = (end.sid, end.link, *port);
-        let says = match port {
-            Port::Quorum => at == ACCEPTOR,
-            Port::Election => end.wants_to_say,
-        };
-        let is_closed = end.is_closed;
-        if is_closed || !says || !self.is_up(sid) {
+        let (port, end) = (wire.port, &wire.ends[at]);
+        let (sid, link, checked) = (end.sid, end.link, end.checked);
+        let is_first = !end.has_begun;
+        if end.is_closed || !self.is_up(sid) {
             return;
         }
-        if let Some(wire) = self.wires.get_mut(&id) {
-            wire.ends[at].wants_to_say = false;
-        }
-        let mut bytes = Vec::new();
         let now = self.now;
-        let peer = self.member(sid).peer.as_mut().unwrap();
-        match port {
-            Port::Quorum => peer.fetch(link, max, now, &mut bytes),
-            Port::Election => {
-                if peer.notification(link, &mut bytes) {
-                    let Frame::Whole(payload, _) = notification::split(&bytes) else {
-                        panic!("a frame");
-                    };
-                    self.is_true(sid, &Notification::decode(payload).unwrap());
-                }
-            }
-        }
-        self.send(link, &bytes);
-        self.work(sid);
+        let peers = self.member(sid).peers.as_mut().unwrap();
+        peers.writable(link);
+        let bytes = peers.output(link, now).to_vec();
+        self.is_honest(sid, port, at, is_first, &bytes[checked..]);
+        let n = max.min(bytes.len());
+        let wire = self.wires.get_mut(&id).unwrap();
+        wire.ends[at].has_begun |= !bytes.is_empty();
+        wire.send(at, &bytes[..n]);
+        wire.ends[at].checked = bytes.len() - n;
+        self.tell_peers(sid, |peers, now| peers.sent(link, n, now));
     }
 
     fn hears_of_the_end(&mut self, id: u64, at: usize) {
@@ -939,7 +995,7 @@ impl World {
             let wire = self.wires.get_mut(&id).unwrap();
             wire.ends[at].is_closed = true;
             let link = wire.ends[at].link;
-            self.tell(sid, |peer, now| peer.closed(link, now));
+            self.tell_peers(sid, |peers, now| peers.closed(link, now));
         }
         if let Some(wire) = self.wires.get(&id)
             && wire.ends.iter().all(|end| end.is_closed)
@@ -1039,7 +1095,7 @@ impl World {
             return;
         }
         let (sid, leader) = (self.any_member(), self.any_member());
-        let Some(peer) = &self.members[&sid].peer else {
+        let Some(peer) = self.peer(sid) else {
             return;
         };
         if self.members[&leader].is_observer || peer.doing() != PeerState::Looking {
@@ -1073,7 +1129,7 @@ impl World {
             };
             self.tell(sid, |peer, now| peer.notified(link, &n, now));
         }
-        let peer = self.members[&sid].peer.as_ref();
+        let peer = self.peer(sid);
         let is_believed = peer.is_some_and(|peer| peer.doing() != PeerState::Looking);
         self.seen.misled += usize::from(is_believed);
     }
@@ -1105,7 +1161,7 @@ impl World {
             let (at, n) = (self.rng.usize(0..2), self.rng.usize(1..300));
             match self.rng.u8(0..12) {
                 0 => self.hears_of_the_end(id, at),
-                1..5 => self.say(id, at, n),
+                1..5 => self.say(id, at, 4 * n),
                 _ => self.arrive(id, at, n),
             }
         }
@@ -1116,7 +1172,7 @@ impl World {
             }
         }
         let sid = self.any_member();
-        if self.members[&sid].peer.is_none() {
+        if self.members[&sid].peers.is_none() {
             if self.rng.u8(0..20) == 0 {
                 self.start(sid);
             }
@@ -1126,6 +1182,7 @@ impl World {
             return;
         }
         self.stream(sid);
+        self.take_snapshot(sid);
         match self.rng.u8(0..9) {
             0..2 => self.durable(sid),
             2 => self.recorded(sid),
@@ -1133,7 +1190,7 @@ impl World {
             4 => self.apply(sid),
             5 => drop(self.propose(sid)),
             6 if self.rng.u8(0..4) == 0 => self.sync_at(sid),
-            _ => drop(self.tell(sid, Peer::tick)),
+            _ => drop(self.tell_peers(sid, Peers::tick)),
         }
     }
 
@@ -1155,7 +1212,8 @@ impl World {
             self.flushed(sid);
             self.apply(sid);
             self.stream(sid);
-            self.tell(sid, Peer::tick);
+            self.take_snapshot(sid);
+            self.tell_peers(sid, Peers::tick);
         }
         for id in self.wires.keys().copied().collect::<Vec<_>>() {
             for at in [DIALLER, ACCEPTOR] {
@@ -1184,8 +1242,8 @@ impl World {
 
     fn leader(&self) -> Option<ServerId> {
         let leads = |member: &Member| {
-            let peer = member.peer.as_ref();
-            member.serving.is_some() && peer.is_some_and(|peer| peer.leading().is_some())
+            let peers = member.peers.as_ref();
+            member.serving.is_some() && peers.is_some_and(|peers| peers.peer().leading().is_some())
         };
         let mut leaders = self.members.iter().filter(|(_, member)| leads(member));
         let leader = leaders.next().map(|(sid, _)| *sid);
@@ -1207,7 +1265,7 @@ impl World {
         self.mute.clear();
         for sid in self.sids() {
             self.member(sid).is_paused = false;
-            if self.members[&sid].peer.is_none() {
+            if self.members[&sid].peers.is_none() {
                 self.start(sid);
             }
         }
@@ -1246,7 +1304,7 @@ impl World {
     fn report(&self) -> String {
         let one = |(sid, member): (&ServerId, &Member)| {
             let disk = &member.disk;
-            let doing = member.peer.as_ref().map(|peer| peer.doing());
+            let doing = member.peers.as_ref().map(|peers| peers.peer().doing());
             format!(
                 "{sid}: {doing:?}, serves {:?}, committed {:?}, applied {:?}, log {:?}, durable {:?}, {:?}\n",
                 member.serving,
