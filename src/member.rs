@@ -6,6 +6,8 @@
 
 mod due;
 mod jobs;
+mod of_member;
+mod queue;
 mod saving;
 mod schedule;
 mod witnessing;
@@ -13,7 +15,9 @@ mod witnessing;
 #[cfg(test)]
 mod tests;
 
-pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
+pub use jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+pub use of_member::{MemberDone, MemberJob};
+pub use queue::JobQueue;
 
 use crate::budget::Budget;
 use crate::log::storage::Storage;
@@ -258,7 +262,7 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// As [`Member::request`].
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
-        self.pipeline.synced(outcome, now)
+        self.pipeline.synced(outcome, now).map(drop)
     }
 
     /// Where a member of an ensemble asks for what its record is to say.
@@ -301,11 +305,13 @@ impl<S: Storage> Member<S> {
         self.pipeline.spare_made(result)
     }
 
-    /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
+    /// The zxid of a snapshot that should be made now: everything up to it is applied and durable. In an ensemble others
+    /// may have decided over what is not durable here.
     fn poll_snapshot(&mut self) -> Option<Zxid> {
         let appended = self.pipeline.log().counters().into();
-        let zxid = self.pipeline.cursors().applied;
-        self.snapshots.is_due(appended).then_some(zxid)
+        let cursors = self.pipeline.cursors();
+        let is_durable = cursors.applied <= cursors.durable;
+        (is_durable && self.snapshots.is_due(appended)).then_some(cursors.applied)
     }
 
     /// The end of a clean stop: no sync is under way any more; seals the log, and writes down where.

@@ -2,19 +2,62 @@
 
 use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+use super::of_member::{MemberDone, MemberJob};
 use super::saving::Saving;
+use crate::log::RecoveryError;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
-use crate::pipeline::Fatal;
-use crate::snapshot::{self, Purged, SnapError};
+use crate::pipeline::{Fatal, ReadBack};
+use crate::snapshot::{self, Purged, ReadLogError, SnapError};
 use crate::types::Zxid;
 use std::io;
 
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let job = self.poll_files().or_else(|| self.poll_state())?;
+        let job = self.poll_files().or_else(|| self.poll_lag());
+        let job = job.or_else(|| self.poll_state())?;
         Some(self.jobs.begin(job))
+    }
+
+    /// What is committed, and on disk alone.
+    fn poll_lag(&mut self) -> Option<Job> {
+        if !self.pipeline.has_lag() || !self.may_read() {
+            return None;
+        }
+        let order = self.pipeline.poll_lag()?;
+        Some(Job::OfMember(Box::new(MemberJob::ReadBack(order))))
+    }
+
+    fn read_back(
+        &mut self,
+        after: Zxid,
+        read: Result<ReadBack, ReadLogError>,
+    ) -> Result<JobNews, Fatal> {
+        self.jobs.reads = false;
+        let shortage = match read {
+            Ok(read) => {
+                self.pipeline.read_back(read);
+                None
+            }
+            // The history has changed meanwhile.
+            Err(ReadLogError::Log(RecoveryError::Replaced { .. })) => {
+                self.pipeline.not_read_back(after);
+                None
+            }
+            Err(error) => match error.shortage() {
+                Some(shortage) => {
+                    let shortage = shortage.to_string();
+                    self.pipeline.not_read_back(after);
+                    self.jobs.pauses = true;
+                    Some(shortage)
+                }
+                None => return Err(Fatal::History(error.to_string())),
+            },
+        };
+        Ok(self
+            .jobs
+            .attempted("the log to be read for the tree", shortage))
     }
 
     fn poll_state(&mut self) -> Option<Job> {
@@ -38,6 +81,7 @@ impl<S: Storage> Member<S> {
             Some(Job::Snapshot {
                 order: self.order_of(zxid),
                 facts: self.tree.facts(),
+                history: self.pipeline.log().history().cloned().map(Box::new),
                 purge: self.snapshots_kept,
                 verified: self.verified.clone(),
             })
@@ -154,6 +198,7 @@ impl<S: Storage> Member<S> {
                 self.jobs.pauses |= read.shortage().is_some();
                 Ok(JobNews::LogRead(read))
             }
+            Done::OfMember(MemberDone::ReadBack { after, read }) => self.read_back(after, read),
         }
     }
 

@@ -212,6 +212,7 @@ fn word(job: &Job) -> &'static str {
         Job::Remove(_) => "remove",
         Job::Witness(_) => "witness",
         Job::ReadLog(_) => "read",
+        Job::OfMember(_) => "of a member",
     }
 }
 
