@@ -2,7 +2,7 @@
 
 use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
-use super::of_member::{MemberDone, MemberJob};
+use super::of_member::MemberDone;
 use super::saving::Saving;
 use crate::log::RecoveryError;
 use crate::log::storage::Storage;
@@ -15,18 +15,9 @@ use std::io;
 impl<S: Storage> Member<S> {
     /// The next job, if one is due.
     pub fn poll_job(&mut self) -> Option<Job> {
-        let job = self.poll_files().or_else(|| self.poll_lag());
+        let job = self.poll_files().or_else(|| self.poll_history());
         let job = job.or_else(|| self.poll_state())?;
         Some(self.jobs.begin(job))
-    }
-
-    /// What is committed, and on disk alone.
-    fn poll_lag(&mut self) -> Option<Job> {
-        if !self.pipeline.has_lag() || !self.may_read() {
-            return None;
-        }
-        let order = self.pipeline.poll_lag()?;
-        Some(Job::OfMember(Box::new(MemberJob::ReadBack(order))))
     }
 
     fn read_back(
@@ -63,6 +54,9 @@ impl<S: Storage> Member<S> {
     fn poll_state(&mut self) -> Option<Job> {
         if self.jobs.snapshots {
             return None;
+        }
+        if let Some(job) = self.poll_incoming() {
+            return Some(job);
         }
         let order = self.order_of(self.pipeline.cursors().applied);
         if let Some(saving) = &mut self.saving {
@@ -180,8 +174,10 @@ impl<S: Storage> Member<S> {
             }
             Done::Saved(walked) => {
                 self.jobs.snapshots = false;
-                if let Some(saving) = &mut self.saving {
-                    saving.written(walked);
+                match &mut self.saving {
+                    Some(saving) => saving.written(walked),
+                    // Its tree was replaced meanwhile.
+                    None => self.snapshots.made(None),
                 }
                 Ok(JobNews::None)
             }
@@ -199,6 +195,20 @@ impl<S: Storage> Member<S> {
                 Ok(JobNews::LogRead(read))
             }
             Done::OfMember(MemberDone::ReadBack { after, read }) => self.read_back(after, read),
+            Done::OfMember(done) => {
+                let reads = matches!(done, MemberDone::ReadFor { .. });
+                match reads {
+                    true => self.jobs.reads = false,
+                    false => self.jobs.snapshots = false,
+                }
+                let shortage = match &done {
+                    MemberDone::ReadFor { packets, .. } => packets.as_ref().err(),
+                    _ => None,
+                };
+                self.jobs.pauses |= shortage.is_some_and(|error| error.shortage().is_some());
+                self.done.push_back(done);
+                Ok(JobNews::None)
+            }
         }
     }
 
@@ -249,6 +259,7 @@ impl<S: Storage> Member<S> {
         match made {
             Ok(SnapshotMade { written, purged }) => {
                 self.snapshots.made(Some(written.bytes));
+                self.has_new_snapshot = self.seat.is_some();
                 self.witness.renew_soon();
                 let unpurged = self.purged(purged);
                 JobNews::SnapshotMade {

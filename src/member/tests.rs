@@ -1,5 +1,6 @@
 //! The jobs of a member on the simulated disk: what runs beside what, and in which order.
 
+mod ensemble;
 mod loss;
 mod reaping;
 
