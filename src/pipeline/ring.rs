@@ -277,7 +277,8 @@ impl Ring {
 
     /// Nothing is left of the lag if all of it is read: what was behind it follows.
     fn close_lag(&mut self) {
-        if let Some(lag) = self.lag.take_if(|lag| lag.is_empty()) {
+        let is_awaiting = self.awaited.is_some();
+        if let Some(lag) = self.lag.take_if(|lag| lag.is_empty() && !is_awaiting) {
             self.slots.extend(lag.into_newest());
         }
     }
@@ -299,7 +300,9 @@ impl Ring {
         let from = self.awaited.unwrap_or(applied);
         self.slots.clear();
         self.durable = 0;
-        self.lag = (end > from).then(|| Box::new(Lag::new(from, end)));
+        // Before the tree is the snapshot's, what follows waits even where nothing lies between.
+        let has_lag = end > from || self.awaited.is_some();
+        self.lag = has_lag.then(|| Box::new(Lag::new(from, end)));
         self.epoch = Some(epoch);
         self.cursors.prepared = end;
         self.cursors.logged = end;
@@ -324,6 +327,7 @@ impl Ring {
         self.cursors.told = zxid;
         self.cursors.applied = zxid;
         self.cursors.check();
+        self.close_lag();
     }
 }
 

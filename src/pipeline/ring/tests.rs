@@ -275,6 +275,25 @@ fn before_the_tree_is_the_snapshots_nothing_behind_it_is_read() {
 }
 
 #[test]
+fn what_follows_a_snapshot_at_once_waits_for_the_tree_too() {
+    let z = Zxid::new;
+    let mut w = World::new();
+    w.ring.adopt(Adopted {
+        epoch: Epoch(2),
+        base: Base::Snapshot(z(1, 90)),
+        end: z(1, 90),
+    });
+    w.ring.synced(&proof(0, z(1, 90)), HistoryId(0), 7);
+    let next = w.push();
+    w.sync_to(next);
+    w.ring.decided(&decided(next));
+    assert!(!w.ring.can_tell() && w.tell().is_empty());
+    assert!(!w.read_back(1, 9));
+    w.ring.installed(z(1, 90));
+    assert_eq!(w.tell(), [next]);
+}
+
+#[test]
 fn what_a_slow_tree_leaves_behind_is_bounded_in_memory_and_comes_back_in_order() {
     const BOUND: u64 = 10 * RECORD;
     let mut w = World::new();
