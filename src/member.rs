@@ -6,14 +6,22 @@
 
 mod due;
 mod jobs;
+mod of_member;
+mod queue;
 mod saving;
 mod schedule;
+mod seat;
+mod seated;
+mod sending;
 mod witnessing;
 
 #[cfg(test)]
 mod tests;
 
-pub use jobs::{CatchUp, Done, Job, JobNews, JobQueue, LogRead, SnapshotMade};
+pub use jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+pub use of_member::{LearnerOrder, MemberDone, MemberJob, Naming};
+pub use queue::JobQueue;
+pub use seat::{SeatConfig, SeatEffect};
 
 use crate::budget::Budget;
 use crate::log::storage::Storage;
@@ -27,7 +35,8 @@ use crate::types::{Now, Zxid};
 use due::{LogLength, Retry, Schedule};
 use jobs::Jobs;
 use saving::Saving;
-use std::collections::BTreeSet;
+use seat::Seat;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use witnessing::Witnessing;
 
@@ -63,6 +72,37 @@ pub struct Summary {
     pub sessions: usize,
 }
 
+/// What a start has found, of a server that stands alone or of a member.
+struct Found {
+    summary: Summary,
+    /// Bytes of the snapshot that was read.
+    last_bytes: u64,
+    behind: LogLength,
+}
+
+impl Found {
+    fn of<S: Storage>(recovered: &Recovered<S>) -> Found {
+        let (snapshot, replayed) = (recovered.snapshot, recovered.replayed);
+        let summary = Summary {
+            zxid: recovered.tree.last_zxid(),
+            snapshot: snapshot.map(|(zxid, _)| zxid),
+            warnings: recovered.warnings(),
+            replayed,
+            torn: recovered.scan.is_torn(),
+            sessions: recovered.tree.sessions().len(),
+        };
+        Found {
+            summary,
+            last_bytes: snapshot.map_or(0, |(_, bytes)| bytes),
+            behind: LogLength {
+                records: replayed,
+                bytes: recovered.scan.bytes(),
+                segments: recovered.scan.segments() as u64,
+            },
+        }
+    }
+}
+
 /// Why the state could not be recovered.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -94,6 +134,12 @@ pub struct Member<S: Storage> {
     /// Of snapshots, and of the log.
     directories: (S, S),
     jobs: Jobs,
+    /// `None`: the server stands alone.
+    seat: Option<Box<Seat>>,
+    /// Jobs of the seat that were run, for the next turn.
+    done: VecDeque<MemberDone>,
+    /// A snapshot was made since the last turn.
+    has_new_snapshot: bool,
 }
 
 impl<S: Storage> Member<S> {
@@ -110,42 +156,40 @@ impl<S: Storage> Member<S> {
         rebuild: &mut dyn Rebuild,
     ) -> Result<(Member<S>, Summary), StartError> {
         let recovered = snapshot::recover_with(data, log, rebuild)?;
-        let Recovered {
-            snapshot, replayed, ..
-        } = recovered;
-        let summary = Summary {
-            zxid: recovered.tree.last_zxid(),
-            snapshot: snapshot.map(|(zxid, _)| zxid),
-            warnings: recovered.warnings(),
-            replayed,
-            torn: recovered.scan.is_torn(),
-            sessions: recovered.tree.sessions().len(),
-        };
-        let behind = LogLength {
-            records: replayed,
-            bytes: recovered.scan.bytes(),
-            segments: recovered.scan.segments() as u64,
-        };
-        let directories = (data.clone(), log.clone());
+        let (found, directories) = (Found::of(&recovered), (data.clone(), log.clone()));
         let (tree, log, witness) = recovered.open(data, log, config.log, identities)?;
-        let last_bytes = snapshot.map_or(0, |(_, bytes)| bytes);
-        let is_damaged = !summary.warnings.is_empty();
+        let pipeline = Pipeline::new(config.pipeline.clone(), log, &tree, now);
+        let keeper = Keeper::standalone(witness);
+        let member = Member::assemble(&config, directories, &found, (tree, pipeline, keeper));
+        Ok((member, found.summary))
+    }
+
+    fn assemble(
+        config: &MemberConfig,
+        directories: (S, S),
+        found: &Found,
+        (tree, pipeline, keeper): (Tree, Pipeline<S>, Keeper),
+    ) -> Member<S> {
+        let is_damaged = !found.summary.warnings.is_empty();
         let (records_min, segment_bytes) = (config.snapshot_records, config.log.segment_bytes);
-        let commit = Member {
-            pipeline: Pipeline::new(config.pipeline, log, &tree, now),
+        let (last_bytes, behind) = (found.last_bytes, found.behind);
+        Member {
+            pipeline,
             snapshots: Schedule::new(records_min, segment_bytes, last_bytes, behind, is_damaged),
             purges: Retry::default(),
             snapshots_kept: config.snapshots_kept,
             snapshot_memory: config.snapshot_memory,
-            verified: summary.snapshot.into_iter().collect(),
+            verified: found.summary.snapshot.into_iter().collect(),
             saving: None,
             snapshots_saved: 0,
-            witness: Witnessing::new(Keeper::standalone(witness)),
+            witness: Witnessing::new(keeper),
             directories,
             jobs: Jobs::default(),
+            seat: None,
+            done: VecDeque::new(),
+            has_new_snapshot: false,
             tree,
-        };
-        Ok((commit, summary))
+        }
     }
 
     /// Takes what a shard asks for; ordering it is paid for by `budget`.
@@ -158,7 +202,8 @@ impl<S: Storage> Member<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        self.pipeline.request(&self.tree, up, budget, now)
+        self.pipeline.request(&self.tree, up, budget, now)?;
+        self.settle(now)
     }
 
     /// Goes on with what waits to be ordered, within `budget`. Once a turn, before what shards ask for.
@@ -170,13 +215,15 @@ impl<S: Storage> Member<S> {
         if let Some(saving) = &mut self.saving {
             saving.advance(&mut self.tree, budget);
         }
-        Ok(())
+        self.take_done(now)?;
+        self.settle(now)
     }
 
     /// Whether [`Member::advance`] or [`Member::tell`] would do anything.
     pub fn has_work(&self) -> bool {
         let saves = self.saving.as_ref().is_some_and(Saving::has_work);
-        saves || self.pipeline.has_work() || self.pipeline.has_messages()
+        let is_any_done = !self.done.is_empty() || self.has_new_snapshot || self.has_seat_news();
+        saves || is_any_done || self.pipeline.has_work() || self.pipeline.has_messages()
     }
 
     /// Gives `tell` the next thing to tell the shards, in one order; a transaction is applied here first,
@@ -219,6 +266,8 @@ impl<S: Storage> Member<S> {
         self.snapshots.tick(now.tick);
         self.purges.tick(now.tick);
         self.witness.tick(now.tick);
+        // Who is not heard of any more, before anybody expires.
+        self.tick_seat(now)?;
         self.pipeline.tick(now)
     }
 
@@ -258,7 +307,8 @@ impl<S: Storage> Member<S> {
     /// # Errors
     /// As [`Member::request`].
     pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
-        self.pipeline.synced(outcome, now)
+        let proof = self.pipeline.synced(outcome, now)?;
+        self.tell_synced(&proof, now)
     }
 
     /// Where a member of an ensemble asks for what its record is to say.
@@ -301,12 +351,17 @@ impl<S: Storage> Member<S> {
         self.pipeline.spare_made(result)
     }
 
-    /// The zxid of a snapshot that should be made now: everything up to it is applied and durable.
+    /// The zxid of a snapshot that should be made now: everything up to it is applied and durable. In an ensemble others
+    /// may have decided over what is not durable here.
     fn poll_snapshot(&mut self) -> Option<Zxid> {
         let appended = self.pipeline.log().counters().into();
         let makes_room = self.snapshot_makes_room();
-        let zxid = self.pipeline.cursors().applied;
-        (self.snapshots.is_due(appended, makes_room)).then_some(zxid)
+        let cursors = self.pipeline.cursors();
+        let is_state = cursors.applied <= cursors.durable && !self.pipeline.is_awaiting();
+        if !self.has_new_snapshot && self.seat.as_ref().is_some_and(|seat| seat.wants_snapshot()) {
+            self.snapshots.hurry();
+        }
+        (is_state && self.snapshots.is_due(appended, makes_room)).then_some(cursors.applied)
     }
 
     /// Whether the log's disk lacks room that snapshots make: segments go when as many as are kept stand behind them.

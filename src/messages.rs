@@ -91,6 +91,11 @@ pub enum ShardRequest {
         /// Without duplicates.
         sessions: Vec<SessionId>,
     },
+    /// Answer to [`Notice::Suspend`]: nothing that comes behind this is of before.
+    Suspended {
+        /// Who confirms.
+        shard: ShardId,
+    },
 }
 
 impl ShardRequest {
@@ -100,7 +105,9 @@ impl ShardRequest {
             ShardRequest::Write { origin, .. }
             | ShardRequest::NewSession { origin, .. }
             | ShardRequest::Reattach { origin, .. } => origin.shard,
-            ShardRequest::Released { shard, .. } | ShardRequest::Touched { shard, .. } => shard,
+            ShardRequest::Released { shard, .. }
+            | ShardRequest::Touched { shard, .. }
+            | ShardRequest::Suspended { shard } => shard,
         }
     }
 }
@@ -167,4 +174,7 @@ pub enum Notice {
         /// The attachment to end.
         generation: Generation,
     },
+    /// This member has lost its part in its ensemble: end every connection, and forget what they were owed, for it never
+    /// comes; then answer [`ShardRequest::Suspended`]. What is committed goes on coming.
+    Suspend,
 }

@@ -54,6 +54,7 @@ pub use keeper::{Keeper, WitnessOutcome, WitnessTicket, Written};
 pub use lease::{LEASES_MAX, Lease};
 pub use member_record::{CONFIGURATION_BYTES_MAX, ConfigurationTooLong, MemberRecord, Standing};
 pub(crate) use pieces::Pieces;
+pub use received::{Received, Receiving};
 pub use record::StoreId;
 pub use recover::{Known, Part, Scan, read_part};
 pub use runs::{Contradiction, Run, Runs};

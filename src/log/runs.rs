@@ -39,7 +39,7 @@ pub struct Run {
 }
 
 /// Why records are no history, or may not be appended to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Contradiction {
     /// A synchronisation within another one.
     #[error("a synchronisation is open")]

@@ -116,6 +116,11 @@ impl Schedule {
             || left_by_restarts > SEGMENTS_MAX
     }
 
+    /// Somebody waits for one.
+    pub fn hurry(&mut self) {
+        self.at_once = true;
+    }
+
     /// It was made, and has so many bytes; `None`: it failed.
     pub fn made(&mut self, bytes: Option<u64>) {
         match (self.state, bytes) {

@@ -12,7 +12,7 @@
 //! | `Save` | a snapshot could not be made of the files, and not for a shortage: then the tree that serves is written, batch by batch | `Snapshots` | `Remove`, a `Spare` that recycles | the last one's: as `Snapshot`'s |
 //! | `ReadLog` | a replica is detached and has taken what it had | `Reads` | `Remove`, a `Spare` that recycles | the replica's; shortage: the replica asks again later; failed: fatal |
 //!
-//! A *shortage* is a full disk, or want of descriptors or memory (`log::verdict`). Spares are then tried
+//! A member of an ensemble has others beside them (`of_member`). A *shortage* is a full disk, or want of descriptors or memory (`log::verdict`). Spares are then tried
 //! again after the log's `RETRY_MS`, removing and reading from the next tick on. An operator hears of the
 //! first of a row, each of them is counted. A purge that fails, for whatever reason, takes nothing back of the
 //! snapshot before it; an operator hears of the first of a row of those, too.
@@ -25,10 +25,12 @@
 //! `Witness` is a standalone server's: the witness of a member of an ensemble is written with its record
 //! ([`Member::poll_record`]), which waits for no job.
 
+use super::of_member::{MemberDone, MemberJob};
+use super::queue::JobQueue;
 use crate::log::snapshot_file::Written;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
-use crate::log::{Part, RecoveryError, SpareJob, SpareResult, StoreId};
+use crate::log::{Part, Runs, SpareJob, SpareResult, StoreId};
 use crate::log::{WitnessOutcome, WitnessTicket};
 use crate::snapshot::{self, Made, Purged, ReadLogError, SnapError, Walked};
 use crate::tree::{Facts, WalkedNode};
@@ -75,6 +77,8 @@ pub enum Job {
         order: snapshot::Order,
         /// What is known of that state in memory.
         facts: Facts,
+        /// What counts in a member's log.
+        history: Option<Box<Runs>>,
         /// Afterwards remove what is older than so many snapshots that are whole.
         purge: Option<usize>,
         /// Those that are known to be whole.
@@ -97,6 +101,8 @@ pub enum Job {
     Remove(Vec<String>),
     /// Read a part of the log for a replica.
     ReadLog(CatchUp),
+    /// Of a member of an ensemble.
+    OfMember(Box<MemberJob>),
 }
 
 /// A part of a snapshot out of memory.
@@ -141,19 +147,6 @@ impl Save {
     }
 }
 
-/// Jobs of one queue run one after the other; queues run beside each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum JobQueue {
-    /// What writes wait for: never behind anything slow, and on the log's device alone.
-    Spares,
-    /// On both devices.
-    Witnesses,
-    /// May take minutes; to be run at a low priority.
-    Snapshots,
-    /// What a detached replica waits for.
-    Reads,
-}
-
 /// A job that was run.
 pub enum Done<S: Storage> {
     /// Of [`Job::Spare`].
@@ -180,6 +173,8 @@ pub enum Done<S: Storage> {
     },
     /// Of [`Job::ReadLog`].
     LogRead(LogRead),
+    /// Of [`Job::OfMember`].
+    OfMember(MemberDone),
 }
 
 /// What follows from a snapshot that was made.
@@ -208,12 +203,7 @@ impl LogRead {
 
     /// Why there was no room to read it.
     pub fn shortage(&self) -> Option<&io::Error> {
-        match &self.entries {
-            Err(ReadLogError::Log(RecoveryError::Io(error))) => {
-                (verdict(Call::ReadForShard, error) == Verdict::Later).then_some(error)
-            }
-            _ => None,
-        }
+        self.entries.as_ref().err().and_then(ReadLogError::shortage)
     }
 }
 
@@ -266,6 +256,7 @@ impl Job {
             Job::Witness(_) => JobQueue::Witnesses,
             Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => JobQueue::Snapshots,
             Job::ReadLog(_) => JobQueue::Reads,
+            Job::OfMember(job) => job.queue(),
         }
     }
 
@@ -284,7 +275,8 @@ impl Job {
             | Job::Purge { .. }
             | Job::Save(_)
             | Job::Witness(_)
-            | Job::ReadLog(_) => false,
+            | Job::ReadLog(_)
+            | Job::OfMember(_) => false,
         }
     }
 
@@ -295,11 +287,12 @@ impl Job {
             Job::Snapshot {
                 order,
                 facts,
+                history,
                 purge,
                 verified,
             } => Done::Snapshot {
                 zxid: order.zxid,
-                made: snapshot::make(data, log, order, &facts)
+                made: snapshot::make_of(data, log, history.as_deref(), order, &facts)
                     .map(|made| and_purged(data, order, made, purge, verified)),
             },
             Job::Purge {
@@ -314,6 +307,7 @@ impl Job {
                 entries: snapshot::read_log(log, order.part()),
                 order,
             }),
+            Job::OfMember(job) => Done::OfMember(job.run(data, log)),
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::Member;
 use super::jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+use super::of_member::MemberDone;
 use super::saving::Saving;
+use crate::log::RecoveryError;
 use crate::log::storage::Storage;
 use crate::log::verdict::{Call, Verdict, verdict};
-use crate::pipeline::Fatal;
-use crate::snapshot::{self, Purged, SnapError};
+use crate::pipeline::{Fatal, ReadBack};
+use crate::snapshot::{self, Purged, ReadLogError, SnapError};
 use crate::types::Zxid;
 use std::io;
 
@@ -14,13 +16,48 @@ impl<S: Storage> Member<S> {
     /// The next job, if one is due.
     pub fn poll_job(&mut self) -> Option<Job> {
         let job = self.poll_files().or_else(|| self.poll_witness());
+        let job = job.or_else(|| self.poll_history());
         let job = job.or_else(|| self.poll_state())?;
         Some(self.jobs.begin(job))
+    }
+
+    fn read_back(
+        &mut self,
+        after: Zxid,
+        read: Result<ReadBack, ReadLogError>,
+    ) -> Result<JobNews, Fatal> {
+        self.jobs.reads = false;
+        let shortage = match read {
+            Ok(read) => {
+                self.pipeline.read_back(read);
+                None
+            }
+            // The history has changed meanwhile.
+            Err(ReadLogError::Log(RecoveryError::Replaced { .. })) => {
+                self.pipeline.not_read_back(after);
+                None
+            }
+            Err(error) => match error.shortage() {
+                Some(shortage) => {
+                    let shortage = shortage.to_string();
+                    self.pipeline.not_read_back(after);
+                    self.jobs.pauses = true;
+                    Some(shortage)
+                }
+                None => return Err(Fatal::History(error.to_string())),
+            },
+        };
+        Ok(self
+            .jobs
+            .attempted("the log to be read for the tree", shortage))
     }
 
     fn poll_state(&mut self) -> Option<Job> {
         if self.jobs.snapshots {
             return None;
+        }
+        if let Some(job) = self.poll_incoming() {
+            return Some(job);
         }
         let order = self.order_of(self.pipeline.cursors().applied);
         if let Some(saving) = &mut self.saving {
@@ -39,6 +76,7 @@ impl<S: Storage> Member<S> {
             Some(Job::Snapshot {
                 order: self.order_of(zxid),
                 facts: self.tree.facts(),
+                history: self.pipeline.log().history().cloned().map(Box::new),
                 purge: self.snapshots_kept,
                 verified: self.verified.clone(),
             })
@@ -129,8 +167,10 @@ impl<S: Storage> Member<S> {
             }
             Done::Saved(walked) => {
                 self.jobs.snapshots = false;
-                if let Some(saving) = &mut self.saving {
-                    saving.written(walked);
+                match &mut self.saving {
+                    Some(saving) => saving.written(walked),
+                    // Its tree was replaced meanwhile.
+                    None => self.snapshots.made(None),
                 }
                 Ok(JobNews::None)
             }
@@ -146,6 +186,21 @@ impl<S: Storage> Member<S> {
                 self.jobs.reads = false;
                 self.jobs.pauses |= read.shortage().is_some();
                 Ok(JobNews::LogRead(read))
+            }
+            Done::OfMember(MemberDone::ReadBack { after, read }) => self.read_back(after, read),
+            Done::OfMember(done) => {
+                let reads = matches!(done, MemberDone::ReadFor { .. });
+                match reads {
+                    true => self.jobs.reads = false,
+                    false => self.jobs.snapshots = false,
+                }
+                let shortage = match &done {
+                    MemberDone::ReadFor { packets, .. } => packets.as_ref().err(),
+                    _ => None,
+                };
+                self.jobs.pauses |= shortage.is_some_and(|error| error.shortage().is_some());
+                self.done.push_back(done);
+                Ok(JobNews::None)
             }
         }
     }
@@ -197,6 +252,7 @@ impl<S: Storage> Member<S> {
         match made {
             Ok(SnapshotMade { written, purged }) => {
                 self.snapshots.made(Some(written.bytes));
+                self.has_new_snapshot = self.seat.is_some();
                 self.witness.renew_soon();
                 let unpurged = self.purged(purged);
                 JobNews::SnapshotMade {

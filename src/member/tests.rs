@@ -1,5 +1,6 @@
 //! The jobs of a member on the simulated disk: what runs beside what, and in which order.
 
+mod ensemble;
 mod loss;
 mod reaping;
 
@@ -212,6 +213,7 @@ fn word(job: &Job) -> &'static str {
         Job::Remove(_) => "remove",
         Job::Witness(_) => "witness",
         Job::ReadLog(_) => "read",
+        Job::OfMember(_) => "of a member",
     }
 }
 

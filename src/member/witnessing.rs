@@ -2,7 +2,9 @@
 
 use crate::log::storage::Storage;
 use crate::log::witness::RENEWAL_MS;
-use crate::log::{Closing, Keeper, Log, LogEnd, StoreId, WitnessOutcome, WitnessTicket, Written};
+use crate::log::{
+    Closing, Keeper, Log, LogEnd, Standing, StoreId, WitnessOutcome, WitnessTicket, Written,
+};
 use crate::types::{Position, Tick};
 use std::io;
 
@@ -78,6 +80,11 @@ impl Witnessing {
     /// Who writes.
     pub(super) fn keeper(&mut self) -> &mut Keeper {
         &mut self.keeper
+    }
+
+    /// What the record of a member is to say of it; `None`: the server stands alone.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        Some(self.keeper.member()?.standing())
     }
 
     /// It was written, or found no room.

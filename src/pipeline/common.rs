@@ -12,9 +12,11 @@ use super::journal::Journal;
 use super::outcomes::Outcomes;
 use crate::log::Log;
 use crate::log::storage::Storage;
+use crate::messages::{Notice, ShardRequest};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn};
-use crate::types::{Now, Zxid};
+use crate::types::{Now, ShardId, Zxid};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The parts of a member that no role is without.
@@ -24,21 +26,81 @@ pub(super) struct Common<S: Storage> {
     pub(super) attachments: Attachments,
     pub(super) arrivals: Arrivals,
     pub(super) counters: Counters,
+    /// What who leads has ordered and not proposed; `None`: there is nobody to propose it to.
+    pub(super) proposals: Option<VecDeque<Proposal>>,
+    /// By shard: so many confirmations are owed that it has ended all connections. Until then what it sends is of before.
+    suspended: Vec<u32>,
+}
+
+/// A transaction for others, as it is serialised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Its place in the order.
+    pub zxid: Zxid,
+    /// Serialised.
+    pub entry: Vec<u8>,
 }
 
 impl<S: Storage> Common<S> {
-    /// Over a recovered tree. `log` has nothing beyond `tree.last_zxid()`. Nobody serves its sessions yet.
+    /// Over a recovered tree. The log of a standalone server has nothing beyond `tree.last_zxid()`. Nobody serves its
+    /// sessions yet.
     pub(super) fn new(config: &PipelineConfig, log: Log<S>, tree: &Tree) -> Common<S> {
-        let mut attachments = Attachments::new(config.tick_time_ms);
-        for (session, _) in tree.sessions() {
-            attachments.restore(session);
-        }
         Common {
-            journal: Journal::new(log, tree.last_zxid()),
+            journal: Journal::new(log, tree.last_zxid(), config.ring),
             outcomes: Outcomes::default(),
-            attachments,
+            attachments: unattached(config, tree),
             arrivals: Arrivals::new(config.shards, config.tick_time_ms),
             counters: Counters::default(),
+            proposals: None,
+            suspended: vec![0; usize::from(config.shards)],
+        }
+    }
+
+    /// This member serves from here on, all that is committed being applied: nobody has any of the sessions.
+    pub(super) fn begin_role(&mut self, config: &PipelineConfig, tree: &Tree, leads: bool) {
+        self.attachments = unattached(config, tree);
+        self.proposals = leads.then(VecDeque::new);
+    }
+
+    /// The role has ended: nothing that it has begun comes to its end here. What is appended stays in the log.
+    pub(super) fn end_role(&mut self, config: &PipelineConfig) {
+        self.attachments = Attachments::new(config.tick_time_ms);
+        self.proposals = None;
+        self.journal.hold(false);
+        self.journal.disown();
+        let shards = (0..).map(ShardId).take(self.suspended.len());
+        self.outcomes.suspend(shards);
+        self.suspended.iter_mut().for_each(|owed| *owed += 1);
+    }
+
+    /// Whether what a shard sends is of a role that has ended.
+    pub(super) fn is_suspended(&self, shard: ShardId) -> bool {
+        self.suspended[usize::from(shard.0)] > 0
+    }
+
+    /// Takes what a shard sends when nobody orders, or what is of a role that has ended.
+    pub(super) fn turn_away(&mut self, up: ShardRequest, now: Now) {
+        let shard = up.shard();
+        self.arrivals.see_clock(now.tick);
+        self.arrivals.sent(shard);
+        match up {
+            ShardRequest::Suspended { shard } => {
+                let owed = &mut self.suspended[usize::from(shard.0)];
+                *owed = owed.saturating_sub(1);
+            }
+            ShardRequest::Touched {
+                shard, watermark, ..
+            } => self.arrivals.reported(shard, watermark.min(now.tick)),
+            ShardRequest::Released { .. } => {}
+            ShardRequest::NewSession { origin, .. }
+            | ShardRequest::Reattach { origin, .. }
+            | ShardRequest::Write { origin, .. } => {
+                if !self.is_suspended(shard) {
+                    self.counters.given_up += 1;
+                    let close = Notice::Close(origin.conn);
+                    self.outcomes.turn_away(shard, close);
+                }
+            }
         }
     }
 
@@ -59,4 +121,13 @@ impl<S: Storage> Common<S> {
         }
         Ok(entry)
     }
+}
+
+/// All sessions of a tree, which nobody serves.
+fn unattached(config: &PipelineConfig, tree: &Tree) -> Attachments {
+    let mut attachments = Attachments::new(config.tick_time_ms);
+    for (session, _) in tree.sessions() {
+        attachments.restore(session);
+    }
+    attachments
 }

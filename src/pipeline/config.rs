@@ -1,8 +1,10 @@
 //! What the operator may choose of the pipeline.
 
+use super::journal::RingBounds;
 use super::ordering::{ReaperConfig, TreeMemory};
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::tree::Rules;
+use crate::types::SessionId;
 
 /// Paths in the list of one closeSession.
 const CLOSE_PATHS_MAX: usize = 1000;
@@ -25,6 +27,10 @@ pub struct PipelineConfig {
     pub close_deletes_max: usize,
     /// Largest serialised entry; the log's segments hold two of them at least.
     pub entry_bytes_max: usize,
+    /// In the top byte of the ids of sessions that are opened here.
+    pub creator: u8,
+    /// Of what is not applied.
+    pub ring: RingBounds,
     /// Serving shards; 1 in the inline placement.
     pub shards: u16,
     /// For `prepare`.
@@ -44,6 +50,8 @@ impl PipelineConfig {
             close_paths_max: CLOSE_PATHS_MAX,
             close_deletes_max: DELETES_PER_TXN,
             entry_bytes_max: ENTRY_MAX,
+            creator: SessionId::STANDALONE,
+            ring: RingBounds::default(),
             shards: 1,
             rules,
             memory: TreeMemory::UNLIMITED,

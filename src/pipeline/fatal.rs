@@ -20,6 +20,12 @@ pub enum Fatal {
     /// A file of the store is another's, or a newer server's.
     #[error("the log can't go on: {0}")]
     NotOurs(#[source] RecoveryError),
+    /// What is committed can't be read, or what a leader has sent can't be kept.
+    #[error(
+        "what the ensemble has decided can't be read or kept here: {0}; look at the device below dataDir and \
+         dataLogDir, then start again: what was acknowledged is durable"
+    )]
+    History(String),
     /// A shard can't serve or catch up: its clients would wait for ever.
     #[error("a serving shard can't go on: {0}; start again, and report this if it comes back")]
     Shard(String),

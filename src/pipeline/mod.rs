@@ -6,15 +6,15 @@
 //!
 //! | Part | Who has it | What it holds |
 //! |---|---|---|
-//! | `journal` | every member | the log, what in it is not applied, and the cursors over both |
+//! | `journal` (`ring`, `lag`) | every member | the log, what in it is not applied, and the cursors over both |
 //! | `outcomes` | every member | what the shards are told, in which order |
 //! | `attachments` | every member | which of its shards serves which session |
 //! | `arrivals` | every member | how far is known what lay in its sockets |
 //! | `ordering` | who orders | what a request is validated against, the sessions and when they expire, what waits for its place |
 //!
 //! A step of `ordering` works on the parts that every member has (`Common`); what commits a transaction comes from
-//! neither of them, but from a `Decided`. A standalone server is a quorum of one: it orders, and what its own
-//! sync has made durable is decided.
+//! neither of them, but from a `Decided`. `role` says what of this a member has at the time, and who decides. A standalone
+//! server is a quorum of one: it orders, and what its own sync has made durable is decided.
 //!
 //! To the shards there is one order: a notice takes its place behind all transactions that were prepared
 //! before it. Therefore a connection's outcomes come in the order of its requests, a re-attached
@@ -26,54 +26,80 @@ mod attachments;
 mod common;
 mod config;
 mod counters;
+mod ending;
 mod fatal;
 mod journal;
+mod lag;
 mod ordering;
 mod outcomes;
 mod ring;
+mod role;
+mod slot;
 mod step;
 
 #[cfg(test)]
 mod tests;
 
+pub use common::Proposal;
 pub use config::PipelineConfig;
 pub use counters::Counters;
+pub use ending::Ending;
 pub use fatal::Fatal;
+pub use journal::{LagOrder, RingBounds};
+pub use lag::ReadBack;
 pub use ordering::{ReaperConfig, TreeMemory, UnderWay};
 pub use ring::Cursors;
 
 use crate::budget::Budget;
 use crate::log::storage::Storage;
-use crate::log::{Log, SpareJob, SpareResult, SyncOutcome, SyncTicket};
+use crate::log::{
+    Adoption, Durable, Log, LogEnd, Received, SpareJob, SpareResult, SyncOutcome, SyncTicket,
+};
 use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::stages::Stages;
 use crate::tree::{OverQuota, Tree};
-use crate::types::{Now, SessionId, ShardId, Tick};
+use crate::types::{Epoch, Now, SessionId, ShardId, Tick, Zxid};
 use crate::zab::Decided;
 use common::Common;
 use ordering::Ordering;
+use role::Role;
 use step::Step;
 
-/// Orders requests: validates them, gives each its place in the log, and says what is committed.
+/// Orders requests: validates them, gives each its place in the log, and says what is committed. Of a member that does
+/// not order: keeps what its leader sends, and says the same.
 pub struct Pipeline<S: Storage> {
     common: Common<S>,
-    ordering: Ordering,
+    role: Role,
+    config: PipelineConfig,
 }
 
 impl<S: Storage> Pipeline<S> {
-    /// Starts over a recovered tree. `log` has nothing beyond `tree.last_zxid()`. Every session
+    /// Of a server that stands alone, over a recovered tree. `log` has nothing beyond `tree.last_zxid()`. Every session
     /// gets its full timeout.
     pub fn new(config: PipelineConfig, log: Log<S>, tree: &Tree, now: Now) -> Pipeline<S> {
         Pipeline {
             common: Common::new(&config, log, tree),
-            ordering: Ordering::new(config, tree, now),
+            role: Role::Alone(Box::new(Ordering::new(config.clone(), tree, now))),
+            config,
+        }
+    }
+
+    /// Of a member of an ensemble, which looks for its part in it. What `log` holds beyond `tree.last_zxid()` is not
+    /// applied before it is decided.
+    pub fn of_member(config: PipelineConfig, log: Log<S>, tree: &Tree) -> Pipeline<S> {
+        Pipeline {
+            common: Common::new(&config, log, tree),
+            role: Role::Looking,
+            config,
         }
     }
 
     /// Clients can connect from now on: every session's timeout begins here, however long the start
     /// has taken (docs/protocol.md §5.2).
     pub fn begin_serving(&mut self, now: Now) {
-        self.ordering.begin_serving(&mut self.common, now);
+        if let Some(ordering) = self.role.ordering_mut() {
+            ordering.begin_serving(&mut self.common, now);
+        }
     }
 
     /// Every connection that waited in a listening socket at `until` has been handed to a shard; it
@@ -96,8 +122,16 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
+        let ordering = match &mut self.role {
+            Role::Alone(ordering) => ordering,
+            Role::Leading(ordering) if !self.common.is_suspended(up.shard()) => ordering,
+            Role::Leading(_) | Role::Learning | Role::Looking => {
+                self.common.turn_away(up, now);
+                return Ok(());
+            }
+        };
         let mut step = Step { tree, budget, now };
-        self.ordering.request(&mut self.common, &mut step, up)
+        ordering.request(&mut self.common, &mut step, up)
     }
 
     /// Goes on with what waits, within `budget`. Once a turn, before what shards ask for.
@@ -105,18 +139,27 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn advance(&mut self, tree: &Tree, budget: &mut Budget, now: Now) -> Result<(), Fatal> {
+        if self.common.journal.can_tell() {
+            self.tell(now);
+        }
         let mut step = Step { tree, budget, now };
-        self.ordering.advance(&mut self.common, &mut step)
+        match self.role.ordering_mut() {
+            Some(ordering) => ordering.advance(&mut self.common, &mut step),
+            None => Ok(()),
+        }
     }
 
     /// No core takes input any more: to have sent nothing is no silence from here on, and no session expires.
     pub fn stop_expiring(&mut self) {
-        self.ordering.stop_expiring();
+        if let Some(ordering) = self.role.ordering_mut() {
+            ordering.stop_expiring();
+        }
     }
 
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
-        self.ordering.has_work()
+        let ordering = self.role.ordering();
+        ordering.is_some_and(Ordering::has_work) || self.common.journal.can_tell()
     }
 
     /// Timers: seals and patience; waiting requests and expiry are due, and containers and TTL nodes may be.
@@ -125,27 +168,46 @@ impl<S: Storage> Pipeline<S> {
     /// # Errors
     /// [`Fatal`]: stop.
     pub fn tick(&mut self, now: Now) -> Result<(), Fatal> {
-        self.ordering.tick(&mut self.common, now)
+        match self.role.ordering_mut() {
+            Some(ordering) => ordering.tick(&mut self.common, now),
+            None => {
+                self.common.arrivals.see_clock(now.tick);
+                self.common.journal.tick(now.tick)
+            }
+        }
     }
 
-    /// A sync that [`Pipeline::poll_sync`] asked for has ended. What is decided by that is committed.
+    /// A sync that [`Pipeline::poll_sync`] asked for has ended. At a standalone server what is durable by that is
+    /// committed; others decide with who they are.
     ///
     /// # Errors
     /// [`Fatal::Log`]: the sync failed.
-    pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<(), Fatal> {
-        self.ordering.see_clock(&mut self.common, now);
+    pub fn synced(&mut self, outcome: SyncOutcome, now: Now) -> Result<Durable<LogEnd>, Fatal> {
+        match self.role.ordering_mut() {
+            Some(ordering) => ordering.see_clock(&mut self.common, now),
+            None => self.common.arrivals.see_clock(now.tick),
+        }
         let durable = self.common.journal.synced(outcome, now.micros)?;
-        self.commit(&Decided::alone(&durable), now);
-        Ok(())
+        if let Role::Alone(_) = self.role {
+            self.commit(&Decided::alone(&durable), now);
+        }
+        Ok(durable)
     }
 
-    /// Everything up to there is committed: the shards are told, and of what waited behind it.
-    fn commit(&mut self, decided: &Decided, now: Now) {
+    /// Everything up to there is committed.
+    pub fn commit(&mut self, decided: &Decided, now: Now) {
         self.common.journal.decided(decided);
-        while let Some(slot) = self.common.journal.commit(decided, now.micros) {
+        self.tell(now);
+    }
+
+    /// The shards are told of what is committed, and of what waited behind it.
+    fn tell(&mut self, now: Now) {
+        while let Some(slot) = self.common.journal.tell(now.micros) {
             let zxid = slot.zxid();
             self.common.outcomes.commit(slot);
-            self.ordering.release(&mut self.common, zxid);
+            if let Some(ordering) = self.role.ordering_mut() {
+                ordering.release(&mut self.common, zxid);
+            }
         }
     }
 
@@ -155,7 +217,9 @@ impl<S: Storage> Pipeline<S> {
     /// [`Fatal`]: stop.
     pub fn spare_made(&mut self, result: SpareResult<S>) -> Result<(), Fatal> {
         self.common.journal.spare_made(result)?;
-        self.ordering.there_may_be_room();
+        if let Some(ordering) = self.role.ordering_mut() {
+            ordering.there_may_be_room();
+        }
         Ok(())
     }
 
@@ -166,8 +230,146 @@ impl<S: Storage> Pipeline<S> {
     pub fn applied(&mut self, tree: &Tree, txn: &Committed, now: Now) -> Result<(), Fatal> {
         let zxid = txn.entry.header.zxid;
         let entry = self.common.applied(tree, zxid, now)?;
-        self.ordering.applied(&entry, now);
+        if let Some(ordering) = self.role.ordering_mut() {
+            ordering.applied(&entry, now);
+        }
         Ok(())
+    }
+
+    // The roles of a member.
+
+    /// This member leads, and everything of its history is applied: it orders from here on. Every session gets its full
+    /// timeout.
+    ///
+    /// # Panics
+    /// Something is not applied.
+    pub fn lead(&mut self, tree: &Tree, now: Now) {
+        self.is_at_rest(tree);
+        let cursors = self.common.journal.cursors();
+        assert_eq!(
+            cursors.applied, cursors.prepared,
+            "it has its whole history"
+        );
+        self.common.begin_role(&self.config, tree, true);
+        self.role = Role::Leading(Box::new(Ordering::new(self.config.clone(), tree, now)));
+        self.begin_serving(now);
+    }
+
+    /// This member follows, and what was committed when it began to is applied.
+    pub fn learn(&mut self, tree: &Tree) {
+        self.is_at_rest(tree);
+        self.common.begin_role(&self.config, tree, false);
+        self.role = Role::Learning;
+    }
+
+    fn is_at_rest(&self, tree: &Tree) {
+        assert!(matches!(self.role, Role::Looking), "one role at a time");
+        assert_eq!(tree.last_zxid(), self.common.journal.cursors().applied);
+    }
+
+    /// The role has ended. What it has appended stays in the log; nothing else of it stays.
+    pub fn end_role(&mut self) {
+        self.role = Role::Looking;
+        self.common.end_role(&self.config);
+    }
+
+    /// Of a leader: whether it may order. While it may not, requests wait.
+    pub fn hold(&mut self, is_held: bool) {
+        self.common.journal.hold(is_held);
+        if let Some(ordering) = self.role.ordering_mut().filter(|_| !is_held) {
+            ordering.there_may_be_room();
+        }
+    }
+
+    /// The next transaction that a leader has ordered, for those who are to hold it too. It is appended here.
+    pub fn poll_proposal(&mut self) -> Option<Proposal> {
+        self.common.proposals.as_mut()?.pop_front()
+    }
+
+    /// A member that follows this one has heard of the client of a session.
+    pub fn heard(&mut self, session: SessionId, now: Now) {
+        if let Some(ordering) = self.role.ordering_mut() {
+            ordering.heard(session, now.tick);
+        }
+    }
+
+    /// Whether a session lives, as far as this leader knows; closing ones do not.
+    pub fn lives(&self, session: SessionId) -> bool {
+        self.deadline(session).is_some()
+    }
+
+    // What a leader sends to this member.
+
+    /// Whether so many bytes that a leader has sent, or a fence, find room in the log now.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.common.journal.has_room(bytes)
+    }
+
+    /// Appends a transaction as its leader has serialised it, for which there is room.
+    ///
+    /// # Errors
+    /// [`Ending`].
+    pub fn accept(&mut self, zxid: Zxid, entry: &[u8], now: Now) -> Result<(), Ending> {
+        self.common.journal.accept(zxid, entry, now.micros)
+    }
+
+    /// A synchronisation begins, behind `base` or the snapshot.
+    ///
+    /// # Errors
+    /// [`Ending`].
+    pub fn open_adoption(
+        &mut self,
+        epoch: Epoch,
+        base: Zxid,
+        snapshot: Option<&Received>,
+    ) -> Result<(), Ending> {
+        self.common.journal.open_adoption(epoch, base, snapshot)
+    }
+
+    /// It ends. Everything that is committed is applied.
+    ///
+    /// # Errors
+    /// [`Ending`].
+    pub fn close_adoption(&mut self, epoch: Epoch) -> Result<(), Ending> {
+        self.common.journal.close_adoption(epoch)
+    }
+
+    /// It is given up, if one is open.
+    ///
+    /// # Errors
+    /// [`Fatal::Log`].
+    pub fn void_adoption(&mut self) -> Result<(), Fatal> {
+        self.common.journal.void_adoption()
+    }
+
+    /// Whether one is open.
+    pub fn is_adopting(&self) -> bool {
+        self.common.journal.is_adopting()
+    }
+
+    /// The proof of the one that was closed last, once it is durable.
+    pub fn poll_adoption(&mut self) -> Option<Durable<Adoption>> {
+        self.common.journal.poll_adoption()
+    }
+
+    /// The proof of what is durable, once that is everything which was appended.
+    pub fn flushed(&self) -> Option<Durable<LogEnd>> {
+        self.common.journal.flushed()
+    }
+
+    /// The snapshot that the tree is to be made of: it is committed, and durable.
+    pub fn awaited(&self) -> Option<Zxid> {
+        self.common.journal.awaited()
+    }
+
+    /// Whether the tree is behind a snapshot that the history continues: no state of the history.
+    pub fn is_awaiting(&self) -> bool {
+        self.common.journal.is_awaiting()
+    }
+
+    /// The tree is that of this snapshot.
+    pub fn installed(&mut self, zxid: Zxid) {
+        self.common.journal.installed(zxid);
     }
 
     /// A sync to make, at most one at a time.
@@ -178,6 +380,26 @@ impl<S: Storage> Pipeline<S> {
     /// A segment to prepare, on a thread that may block.
     pub fn poll_spare(&mut self) -> Option<SpareJob> {
         self.common.journal.poll_spare()
+    }
+
+    /// Whether something has its place in the order, and is on disk alone.
+    pub fn has_lag(&self) -> bool {
+        self.common.journal.has_lag()
+    }
+
+    /// A part of what is committed and on disk alone, to read where that may block; one at a time.
+    pub fn poll_lag(&mut self) -> Option<LagOrder> {
+        self.common.journal.poll_lag()
+    }
+
+    /// It was read; the shards are told with the next [`Pipeline::advance`].
+    pub fn read_back(&mut self, read: ReadBack) {
+        self.common.journal.read_back(read);
+    }
+
+    /// It could not be: it is asked for again.
+    pub fn not_read_back(&mut self, after: Zxid) {
+        self.common.journal.not_read_back(after);
     }
 
     /// Whether [`Pipeline::poll_message`] has something.
@@ -216,20 +438,22 @@ impl<S: Storage> Pipeline<S> {
         self.common.outcomes.outstanding()
     }
 
-    /// Sessions, closing ones included.
+    /// Sessions that may expire here, closing ones included.
     pub fn session_count(&self) -> usize {
-        self.ordering.sessions().len()
+        self.role
+            .ordering()
+            .map_or(0, |ordering| ordering.sessions().len())
     }
 
     /// Requests that wait for room in the log or for the next turn.
     pub fn waiting(&self) -> usize {
-        self.ordering.waiting()
+        self.role.ordering().map_or(0, Ordering::waiting)
     }
 
     /// The limit of a quota that a request has exceeded since the last one, the last of several: for the operator,
     /// one in half a tickTime, however often this is called.
     pub fn take_over_quota(&mut self) -> Option<OverQuota> {
-        self.ordering.take_over_quota()
+        self.role.ordering_mut()?.take_over_quota()
     }
 
     /// For `mntr`.
@@ -245,7 +469,7 @@ impl<S: Storage> Pipeline<S> {
 
     /// When a session expires if nothing more is heard of it; `None` if there is none, or it is closing.
     pub fn deadline(&self, session: SessionId) -> Option<Tick> {
-        self.ordering.sessions().deadline_of(session)
+        self.role.ordering()?.sessions().deadline_of(session)
     }
 
     /// The stages up to applied.
@@ -262,24 +486,29 @@ impl<S: Storage> Pipeline<S> {
 
     /// Sessions whose end is decided and has not been applied.
     pub fn closing(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.ordering.sessions().closing()
+        let ordering = self.role.ordering().into_iter();
+        ordering.flat_map(|ordering| ordering.sessions().closing())
     }
 
     /// What is under way, as it is kept count of step by step.
     pub fn counted(&self) -> UnderWay {
-        self.ordering.counted(&self.common)
+        let ordering = self.role.ordering();
+        ordering.map_or_else(UnderWay::default, |ordering| ordering.counted(&self.common))
     }
 
     /// The same, from everything that is under way.
     pub fn recounted(&self) -> UnderWay {
-        self.ordering.recounted(&self.common)
+        let ordering = self.role.ordering();
+        ordering.map_or_else(UnderWay::default, |ordering| {
+            ordering.recounted(&self.common)
+        })
     }
 
     /// Nothing is under way but re-attaches that wait for another shard: what a drain waits for, with
     /// [`Pipeline::outstanding`].
     pub fn is_idle(&self) -> bool {
-        self.ordering.is_idle()
-            && self.common.journal.uncommitted() == 0
+        self.role.ordering().is_none_or(Ordering::is_idle)
+            && self.common.journal.untold() == 0
             && !self.common.outcomes.has_messages()
     }
 }

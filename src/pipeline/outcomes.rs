@@ -4,7 +4,7 @@
 //! Every member has them, whatever its role. Why something is said is not known here, nor what a session is; only
 //! what has been committed, and that a request has one outcome.
 
-use super::ring::Slot;
+use super::slot::Slot;
 use crate::messages::{Committed, Notice, ToShards};
 use crate::types::{ShardId, Zxid};
 use std::collections::VecDeque;
@@ -53,6 +53,15 @@ impl Outcomes {
     /// those who are turned away would fill the memory. The connection has asked for nothing else.
     pub(super) fn turn_away(&mut self, shard: ShardId, notice: Notice) {
         self.down.push_back(ToShards::Notice(shard, notice));
+    }
+
+    /// No outcome that is owed comes any more: the role that owed them has ended. The shards learn it behind what is
+    /// committed so far.
+    pub(super) fn suspend(&mut self, shards: impl Iterator<Item = ShardId>) {
+        self.held.clear();
+        self.outstanding = 0;
+        self.down
+            .extend(shards.map(|shard| ToShards::Notice(shard, Notice::Suspend)));
     }
 
     /// Puts notices behind everything prepared so far, which is up to `prepared`. Until that is committed, and
@@ -123,6 +132,6 @@ impl Outcomes {
 fn is_outcome(notice: &Notice) -> bool {
     match notice {
         Notice::Refused(_) | Notice::Attached { .. } | Notice::Dead(_) | Notice::Close(_) => true,
-        Notice::Detach { .. } => false,
+        Notice::Detach { .. } | Notice::Suspend => false,
     }
 }

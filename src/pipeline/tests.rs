@@ -2,6 +2,7 @@
 
 mod quota;
 mod reaping;
+mod roles;
 
 use super::outcomes::PENDING_MAX;
 use super::*;
@@ -55,6 +56,10 @@ fn config() -> PipelineConfig {
         tick_time_ms: TICK_TIME,
         ..PipelineConfig::new(Rules::default())
     }
+}
+
+fn ordering(w: &mut World) -> &mut Ordering {
+    w.pipeline.role.ordering_mut().expect("it orders")
 }
 
 /// A tree whose last zxid is `last`.
@@ -332,6 +337,7 @@ impl World {
                     Notice::Dead(o) => format!("dead {}", o.conn.slot),
                     Notice::Close(c) => format!("close {}", c.slot),
                     Notice::Detach { generation, .. } => format!("detach {generation}"),
+                    Notice::Suspend => "suspend".into(),
                 };
                 format!("s{shard}: {what}")
             }
@@ -1005,7 +1011,7 @@ fn at_the_bound_of_memory_what_takes_none_goes_on() {
     }
     w.write(1, s, set("/n1", 8000));
     w.settle();
-    w.pipeline.ordering.config.memory = TreeMemory {
+    ordering(&mut w).config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64,
         replicas: 0,
     };
@@ -1035,7 +1041,7 @@ fn at_the_bound_of_memory_what_takes_none_goes_on() {
     let most = w.tree.bytes();
     for (nth, (write, due)) in writes.into_iter().enumerate() {
         // The bound stays as far away as it was.
-        w.pipeline.ordering.config.memory.bytes_max = w.tree.bytes() as u64;
+        ordering(&mut w).config.memory.bytes_max = w.tree.bytes() as u64;
         let refused = w.pipeline.counters().refused;
         w.write(1, s, write);
         w.settle();
@@ -1059,7 +1065,7 @@ fn who_makes_room_by_deleting_small_nodes_may_create_again() {
         w.write(1, s, multi(creates.collect()));
         w.settle();
     }
-    w.pipeline.ordering.config.memory = TreeMemory {
+    ordering(&mut w).config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64,
         replicas: 0,
     };
@@ -1089,7 +1095,7 @@ fn at_the_bound_of_memory_growing_writes_are_refused_and_nothing_else_until_ther
         w.take().last().unwrap().contains("create to")
     };
     assert!((0..10).all(|n| create(&mut w, n)));
-    w.pipeline.ordering.config.memory = TreeMemory {
+    ordering(&mut w).config.memory = TreeMemory {
         bytes_max: w.tree.bytes() as u64 + 20_000,
         replicas: 0,
     };
@@ -1129,7 +1135,7 @@ fn places_that_deletes_have_left_are_used_at_the_bound_of_memory() {
         w.take().last().unwrap().contains("create to")
     };
     assert!((0..4000).all(|n| create(&mut w, &format!("a{n}"), 0)));
-    w.pipeline.ordering.config.memory.bytes_max = w.tree.bytes() as u64;
+    ordering(&mut w).config.memory.bytes_max = w.tree.bytes() as u64;
     assert!(!create(&mut w, "b", 0));
     let deleted = |n: &usize| n % 4 != 3;
     for n in (0..4000).filter(deleted) {
@@ -1138,7 +1144,7 @@ fn places_that_deletes_have_left_are_used_at_the_bound_of_memory() {
         w.settle();
     }
     let max = w.tree.bytes() as u64;
-    w.pipeline.ordering.config.memory.bytes_max = max;
+    ordering(&mut w).config.memory.bytes_max = max;
     let made = (0..4000).take_while(|n| create(&mut w, &format!("c{n}"), 0));
     assert!(made.count() > 1500);
     for n in (0..4000).filter(deleted) {
@@ -2145,6 +2151,7 @@ fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), Test
                     .unwrap();
             }
         }
+        ToShards::Notice(_, Notice::Suspend) => unreachable!("it stands alone"),
     }
     Ok(())
 }

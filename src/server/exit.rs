@@ -228,7 +228,7 @@ impl From<&Fatal> for Exit {
         match error {
             Fatal::Log(e) => of_io(e),
             Fatal::NotOurs(refusal) => of_refusal(refusal),
-            Fatal::Shard(_) => Exit::Unexpected,
+            Fatal::History(_) | Fatal::Shard(_) => Exit::Unexpected,
             Fatal::Forgotten { .. } => Exit::Forgotten,
             Fatal::DigestMismatch(_) => Exit::Digest,
         }

@@ -118,6 +118,15 @@ impl Credits {
         }
     }
 
+    /// No outcome comes any more, and no connection is left. Gives the bytes that their writes held.
+    pub(super) fn forget_outcomes(&mut self) -> usize {
+        let (writes, bytes) =
+            (self.orphans.drain()).fold((0, 0), |sum, (_, of)| (sum.0 + of.0, sum.1 + of.1));
+        assert_eq!(self.in_flight, writes, "all connections are gone");
+        self.in_flight = 0;
+        bytes
+    }
+
     /// A write of a connection that is gone has its outcome. With the last one, gives the bytes
     /// that they held.
     pub(super) fn orphan_outcome(&mut self, conn: ConnId) -> Option<usize> {

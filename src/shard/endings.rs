@@ -61,11 +61,13 @@ pub enum Why {
     EventsInExcess,
     /// It holds memory for requests that others wait for, and neither sends what that is for nor takes the replies.
     HoldsMemory,
+    /// This member has lost its part in its ensemble: it serves nobody until it has another one.
+    NoLeader,
 }
 
 impl Why {
     /// All, with the names under which they are counted.
-    pub const ALL: [(Why, &'static str); 23] = [
+    pub const ALL: [(Why, &'static str); 24] = [
         (Why::Gone, "gone"),
         (Why::Asked, "asked"),
         (Why::HandshakeTooLate, "handshake_too_late"),
@@ -89,6 +91,7 @@ impl Why {
         (Why::OutputInExcess, "output_in_excess"),
         (Why::EventsInExcess, "events_in_excess"),
         (Why::HoldsMemory, "holds_memory"),
+        (Why::NoLeader, "no_leader"),
     ];
 
     /// The name under which it is counted.

@@ -14,6 +14,7 @@
 //! | nothing of an old connection executes after the new ConnectResponse | [`Shard::notice`], Detach |
 //! | frames behind the ConnectRequest are kept, and executed after the response | `may_take_frame` |
 //! | nobody executes more than a budget before the others' turn comes | [`Shard::advance`], `slices` |
+//! | a member that has lost its part shows nothing more, and owes nothing | [`Shard::notice`], Suspend |
 //! | memory is bounded | [`Shard::may_read`] and `settle` (requests), `has_output_room` and `end_idle_reader` (output), `watches` |
 //!
 //! How a driver uses it: [`Shard::accept`]; it reads at most [`Shard::may_read`] bytes and gives
@@ -463,8 +464,19 @@ impl Shard {
                 }
                 self.core.released(session, generation);
             }
+            Notice::Suspend => self.suspend(),
         }
         self.distribute();
+    }
+
+    /// Every connection ends without a further byte; what they have asked for gets no outcome any more.
+    fn suspend(&mut self) {
+        for slot in 0..self.conns.slots() {
+            if let Some(c) = self.conns.at_mut(slot) {
+                self.core.end(c, Ending::SessionGone, Why::NoLeader);
+            }
+        }
+        self.core.suspended();
     }
 
     /// The newest transaction that is committed, in case the replica is behind it. Handshakes and

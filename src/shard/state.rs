@@ -245,6 +245,14 @@ impl ShardState {
         }
     }
 
+    /// Confirms a Suspend: no connection is left, and no outcome of a write comes any more.
+    pub(super) fn suspended(&mut self) {
+        let bytes = self.credits.forget_outcomes();
+        self.requests.change(bytes, 0);
+        let shard = self.config.id;
+        self.up.push_back(ShardRequest::Suspended { shard });
+    }
+
     /// Ends a connection: nothing of it executes any more but what has been handed up. Its
     /// session lives on until it expires or is closed. The first reason is the one that counts.
     pub(super) fn end(&mut self, c: &mut Connection, ending: Ending, why: Why) {

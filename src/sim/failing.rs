@@ -92,6 +92,7 @@ pub(super) fn ended(base: &mut Base, done: &Done<SimStorage>) {
         Done::Removed { result, .. } => (Awaited::Removal, result.is_err()),
         Done::LogRead(read) => (Awaited::Read, read.entries.is_err()),
         Done::Saved(_) | Done::Snapshot { .. } | Done::Purged(_) | Done::Witness(_) => return,
+        Done::OfMember(_) => unreachable!("the server stands alone"),
     };
     match is_short {
         true => base.short.insert(work),
@@ -120,6 +121,7 @@ impl Work {
             Job::Witness(_) => Work::Witness,
             Job::Snapshot { .. } | Job::Purge { .. } | Job::Save(_) => Work::Snapshot,
             Job::ReadLog(_) => Work::ReadLog,
+            Job::OfMember(_) => unreachable!("the server stands alone"),
         }
     }
 

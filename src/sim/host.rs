@@ -1063,6 +1063,7 @@ impl Host {
                 Job::Remove(_) | Job::Witness(_) => 100,
                 Job::Spare(_) => base.rng.u64(100..base.profile.spare_us),
                 Job::ReadLog(_) => base.rng.u64(500..30_000),
+                Job::OfMember(_) => unreachable!("the server stands alone"),
             };
             self.spares_out += u32::from(matches!(job, Job::Spare(_)));
             base.at(takes, Event::Job(job));

@@ -157,3 +157,15 @@ pub enum ReadLogError {
         upto: Zxid,
     },
 }
+
+impl ReadLogError {
+    /// Why there was no room to read it, where it is tried again.
+    pub fn shortage(&self) -> Option<&io::Error> {
+        match self {
+            ReadLogError::Log(RecoveryError::Io(error)) => {
+                (verdict(Call::ReadForShard, error) == Verdict::Later).then_some(error)
+            }
+            _ => None,
+        }
+    }
+}

@@ -15,7 +15,7 @@ use super::runs::{Merged, Runs};
 use crate::log::record::Record;
 use crate::log::snapshot_file::{self, SnapshotWriter, Written};
 use crate::log::storage::Storage;
-use crate::log::{Part, StoreId, read_part};
+use crate::log::{Cursor, Part, Runs as History, StoreId, Stretch, read_part};
 use crate::tree::{
     BODY_VERSION, BodyError, BodyItem, BodyNode, BodyParser, BodyWriter, Changes, Contradiction,
     DigestMismatch, Facts, Key, Patch, SessionHighWater, Tree, WalkStart, session_key,
@@ -57,6 +57,7 @@ pub(super) fn require_room<S: Storage>(data: &S, order: Order) -> Result<(), Sna
 /// [`SnapError`]; nothing is left.
 pub(super) fn merge<S: Storage>(
     (data, log): (&S, &S),
+    history: Option<&History>,
     base: Option<Zxid>,
     order: Order,
     facts: &Facts,
@@ -64,7 +65,7 @@ pub(super) fn merge<S: Storage>(
     let mut runs = Runs::new(data);
     let mut changes = Changes::default();
     let after = base.unwrap_or(Zxid::ZERO);
-    each_since(log, after, order.zxid, |entry| {
+    each_since(log, history, (after, order.zxid), |entry| {
         changes.add(entry)?;
         if changes.bytes() > order.memory {
             require_room(data, order)?;
@@ -109,14 +110,27 @@ pub(super) fn write_walked<S: Storage>(
     join.finish(&none)
 }
 
-/// Each transaction of the log from behind `after` up to `upto`, which is durable.
+/// Each transaction of the log from behind `after` up to `upto`, which is durable. Of a member's log, those that count.
 pub(super) fn each_since<S: Storage>(
     log: &S,
-    after: Zxid,
-    upto: Zxid,
+    history: Option<&History>,
+    (after, upto): (Zxid, Zxid),
     mut take: impl FnMut(&Entry) -> Result<(), SnapError>,
 ) -> Result<(), SnapError> {
     let mut last = after;
+    if let Some(history) = history {
+        let bytes = u64::MAX;
+        Cursor::new(after).read(log, history, Stretch { upto, bytes }, |record| {
+            let zxid = record.zxid;
+            let entry = decode(&record).map_err(|source| SnapError::Record { zxid, source })?;
+            last = zxid;
+            take(&entry)
+        })?;
+        return match last == upto {
+            true => Ok(()),
+            false => Err(SnapError::Short(last)),
+        };
+    }
     let part = Part {
         after,
         upto,

@@ -34,6 +34,7 @@ use crate::log::{
 };
 use crate::tree::{BodyError, Facts, Tree};
 use crate::txn::Entry;
+use crate::txn::record;
 use crate::types::{Position, ServerId, Zxid};
 use merge::{decode, require_room};
 use std::collections::BTreeSet;
@@ -455,23 +456,39 @@ pub struct Made {
 /// [`SnapError`]; nothing is left. [`SnapError::Contradiction`] for the log of another server that does not
 /// fit a merge: only whoever has the state in memory can save it.
 pub fn make<S: Storage>(data: &S, log: &S, order: Order, facts: &Facts) -> Result<Made, SnapError> {
+    make_of(data, log, None, order, facts)
+}
+
+/// As [`make`]; of a member's log with this history.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_of<S: Storage>(
+    data: &S,
+    log: &S,
+    history: Option<&Runs>,
+    order: Order,
+    facts: &Facts,
+) -> Result<Made, SnapError> {
     require_room(data, order)?;
-    merge_newest((data, log), order, facts)
+    merge_newest((data, log), history, order, facts)
 }
 
 /// Merges the newest snapshot that can be read to its end with the log behind it; if none can be, a fresh
 /// tree with the whole log.
 fn merge_newest<S: Storage>(
     dirs: (&S, &S),
+    history: Option<&Runs>,
     order: Order,
     facts: &Facts,
 ) -> Result<Made, SnapError> {
     let mut unreadable = None;
     for base in snapshot_file::list(dirs.0)? {
-        if base > order.zxid {
+        let is_of_another = history.is_some_and(|history| !history.contains(base));
+        if base > order.zxid || is_of_another {
             continue;
         }
-        match merge::merge(dirs, Some(base), order, facts) {
+        match merge::merge(dirs, history, Some(base), order, facts) {
             Err(e) if is_newer(&e) => return Err(e),
             Err(e @ (SnapError::File(_) | SnapError::Body(_))) => {
                 unreadable.get_or_insert(e);
@@ -483,7 +500,7 @@ fn merge_newest<S: Storage>(
         }
     }
     let base = None;
-    match (merge::merge(dirs, base, order, facts), unreadable) {
+    match (merge::merge(dirs, history, base, order, facts), unreadable) {
         // What is missing in the log would be in the snapshot.
         (Err(SnapError::Gap { .. }), Some(unreadable)) => Err(unreadable),
         (result, _) => result.map(|written| Made { written, base }),
@@ -529,6 +546,57 @@ pub fn read_log<S: Storage>(log: &S, part: Part) -> Result<Vec<Arc<Entry>>, Read
         }),
         false => Err(ReadLogError::Short { last, upto }),
     }
+}
+
+/// A part of a member's history that counts, each transaction with the end of its record; `cursor` goes on behind it.
+/// Blocks.
+///
+/// # Errors
+/// [`ReadLogError`].
+pub fn read_history<S: Storage>(
+    log: &S,
+    cursor: &mut Cursor,
+    history: &Runs,
+    stretch: Stretch,
+) -> Result<Vec<(Arc<Entry>, Position)>, ReadLogError> {
+    let mut entries = Vec::new();
+    cursor.read(log, history, stretch, |record| {
+        let zxid = record.zxid;
+        let entry = decode(&record).map_err(|source| ReadLogError::Record { zxid, source })?;
+        entries.push((Arc::new(entry), record.end()));
+        Ok::<(), ReadLogError>(())
+    })?;
+    Ok(entries)
+}
+
+/// The same, each transaction as it is serialised. Blocks.
+///
+/// # Errors
+/// [`ReadLogError`].
+pub fn read_entries<S: Storage>(
+    log: &S,
+    cursor: &mut Cursor,
+    history: &Runs,
+    stretch: Stretch,
+    mut take: impl FnMut(Zxid, &[u8]),
+) -> Result<(), ReadLogError> {
+    cursor.read(log, history, stretch, |found| {
+        let zxid = found.zxid;
+        let record = record::access(found.payload);
+        let record = record.map_err(|source| ReadLogError::Record { zxid, source })?;
+        take(zxid, &record.entry);
+        Ok(())
+    })
+}
+
+/// The tree of a snapshot of this store. Blocks for long.
+///
+/// # Errors
+/// [`SnapError`].
+pub fn load<S: Storage>(data: &S, zxid: Zxid, store: StoreId) -> Result<Tree, SnapError> {
+    let mut rebuild = Rebuilding::new(|_| {});
+    read(data, zxid, Some(store), &mut rebuild)?;
+    rebuild.tree()
 }
 
 /// Writes the tree's state as a snapshot of its last zxid.

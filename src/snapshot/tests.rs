@@ -144,7 +144,13 @@ impl World {
 
     fn merge(&self, memory: usize) -> Result<Written, SnapError> {
         let base = self.snapshots().first().copied();
-        merge::merge(self.dirs(), base, self.order(memory), &self.tree.facts())
+        merge::merge(
+            self.dirs(),
+            None,
+            base,
+            self.order(memory),
+            &self.tree.facts(),
+        )
     }
 
     fn names(&self) -> Vec<String> {
@@ -397,7 +403,7 @@ fn patches_beyond_the_bound_wait_on_disk_and_what_is_on_disk_is_read_in_few_stre
     let one_transaction = 4 << 10;
     let (mut runs, mut changes) = (runs::Runs::new(&w.disk), crate::tree::Changes::default());
     let (mut spills, mut most) = (0, 0);
-    merge::each_since(&w.disk, Zxid::ZERO, w.tree.last_zxid(), |entry| {
+    merge::each_since(&w.disk, None, (Zxid::ZERO, w.tree.last_zxid()), |entry| {
         changes.add(entry)?;
         assert!(changes.bytes() <= MEMORY + one_transaction);
         if changes.bytes() > MEMORY {
@@ -424,7 +430,7 @@ fn runs_are_gone_whatever_ends_the_merge() {
     let before = w.names();
     let mut wrong = w.order(0);
     wrong.zxid = wrong.zxid.next();
-    let found = merge::merge(w.dirs(), None, wrong, &w.tree.facts());
+    let found = merge::merge(w.dirs(), None, None, wrong, &w.tree.facts());
     assert!(matches!(found, Err(SnapError::Short(_))));
     assert_eq!(w.names(), before);
     // No room for all of the runs.
@@ -486,7 +492,7 @@ fn a_damaged_snapshot_is_made_up_for_by_an_older_one_and_the_log() {
     let newest = snapshot_file::name(w.snapshots()[0]);
     grow(&mut w, 30, 3);
     w.disk.spoil(&newest, 20_000, &[2]);
-    let made = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap();
+    let made = merge_newest(w.dirs(), None, w.order(PLENTY), &w.tree.facts()).unwrap();
     assert_eq!(made.base, Some(w.snapshots()[2]));
     assert_eq!(body_in(&w.disk, w.tree.last_zxid()), body_of(&w.tree));
 }
@@ -781,7 +787,7 @@ fn what_can_not_be_merged_is_left_to_who_has_the_state() {
     );
     assert_eq!(w.tree.ephemeral_count(), 0);
     let names = w.names();
-    let refused = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts()).unwrap_err();
+    let refused = merge_newest(w.dirs(), None, w.order(PLENTY), &w.tree.facts()).unwrap_err();
     assert!(matches!(refused, SnapError::Contradiction(_)), "{refused}");
     assert!(refused.is_rot());
     assert_eq!(w.names(), names);
@@ -821,7 +827,7 @@ fn snapshots_on_sectors_that_can_not_be_read_are_as_bad_as_rotten_ones() {
         panic!("{:?}", w.snapshots());
     };
     w.disk.break_sector(&snapshot_file::name(only), 100);
-    let error = merge_newest(w.dirs(), w.order(PLENTY), &w.tree.facts());
+    let error = merge_newest(w.dirs(), None, w.order(PLENTY), &w.tree.facts());
     assert!(matches!(&error, Err(e) if e.is_rot()), "{error:?}");
 }
 
@@ -843,7 +849,8 @@ fn a_snapshot_whose_body_has_version_1_is_merged_with_what_follows() {
             &WriteRequest::CreateSession { timeout_ms: 9 },
         );
         grow(&mut w, 20, 1);
-        let made = merge::merge(w.dirs(), Some(base), w.order(memory), &w.tree.facts()).unwrap();
+        let made =
+            merge::merge(w.dirs(), None, Some(base), w.order(memory), &w.tree.facts()).unwrap();
         assert_eq!(made.root, root(&w.tree));
     }
 }
@@ -875,7 +882,7 @@ fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
     let mut facts = w.tree.facts();
     facts.nodes += 1;
     let before = w.names();
-    let found = merge::merge(w.dirs(), None, w.order(PLENTY), &facts);
+    let found = merge::merge(w.dirs(), None, None, w.order(PLENTY), &facts);
     assert!(
         matches!(found, Err(SnapError::Contradiction(_))),
         "{found:?}"
@@ -893,5 +900,5 @@ fn a_snapshot_with_another_number_of_nodes_than_memory_gets_no_name() {
         matches!(found, Err(SnapError::Contradiction(_))),
         "{found:?}"
     );
-    assert!(merge::merge(w.dirs(), None, w.order(PLENTY), &w.tree.facts()).is_ok());
+    assert!(merge::merge(w.dirs(), None, None, w.order(PLENTY), &w.tree.facts()).is_ok());
 }

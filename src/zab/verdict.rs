@@ -1,6 +1,7 @@
 //! What the protocol between a leader and its learners ends with. What a peer sends can end its connection or a
 //! role; there is no third.
 
+use crate::log::Contradiction;
 use crate::proto::peer::packet::PacketType;
 use crate::types::{Epoch, ServerId, Zxid};
 
@@ -67,6 +68,15 @@ pub enum Leave {
         super::bounds::PENDING_BYTES_MAX
     )]
     TooMuch,
+    /// Learner: a transaction of the leader can't be decoded, or is longer than a segment of the log.
+    #[error("transaction {0} of the leader can't be used")]
+    Unusable(Zxid),
+    /// Learner: the own log does not take the leader's history.
+    #[error("the leader's history contradicts the log: {0}")]
+    Contradicts(Contradiction),
+    /// Learner: a record does not hold the leader's configuration.
+    #[error("the leader's configuration is longer than a record holds: {0} bytes")]
+    LongConfiguration(usize),
     /// Learner: nothing was heard of the leader for so long.
     #[error("the leader was not heard of in time")]
     Silent,
@@ -87,7 +97,12 @@ impl Leave {
     pub(super) fn is_a_fault(self) -> bool {
         matches!(
             self,
-            Leave::Gap { .. } | Leave::Commit(_) | Leave::Unexpected(_) | Leave::Forgets { .. }
+            Leave::Gap { .. }
+                | Leave::Commit(_)
+                | Leave::Unexpected(_)
+                | Leave::Forgets { .. }
+                | Leave::Unusable(_)
+                | Leave::Contradicts(_)
         )
     }
 }

@@ -18,7 +18,6 @@
 
 use super::super::attachments::Claim;
 use super::asked::{Asked, Preparing};
-use super::ids::CREATOR;
 use super::owners::Standing;
 use super::{Common, Fatal, Ordering, Step, memory, order_error, size};
 use crate::log::storage::Storage;
@@ -82,6 +81,8 @@ impl Ordering {
                 common.outcomes.turn_away(origin.shard, close);
                 Ok(())
             }
+            // It was told of nothing here.
+            ShardRequest::Suspended { .. } => Ok(()),
             up => {
                 common.outcomes.owe();
                 if self.preparing.is_some() || !self.intake.is_empty() {
@@ -138,7 +139,9 @@ impl Ordering {
                 self.reattach(common, claim, session, step.now.tick);
                 Ok(Admitted::Done)
             }
-            ShardRequest::Released { .. } | ShardRequest::Touched { .. } => {
+            ShardRequest::Released { .. }
+            | ShardRequest::Touched { .. }
+            | ShardRequest::Suspended { .. } => {
                 unreachable!("these never wait")
             }
         }
@@ -247,7 +250,7 @@ impl Ordering {
         stamps: Stamps,
     ) -> Result<Admitted, Fatal> {
         let is_used = |id| self.sessions.is_known(id);
-        let high_water = step.tree.session_high_water(CREATOR);
+        let high_water = step.tree.session_high_water(self.ids.creator());
         let session = (self.ids).allocate(high_water, step.now.wall, is_used);
         let generation = self.open(common, session, origin, timeout_ms, step.now.tick);
         let asked = Asked {

@@ -2,12 +2,11 @@
 
 use crate::types::{SessionId, WallMs};
 
-/// What the ids that this server makes have in their top byte.
-pub(super) const CREATOR: u8 = SessionId::STANDALONE;
-
 /// Allocates session ids.
 #[derive(Debug)]
 pub(super) struct SessionIds {
+    /// What the ids that this server makes have in their top byte.
+    creator: u8,
     /// Last number given to a session by this process, including those whose transaction is not applied
     /// yet; `None`: there was none.
     last: Option<i64>,
@@ -17,11 +16,17 @@ pub(super) struct SessionIds {
 
 impl SessionIds {
     /// Nothing allocated yet.
-    pub(super) fn new() -> SessionIds {
+    pub(super) fn new(creator: u8) -> SessionIds {
         SessionIds {
+            creator,
             last: None,
             has_wrapped: false,
         }
+    }
+
+    /// Who makes them.
+    pub(super) fn creator(&self) -> u8 {
+        self.creator
     }
 
     /// A fresh id. The clock makes ids differ between servers that lost their data; that they
@@ -48,11 +53,11 @@ impl SessionIds {
             Some(used) if used < SessionId::NUMBER_MAX && !self.has_wrapped => clock.max(used + 1),
             Some(_) => self.behind_the_last(clock),
         };
-        while is_used(SessionId::of(CREATOR, number)) {
+        while is_used(SessionId::of(self.creator, number)) {
             number = after(number);
         }
         self.last = Some(number);
-        SessionId::of(CREATOR, number)
+        SessionId::of(self.creator, number)
     }
 
     /// The clock's number, or the one after the last if the clock has not come that far, both modulo 2^56.
@@ -73,19 +78,21 @@ fn after(number: i64) -> i64 {
 mod tests {
     use super::*;
 
+    const CREATOR: u8 = SessionId::STANDALONE;
+
     /// The bits of the wall clock that an id holds.
     const CLOCK_MASK: i64 = 0xff_ffff_ffff;
     use proptest::prelude::*;
 
     #[test]
     fn layout_of_the_first_id() {
-        let id = SessionIds::new().allocate(None, WallMs(0x12_3456_789a_bcde), |_| false);
+        let id = SessionIds::new(CREATOR).allocate(None, WallMs(0x12_3456_789a_bcde), |_| false);
         assert_eq!(id, SessionId(0x0156_789a_bcde_0000));
     }
 
     #[test]
     fn when_the_clock_has_begun_anew_and_all_numbers_are_given_the_clock_goes_on() {
-        let mut ids = SessionIds::new();
+        let mut ids = SessionIds::new(CREATOR);
         let last = WallMs(CLOCK_MASK);
         let before = ids.allocate(None, last, |_| false);
         assert_eq!(before, SessionId(0x01ff_ffff_ffff_0000));
@@ -112,7 +119,7 @@ mod tests {
         }
         // After a restart only the clock knows, and sessions that are there keep their ids.
         let used = SessionId(0x0100_0000_1234_0000);
-        let id = SessionIds::new().allocate(largest, later, |id| id == used);
+        let id = SessionIds::new(CREATOR).allocate(largest, later, |id| id == used);
         assert_eq!(id.0, used.0 + 1);
     }
 
@@ -121,7 +128,7 @@ mod tests {
         /// water of what became durable is not): no id comes twice.
         #[test]
         fn ids_never_repeat(steps in proptest::collection::vec((any::<i64>(), any::<bool>(), any::<bool>()), 1..200)) {
-            let mut ids = SessionIds::new();
+            let mut ids = SessionIds::new(CREATOR);
             let (mut high_water, mut durable) = (None, None);
             let mut shown = std::collections::BTreeSet::new();
             for (wall, restart, sync) in steps {
@@ -133,7 +140,7 @@ mod tests {
                     prop_assert!(shown.insert(id));
                 }
                 if restart {
-                    ids = SessionIds::new();
+                    ids = SessionIds::new(CREATOR);
                     high_water = durable;
                 }
             }

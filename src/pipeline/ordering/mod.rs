@@ -35,7 +35,7 @@ pub(super) use {
     reaping::LOOKS_PER_TURN, size::ENTRY_FIXED,
 };
 
-use super::common::Common;
+use super::common::{Common, Proposal};
 use super::config::PipelineConfig;
 use super::fatal::Fatal;
 use super::outcomes::Said;
@@ -44,7 +44,7 @@ use crate::log::storage::Storage;
 use crate::messages::Notice;
 use crate::tree::{OverQuota, Overlay, Prepared, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ErrorCode, Now, OpCode, Tick, Zxid};
+use crate::types::{ErrorCode, Now, OpCode, SessionId, Tick, Zxid};
 use asked::{Asked, Preparing};
 use ids::SessionIds;
 use reaper::Reaper;
@@ -94,7 +94,7 @@ impl Ordering {
         Ordering {
             overlay: Overlay::new(tree),
             sessions,
-            ids: SessionIds::new(),
+            ids: SessionIds::new(config.creator),
             preparing: None,
             intake: Waiting::default(),
             waits_for_room: false,
@@ -178,8 +178,8 @@ impl Ordering {
             common.journal.tick(now.tick)?;
         }
         let mut said = Vec::new();
-        let committed = common.journal.cursors().committed;
-        (common.attachments).give_up(committed, now.tick, &mut said);
+        let told = common.journal.cursors().told;
+        (common.attachments).give_up(told, now.tick, &mut said);
         common.counters.given_up += said.len() as u64;
         self.say(common, said);
         self.waits_for_room = false;
@@ -215,6 +215,11 @@ impl Ordering {
             _ => {}
         }
         self.closes.wake();
+    }
+
+    /// A member that has a session has heard of its client.
+    pub(super) fn heard(&mut self, session: SessionId, now: Tick) {
+        self.sessions.heard(session, now);
     }
 
     /// The sessions, for inspection.
@@ -277,7 +282,7 @@ impl Ordering {
     fn say<S: Storage>(&mut self, common: &mut Common<S>, said: Vec<Said>) {
         let cursors = common.journal.cursors();
         common.outcomes.say(cursors.prepared, said);
-        self.release(common, cursors.committed);
+        self.release(common, cursors.told);
     }
 
     /// What was said behind transactions that are committed now goes to the shards.
@@ -295,7 +300,7 @@ impl Ordering {
                 self.sessions.heard(session, self.clock);
             }
             Notice::Detach { session, .. } => attachments.told(session, self.clock),
-            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) => {}
+            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) | Notice::Suspend => {}
         });
     }
 }
@@ -330,6 +335,12 @@ fn append<S: Storage>(
     now: Now,
 ) -> Result<Zxid, Fatal> {
     let (origin, generation) = (asked.origin, asked.generation);
+    if let Some(proposals) = &mut common.proposals {
+        proposals.push_back(Proposal {
+            zxid: entry.header.zxid,
+            entry: entry.encode(),
+        });
+    }
     let zxid = (common.journal).append(entry, origin, generation, asked.stamps, now.micros)?;
     common.counters.ordered += 1;
     Ok(zxid)

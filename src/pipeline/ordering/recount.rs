@@ -37,7 +37,7 @@ impl Ordering {
     /// The same, from everything that is under way.
     pub(in crate::pipeline) fn recounted<S: Storage>(&self, common: &Common<S>) -> UnderWay {
         let asked = (common.journal.in_flight())
-            .filter(|(slot, is_committed)| !is_committed && slot.origin.is_some());
+            .filter(|(slot, is_told)| !is_told && slot.origin.is_some());
         let listed = common.journal.in_flight().map(|(slot, _)| &slot.entry);
         let listed = listed.filter(|entry| self.sessions.is_known(entry.header.session));
         let waiters = common.attachments.waiters_recounted();

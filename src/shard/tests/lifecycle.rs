@@ -714,3 +714,35 @@ fn a_report_says_of_when_it_is() {
         (watermark, now, world.now.tick)
     );
 }
+
+#[test]
+fn a_member_without_a_part_ends_every_connection_and_owes_no_outcome_any_more() {
+    let mut world = World::with(|config| config.in_flight_max = 3);
+    let conns = [world.client(), world.client(), world.client()];
+    let fresh = world.accept();
+    world.prompt = false;
+    for conn in conns {
+        world.send(conn, &[create(1, "/a"), read(2, 3, "/a", true)].concat());
+    }
+    world.shard.closed(conns[2], world.now);
+    assert_eq!(world.shard.stats().in_flight, 3);
+    // None of the writes is ever committed.
+    world.logged.clear();
+    world.say(Notice::Suspend);
+    world.commit(1);
+    world.hand_up();
+    assert_eq!(world.suspended, 1);
+    for conn in [conns[0], conns[1], fresh] {
+        assert_eq!(world.take(conn), (Vec::new(), true));
+        assert!(!world.shard.has(conn));
+    }
+    let stats = world.shard.stats();
+    assert_eq!((stats.in_flight, stats.connections), (0, 0));
+    assert_eq!((stats.request_bytes, stats.output_bytes), (0, 0));
+    assert_eq!(stats.ends.of(Why::NoLeader), 3);
+    // Whoever comes then is served as ever.
+    world.prompt = true;
+    let conn = world.client();
+    world.send(conn, &create(1, "/b"));
+    assert_eq!(world.frames(conn).len(), 1);
+}

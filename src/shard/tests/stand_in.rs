@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) touched: Vec<(Tick, Vec<SessionId>)>,
     /// Detach confirmations, with whether the connection was still served at that moment.
     pub(super) released: Vec<(SessionId, Generation)>,
+    /// Times that all connections were ended.
+    pub(super) suspended: usize,
     /// Re-attaches that arrived.
     pub(super) reattaches: usize,
     /// What the events of the last transaction cost.
@@ -75,6 +77,7 @@ impl World {
             full: false,
             touched: Vec::new(),
             released: Vec::new(),
+            suspended: 0,
             reattaches: 0,
             event_steps: 0,
         }
@@ -353,10 +356,11 @@ impl World {
                 sessions,
                 ..
             } => self.touched.push((watermark, sessions)),
+            ShardRequest::Suspended { .. } => self.suspended += 1,
         }
     }
 
-    fn say(&mut self, notice: Notice) {
+    pub(super) fn say(&mut self, notice: Notice) {
         self.logged.push_back(ToShards::Notice(ShardId(0), notice));
     }
 

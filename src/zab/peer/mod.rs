@@ -214,6 +214,11 @@ impl Peer {
         self.election.deadline().into_iter().chain(dial).min()
     }
 
+    /// The last role that has begun.
+    pub fn role(&self) -> RoleId {
+        self.role
+    }
+
     /// What is committed, as far as this member knows.
     pub fn committed(&self) -> Zxid {
         self.committed
@@ -488,6 +493,16 @@ impl Peer {
         self.pump(now);
     }
 
+    /// The driver could not take over what this member was sent: nothing behind `held` is here, whatever of it was
+    /// committed since. It comes with a snapshot.
+    pub fn refused(&mut self, held: Zxid, why: Leave, now: Tick) {
+        self.committed = self.committed.min(held);
+        self.wants_snapshot = true;
+        self.end(why);
+        self.look_again(now);
+        self.pump(now);
+    }
+
     /// Other configurations are live from here on. A leader whose epoch is not promised yet begins anew with them.
     pub fn configure(
         &mut self,
@@ -748,7 +763,11 @@ impl Peer {
         // From its own history it would come to the same end.
         let is_stuck = matches!(
             why,
-            Leave::NoBase(_) | Leave::Forgets { .. } | Leave::TooMuch
+            Leave::NoBase(_)
+                | Leave::Forgets { .. }
+                | Leave::TooMuch
+                | Leave::Unusable(_)
+                | Leave::Contradicts(_)
         );
         self.wants_snapshot |= is_stuck;
         if is_serving {
