@@ -1,24 +1,85 @@
 //! Access control lists, each kept once.
 
 use super::access::{is_anyone, is_open, steps};
-use super::allocated::shared;
-use super::hash::PathHasher;
+use super::allocated::{allocation, shared};
+use super::hash::{PathHash, PathHasher};
 use super::index::Index;
 use super::slab::Slab;
 use crate::txn::Acl;
+use hashbrown::HashTable;
 use std::sync::Arc;
+
+/// So many lists at most are in one table: to move them takes no time that anybody notices.
+const FEW_MAX: usize = 1024;
+
+/// A table with fewer lists than an eighth of its places gives places back.
+const SPARSE: usize = 8;
 
 /// Lists by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acls {
     lists: Slab<Listed>,
-    /// By their hashes. A table that grows looks at no list: there may be as many as nodes.
-    ids: Index,
+    ids: Ids,
     hasher: PathHasher,
     /// The list that was asked for last: many nodes have the same one.
     last: u32,
     /// Of all lists, without the tables that they are in.
     bytes: usize,
+}
+
+/// Numbers of lists by their hashes. There may be as many as nodes: what grows looks at no list, and moves a small part
+/// of all.
+#[derive(Clone, Debug, Default)]
+struct Ids {
+    few: HashTable<(PathHash, u32)>,
+    /// All, once there were more than a few.
+    many: Option<Index>,
+}
+
+impl Ids {
+    fn find(&self, hash: PathHash, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        if let Some(many) = &self.many {
+            let found = many.find(hash, |id| is_it(id).then_some(()));
+            return found.map(|(id, ())| id);
+        }
+        let is_it = |&(of, id): &(PathHash, u32)| of == hash && is_it(id);
+        self.few.find(hash.spread(), is_it).map(|&(_, id)| id)
+    }
+
+    fn insert(&mut self, hash: PathHash, id: u32) {
+        if self.many.is_none() && self.few.len() == FEW_MAX {
+            let mut many = Index::default();
+            let few = std::mem::take(&mut self.few);
+            few.into_iter().for_each(|(hash, id)| many.insert(hash, id));
+            self.many = Some(many);
+        }
+        match &mut self.many {
+            Some(many) => many.insert(hash, id),
+            None => {
+                let spread = |(hash, _): &(PathHash, u32)| hash.spread();
+                self.few.insert_unique(hash.spread(), (hash, id), spread);
+            }
+        }
+    }
+
+    fn remove(&mut self, hash: PathHash, id: u32) {
+        if let Some(many) = &mut self.many {
+            return many.remove(hash, id);
+        }
+        if let Ok(found) = self.few.find_entry(hash.spread(), |&(_, of)| of == id) {
+            found.remove();
+        }
+        if self.few.len() < self.few.capacity() / SPARSE {
+            let least = 2 * self.few.len();
+            self.few.shrink_to(least, |(hash, _)| hash.spread());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let many = self.many.as_ref();
+        let many = many.map_or(0, |many| many.bytes() + Index::bytes_empty());
+        allocation(self.few.allocation_size()) + many
+    }
 }
 
 /// A list in use.
@@ -69,9 +130,9 @@ impl Acls {
         }
         let hash = self.hasher.hash_list(acl);
         let lists = &self.lists;
-        let is_it = |id| (lists.get(id)?.acl == *acl).then_some(());
+        let is_it = |id| lists.get(id).is_some_and(|list| list.acl == *acl);
         self.last = match self.ids.find(hash, is_it) {
-            Some((id, ())) => {
+            Some(id) => {
                 self.lists.get_mut(id).expect("a named list").nodes += 1;
                 id
             }
@@ -141,7 +202,7 @@ mod tests {
 
     #[test]
     fn of_many_lists_no_new_one_and_none_that_goes_moves_more_than_a_small_part_of_the_others() {
-        const LISTS: u32 = 20_000;
+        const LISTS: u32 = 200_000;
         let list = |nth: u32| -> Arc<[Acl]> {
             Arc::from([Acl {
                 perms: 31,

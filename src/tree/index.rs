@@ -46,9 +46,14 @@ impl Index {
         self.len
     }
 
-    /// Bytes that are allocated.
+    /// Bytes that are allocated for numbers.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that an empty one takes.
+    pub(super) fn bytes_empty() -> usize {
+        allocation(size_of::<[Table; TABLES]>())
     }
 
     /// The number with this hash for which `is_it` gives something, and that.
