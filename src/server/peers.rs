@@ -2,7 +2,7 @@
 //!
 //! A turn of that core tells what has happened, one thing after the other ([`PeerSockets::step`]), and does behind each
 //! what there is to do ([`PeerSockets::poll`] gives what is not about sockets); then it sends
-//! ([`PeerSockets::send`]). As with clients, the ring says which socket is ready, and bytes that nobody has room for
+//! ([`PeerSockets::send`]), and time passes ([`PeerSockets::tick`]). As with clients, the ring says which socket is ready, and bytes that nobody has room for
 //! stay in the kernel.
 //!
 //! | What | Bound |
@@ -122,6 +122,8 @@ pub struct PeerSockets {
     decided: VecDeque<LinkId>,
     buffer: Vec<u8>,
     next_tick: Tick,
+    /// Since when a tick waits for what has happened before.
+    overdue: Option<Tick>,
 }
 
 impl PeerSockets {
@@ -155,6 +157,7 @@ impl PeerSockets {
             decided: VecDeque::new(),
             buffer: vec![0; READ_MAX],
             next_tick: Tick(0),
+            overdue: None,
         };
         for bound in ports.election {
             sockets.open(Port::Election, bound.listen()?, ring);
@@ -253,11 +256,19 @@ impl PeerSockets {
         true
     }
 
-    /// Time passes, behind everything that had happened. False: it is not yet time.
-    pub fn tick(&mut self, ring: &mut Ring, now: Tick) -> bool {
+    /// Time passes, behind what had happened by then: after a pause of the process nobody is given up whose bytes wait
+    /// in a socket. `is_all_told`: [`PeerSockets::step`] has nothing more. Where there is always more, time passes a
+    /// quarter of the patience later. False: it has not passed.
+    pub fn tick(&mut self, ring: &mut Ring, now: Tick, is_all_told: bool) -> bool {
         if now < self.next_tick {
             return false;
         }
+        let quarter_ms = self.patience.as_millis() as u64 / 4;
+        let overdue = *self.overdue.get_or_insert(now);
+        if !is_all_told && now < overdue.after(quarter_ms) {
+            return false;
+        }
+        self.overdue = None;
         self.try_to_listen(ring);
         if std::mem::take(&mut self.is_exhausted) {
             self.ports

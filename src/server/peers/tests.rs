@@ -85,15 +85,8 @@ impl Drop for Member {
     }
 }
 
-fn run(
-    sid: i64,
-    network: Network,
-    ports: Ports,
-    seen: &Mutex<Seen>,
-    wanted: &Mutex<usize>,
-    stops: &AtomicBool,
-) {
-    let settings = Settings {
+fn settings(sid: i64) -> Settings {
+    Settings {
         candidate: Candidate {
             sid: ServerId(sid),
             is_observer: false,
@@ -103,11 +96,21 @@ fn run(
         pair: Pair::of(Quorum::majority(Zxid::ZERO, (1..=3).map(ServerId)).unwrap()),
         observers: BTreeSet::new(),
         config: Vec::from(b"version=0").into(),
-    };
+    }
+}
+
+fn run(
+    sid: i64,
+    network: Network,
+    ports: Ports,
+    seen: &Mutex<Seen>,
+    wanted: &Mutex<usize>,
+    stops: &AtomicBool,
+) {
     let (clock, mut owner) = (Clock::default(), Played::new());
     let bell = Bell::new().unwrap();
     let mut ring = Ring::new(Features::Auto, bell.clone()).unwrap();
-    let peers = Peers::begin(settings, network, owner.beginning(), clock.now().tick);
+    let peers = Peers::begin(settings(sid), network, owner.beginning(), clock.now().tick);
     let patience = Duration::from_millis(PATIENCE.sync_ms);
     let mut sockets = PeerSockets::new(peers, ports, bell, patience, &mut ring).unwrap();
     let mut again = true;
@@ -141,13 +144,15 @@ fn run(
             }
         };
         work(&mut sockets, &mut owner, &mut ring);
+        let mut is_all_told = false;
         for _ in 0..STEPS_PER_TURN {
-            if !sockets.step(&mut ring, now) {
+            is_all_told = !sockets.step(&mut ring, now);
+            if is_all_told {
                 break;
             }
             work(&mut sockets, &mut owner, &mut ring);
         }
-        sockets.tick(&mut ring, now);
+        sockets.tick(&mut ring, now, is_all_told);
         work(&mut sockets, &mut owner, &mut ring);
         let mut wanted = wanted.lock().unwrap();
         if *wanted > 0 && owner.propose(sockets.peers(), &[7; 1000], now) {
@@ -159,6 +164,31 @@ fn run(
         let mut seen = seen.lock().unwrap();
         (seen.serving, seen.committed) = (owner.serving, owner.committed);
     }
+}
+
+// What waits in sockets after a pause is told before anybody is given up for it.
+#[test]
+fn time_passes_behind_what_has_happened_or_a_quarter_of_the_patience_later() {
+    let bell = Bell::new().unwrap();
+    let mut ring = Ring::new(Features::Auto, bell.clone()).unwrap();
+    let settings = settings(1);
+    let network = Network {
+        servers: BTreeMap::new(),
+        is_multi_address: false,
+        dial_ms: 1000,
+        packet_max: 1 << 20,
+    };
+    let ports = Ports {
+        election: vec![anywhere()],
+        quorum: vec![anywhere()],
+    };
+    let peers = Peers::begin(settings, network, Played::new().beginning(), Tick(0));
+    let patience = Duration::from_millis(400);
+    let mut sockets = PeerSockets::new(peers, ports, bell, patience, &mut ring).unwrap();
+    let mut passes = |now, is_all_told| sockets.tick(&mut ring, Tick(now), is_all_told);
+    assert!(passes(1000, true) && !passes(1000, true));
+    assert!(!passes(9000, false) && !passes(9099, false) && passes(9100, false));
+    assert!(!passes(9200, false) && passes(9201, true));
 }
 
 fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
