@@ -1,6 +1,9 @@
 //! What orders and keeps: the pipeline over its tree, and the schedule of snapshots. Both placements
 //! have one; the shards are what differs.
 //!
+//! A server that stands alone is started ([`Member::start`]). A member of an ensemble joins it ([`Member::join`]): it has
+//! a seat beside (`seat`, and `seated` for whoever drives its connections).
+//!
 //! What goes in: requests, ticks, completions. What comes out: transactions to show, syncs to make,
 //! and jobs that block for long (`jobs`).
 

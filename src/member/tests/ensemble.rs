@@ -100,13 +100,13 @@ fn a_member_that_lacks_more_than_the_log_has_is_sent_a_snapshot() {
 fn a_follower_may_apply_before_its_own_disk_has_synced() {
     let mut w = calm();
     let follower = w.follower().unwrap();
-    w.hold_syncs(Some(follower));
+    w.hold_syncs(follower, true);
     for _ in 0..10 {
         w.write();
         w.run(20);
     }
     assert!(w.seen.ahead_of_disk > 0, "{:?}", w.seen);
-    w.hold_syncs(None);
+    w.hold_syncs(follower, false);
     w.calm();
 }
 
@@ -139,23 +139,31 @@ fn any_faults() -> impl Strategy<Value = Faults> {
         rate([0.0, 0.0005, 0.003]),
         rate([0.0, 0.0002, 0.001]),
         rate([0.0, 0.0005, 0.002]),
+        rate([0.0, 0.0005, 0.002]),
+        rate([0.0, 0.002, 0.01]),
         any::<bool>(),
     )
-        .prop_map(|(breaks, crashes, wipes, partitions, power)| Faults {
-            breaks,
-            crashes,
-            wipes,
-            partitions,
-            power,
-        })
+        .prop_map(
+            |(breaks, crashes, wipes, partitions, full, slow, power)| Faults {
+                breaks,
+                crashes,
+                wipes,
+                partitions,
+                full,
+                slow,
+                power,
+            },
+        )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn whatever_breaks_all_members_come_to_hold_one_history(seed in any::<u64>(), faults in any_faults()) {
-        let mut w = World::new(seed, 3, faults);
+    fn whatever_breaks_all_members_come_to_hold_one_history(
+        seed in any::<u64>(), voters in prop_oneof![Just(3i64), Just(3), Just(5)], faults in any_faults(),
+    ) {
+        let mut w = World::new(seed, voters, faults);
         w.start_all();
         w.run(4000);
         w.end_faults();
@@ -170,6 +178,8 @@ fn runs_meet_everything_that_they_are_there_for() {
         crashes: 0.0015,
         wipes: 0.0005,
         partitions: 0.001,
+        full: 0.0005,
+        slow: 0.003,
         power: true,
     };
     let mut all = Seen::default();

@@ -13,7 +13,8 @@ use crate::txn::{AuthId, CreateRequest, RawAcl, Txn, WriteRequest};
 use crate::types::{OpCode, ServerId, SessionId, Zxid};
 use crate::zab::{Candidate, Effect, LinkId, Pair, Patience, Peer, Quorum, Settings};
 use fastrand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 
 const MAX: usize = 1 << 20;
 const PATIENCE: Patience = Patience {
@@ -31,6 +32,10 @@ pub struct Faults {
     pub crashes: f64,
     pub wipes: f64,
     pub partitions: f64,
+    /// A disk has no room for a while.
+    pub full: f64,
+    /// A disk syncs nothing for a while.
+    pub slow: f64,
     /// A crash takes what was not synced along, and may come in the middle of a write.
     pub power: bool,
 }
@@ -70,6 +75,8 @@ seen! {
     crashes >= 20,
     torn >= 3,
     wiped >= 2,
+    filled >= 5,
+    stalled >= 50,
     left >= 40,
 }
 
@@ -97,6 +104,27 @@ struct Node {
     is_founding: bool,
 }
 
+/// Digest behind each transaction that anybody has applied.
+struct Truth {
+    digests: BTreeMap<Zxid, u64>,
+    /// What is decided, and was not seen one by one.
+    between: Vec<(Zxid, Zxid)>,
+}
+
+impl Deref for Truth {
+    type Target = BTreeMap<Zxid, u64>;
+
+    fn deref(&self) -> &BTreeMap<Zxid, u64> {
+        &self.digests
+    }
+}
+
+impl DerefMut for Truth {
+    fn deref_mut(&mut self) -> &mut BTreeMap<Zxid, u64> {
+        &mut self.digests
+    }
+}
+
 pub struct World {
     rng: Rng,
     now: Tick,
@@ -106,10 +134,10 @@ pub struct World {
     wires: Vec<Wire>,
     dials: Vec<Dial>,
     isolated: Option<ServerId>,
-    held: Option<ServerId>,
+    /// Their syncs do not come back.
+    held: BTreeSet<ServerId>,
     next: u64,
-    /// Digest behind each transaction that anybody has applied.
-    truth: BTreeMap<Zxid, u64>,
+    truth: Truth,
     pub seen: Seen,
 }
 
@@ -137,9 +165,12 @@ impl World {
             wires: Vec::new(),
             dials: Vec::new(),
             isolated: None,
-            held: None,
+            held: BTreeSet::new(),
             next: 0,
-            truth: BTreeMap::from([(Zxid::ZERO, crate::tree::Tree::new().digest())]),
+            truth: Truth {
+                digests: BTreeMap::from([(Zxid::ZERO, crate::tree::Tree::new().digest())]),
+                between: Vec::new(),
+            },
             seen: Seen::default(),
         }
     }
@@ -189,6 +220,8 @@ impl World {
     }
 
     fn start(&mut self, sid: ServerId) {
+        // An operator makes room first.
+        self.fill_disk(sid, false);
         let (now, life) = (self.now(), self.number());
         let settings = Settings {
             candidate: Candidate {
@@ -241,6 +274,12 @@ impl World {
         node.member = Some(Box::new(member));
         node.life = life;
         node.last = last;
+        let newest = *self.truth.keys().next_back().unwrap();
+        if last > newest {
+            // It was decided, and nobody has come to apply it yet: what lies between is known when somebody does.
+            self.truth.between.push((newest, last));
+            self.truth.insert(last, digest);
+        }
         assert_eq!(
             self.truth.get(&last),
             Some(&digest),
@@ -300,8 +339,11 @@ impl World {
         }
     }
 
-    pub fn hold_syncs(&mut self, sid: Option<ServerId>) {
-        self.held = sid;
+    pub fn hold_syncs(&mut self, sid: ServerId, is_held: bool) {
+        match is_held {
+            true => self.held.insert(sid),
+            false => self.held.remove(&sid),
+        };
     }
 
     /// The disk has no room, or has some again.
@@ -449,11 +491,13 @@ impl World {
                 break;
             }
         }
+        let pipeline = &self.nodes[&sid].member.as_ref().unwrap().pipeline;
+        assert_eq!(pipeline.counted(), pipeline.recounted(), "{sid}");
         self.begin_work(sid);
     }
 
     fn begin_work(&mut self, sid: ServerId) {
-        let is_held = self.held == Some(sid);
+        let is_held = self.held.contains(&sid);
         let node = self.node(sid);
         let Some(member) = &mut node.member else {
             return;
@@ -641,15 +685,14 @@ impl World {
         let Some(wire) = self.wires.get_mut(n) else {
             return;
         };
-        let end = &mut wire.ends[at];
-        let (sid, link) = (end.sid, end.link);
+        let (sid, link) = (wire.ends[at].sid, wire.ends[at].link);
         let reads = self.nodes[&sid].member.as_ref();
         let takes = wire.port == Port::Election || reads.is_some_and(|m| m.takes_packets());
-        let end = &mut self.wires[n].ends[at];
-        if end.is_closed || !takes || self.wires[n].is_broken {
+        self.seen.stalled += usize::from(!takes && !wire.ends[at].is_closed);
+        if wire.ends[at].is_closed || !takes || wire.is_broken {
             return;
         }
-        let end = &mut self.wires[n].ends[at];
+        let end = &mut wire.ends[at];
         let bytes = bytes.min(end.coming.len());
         let some: Vec<u8> = end.coming.drain(..bytes).collect();
         end.has.extend(some);
@@ -732,10 +775,23 @@ impl World {
         let node = self.node(sid);
         let (_, zxid) = node.reads.take().unwrap();
         let member = node.member.as_mut().unwrap();
-        let mut receiving = Receiving::create(&node.disk, zxid, member.store()).unwrap();
-        receiving.push(body).unwrap();
-        let (received, _) = receiving.finish().unwrap();
-        member.snapshot_received(link, received, now).unwrap();
+        let keep = || {
+            let mut receiving = Receiving::create(&node.disk, zxid, member.store())?;
+            receiving.push(body)?;
+            receiving.finish()
+        };
+        match keep() {
+            Ok((received, _)) => member.snapshot_received(link, received, now).unwrap(),
+            // Without room for it nothing is gone on with.
+            Err(_) => {
+                member.link_closed(link, now).unwrap();
+                if let Some((wire, at)) = self.wire_of(sid, link) {
+                    wire.ends[at].is_closed = true;
+                }
+                self.drive(sid);
+                return false;
+            }
+        }
         if let Some((wire, at)) = self.wire_of(sid, link) {
             wire.ends[at].has.drain(..used);
         }
@@ -819,6 +875,23 @@ impl World {
         if self.chance(0.003) {
             self.isolate(None);
         }
+        if self.chance(faults.full) {
+            let sid = self.any();
+            self.fill_disk(sid, true);
+            self.seen.filled += 1;
+        }
+        if self.chance(0.003) {
+            let sid = self.any();
+            self.fill_disk(sid, false);
+        }
+        if self.chance(faults.slow) {
+            let sid = self.any();
+            self.hold_syncs(sid, true);
+        }
+        if self.chance(0.01) {
+            let sid = self.any();
+            self.hold_syncs(sid, false);
+        }
     }
 
     pub fn run(&mut self, steps: usize) {
@@ -886,6 +959,10 @@ impl World {
     pub fn end_faults(&mut self) {
         self.faults = Faults::default();
         self.isolate(None);
+        self.held.clear();
+        for sid in self.sids() {
+            self.fill_disk(sid, false);
+        }
     }
 
     fn is_settled(&self) -> bool {
@@ -959,7 +1036,7 @@ impl World {
 /// What a member tells its shards.
 fn heard(
     node: &mut Node,
-    truth: &mut BTreeMap<Zxid, u64>,
+    truth: &mut Truth,
     seen: &mut Seen,
     sid: ServerId,
     down: ToShards,
@@ -970,6 +1047,10 @@ fn heard(
     };
     let header = txn.entry.header;
     let next = truth.range(node.last..).nth(1);
+    let next = next.filter(|(zxid, _)| {
+        let is_new = |(from, to): &(Zxid, Zxid)| *from < header.zxid && header.zxid < *to;
+        **zxid <= header.zxid || !truth.between.iter().any(is_new)
+    });
     match next {
         Some((zxid, known)) => {
             assert_eq!(
