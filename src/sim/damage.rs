@@ -670,7 +670,8 @@ fn foreign(content: &[u8]) -> Vec<u8> {
             let crc = crc32c::crc32c(&slot[..PAGE - 4]);
             slot[PAGE - 4..].copy_from_slice(&crc.to_le_bytes());
         }
-    } else if content.starts_with(b"RKSNAPSH") {
+    } else if content.starts_with(b"RKSNAPSH") && content.len() >= 44 {
+        // Of a shorter one nobody can tell whose it is.
         other[24..40].copy_from_slice(&id);
         let crc = crc32c::crc32c(&other[..40]);
         other[40..44].copy_from_slice(&crc.to_le_bytes());
