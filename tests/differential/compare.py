@@ -96,9 +96,11 @@ class Judge:
             a.events, b.events = canonical.ordered(a.events), canonical.ordered(b.events)
         out.groups.append(a)
         out.lines.append((request, told(a), told(b)))
-        if a.key() == b.key():
+        is_same = a.key() == b.key()
+        rows = (row for row in self.rows if request and (row.hides or not is_same))
+        row = next((row for row in rows if row.explains(self.config, requests, n, a, b, tuple(self.earlier))), None)
+        if row is None and is_same:
             return True
-        row = next((row for row in self.rows if request and row.explains(self.config, requests, n, a, b, tuple(self.earlier))), None)
         if row is None:
             out.difference = Difference(what(request, a, b), told(a), told(b))
             return False

@@ -32,6 +32,8 @@ class Row:
     takes: int = 0
     drops: bool = False
     ends: bool = False
+    # Whether both may say the same, and only what comes later shows the difference.
+    hides: bool = False
 
     def explains(self, config, requests, n, apache, ours, earlier=()):
         request = requests[n] if n < len(requests) else None
@@ -76,6 +78,18 @@ def null_in_acl(request, apache, ours, _):
     if request.op == "multi":
         return apache.err() == MARSHALLING and ours.err() == 0 and INVALID_ACL in codes(ours)
     return errs(apache, ours) == (MARSHALLING, INVALID_ACL)
+
+
+def touched(request):
+    """The paths that a write is about, and their parents."""
+    paths = {args["path"] for _, args in parts(request) if isinstance(args.get("path"), str)}
+    return paths | {path.rpartition("/")[0] or "/" for path in paths}
+
+
+def behind_null_in_acl(request, apache, ours, situation):
+    """Both have answered it, each by another state of what the multi before it was about."""
+    left = set().union(*(touched(one) for one in situation.before if one.op == "multi" and has_null_id(one)))
+    return request.op in (*wire.CREATES, "delete", "setData", "setACL", "multi") and bool(left & touched(request)) and not {None, MARSHALLING} & set(errs(apache, ours))
 
 
 def null_in_set_watches(request, apache, ours, _):
@@ -125,30 +139,34 @@ def unparsable_auth(request, apache, ours, _):
     return request.op == "auth" and request.bend is not None and apache.reply is None and ours.err() == MARSHALLING
 
 
-def folded(value):
-    """As Java's reader and writer leave a text: surrogates joined, each malformed part one mark."""
-    if isinstance(value, tuple):
-        return tuple(map(folded, value))
-    if not isinstance(value, bytes):
-        return value
+def units(value):
+    """UTF-16, as Java holds a text. None: that is no text."""
     try:
-        said = value.decode("utf-8", "surrogatepass")
-        return said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.decode("utf-8", "surrogatepass").encode("utf-16-be", "surrogatepass")
     except UnicodeDecodeError:
-        return value
+        return None
+
+
+def is_folded(apache, ours):
+    """Whether Apache's value is ours as Java's writer leaves it, each surrogate by itself, or its reader behind that,
+    which makes a mark of each."""
+    if isinstance(apache, tuple) and isinstance(ours, tuple):
+        return len(apache) == len(ours) and all(map(is_folded, apache, ours))
+    if apache == ours or not isinstance(apache, bytes) or not isinstance(ours, bytes) or None in (units(apache), units(ours)):
+        return apache == ours
+    marked = re.sub("[\U00010000-\U0010ffff]", "\ufffd\ufffd", ours.decode("utf-8", "surrogatepass"))
+    return units(apache) in (units(ours), units(marked.encode("utf-8", "surrogatepass")))
 
 
 def echoes_beyond_the_plane(_, apache, ours, __):
     if apache.reply is None or ours.reply is None or apache.err() != 0:
         return False
-    a, b = (folded((tuple(group.events), group.reply.key())) for group in (apache, ours))
-    return a == b
+    a, b = ((tuple(group.events), group.reply.key()) for group in (apache, ours))
+    return is_folded(a, b)
 
 
 def write_behind_set_acl(request, apache, ours, situation):
-    touched = {args["path"] for op, args in parts(request) if isinstance(args.get("path"), str)}
-    touched |= {path.rpartition("/")[0] or "/" for path in touched}
-    behind = any(one.op == "setACL" and one.args["path"] in touched for one in situation.before)
+    behind = any(one.op == "setACL" and one.args["path"] in touched(request) for one in situation.before)
     return behind and (NO_AUTH in errs(apache, ours) or NO_AUTH in codes(apache) + codes(ours))
 
 
@@ -200,13 +218,16 @@ UNDECODED = "what can't be decoded is never ordered, and nothing of it happens"
 TABLE = [
     Row("5 null in an ACL entry", "an ACL entry with a null scheme or id", "-5, or -114 where a null scheme comes first", "-114",
         "no client library sends one", null_in_acl),
+    Row("5 behind a multi with such an entry", "a write behind a multi with such an entry, to the same nodes, both under way",
+        "may be checked against what the multi, which has failed, would have done", "is checked against what is there",
+        "what has failed has no effect", behind_null_in_acl, ends=True),
     Row("6 null in setWatches", "setWatches or setWatches2 with a null list, or a null inside of a list",
         "-5 behind the events and watches of what comes before the null", "-5, nothing was done",
-        "half of a request is worse than none", null_in_set_watches, drops=True),
+        "half of a request is worse than none", null_in_set_watches, drops=True, hides=True),
     Row("7 negative count", "an ACL list with a count below -1", "an empty list: -114, or what is checked before it; a zxid is taken",
         "-5, no zxid", UNDECODED, negative_count, takes=1),
     Row("7 negative count in setWatches", "a list of paths with a count below -1", "an empty list: 0", "-5", UNDECODED,
-        negative_count_of_watches, drops=True),
+        negative_count_of_watches, drops=True, hides=True),
     Row("8 unparsable takes a zxid", "a multi that can't be parsed, a create or delete with a null path", "-5, a zxid is taken",
         "-5, no zxid", UNDECODED, unparsable_takes_a_zxid, takes=1),
     Row("10 null path and odd flags", "a create with a null path whose flags or TTL are refused as well",
@@ -218,7 +239,7 @@ TABLE = [
     Row("overtaken end", "a session that comes back while the server still ends the connection that its client has dropped, and then once more",
         "now and then the connection in between stays open: the end of the first one has taken it off the map (`removeCnxnFromSessionMap`)",
         "it is closed", "a session has one connection", overtaken_end, drops=True),
-    Row("15 beyond U+FFFF", "characters above U+FFFF in an ACL id or an echoed path", "six bytes each, CESU-8", "four bytes, UTF-8",
+    Row("15 beyond U+FFFF", "characters above U+FFFF in an ACL id or an echoed path", "six bytes each, CESU-8; of an ACL in a multi two U+FFFD", "four bytes, UTF-8",
         "clients decode UTF-8", echoes_beyond_the_plane),
     Row("17 write behind setACL", "a write behind a setACL of the same node or its parent, both under way",
         "may be checked against the old list", "is checked against the new list",

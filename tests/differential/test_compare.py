@@ -190,6 +190,18 @@ class Explained(Compared):
         self.different([Request("create", CREATE)], [reply(1, 7, -5)], [reply(1, 7, -114)])
         self.explained("5", Request("multi", {"ops": [("create", request.args)]}), [reply(1, 7, -5)], [reply(1, 7, 0, multi(-114))])
 
+    def test_what_a_multi_with_a_null_in_an_acl_leaves_to_what_is_behind_it(self):
+        bad = Request("multi", {"ops": [("create", {**CREATE, "path": "~/a/b", "acl": [(31, "digest", None)]})]})
+        said = [reply(1, 7, -5)], [reply(1, 7, 0, multi(-114))]
+        delete = Request("delete", {"path": "~/a/b", "version": -1})
+        out = self.compare([bad, delete], [*said[0], reply(2, 8)], [*said[1], reply(2, 8, -101)])
+        self.assertIsNone(out.difference)
+        self.assertTrue(out.must_end)
+        other = Request("delete", {"path": "~/c/b", "version": -1})
+        self.different([bad, other], [*said[0], reply(2, 8)], [*said[1], reply(2, 8, -101)])
+        good = Request("multi", {"ops": [("create", CREATE)]})
+        self.different([good, delete], [reply(1, 7, 0, multi(-114)), reply(2, 8)], [reply(1, 7, 0, multi(-114)), reply(2, 8, -101)])
+
     def test_null_in_set_watches_drops_the_connection(self):
         request = Request("setWatches", {"relative": "zero", "data": ["~", None], "exist": [], "child": []})
         said = [event(-1, 3, "/d"), reply(-8, 7, -5)]
@@ -197,6 +209,9 @@ class Explained(Compared):
         plain = Request("setWatches", {"relative": "zero", "data": ["~"], "exist": [], "child": []})
         self.different([plain], said, [reply(-8, 7, -5)])
         self.different([request], [reply(-8, 7, -5)], said)
+        # What comes before the null is watched all the same, though nothing was said of it.
+        self.assertTrue(self.explained("6", request, [reply(-8, 7, -5)], [reply(-8, 7, -5)]).must_drop)
+        self.same([plain], [reply(-8, 7, -5)], [reply(-8, 7, -5)])
 
     def test_negative_counts(self):
         request = Request("setACL", {"path": "~", "acl": -2, "version": -1})
@@ -243,6 +258,10 @@ class Explained(Compared):
                                                    "surrogatepass").decode("utf-16").encode().replace(b"\xf0\x9f\x98\x80", b"\xed\xa0\xbd\xed\xb8\x80"))
         self.explained("15", request, [reply(1, 7, 0, surrogates)], [reply(1, 7, 0, zk.text("/d/\U0001f600"))])
         self.different([request], [reply(1, 7, 0, surrogates)], [reply(1, 7, 0, zk.text("/d/\U0001f601"))])
+        marks, ours = [reply(1, 7, 0, zk.text("/d/\ufffd\ufffd"))], [reply(1, 7, 0, zk.text("/d/\U0001f600"))]
+        self.explained("15", request, marks, ours)
+        self.different([request], [reply(1, 7, 0, zk.text("/d/\ufffd"))], ours)
+        self.different([request], ours, marks)
         # As many marks as Java makes.
         self.different([request], [reply(1, 7, 0, zk.text("/d/\ufffd"))], [reply(1, 7, 0, zk.text("/d/\ufffd\ufffd\ufffd"))])
 
