@@ -354,7 +354,7 @@ impl Client {
         });
         let mut due = ErrorCode::OK;
         if let Op::Auth { scheme, data } = &op {
-            match self.who.auth(scheme, data, identities_max) {
+            match self.who.auth(*scheme, *data, identities_max) {
                 Ok(who) => self.who = Arc::new(who),
                 Err(_) => {
                     (self.is_refused, due) = (true, ErrorCode::AUTH_FAILED);

@@ -21,6 +21,7 @@
 //! | `checks` | the promises that are checked |
 //! | `config` | how a member is set up, with small bounds |
 //! | `machine` | a member in either placement |
+//! | `names` | the paths that clients use, and which of all are legal |
 //! | `network` | connections, bytes on their way, the server's kernel |
 //! | `sockets` | what a core that serves sees of it |
 //! | `cores` | what one core learns before its turn |
@@ -51,6 +52,7 @@ pub mod instructions;
 mod lasting;
 mod loss;
 mod machine;
+mod names;
 mod network;
 pub mod op;
 mod operations;

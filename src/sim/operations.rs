@@ -6,9 +6,10 @@ use super::client::{Client, Phase};
 use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS, size};
 use super::draw::{
     change_root, heavier, random_items, random_large, random_long_read,
-    random_long_read_of_the_root, random_op, random_path, random_read, recreate, sure_write,
+    random_long_read_of_the_root, random_op, random_read, recreate, sure_write,
 };
 use super::identity::USERS;
+use super::names::random_path;
 use super::network::{Came, Frame, Network, Pace, Place};
 use super::op::Op;
 use super::truth::Truth;
@@ -436,8 +437,8 @@ impl Operations {
         };
         if must && !base.calm && base.rng.u32(0..8) == 0 {
             ops.push(Op::Auth {
-                scheme: "ip",
-                data: "",
+                scheme: Some("ip"),
+                data: [None, Some(&b""[..])][base.rng.usize(0..2)],
             });
         }
         if identifies {
@@ -446,8 +447,8 @@ impl Operations {
                 _ => (id + 2) % 3 % 2,
             };
             ops.push(Op::Auth {
-                scheme: "digest",
-                data: USERS[user].0,
+                scheme: Some("digest"),
+                data: Some(USERS[user].0),
             });
         }
         while let Some(again) = client.set_again(base.rng.usize(1..8), base.rng.bool()) {
@@ -676,6 +677,7 @@ impl Operations {
         }
         let timeout = match base.rng.u32(0..20) {
             0 => base.rng.i32(-5..200),
+            1 => [i32::MIN, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, i32::MAX][base.rng.usize(0..4)],
             _ => base.rng.i32(100..2_500),
         };
         let client = &mut self.clients[id];
