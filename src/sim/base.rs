@@ -20,6 +20,9 @@ pub(super) const DISK: u64 = 64 << 20;
 /// Wall clock at virtual time 0, ms.
 pub(super) const WALL: i64 = 1_790_000_000_000;
 
+/// One seed in so many has lists without end.
+const LISTS_ONE_IN: u32 = 40;
+
 /// Longest time that a spare segment takes, µs: shorter than writes take to fill one.
 const SPARE_US: u64 = 30_000;
 
@@ -60,6 +63,12 @@ pub(super) enum Event {
         client: usize,
     },
     Fault,
+    /// The wall clock is set to a moment, and again after so many µs, until then.
+    Clock {
+        wall_ms: i64,
+        every_us: u64,
+        until_us: u64,
+    },
     /// The operator asks the process to stop.
     Stop,
     Room,
@@ -100,6 +109,8 @@ pub(super) struct Profile {
     /// Nothing fails, there is room for everything, and turns are short: one client lists what the others change all
     /// the time, and everybody is answered soon.
     pub(super) has_lister: bool,
+    /// There are more different access control lists than a snapshot numbers.
+    pub(super) has_many_lists: bool,
     /// Nobody may ask for anything without an identity of scheme digest.
     pub(super) must_authenticate: bool,
 }
@@ -127,10 +138,15 @@ impl Profile {
             enforces_quotas: rng.bool(),
             copies_on_write: rng.u32(0..6) == 0,
             has_lister: !options.short && rng.u32(0..20) == 0,
+            has_many_lists: !options.short && rng.u32(0..LISTS_ONE_IN) == 0,
             must_authenticate: !options.short && rng.u32(0..12) == 0,
         };
         match rng.u32(0..32) {
-            _ if options.short || plain.has_lister => plain,
+            _ if options.short || plain.has_lister => Profile {
+                has_many_lists: false,
+                ..plain
+            },
+            _ if plain.has_many_lists => plain,
             0 => Profile {
                 is_restless: true,
                 snapshot_us: 3_000,

@@ -239,15 +239,23 @@ impl Client {
         self.lasting.connect(self.last_zxid);
         self.closing = false;
         let mut wire = Wire::default();
-        wire.i32(0)
+        // Nobody looks at the version of the protocol.
+        wire.i32([0, 0, 1, -1][self.next_xid as usize % 4])
             .i64(self.last_zxid.0)
             .i32(timeout_ms)
             .i64(self.session.0);
-        // Who asks for a new session has no password: clients send zeroes, or none.
-        let has_none = self.session == SessionId::NONE && self.next_xid % 2 == 0;
-        wire.buf((!has_none).then_some(&self.password));
+        // Who asks for a new session has no password: clients send zeroes, or none; or what they like.
+        let password = match self.next_xid % 5 {
+            _ if self.session != SessionId::NONE => Some(&self.password[..]),
+            0 | 1 => None,
+            2 => Some(&b""[..]),
+            3 => Some(&b"whatever that may be"[..]),
+            _ => Some(&self.password[..]),
+        };
+        wire.buf(password);
         if !self.is_old() {
-            wire.byte(0);
+            // A server that can write serves those who would do without, too.
+            wire.byte(u8::from(self.next_xid % 3 == 0));
         }
         wire.frame()
     }
@@ -354,7 +362,7 @@ impl Client {
         });
         let mut due = ErrorCode::OK;
         if let Op::Auth { scheme, data } = &op {
-            match self.who.auth(scheme, data, identities_max) {
+            match self.who.auth(*scheme, *data, identities_max) {
                 Ok(who) => self.who = Arc::new(who),
                 Err(_) => {
                     (self.is_refused, due) = (true, ErrorCode::AUTH_FAILED);
@@ -368,6 +376,10 @@ impl Client {
         self.closing |= op == Op::Close && due == ErrorCode::OK;
         let mut wire = Wire::default();
         wire.i32(xid).i32(op.code().0).op(&op);
+        if self.next_xid % 16 == 7 && !matches!(op, Op::Unparsable { .. }) {
+            // What stands behind a request in its frame means nothing.
+            wire.i64(i64::MAX).byte(0);
+        }
         let who = self.who.clone();
         self.pending.push_back(Pending {
             xid,

@@ -1,7 +1,7 @@
 //! How a member of the simulator is set up: every bound is drawn, small ones too, and what has a
 //! unit of work in it from one on.
 
-use super::base::{Base, SEGMENT, TICK_MS};
+use super::base::{Base, Profile, SEGMENT, TICK_MS};
 use super::identity::SUPER;
 use super::machine::{MachineConfig, PATIENCE_ENOUGH_MS};
 use crate::budget::Budget;
@@ -144,7 +144,12 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         },
         ..ShardConfig::new(ShardId(0))
     };
-    let mut shard = match base.profile.has_lister {
+    let Profile {
+        has_lister,
+        has_many_lists,
+        ..
+    } = base.profile;
+    let mut shard = match has_lister || has_many_lists {
         true => shard,
         false => bounded(shard, rng),
     };
@@ -161,6 +166,8 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         },
         // Mostly several within the life of a process.
         snapshot_records: match rng.u32(0..3) {
+            // Each is long.
+            _ if has_many_lists => rng.u64(100..500),
             0 => rng.u64(30..400),
             _ => rng.u64(5..60),
         },
@@ -188,7 +195,10 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         budgets.accepts = rng.usize(1..3);
     }
     let mut limits = limits;
-    if base.profile.has_lister {
+    if has_many_lists {
+        (budgets, limits) = (Budgets::DEFAULT, RingLimits::DEFAULT);
+    }
+    if has_lister {
         budgets = short_turns(rng);
         limits = RingLimits::DEFAULT;
     }

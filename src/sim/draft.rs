@@ -4,7 +4,9 @@
 //! A draft lays changes over the newest state of the truth: those of a multi see one another, and are forgotten
 //! together.
 
+use super::draw::TTLS_END;
 use super::identity::Who;
+use super::names::{has_shape, is_legal};
 use super::op::{Kind, Op};
 use super::truth::{Change, Effects, Node, Truth, WatchKind, parent};
 use crate::txn::{Acl, CreateTxn, Data, Entry, Txn, TxnHeader};
@@ -25,6 +27,11 @@ type Made = Result<(OpCode, Txn), ErrorCode>;
 
 fn require(condition: bool, otherwise: ErrorCode) -> Result<(), ErrorCode> {
     if condition { Ok(()) } else { Err(otherwise) }
+}
+
+/// What setData, setACL and check look at first.
+fn legal(path: &str) -> Result<(), ErrorCode> {
+    require(is_legal(path), ErrorCode::BAD_ARGUMENTS)
 }
 
 fn matches(version: i32, asked: i32) -> Result<(), ErrorCode> {
@@ -104,6 +111,7 @@ impl<'a> Draft<'a> {
                 version,
             } => {
                 self.lives()?;
+                legal(path)?;
                 let mut node = self.get(path).ok_or(ErrorCode::NO_NODE)?.clone();
                 require(who.may(Acl::WRITE, &node.acl), ErrorCode::NO_AUTH)?;
                 let longer = bytes(data) - bytes(&node.data);
@@ -129,6 +137,7 @@ impl<'a> Draft<'a> {
             }
             Op::SetAcl { path, acl, version } => {
                 self.lives()?;
+                legal(path)?;
                 let acl = who.stored(acl).ok_or(ErrorCode::INVALID_ACL)?;
                 let mut node = self.get(path).ok_or(ErrorCode::NO_NODE)?.clone();
                 require(who.may(Acl::ADMIN, &node.acl), ErrorCode::NO_AUTH)?;
@@ -146,6 +155,7 @@ impl<'a> Draft<'a> {
             }
             Op::Check { path, version } => {
                 self.lives()?;
+                legal(path)?;
                 let node = self.get(path).ok_or(ErrorCode::NO_NODE)?;
                 require(who.may(Acl::READ, &node.acl), ErrorCode::NO_AUTH)?;
                 matches(node.version, *version)?;
@@ -176,7 +186,11 @@ impl<'a> Draft<'a> {
             time,
             ..
         } = *self.header;
+        if let Kind::Ttl(ttl_ms) = kind {
+            require((1..TTLS_END).contains(ttl_ms), ErrorCode::BAD_ARGUMENTS)?;
+        }
         self.lives()?;
+        require(has_shape(path), ErrorCode::BAD_ARGUMENTS)?;
         let acl = who.stored(acl).ok_or(ErrorCode::INVALID_ACL)?;
         let above: Arc<str> = parent(path).into();
         let mut up = self.get(&above).ok_or(ErrorCode::NO_NODE)?.clone();
@@ -185,6 +199,7 @@ impl<'a> Draft<'a> {
             true => format!("{path}{:010}", up.creates).into(),
             false => path.clone(),
         };
+        legal(&path)?;
         require(self.get(&path).is_none(), ErrorCode::NODE_EXISTS)?;
         let is_ephemeral = up.owner != SessionId::NONE;
         require(!is_ephemeral, ErrorCode::NO_CHILDREN_FOR_EPHEMERALS)?;
@@ -237,7 +252,8 @@ impl<'a> Draft<'a> {
 
     fn delete(&mut self, path: &Arc<str>, version: i32, who: &Who) -> Made {
         self.lives()?;
-        require(!PROTECTED.contains(&&**path), ErrorCode::BAD_ARGUMENTS)?;
+        let may_be = has_shape(path) && !PROTECTED.contains(&&**path);
+        require(may_be, ErrorCode::BAD_ARGUMENTS)?;
         let up = self.get(parent(path)).ok_or(ErrorCode::NO_NODE)?;
         require(who.may(Acl::DELETE, &up.acl), ErrorCode::NO_AUTH)?;
         let node = self.get(path).ok_or(ErrorCode::NO_NODE)?;

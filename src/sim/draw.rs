@@ -1,6 +1,7 @@
-//! How requests are drawn: in a world of few paths, so that clients meet.
+//! How requests are drawn.
 
 use super::identity::{SUPER, USERS, V6};
+use super::names::{random_illegal, random_parent, random_path, random_rare, random_top};
 use super::op::{Kind, List, Op};
 use crate::txn::{Acl, Data};
 use crate::types::OpCode;
@@ -10,13 +11,20 @@ use std::sync::Arc;
 /// Longest TTL that clients ask for, ms.
 pub(super) const TTL_MAX_MS: i64 = 400;
 
+/// No TTL is as long as that, ms.
+pub(super) const TTLS_END: i64 = 1 << 40;
+
 /// Paths that get a quota.
-const WITH_QUOTA: [&str; 4] = ["/n0", "/n1", "/n1/c0", "/n1/c0/d0"];
+const WITH_QUOTA: [&str; 6] = ["/n0", "/n1", "/n1/c0", "/n1/c0/d0", "/n1-c", "/n1/c0-d"];
 
 /// A seeded request of a client.
 pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op {
     match rng.u32(0..128) {
-        0..55 => random_write(rng, id),
+        0 => match rng.bool() {
+            true => illegal_write(rng),
+            false => illegal_read(rng),
+        },
+        1..55 => random_write(rng, id),
         55..64 => random_multi(rng, id),
         64..80 => Op::Read {
             path: random_path(rng),
@@ -62,11 +70,69 @@ pub(super) fn random_op(rng: &mut fastrand::Rng, id: usize, quotas: bool) -> Op 
     }
 }
 
-/// A request with a negative length that is not null's.
+/// A request that is answered without being looked at: a length in it is negative, or null where null is nothing; a
+/// list has operations that don't belong there; a kind of watch is none.
 fn unparsable(rng: &mut fastrand::Rng) -> Op {
-    Op::Unparsable {
-        of: [OpCode::SET_DATA, OpCode::DELETE][rng.usize(0..2)],
-        len: rng.i32(i32::MIN..-1),
+    const OF: [OpCode; 13] = [
+        OpCode::SET_DATA,
+        OpCode::CREATE,
+        OpCode::CREATE2,
+        OpCode::DELETE,
+        OpCode::EXISTS,
+        OpCode::GET_DATA,
+        OpCode::GET_ACL,
+        OpCode::GET_CHILDREN,
+        OpCode::GET_CHILDREN2,
+        OpCode::MULTI,
+        OpCode::MULTI_READ,
+        OpCode::ADD_WATCH,
+        OpCode::REMOVE_WATCHES,
+    ];
+    let of = OF[rng.usize(0..OF.len())];
+    let len = match rng.bool() {
+        true if of != OpCode::SET_DATA => -1,
+        _ => rng.i32(i32::MIN..-1),
+    };
+    Op::Unparsable { of, len }
+}
+
+/// A write of a path that nobody can make a node of.
+fn illegal_write(rng: &mut fastrand::Rng) -> Op {
+    let (path, version) = (random_illegal(rng), random_version(rng));
+    match rng.u32(0..6) {
+        0 => random_create(rng, |_| path.clone(), false),
+        1 => random_create(rng, |_| path.clone(), true),
+        2 => Op::Delete { path, version },
+        3 => Op::SetData {
+            path,
+            data: random_data(rng),
+            version,
+        },
+        4 => Op::SetAcl {
+            path,
+            acl: random_acl(rng),
+            version,
+        },
+        _ => Op::Multi(vec![Op::Check { path, version }]),
+    }
+}
+
+/// A read of one.
+fn illegal_read(rng: &mut fastrand::Rng) -> Op {
+    let (path, watch) = (random_illegal(rng), false);
+    match rng.u32(0..5) {
+        0 => Op::Below { path },
+        1 => Op::GetAcl { path },
+        2 => Op::Children {
+            path,
+            watch,
+            with_stat: rng.bool(),
+        },
+        _ => Op::Read {
+            path,
+            exists: rng.bool(),
+            watch,
+        },
     }
 }
 
@@ -204,12 +270,16 @@ pub(super) fn random_items(rng: &mut fastrand::Rng) -> BTreeSet<(List, Arc<str>)
 
 /// Mostly an identity; rarely one that the server refuses, and ends the connection for.
 fn random_auth(rng: &mut fastrand::Rng) -> Op {
-    let (scheme, data) = match rng.u32(0..12) {
-        0 => ("world", "anyone"),
-        1 => ("nobody", ""),
-        2 => ("ip", ""),
-        3 => ("digest", SUPER.0),
-        n => ("digest", USERS[n as usize % 3].0),
+    let (scheme, data): (_, Option<&[u8]>) = match rng.u32(0..20) {
+        0 => (Some("world"), Some(b"anyone")),
+        1 => (Some("nobody"), Some(b"")),
+        2 => (Some("ip"), [None, Some(&b"x"[..])][rng.usize(0..2)]),
+        3 => (Some("digest"), Some(SUPER.0)),
+        4 => (Some("digest"), None),
+        5 => ([None, Some("")][rng.usize(0..2)], Some(USERS[0].0)),
+        6..8 => (Some("digest"), Some(USERS[3].0)),
+        8 => (Some("digest"), Some(USERS[4].0)),
+        n => (Some("digest"), Some(USERS[n as usize % 3].0)),
     };
     Op::Auth { scheme, data }
 }
@@ -229,7 +299,7 @@ fn open() -> Arc<[Acl]> {
 /// Mostly open to everybody.
 fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
     let anyone = |perms| entry(perms, "world", "anyone");
-    match rng.u32(0..68) {
+    match rng.u32(0..73) {
         0..52 => open(),
         52 => [entry(Acl::ALL, "auth", "")].into(),
         53 => [entry(Acl::ALL, "digest", USERS[0].1), anyone(Acl::READ)].into(),
@@ -252,6 +322,16 @@ fn random_acl(rng: &mut fastrand::Rng) -> Arc<[Acl]> {
         62 => [entry(Acl::ALL, "world", "somebody")].into(),
         63 => [].into(),
         64 => [entry(Acl::ALL, "ip", "2001:db8::/32"), anyone(Acl::ADMIN)].into(),
+        // Bits that mean nothing are kept.
+        65 => [anyone(-1)].into(),
+        66 => [anyone(i32::MAX - Acl::ALL), anyone(Acl::ALL)].into(),
+        67 => [entry(Acl::ALL, "", ""), anyone(Acl::ALL)].into(),
+        68 => [
+            entry(Acl::ALL, "digest", "\u{e9}:\u{fffd}"),
+            anyone(Acl::ALL),
+        ]
+        .into(),
+        69 => [entry(Acl::ALL, "digest", USERS[3].1), anyone(Acl::ALL)].into(),
         _ => long_acl(rng),
     }
 }
@@ -327,7 +407,10 @@ fn random_multi(rng: &mut fastrand::Rng, id: usize) -> Op {
     }
     let op = |rng: &mut fastrand::Rng| match rng.u32(0..4) {
         0 => Op::Check {
-            path: random_path(rng),
+            path: match rng.u32(0..24) {
+                0 => random_illegal(rng),
+                _ => random_path(rng),
+            },
             version: random_version(rng),
         },
         _ => random_write(rng, id),
@@ -338,7 +421,7 @@ fn random_multi(rng: &mut fastrand::Rng, id: usize) -> Op {
 /// More ephemerals than a closeSession may list where that is bounded.
 fn many_ephemerals(rng: &mut fastrand::Rng) -> Op {
     let path: Arc<str> = match rng.u32(0..8) {
-        n @ 0..4 => format!("/n{n}/s-").into(),
+        0..4 => format!("/{}/s-", random_top(rng)).into(),
         _ => "/s-".into(),
     };
     let create = || Op::Create {
@@ -353,7 +436,7 @@ fn many_ephemerals(rng: &mut fastrand::Rng) -> Op {
 }
 
 fn nested_multi(rng: &mut fastrand::Rng) -> Op {
-    let parent: Arc<str> = format!("/n{}", rng.u32(0..4)).into();
+    let parent: Arc<str> = format!("/{}", random_top(rng)).into();
     let child: Arc<str> = format!("{parent}/c{}", rng.u32(0..3)).into();
     let create = |path: &Arc<str>, rng: &mut fastrand::Rng| Op::Create {
         path: path.clone(),
@@ -443,25 +526,12 @@ fn random_watched(rng: &mut fastrand::Rng) -> Arc<str> {
     }
 }
 
-fn random_parent(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..6) {
-        0 => "/".into(),
-        n => format!("/n{}", n % 4).into(),
-    }
-}
-
-pub(super) fn random_path(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..3) {
-        0 => format!("/n{}", rng.u32(0..4)).into(),
-        _ => format!("/n{}/c{}", rng.u32(0..4), rng.u32(0..3)).into(),
-    }
-}
-
 fn random_prefix(rng: &mut fastrand::Rng) -> Arc<str> {
-    match rng.u32(0..4) {
-        0 => "".into(),
-        1 => "/".into(),
-        2 => "/n".into(),
+    match rng.u32(0..9) {
+        0..2 => "".into(),
+        2..4 => "/".into(),
+        4..6 => "/n".into(),
+        6 => " \u{1}".into(),
         _ => random_path(rng),
     }
 }
@@ -492,14 +562,18 @@ pub(super) fn heavier(mut op: Op, rng: &mut fastrand::Rng) -> Op {
 fn random_kind(rng: &mut fastrand::Rng) -> Kind {
     match rng.u32(0..6) {
         0 => Kind::Container,
-        1 => Kind::Ttl(rng.i64(1..=TTL_MAX_MS)),
+        1 => Kind::Ttl(match rng.u32(0..24) {
+            0 => [0, -1, i64::MIN, TTLS_END][rng.usize(0..4)],
+            _ => rng.i64(1..=TTL_MAX_MS),
+        }),
         _ => Kind::Plain,
     }
 }
 
 fn random_version(rng: &mut fastrand::Rng) -> i32 {
-    match rng.u32(0..5) {
-        0 => rng.i32(0..4),
+    match rng.u32(0..40) {
+        0 => [i32::MIN, -2, i32::MAX][rng.usize(0..3)],
+        1..9 => rng.i32(0..4),
         _ => -1,
     }
 }
@@ -511,9 +585,12 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
         0..3 => random_create(rng, random_path, false),
         3 => {
             let sequential = rng.bool();
-            let path = |rng: &mut fastrand::Rng| format!("/n{}/e{id}", rng.u32(0..4)).into();
+            let path = match rng.u32(0..12) {
+                0 => random_rare(rng),
+                _ => format!("/{}/e{id}", random_top(rng)).into(),
+            };
             Op::Create {
-                path: path(rng),
+                path,
                 data: random_data(rng),
                 kind: Kind::Ephemeral,
                 sequential,
@@ -522,7 +599,11 @@ fn random_write(rng: &mut fastrand::Rng, id: usize) -> Op {
             }
         }
         4 => {
-            let path = |rng: &mut fastrand::Rng| format!("/n{}/s-", rng.u32(0..4)).into();
+            let path = |rng: &mut fastrand::Rng| match rng.u32(0..16) {
+                0 => "/".into(),
+                1 => format!("/{}/", random_top(rng)).into(),
+                _ => format!("/{}/s-", random_top(rng)).into(),
+            };
             random_create(rng, path, true)
         }
         5..8 => Op::SetData {
@@ -570,7 +651,8 @@ fn random_written(rng: &mut fastrand::Rng) -> Arc<str> {
     match rng.u32(0..100) {
         0..2 => random_oldest(rng),
         // An ephemeral, of whomever.
-        2..12 => format!("/n{}/e{}", rng.u32(0..4), rng.u32(0..6)).into(),
+        2..11 => format!("/{}/e{}", random_top(rng), rng.u32(0..6)).into(),
+        11 => random_rare(rng),
         _ => random_path(rng),
     }
 }

@@ -154,6 +154,14 @@ fn fail_for_long(base: &mut Base) {
 
 fn set_clock_back(base: &mut Base, checks: &Checks) {
     base.counters.clock_steps += 1;
+    if let Some(&wall_ms) = base.rng.choice(&checks.sessions_made)
+        && base.rng.u32(0..3) == 0
+    {
+        let every_us = base.rng.u64(500..3_000);
+        let until_us = base.now_us + base.rng.u64(50_000..700_000);
+        set_clock_again(base, wall_ms, every_us, until_us);
+        return crash_soon(base);
+    }
     let back = match base.rng.choice(&checks.sessions_made) {
         // To shortly before a session was made: what counts on the clock collides.
         Some(&made) if base.rng.bool() => (base.now().wall.0 - made).max(0) + base.rng.i64(0..40),
@@ -163,6 +171,21 @@ fn set_clock_back(base: &mut Base, checks: &Checks) {
     if base.rng.bool() {
         crash_soon(base);
     }
+}
+
+/// Somebody who is sure of the time sets the clock to it again and again, as two who disagree do: it all but stands, at
+/// a moment at which a session was made, while the process dies and comes back.
+pub(super) fn set_clock_again(base: &mut Base, wall_ms: i64, every_us: u64, until_us: u64) {
+    if base.calm || base.now_us > until_us {
+        return;
+    }
+    base.wall_offset += wall_ms - base.now().wall.0;
+    let again = Event::Clock {
+        wall_ms,
+        every_us,
+        until_us,
+    };
+    base.at(every_us, again);
 }
 
 /// The disk has room again, unless the store itself is what fills it.

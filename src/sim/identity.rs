@@ -5,15 +5,18 @@ use core::net::IpAddr;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What clients say of themselves, and the identity that this gives. The last one is a wrong password.
-pub(super) const USERS: [(&str, &str); 3] = [
-    ("ann:1", "ann:/z4T+iO8KvuCdw3Y3chpp6R6RTg="),
-    ("bob:2", "bob:PCGRUm8WFBmVOxjVyjYw7YBN8J8="),
-    ("ann:3", "ann:w3DOTezc+b00ScqUbgq6XL3+CeY="),
+/// What clients say of themselves, and the identity that this gives. The third one is a wrong password; behind it
+/// follow nothing at all, which is not null, and what is no UTF-8.
+pub(super) const USERS: [(&[u8], &str); 5] = [
+    (b"ann:1", "ann:/z4T+iO8KvuCdw3Y3chpp6R6RTg="),
+    (b"bob:2", "bob:PCGRUm8WFBmVOxjVyjYw7YBN8J8="),
+    (b"ann:3", "ann:w3DOTezc+b00ScqUbgq6XL3+CeY="),
+    (b"", ":2jmj7l5rSw0yVb/vlWAYkK/YBwk="),
+    (b"\xff:4", "\u{fffd}:GGoOSvcZMnrRflr80j5gdZp1E/4="),
 ];
 
 /// The same for the super user.
-pub(super) const SUPER: (&str, &str) = ("super:root", "super:zUZ0bpqYS7FucDXsnUgxOWTto1s=");
+pub(super) const SUPER: (&[u8], &str) = (b"super:root", "super:zUZ0bpqYS7FucDXsnUgxOWTto1s=");
 
 /// As its credential shows it.
 pub(super) const V6: &str = "2001:db8:0:0:0:0:0:7";
@@ -62,11 +65,18 @@ impl Who {
         1 + self.digests.len() + usize::from(self.is_super())
     }
 
-    /// After auth, where a connection has at most so many.
-    pub(super) fn auth(&self, scheme: &str, data: &str, most: usize) -> Result<Who, Refused> {
-        let id = match scheme {
-            "ip" => return Ok(self.clone()),
-            "digest" => USERS.iter().chain([&SUPER]).find(|user| user.0 == data),
+    /// After auth, where a connection has at most so many. Null is refused as a scheme, and as what scheme digest is
+    /// given; scheme ip takes anything.
+    pub(super) fn auth(
+        &self,
+        scheme: Option<&str>,
+        data: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Who, Refused> {
+        let mut known = USERS.iter().chain([&SUPER]);
+        let id = match (scheme, data) {
+            (Some("ip"), _) => return Ok(self.clone()),
+            (Some("digest"), Some(data)) => known.find(|user| user.0 == data),
             _ => None,
         };
         let (_, id) = id.ok_or(Refused)?;
@@ -185,16 +195,16 @@ mod tests {
     #[test]
     fn identities_are_those_of_the_specification() {
         for (said, id) in USERS.into_iter().chain([SUPER]) {
-            assert_eq!(crate::tree::digest_id(said.as_bytes()), id);
+            assert_eq!(crate::tree::digest_id(said), id);
         }
     }
 
     #[test]
     fn who_may_do_what() {
         let nobody = Who::at("10.1.2.3");
-        let ann = nobody.auth("digest", "ann:1", 9).unwrap();
-        let guesses = nobody.auth("digest", "ann:3", 9).unwrap();
-        let root = nobody.auth("digest", "super:root", 9).unwrap();
+        let ann = nobody.auth(Some("digest"), Some(b"ann:1"), 9).unwrap();
+        let guesses = nobody.auth(Some("digest"), Some(b"ann:3"), 9).unwrap();
+        let root = nobody.auth(Some("digest"), Some(b"super:root"), 9).unwrap();
         let closed = [entry(31, "digest", USERS[0].1), entry(1, "world", "anyone")];
         for (who, reads, writes) in [
             (&nobody, true, false),
@@ -232,12 +242,23 @@ mod tests {
     #[test]
     fn identities_are_counted_and_auth_stands_for_those_that_are_authenticated() {
         let nobody = Who::at("127.0.0.1");
-        assert_eq!(nobody.auth("world", "anyone", 9), Err(Refused));
-        assert_eq!(nobody.auth("digest", "ann:1", 1), Err(Refused));
-        assert_eq!(nobody.auth("digest", "super:root", 2), Err(Refused));
-        let ann = nobody.auth("digest", "ann:1", 2).unwrap();
-        assert_eq!(ann.auth("digest", "ann:1", 1).as_ref(), Ok(&ann));
-        let both = ann.auth("digest", "bob:2", 3).unwrap();
+        assert_eq!(nobody.auth(Some("world"), Some(b"anyone"), 9), Err(Refused));
+        assert_eq!(nobody.auth(None, Some(b"ann:1"), 9), Err(Refused));
+        assert_eq!(nobody.auth(Some("digest"), None, 9), Err(Refused));
+        assert_eq!(nobody.auth(Some("ip"), None, 9).as_ref(), Ok(&nobody));
+        let empty = nobody.auth(Some("digest"), Some(b""), 9).unwrap();
+        assert_eq!(empty.shown(), [("digest", ""), ("ip", "127.0.0.1")]);
+        assert_eq!(nobody.auth(Some("digest"), Some(b"ann:1"), 1), Err(Refused));
+        assert_eq!(
+            nobody.auth(Some("digest"), Some(b"super:root"), 2),
+            Err(Refused)
+        );
+        let ann = nobody.auth(Some("digest"), Some(b"ann:1"), 2).unwrap();
+        assert_eq!(
+            ann.auth(Some("digest"), Some(b"ann:1"), 1).as_ref(),
+            Ok(&ann)
+        );
+        let both = ann.auth(Some("digest"), Some(b"bob:2"), 3).unwrap();
         let auth = [entry(31, "auth", ""), entry(31, "auth", "")];
         assert_eq!(nobody.stored(&auth), None);
         assert_eq!(nobody.stored(&[]), None);

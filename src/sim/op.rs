@@ -173,16 +173,16 @@ pub enum Op {
     },
     /// auth.
     Auth {
-        /// Of the identity.
-        scheme: &'static str,
-        /// The scheme's own.
-        data: &'static str,
+        /// Of the identity, or null.
+        scheme: Option<&'static str>,
+        /// The scheme's own, or null.
+        data: Option<&'static [u8]>,
     },
-    /// A request that can't be parsed: a length in it is below that of null.
+    /// A request that can't be parsed, for a number in it that is negative, or for its type.
     Unparsable {
         /// Type.
         of: OpCode,
-        /// The length.
+        /// The number: a length, a mode or a type of watches.
         len: i32,
     },
     /// sync.

@@ -6,9 +6,11 @@ use super::client::{Client, Phase};
 use super::config::{FRAME_MAX, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS, size};
 use super::draw::{
     change_root, heavier, random_items, random_large, random_long_read,
-    random_long_read_of_the_root, random_op, random_path, random_read, recreate, sure_write,
+    random_long_read_of_the_root, random_op, random_read, recreate, sure_write,
 };
 use super::identity::USERS;
+use super::lists::Lists;
+use super::names::random_path;
 use super::network::{Came, Frame, Network, Pace, Place};
 use super::op::Op;
 use super::truth::Truth;
@@ -51,6 +53,8 @@ pub(super) struct Operations {
     shown: Zxid,
     /// The client that sends as fast as it can, if there is one.
     firehose: Option<usize>,
+    /// Where there are lists without end.
+    lists: Option<Lists>,
     /// Ephemerals that somebody was about to delete or to create anew, the last ones.
     recreated: VecDeque<Arc<str>>,
 }
@@ -71,6 +75,7 @@ impl Operations {
             patient: vec![false; clients],
             shown: Zxid::ZERO,
             firehose: firehose.then_some(0),
+            lists: profile.has_many_lists.then(Lists::default),
             recreated: VecDeque::new(),
         }
     }
@@ -335,6 +340,7 @@ impl Operations {
             _ if self.clients[id].is_at_its_end() => {}
             36..86 => self.set_watches(id, base, network, truth),
             92..96 => self.send_too_much(id, base, network),
+            96..99 => self.begin_anew(id, base, network),
             136..176 if base.crowded => self.stay_away(id, base, network),
             _ => {
                 let room = 12_usize.saturating_sub(self.clients[id].outstanding());
@@ -358,6 +364,11 @@ impl Operations {
             && let Some(path) = self.ephemeral_of_somebody(base, truth)
         {
             return recreate(&mut base.rng, &path);
+        }
+        if let Some(lists) = &mut self.lists
+            && let Some(op) = lists.random_op(&mut base.rng)
+        {
+            return op;
         }
         if base.is_filled && base.rng.bool() {
             // What is allowed while the disk is full.
@@ -436,8 +447,8 @@ impl Operations {
         };
         if must && !base.calm && base.rng.u32(0..8) == 0 {
             ops.push(Op::Auth {
-                scheme: "ip",
-                data: "",
+                scheme: Some("ip"),
+                data: [None, Some(&b""[..])][base.rng.usize(0..2)],
             });
         }
         if identifies {
@@ -446,8 +457,8 @@ impl Operations {
                 _ => (id + 2) % 3 % 2,
             };
             ops.push(Op::Auth {
-                scheme: "digest",
-                data: USERS[user].0,
+                scheme: Some("digest"),
+                data: Some(USERS[user].0),
             });
         }
         while let Some(again) = client.set_again(base.rng.usize(1..8), base.rng.bool()) {
@@ -676,6 +687,7 @@ impl Operations {
         }
         let timeout = match base.rng.u32(0..20) {
             0 => base.rng.i32(-5..200),
+            1 => [i32::MIN, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, i32::MAX][base.rng.usize(0..4)],
             _ => base.rng.i32(100..2_500),
         };
         let client = &mut self.clients[id];
@@ -769,6 +781,16 @@ impl Operations {
             let reset = base.rng.u32(0..4) == 0;
             base.counters.resets += u64::from(reset);
             network.close_by_client(connection, reset, base);
+        }
+    }
+
+    /// The client's process dies, and its kernel resets what it had; the next one knows nothing of its session.
+    fn begin_anew(&mut self, id: usize, base: &mut Base, network: &mut Network) {
+        base.counters.resets += 1;
+        self.clients[id].disconnected();
+        self.clients[id].forget_session();
+        if let Some(connection) = self.current[id].take() {
+            network.close_by_client(connection, true, base);
         }
     }
 

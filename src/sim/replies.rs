@@ -43,6 +43,11 @@ fn code_of(node: Option<&Node>, perms: i32, who: &Who) -> ErrorCode {
     }
 }
 
+/// To a read the empty path is the root.
+fn read_at(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
+
 impl Answer<'_, '_> {
     /// The body, to its end.
     pub(super) fn check(&mut self, pending: &Pending) -> Checked {
@@ -139,7 +144,11 @@ impl Answer<'_, '_> {
     fn read(&mut self, op: &Op, who: &Who) -> Checked {
         let (truth, zxid) = (self.truth, self.zxid);
         match op {
+            Op::Read { path, exists, .. } if *exists && path.contains('\0') => {
+                self.is_code(ErrorCode::BAD_ARGUMENTS)
+            }
             Op::Read { path, exists, .. } => {
+                let path = read_at(path);
                 let code = code_of(truth.node_at(path, zxid), Acl::READ, who);
                 self.is_code(code)?;
                 match code {
@@ -150,6 +159,7 @@ impl Answer<'_, '_> {
             Op::Children {
                 path, with_stat, ..
             } => {
+                let path = read_at(path);
                 let node = truth.node_at(path, zxid);
                 let code = code_of(node, Acl::READ, who);
                 self.is_code(code)?;
@@ -164,7 +174,7 @@ impl Answer<'_, '_> {
             }
             Op::MultiRead { ops, null_at } => self.multi_read(ops, *null_at, who),
             Op::GetAcl { path } => {
-                let node = truth.node_at(path, zxid);
+                let node = truth.node_at(read_at(path), zxid);
                 let code = code_of(node, Acl::READ | Acl::ADMIN, who);
                 self.is_code(code)?;
                 let Some(node) = node.filter(|_| code == ErrorCode::OK) else {
@@ -175,17 +185,25 @@ impl Answer<'_, '_> {
                 Seen::is_of(self.body, node)
             }
             Op::Below { path } => {
+                // By its empty name the root counts itself.
+                let itself = i32::from(path.is_empty());
+                let path = read_at(path);
                 let code = code_of(truth.node_at(path, zxid), Acl::READ, who);
                 self.is_code(code)?;
                 if code != ErrorCode::OK {
                     return Ok(());
                 }
-                let (number, due) = (self.body.i32()?, truth.below_at(path, zxid));
+                let (number, due) = (self.body.i32()?, truth.below_at(path, zxid) + itself);
                 check(number == due, || format!("{number} nodes, due were {due}"))
             }
             Op::Ephemerals { prefix } => {
                 self.is_code(ErrorCode::OK)?;
-                let prefix = if &**prefix == "/" { "" } else { &**prefix };
+                let is_blank = prefix.chars().all(|c| c <= ' ');
+                let prefix = if is_blank || &**prefix == "/" {
+                    ""
+                } else {
+                    &**prefix
+                };
                 let mut paths = self.body.texts()?;
                 paths.sort_unstable();
                 let mut due = truth.owned_at(self.session, zxid);

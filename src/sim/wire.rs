@@ -123,10 +123,15 @@ impl Wire {
             }
             Op::AddWatch { path, recursive } => self.text(path).i32(i32::from(*recursive)),
             Op::CheckWatches { path, of, .. } => self.text(path).i32(*of),
-            Op::Auth { scheme, data } => self.i32(0).text(scheme).text(data),
+            Op::Auth { scheme, data } => self.i32(0).buf(scheme.map(str::as_bytes)).buf(*data),
             Op::Unparsable { of, len } => match *of {
                 OpCode::SET_DATA => self.text("/n1").i32(*len).i32(-1),
-                _ => self.i32(*len).i32(-1),
+                OpCode::MULTI | OpCode::MULTI_READ => {
+                    self.i32(OpCode::EXISTS.0).byte(0).i32(-1);
+                    self.text("/n1").byte(0).list(&[], None)
+                }
+                OpCode::ADD_WATCH | OpCode::REMOVE_WATCHES => self.text("/n1").i32(*len),
+                _ => self.i32(*len).i32(-1).i32(-1),
             },
             Op::Sync => self.text("/"),
             Op::WhoAmI | Op::Ping | Op::Close => self,

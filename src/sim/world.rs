@@ -77,7 +77,7 @@ impl World {
             shards => shards + 1,
         };
         let base = Base::new(rng, options);
-        let buffers = match base.profile.has_lister {
+        let buffers = match base.profile.has_lister || base.profile.has_many_lists {
             true => 1 << 16..=1 << 20,
             false => 1..=buffers_max,
         };
@@ -100,6 +100,7 @@ impl World {
         let busy_ms = match self.base.options.short {
             true => 400,
             false if self.base.profile.has_lister => 1_000,
+            false if self.base.profile.has_many_lists => 1_200,
             false => self.base.rng.u64(800..3000),
         };
         faults::begin(&mut self.base);
@@ -172,6 +173,11 @@ impl World {
             Event::Stop if base.calm => {}
             Event::Stop => host.ask_to_stop(base, checks),
             Event::Fault => faults::strike(base, host, checks)?,
+            Event::Clock {
+                wall_ms,
+                every_us,
+                until_us,
+            } => faults::set_clock_again(base, wall_ms, every_us, until_us),
             Event::Room => faults::make_room(base),
             Event::Restart => host.boot(base, network, checks)?,
             event => {
