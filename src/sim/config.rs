@@ -167,7 +167,7 @@ pub(super) fn machine_config(base: &mut Base) -> MachineConfig {
         // Mostly several within the life of a process.
         snapshot_records: match rng.u32(0..3) {
             // Each is long.
-            _ if has_many_lists => rng.u64(100..500),
+            _ if has_many_lists => rng.u64(60..200),
             0 => rng.u64(30..400),
             _ => rng.u64(5..60),
         },

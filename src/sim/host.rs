@@ -221,6 +221,14 @@ impl Host {
                     .iter()
                     .any(|call| matches!(call, SeamCall::Open | SeamCall::Read));
                 checks.rot.looked(is_blind);
+                let is_sound =
+                    failed.is_empty() && !base.options.tears_destroy && !checks.rot.is_damaged();
+                let mut warnings = member.summary.warnings.iter();
+                if let Some(older) = warnings.find(|warning| warning.contains("older snapshot"))
+                    && is_sound
+                {
+                    return Err(format!("nothing was damaged, and {older}"));
+                }
                 self.started(member, &replayed, base, checks)
             }
             Err(_) if base.disk.crashed() => {

@@ -10,11 +10,11 @@ const ALONE: usize = 27 << 10;
 /// The same where two nodes that are made together share it.
 const SHARED: usize = 13 << 10;
 /// Nodes that have a list alone: together they have more than 1 MiB, a few that could not be made aside.
-const LONERS: u32 = 46;
+const LONERS: u32 = 48;
 /// Pairs that share one; in the order of paths they stand behind all others.
 const PAIRS: u32 = 12;
 /// One request in so many is for these nodes, as long as they are not made.
-const FILLS_ONE_IN: u32 = 4;
+const FILLS_ONE_IN: u32 = 2;
 /// The same behind that.
 const CHANGES_ONE_IN: u32 = 64;
 
