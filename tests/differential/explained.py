@@ -76,7 +76,8 @@ def null_in_acl(request, apache, ours, _):
     if not has_null_id(request):
         return False
     if request.op == "multi":
-        return apache.err() == MARSHALLING and ours.err() == 0 and INVALID_ACL in codes(ours)
+        is_due = INVALID_ACL in codes(ours) or plain_ttl(request, ours) is not None
+        return apache.err() == MARSHALLING and ours.err() == 0 and is_due
     return errs(apache, ours) == (MARSHALLING, INVALID_ACL)
 
 
@@ -170,14 +171,20 @@ def write_behind_set_acl(request, apache, ours, situation):
     return behind and (NO_AUTH in errs(apache, ours) or NO_AUTH in codes(apache) + codes(ours))
 
 
+def plain_ttl(request, ours):
+    """The number of the createTTL without TTL flags by which a multi has failed here, if it has."""
+    n = next((n for n, code in enumerate(codes(ours)) if code), None)
+    op, args = request.args["ops"][n] if n is not None else ("", {})
+    is_plain = op == "createTTL" and args["flags"] in range(4)
+    return n if is_plain and codes(ours)[n] == BAD_ARGUMENTS else None
+
+
 def plain_ttl_in_multi(request, apache, ours, _):
     """Both fail: the generator ends such a multi with an operation that can't succeed."""
-    if request.op != "multi" or errs(apache, ours) != (0, 0) or not any(codes(ours)) or not any(codes(apache)):
+    if request.op != "multi" or errs(apache, ours) != (0, 0) or not any(codes(apache)):
         return False
-    n = next(n for n, code in enumerate(codes(ours)) if code)
-    op, args = request.args["ops"][n]
-    is_plain = op == "createTTL" and args["flags"] in range(4)
-    return is_plain and codes(ours)[n] == BAD_ARGUMENTS and not any(codes(apache)[:n])
+    n = plain_ttl(request, ours)
+    return n is not None and not any(codes(apache)[:n])
 
 
 QUOTAS, LIMITS = "/zookeeper/quota", "/zookeeper_limits"

@@ -189,6 +189,11 @@ class Explained(Compared):
         self.different([request], [reply(1, 7, -5)], [reply(1, 7, -101)])
         self.different([Request("create", CREATE)], [reply(1, 7, -5)], [reply(1, 7, -114)])
         self.explained("5", Request("multi", {"ops": [("create", request.args)]}), [reply(1, 7, -5)], [reply(1, 7, 0, multi(-114))])
+        # Apache has come to it, because it takes what stands before it for a plain create.
+        plain = ("createTTL", {**CREATE, "ttl": 1000})
+        both = Request("multi", {"ops": [plain, ("create", request.args)]})
+        self.explained("5", both, [reply(1, 7, -5)], [reply(1, 7, 0, multi(-8, -2))])
+        self.different([both], [reply(1, 7, -5)], [reply(1, 7, 0, multi(-101, -2))])
 
     def test_what_a_multi_with_a_null_in_an_acl_leaves_to_what_is_behind_it(self):
         bad = Request("multi", {"ops": [("create", {**CREATE, "path": "~/a/b", "acl": [(31, "digest", None)]})]})
