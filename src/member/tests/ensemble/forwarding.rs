@@ -56,7 +56,7 @@ fn a_client_of_a_follower_writes_in_its_order_and_knows_its_outcomes() {
             });
         }
         if n % 5 == 0 {
-            w.run(3);
+            w.run(25);
         }
     }
     w.until("answered", all_idle);
