@@ -17,8 +17,8 @@
 //! **Bounds.** What is under way is bounded in requests and bytes; the rest waits here, no more of it than shards have
 //! credits, and `PENDING_MAX` handshakes. What is under way when the role ends has no outcome: the shards are suspended.
 //!
-//! **Touches.** The answer to a ping names who was heard of, and everybody whom a shard serves that has not reported
-//! since the answer before: who lies in its sockets is not known.
+//! **Touches.** The answer to a ping names who was heard of, and everybody whom a shard serves that has not reported for
+//! a tickTime: what lies in its sockets is not known.
 
 use super::attachments::{Attachments, Claim, Release};
 use super::between::{ForPeers, FromPeers, request_bytes};
@@ -72,14 +72,13 @@ pub(super) struct Learning {
     here: DetHashMap<SessionId, Here>,
     /// To be named to the leader, with their timeouts.
     heard: BTreeMap<SessionId, i32>,
-    /// Everybody is named that was heard of until then.
-    vouched: Tick,
     under_way_max: usize,
+    tick_time_ms: u64,
 }
 
 impl Learning {
     /// Nobody has asked for anything.
-    pub(super) fn new(under_way_max: usize) -> Learning {
+    pub(super) fn new(under_way_max: usize, tick_time_ms: u64) -> Learning {
         Learning {
             waiting: VecDeque::new(),
             under_way: DetHashMap::default(),
@@ -88,8 +87,8 @@ impl Learning {
             answers: VecDeque::new(),
             here: DetHashMap::default(),
             heard: BTreeMap::new(),
-            vouched: Tick(0),
             under_way_max,
+            tick_time_ms,
         }
     }
 
@@ -441,8 +440,8 @@ impl Learning {
 
     /// The leader's ping is answered next.
     pub(super) fn is_asked<S: Storage>(&mut self, common: &mut Common<S>, now: Tick) {
-        let last = std::mem::replace(&mut self.vouched, now);
-        let is_late = |shard: ShardId| common.arrivals.at_shard(shard) < last;
+        let patience = self.tick_time_ms;
+        let is_late = |shard: ShardId| common.arrivals.at_shard(shard).after(patience) < now;
         for (session, here) in &self.here {
             if is_late(here.shard) {
                 self.heard.insert(*session, here.timeout_ms);

@@ -306,8 +306,13 @@ impl<S: Storage> Pipeline<S> {
     pub fn learn(&mut self, tree: &Tree) {
         self.is_at_rest(tree);
         self.common.begin_role(&self.config, tree, false);
-        let passed_on_max = self.config.passed_on_max;
-        self.role = Role::Learning(Box::new(Learning::new(passed_on_max)));
+        let PipelineConfig {
+            passed_on_max,
+            tick_time_ms,
+            ..
+        } = self.config;
+        let learning = Learning::new(passed_on_max, tick_time_ms);
+        self.role = Role::Learning(Box::new(learning));
     }
 
     fn is_at_rest(&self, tree: &Tree) {

@@ -17,8 +17,8 @@
 //! no place in the order when its connection ends has none any more. A session belongs to a connection, not to a member:
 //! who comes again presents its sessions again. Touches make nobody an owner.
 //!
-//! **Expiry.** The answer to a ping names everybody heard of until the one before was given, so a session of a learner
-//! expires when the learner has answered two pings, of which the first was sent behind its deadline.
+//! **Expiry.** The answer to a ping names everybody that may have been heard of a tickTime before, so a session of a
+//! learner expires when the learner has answered a ping that was sent a tickTime behind the deadline.
 
 use super::super::between::{ForPeers, Forwarded};
 use super::owners::Standing;
@@ -44,8 +44,6 @@ const REQUEST_BYTES: usize = 512;
 struct Row {
     /// Everybody is named that was heard of there until then.
     known: Tick,
-    /// When the last ping that it has answered was sent.
-    asked: Tick,
     /// Without a place in the order.
     unordered_bytes: usize,
 }
@@ -144,9 +142,9 @@ impl Ordering {
         let row = self.learners.0.entry(link).or_default();
         // A full answer may not be all.
         if named < TOUCHES_PER_PING {
-            row.known = row.known.max(row.asked);
+            let known = Tick(asked.0.saturating_sub(self.config.tick_time_ms));
+            row.known = row.known.max(known);
         }
-        row.asked = asked;
     }
 
     /// A learner's connection has ended.
