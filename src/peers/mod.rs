@@ -827,7 +827,9 @@ impl Peers {
                 session,
                 timeout_ms,
             }),
-            Heard::Touched(touched) => Some(PeersEffect::Touched(link, touched.iter().collect())),
+            Heard::Touched { touched, .. } => {
+                Some(PeersEffect::Touched(link, touched.iter().collect()))
+            }
         };
         self.out.extend(heard);
         self.take(link, used);
