@@ -951,6 +951,7 @@ impl World {
     fn tick(&mut self, sid: ServerId) {
         let now = self.now();
         if let Some(member) = &mut self.node(sid).member {
+            member.tick_seat(now).unwrap();
             member.tick(now).unwrap();
         }
         self.drive(sid);
