@@ -218,9 +218,7 @@ mod tests {
         let mut out = text(path);
         out.extend(text(data));
         out.put_i64(list);
-        [1, 2, 1000, 2000]
-            .into_iter()
-            .for_each(|v| out.put_i64(v));
+        [1, 2, 1000, 2000].into_iter().for_each(|v| out.put_i64(v));
         [3, 4, 5].into_iter().for_each(|v| out.put_i32(v));
         out.put_i64(0);
         out.put_i64(6);
