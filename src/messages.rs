@@ -71,6 +71,14 @@ pub enum ShardRequest {
         /// Newly negotiated, ms.
         timeout_ms: i32,
     },
+    /// A sync of an attached connection, at a member of an ensemble: all that came before it on the connection is
+    /// answered. The outcome is [`Notice::Synced`].
+    Sync {
+        /// Where the outcome goes.
+        origin: Origin,
+        /// The connection's session.
+        session: SessionId,
+    },
     /// Answer to [`Notice::Detach`]: nothing of that attachment executes any more.
     Released {
         /// Who confirms.
@@ -104,7 +112,8 @@ impl ShardRequest {
         match *self {
             ShardRequest::Write { origin, .. }
             | ShardRequest::NewSession { origin, .. }
-            | ShardRequest::Reattach { origin, .. } => origin.shard,
+            | ShardRequest::Reattach { origin, .. }
+            | ShardRequest::Sync { origin, .. } => origin.shard,
             ShardRequest::Released { shard, .. }
             | ShardRequest::Touched { shard, .. }
             | ShardRequest::Suspended { shard } => shard,
@@ -164,7 +173,9 @@ pub enum Notice {
     },
     /// The session does not exist or is closing: send the dead-session response, then close.
     Dead(Origin),
-    /// Close the connection without a reply (stale attachment, old shard silent).
+    /// What was committed anywhere when the sync came has been told: answer it.
+    Synced(Origin),
+    /// Close the connection without a reply (stale attachment, old shard silent, another member has the session).
     Close(ConnId),
     /// Drop the session's attachment and its connection, then answer [`ShardRequest::Released`], also if
     /// there is none.

@@ -287,6 +287,8 @@ codes! {
         INVALID_ACL = -114, "INVALIDACL";
         /// Authentication failed; the connection closes.
         AUTH_FAILED = -115, "AUTHFAILED";
+        /// Another member of the ensemble has the session; its connection here closes without a reply.
+        SESSION_MOVED = -118, "SESSIONMOVED";
         /// checkWatches or removeWatches: there is no such watch.
         NO_WATCHER = -121, "NOWATCHER";
         /// reconfig while it is switched off.

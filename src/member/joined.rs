@@ -316,6 +316,7 @@ impl<S: Storage> Joined<S> {
 fn tell<S: Storage>(member: &mut Member<S>, told: Told<'_>, now: Now) -> Result<(), Fatal> {
     match told {
         Told::FromLearner(link, packet) => member.from_learner(link, &packet, now),
+        Told::FromLeader(link, packet) => member.from_leader(link, &packet, now),
         Told::Taken(link) => member.taken(link, now),
         Told::Closed(link) => member.link_closed(link, now),
         told => member

@@ -10,7 +10,10 @@
 //! | Serve, StopServing | the pipeline takes up its role, or ends it | – |
 //! | Flush | what is not committed of what waits is dropped, what is open is void, the rest is synced | with the proof of the whole log |
 //! | Synchronise | decided here, read from the log beside the core ([`Sendings`]) | attached |
-//! | connections, bytes, snapshots on the wire, notices for clients | the driver: [`Seat::poll`] | by the driver |
+//! | Revalidated, Synced | the pipeline, behind the commits before them | – |
+//! | connections, bytes, snapshots on the wire | the driver: [`Seat::poll`] | by the driver |
+//!
+//! What the pipeline wants of other members ([`ForPeers`]) is sent when it is settled what follows of an event.
 //!
 //! **Room.** A disk without room holds up what a leader has sent, and nobody else: elections go on, and what is not
 //! appended is not acknowledged. Meanwhile the driver reads nothing of the leader ([`Seat::takes_packets`]).
@@ -23,13 +26,15 @@ use super::sending::{Sendings, committed_history};
 use super::witnessing::Witnessing;
 use crate::log::storage::Storage;
 use crate::log::{Adoption, Cursor, Durable, Epochs, Lease, Log, LogEnd, Received};
-use crate::pipeline::{Ending, Fatal, Pipeline};
-use crate::proto::peer::{PeerState, ToLeader, ToLearner};
+use crate::pipeline::{Ending, Fatal, ForPeers, Forwarded, FromPeers, Pipeline};
+use crate::proto::peer::packet::Ids;
+use crate::proto::peer::{PeerState, ToLeader, ToLearner, learner};
+use crate::proto::{decode_forwarded, encode_forwarded};
 use crate::tree::Tree;
-use crate::types::{Epoch, Now, OpCode, Zxid};
+use crate::types::{Epoch, Now, OpCode, Xid, Zxid};
 use crate::zab::{
-    Base, Decided, Duty, Effect, Heard, Learner, Leave, LinkId, Opening, Peer, RoleId, Settings,
-    decide,
+    Base, Decided, Dropped, Duty, Effect, Heard, Learner, Leave, LinkId, Opening, Peer, RoleId,
+    Settings, decide,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -49,7 +54,7 @@ pub struct SeatConfig {
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SeatEffect {
-    /// Of the protocol: connections, bytes, a snapshot to receive, notices.
+    /// Of the protocol: connections, bytes, a snapshot to receive, who serves.
     Peer(Effect),
     /// Send the bytes of this snapshot of the member's, behind what was to be sent before; then
     /// [`Member::taken`](super::Member::taken).
@@ -68,6 +73,8 @@ enum Deed {
     Append(Zxid, Arc<[u8]>),
     Adopt(Epoch),
     Commit(Decided),
+    /// Behind the commits before it.
+    Tell(FromPeers),
 }
 
 /// The member's parts that a seat works on.
@@ -194,17 +201,42 @@ impl Seat {
             Heard::Request(request) if request.op == OpCode::SYNC => {
                 self.peer.sync_of(link, now.tick);
             }
-            // Requests are not passed on yet.
-            Heard::Request(_) => {}
-            Heard::Revalidate { session, .. } => {
-                let lives = parts.pipeline.lives(session);
-                self.peer.revalidated(link, session, lives, now.tick);
+            Heard::Request(request) => {
+                let forwarded = forwarded(link, &request);
+                parts.pipeline.forwarded(forwarded, now);
             }
-            Heard::Touched(sessions) => {
-                let pipeline = &mut parts.pipeline;
-                sessions.iter().for_each(|(id, _)| pipeline.heard(id, now));
+            Heard::Revalidate {
+                session,
+                timeout_ms,
+            } => parts.pipeline.revalidate(link, session, timeout_ms, now),
+            Heard::Touched { touched, asked } => {
+                let sessions = touched.iter().map(|(session, _)| session);
+                parts.pipeline.touched_there(link, asked, sessions, now);
             }
         }
+        self.settle(parts)
+    }
+
+    /// A packet of the leader.
+    ///
+    /// # Errors
+    /// [`Fatal`]: stop.
+    pub(super) fn leader_says<S: Storage>(
+        &mut self,
+        parts: &mut Parts<'_, S>,
+        link: LinkId,
+        packet: &ToLearner<'_>,
+    ) -> Result<(), Fatal> {
+        if let ToLearner::Ping(_) = packet {
+            parts.pipeline.is_asked(parts.now);
+            while let Some((session, timeout_ms)) = parts.pipeline.poll_heard() {
+                if !self.peer.touch(session, timeout_ms) {
+                    parts.pipeline.not_named(session, timeout_ms);
+                    break;
+                }
+            }
+        }
+        self.peer.from_leader(link, packet, parts.now.tick);
         self.settle(parts)
     }
 
@@ -365,9 +397,14 @@ impl Seat {
         parts: &mut Parts<'_, S>,
         link: LinkId,
     ) -> Result<(), Fatal> {
-        self.sendings.end(link);
+        self.has_ended(parts, link);
         self.peer.closed(link, parts.now.tick);
         self.settle(parts)
+    }
+
+    fn has_ended<S: Storage>(&mut self, parts: &mut Parts<'_, S>, link: LinkId) {
+        self.sendings.end(link);
+        parts.pipeline.link_closed(link, parts.now);
     }
 
     /// Whether a snapshot is needed for a learner, and there is none.
@@ -516,7 +553,7 @@ impl Seat {
     pub(super) fn settle<S: Storage>(&mut self, parts: &mut Parts<'_, S>) -> Result<(), Fatal> {
         loop {
             self.propose(parts);
-            let mut moved = false;
+            let mut moved = self.pass_on(parts);
             while let Some(effect) = self.peer.poll() {
                 moved = true;
                 self.take(parts, effect)?;
@@ -542,6 +579,56 @@ impl Seat {
                 self.peer.propose(zxid, entry, parts.now.tick);
             }
         }
+    }
+
+    /// What the pipeline wants of other members. Whether it wanted anything.
+    fn pass_on<S: Storage>(&mut self, parts: &mut Parts<'_, S>) -> bool {
+        let now = parts.now.tick;
+        let mut moved = false;
+        while let Some(wish) = parts.pipeline.poll_wish() {
+            moved = true;
+            match wish {
+                ForPeers::Request {
+                    session,
+                    number,
+                    request,
+                    credentials,
+                } => {
+                    let (mut body, mut ids) = (Vec::new(), Vec::new());
+                    let op = encode_forwarded(&request, &mut body);
+                    let is_of_session = op == OpCode::CREATE_SESSION || op == OpCode::CLOSE_SESSION;
+                    let who = Ids::of(&credentials, &mut ids);
+                    self.peer.forward(learner::Forwarded {
+                        session,
+                        cxid: number.0,
+                        op,
+                        body: &body,
+                        ids: (!is_of_session).then_some(who),
+                    });
+                }
+                ForPeers::Revalidate {
+                    session,
+                    timeout_ms,
+                } => drop(self.peer.revalidate(session, timeout_ms, now)),
+                ForPeers::Sync { id, session } => {
+                    if self.peer.sync(id, now) {
+                        self.peer.forward(learner::Forwarded::sync(session));
+                    }
+                }
+                ForPeers::Revalidated {
+                    link,
+                    session,
+                    is_valid,
+                } => self.peer.revalidated(link, session, is_valid, now),
+                ForPeers::HangUp(link) => {
+                    let close = Effect::Close(link, Some(Dropped::TooManyAsked));
+                    self.out.push_back(SeatEffect::Peer(close));
+                    self.has_ended(parts, link);
+                    self.peer.closed(link, now);
+                }
+            }
+        }
+        moved
     }
 
     /// Nothing is ordered while too much has no decision, or zxids come to their end.
@@ -586,8 +673,12 @@ impl Seat {
             } => self.synchronise(parts, link, learner, last),
             // Configurations do not change yet.
             Effect::Activate(..) => {}
+            Effect::Revalidated { session, is_valid } => {
+                self.add(Deed::Tell(FromPeers::Revalidated { session, is_valid }));
+            }
+            Effect::Synced(id) => self.add(Deed::Tell(FromPeers::Synced(id))),
             Effect::Close(link, _) => {
-                self.sendings.end(link);
+                self.has_ended(parts, link);
                 self.out.push_back(SeatEffect::Peer(effect));
             }
             _ => self.out.push_back(SeatEffect::Peer(effect)),
@@ -648,7 +739,7 @@ impl Seat {
             let bytes = match deed {
                 Deed::Open(_) | Deed::Adopt(_) => Log::<S>::FENCE,
                 Deed::Append(_, entry) => entry.len(),
-                Deed::Commit(_) => 0,
+                Deed::Commit(_) | Deed::Tell(_) => 0,
             };
             if bytes > 0 && !parts.pipeline.has_room(bytes) {
                 break;
@@ -709,6 +800,10 @@ impl Seat {
                 pipeline.commit(&decided, parts.now);
                 Ok(())
             }
+            Deed::Tell(answer) => {
+                pipeline.answered(answer, parts.now);
+                Ok(())
+            }
         }
     }
 
@@ -747,6 +842,17 @@ impl Seat {
             }
         }
         moved
+    }
+}
+
+/// A request of a learner's client, as the pipeline takes it.
+fn forwarded(link: LinkId, request: &learner::Forwarded<'_>) -> Forwarded {
+    Forwarded {
+        link,
+        session: request.session,
+        number: Xid(request.cxid),
+        request: decode_forwarded(request.op, request.body),
+        credentials: request.ids.map_or_else(|| Arc::from([]), Ids::credentials),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::log::{
     Durable, Epochs, Identities, Keeper, Log, LogEnd, Received, Standing, WitnessOutcome, Written,
 };
 use crate::pipeline::{Fatal, Pipeline};
-use crate::proto::peer::ToLeader;
+use crate::proto::peer::{ToLeader, ToLearner};
 use crate::snapshot::{self, BegunMember, Rebuild, SnapError};
 use crate::tree::Tree;
 use crate::types::{Now, Zxid};
@@ -93,7 +93,7 @@ impl<S: Storage> Member<S> {
         self.seat.as_ref().is_none_or(|seat| seat.takes_packets())
     }
 
-    /// Tells the protocol of something: a connection, a message, a sync of a client. `None`: the server stands alone.
+    /// Tells the protocol of something: a connection, a message of an election. `None`: the server stands alone.
     ///
     /// # Errors
     /// As [`Member::request`].
@@ -103,6 +103,20 @@ impl<S: Storage> Member<S> {
         what: impl FnOnce(&mut Peer) -> R,
     ) -> Result<Option<R>, Fatal> {
         self.seated(now, |seat, parts| seat.tell(parts, what))
+    }
+
+    /// A packet of the leader has come.
+    ///
+    /// # Errors
+    /// As [`Member::request`].
+    pub fn from_leader(
+        &mut self,
+        link: LinkId,
+        packet: &ToLearner<'_>,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.seated(now, |seat, parts| seat.leader_says(parts, link, packet))
+            .map(drop)
     }
 
     /// A packet of a learner has come.

@@ -270,6 +270,6 @@ fn heard_of(link: LinkId, heard: &Heard<'_>) -> Option<WiredEffect> {
     match heard {
         Heard::Request(Forwarded { op, .. }) => Some(WiredEffect::Request(link, *op)),
         Heard::Revalidate { session, .. } => Some(WiredEffect::Revalidate(link, *session)),
-        Heard::Touched(_) | Heard::Nothing => None,
+        Heard::Touched { .. } | Heard::Nothing => None,
     }
 }

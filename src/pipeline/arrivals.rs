@@ -144,6 +144,11 @@ impl Arrivals {
         self.watermarks.iter().map(|(&shard, &tick)| (shard, tick))
     }
 
+    /// The same, of one shard.
+    pub(super) fn at_shard(&self, shard: ShardId) -> Tick {
+        self.watermarks.get(&shard).copied().unwrap_or_default()
+    }
+
     /// Whether no session may expire at `now`, because of a pause after which not everything that
     /// arrived meanwhile is known.
     pub(super) fn is_resuming(&mut self, now: Tick) -> bool {

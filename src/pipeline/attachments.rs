@@ -66,8 +66,8 @@ pub(super) enum Release {
     Stale,
     /// Nobody has the session now.
     LetGo,
-    /// Who had waited has it.
-    Attached(Claim),
+    /// Nobody has the session, and this one has waited for it.
+    Free(Claim),
 }
 
 /// The attachments of a member.
@@ -106,6 +106,47 @@ impl Attachments {
         let attachment = Attachment { bond, generation };
         let before = self.table.insert(session, attachment);
         assert!(before.is_none(), "session {session} is attached twice");
+    }
+
+    /// Whether nobody here has the session, nor waits for it, nor is about to lose it.
+    pub(super) fn is_free(&self, session: SessionId) -> bool {
+        let attachment = self.table.get(&session);
+        attachment.is_none_or(|attachment| matches!(attachment.bond, Bond::Nobody))
+    }
+
+    /// Whether there is such a session.
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        self.table.contains_key(&session)
+    }
+
+    /// The session is another member's: from now on nothing of its attachment here is accepted, and who waits for it
+    /// has come too early.
+    pub(super) fn take_away(&mut self, session: SessionId, prepared: Zxid, say: &mut Vec<Said>) {
+        let Some(attachment) = self.table.get_mut(&session) else {
+            return;
+        };
+        match &mut attachment.bond {
+            Bond::Nobody => {}
+            Bond::Held { shard, .. } => {
+                let (from, revoked) = (*shard, attachment.generation);
+                attachment.generation.0 += 1;
+                attachment.bond = Bond::Releasing {
+                    from,
+                    revoked,
+                    behind: prepared,
+                    waiter: None,
+                };
+                let detach = Notice::Detach {
+                    session,
+                    generation: revoked,
+                };
+                say.push((from, detach));
+            }
+            Bond::Releasing { waiter, .. } => {
+                let waiter = waiter.take();
+                self.dismiss(waiter, session, say);
+            }
+        }
     }
 
     /// Whether an attachment is the current one; `None`: there is no such session. The only place that compares
@@ -164,14 +205,11 @@ impl Attachments {
     }
 
     /// The old shard confirms that nothing of an attachment executes any more. Who waits for a session that is
-    /// closing goes on waiting: its closeSession is not prepared yet, and when it is, `dead` answers. What is said
-    /// takes its place behind `prepared`.
+    /// closing goes on waiting: its closeSession is not prepared yet, and when it is, `dead` answers.
     pub(super) fn released(
         &mut self,
         (shard, session, generation): (ShardId, SessionId, Generation),
         is_closing: bool,
-        prepared: Zxid,
-        say: &mut Vec<Said>,
     ) -> Release {
         let Some(attachment) = self.table.get_mut(&session) else {
             return Release::Stale;
@@ -196,13 +234,20 @@ impl Attachments {
             Some(_) if is_closing => Release::Stale,
             Some(waiter) => {
                 self.give_ups.remove(&(waiter.give_up, session));
-                self.attach(waiter.claim, session, prepared, say);
-                Release::Attached(waiter.claim)
+                attachment.bond = Bond::Nobody;
+                Release::Free(waiter.claim)
             }
         }
     }
 
-    fn attach(&mut self, to: Claim, session: SessionId, behind: Zxid, say: &mut Vec<Said>) {
+    /// A connection has the session, which nobody had. What is said takes its place behind `behind`.
+    pub(super) fn attach(
+        &mut self,
+        to: Claim,
+        session: SessionId,
+        behind: Zxid,
+        say: &mut Vec<Said>,
+    ) {
         let shard = to.origin.shard;
         let attachment = (self.table.get_mut(&session)).expect("the session exists");
         attachment.bond = Bond::Held { shard, behind };
@@ -279,6 +324,16 @@ impl Attachments {
             let Claim { origin, .. } = waiter.claim;
             say.push((origin.shard, Notice::Dead(origin)));
         }
+    }
+
+    /// The closeSession is committed. Who waits for the session, to learn behind it that it is dead.
+    pub(super) fn end(&mut self, session: SessionId) -> Option<Claim> {
+        let Bond::Releasing { waiter, .. } = self.table.remove(&session)?.bond else {
+            return None;
+        };
+        let Waiter { claim, give_up } = waiter?;
+        self.give_ups.remove(&(give_up, session));
+        Some(claim)
     }
 
     /// The closeSession is applied. Tolerates a session that is not there.

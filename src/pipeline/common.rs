@@ -5,18 +5,22 @@
 
 use super::arrivals::Arrivals;
 use super::attachments::Attachments;
+use super::between::ForPeers;
 use super::config::PipelineConfig;
 use super::counters::Counters;
 use super::fatal::Fatal;
+use super::ids::SessionIds;
 use super::journal::Journal;
+use super::numbers::Numbers;
 use super::outcomes::Outcomes;
 use crate::log::Log;
 use crate::log::storage::Storage;
-use crate::messages::{Notice, ShardRequest};
+use crate::messages::{Notice, Origin, ShardRequest};
 use crate::tree::Tree;
 use crate::txn::{Entry, Txn};
-use crate::types::{Now, ShardId, Zxid};
-use std::collections::VecDeque;
+use crate::types::{Now, SessionId, ShardId, Zxid};
+use crate::zab::{SYNCS_MAX, SyncId};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// The parts of a member that no role is without.
@@ -26,6 +30,14 @@ pub(super) struct Common<S: Storage> {
     pub(super) attachments: Attachments,
     pub(super) arrivals: Arrivals,
     pub(super) counters: Counters,
+    pub(super) ids: SessionIds,
+    pub(super) numbers: Numbers,
+    /// What is wanted of other members.
+    pub(super) wishes: VecDeque<ForPeers>,
+    /// Syncs of this member's clients that the others are asked for.
+    pub(super) syncs: BTreeMap<SyncId, Origin>,
+    /// The last of them.
+    last_sync: SyncId,
     /// What who leads has ordered and not proposed; `None`: there is nobody to propose it to.
     pub(super) proposals: Option<VecDeque<Proposal>>,
     /// By shard: so many confirmations are owed that it has ended all connections. Until then what it sends is of before.
@@ -51,6 +63,11 @@ impl<S: Storage> Common<S> {
             attachments: unattached(config, tree),
             arrivals: Arrivals::new(config.shards, config.tick_time_ms),
             counters: Counters::default(),
+            ids: SessionIds::new(config.creator),
+            numbers: Numbers::new(config.creator),
+            wishes: VecDeque::new(),
+            syncs: BTreeMap::new(),
+            last_sync: SyncId(0),
             proposals: None,
             suspended: vec![0; usize::from(config.shards)],
         }
@@ -66,6 +83,8 @@ impl<S: Storage> Common<S> {
     pub(super) fn end_role(&mut self, config: &PipelineConfig) {
         self.attachments = Attachments::new(config.tick_time_ms);
         self.proposals = None;
+        self.wishes.clear();
+        self.syncs.clear();
         self.journal.hold(false);
         self.journal.disown();
         let shards = (0..).map(ShardId).take(self.suspended.len());
@@ -94,6 +113,7 @@ impl<S: Storage> Common<S> {
             ShardRequest::Released { .. } => {}
             ShardRequest::NewSession { origin, .. }
             | ShardRequest::Reattach { origin, .. }
+            | ShardRequest::Sync { origin, .. }
             | ShardRequest::Write { origin, .. } => {
                 if !self.is_suspended(shard) {
                     self.counters.given_up += 1;
@@ -102,6 +122,19 @@ impl<S: Storage> Common<S> {
                 }
             }
         }
+    }
+
+    /// A client of this member syncs. As many may wait as the protocol keeps; one more ends.
+    pub(super) fn sync(&mut self, origin: Origin, session: SessionId) {
+        if self.syncs.len() >= SYNCS_MAX {
+            self.counters.given_up += 1;
+            self.outcomes.tell(origin.shard, Notice::Close(origin.conn));
+            return;
+        }
+        self.last_sync.0 += 1;
+        let id = self.last_sync;
+        self.syncs.insert(id, origin);
+        self.wishes.push_back(ForPeers::Sync { id, session });
     }
 
     /// The tree has applied a committed transaction, and nothing after it.

@@ -1,6 +1,7 @@
 //! What the operator may choose of the pipeline.
 
 use super::journal::RingBounds;
+use super::learning::UNDER_WAY_MAX;
 use super::ordering::{ReaperConfig, TreeMemory};
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::tree::Rules;
@@ -29,6 +30,8 @@ pub struct PipelineConfig {
     pub entry_bytes_max: usize,
     /// In the top byte of the ids of sessions that are opened here.
     pub creator: u8,
+    /// Requests that this member, when it follows, passes on before one has its outcome.
+    pub passed_on_max: usize,
     /// Of what is not applied.
     pub ring: RingBounds,
     /// Serving shards; 1 in the inline placement.
@@ -51,6 +54,7 @@ impl PipelineConfig {
             close_deletes_max: DELETES_PER_TXN,
             entry_bytes_max: ENTRY_MAX,
             creator: SessionId::STANDALONE,
+            passed_on_max: UNDER_WAY_MAX,
             ring: RingBounds::default(),
             shards: 1,
             rules,

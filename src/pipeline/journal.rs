@@ -182,7 +182,7 @@ impl<S: Storage> Journal<S> {
     }
 
     /// The next transaction that is committed and was not told; it is told now.
-    pub(super) fn tell(&mut self, micros: u64) -> Option<&Slot> {
+    pub(super) fn tell(&mut self, micros: u64) -> Option<&mut Slot> {
         self.ring.tell(micros)
     }
 

@@ -11,6 +11,10 @@
 //! | `attachments` | every member | which of its shards serves which session |
 //! | `arrivals` | every member | how far is known what lay in its sockets |
 //! | `ordering` | who orders | what a request is validated against, the sessions and when they expire, what waits for its place |
+//! | `learning` (`claims`) | who follows | what it has passed on, and who waits for the leader's word on a session |
+//!
+//! `between` has what passes between a member's pipeline and other members; `ids` and `numbers` make what differs from
+//! theirs.
 //!
 //! A step of `ordering` works on the parts that every member has (`Common`); what commits a transaction comes from
 //! neither of them, but from a `Decided`. `role` says what of this a member has at the time, and who decides. A standalone
@@ -23,13 +27,18 @@
 
 mod arrivals;
 mod attachments;
+mod between;
+mod claims;
 mod common;
 mod config;
 mod counters;
 mod ending;
 mod fatal;
+mod ids;
 mod journal;
 mod lag;
+mod learning;
+mod numbers;
 mod ordering;
 mod outcomes;
 mod ring;
@@ -40,6 +49,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use between::{ForPeers, Forwarded, FromPeers};
 pub use common::Proposal;
 pub use config::PipelineConfig;
 pub use counters::Counters;
@@ -59,8 +69,9 @@ use crate::messages::{Committed, ShardRequest, ToShards};
 use crate::stages::Stages;
 use crate::tree::{OverQuota, Tree};
 use crate::types::{Epoch, Now, SessionId, ShardId, Tick, Zxid};
-use crate::zab::Decided;
+use crate::zab::{Decided, LinkId};
 use common::Common;
+use learning::Learning;
 use ordering::Ordering;
 use role::Role;
 use step::Step;
@@ -122,16 +133,22 @@ impl<S: Storage> Pipeline<S> {
         budget: &mut Budget,
         now: Now,
     ) -> Result<(), Fatal> {
-        let ordering = match &mut self.role {
-            Role::Alone(ordering) => ordering,
-            Role::Leading(ordering) if !self.common.is_suspended(up.shard()) => ordering,
-            Role::Leading(_) | Role::Learning | Role::Looking => {
-                self.common.turn_away(up, now);
-                return Ok(());
-            }
-        };
         let mut step = Step { tree, budget, now };
-        ordering.request(&mut self.common, &mut step, up)
+        let is_current = |common: &Common<S>| !common.is_suspended(up.shard());
+        match &mut self.role {
+            Role::Alone(ordering) => ordering.request(&mut self.common, &mut step, up),
+            Role::Leading(ordering) if is_current(&self.common) => {
+                ordering.request(&mut self.common, &mut step, up)
+            }
+            Role::Learning(learning) if is_current(&self.common) => {
+                learning.request(&mut self.common, &mut step, up);
+                Ok(())
+            }
+            Role::Leading(_) | Role::Learning(_) | Role::Looking => {
+                self.common.turn_away(up, now);
+                Ok(())
+            }
+        }
     }
 
     /// Goes on with what waits, within `budget`. Once a turn, before what shards ask for.
@@ -143,9 +160,15 @@ impl<S: Storage> Pipeline<S> {
             self.tell(now);
         }
         let mut step = Step { tree, budget, now };
-        match self.role.ordering_mut() {
-            Some(ordering) => ordering.advance(&mut self.common, &mut step),
-            None => Ok(()),
+        match &mut self.role {
+            Role::Alone(ordering) | Role::Leading(ordering) => {
+                ordering.advance(&mut self.common, &mut step)
+            }
+            Role::Learning(learning) => {
+                learning.advance(&mut self.common, &mut step);
+                Ok(())
+            }
+            Role::Looking => Ok(()),
         }
     }
 
@@ -159,7 +182,10 @@ impl<S: Storage> Pipeline<S> {
     /// Whether [`Pipeline::advance`] would do anything.
     pub fn has_work(&self) -> bool {
         let ordering = self.role.ordering();
-        ordering.is_some_and(Ordering::has_work) || self.common.journal.can_tell()
+        let learning = self.role.learning();
+        ordering.is_some_and(Ordering::has_work)
+            || learning.is_some_and(Learning::has_work)
+            || self.common.journal.can_tell()
     }
 
     /// Timers: seals and patience; waiting requests and expiry are due, and containers and TTL nodes may be.
@@ -172,6 +198,9 @@ impl<S: Storage> Pipeline<S> {
             Some(ordering) => ordering.tick(&mut self.common, now),
             None => {
                 self.common.arrivals.see_clock(now.tick);
+                if let Some(learning) = self.role.learning_mut() {
+                    learning.tick(&mut self.common, now.tick);
+                }
                 self.common.journal.tick(now.tick)
             }
         }
@@ -202,11 +231,29 @@ impl<S: Storage> Pipeline<S> {
 
     /// The shards are told of what is committed, and of what waited behind it.
     fn tell(&mut self, now: Now) {
-        while let Some(slot) = self.common.journal.tell(now.micros) {
+        loop {
+            let Common {
+                journal,
+                attachments,
+                counters,
+                outcomes,
+                ..
+            } = &mut self.common;
+            let Some(slot) = journal.tell(now.micros) else {
+                return;
+            };
             let zxid = slot.zxid();
-            self.common.outcomes.commit(slot);
-            if let Some(ordering) = self.role.ordering_mut() {
-                ordering.release(&mut self.common, zxid);
+            match &mut self.role {
+                Role::Alone(ordering) | Role::Leading(ordering) => {
+                    outcomes.commit(slot);
+                    ordering.release(&mut self.common, zxid);
+                }
+                Role::Learning(learning) => {
+                    let said = learning.outcome(attachments, counters, slot);
+                    outcomes.commit(slot);
+                    learning.told(&mut self.common, said, now.tick);
+                }
+                Role::Looking => outcomes.commit(slot),
             }
         }
     }
@@ -259,7 +306,13 @@ impl<S: Storage> Pipeline<S> {
     pub fn learn(&mut self, tree: &Tree) {
         self.is_at_rest(tree);
         self.common.begin_role(&self.config, tree, false);
-        self.role = Role::Learning;
+        let PipelineConfig {
+            passed_on_max,
+            tick_time_ms,
+            ..
+        } = self.config;
+        let learning = Learning::new(passed_on_max, tick_time_ms);
+        self.role = Role::Learning(Box::new(learning));
     }
 
     fn is_at_rest(&self, tree: &Tree) {
@@ -286,16 +339,88 @@ impl<S: Storage> Pipeline<S> {
         self.common.proposals.as_mut()?.pop_front()
     }
 
-    /// A member that follows this one has heard of the client of a session.
-    pub fn heard(&mut self, session: SessionId, now: Now) {
-        if let Some(ordering) = self.role.ordering_mut() {
-            ordering.heard(session, now.tick);
+    // What passes between members.
+
+    /// The next thing that is wanted of other members.
+    pub fn poll_wish(&mut self) -> Option<ForPeers> {
+        self.common.wishes.pop_front()
+    }
+
+    /// Something that was wanted has come to pass, behind everything that was committed before it.
+    pub fn answered(&mut self, answer: FromPeers, now: Now) {
+        match (&mut self.role, answer) {
+            (Role::Learning(learning), answer) => {
+                learning.answered(&mut self.common, answer, now.tick);
+            }
+            (Role::Leading(ordering), FromPeers::Synced(id)) => {
+                ordering.synced(&mut self.common, id);
+            }
+            _ => {}
         }
     }
 
-    /// Whether a session lives, as far as this leader knows; closing ones do not.
-    pub fn lives(&self, session: SessionId) -> bool {
-        self.deadline(session).is_some()
+    /// Leader: a learner has passed a request on. It is ordered with the next [`Pipeline::advance`].
+    pub fn forwarded(&mut self, forwarded: Forwarded, now: Now) {
+        if let Role::Leading(ordering) = &mut self.role {
+            ordering.forwarded(&mut self.common, forwarded, now);
+        }
+    }
+
+    /// Leader: a client has come to a learner with this session.
+    pub fn revalidate(&mut self, link: LinkId, session: SessionId, timeout_ms: i32, now: Now) {
+        if let Role::Leading(ordering) = &mut self.role {
+            ordering.revalidate(&mut self.common, (link, session, timeout_ms), now);
+        }
+    }
+
+    /// Leader: a learner names the sessions that it has heard of, in answer to a ping that was sent at `asked`.
+    pub fn touched_there(
+        &mut self,
+        link: LinkId,
+        asked: Tick,
+        sessions: impl Iterator<Item = SessionId>,
+        now: Now,
+    ) {
+        if let Role::Leading(ordering) = &mut self.role {
+            ordering.touched_there(&mut self.common, (link, asked), sessions, now);
+        }
+    }
+
+    /// A connection to another member has ended.
+    pub fn link_closed(&mut self, link: LinkId, now: Now) {
+        if let Role::Leading(ordering) = &mut self.role {
+            ordering.gone(link, now);
+        }
+    }
+
+    /// Learner: a ping of the leader is answered next, with those who are [heard of](Pipeline::poll_heard).
+    pub fn is_asked(&mut self, now: Now) {
+        if let Role::Learning(learning) = &mut self.role {
+            learning.is_asked(&mut self.common, now.tick);
+        }
+    }
+
+    /// Learner: the next session to name to the leader, with its timeout.
+    pub fn poll_heard(&mut self) -> Option<(SessionId, i32)> {
+        self.role.learning_mut()?.poll_heard()
+    }
+
+    /// Learner: it has to be named again.
+    pub fn not_named(&mut self, session: SessionId, timeout_ms: i32) {
+        if let Role::Learning(learning) = &mut self.role {
+            learning.not_named(session, timeout_ms);
+        }
+    }
+
+    /// Leader: bytes of what learners have passed on and has no place in the order.
+    pub fn unordered_bytes(&self) -> usize {
+        let ordering = self.role.ordering();
+        ordering.map_or(0, Ordering::unordered_bytes)
+    }
+
+    /// Learner: requests that the leader has, and that have no outcome.
+    pub fn passed_on(&self) -> usize {
+        self.role.learning().map_or(0, Learning::under_way)
     }
 
     // What a leader sends to this member.
@@ -447,7 +572,9 @@ impl<S: Storage> Pipeline<S> {
 
     /// Requests that wait for room in the log or for the next turn.
     pub fn waiting(&self) -> usize {
-        self.role.ordering().map_or(0, Ordering::waiting)
+        let learning = self.role.learning();
+        let ordering = self.role.ordering().map_or(0, Ordering::waiting);
+        ordering + learning.map_or(0, Learning::waiting)
     }
 
     /// The limit of a quota that a request has exceeded since the last one, the last of several: for the operator,
@@ -492,16 +619,33 @@ impl<S: Storage> Pipeline<S> {
 
     /// What is under way, as it is kept count of step by step.
     pub fn counted(&self) -> UnderWay {
-        let ordering = self.role.ordering();
-        ordering.map_or_else(UnderWay::default, |ordering| ordering.counted(&self.common))
+        match &self.role {
+            Role::Alone(ordering) | Role::Leading(ordering) => ordering.counted(&self.common),
+            Role::Learning(learning) => UnderWay {
+                outstanding: self.common.outcomes.outstanding(),
+                waiters: self.common.attachments.waiters() + learning.claims(),
+                ..UnderWay::default()
+            },
+            Role::Looking => UnderWay::default(),
+        }
     }
 
     /// The same, from everything that is under way.
     pub fn recounted(&self) -> UnderWay {
-        let ordering = self.role.ordering();
-        ordering.map_or_else(UnderWay::default, |ordering| {
-            ordering.recounted(&self.common)
-        })
+        match &self.role {
+            Role::Alone(ordering) | Role::Leading(ordering) => ordering.recounted(&self.common),
+            Role::Learning(learning) => {
+                let attached = self.common.attachments.waiters_recounted();
+                let waiters = attached + learning.claims_recounted();
+                let requests = learning.waiting() + learning.under_way();
+                UnderWay {
+                    outstanding: requests + self.common.syncs.len() + waiters,
+                    waiters,
+                    ..UnderWay::default()
+                }
+            }
+            Role::Looking => UnderWay::default(),
+        }
     }
 
     /// Nothing is under way but re-attaches that wait for another shard: what a drain waits for, with

@@ -55,6 +55,12 @@ impl Outcomes {
         self.down.push_back(ToShards::Notice(shard, notice));
     }
 
+    /// Says something at once that waits for nothing in flight; where it is an outcome, it is owed.
+    pub(super) fn tell(&mut self, shard: ShardId, notice: Notice) {
+        self.outstanding -= usize::from(is_outcome(&notice));
+        self.down.push_back(ToShards::Notice(shard, notice));
+    }
+
     /// No outcome that is owed comes any more: the role that owed them has ended. The shards learn it behind what is
     /// committed so far.
     pub(super) fn suspend(&mut self, shards: impl Iterator<Item = ShardId>) {
@@ -132,6 +138,7 @@ impl Outcomes {
 fn is_outcome(notice: &Notice) -> bool {
     match notice {
         Notice::Refused(_) | Notice::Attached { .. } | Notice::Dead(_) | Notice::Close(_) => true,
+        Notice::Synced(_) => true,
         Notice::Detach { .. } | Notice::Suspend => false,
     }
 }

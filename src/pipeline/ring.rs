@@ -208,7 +208,7 @@ impl Ring {
     }
 
     /// The next transaction that is committed and was not told; it is told now.
-    pub(super) fn tell(&mut self, micros: u64) -> Option<&Slot> {
+    pub(super) fn tell(&mut self, micros: u64) -> Option<&mut Slot> {
         let slot = self
             .slots
             .get_mut(self.told)

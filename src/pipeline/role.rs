@@ -12,7 +12,8 @@
 //!
 //! | | Alone | Leading | Learning | Looking |
 //! |---|---|---|---|---|
-//! | a request | ordered | ordered, unless it is of a role that has ended | turned away: nothing is passed on yet | turned away |
+//! | a request | ordered | ordered, unless it is of a role that has ended | passed on, unless the same | turned away |
+//! | a request that another member has passed on | – | ordered | – | – |
 //! | an entry of a leader | – | – | to the journal | to the journal |
 //! | what commits | the own sync | a quorum | the leader's word | the leader's word, for what a role began |
 //! | sessions expire | yes | yes | no | no |
@@ -20,6 +21,7 @@
 //! A role that has ended leaves what it has appended in the log, and nothing else: what was ordered and is not
 //! committed is nobody's change, and whoever waits for it is not answered.
 
+use super::learning::Learning;
 use super::ordering::Ordering;
 
 /// The part of a member in its ensemble.
@@ -29,7 +31,7 @@ pub(super) enum Role {
     /// It orders, and others decide with it.
     Leading(Box<Ordering>),
     /// It follows one who orders.
-    Learning,
+    Learning(Box<Learning>),
     /// It has no part.
     Looking,
 }
@@ -39,15 +41,31 @@ impl Role {
     pub(super) fn ordering(&self) -> Option<&Ordering> {
         match self {
             Role::Alone(ordering) | Role::Leading(ordering) => Some(ordering),
-            Role::Learning | Role::Looking => None,
+            Role::Learning(_) | Role::Looking => None,
+        }
+    }
+
+    /// Who follows.
+    pub(super) fn learning(&self) -> Option<&Learning> {
+        match self {
+            Role::Learning(learning) => Some(learning),
+            Role::Alone(_) | Role::Leading(_) | Role::Looking => None,
         }
     }
 
     /// The same.
+    pub(super) fn learning_mut(&mut self) -> Option<&mut Learning> {
+        match self {
+            Role::Learning(learning) => Some(learning),
+            Role::Alone(_) | Role::Leading(_) | Role::Looking => None,
+        }
+    }
+
+    /// Who orders.
     pub(super) fn ordering_mut(&mut self) -> Option<&mut Ordering> {
         match self {
             Role::Alone(ordering) | Role::Leading(ordering) => Some(ordering),
-            Role::Learning | Role::Looking => None,
+            Role::Learning(_) | Role::Looking => None,
         }
     }
 }

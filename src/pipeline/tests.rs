@@ -1,5 +1,6 @@
 //! The pipeline over the real tree and the real log, on the simulated disk.
 
+mod learning;
 mod quota;
 mod reaping;
 mod roles;
@@ -337,6 +338,7 @@ impl World {
                     Notice::Dead(o) => format!("dead {}", o.conn.slot),
                     Notice::Close(c) => format!("close {}", c.slot),
                     Notice::Detach { generation, .. } => format!("detach {generation}"),
+                    Notice::Synced(o) => format!("synced {}.{}", o.conn.slot, o.sequence),
                     Notice::Suspend => "suspend".into(),
                 };
                 format!("s{shard}: {what}")
@@ -2151,7 +2153,7 @@ fn hear(w: &mut World, clients: &mut Clients, down: ToShards) -> Result<(), Test
                     .unwrap();
             }
         }
-        ToShards::Notice(_, Notice::Suspend) => unreachable!("it stands alone"),
+        ToShards::Notice(_, Notice::Synced(_) | Notice::Suspend) => unreachable!("it stands alone"),
     }
     Ok(())
 }

@@ -2,12 +2,14 @@
 //! (docs/protocol.md §1), and beside it the one between servers (`peer`). Bytes in, values out, and back; no state.
 
 pub mod first_bytes;
+pub mod forwarded;
 pub mod peer;
 pub mod reply;
 pub mod request;
 pub mod session;
 pub mod watch_lists;
 
+pub use forwarded::{decode_forwarded, encode_forwarded};
 pub use request::{ConnectRequest, ReadRequest, Request, WatchMode, WatchType};
 pub use watch_lists::{WatchCursor, WatchList, WatchLists};
 

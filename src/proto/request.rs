@@ -259,7 +259,7 @@ impl Request {
 
 type Decoded<T> = Result<T, JuteError>;
 
-fn create(op: OpCode, r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn create(op: OpCode, r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     Ok(WriteRequest::Create(CreateRequest {
         op,
         path: r.required_str()?,
@@ -274,14 +274,14 @@ fn create(op: OpCode, r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     }))
 }
 
-fn delete(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn delete(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     Ok(WriteRequest::Delete {
         path: r.required_str()?,
         version: r.i32()?,
     })
 }
 
-fn set_data(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn set_data(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     Ok(WriteRequest::SetData {
         path: r.str()?,
         data: r.data()?,
@@ -289,7 +289,7 @@ fn set_data(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     })
 }
 
-fn set_acl(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn set_acl(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     Ok(WriteRequest::SetAcl {
         path: r.str()?,
         acl: r.vec(|r| r.raw_acl())?,
@@ -297,7 +297,7 @@ fn set_acl(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     })
 }
 
-fn reconfig(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn reconfig(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     let (_joining, _leaving, _members) = (r.buf()?, r.buf()?, r.buf()?);
     let _version = r.i64()?;
     Ok(WriteRequest::Reconfig)
@@ -312,7 +312,7 @@ fn multi_header(r: &mut Reader<'_>) -> Decoded<Option<OpCode>> {
 /// multi (docs/protocol.md §1.6, §3.7): whatever Apache answers −5 for as a whole is an error here: types
 /// that are not allowed, flags that fit no mode, TTL flags without type 21, a null ACL vector, a null path. Of a
 /// createTTL it answers flags that fit no mode, and a null vector, for the operation alone.
-fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
+pub(super) fn multi(r: &mut Reader<'_>) -> Decoded<WriteRequest> {
     let mut ops = Vec::new();
     while let Some(op) = multi_header(r)? {
         ops.push(multi_write(op, r)?);

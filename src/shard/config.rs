@@ -9,6 +9,8 @@ use crate::types::ShardId;
 pub struct ShardConfig {
     /// Which shard this is.
     pub id: ShardId,
+    /// It is a member's of an ensemble: what is committed elsewhere is not known here.
+    pub is_member: bool,
     /// tickTime, ms: touches are reported, and timeouts looked at, every half of it.
     pub tick_time_ms: u64,
     /// Lower bound of negotiated timeouts, ms.
@@ -54,6 +56,7 @@ impl ShardConfig {
     pub fn new(id: ShardId) -> ShardConfig {
         ShardConfig {
             id,
+            is_member: false,
             tick_time_ms: 2000,
             session_timeout_min_ms: 4000,
             session_timeout_max_ms: 40_000,

@@ -76,10 +76,13 @@ pub(super) enum Step {
     SetWatches(SetWatches),
     /// Answer.
     Ping,
-    /// Wait until the replica has reached what is committed when this gets to the head.
+    /// Wait until the replica has reached what is committed when this gets to the head. A member of an ensemble asks
+    /// the pipeline first.
     Sync {
         path: Option<Arc<str>>,
-        /// Set at the head.
+        /// The pipeline is asked.
+        is_asked: bool,
+        /// Set at the head, or when the pipeline has answered.
         target: Option<Zxid>,
     },
     /// Answer a token of SASL with a null one: there is no provider of SASL.

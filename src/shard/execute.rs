@@ -1,6 +1,6 @@
 //! Executing the FIFO of a connection, in order, within a budget.
 
-use super::connection::{Connection, Pending, Step, Timing};
+use super::connection::{Attachment, Connection, Pending, Phase, Step, Timing};
 use super::endings::{Ending, Why};
 use super::intake::{Intake, is_write};
 use super::reads::{self, Cost, OwnWrites, Reader};
@@ -9,7 +9,7 @@ use super::slices::{Draft, Slice};
 use super::state::ShardState;
 use super::stats::op_name;
 use crate::budget::Budget;
-use crate::messages::Origin;
+use crate::messages::{Origin, ShardRequest};
 use crate::proto::ReadRequest;
 use crate::proto::reply::{self, ReplyHeader};
 use crate::tree::{Applied, Tree};
@@ -72,6 +72,16 @@ impl ShardState {
         while let Some(head) = c.fifo.front_mut() {
             match &mut head.step {
                 Step::Write => return Stop::Waits,
+                Step::Sync {
+                    is_asked,
+                    target: None,
+                    ..
+                } if self.config.is_member => {
+                    if !std::mem::replace(is_asked, true) {
+                        self.ask_for_sync(c);
+                    }
+                    return Stop::Waits;
+                }
                 Step::Sync { target, .. } => {
                     let target = *target.get_or_insert(self.committed.max(tree.last_zxid()));
                     if tree.last_zxid() < target {
@@ -102,6 +112,31 @@ impl ShardState {
             self.answer(c, pending, tree, budget, now);
         }
         Stop::Waits
+    }
+
+    /// The sync at the head is for the pipeline first: others may have committed what is not known here.
+    fn ask_for_sync(&mut self, c: &Connection) {
+        let Phase::Attached(Attachment { session, .. }) = c.phase else {
+            return;
+        };
+        self.up.push_back(ShardRequest::Sync {
+            origin: Origin {
+                shard: self.config.id,
+                conn: c.id,
+                sequence: c.first_sequence,
+            },
+            session,
+        });
+    }
+
+    /// Everything is told that was committed when a connection's sync came to its leader.
+    pub(super) fn synced(&mut self, c: &mut Connection, sequence: u64, tree: &Tree) {
+        let is_it = c.first_sequence == sequence;
+        if let Some(Step::Sync { target, .. }) = c.fifo.front_mut().map(|head| &mut head.step)
+            && is_it
+        {
+            *target = Some(self.committed.max(tree.last_zxid()));
+        }
     }
 
     /// Executes what stands between a write that has just got its outcome and the next write that

@@ -284,7 +284,11 @@ impl ShardState {
             Request::Ping => Step::Ping,
             Request::Sasl => Step::Token,
             Request::GetEphemerals(_) | Request::WhoAmI => unreachable!("reads by now"),
-            Request::Sync(path) => Step::Sync { path, target: None },
+            Request::Sync(path) => Step::Sync {
+                path,
+                is_asked: false,
+                target: None,
+            },
             Request::Auth { scheme, auth } => {
                 budget.spend_steps(c.credentials.len());
                 self.authenticate(c, scheme.as_deref(), auth)

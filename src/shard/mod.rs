@@ -442,6 +442,13 @@ impl Shard {
                     self.core.answer_dead(c);
                 }
             }
+            Notice::Synced(origin) => {
+                if let Some(c) = self.conns.get_mut(origin.conn).filter(|c| !c.ended()) {
+                    self.core.synced(c, origin.sequence, tree);
+                    self.core.wake(c);
+                    self.core.note_reading(c);
+                }
+            }
             Notice::Close(conn) => {
                 // For a stale write this is its outcome; the others have theirs coming.
                 self.core.outcome(self.conns.get_mut(conn), conn);

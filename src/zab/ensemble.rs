@@ -691,7 +691,7 @@ impl World {
                     broadcast.revalidated(link, session, true);
                     self.asked.insert(session, next);
                 }
-                Heard::Nothing | Heard::Touched(_) => {}
+                Heard::Nothing | Heard::Touched { .. } => {}
             }
         }
         self.do_leader(leader);

@@ -1,5 +1,6 @@
 """Starts and stops the members of an ensemble, each a real process on this machine."""
 
+import random
 import time
 
 from server import BINARY, PATIENCE_S, Server, four_letter, free_port  # noqa: F401
@@ -39,9 +40,10 @@ class Member(Server):
 
 
 class Ensemble:
-    """Members from 1 on; `port` is where the clients of the leader connect."""
+    """Members from 1 on; `port` is where clients connect: at the leader, or each at a random member."""
 
-    def __init__(self, members=3, **options):
+    def __init__(self, members=3, at_leader=False, **options):
+        self.at_leader = at_leader
         self.members = [Member(n, **{**OPTIONS, **options}) for n in range(1, members + 1)]
         ports = [port for one in self.members for port in (one.port, one.quorum, one.election)]
         assert len(set(ports)) == len(ports), "a port was free twice"
@@ -80,7 +82,18 @@ class Ensemble:
 
     @property
     def port(self):
-        return self.leader().port
+        if self.at_leader:
+            return self.leader().port
+        return random.choice([one for one in self.members if one.mode() in ("leader", "follower")]).port
+
+    def wait_until_level(self, seconds=PATIENCE_S):
+        """Until all have applied the same, what clients do being at rest; False if they never have."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if len({four_letter(one.port, "srvr").split("Zxid: ")[1].split()[0] for one in self.members}) == 1:
+                return True
+            time.sleep(0.02)
+        return False
 
     def close(self):
         for one in self.members:

@@ -2,6 +2,8 @@
 //! and connections that break. What is checked at every step: all members apply one sequence without a gap, each tree
 //! has the digest of its state, and at the end all hold all of it.
 
+mod clients;
+mod forwarding;
 mod links;
 mod world;
 

@@ -12,13 +12,18 @@
 //! | write whose transaction could pass `entry_bytes_max` | one | error transaction −5 |
 //! | no room in the log, even after waiting for a spare segment | none | `Notice::Refused` |
 //! | write, new session | one | committed transaction |
+//! | sync, of a member of an ensemble | none | asked of the others; `Notice::Synced` |
 //! | re-attach, session unknown or closing | none | `Notice::Dead` |
 //! | re-attach, nobody holds the session | none | `Notice::Attached` |
 //! | re-attach, somebody holds it | none | `Notice::Detach` to the old shard; then, when that confirms, `Attached`; when it is silent for a tickTime, or a newer one comes, `Close` |
+//!
+//! What other members pass on waits in the same line; `learners` has the outcomes.
 
 use super::super::attachments::Claim;
+use super::super::between::{ForPeers, Forwarded};
 use super::asked::{Asked, Preparing};
 use super::owners::Standing;
+use super::wanted::{Asker, Wanted};
 use super::{Common, Fatal, Ordering, Step, memory, order_error, size};
 use crate::log::storage::Storage;
 use crate::log::{Need, Room};
@@ -31,8 +36,10 @@ use crate::types::{ErrorCode, Generation, Xid};
 enum Admitted {
     /// It has its place in the order, or its notice.
     Done,
+    /// It waits for a session that closes.
+    Behind,
     /// There will be room when a spare segment is made: give it again then.
-    Wait(ShardRequest),
+    Wait(Wanted),
 }
 
 impl Ordering {
@@ -81,10 +88,17 @@ impl Ordering {
                 common.outcomes.turn_away(origin.shard, close);
                 Ok(())
             }
+            // All that came before it on its connection is answered: what waits here is of others.
+            ShardRequest::Sync { origin, session } => {
+                common.outcomes.owe();
+                common.sync(origin, session);
+                Ok(())
+            }
             // It was told of nothing here.
             ShardRequest::Suspended { .. } => Ok(()),
             up => {
                 common.outcomes.owe();
+                let up = Wanted::Shard(up);
                 if self.preparing.is_some() || !self.intake.is_empty() {
                     self.intake.push_back(up);
                     return Ok(());
@@ -100,11 +114,28 @@ impl Ordering {
         &mut self,
         common: &mut Common<S>,
         step: &mut Step<'_>,
-        up: ShardRequest,
+        up: Wanted,
     ) -> Result<(), Fatal> {
-        if let Admitted::Wait(up) = self.admit(common, step, up)? {
-            self.intake.push_front(up);
-            self.waits_for_room = true;
+        let of_learner = match &up {
+            Wanted::Shard(_) => None,
+            Wanted::Learner(forwarded) => Some((forwarded.link, forwarded.bytes())),
+            Wanted::Revalidate { link, .. } => Some((*link, 0)),
+        };
+        // Nobody waits for it any more.
+        if of_learner.is_some_and(|(link, _)| !self.is_there(link)) {
+            return Ok(());
+        }
+        match self.admit(common, step, up)? {
+            Admitted::Done => {
+                if let Some((link, bytes)) = of_learner {
+                    self.learners.is_through(link, bytes);
+                }
+            }
+            Admitted::Behind => {}
+            Admitted::Wait(up) => {
+                self.intake.push_front(up);
+                self.waits_for_room = true;
+            }
         }
         Ok(())
     }
@@ -113,35 +144,55 @@ impl Ordering {
         &mut self,
         common: &mut Common<S>,
         step: &mut Step<'_>,
-        up: ShardRequest,
+        up: Wanted,
     ) -> Result<Admitted, Fatal> {
         match up {
-            ShardRequest::Write { .. } => self.admit_write(common, step, up),
-            ShardRequest::NewSession {
+            Wanted::Learner(forwarded) if forwarded.opens().is_some() => {
+                self.admit_opening(common, step, forwarded)
+            }
+            Wanted::Shard(ShardRequest::Write { .. }) | Wanted::Learner(_) => {
+                self.admit_write(common, step, up)
+            }
+            Wanted::Shard(ShardRequest::NewSession {
                 origin,
                 timeout_ms,
                 stamps,
-            } => match common.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
+            }) => match common.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
                 Room::Wait => Ok(Admitted::Wait(up)),
                 Room::Full => Ok(self.refuse(common, origin)),
                 Room::Yes => self.new_session(common, step, origin, timeout_ms, stamps),
             },
-            ShardRequest::Reattach {
+            Wanted::Shard(ShardRequest::Reattach {
                 origin,
                 session,
                 timeout_ms,
-            } => {
+            }) => {
                 if let Some(close) = self.closes.of(session) {
                     close.behind.push_back(up);
-                    return Ok(Admitted::Done);
+                    return Ok(Admitted::Behind);
                 }
                 let claim = Claim { origin, timeout_ms };
                 self.reattach(common, claim, session, step.now.tick);
                 Ok(Admitted::Done)
             }
-            ShardRequest::Released { .. }
-            | ShardRequest::Touched { .. }
-            | ShardRequest::Suspended { .. } => {
+            Wanted::Revalidate {
+                link,
+                session,
+                timeout_ms,
+            } => {
+                if let Some(close) = self.closes.of(session) {
+                    close.behind.push_back(up);
+                    return Ok(Admitted::Behind);
+                }
+                self.revalidate_there(common, link, session, timeout_ms, step.now.tick);
+                Ok(Admitted::Done)
+            }
+            Wanted::Shard(
+                ShardRequest::Released { .. }
+                | ShardRequest::Sync { .. }
+                | ShardRequest::Touched { .. }
+                | ShardRequest::Suspended { .. },
+            ) => {
                 unreachable!("these never wait")
             }
         }
@@ -151,41 +202,37 @@ impl Ordering {
         &mut self,
         common: &mut Common<S>,
         step: &mut Step<'_>,
-        up: ShardRequest,
+        up: Wanted,
     ) -> Result<Admitted, Fatal> {
-        let ShardRequest::Write {
-            origin,
-            session,
-            generation,
-            xid,
-            ref request,
-            ref credentials,
-            stamps,
-        } = up
-        else {
-            unreachable!("the caller looked");
+        let Some(write) = up.write() else {
+            return self.admit_unreadable(common, step, up);
         };
-        let standing = self.standing(common, session, generation);
-        let state = match standing {
-            Standing::Stale => {
+        let (session, request) = (write.session, write.request);
+        let standing = match write.asker {
+            Asker::Shard(_, generation) => self.standing(common, session, generation),
+            Asker::Learner(link) => self.standing_there(link, session),
+        };
+        let state = match (standing, write.asker) {
+            (Standing::Stale, Asker::Shard(origin, _)) => {
                 common.counters.stale += 1;
                 self.say(common, vec![(origin.shard, Notice::Close(origin.conn))]);
                 return Ok(Admitted::Done);
             }
-            Standing::Current => SessionState::Live,
-            Standing::Closing | Standing::Unknown => SessionState::Closing,
+            (Standing::Current, _) => SessionState::Live,
+            (Standing::Closing | Standing::Unknown | Standing::Stale, _) => SessionState::Closing,
         };
         if let Some(close) = self.closes.of(session) {
             close.behind.push_back(up);
-            return Ok(Admitted::Done);
+            return Ok(Admitted::Behind);
         }
-        let mut bytes = size::entry_bytes_max(request, credentials);
+        let mut bytes = size::entry_bytes_max(request, write.credentials);
         let is_close = matches!(request, WriteRequest::CloseSession);
         let failed = match standing {
             Standing::Current if bytes > self.config.entry_bytes_max => {
                 Some(ErrorCode::MARSHALLING)
             }
             Standing::Current => None,
+            Standing::Stale => Some(ErrorCode::SESSION_MOVED),
             // `prepare` knows no failing closeSession.
             _ if is_close || bytes > self.config.entry_bytes_max => {
                 Some(ErrorCode::SESSION_EXPIRED)
@@ -195,20 +242,29 @@ impl Ordering {
         if is_close && failed.is_none() {
             bytes = self.close_bytes(step.tree, session);
         }
+        let asked = Asked::of(&write, state);
         let need = need(state, request);
-        if need == Need::Growing
+        let is_full = need == Need::Growing
             && self.config.memory.is_full(step.tree)
-            && memory::may_grow(step.tree, request)
-        {
-            return Ok(self.refuse(common, origin));
-        }
-        match common.journal.room_for(need, bytes) {
-            Room::Wait => return Ok(Admitted::Wait(up)),
-            Room::Full => return Ok(self.refuse(common, origin)),
-            Room::Yes => {}
+            && memory::may_grow(step.tree, request);
+        let room = match is_full {
+            true => Room::Full,
+            false => common.journal.room_for(need, bytes),
+        };
+        match (room, write.asker) {
+            (Room::Wait, _) => return Ok(Admitted::Wait(up)),
+            (Room::Full, Asker::Shard(origin, _)) => return Ok(self.refuse(common, origin)),
+            (Room::Full, Asker::Learner(link)) => {
+                return match self.refuse_there(common, link, &asked, step.now)? {
+                    true => Ok(Admitted::Done),
+                    false => Ok(Admitted::Wait(up)),
+                };
+            }
+            (Room::Yes, _) => {}
         }
         if is_close && failed.is_none() {
-            self.close(common, step, session, xid, Some(origin), stamps)?;
+            let origin = write.asker.origin();
+            self.close(common, step, session, write.xid, origin, write.stamps)?;
             return Ok(Admitted::Done);
         }
         if failed.is_none()
@@ -224,20 +280,62 @@ impl Ordering {
             self.go_on_preparing(common, step, half)?;
             return Ok(Admitted::Done);
         }
-        let asked = Asked {
-            session,
-            state,
-            xid,
-            request,
-            credentials,
-            origin: Some(origin),
-            generation: Generation(0),
-            stamps,
-        };
         match failed {
             Some(code) => order_error(common, &asked, code, step.now)?,
             None => self.order(common, step, asked)?,
         };
+        Ok(Admitted::Done)
+    }
+
+    /// What a learner has passed on and can't be read takes a zxid all the same: somebody waits for it.
+    fn admit_unreadable<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
+        up: Wanted,
+    ) -> Result<Admitted, Fatal> {
+        let Wanted::Learner(ref forwarded) = up else {
+            unreachable!("shards read what they hand up");
+        };
+        let (link, code) = (forwarded.link, ErrorCode::MARSHALLING);
+        let asked = Asked {
+            session: forwarded.session,
+            state: SessionState::Closing,
+            xid: forwarded.number,
+            request: &WriteRequest::Reconfig,
+            credentials: &[],
+            origin: None,
+            generation: Generation(0),
+            stamps: Stamps::default(),
+        };
+        match common.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
+            Room::Wait => return Ok(Admitted::Wait(up)),
+            Room::Full => drop(self.refuse_there(common, link, &asked, step.now)?),
+            Room::Yes => drop(order_error(common, &asked, code, step.now)?),
+        }
+        Ok(Admitted::Done)
+    }
+
+    /// A learner's client wants a session, whose id the learner has made.
+    fn admit_opening<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        step: &mut Step<'_>,
+        forwarded: Forwarded,
+    ) -> Result<Admitted, Fatal> {
+        let timeout_ms = forwarded.opens().expect("the caller looked");
+        let (link, session) = (forwarded.link, forwarded.session);
+        match common.journal.room_for(Need::Reserve, size::ENTRY_FIXED) {
+            Room::Wait => return Ok(Admitted::Wait(Wanted::Learner(forwarded))),
+            Room::Full => {
+                common.wishes.push_back(ForPeers::HangUp(link));
+                self.gone(link, step.now);
+            }
+            Room::Yes => {
+                let whose = (link, session, forwarded.number);
+                self.open_there(common, step, whose, timeout_ms)?;
+            }
+        }
         Ok(Admitted::Done)
     }
 
@@ -250,8 +348,8 @@ impl Ordering {
         stamps: Stamps,
     ) -> Result<Admitted, Fatal> {
         let is_used = |id| self.sessions.is_known(id);
-        let high_water = step.tree.session_high_water(self.ids.creator());
-        let session = (self.ids).allocate(high_water, step.now.wall, is_used);
+        let high_water = step.tree.session_high_water(common.ids.creator());
+        let session = (common.ids).allocate(high_water, step.now.wall, is_used);
         let generation = self.open(common, session, origin, timeout_ms, step.now.tick);
         let asked = Asked {
             session,

@@ -1,6 +1,7 @@
 //! What a transaction is asked for with, by a client or by the server itself.
 
-use crate::messages::{Origin, ShardRequest, Stamps};
+use super::wanted::{Wanted, Write};
+use crate::messages::{Origin, Stamps};
 use crate::tree::{MultiPreparation, PrepareContext, Rules, SessionState};
 use crate::txn::{AuthId, WriteRequest};
 use crate::types::{Generation, SessionId, WallMs, Xid, Zxid};
@@ -19,6 +20,20 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
+    /// A write, of a session in this state.
+    pub(super) fn of(write: &Write<'a>, state: SessionState) -> Asked<'a> {
+        Asked {
+            session: write.session,
+            state,
+            xid: write.xid,
+            request: write.request,
+            credentials: write.credentials,
+            origin: write.asker.origin(),
+            generation: Generation(0),
+            stamps: write.stamps,
+        }
+    }
+
     /// What the server itself asks for: no session's, and nobody waits for it.
     pub(super) fn by_the_server(request: &'a WriteRequest, credentials: &'a [AuthId]) -> Asked<'a> {
         Asked {
@@ -51,7 +66,7 @@ impl<'a> Asked<'a> {
 #[derive(Debug)]
 pub(super) struct Preparing {
     /// A write that asks for a multi.
-    pub(super) up: ShardRequest,
+    pub(super) up: Wanted,
     pub(super) state: SessionState,
     /// When it began: the time of the whole transaction.
     pub(super) time: WallMs,

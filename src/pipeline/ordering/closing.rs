@@ -81,7 +81,8 @@ impl Ordering {
             };
             step.budget.spend_steps(1);
             let applied = common.journal.cursors().applied;
-            let is_unanswered = common.attachments.is_unanswered(session, applied);
+            let is_unanswered = common.attachments.is_unanswered(session, applied)
+                || self.sessions.is_unanswered(session, applied);
             if is_unanswered || self.intake.has_sent(session) {
                 self.sessions.heard(session, now);
                 continue;

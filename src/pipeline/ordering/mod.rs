@@ -13,7 +13,7 @@
 mod admission;
 mod asked;
 mod closing;
-mod ids;
+mod learners;
 mod memory;
 mod owners;
 mod preparing;
@@ -24,15 +24,17 @@ mod sessions;
 mod size;
 mod slow_close;
 mod waiting;
+mod wanted;
 
 pub use memory::TreeMemory;
 pub use reaper::ReaperConfig;
 pub use recount::UnderWay;
+pub(in crate::pipeline) use size::entry_bytes_max;
 
 #[cfg(test)]
 pub(super) use {
-    closing::DELETES_IN_FLIGHT_MAX, memory::LOOKED_UP_MAX, reaper::REAPED_IN_FLIGHT_MAX,
-    reaping::LOOKS_PER_TURN, size::ENTRY_FIXED,
+    closing::DELETES_IN_FLIGHT_MAX, learners::UNORDERED_BYTES_MAX, memory::LOOKED_UP_MAX,
+    reaper::REAPED_IN_FLIGHT_MAX, reaping::LOOKS_PER_TURN, size::ENTRY_FIXED,
 };
 
 use super::common::{Common, Proposal};
@@ -44,11 +46,11 @@ use crate::log::storage::Storage;
 use crate::messages::Notice;
 use crate::tree::{OverQuota, Overlay, Prepared, Tree};
 use crate::txn::{Entry, Txn, TxnHeader};
-use crate::types::{ErrorCode, Now, OpCode, SessionId, Tick, Zxid};
+use crate::types::{ErrorCode, Now, OpCode, Tick, Zxid};
 use asked::{Asked, Preparing};
-use ids::SessionIds;
+use learners::Learners;
 use reaper::Reaper;
-use sessions::Sessions;
+use sessions::{Holder, Sessions};
 use slow_close::SlowCloses;
 use waiting::Waiting;
 
@@ -58,7 +60,8 @@ pub(super) struct Ordering {
     /// What is ordered and not applied, as changes of the tree.
     overlay: Overlay,
     sessions: Sessions,
-    ids: SessionIds,
+    /// Members that follow this one.
+    learners: Learners,
     /// A multi whose budget was spent before all of it was prepared. Whatever takes a zxid waits for it.
     preparing: Option<Preparing>,
     /// Requests that wait for room in the log or for the next turn. Bounded by what the shards may have
@@ -89,12 +92,12 @@ impl Ordering {
         assert!(config.close_bytes_max > size::ENTRY_FIXED);
         let mut sessions = Sessions::new(config.tick_time_ms);
         for (session, timeout_ms) in tree.sessions() {
-            sessions.insert(session, None, timeout_ms, Zxid::ZERO, now.tick);
+            sessions.insert(session, Holder::Nobody, timeout_ms, Zxid::ZERO, now.tick);
         }
         Ordering {
             overlay: Overlay::new(tree),
             sessions,
-            ids: SessionIds::new(config.creator),
+            learners: Learners::default(),
             preparing: None,
             intake: Waiting::default(),
             waits_for_room: false,
@@ -217,11 +220,6 @@ impl Ordering {
         self.closes.wake();
     }
 
-    /// A member that has a session has heard of its client.
-    pub(super) fn heard(&mut self, session: SessionId, now: Tick) {
-        self.sessions.heard(session, now);
-    }
-
     /// The sessions, for inspection.
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -230,6 +228,12 @@ impl Ordering {
     /// Requests that wait for room in the log or for the next turn.
     pub(super) fn waiting(&self) -> usize {
         self.intake.len() + usize::from(self.preparing.is_some())
+    }
+
+    /// Those of them that this member's shards have sent.
+    fn owed(&self) -> usize {
+        let half = self.preparing.as_ref();
+        self.intake.owed() + usize::from(half.is_some_and(|half| half.up.is_owed()))
     }
 
     /// Nothing waits to be ordered.
@@ -300,7 +304,8 @@ impl Ordering {
                 self.sessions.heard(session, self.clock);
             }
             Notice::Detach { session, .. } => attachments.told(session, self.clock),
-            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) | Notice::Suspend => {}
+            Notice::Refused(_) | Notice::Dead(_) | Notice::Close(_) => {}
+            Notice::Synced(_) | Notice::Suspend => {}
         });
     }
 }

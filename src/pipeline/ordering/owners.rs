@@ -3,10 +3,11 @@
 //! closeSession; what changes both, or asks both, is here.
 
 use super::super::attachments::{Claim, Release};
+use super::sessions::Holder;
 use super::{Common, Ordering};
 use crate::log::storage::Storage;
 use crate::messages::{Notice, Origin};
-use crate::types::{Generation, SessionId, ShardId, Tick};
+use crate::types::{Generation, SessionId, ShardId, Tick, Zxid};
 
 /// What the table says of a request's session and attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Ordering {
         now: Tick,
     ) -> Generation {
         let opened = common.journal.next_zxid();
-        let holder = Some(origin.shard);
+        let holder = Holder::Shard(origin.shard);
         (self.sessions).insert(session, holder, timeout_ms, opened, now);
         common.attachments.open(session, origin.shard, opened)
     }
@@ -69,16 +70,16 @@ impl Ordering {
             let Claim { origin, .. } = claim;
             said.push((origin.shard, Notice::Dead(origin)));
         } else if attachments.reattach(claim, session, cursors.prepared, now, &mut said) {
-            self.moved(session, claim, now);
+            self.moved(session, claim, cursors.prepared, now);
         } else {
             self.sessions.heard(session, now);
         }
         self.say(common, said);
     }
 
-    fn moved(&mut self, session: SessionId, to: Claim, now: Tick) {
-        let holder = Some(to.origin.shard);
-        (self.sessions).moved(session, holder, to.timeout_ms, now);
+    fn moved(&mut self, session: SessionId, to: Claim, prepared: Zxid, now: Tick) {
+        let holder = Holder::Shard(to.origin.shard);
+        (self.sessions).moved(session, holder, to.timeout_ms, prepared, now);
     }
 
     /// The old shard confirms that nothing of an attachment executes any more.
@@ -95,14 +96,17 @@ impl Ordering {
         let prepared = common.journal.cursors().prepared;
         let attachment = (shard, session, generation);
         let attachments = &mut common.attachments;
-        match attachments.released(attachment, is_closing, prepared, &mut said) {
+        match attachments.released(attachment, is_closing) {
             Release::Stale => {}
             Release::LetGo => {
                 // What the shard heard and has not reported any more counts as heard now.
-                self.sessions.let_go(session);
+                self.sessions.let_go(session, shard);
                 self.sessions.heard(session, now);
             }
-            Release::Attached(claim) => self.moved(session, claim, now),
+            Release::Free(claim) => {
+                attachments.attach(claim, session, prepared, &mut said);
+                self.moved(session, claim, prepared, now);
+            }
         }
         self.say(common, said);
     }
@@ -135,8 +139,9 @@ impl Ordering {
         if arrivals.is_resuming(now) {
             return None;
         }
-        let nobody = std::iter::once((None, arrivals.everywhere()));
-        let shards = arrivals.at_shards().map(|(s, w)| (Some(s), w));
-        self.sessions.due(now, nobody.chain(shards))
+        let nobody = std::iter::once((Holder::Nobody, arrivals.everywhere()));
+        let shards = arrivals.at_shards().map(|(s, w)| (Holder::Shard(s), w));
+        let learners = self.learners.known().map(|(l, w)| (Holder::Learner(l), w));
+        self.sessions.due(now, nobody.chain(shards).chain(learners))
     }
 }

@@ -7,9 +7,7 @@
 use super::asked::{Asked, Preparing};
 use super::{Common, Fatal, Ordering, Step};
 use crate::log::storage::Storage;
-use crate::messages::ShardRequest;
 use crate::txn::WriteRequest;
-use crate::types::Generation;
 
 impl Ordering {
     /// Validates operations within the budget, and appends the transaction behind the last one. The log had
@@ -20,31 +18,11 @@ impl Ordering {
         step: &mut Step<'_>,
         mut half: Preparing,
     ) -> Result<(), Fatal> {
-        let ShardRequest::Write {
-            origin,
-            session,
-            xid,
-            ref request,
-            ref credentials,
-            stamps,
-            ..
-        } = half.up
-        else {
+        let write = half.up.write().expect("the caller looked");
+        let WriteRequest::Multi(ops) = write.request else {
             unreachable!("the caller looked");
         };
-        let WriteRequest::Multi(ops) = request else {
-            unreachable!("the caller looked");
-        };
-        let asked = Asked {
-            session,
-            state: half.state,
-            xid,
-            request,
-            credentials,
-            origin: Some(origin),
-            generation: Generation(0),
-            stamps,
-        };
+        let asked = Asked::of(&write, half.state);
         let context = asked.context(common.journal.next_zxid(), half.time, &self.config.rules);
         let overlay = &mut self.overlay;
         if !overlay.prepare_multi(step.tree, &context, ops, &mut half.multi, step.budget) {

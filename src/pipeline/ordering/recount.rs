@@ -42,10 +42,11 @@ impl Ordering {
         let listed = listed.filter(|entry| self.sessions.is_known(entry.header.session));
         let waiters = common.attachments.waiters_recounted();
         UnderWay {
-            outstanding: self.waiting()
-                + self.closes.requests()
+            outstanding: self.owed()
+                + self.closes.owed()
                 + asked.count()
                 + common.outcomes.held()
+                + common.syncs.len()
                 + waiters,
             deadlines: self.sessions.deadlines_recounted(),
             waiters,

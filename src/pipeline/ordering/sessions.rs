@@ -2,14 +2,23 @@
 //! the table of who orders: expiry and closing are decided here, and nowhere else.
 //!
 //! Which connection serves a session is not known here (`attachments` knows it for the connections of one member),
-//! only whose reports decide over its expiry: its [`Holder`].
+//! only which shard, or which other member: its [`Holder`].
 
 use super::size::ListSize;
 use crate::types::{DetHashMap, SessionId, ShardId, Tick, Zxid};
+use crate::zab::LinkId;
 use std::collections::BTreeSet;
 
-/// Whose watermark decides over a session's expiry; `None`: nobody serves it, and all decide.
-pub(super) type Holder = Option<ShardId>;
+/// Who serves a session. What is known of the holder's arrivals decides over the session's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holder {
+    /// Nobody, and what is known of all shards here decides.
+    Nobody,
+    /// A shard of this member.
+    Shard(ShardId),
+    /// A member that follows this one, by this connection. No other's requests are ordered (I-28).
+    Learner(LinkId),
+}
 
 #[derive(Debug)]
 struct Session {
@@ -21,6 +30,8 @@ struct Session {
     closing: bool,
     /// The createSession's zxid: before it is committed nobody else may know the session.
     opened: Zxid,
+    /// A learner's client is answered behind this.
+    answered: Zxid,
     /// Upper bound of what creates in flight add to the closeSession's list.
     list_in_flight: ListSize,
 }
@@ -61,6 +72,7 @@ impl Sessions {
             deadline: self.deadline(now, timeout_ms),
             closing: false,
             opened,
+            answered: opened,
             list_in_flight: ListSize::default(),
         };
         self.deadlines.insert((row.holder, row.deadline, session));
@@ -82,19 +94,54 @@ impl Sessions {
         row.is_some_and(|row| !row.closing && row.opened <= committed)
     }
 
-    /// Another connection has the session, with a timeout of its own.
-    pub(super) fn moved(&mut self, session: SessionId, to: Holder, timeout_ms: i32, now: Tick) {
+    /// Another connection has the session, with a timeout of its own. It is answered behind `prepared`.
+    pub(super) fn moved(
+        &mut self,
+        session: SessionId,
+        to: Holder,
+        timeout_ms: i32,
+        prepared: Zxid,
+        now: Tick,
+    ) {
         let deadline = self.deadline(now, timeout_ms);
         self.change(session, |row| {
             row.holder = to;
             row.timeout_ms = timeout_ms;
             row.deadline = deadline;
+            row.answered = prepared;
         });
     }
 
-    /// Nobody serves the session any more.
-    pub(super) fn let_go(&mut self, session: SessionId) {
-        self.change(session, |row| row.holder = None);
+    /// A shard serves the session no more. Somebody else may by now.
+    pub(super) fn let_go(&mut self, session: SessionId, shard: ShardId) {
+        if self.holder(session) == Some(Holder::Shard(shard)) {
+            self.change(session, |row| row.holder = Holder::Nobody);
+        }
+    }
+
+    /// A learner is gone: nobody has its sessions. What it heard and has not reported any more counts as heard now.
+    pub(super) fn orphan(&mut self, link: LinkId, now: Tick) {
+        let holder = Holder::Learner(link);
+        let from = (holder, Tick(0), SessionId(i64::MIN));
+        let to = (holder, Tick(u64::MAX), SessionId(i64::MAX));
+        let held = self.deadlines.range(from..=to);
+        let held: Vec<SessionId> = held.map(|&(_, _, session)| session).collect();
+        for session in held {
+            self.change(session, |row| row.holder = Holder::Nobody);
+            self.heard(session, now);
+        }
+    }
+
+    /// Who serves it; `None`: there is no such session.
+    pub(super) fn holder(&self, session: SessionId) -> Option<Holder> {
+        self.table.get(&session).map(|row| row.holder)
+    }
+
+    /// Whether a learner's client waits for the answer to its ConnectRequest because that stands behind what is not
+    /// applied.
+    pub(super) fn is_unanswered(&self, session: SessionId, applied: Zxid) -> bool {
+        let row = self.table.get(&session);
+        row.is_some_and(|row| matches!(row.holder, Holder::Learner(_)) && row.answered > applied)
     }
 
     /// As if every session had just been heard of.

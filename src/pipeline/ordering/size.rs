@@ -17,7 +17,7 @@ const VERSION: usize = 4;
 const SUFFIX: usize = 11;
 
 /// Largest serialised entry that `request` can become, bytes. closeSession's list is not counted.
-pub(super) fn entry_bytes_max(request: &WriteRequest, who: &[AuthId]) -> usize {
+pub(in crate::pipeline) fn entry_bytes_max(request: &WriteRequest, who: &[AuthId]) -> usize {
     // What each `auth` entry of a list becomes: an entry for each identity of the caller.
     let ids = who.iter();
     let expanded = ids.map(|id| 4 + text(&id.scheme) + text(&id.id)).sum();

@@ -1,7 +1,8 @@
 //! The sessions whose end takes several transactions.
 
 use super::size::ListSize;
-use crate::messages::{Origin, ShardRequest, Stamps};
+use super::wanted::Wanted;
+use crate::messages::{Origin, Stamps};
 use crate::types::{SessionId, Xid, Zxid};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub(super) struct SlowClose {
     /// Deletes were ordered up to this path.
     pub(super) deleted_to: Option<Arc<str>>,
     /// What came for the session meanwhile; it follows the closeSession.
-    pub(super) behind: VecDeque<ShardRequest>,
+    pub(super) behind: VecDeque<Wanted>,
 }
 
 /// All of them.
@@ -50,9 +51,10 @@ impl SlowCloses {
         self.queue.is_empty()
     }
 
-    /// Requests that wait for them, their own included.
-    pub(super) fn requests(&self) -> usize {
-        let requests = |close: &SlowClose| usize::from(close.origin.is_some()) + close.behind.len();
+    /// Requests of this member's shards that wait for them, their own included.
+    pub(super) fn owed(&self) -> usize {
+        let behind = |close: &SlowClose| close.behind.iter().filter(|up| up.is_owed()).count();
+        let requests = |close: &SlowClose| usize::from(close.origin.is_some()) + behind(close);
         self.queue.iter().map(requests).sum()
     }
 }

@@ -411,6 +411,18 @@ impl<'a> ToLeader<'a> {
 }
 
 impl Forwarded<'_> {
+    /// A sync, of a session's client or of none. The answer names neither.
+    pub fn sync(session: SessionId) -> Forwarded<'static> {
+        Forwarded {
+            session,
+            cxid: 0,
+            op: OpCode::SYNC,
+            // The path "/": what it says means nothing.
+            body: b"\0\0\0\x01/",
+            ids: None,
+        }
+    }
+
     fn encode_into(&self, out: &mut Vec<u8>) {
         let mut data = Vec::with_capacity(16 + self.body.len());
         data.put_i64(self.session.0);

@@ -5,9 +5,11 @@
 //! Id       = scheme str ‖ id str
 //! ```
 
-use crate::txn::jute::Put;
+use crate::txn::jute::{Put, text};
+use crate::txn::{AuthId, Credentials};
 use crate::types::Zxid;
 use std::fmt;
+use std::sync::Arc;
 
 /// The smallest packet, bytes: neither data nor identities.
 pub const PACKET_MIN: usize = 20;
@@ -88,6 +90,33 @@ pub struct Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
+    /// Of a client, written into `bytes`, which are empty.
+    pub fn of(who: &[AuthId], bytes: &'a mut Vec<u8>) -> Ids<'a> {
+        for id in who {
+            bytes.put_str(&id.scheme);
+            bytes.put_str(&id.id);
+        }
+        Ids {
+            count: who.len(),
+            bytes,
+        }
+    }
+
+    /// Those that have both strings, as a connection's identities are kept.
+    pub fn credentials(self) -> Credentials {
+        let text = |bytes: &[u8]| Arc::from(&*text(bytes));
+        let ids = self.iter().filter_map(|(scheme, id)| {
+            Some(AuthId {
+                scheme: text(scheme?),
+                id: text(id?),
+            })
+        });
+        let mut ids: Vec<AuthId> = ids.collect();
+        ids.sort();
+        ids.dedup();
+        ids.into()
+    }
+
     /// Scheme and id of each.
     pub fn iter(self) -> impl Iterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>)> {
         let mut cursor = Cursor::new(self.bytes);

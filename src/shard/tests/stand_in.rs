@@ -356,6 +356,7 @@ impl World {
                 sessions,
                 ..
             } => self.touched.push((watermark, sessions)),
+            ShardRequest::Sync { origin, .. } => self.say(Notice::Synced(origin)),
             ShardRequest::Suspended { .. } => self.suspended += 1,
         }
     }

@@ -26,6 +26,7 @@ pub(super) enum Stage {
 pub(super) struct Ping {
     pub zxid: Zxid,
     pub round: u64,
+    pub sent: Tick,
 }
 
 /// What is told when everything up to `behind` is committed, and a quorum has answered a ping of `round`.

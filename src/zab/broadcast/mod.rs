@@ -91,7 +91,12 @@ pub enum Heard<'a> {
         timeout_ms: i32,
     },
     /// Sessions that were heard of there.
-    Touched(Touched<'a>),
+    Touched {
+        /// Which.
+        touched: Touched<'a>,
+        /// When the ping was sent that this answers.
+        asked: Tick,
+    },
 }
 
 /// The learner can't get what everybody gets yet: the leader keeps no more than what is behind this. The driver sends it
@@ -361,10 +366,8 @@ impl Broadcast {
             }
             ToLeader::Ack(zxid) => self.acknowledged(link, zxid, now),
             ToLeader::Ping { zxid, touched } if is_up_to_date => {
-                return match self.ping_answered(link, zxid, now) {
-                    true => Heard::Touched(touched),
-                    false => Heard::Nothing,
-                };
+                let asked = self.ping_answered(link, zxid, now);
+                return asked.map_or(Heard::Nothing, |asked| Heard::Touched { touched, asked });
             }
             ToLeader::Ping { .. } | ToLeader::Other(_) => {}
             ToLeader::Request(request) if is_up_to_date => return Heard::Request(request),
@@ -645,28 +648,30 @@ impl Broadcast {
             }
             learner.queue.push(Item::other(&ToLearner::Ping(zxid)));
             if is_asked {
-                learner.pings.push_back(Ping { zxid, round });
+                learner.pings.push_back(Ping {
+                    zxid,
+                    round,
+                    sent: now,
+                });
             }
         }
         self.count_confirmations();
     }
 
-    /// False: it was not asked that, and is gone.
-    fn ping_answered(&mut self, link: LinkId, zxid: Zxid, now: Tick) -> bool {
-        let Some(learner) = self.learners.get_mut(&link) else {
-            return false;
-        };
+    /// When it was asked. `None`: it was not asked that, and is gone.
+    fn ping_answered(&mut self, link: LinkId, zxid: Zxid, now: Tick) -> Option<Tick> {
+        let learner = self.learners.get_mut(&link)?;
         match learner.pings.pop_front() {
             Some(ping) if ping.zxid == zxid => {
                 learner.answered = ping.round;
                 self.count_confirmations();
                 self.ask_for_confirmation(now);
                 self.release();
-                true
+                Some(ping.sent)
             }
             _ => {
                 self.drop(link, Dropped::NotAsked(zxid));
-                false
+                None
             }
         }
     }

@@ -558,7 +558,10 @@ fn a_learner_that_is_not_heard_of_is_dropped_and_a_leader_without_a_quorum_ends(
     assert_eq!(leader.sent(2), [(T::PING, HISTORY)]);
     assert_eq!(
         leader.pongs(2, HISTORY),
-        Heard::Touched(Touched::of(b"").unwrap())
+        Heard::Touched {
+            touched: Touched::of(b"").unwrap(),
+            asked: START.after(30),
+        }
     );
     leader.after(20).unwrap();
     assert_eq!(leader.effects(), [dropped(3, Dropped::Silent)]);

@@ -73,13 +73,10 @@ use super::verdict::{Dropped, Leave, Patience};
 use crate::log::{Adoption, Durable, Epochs, LogEnd};
 use crate::proto::peer::learner::Forwarded;
 use crate::proto::peer::{Hello, Notification, PeerState, ToLeader, ToLearner};
-use crate::types::{OpCode, ServerId, SessionId, Tick, Zxid};
+use crate::types::{ServerId, SessionId, Tick, Zxid};
 use learn::{Learn, Stage};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// Path of the sync that a member asks for itself, as a client would send it: "/".
-const ROOT: &[u8] = b"\0\0\0\x01/";
 
 /// Who takes part, and with whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -549,6 +546,18 @@ impl Peer {
         };
         self.pump(now);
         is_taken
+    }
+
+    /// Learner: passes a request of a client on, behind all before. False: there is nobody to pass it on to.
+    pub fn forward(&mut self, request: Forwarded<'_>) -> bool {
+        let link = match &self.state {
+            State::Learning(learn) if matches!(learn.stage, Stage::Following(..)) => learn.link(),
+            _ => None,
+        };
+        if let Some(link) = link {
+            self.send_to_leader(link, &ToLeader::Request(request));
+        }
+        link.is_some()
     }
 
     /// Leader: a learner has passed a sync on.
@@ -1029,13 +1038,7 @@ impl Peer {
     fn do_follow(&mut self, link: LinkId, effect: FollowEffect) {
         let effect = match effect {
             FollowEffect::Sync => {
-                let request = Forwarded {
-                    session: SessionId(0),
-                    cxid: 0,
-                    op: OpCode::SYNC,
-                    body: ROOT,
-                    ids: None,
-                };
+                let request = Forwarded::sync(SessionId::NONE);
                 return self.send_to_leader(link, &ToLeader::Request(request));
             }
             FollowEffect::BecomeWhole => {

@@ -1,6 +1,7 @@
 //! The members, their disks, and who drives them.
 
 use super::super::*;
+use super::clients::{Clients, What};
 use super::links::{ACCEPTOR, DIALLER, Dial, Port, Wire};
 use crate::log::received::Receiving;
 use crate::log::snapshot_file::{self, SnapshotError};
@@ -137,7 +138,10 @@ pub struct World {
     /// Their syncs do not come back.
     held: BTreeSet<ServerId>,
     next: u64,
+    /// Clients do something by themselves.
+    pub acts: bool,
     truth: Truth,
+    pub clients: Clients,
     pub seen: Seen,
 }
 
@@ -167,10 +171,12 @@ impl World {
             isolated: None,
             held: BTreeSet::new(),
             next: 0,
+            acts: false,
             truth: Truth {
                 digests: BTreeMap::from([(Zxid::ZERO, crate::tree::Tree::new().digest())]),
                 between: Vec::new(),
             },
+            clients: Clients::default(),
             seen: Seen::default(),
         }
     }
@@ -207,6 +213,12 @@ impl World {
 
     fn is_up(&self, sid: ServerId) -> bool {
         self.nodes[&sid].member.is_some()
+    }
+
+    /// Whether any member has a session in its tree.
+    pub fn has_session(&self, session: SessionId) -> bool {
+        let mut up = self.nodes.values().filter_map(|node| node.member.as_ref());
+        up.any(|member| member.tree.session_timeout(session).is_some())
     }
 
     pub fn sequence(&self) -> usize {
@@ -299,6 +311,7 @@ impl World {
         node.disk.restart(&mut rng, power);
         (node.listens, node.serves) = (false, false);
         (node.reads, node.session) = (None, None);
+        self.clients.end_all(sid);
         for wire in &mut self.wires {
             if let Some(end) = wire.ends.iter_mut().find(|end| end.sid == sid) {
                 end.is_closed = true;
@@ -452,7 +465,11 @@ impl World {
         loop {
             let now = self.now();
             let World {
-                nodes, truth, seen, ..
+                nodes,
+                truth,
+                seen,
+                clients,
+                ..
             } = self;
             let node = nodes.get_mut(&sid).unwrap();
             let Some(member) = &mut node.member else {
@@ -479,10 +496,18 @@ impl World {
                 cursors.applied > cursors.durable
             };
             seen.ahead_of_disk += usize::from(is_ahead && is_any);
+            let mut answers = Vec::new();
             for (down, digest) in told {
-                heard(node, truth, seen, sid, down, digest);
+                heard(node, (&mut *truth, &mut *clients), seen, sid, &down, digest);
+                let peer = node.member.as_ref().and_then(|member| member.peer());
+                let leads = peer.is_some_and(|peer| peer.doing() == PeerState::Leading);
+                answers.extend(clients.told(sid, &down, node.last, leads));
             }
             let mut moved = is_any;
+            for answer in answers {
+                let member = self.node(sid).member.as_mut().unwrap();
+                member.request(answer, &mut budget, now).unwrap();
+            }
             while let Some(effect) = self.node(sid).member.as_mut().and_then(|m| m.poll_seat()) {
                 moved = true;
                 self.do_effect(sid, effect);
@@ -609,17 +634,11 @@ impl World {
                 self.seen.leaders += usize::from(leads);
             }
             Effect::StopServing(_) => {
+                // The shard confirms when it is told.
                 let node = self.node(sid);
                 (node.serves, node.session) = (false, None);
-                // The shard confirms that nothing of before comes any more.
-                let shard = ShardId(0);
-                let (now, mut budget) = (self.now(), Budget::UNLIMITED);
-                let member = self.node(sid).member.as_mut().unwrap();
-                let confirmed = ShardRequest::Suspended { shard };
-                member.request(confirmed, &mut budget, now).unwrap();
             }
             Effect::Left(..) => self.seen.left += 1,
-            Effect::Synced(_) | Effect::Revalidated { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -749,7 +768,11 @@ impl World {
                 ToLearner::Snap(_) => self.seen.snaps += 1,
                 _ => {}
             }
-            self.tell(sid, |peer, now| peer.from_leader(link, &packet, now));
+            let now = self.now();
+            if let Some(member) = &mut self.node(sid).member {
+                member.from_leader(link, &packet, now).unwrap();
+            }
+            self.drive(sid);
             return true;
         }
         let (now, packet) = (self.now(), ToLeader::decode(&packet).unwrap());
@@ -936,6 +959,9 @@ impl World {
         }
         self.wires
             .retain(|wire| !wire.ends.iter().all(|end| end.is_closed));
+        if self.acts && !self.clients.all.is_empty() && self.rng.u8(0..3) == 0 {
+            self.client_acts();
+        }
         if self.faults.breaks + self.faults.crashes > 0.0 && self.rng.u8(0..4) == 0 {
             let leaders = self.sids().into_iter().filter(|sid| {
                 let peer = self.nodes[sid].member.as_ref().and_then(|m| m.peer());
@@ -951,13 +977,86 @@ impl World {
     fn tick(&mut self, sid: ServerId) {
         let now = self.now();
         if let Some(member) = &mut self.node(sid).member {
+            member.pipeline.accepted_until(now.tick, now.tick);
             member.tick_seat(now).unwrap();
             member.tick(now).unwrap();
         }
         self.drive(sid);
+        if self.now.0.is_multiple_of(5 * TICK_MS) {
+            self.report(sid);
+        }
+    }
+
+    /// The shard of a member reports whom it has heard of.
+    fn report(&mut self, sid: ServerId) {
+        let (now, sessions) = (self.now, self.clients.heard(sid));
+        self.ask(
+            sid,
+            ShardRequest::Touched {
+                shard: ShardId(0),
+                watermark: now,
+                made: now,
+                sessions,
+            },
+        );
+    }
+
+    fn ask(&mut self, sid: ServerId, up: ShardRequest) {
+        let (now, mut budget) = (self.now(), Budget::UNLIMITED);
+        if let Some(member) = &mut self.node(sid).member {
+            member.request(up, &mut budget, now).unwrap();
+        }
+        self.drive(sid);
+    }
+
+    /// A client comes to a member, if that is up.
+    pub fn come(&mut self, client: usize, sid: ServerId) {
+        self.clients.leave(client);
+        if !self.is_up(sid) {
+            return;
+        }
+        let (last, now) = (self.nodes[&sid].last, self.now);
+        if let Some(up) = self.clients.connect(client, sid, last, now) {
+            self.ask(sid, up);
+        }
+    }
+
+    /// A client asks for something, if it may.
+    pub fn ask_for(&mut self, client: usize, what: impl FnOnce(u64) -> What) {
+        let bytes = self.rng.usize(0..1200);
+        if let Some((sid, up)) = self.clients.ask(client, what, bytes) {
+            self.ask(sid, up);
+        }
+    }
+
+    /// Some client does something.
+    fn client_acts(&mut self) {
+        let id = self.rng.usize(0..self.clients.all.len());
+        let is_late = self.clients.has_waited_too_long(id, self.now);
+        if self.clients.all[id].at.is_none() || is_late || self.rng.u8(0..60) == 0 {
+            let sid = self.any();
+            return self.come(id, sid);
+        }
+        let (kind, ephemeral) = (self.rng.u8(0..100), self.rng.u8(0..4) == 0);
+        self.ask_for(id, |n| match kind {
+            0 => What::Close,
+            1..10 => What::Sync(Zxid::ZERO),
+            10..20 => What::Multi { n },
+            _ => What::Create { n, ephemeral },
+        });
+    }
+
+    /// Runs until so.
+    pub fn until(&mut self, what: &str, mut is_so: impl FnMut(&World) -> bool) {
+        let end = self.now.after(CALM_MS);
+        while !is_so(self) {
+            assert!(self.now < end, "never {what}:\n{}", self.standing());
+            self.step();
+        }
     }
 
     pub fn end_faults(&mut self) {
+        self.acts = false;
         self.faults = Faults::default();
         self.isolate(None);
         self.held.clear();
@@ -991,7 +1090,7 @@ impl World {
             assert!(
                 self.now < until,
                 "nothing comes to an end:\n{}",
-                self.report()
+                self.standing()
             );
             self.step();
             if has_written < 2 && self.is_settled() {
@@ -1011,9 +1110,20 @@ impl World {
             digests.windows(2).all(|two| two[0] == two[1]),
             "{digests:?}"
         );
+        self.clients.check_history();
+        let tree = &self
+            .nodes
+            .values()
+            .next()
+            .unwrap()
+            .member
+            .as_ref()
+            .unwrap()
+            .tree;
+        self.clients.check_tree(tree);
     }
 
-    fn report(&self) -> String {
+    fn standing(&self) -> String {
         let one = |(sid, node): (&ServerId, &Node)| {
             let member = node.member.as_ref();
             let doing = member.and_then(|m| m.peer()).map(|peer| peer.doing());
@@ -1037,10 +1147,10 @@ impl World {
 /// What a member tells its shards.
 fn heard(
     node: &mut Node,
-    truth: &mut Truth,
+    (truth, clients): (&mut Truth, &mut Clients),
     seen: &mut Seen,
     sid: ServerId,
-    down: ToShards,
+    down: &ToShards,
     digest: u64,
 ) {
     let ToShards::Txn(txn) = down else {
@@ -1063,12 +1173,14 @@ fn heard(
         None => {
             assert!(header.zxid.can_follow(node.last), "{sid}: a gap");
             truth.insert(header.zxid, digest);
+            clients.is_new(header.zxid, &txn.entry.txn);
             seen.committed += 1;
         }
     }
     node.last = header.zxid;
     let is_session = matches!(txn.entry.txn, Txn::CreateSession { .. });
-    if txn.origin.is_some() && is_session && node.serves {
+    let is_driver = txn.origin.is_some_and(|origin| origin.conn.slot == 0);
+    if is_driver && is_session && node.serves {
         node.session = Some((header.session, txn.generation));
     }
 }
