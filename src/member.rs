@@ -9,6 +9,7 @@
 
 mod due;
 mod jobs;
+mod joined;
 mod of_member;
 mod queue;
 mod saving;
@@ -16,15 +17,18 @@ mod schedule;
 mod seat;
 mod seated;
 mod sending;
+mod transfer;
 mod witnessing;
 
 #[cfg(test)]
 mod tests;
 
 pub use jobs::{CatchUp, Done, Job, JobNews, LogRead, SnapshotMade};
+pub use joined::{Joined, Outward};
 pub use of_member::{LearnerOrder, MemberDone, MemberJob, Naming};
 pub use queue::JobQueue;
 pub use seat::{SeatConfig, SeatEffect};
+pub use transfer::{Transfer, Transferred};
 
 use crate::budget::Budget;
 use crate::log::storage::Storage;
@@ -269,8 +273,6 @@ impl<S: Storage> Member<S> {
         self.snapshots.tick(now.tick);
         self.purges.tick(now.tick);
         self.witness.tick(now.tick);
-        // Who is not heard of any more, before anybody expires.
-        self.tick_seat(now)?;
         self.pipeline.tick(now)
     }
 

@@ -27,6 +27,20 @@ const BIND_ATTEMPTS: u32 = 3;
 /// The only way to elect that Apache's server has left.
 const FAST_LEADER_ELECTION: &str = "3";
 
+/// The keys that are read here, or what they begin with.
+const HONOURED: [&str; 10] = [
+    "initLimit ",
+    "syncLimit ",
+    "electionAlg ",
+    "peerType ",
+    "group.",
+    "weight.",
+    "quorumListenOnAllIPs ",
+    "multiAddress.enabled ",
+    "cnxTimeout ",
+    "electionPortBindRetry ",
+];
+
 /// What the configuration names and does not hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings<'a> {
@@ -96,6 +110,17 @@ impl Ensemble {
             patience.sync_ms,
         )
     }
+}
+
+/// A warning of a server alone, as it is for a member: what belongs to ensembles has an effect, or is not there yet.
+pub(super) fn in_an_ensemble(warning: String) -> Option<String> {
+    let Some(head) = warning.strip_suffix(keys::ENSEMBLE) else {
+        return Some(warning);
+    };
+    let honoured = HONOURED
+        .iter()
+        .any(|key| head.contains(&format!(": {key}")));
+    (!honoured).then(|| format!("{head}this version does not use it"))
 }
 
 /// The file that names the members, if `zoo.cfg` does not.
@@ -521,6 +546,35 @@ mod tests {
             said.starts_with("this is server 2, a voter beside 3 voters and 1 observers"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_member_is_told_of_no_key_that_it_reads_that_it_has_no_effect() {
+        let lines = "server.1=a:1:2;5\nserver.2=b:1:2;127.0.0.1:6\nserver.3=c:1:2;5\nleaderServes=no\nnetty.x=1\n";
+        let around = Surroundings {
+            my_id: Some("2"),
+            dynamic: None,
+        };
+        let member = from_file(&format!("{LIMITS}{lines}"), &[]).member(&around);
+        let (resolved, ensemble) = member.unwrap();
+        assert_eq!(ensemble.settings.candidate.sid, ServerId(2));
+        assert_eq!(resolved.config.client_address.to_string(), "127.0.0.1:6");
+        let said = resolved.warnings.join("\n");
+        assert!(
+            !said.contains("Limit") && !said.contains("it belongs"),
+            "{said}"
+        );
+        assert!(
+            said.contains(
+                "leaderServes is accepted and has no effect: this version does not use it"
+            )
+        );
+        let missing = from_file(
+            &format!("{LIMITS}{}", lines.replace(";127.0.0.1:6", "")),
+            &[],
+        );
+        let said = missing.member(&around).unwrap_err().to_string();
+        assert!(said.starts_with("clientPort is not set"), "{said}");
     }
 
     // The text of three voters in a notification of Apache's server is 177 bytes long.

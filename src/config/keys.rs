@@ -122,7 +122,7 @@ const AUDIT: &Promise = &Promise {
     instead: "remove it if the server may run without, or keep Apache ZooKeeper until this server has one",
 };
 
-const ENSEMBLE: &str = "it belongs to ensembles";
+pub(super) const ENSEMBLE: &str = "it belongs to ensembles";
 const LOCAL_SESSIONS: &str = "all sessions are global";
 const NO_CLIENT_TLS: &str = "TLS is not there yet";
 const NO_SASL: &str = "SASL is not there yet";

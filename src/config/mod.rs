@@ -72,16 +72,8 @@ pub struct Seat {
     pub why: &'static str,
 }
 
-/// What the operator can do about an ensemble.
-const ALONE: &str = "this version runs one server alone: keep one server line, or use Apache ZooKeeper for the \
-                     ensemble until ours can form one";
-
-impl fmt::Display for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Seat { place, key, why } = self;
-        write!(f, "{place}: {key} {why}, and {ALONE}")
-    }
-}
+/// What is wrong with an ensemble for what only a server does that runs alone.
+const ALONE: &str = "this is for a server that runs alone: name the configuration of one";
 
 /// Every seat in one sentence.
 fn ensemble(seats: &[Seat]) -> String {
@@ -216,7 +208,30 @@ impl Reading {
         Ok(ensemble::read(&self.values, config, around)?)
     }
 
-    /// What a server may start with.
+    /// What a member of the ensemble may start with that the configuration asks for.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; [`ConfigError::Insecure`] before all others.
+    pub fn member(self, around: &Surroundings<'_>) -> Result<(Resolved, Ensemble), ConfigError> {
+        if !self.refusals.is_empty() {
+            return Err(ConfigError::Insecure(self.refusals));
+        }
+        let ensemble = self.ensemble(around)?;
+        let mut resolved = self.outcome?;
+        if !self.values.contains_key("clientPort") {
+            let Some((address, interface)) = &ensemble.clients else {
+                return Err(ConfigError::Missing("clientPort"));
+            };
+            resolved.config.client_address = *address;
+            resolved.config.client_interface = interface.clone();
+        }
+        let warnings = resolved.warnings.into_iter();
+        resolved.warnings = warnings.filter_map(ensemble::in_an_ensemble).collect();
+        resolved.warnings.extend(ensemble.warnings.iter().cloned());
+        Ok((resolved, ensemble))
+    }
+
+    /// What a server may start with that stands alone.
     ///
     /// # Errors
     /// [`ConfigError`]; [`ConfigError::Insecure`] before all others, then [`ConfigError::Ensemble`].

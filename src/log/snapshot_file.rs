@@ -331,6 +331,70 @@ pub fn read<S: Storage, E: From<SnapshotError>>(
     Ok(Written { root, bytes })
 }
 
+/// Reads the body of a snapshot part by part, each when it is wanted. What the parts were taken for counts only if the
+/// last one comes.
+pub struct BodyReader<S: Storage> {
+    pieces: Pieces<S::File>,
+    file: String,
+    at: u64,
+    /// Of the body.
+    bytes: u64,
+    taken: u64,
+    hash: blake3::Hasher,
+}
+
+impl<S: Storage> BodyReader<S> {
+    /// Of the snapshot of `zxid`.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn open(storage: &S, zxid: Zxid) -> Result<BodyReader<S>, SnapshotError> {
+        let file = name(zxid);
+        let mut pieces = Pieces::read(storage.open(&file)?)?;
+        let written_by = read_header(&mut pieces, &file, zxid)?;
+        let header = if written_by.is_some() {
+            HEADER
+        } else {
+            HEADER_1
+        };
+        let end = pieces.len().saturating_sub(FOOTER as u64);
+        let (bytes, _) = footer(&mut pieces, &file, end)?;
+        Ok(BodyReader {
+            pieces,
+            file,
+            at: header as u64,
+            bytes,
+            taken: 0,
+            hash: blake3::Hasher::new(),
+        })
+    }
+
+    /// How long the body is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends so much of it, and up to a chunk more. Whether that was the last.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn take(&mut self, bytes: usize, out: &mut Vec<u8>) -> Result<bool, SnapshotError> {
+        let until = out.len() + bytes;
+        while out.len() < until {
+            let Some(chunk) = read_chunk(&mut self.pieces, &self.file, self.at)? else {
+                let root: Root = *self.hash.finalize().as_bytes();
+                read_footer(&mut self.pieces, &self.file, self.at + 4, self.taken, root)?;
+                return Ok(true);
+            };
+            self.hash.update(chunk);
+            out.extend_from_slice(chunk);
+            self.at += 8 + chunk.len() as u64;
+            self.taken += chunk.len() as u64;
+        }
+        Ok(false)
+    }
+}
+
 /// Header of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotHeader {

@@ -120,6 +120,8 @@ pub(super) struct Seat {
     applied: Zxid,
     is_held: bool,
     sendings: Sendings,
+    /// As what this member serves clients.
+    duty: Option<Duty>,
 }
 
 impl Seat {
@@ -138,12 +140,18 @@ impl Seat {
             applied,
             is_held: false,
             sendings: Sendings::default(),
+            duty: None,
         }
     }
 
     /// The protocol, to look at.
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// As what this member serves clients.
+    pub(super) fn duty(&self) -> Option<Duty> {
+        self.duty
     }
 
     /// The next thing that the driver is to do.
@@ -644,6 +652,7 @@ impl Seat {
             Effect::Commit(decided) => self.add(Deed::Commit(decided)),
             Effect::Record { epochs, config } => self.record(parts, epochs, config.as_deref()),
             Effect::Serve(_, duty) => {
+                self.duty = Some(duty);
                 match duty {
                     Duty::Leader(_) => parts.pipeline.lead(parts.tree, parts.now),
                     Duty::Follower | Duty::Observer => parts.pipeline.learn(parts.tree),
@@ -651,6 +660,7 @@ impl Seat {
                 self.out.push_back(SeatEffect::Peer(effect));
             }
             Effect::StopServing(_) => {
+                self.duty = None;
                 parts.pipeline.end_role();
                 self.is_held = false;
                 self.out.push_back(SeatEffect::Peer(effect));

@@ -13,7 +13,7 @@ use crate::proto::peer::{ToLeader, ToLearner};
 use crate::snapshot::{self, BegunMember, Rebuild, SnapError};
 use crate::tree::Tree;
 use crate::types::{Now, Zxid};
-use crate::zab::{Beginning, LinkId, Offer, Peer};
+use crate::zab::{Beginning, Duty, LinkId, Offer, Peer};
 use std::io;
 
 impl<S: Storage> Member<S> {
@@ -71,6 +71,11 @@ impl<S: Storage> Member<S> {
     /// The protocol, to look at; `None`: the server stands alone.
     pub fn peer(&self) -> Option<&Peer> {
         self.seat.as_deref().map(Seat::peer)
+    }
+
+    /// As what it serves clients; `None`: it serves none, or the server stands alone.
+    pub fn duty(&self) -> Option<Duty> {
+        self.seat.as_deref().and_then(Seat::duty)
     }
 
     /// Whether this member has forgotten anything; `None`: the server stands alone.
@@ -190,7 +195,11 @@ impl<S: Storage> Member<S> {
             .is_some_and(|seat| seat.is_behind(applied()))
     }
 
-    pub(super) fn tick_seat(&mut self, now: Now) -> Result<(), Fatal> {
+    /// Time passes for the protocol, behind what has come from others by then ([`Member::tick`] comes later).
+    ///
+    /// # Errors
+    /// As [`Member::request`].
+    pub fn tick_seat(&mut self, now: Now) -> Result<(), Fatal> {
         self.tell_peer(now, |peer| peer.tick(now.tick)).map(drop)
     }
 

@@ -5,7 +5,7 @@ use super::buffer::Buffer;
 use super::effect::Port;
 use super::snapshot::Scan;
 use crate::proto::peer::packet::PACKET_MIN;
-use crate::types::{Tick, Zxid};
+use crate::types::Tick;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -21,6 +21,8 @@ pub(super) struct Connection {
     pub is_blocked: bool,
     /// Its owner takes no more of it for the time being.
     pub is_held: bool,
+    /// A learner's: its owner is to be told when the socket has taken what it was given.
+    pub is_owed: bool,
 }
 
 /// What a connection is for.
@@ -34,10 +36,10 @@ pub(super) enum Stage {
         /// There is something to say.
         has_news: bool,
     },
-    /// At a leader. Without a stream it gets what everybody gets.
+    /// At a leader; with the snapshot that is sent.
     Learner {
         is_stranger: bool,
-        stream: Option<Stream>,
+        sending: Option<Sending>,
     },
     /// At a learner; with the snapshot that comes.
     Leader { snapshot: Option<Receiving> },
@@ -45,22 +47,11 @@ pub(super) enum Stage {
     Closing { until: Tick },
 }
 
-/// What a learner is sent before it gets what everybody gets.
+/// A snapshot on its way to a learner.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub from: Supply,
-    /// The last transaction that was put into the connection, or what the learner has.
-    pub base: Zxid,
+pub(super) struct Sending {
     /// A piece is being read.
     pub is_asked: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Supply {
-    /// It is not decided yet what it is sent.
-    Undecided,
-    Snapshot,
-    Log,
 }
 
 /// A snapshot on its way here.
@@ -84,6 +75,7 @@ impl Connection {
             stuck: None,
             is_blocked: false,
             is_held: false,
+            is_owed: false,
         }
     }
 
@@ -125,7 +117,7 @@ impl Connection {
     pub fn may_send(&self) -> bool {
         let has_more = match &self.stage {
             Stage::Talking { has_news, .. } => *has_news,
-            Stage::Learner { stream, .. } => stream.is_none(),
+            Stage::Learner { sending, .. } => sending.is_none(),
             _ => false,
         };
         !self.is_blocked && (has_more || !self.output.is_empty())
@@ -134,7 +126,7 @@ impl Connection {
     /// Whether somebody reads for it, or keeps what it brings.
     pub fn has_reader(&self) -> bool {
         match &self.stage {
-            Stage::Learner { stream, .. } => stream.is_some(),
+            Stage::Learner { sending, .. } => sending.is_some(),
             Stage::Leader { snapshot } => snapshot.is_some(),
             _ => false,
         }

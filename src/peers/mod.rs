@@ -1,16 +1,17 @@
-//! The connections of one member to the others: what lies between [`Peer`] and the sockets of both ports. Bytes in,
-//! bytes out; the sockets are the driver's.
+//! The connections of one member to the others: what lies between its part in the protocol, [`Peer`], and the sockets of
+//! both ports. Bytes in, bytes out; the sockets are the driver's, and the part is its owner's.
 //!
 //! ```text
-//!  sockets ─ accepted, received, dialled, closed ─► Peers ─ hello, notification, packet ─► Peer
-//!  sockets ◄─ Dial, Listen, Close; output ───────── Peers ◄─ Dial, SayHello, Notify, Send, Close ─ Peer
-//!  owner   ◄─ Member, Request, Synchronise, Read ── Peers ◄─ everything else ──────────────────── Peer
+//!  sockets ─ accepted, received, dialled, closed ─► Peers ─ Tell: hello, notification, packet ──► owner, its Peer
+//!  sockets ◄─ Dial, Listen, Close; output ───────── Peers ◄─ does: Dial, Notify, Send, Close ──── owner, its Peer
+//!  jobs    ◄─ Read, SnapshotBytes ───────────────── Peers ◄─ send_snapshot, piece, snapshot_taken ─ owner
 //! ```
 //!
-//! The driver tells one event, then does what [`Peers::poll`] gives until that gives nothing; so [`Peer`]'s effects are
-//! done in their order, all of them before it is told the next event, also where one piece of input holds many
-//! messages. Then it sends: for each of [`Peers::next_output`], what [`Peers::output`] gives. A socket that is readable
-//! is read as far as [`Peers::room`] says; the rest stays in the kernel.
+//! The driver tells of one event of a socket. Then its owner does what [`Peers::poll`] gives until that gives nothing,
+//! and hands to [`Peers::does`] what its [`Peer`] wants, unless [`Peers::is_behind`], before it polls again: so that is
+//! done in its order, all of it before the part is told the next thing, also where one piece of input holds many messages. Then it sends: for each
+//! of [`Peers::next_output`], what [`Peers::output`] gives. A socket that is readable is read as far as
+//! [`Peers::room`] says; the rest stays in the kernel.
 //!
 //! | Port | Who | First | Then |
 //! |---|---|---|---|
@@ -30,9 +31,9 @@
 //! that no configuration names share [`STRANGERS_MAX`], [`STRANGERS_INPUT_MAX`] and [`STRANGERS_DIALLED_MAX`]. Members
 //! have room beside that.
 //!
-//! **A learner's stream** (what it is sent before it gets what everybody gets) is read in pieces, beside the core: the
-//! next is asked for when less than [`PIECE`] bytes wait to be taken by the socket. When what is left is in the leader's
-//! memory, the learner is attached ([`Peer::attach`]), and what waits for it counts there.
+//! **A snapshot for a learner** is read in pieces, beside the core: the next is asked for when less than [`PIECE`]
+//! bytes wait to be taken by the socket. What else a learner is sent before it gets what everybody gets, its owner
+//! hands over in pieces of its own, the next when [`Told::Taken`] says that the socket has all of the last.
 
 mod bounds;
 mod buffer;
@@ -40,29 +41,35 @@ mod connection;
 mod dial;
 mod effect;
 mod snapshot;
+mod told;
 
 #[cfg(test)]
 pub(crate) mod played;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod wired;
 
 pub use bounds::*;
-pub use effect::{Closed, Id, PeersEffect, Piece, Port, Request, Source};
-pub use snapshot::SnapshotError;
+pub use effect::{Closed, PeersEffect, Piece, Port};
+pub use snapshot::{NATIVE_HEAD, SnapshotError, native_head};
+pub use told::{Told, Wanted};
 
 use crate::proto::Frame;
-use crate::proto::peer::packet::{Split, split};
+use crate::proto::peer::packet::{Packet, Split, split};
 use crate::proto::peer::{Address, Hello, Notification, ToLeader, ToLearner, notification};
-use crate::types::{ServerId, Tick, Zxid};
-use crate::zab::{
-    Beginning, Effect, Heard, LinkId, NotYet, Opening, Patience, Peer, RoleId, Settings,
-};
-use connection::{Connection, Receiving, Stage, Stream, Supply};
+use crate::types::{ServerId, Tick};
+use crate::zab::{Effect, LinkId, Patience, RoleId};
+use connection::{Connection, Receiving, Sending, Stage};
 use core::net::IpAddr;
 use dial::{Dial, Purpose};
 use snapshot::Scan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use told::Telling;
+
+#[cfg(doc)]
+use crate::zab::Peer;
 
 /// Where a server listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,7 +96,6 @@ pub struct Network {
 /// A member's connections, around its part in the ensemble.
 #[derive(Debug)]
 pub struct Peers {
-    peer: Peer,
     network: Network,
     patience: Patience,
     /// What is said first on an election port.
@@ -103,34 +109,43 @@ pub struct Peers {
     last: u64,
     /// With input that was not looked at.
     readable: BTreeSet<LinkId>,
-    /// Learners that may be sent more of their stream.
+    /// Learners that may be sent more of their snapshot.
     streams: BTreeSet<LinkId>,
-    /// What [`Peer`] is told behind its effects.
-    told: VecDeque<Told>,
-    out: VecDeque<PeersEffect>,
+    /// What the owner is told next.
+    told: VecDeque<Telling>,
+    /// Of what the owner is told: so many bytes at the front of a connection's input.
+    taking: Option<(LinkId, usize)>,
+    out: VecDeque<Todo>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Told {
-    DialFailed(Purpose),
-    Closed(LinkId),
+/// As [`PeersEffect`], without what is told.
+#[derive(Debug)]
+enum Todo {
+    Dial(LinkId, Address),
+    Listen(bool),
+    Close(LinkId, Option<Closed>),
+    Read(LinkId),
+    Over(LinkId),
+    SnapshotBytes(LinkId, Vec<u8>, bool),
+    Tell(Telling),
 }
 
 /// What was found at the beginning of a connection's input.
 enum Read {
-    Whole,
+    /// A message, to be told.
+    Whole(Telling),
+    /// One that means nothing.
+    Nothing,
     Partial,
 }
 
 impl Peers {
     /// A process starts, without connections.
-    pub fn begin(settings: Settings, network: Network, beginning: Beginning, now: Tick) -> Peers {
-        let (me, patience) = (settings.candidate.sid, settings.patience);
+    pub fn new(me: ServerId, patience: Patience, network: Network) -> Peers {
         let own = network.servers.get(&me);
         let own = own.map_or(&[][..], |addresses| &addresses.election[..]);
         Peers {
             hello: first_message(me, own, network.is_multi_address),
-            peer: Peer::begin(settings, beginning, now),
             network,
             patience,
             listens: false,
@@ -141,43 +156,78 @@ impl Peers {
             readable: BTreeSet::new(),
             streams: BTreeSet::new(),
             told: VecDeque::new(),
+            taking: None,
             out: VecDeque::new(),
         }
     }
 
-    /// The member's part.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-
-    /// The same, to be told what becomes durable, is applied and is asked for. Nothing about connections.
-    pub fn peer_mut(&mut self) -> &mut Peer {
-        &mut self.peer
-    }
-
-    /// When [`Peers::tick`] is wanted next.
+    /// When [`Peers::tick`] is wanted next, and [`Peer::tick`] no later.
     pub fn deadline(&self, now: Tick) -> Tick {
-        let often = now.after((self.patience.ping_ms / 4).max(1));
-        self.peer.deadline().map_or(often, |due| due.min(often))
+        now.after((self.patience.ping_ms / 4).max(1))
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self, now: Tick) -> Option<PeersEffect> {
+    pub fn poll(&mut self, now: Tick) -> Option<PeersEffect<'_>> {
+        Some(match self.next(now)? {
+            Todo::Dial(link, to) => PeersEffect::Dial { link, to },
+            Todo::Listen(listens) => PeersEffect::Listen(listens),
+            Todo::Close(link, why) => PeersEffect::Close(link, why),
+            Todo::Read(link) => PeersEffect::Read(link),
+            Todo::Over(link) => PeersEffect::Over(link),
+            Todo::SnapshotBytes(link, bytes, is_last) => PeersEffect::SnapshotBytes {
+                link,
+                bytes,
+                is_last,
+            },
+            Todo::Tell(telling) => PeersEffect::Tell(self.told(telling)),
+        })
+    }
+
+    /// Whether the next thing to do follows from what was done last: it comes before what the member's part wants next.
+    pub fn is_behind(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    fn next(&mut self, now: Tick) -> Option<Todo> {
+        if let Some((link, bytes)) = self.taking.take() {
+            self.take(link, bytes);
+        }
         loop {
-            if let Some(effect) = self.out.pop_front() {
-                return Some(effect);
+            if let Some(todo) = self.out.pop_front() {
+                return Some(todo);
             }
-            if let Some(effect) = self.peer.poll() {
-                if let Some(effect) = self.do_effect(effect, now) {
-                    self.out.push_back(effect);
+            if let Some(told) = self.told.pop_front() {
+                return Some(Todo::Tell(told));
+            }
+            if let Some(link) = self.readable.pop_first() {
+                if let Some(told) = self.read(link, now) {
+                    return Some(Todo::Tell(told));
                 }
-            } else if let Some(told) = self.told.pop_front() {
-                self.tell(told, now);
-            } else if let Some(link) = self.readable.pop_first() {
-                self.read(link, now);
             } else {
                 let link = self.streams.pop_first()?;
-                self.go_on(link, now);
+                self.go_on(link);
+            }
+        }
+    }
+
+    /// Input that is told lies at the front of its connection's, and was looked at there.
+    fn told(&self, telling: Telling) -> Told<'_> {
+        const SEEN: &str = "it was whole";
+        match telling {
+            Telling::Plain(told) => told,
+            Telling::Notification(link) => match notification::split(self.input(link)) {
+                Frame::Whole(payload, _) => {
+                    Told::Notified(link, Notification::decode(payload).expect(SEEN))
+                }
+                _ => unreachable!("{SEEN}"),
+            },
+            Telling::OfLearner(link) => {
+                let (packet, _) = self.packet(link).expect(SEEN).expect(SEEN);
+                Told::FromLearner(link, ToLeader::decode(&packet).expect(SEEN))
+            }
+            Telling::OfLeader(link) => {
+                let (packet, _) = self.packet(link).expect(SEEN).expect(SEEN);
+                Told::FromLeader(link, ToLearner::decode(&packet).expect(SEEN))
             }
         }
     }
@@ -204,7 +254,7 @@ impl Peers {
     }
 
     /// A dial has come up.
-    pub fn dialled(&mut self, link: LinkId, now: Tick) {
+    pub fn dialled(&mut self, link: LinkId) {
         let Some(dial) = self.dials.remove(&link) else {
             return;
         };
@@ -216,13 +266,13 @@ impl Peers {
                 };
                 self.connections
                     .insert(link, Connection::new(Port::Election, stage));
-                self.peer.dialled(to, link, now);
+                self.tell(Told::Dialled(to, link));
             }
             Purpose::Leader(role) => {
                 let stage = Stage::Leader { snapshot: None };
                 self.connections
                     .insert(link, Connection::new(Port::Quorum, stage));
-                self.peer.leader_dialled(role, link, now);
+                self.tell(Told::LeaderDialled(role, link));
             }
         }
     }
@@ -251,15 +301,14 @@ impl Peers {
     }
 
     /// A connection is gone: the other side has closed it, or it is broken. Its socket is closed.
-    pub fn closed(&mut self, link: LinkId, now: Tick) {
+    pub fn closed(&mut self, link: LinkId) {
         if self.forget(link).is_some() {
-            self.peer.closed(link, now);
+            self.tell(Told::Closed(link));
         }
     }
 
-    /// Time passes. After a pause of the process, what has come meanwhile is told first.
+    /// Time passes, behind [`Peer::tick`]. After a pause of the process, what has come meanwhile is told first.
     pub fn tick(&mut self, now: Tick) {
-        self.peer.tick(now);
         let late = self.dials.iter().filter(|(_, dial)| now >= dial.until);
         for link in late.map(|(link, _)| *link).collect::<Vec<_>>() {
             self.give_up(link, now);
@@ -284,8 +333,9 @@ impl Peers {
             .map(|(link, _)| *link)
     }
 
-    /// What a connection is to send next; nothing: there is nothing. Then [`Peers::sent`].
-    pub fn output(&mut self, link: LinkId, now: Tick) -> &[u8] {
+    /// What a connection is to send next; nothing: there is nothing. Then [`Peers::sent`]. `fill`: appends what the
+    /// member has for it.
+    pub fn output(&mut self, link: LinkId, fill: impl FnOnce(Wanted, &mut Vec<u8>)) -> &[u8] {
         let Some(connection) = self.connections.get_mut(&link) else {
             return &[];
         };
@@ -294,9 +344,9 @@ impl Peers {
             match &mut connection.stage {
                 Stage::Talking { has_news, .. } if *has_news => {
                     *has_news = false;
-                    self.peer.notification(link, out);
+                    fill(Wanted::Notification, out);
                 }
-                Stage::Learner { stream: None, .. } => self.peer.fetch(link, PIECE, now, out),
+                Stage::Learner { sending: None, .. } => fill(Wanted::Packets(PIECE), out),
                 _ => {}
             }
         }
@@ -312,18 +362,21 @@ impl Peers {
         if bytes > 0 {
             connection.stuck = None;
         }
-        connection.is_blocked = !connection.output.is_empty();
+        let is_empty = connection.output.is_empty();
+        connection.is_blocked = !is_empty;
         if connection.is_blocked {
             connection.stuck.get_or_insert(now);
         }
-        let is_empty = connection.output.is_empty();
+        let (is_owed, is_any) = (connection.is_owed, bytes > 0);
         match &connection.stage {
             Stage::Closing { .. } if is_empty => self.finish(link, None),
-            Stage::Learner {
-                stream: Some(_), ..
-            } if bytes > 0 => {
+            Stage::Learner { sending: None, .. } if is_owed && is_empty => {
+                connection.is_owed = false;
+                self.tell(Told::Taken(link));
+            }
+            Stage::Learner { .. } if is_owed && is_any => {
                 self.streams.insert(link);
-                self.peer.streaming(link, now);
+                self.tell(Told::Streaming(link));
             }
             _ => {}
         }
@@ -338,113 +391,8 @@ impl Peers {
 
     // What the owner of the member says.
 
-    /// How a learner is synchronised. `end`: of the leader's committed history; `base`: of the snapshot, or what the
-    /// learner keeps.
-    pub fn synchronise(&mut self, link: LinkId, opening: Opening, end: Zxid, base: Zxid) {
-        let Some(stream) = self.stream(link) else {
-            return;
-        };
-        stream.base = base;
-        stream.from = match opening {
-            Opening::Snap => Supply::Snapshot,
-            Opening::Diff { .. } | Opening::Trunc { .. } => Supply::Log,
-        };
-        if let Some(connection) = self.connections.get_mut(&link) {
-            let out = connection.output.end();
-            opening.packet(end, base).encode_into(out);
-            self.streams.insert(link);
-        }
-    }
-
-    /// What was read for a learner.
-    pub fn piece(&mut self, link: LinkId, piece: Piece) {
-        let committed = self.peer.leading().map(|leading| leading.committed());
-        let Some(stream) = self.stream(link).filter(|stream| stream.is_asked) else {
-            return;
-        };
-        stream.is_asked = false;
-        let mut out = Vec::new();
-        let is_good = match piece {
-            Piece::Snapshot { bytes, is_last } if stream.from == Supply::Snapshot => {
-                out = bytes;
-                if is_last {
-                    stream.from = Supply::Log;
-                }
-                is_last || !out.is_empty()
-            }
-            Piece::Log(entries) if stream.from == Supply::Log => {
-                for (zxid, entry) in &entries {
-                    let (zxid, entry) = (*zxid, &entry[..]);
-                    if !zxid.can_follow(stream.base) || Some(zxid) > committed {
-                        break;
-                    }
-                    ToLearner::Proposal { zxid, entry }.encode_into(&mut out);
-                    ToLearner::Commit(zxid).encode_into(&mut out);
-                    stream.base = zxid;
-                }
-                !out.is_empty()
-            }
-            _ => false,
-        };
-        if !is_good {
-            return self.end(link, Closed::Lost);
-        }
-        if let Some(connection) = self.connections.get_mut(&link) {
-            connection.output.push(&out);
-            self.streams.insert(link);
-        }
-    }
-
-    /// The owner has kept what [`PeersEffect::SnapshotBytes`] gave.
-    pub fn snapshot_taken(&mut self, link: LinkId, now: Tick) {
-        let connection = self.connections.get_mut(&link);
-        let Some(Stage::Leader { snapshot }) = connection.map(|connection| &mut connection.stage)
-        else {
-            return;
-        };
-        let Some(receiving) = snapshot.as_mut().filter(|receiving| receiving.is_out) else {
-            return;
-        };
-        receiving.is_out = false;
-        self.readable.insert(link);
-        if receiving.is_whole {
-            *snapshot = None;
-            self.peer.snapshot_received(link, now);
-        } else {
-            // The own disk is never timed.
-            self.peer.heard(link, now);
-        }
-    }
-
-    /// The owner can't use what this connection has brought.
-    pub fn refuse(&mut self, link: LinkId) {
-        if self.connections.contains_key(&link) {
-            self.end(link, Closed::Refused);
-        }
-    }
-
-    /// Learner: passes something on to the leader. False: there is none.
-    pub fn pass_on(&mut self, packet: &ToLeader<'_>) -> bool {
-        let Some(link) = self.peer.leader() else {
-            return false;
-        };
-        let mut bytes = Vec::new();
-        packet.encode_into(&mut bytes);
-        self.send(link, &bytes);
-        true
-    }
-
-    /// Leader: takes no more of a learner, or goes on.
-    pub fn hold(&mut self, link: LinkId, is_held: bool) {
-        if let Some(connection) = self.connections.get_mut(&link) {
-            connection.is_held = is_held;
-            self.readable.insert(link);
-        }
-    }
-
-    // Effects of the member's part.
-
-    fn do_effect(&mut self, effect: Effect, now: Tick) -> Option<PeersEffect> {
+    /// What is about connections of what the member's part wants; what is not comes back.
+    pub fn does(&mut self, effect: Effect, now: Tick) -> Option<Effect> {
         match effect {
             Effect::Dial { to, announced } => self.dial(to, announced, now),
             Effect::DialLeader { role, leader } => self.dial_leader(role, leader, now),
@@ -462,7 +410,7 @@ impl Peers {
             Effect::Listen(listens) => {
                 self.listens = listens;
                 self.turn_away();
-                return Some(PeersEffect::Listen(listens));
+                self.out.push_back(Todo::Listen(listens));
             }
             Effect::Send(link, bytes) => self.send(link, &bytes),
             Effect::Close(link, why) => self.hang_up(link, why.map(Closed::Dropped), now),
@@ -475,37 +423,91 @@ impl Peers {
                         is_whole: false,
                     }),
                 };
-                return Some(PeersEffect::Snapshot(link, zxid));
+                return Some(Effect::ReadSnapshot { link, zxid });
             }
-            Effect::Synchronise {
-                link,
-                learner,
-                last,
-            } => {
-                if let Stage::Learner { stream, .. } = &mut self.connections.get_mut(&link)?.stage {
-                    *stream = Some(Stream {
-                        from: Supply::Undecided,
-                        base: last,
-                        is_asked: false,
-                    });
-                }
-                return Some(PeersEffect::Synchronise {
-                    link,
-                    learner,
-                    last,
-                });
-            }
-            other => return Some(PeersEffect::Member(other)),
+            other => return Some(other),
         }
         None
     }
 
-    fn tell(&mut self, told: Told, now: Tick) {
-        match told {
-            Told::DialFailed(Purpose::Election(to)) => self.peer.dial_failed(to, now),
-            Told::DialFailed(Purpose::Leader(role)) => self.peer.leader_dial_failed(role, now),
-            Told::Closed(link) => self.peer.closed(link, now),
+    /// Leader: a snapshot is sent to a learner, behind what was to be sent before; its pieces are asked for.
+    pub fn send_snapshot(&mut self, link: LinkId) {
+        if let Some(connection) = self.connections.get_mut(&link)
+            && let Stage::Learner { sending, .. } = &mut connection.stage
+        {
+            *sending = Some(Sending { is_asked: false });
+            connection.is_owed = true;
+            self.streams.insert(link);
         }
+    }
+
+    /// What [`PeersEffect::Read`] has asked for.
+    pub fn piece(&mut self, link: LinkId, piece: Piece) {
+        let Some(connection) = self.connections.get_mut(&link) else {
+            return;
+        };
+        let Stage::Learner { sending, .. } = &mut connection.stage else {
+            return;
+        };
+        if sending.take_if(|sending| sending.is_asked).is_none() {
+            return;
+        }
+        match piece {
+            Piece::Snapshot { bytes, is_last } if is_last || !bytes.is_empty() => {
+                connection.output.push(&bytes);
+                *sending = (!is_last).then_some(Sending { is_asked: false });
+                let is_taken = is_last && connection.output.is_empty();
+                if is_taken {
+                    connection.is_owed = false;
+                    self.tell(Told::Taken(link));
+                }
+                match is_last {
+                    true => self.out.push_back(Todo::Over(link)),
+                    false => drop(self.streams.insert(link)),
+                }
+            }
+            _ => self.end(link, Closed::Lost),
+        }
+    }
+
+    /// The owner has kept what [`PeersEffect::SnapshotBytes`] gave.
+    pub fn snapshot_taken(&mut self, link: LinkId) {
+        let connection = self.connections.get_mut(&link);
+        let Some(Stage::Leader { snapshot }) = connection.map(|connection| &mut connection.stage)
+        else {
+            return;
+        };
+        let Some(receiving) = snapshot.as_mut().filter(|receiving| receiving.is_out) else {
+            return;
+        };
+        receiving.is_out = false;
+        if receiving.is_whole {
+            *snapshot = None;
+        }
+        self.readable.insert(link);
+        // The own disk is never timed.
+        self.tell(Told::Heard(link));
+    }
+
+    /// The owner can't use what this connection has brought.
+    pub fn refuse(&mut self, link: LinkId) {
+        if self.connections.contains_key(&link) {
+            self.end(link, Closed::Refused);
+        }
+    }
+
+    /// Takes no more of a connection, or goes on.
+    pub fn hold(&mut self, link: LinkId, is_held: bool) {
+        if let Some(connection) = self.connections.get_mut(&link)
+            && connection.is_held != is_held
+        {
+            connection.is_held = is_held;
+            self.readable.insert(link);
+        }
+    }
+
+    fn tell(&mut self, told: Told<'static>) {
+        self.told.push_back(Telling::Plain(told));
     }
 
     // Dials.
@@ -517,7 +519,7 @@ impl Peers {
             Purpose::Leader(_) => false,
         });
         if self.is_stranger(to) && strangers.count() >= STRANGERS_DIALLED_MAX {
-            self.told.push_back(Told::DialFailed(purpose));
+            self.tell(Told::DialFailed(to));
             return;
         }
         let configured = self.network.servers.get(&to);
@@ -532,7 +534,7 @@ impl Peers {
         let older = self.dials.iter().filter(|(_, dial)| is_older(dial));
         for link in older.map(|(link, _)| *link).collect::<Vec<_>>() {
             self.dials.remove(&link);
-            self.out.push_back(PeersEffect::Close(link, None));
+            self.out.push_back(Todo::Close(link, None));
         }
         let configured = self.network.servers.get(&leader);
         let configured = configured.map_or(&[][..], |addresses| &addresses.quorum[..]);
@@ -546,16 +548,19 @@ impl Peers {
             Some(to) => {
                 let link = self.number();
                 self.dials.insert(link, dial);
-                self.out.push_back(PeersEffect::Dial { link, to });
+                self.out.push_back(Todo::Dial(link, to));
             }
-            None => self.told.push_back(Told::DialFailed(dial.purpose)),
+            None => self.tell(match dial.purpose {
+                Purpose::Election(to) => Told::DialFailed(to),
+                Purpose::Leader(role) => Told::LeaderDialFailed(role),
+            }),
         }
     }
 
     fn give_up(&mut self, link: LinkId, now: Tick) {
         if let Some(dial) = self.dials.remove(&link) {
-            self.out
-                .push_back(PeersEffect::Close(link, Some(Closed::NoAnswer)));
+            let why = Some(Closed::NoAnswer);
+            self.out.push_back(Todo::Close(link, why));
             self.dial_next(dial, now);
         }
     }
@@ -632,7 +637,7 @@ impl Peers {
         self.readable.remove(&link);
         self.streams.remove(&link);
         if connection.has_reader() {
-            self.out.push_back(PeersEffect::Over(link));
+            self.out.push_back(Todo::Over(link));
         }
         Some(connection)
     }
@@ -640,14 +645,14 @@ impl Peers {
     /// The same, and the socket is to be closed.
     fn finish(&mut self, link: LinkId, why: Option<Closed>) {
         if self.forget(link).is_some() {
-            self.out.push_back(PeersEffect::Close(link, why));
+            self.out.push_back(Todo::Close(link, why));
         }
     }
 
     /// Ends a connection of which the member's part does not know that it ends.
     fn end(&mut self, link: LinkId, why: Closed) {
         self.finish(link, Some(why));
-        self.told.push_back(Told::Closed(link));
+        self.tell(Told::Closed(link));
     }
 
     /// Ends a connection that the member's part has closed: on the election port behind what is to be sent. What a
@@ -674,37 +679,43 @@ impl Peers {
             return self.end(link, Closed::Slow);
         }
         connection.output.push(bytes);
+        connection.is_owed |= matches!(connection.stage, Stage::Learner { .. });
     }
 
     // What has come.
 
     /// One message, if there is a whole one.
-    fn read(&mut self, link: LinkId, now: Tick) {
-        let Some(connection) = self.connections.get(&link) else {
-            return;
-        };
+    fn read(&mut self, link: LinkId, now: Tick) -> Option<Telling> {
+        let connection = self.connections.get(&link)?;
         if connection.is_held {
-            return;
+            return None;
         }
         let outcome = match (&connection.stage, connection.port) {
-            (Stage::Closing { .. }, _) => return,
-            (Stage::Unnamed { .. }, Port::Election) => self.read_hello(link, now),
-            (Stage::Unnamed { .. }, Port::Quorum) => self.read_introduction(link, now),
-            (Stage::Talking { .. }, _) => self.read_notification(link, now),
-            (Stage::Learner { .. }, _) => self.read_of_learner(link, now),
-            (Stage::Leader { snapshot: Some(_) }, _) => self.read_snapshot(link, now),
-            (Stage::Leader { snapshot: None }, _) => self.read_of_leader(link, now),
+            (Stage::Closing { .. }, _) => return None,
+            (Stage::Unnamed { .. }, Port::Election) => self.read_hello(link),
+            (Stage::Unnamed { .. }, Port::Quorum) => self.read_introduction(link),
+            (Stage::Talking { .. }, _) => self.read_notification(link),
+            (Stage::Learner { .. }, _) => self.read_of_learner(link),
+            (Stage::Leader { snapshot: Some(_) }, _) => self.read_snapshot(link),
+            (Stage::Leader { snapshot: None }, _) => self.read_of_leader(link),
         };
-        match outcome {
-            Ok(Read::Whole) => {
-                if let Some(connection) = self.connections.get_mut(&link) {
-                    connection.partial = None;
-                    self.readable.insert(link);
-                }
+        let told = match outcome {
+            Ok(Read::Whole(told)) => Some(told),
+            Ok(Read::Nothing) => None,
+            Ok(Read::Partial) => {
+                self.wait_for_more(link, now);
+                return None;
             }
-            Ok(Read::Partial) => self.wait_for_more(link, now),
-            Err(why) => self.end(link, why),
+            Err(why) => {
+                self.end(link, why);
+                return None;
+            }
+        };
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.partial = None;
+            self.readable.insert(link);
         }
+        told
     }
 
     fn wait_for_more(&mut self, link: LinkId, now: Tick) {
@@ -723,6 +734,12 @@ impl Peers {
                 self.end(link, Closed::TooMuchOfStrangers);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unsent(&self, link: LinkId) -> usize {
+        let connection = self.connections.get(&link);
+        connection.map_or(0, |connection| connection.output.len())
     }
 
     fn input(&self, link: LinkId) -> &[u8] {
@@ -757,7 +774,7 @@ impl Peers {
         Ok(())
     }
 
-    fn read_hello(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
+    fn read_hello(&mut self, link: LinkId) -> Result<Read, Closed> {
         let Some((hello, used)) = Hello::split(self.input(link))? else {
             return Ok(Read::Partial);
         };
@@ -766,12 +783,11 @@ impl Peers {
             has_news: false,
         })?;
         self.take(link, used);
-        self.peer.accepted(link, hello, now);
-        Ok(Read::Whole)
+        Ok(Read::Whole(Telling::Plain(Told::Accepted(link, hello))))
     }
 
     /// The packet itself is looked at again when the member's part knows of the connection.
-    fn read_introduction(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
+    fn read_introduction(&mut self, link: LinkId) -> Result<Read, Closed> {
         let sid = match split(self.input(link), INTRODUCTION_MAX)? {
             Split::Partial { .. } => return Ok(Read::Partial),
             Split::Whole(packet, _) => match ToLeader::decode(&packet)? {
@@ -781,84 +797,60 @@ impl Peers {
         };
         self.name(link, sid, |is_stranger| Stage::Learner {
             is_stranger,
-            stream: None,
+            sending: None,
         })?;
-        self.peer.learner_connected(link, now);
-        Ok(Read::Whole)
+        Ok(Read::Whole(Telling::Plain(Told::LearnerConnected(link))))
     }
 
     /// One that can't be read is skipped (I-23).
-    fn read_notification(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
-        let Some(connection) = self.connections.get(&link) else {
-            return Ok(Read::Partial);
-        };
-        match notification::split(connection.input.bytes()) {
+    fn read_notification(&mut self, link: LinkId) -> Result<Read, Closed> {
+        match notification::split(self.input(link)) {
             Frame::Partial => Ok(Read::Partial),
             Frame::Oversized => Err(Closed::Frame),
             Frame::Whole(payload, used) => {
-                if let Ok(notification) = Notification::decode(payload) {
-                    self.peer.notified(link, &notification, now);
+                let is_one = Notification::decode(payload).is_ok();
+                self.taking = Some((link, used));
+                if !is_one {
+                    self.taking = None;
+                    self.take(link, used);
+                    return Ok(Read::Nothing);
                 }
-                self.take(link, used);
-                Ok(Read::Whole)
+                Ok(Read::Whole(Telling::Notification(link)))
             }
         }
     }
 
-    fn read_of_learner(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
-        let Some(connection) = self.connections.get(&link) else {
-            return Ok(Read::Partial);
-        };
-        let input = connection.input.bytes();
-        let Split::Whole(packet, used) = split(input, self.network.packet_max)? else {
-            return Ok(Read::Partial);
-        };
-        let heard = match self
-            .peer
-            .from_learner(link, &ToLeader::decode(&packet)?, now)
-        {
-            Heard::Nothing => None,
-            Heard::Request(request) => Some(PeersEffect::Request(link, Request::of(&request))),
-            Heard::Revalidate {
-                session,
-                timeout_ms,
-            } => Some(PeersEffect::Revalidate {
-                link,
-                session,
-                timeout_ms,
-            }),
-            Heard::Touched { touched, .. } => {
-                Some(PeersEffect::Touched(link, touched.iter().collect()))
-            }
-        };
-        self.out.extend(heard);
-        self.take(link, used);
-        Ok(Read::Whole)
+    /// The packet at the front of a connection's input, and how long it is.
+    fn packet(&self, link: LinkId) -> Result<Option<(Packet<'_>, usize)>, Closed> {
+        match split(self.input(link), self.network.packet_max)? {
+            Split::Partial { .. } => Ok(None),
+            Split::Whole(packet, used) => Ok(Some((packet, used))),
+        }
     }
 
-    fn read_of_leader(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
-        let Some(connection) = self.connections.get(&link) else {
+    fn read_of_learner(&mut self, link: LinkId) -> Result<Read, Closed> {
+        let Some((packet, used)) = self.packet(link)? else {
             return Ok(Read::Partial);
         };
-        let input = connection.input.bytes();
-        match split(input, self.network.packet_max)? {
-            Split::Partial { .. } => {
-                if !input.is_empty() {
-                    self.peer.heard(link, now);
-                }
-                Ok(Read::Partial)
+        ToLeader::decode(&packet)?;
+        self.taking = Some((link, used));
+        Ok(Read::Whole(Telling::OfLearner(link)))
+    }
+
+    fn read_of_leader(&mut self, link: LinkId) -> Result<Read, Closed> {
+        let Some((packet, used)) = self.packet(link)? else {
+            if !self.input(link).is_empty() {
+                self.tell(Told::Heard(link));
             }
-            Split::Whole(packet, used) => {
-                let packet = ToLearner::decode(&packet)?;
-                self.peer.from_leader(link, &packet, now);
-                self.take(link, used);
-                Ok(Read::Whole)
-            }
-        }
+            return Ok(Read::Partial);
+        };
+        ToLearner::decode(&packet)?;
+        self.taking = Some((link, used));
+        Ok(Read::Whole(Telling::OfLeader(link)))
     }
 
     /// The next bytes of a snapshot, if the owner has none.
-    fn read_snapshot(&mut self, link: LinkId, now: Tick) -> Result<Read, Closed> {
+    fn read_snapshot(&mut self, link: LinkId) -> Result<Read, Closed> {
         let Some(Connection {
             stage: Stage::Leader {
                 snapshot: Some(receiving),
@@ -878,56 +870,29 @@ impl Peers {
         input.take(used);
         receiving.is_out = true;
         receiving.is_whole = end.is_some();
-        self.out.push_back(PeersEffect::SnapshotBytes {
-            link,
-            bytes,
-            is_last: end.is_some(),
-        });
-        self.peer.heard(link, now);
+        let bytes = Todo::SnapshotBytes(link, bytes, end.is_some());
+        self.out.push_back(bytes);
+        self.tell(Told::Heard(link));
         Ok(Read::Partial)
     }
 
     // What a learner is sent first.
 
-    fn stream(&mut self, link: LinkId) -> Option<&mut Stream> {
-        match &mut self.connections.get_mut(&link)?.stage {
-            Stage::Learner { stream, .. } => stream.as_mut(),
-            _ => None,
-        }
-    }
-
-    /// Asks for the next piece, or attaches the learner, when little waits to be sent.
-    fn go_on(&mut self, link: LinkId, now: Tick) {
+    /// Asks for the next piece of a snapshot when little waits to be sent.
+    fn go_on(&mut self, link: LinkId) {
         let Some(connection) = self.connections.get_mut(&link) else {
             return;
         };
-        let is_full = connection.output.len() >= PIECE;
-        let Stage::Learner { stream, .. } = &mut connection.stage else {
-            return;
-        };
-        let Some(current) = stream
-            .as_mut()
-            .filter(|stream| !stream.is_asked && !is_full)
-        else {
-            return;
-        };
-        let source = match current.from {
-            Supply::Undecided => return,
-            Supply::Snapshot => Source::Snapshot,
-            Supply::Log => match self.peer.attach(link, current.base, now) {
-                Ok(()) => {
-                    *stream = None;
-                    self.out.push_back(PeersEffect::Over(link));
-                    return;
-                }
-                Err(NotYet(upto)) => Source::Log {
-                    after: current.base,
-                    upto,
-                },
-            },
-        };
-        current.is_asked = true;
-        self.out.push_back(PeersEffect::Read(link, source));
+        if let Stage::Learner {
+            sending: Some(sending),
+            ..
+        } = &mut connection.stage
+            && !sending.is_asked
+            && connection.output.len() < PIECE
+        {
+            sending.is_asked = true;
+            self.out.push_back(Todo::Read(link));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! An owner that keeps everything in memory, where it is durable at once: for tests of connections.
 
-use super::{Peers, PeersEffect, Piece, Source};
+use super::Piece;
+use super::wired::{Part, Source, Wired, WiredEffect};
 use crate::log::{Adoption, Durable, Epochs, LogEnd};
 use crate::types::{OpCode, Position, Tick, Zxid};
 use crate::zab::{
@@ -42,7 +43,7 @@ enum Told {
     SyncOf(LinkId),
     Synchronise(LinkId, Zxid),
     Read(LinkId, Source),
-    Taken(LinkId),
+    Taken(LinkId, bool),
     Refused(LinkId),
 }
 
@@ -132,7 +133,7 @@ impl Played {
     }
 
     /// Does what is to be done until there is nothing; what is about sockets is left to the caller.
-    pub fn work(&mut self, peers: &mut Peers, now: Tick) -> Vec<PeersEffect> {
+    pub fn work(&mut self, peers: &mut Wired, now: Tick) -> Vec<WiredEffect> {
         let mut sockets = Vec::new();
         loop {
             while let Some(effect) = peers.poll(now) {
@@ -146,13 +147,13 @@ impl Played {
     }
 
     /// A leader's next transaction. False: it does not lead.
-    pub fn propose(&mut self, peers: &mut Peers, body: &[u8], now: Tick) -> bool {
-        let next = peers.peer().leading().filter(|leading| leading.is_active());
+    pub fn propose(&mut self, peers: &mut Wired, body: &[u8], now: Tick) -> bool {
+        let next = peers.peer.leading().filter(|leading| leading.is_active());
         let Some(zxid) = next.and_then(|leading| leading.next()) else {
             return false;
         };
         let entry = entry(zxid, body);
-        peers.peer_mut().propose(zxid, &entry, now);
+        peers.peer.propose(zxid, &entry, now);
         self.append((zxid, entry));
         true
     }
@@ -163,27 +164,27 @@ impl Played {
         self.told.push_back(Told::Durable);
     }
 
-    fn does(&mut self, effect: PeersEffect) -> Option<PeersEffect> {
+    fn does(&mut self, effect: WiredEffect) -> Option<WiredEffect> {
         match effect {
-            PeersEffect::Dial { .. } | PeersEffect::Listen(_) | PeersEffect::Close(..) => {
+            WiredEffect::Dial { .. } | WiredEffect::Listen(_) | WiredEffect::Close(..) => {
                 return Some(effect);
             }
-            PeersEffect::Member(effect) => self.keeps(effect),
-            PeersEffect::Request(link, request) => {
-                if request.op == OpCode::SYNC {
+            WiredEffect::Member(effect) => self.keeps(effect),
+            WiredEffect::Request(link, op) => {
+                if op == OpCode::SYNC {
                     self.told.push_back(Told::SyncOf(link));
                 }
             }
-            PeersEffect::Synchronise { link, last, .. } => {
+            WiredEffect::Synchronise(link, _, last) => {
                 self.told.push_back(Told::Synchronise(link, last));
             }
-            PeersEffect::Read(link, source) => self.told.push_back(Told::Read(link, source)),
-            PeersEffect::Over(link) => drop(self.sending.remove(&link)),
-            PeersEffect::Snapshot(_, zxid) => {
+            WiredEffect::Read(link, source) => self.told.push_back(Told::Read(link, source)),
+            WiredEffect::Over(link) => drop(self.sending.remove(&link)),
+            WiredEffect::Snapshot(_, zxid) => {
                 self.coming = zxid;
                 self.bytes.clear();
             }
-            PeersEffect::SnapshotBytes {
+            WiredEffect::SnapshotBytes {
                 link,
                 bytes,
                 is_last,
@@ -191,11 +192,11 @@ impl Played {
                 self.bytes.extend(bytes);
                 let told = match is_last && !self.is_restored() {
                     true => Told::Refused(link),
-                    false => Told::Taken(link),
+                    false => Told::Taken(link, is_last),
                 };
                 self.told.push_back(told);
             }
-            PeersEffect::Revalidate { .. } | PeersEffect::Touched(..) => {}
+            WiredEffect::Revalidate(..) => {}
         }
         None
     }
@@ -241,31 +242,31 @@ impl Played {
         }
     }
 
-    fn tells(&mut self, told: Told, peers: &mut Peers, now: Tick) {
+    fn tells(&mut self, told: Told, peers: &mut Wired, now: Tick) {
         let end = || Durable::played(self.log_end());
         match told {
-            Told::Recorded => peers.peer_mut().recorded(Durable::played(self.record), now),
+            Told::Recorded => peers.peer.recorded(Durable::played(self.record), now),
             Told::Durable => {
                 if let Some(adopted) = self.adopted {
-                    peers.peer_mut().adopted(&Durable::played(adopted), now);
+                    peers.peer.adopted(&Durable::played(adopted), now);
                 }
-                peers.peer_mut().durable(&end(), now);
+                peers.peer.durable(&end(), now);
             }
-            Told::Flushed(role) => peers.peer_mut().flushed(role, end(), now),
-            Told::Applied => peers.peer_mut().applied(self.committed, now),
-            Told::SyncOf(link) => peers.peer_mut().sync_of(link, now),
-            Told::Synchronise(link, last) => self.synchronise(peers, link, last),
+            Told::Flushed(role) => peers.peer.flushed(role, end(), now),
+            Told::Applied => peers.peer.applied(self.committed, now),
+            Told::SyncOf(link) => peers.peer.sync_of(link, now),
+            Told::Synchronise(link, last) => self.synchronise(peers, link, last, now),
             Told::Read(link, source) => {
                 let piece = self.read(link, source);
-                peers.piece(link, piece);
+                peers.piece(link, piece, now);
             }
-            Told::Taken(link) => peers.snapshot_taken(link, now),
-            Told::Refused(link) => peers.refuse(link),
+            Told::Taken(link, is_last) => peers.snapshot_taken(link, is_last, now),
+            Told::Refused(link) => peers.peers.refuse(link),
         }
     }
 
-    fn synchronise(&mut self, peers: &mut Peers, link: LinkId, last: Zxid) {
-        let Some(committed) = peers.peer().leading().map(|leading| leading.committed()) else {
+    fn synchronise(&mut self, peers: &mut Wired, link: LinkId, last: Zxid, now: Tick) {
+        let Some(committed) = peers.peer.leading().map(|leading| leading.committed()) else {
             return;
         };
         let txns = upto(&self.history, committed);
@@ -280,27 +281,27 @@ impl Played {
                 end(kept)
             }
         };
-        peers.synchronise(link, opening, history.end(), base);
+        peers.synchronise(link, opening, history.end(), base, now);
     }
 
-    fn read(&mut self, link: LinkId, source: Source) -> Piece {
+    fn read(&mut self, link: LinkId, source: Source) -> Part {
         match source {
             Source::Snapshot => {
                 let Some((bytes, sent)) = self.sending.get_mut(&link) else {
-                    return Piece::Lost;
+                    return Part::Snapshot(Piece::Lost);
                 };
                 let until = (*sent + self.piece).min(bytes.len());
                 let piece = bytes[*sent..until].to_vec();
                 *sent = until;
-                Piece::Snapshot {
+                Part::Snapshot(Piece::Snapshot {
                     bytes: piece,
                     is_last: until == bytes.len(),
-                }
+                })
             }
-            Source::Log { after, upto: until } => {
+            Source::Log(after, until) => {
                 let txns = upto(&self.history, until).iter();
                 let txns = txns.filter(|(zxid, _)| *zxid > after);
-                Piece::Log(txns.take(self.piece).cloned().collect())
+                Part::Log(txns.take(self.piece).cloned().collect())
             }
         }
     }

@@ -7,13 +7,32 @@
 //! ( path str ‖ data buf ‖ aclId i64 ‖ 60 bytes )*           "" first; no other path has one character
 //! "/" str ‖ "BenWasHere" str
 //! ```
+//!
+//! Between servers of ours it is the body of the snapshot's file, as it is stored, behind a head that no other form
+//! begins with:
+//!
+//! ```text
+//! NATIVE i32, below 0 ‖ length of the body u64 ‖ body
+//! ```
 
 /// The last string.
 const SIGNATURE: &[u8] = b"BenWasHere";
+/// What the native form begins with.
+const NATIVE: i32 = 0xd24b_534e_u32 as i32;
+/// Bytes before the body in the native form.
+pub const NATIVE_HEAD: usize = 12;
 /// Bytes of a session with its timeout.
 const SESSION: u64 = 12;
 /// Bytes of a node behind its data: the number of its ACL, and what is kept of its Stat.
 const NODE: u64 = 8 + 60;
+
+/// What a snapshot in the native form begins with.
+pub fn native_head(body_bytes: u64) -> [u8; NATIVE_HEAD] {
+    let mut head = [0; NATIVE_HEAD];
+    head[..4].copy_from_slice(&NATIVE.to_be_bytes());
+    head[4..].copy_from_slice(&body_bytes.to_be_bytes());
+    head
+}
 
 /// Why the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +43,9 @@ pub enum SnapshotError {
     /// A string or data beyond the bound of a packet's.
     #[error("a snapshot with {0} bytes in one field")]
     TooLong(u32),
+    /// A snapshot of nothing.
+    #[error("a snapshot without a body")]
+    Empty,
     /// The end is no end.
     #[error("a snapshot without its signature")]
     Signature,
@@ -33,6 +55,11 @@ pub enum SnapshotError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Sessions,
+    /// Of the native form's body; then, with the first half of it.
+    Length,
+    LengthLow(u32),
+    /// It ends with what is skipped.
+    Body,
     Lists,
     /// So many lists are left, this one included.
     List(u32),
@@ -81,6 +108,9 @@ impl Scan {
                 let skipped = self.skip.min(left);
                 self.skip -= skipped;
                 at += skipped as usize;
+                if self.skip == 0 && self.field == Field::Body {
+                    return Ok(Some(at));
+                }
                 continue;
             }
             at += 1;
@@ -113,6 +143,15 @@ impl Scan {
 
     fn number(&mut self, number: i32) -> Result<(), SnapshotError> {
         match self.field {
+            Field::Sessions if number == NATIVE => self.field = Field::Length,
+            Field::Length => self.field = Field::LengthLow(number as u32),
+            Field::LengthLow(high) => {
+                self.skip = u64::from(high) << 32 | u64::from(number as u32);
+                self.field = Field::Body;
+                if self.skip == 0 {
+                    return Err(SnapshotError::Empty);
+                }
+            }
             Field::Sessions => {
                 self.skip = SESSION * u64::from(count(number)?);
                 self.field = Field::Lists;
@@ -143,6 +182,8 @@ impl Scan {
             Field::SignatureLength => return Err(SnapshotError::Signature),
             // They are read byte by byte.
             Field::Slash | Field::Signature(_) => {}
+            // It is skipped.
+            Field::Body => {}
         }
         Ok(())
     }
@@ -214,6 +255,21 @@ mod tests {
             "00000000 00000000 00000000 ffffffff ffffffffffffffff {stat} 00000001 2f 0000000a 42656e57617348657265"
         ));
         assert_eq!(Scan::new(64).follow(&least), Ok(Some(least.len())));
+    }
+
+    #[test]
+    fn the_native_form_ends_with_its_body_however_it_is_cut() {
+        let mut bytes = native_head(300).to_vec();
+        bytes.extend([0xff; 300]);
+        for cut in 0..bytes.len() {
+            let mut scan = Scan::new(64);
+            assert_eq!(scan.follow(&bytes[..cut]), Ok(None), "{cut}");
+            let mut rest = bytes[cut..].to_vec();
+            rest.extend(b"a packet");
+            assert_eq!(scan.follow(&rest), Ok(Some(bytes.len() - cut)), "{cut}");
+        }
+        let empty = Scan::new(64).follow(&native_head(0));
+        assert_eq!(empty, Err(SnapshotError::Empty));
     }
 
     #[test]

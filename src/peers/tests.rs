@@ -1,11 +1,12 @@
 use super::played::{Played, entry, snapshot};
+use super::wired::{Wired, WiredEffect};
 use super::*;
 use crate::proto::peer::PeerState;
 use crate::proto::peer::learner::LearnerInfo;
 use crate::txn::golden::hex;
-use crate::types::Epoch;
+use crate::types::{Epoch, Zxid};
 use crate::zab::election::{Candidate, FINALIZE_OURS_MS};
-use crate::zab::{Pair, QUEUE_BYTES_MAX, Quorum};
+use crate::zab::{Pair, QUEUE_BYTES_MAX, Quorum, Settings};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -59,19 +60,19 @@ fn settings(me: i64, voters: i64) -> Settings {
 
 /// A member and its owner.
 struct One {
-    peers: Peers,
+    wired: Wired,
     owner: Played,
     now: Tick,
     /// What it has asked of the sockets.
-    asked: Vec<PeersEffect>,
+    asked: Vec<WiredEffect>,
 }
 
 impl One {
     fn begin(me: i64, voters: i64, network: Network) -> One {
         let owner = Played::new();
-        let peers = Peers::begin(settings(me, voters), network, owner.beginning(), Tick(0));
+        let wired = Wired::begin(settings(me, voters), network, owner.beginning(), Tick(0));
         let mut one = One {
-            peers,
+            wired,
             owner,
             now: Tick(0),
             asked: Vec::new(),
@@ -89,31 +90,31 @@ impl One {
     }
 
     fn work(&mut self) {
-        let asked = self.owner.work(&mut self.peers, self.now);
+        let asked = self.owner.work(&mut self.wired, self.now);
         self.asked.extend(asked);
     }
 
     fn wait(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now = self.now.after(1);
-            self.peers.tick(self.now);
+            self.wired.tick(self.now);
             self.work();
         }
     }
 
     fn accept(&mut self, port: Port, from: IpAddr) -> LinkId {
-        let link = self.peers.accepted(port, from, self.now);
+        let link = self.wired.peers.accepted(port, from, self.now);
         self.work();
         link.expect("somebody listens")
     }
 
     fn receive(&mut self, link: LinkId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let n = self.peers.room(link).min(bytes.len());
+            let n = self.wired.peers.room(link).min(bytes.len());
             if n == 0 {
                 return;
             }
-            self.peers.received(link, &bytes[..n]);
+            self.wired.peers.received(link, &bytes[..n]);
             self.work();
             bytes = &bytes[n..];
         }
@@ -123,14 +124,14 @@ impl One {
     fn take(&mut self, link: LinkId, max: usize) -> Vec<u8> {
         let mut taken = Vec::new();
         loop {
-            let bytes = self.peers.output(link, self.now);
+            let bytes = self.wired.output(link, self.now);
             let n = bytes.len().min(max - taken.len());
             taken.extend_from_slice(&bytes[..n]);
             let is_all = n == bytes.len();
             if bytes.is_empty() {
                 return taken;
             }
-            self.peers.sent(link, n, self.now);
+            self.wired.peers.sent(link, n, self.now);
             self.work();
             if !is_all {
                 return taken;
@@ -139,12 +140,12 @@ impl One {
     }
 
     fn is_open(&self, link: LinkId) -> bool {
-        self.peers.connections.contains_key(&link)
+        self.wired.peers.connections.contains_key(&link)
     }
 
     fn why(&self, link: LinkId) -> Option<Closed> {
         self.asked.iter().find_map(|asked| match asked {
-            PeersEffect::Close(of, why) if *of == link => Some(why.expect("a reason")),
+            WiredEffect::Close(of, why) if *of == link => Some(why.expect("a reason")),
             _ => None,
         })
     }
@@ -153,7 +154,7 @@ impl One {
     fn dials(&mut self) -> Vec<(LinkId, String)> {
         let asked = std::mem::take(&mut self.asked);
         let dials = asked.into_iter().filter_map(|asked| match asked {
-            PeersEffect::Dial { link, to } => Some((link, to.to_string())),
+            WiredEffect::Dial { link, to } => Some((link, to.to_string())),
             _ => None,
         });
         dials.collect()
@@ -198,7 +199,7 @@ fn golden_a_dialler_says_its_hello_and_then_its_vote() {
     };
     assert_eq!((&to_1[..], &to_3[..]), ("127.0.0.1:3881", "127.0.0.1:3883"));
     for link in [smaller, larger] {
-        one.peers.dialled(*link, one.now);
+        one.wired.peers.dialled(*link);
         one.work();
     }
     let hello = "ffffffffffff0000 0000000000000002 0000000e 3132372e302e302e313a33383832";
@@ -217,7 +218,7 @@ fn golden_a_learner_introduces_itself_and_a_leader_offers_its_epoch() {
     let link = leader.accept(Port::Quorum, from(2));
     let mut learner = One::begin(2, 1, network(2));
     for (dial, _) in learner.dials() {
-        learner.peers.dialled(dial, learner.now);
+        learner.wired.peers.dialled(dial);
         learner.work();
         // A quorum of one says that it leads.
         let vote = "00000035 00000002 0000000000000001 0000000000000000 0000000000000001 \
@@ -231,7 +232,7 @@ fn golden_a_learner_introduces_itself_and_a_leader_offers_its_epoch() {
         panic!("{dials:?}");
     };
     assert_eq!(to, "127.0.0.1:2881");
-    learner.peers.dialled(*dial, learner.now);
+    learner.wired.peers.dialled(*dial);
     learner.work();
     let said = learner.take(*dial, MAX);
     let due =
@@ -250,7 +251,7 @@ fn a_server_that_listens_everywhere_says_its_id_alone() {
     own.election = vec![address("0.0.0.0:3882")];
     let mut one = One::begin(2, 2, everywhere.clone());
     let dial = one.dials()[0].0;
-    one.peers.dialled(dial, one.now);
+    one.wired.peers.dialled(dial);
     one.work();
     assert_eq!(one.take(dial, MAX)[..8], hex("0000000000000002"));
     let own = everywhere.servers.get_mut(&ServerId(2)).unwrap();
@@ -276,10 +277,10 @@ fn of_those_who_do_not_say_who_they_are_the_largest_crowd_gives_way() {
         one.accept(Port::Quorum, from(66));
     }
     assert!(one.is_open(member));
-    assert_eq!(one.peers.connections.len(), UNNAMED_MAX);
+    assert_eq!(one.wired.peers.connections.len(), UNNAMED_MAX);
     one.receive(member, &hello(3));
     assert!(one.is_open(member), "it has said it, and is what it was");
-    assert_eq!(one.peers.unnamed.len(), UNNAMED_MAX - 1);
+    assert_eq!(one.wired.peers.unnamed.len(), UNNAMED_MAX - 1);
 }
 
 #[test]
@@ -306,7 +307,7 @@ fn who_does_not_say_in_time_who_it_is_ends_and_never_holds_more_than_that_takes(
     one.receive(link, &ping);
     assert!(matches!(one.why(link), Some(Closed::NotIntroduced(_))));
     let link = one.accept(Port::Election, from(9));
-    assert!(one.peers.room(link) <= HELLO_MAX);
+    assert!(one.wired.peers.room(link) <= HELLO_MAX);
     one.receive(link, &hex("ffffffffffff0001 0000000000000007 00000801"));
     assert!(matches!(one.why(link), Some(Closed::Hello(_))));
 }
@@ -357,7 +358,7 @@ fn the_unparsed_bytes_of_strangers_are_bounded_together() {
     }
     assert_eq!(one.why(links[fit]), Some(Closed::TooMuchOfStrangers));
     assert!(links[..fit].iter().all(|link| one.is_open(*link)));
-    let all = one.peers.connections.values();
+    let all = one.wired.peers.connections.values();
     let bytes: usize = all.map(|connection| connection.input.len()).sum();
     assert!(bytes <= STRANGERS_INPUT_MAX);
     // A member's does not count there.
@@ -381,9 +382,9 @@ fn dials_to_strangers_are_bounded_and_a_member_is_dialled_all_the_same() {
         one.receive(link, &hello(100 + n));
     }
     assert_eq!(one.dials().len(), STRANGERS_DIALLED_MAX);
-    let dials: Vec<LinkId> = one.peers.dials.keys().copied().collect();
+    let dials: Vec<LinkId> = one.wired.peers.dials.keys().copied().collect();
     for dial in &dials[..due] {
-        one.peers.dial_failed(*dial, one.now);
+        one.wired.peers.dial_failed(*dial, one.now);
         one.work();
     }
     // The next proposal dials again.
@@ -399,7 +400,7 @@ fn the_addresses_of_a_server_are_tried_in_turn_and_each_has_its_time() {
     let mut one = One::begin(2, 2, network);
     let dials = one.dials();
     assert_eq!(dials[0].1, "127.0.0.1:3881");
-    one.peers.dial_failed(dials[0].0, one.now);
+    one.wired.peers.dial_failed(dials[0].0, one.now);
     one.work();
     let dials = one.dials();
     assert_eq!(dials[0].1, "10.0.0.1:3881");
@@ -408,18 +409,18 @@ fn the_addresses_of_a_server_are_tried_in_turn_and_each_has_its_time() {
     one.wait(1);
     assert_eq!(one.why(dials[0].0), Some(Closed::NoAnswer));
     // What comes up afterwards is nobody's.
-    one.peers.dialled(dials[0].0, one.now);
+    one.wired.peers.dialled(dials[0].0);
     one.work();
     assert!(!one.is_open(dials[0].0));
     // An announced one comes first.
     one.wait(3000);
     one.dials();
-    let busy: Vec<LinkId> = one.peers.dials.keys().copied().collect();
+    let busy: Vec<LinkId> = one.wired.peers.dials.keys().copied().collect();
     for dial in busy {
-        one.peers.dial_failed(dial, one.now);
+        one.wired.peers.dial_failed(dial, one.now);
         one.work();
         for (dial, _) in one.dials() {
-            one.peers.dial_failed(dial, one.now);
+            one.wired.peers.dial_failed(dial, one.now);
             one.work();
         }
     }
@@ -451,7 +452,7 @@ fn a_message_that_does_not_end_and_output_that_nobody_takes_end_their_connection
     assert_eq!(one.take(link, 1).len(), 1);
     one.wait(PATIENCE.sync_ms - 1);
     assert!(one.is_open(link));
-    one.peers.writable(link);
+    one.wired.peers.writable(link);
     assert_eq!(one.take(link, 1).len(), 1);
     one.wait(PATIENCE.sync_ms - 1);
     assert!(one.is_open(link), "it has taken something");
@@ -462,7 +463,7 @@ fn a_message_that_does_not_end_and_output_that_nobody_takes_end_their_connection
 #[test]
 fn what_a_leader_does_not_take_of_its_learner_is_bounded() {
     let mut one = follower();
-    let link = one.peers.peer().leader().unwrap();
+    let link = one.wired.peer.leader().unwrap();
     let body = vec![0; MAX];
     let request = ToLeader::Request(crate::proto::peer::learner::Forwarded {
         session: crate::types::SessionId(1),
@@ -473,14 +474,14 @@ fn what_a_leader_does_not_take_of_its_learner_is_bounded() {
     });
     let mut sent = 0;
     while one.is_open(link) {
-        assert!(one.peers.pass_on(&request));
+        assert!(one.wired.pass_on(&request, one.now));
         sent += body.len();
         assert!(sent <= UNSENT_MAX + 2 * body.len());
     }
     one.work();
     assert_eq!(one.why(link), Some(Closed::Slow));
-    assert_eq!(one.peers.peer().doing(), PeerState::Looking);
-    assert!(!one.peers.pass_on(&request));
+    assert_eq!(one.wired.peer.doing(), PeerState::Looking);
+    assert!(!one.wired.pass_on(&request, one.now));
 }
 
 /// Server 2, connected to a leader that is played.
@@ -489,11 +490,11 @@ fn follower() -> One {
     let vote = "00000035 00000002 0000000000000001 0000000000000000 0000000000000001 \
                 0000000000000001 00000002 00000009 76657273696f6e3d30";
     let dial = one.dials()[0].0;
-    one.peers.dialled(dial, one.now);
+    one.wired.peers.dialled(dial);
     one.work();
     one.receive(dial, &hex(vote));
     let dial = one.dials()[0].0;
-    one.peers.dialled(dial, one.now);
+    one.wired.peers.dialled(dial);
     one.work();
     one.take(dial, MAX);
     one.receive(
@@ -510,7 +511,7 @@ fn follower() -> One {
 fn leader_with(transactions: usize, body: usize, last: Zxid) -> (One, LinkId) {
     let mut one = One::leader(network(2));
     for _ in 0..transactions {
-        assert!(one.owner.propose(&mut one.peers, &vec![7; body], one.now));
+        assert!(one.owner.propose(&mut one.wired, &vec![7; body], one.now));
         one.work();
     }
     one.owner.piece = 2;
@@ -551,13 +552,13 @@ fn a_learner_gets_what_it_lacks_from_memory_or_in_pieces_from_the_log() {
     let mut got = Vec::new();
     loop {
         let taken = one.take(link, MAX);
-        let waits = one.peers.connections[&link].output.len();
+        let waits = one.wired.peers.connections[&link].output.len();
         assert!(waits <= PIECE + 2 * 100_100, "{waits}");
         if taken.is_empty() {
             break;
         }
         got.extend(taken);
-        one.peers.writable(link);
+        one.wired.peers.writable(link);
     }
     let got = packets(&got);
     assert_eq!(got.len(), 2 + 2 * n);
@@ -574,14 +575,14 @@ fn a_snapshot_is_sent_in_pieces_as_the_socket_takes_them() {
     assert_eq!(packets(&first), [(15, Zxid::new(1, 200))]);
     let mut got = Vec::new();
     while got.len() < due.len() {
-        let waits = one.peers.connections[&link].output.len();
+        let waits = one.wired.peers.connections[&link].output.len();
         assert!(waits <= PIECE + STREAM_PIECE, "{waits}");
-        one.peers.writable(link);
+        one.wired.peers.writable(link);
         let more = (due.len() - got.len()).min(1000);
         got.extend(one.take(link, more));
     }
     assert_eq!(got, due);
-    one.peers.writable(link);
+    one.wired.peers.writable(link);
     assert_eq!(packets(&one.take(link, MAX)), [(10, Zxid::new(1, 0))]);
 }
 
@@ -591,9 +592,9 @@ fn a_learner_that_takes_nothing_of_its_stream_ends_and_the_leader_keeps_no_more_
     assert_eq!(one.take(link, 10).len(), 10);
     for _ in 0..100 {
         one.owner
-            .propose(&mut one.peers, &vec![7; 100_000], one.now);
+            .propose(&mut one.wired, &vec![7; 100_000], one.now);
         one.work();
-        let waits = one.peers.connections[&link].output.len();
+        let waits = one.wired.peers.connections[&link].output.len();
         assert!(waits <= PIECE + STREAM_PIECE);
     }
     one.wait(PATIENCE.init_ms + PATIENCE.sync_ms);
@@ -611,7 +612,7 @@ fn a_learner_that_falls_behind_ends_at_the_bound_of_its_queue() {
     let mut kept = 0;
     while one.is_open(link) {
         one.owner
-            .propose(&mut one.peers, &vec![7; 500_000], one.now);
+            .propose(&mut one.wired, &vec![7; 500_000], one.now);
         one.work();
         kept += 500_000;
         assert!(kept <= QUEUE_BYTES_MAX + 1_000_000);
@@ -622,20 +623,22 @@ fn a_learner_that_falls_behind_ends_at_the_bound_of_its_queue() {
 
 #[test]
 fn what_can_not_be_read_for_a_learner_ends_its_connection() {
-    for piece in [
-        Piece::Lost,
-        Piece::Log(Vec::new()),
-        Piece::Log(vec![(Zxid::new(1, 9), entry(Zxid::new(1, 9), b""))]),
-        Piece::Snapshot {
-            bytes: vec![0],
-            is_last: false,
-        },
-    ] {
-        let (mut one, link) = leader_with(200, 100_000, Zxid::ZERO);
-        let stream = one.peers.stream(link).expect("more than memory holds");
-        stream.is_asked = true;
-        stream.base = Zxid::new(1, 1);
-        one.peers.piece(link, piece);
+    let empty = Piece::Snapshot {
+        bytes: Vec::new(),
+        is_last: false,
+    };
+    for piece in [Piece::Lost, empty] {
+        let (mut one, link) = leader_with(200, 5000, Zxid(-1));
+        // One that nobody has asked for is none.
+        one.wired.peers.piece(link, piece.clone());
+        one.work();
+        assert!(one.is_open(link));
+        let connection = one.wired.peers.connections.get_mut(&link).unwrap();
+        match &mut connection.stage {
+            Stage::Learner { sending, .. } => *sending = Some(Sending { is_asked: true }),
+            other => panic!("{other:?}"),
+        }
+        one.wired.peers.piece(link, piece);
         one.work();
         assert_eq!(one.why(link), Some(Closed::Lost));
     }
@@ -646,7 +649,7 @@ fn what_can_not_be_read_for_a_learner_ends_its_connection() {
 #[test]
 fn a_snapshot_comes_in_pieces_and_no_more_than_the_owner_takes() {
     let mut one = follower();
-    let link = one.peers.peer().leader().unwrap();
+    let link = one.wired.peer.leader().unwrap();
     let history: Vec<_> = (1..=100)
         .map(|n| (Zxid::new(1, n), entry(Zxid::new(1, n), &[0; 3000])))
         .collect();
@@ -656,18 +659,18 @@ fn a_snapshot_comes_in_pieces_and_no_more_than_the_owner_takes() {
     let zxid = Zxid::new(1, 0);
     ToLearner::NewLeader { zxid, config: None }.encode_into(&mut bytes);
     // What the owner has not kept stays in the kernel.
-    let room = one.peers.room(link);
-    one.peers.received(link, &bytes[..room]);
+    let room = one.wired.peers.room(link);
+    one.wired.peers.received(link, &bytes[..room]);
     let mut pieces = 0;
-    while let Some(effect) = one.peers.poll(one.now) {
-        pieces += usize::from(matches!(effect, PeersEffect::SnapshotBytes { .. }));
+    while let Some(effect) = one.wired.poll(one.now) {
+        pieces += usize::from(matches!(effect, WiredEffect::SnapshotBytes { .. }));
     }
-    assert_eq!((pieces, one.peers.room(link)), (1, 0));
-    one.peers.received(link, &bytes[room..2 * room]);
-    assert!(one.peers.poll(one.now).is_none(), "nothing is taken of it");
+    assert_eq!((pieces, one.wired.peers.room(link)), (1, 0));
+    one.wired.peers.received(link, &bytes[room..2 * room]);
+    assert!(one.wired.poll(one.now).is_none(), "nothing is taken of it");
 
     let mut one = follower();
-    let link = one.peers.peer().leader().unwrap();
+    let link = one.wired.peer.leader().unwrap();
     one.receive(link, &bytes);
     assert_eq!(one.owner.history, history);
     let said = packets(&one.take(link, MAX));
@@ -761,7 +764,7 @@ fn happens(one: &mut One, links: &mut Vec<LinkId>, said: &[Vec<u8>], event: Even
     let of = |links: &[LinkId], n: usize| links.get(n % links.len().max(1)).copied();
     match event {
         Event::Accept(port, n) => {
-            links.extend(one.peers.accepted(port, from(n), one.now));
+            links.extend(one.wired.peers.accepted(port, from(n), one.now));
             one.work();
         }
         Event::Receive(link, what, at, byte) => {
@@ -780,30 +783,30 @@ fn happens(one: &mut One, links: &mut Vec<LinkId>, said: &[Vec<u8>], event: Even
         }
         Event::Take(link, max) => {
             let Some(link) = of(links, link) else { return };
-            one.peers.writable(link);
+            one.wired.peers.writable(link);
             one.take(link, max);
         }
         Event::Close(link) => {
             let Some(link) = of(links, link) else { return };
-            one.peers.closed(link, one.now);
+            one.wired.peers.closed(link);
             one.work();
         }
         Event::Dial(dial, up) => {
-            let dials: Vec<LinkId> = one.peers.dials.keys().copied().collect();
+            let dials: Vec<LinkId> = one.wired.peers.dials.keys().copied().collect();
             let Some(dial) = of(&dials, dial) else { return };
             match up {
                 true => {
-                    one.peers.dialled(dial, one.now);
+                    one.wired.peers.dialled(dial);
                     links.push(dial);
                 }
-                false => one.peers.dial_failed(dial, one.now),
+                false => one.wired.peers.dial_failed(dial, one.now),
             }
             one.work();
         }
         Event::Wait(ms) => one.wait(ms),
         Event::Hold(link, held) => {
             let Some(link) = of(links, link) else { return };
-            one.peers.hold(link, held);
+            one.wired.peers.hold(link, held);
             one.work();
         }
     }
@@ -822,7 +825,7 @@ proptest! {
         let (mut links, said) = (Vec::new(), messages());
         for event in events {
             happens(&mut one, &mut links, &said, event);
-            let peers = &one.peers;
+            let peers = &one.wired.peers;
             prop_assert!(peers.unnamed.len() <= UNNAMED_MAX);
             prop_assert!(peers.told.is_empty() && peers.out.is_empty() && peers.readable.is_empty());
             for connection in peers.connections.values() {

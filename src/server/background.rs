@@ -3,14 +3,15 @@
 //! | Executor | Work | Nicer than the data cores by |
 //! |---|---|---|
 //! | `spares` | segments for the log, never behind a snapshot: writes may wait for them | 0 |
-//! | `witness` | the witness, on the device of the log and on that of the snapshots | 0 |
+//! | `witness` | the witness, or a member's record, on the device of the log and on that of the snapshots | 0 |
 //! | `snapshots` | snapshots, which rest behind each piece and take what nobody else wants of a processor (`rt::pace`), but for those out of memory; where that is too little, or the process may not come back from it | 10: a tenth of what a data core gets on the same processor. With less a snapshot never ends while clients write as fast as they can, and the log grows; and a thread that holds a lock of the file system, and gets no time at all, would hold up the log |
-//! | `reads` | parts of the log for shards that catch up: clients wait for them; once, behind the start, a look at the disk | 0 |
+//! | `reads` | parts of the log for shards that catch up: clients wait for them; what goes to other members and comes from them; once, behind the start, a look at the disk | 0 |
 //! | `words` | four-letter words | 0 |
 
 use super::mailbox::{Letter, Mailbox};
 use super::process::Process;
-use crate::member::{Job, JobNews, JobQueue};
+use crate::log::WitnessTicket;
+use crate::member::{Job, JobNews, JobQueue, Transfer};
 use crate::rt::background::{Executor, Queue};
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
@@ -48,6 +49,17 @@ pub fn tell(news: &JobNews) {
 
 fn tell_unpurged(reason: &io::Error) {
     tracing::warn!("older snapshots can't be removed, tried again later: {reason}");
+}
+
+/// Runs something; what came of it is left in the mailbox.
+fn leave(
+    executor: &Executor,
+    mailbox: &Arc<Mailbox>,
+    run: impl FnOnce() -> Letter + Send + 'static,
+) {
+    let mailbox = mailbox.clone();
+    let taken = executor.run(0, move || mailbox.send(run()));
+    assert!(taken.is_ok(), "one job of a queue at a time");
 }
 
 /// The executors.
@@ -103,11 +115,29 @@ impl Background {
             JobQueue::Snapshots => &self.snapshots,
             JobQueue::Reads => &self.reads,
         };
-        let mailbox = mailbox.clone();
-        let run = move || {
-            mailbox.send(Letter::Done(job.run::<FsStorage>(&data, &log)));
-        };
-        let taken = executor.run(0, run);
-        assert!(taken.is_ok(), "one job of a queue at a time");
+        leave(executor, mailbox, move || {
+            Letter::Done(job.run::<FsStorage>(&data, &log))
+        });
+    }
+
+    /// Writes the record of a member of an ensemble.
+    pub fn record(&self, ticket: WitnessTicket, process: &Arc<Process>, mailbox: &Arc<Mailbox>) {
+        let (data, log) = (process.data.clone(), process.log.clone());
+        leave(&self.witness, mailbox, move || {
+            Letter::Recorded(Box::new(ticket.run(&data, &log)))
+        });
+    }
+
+    /// Reads or keeps a piece of a snapshot that goes to another server, or comes from one.
+    pub fn transfer(
+        &self,
+        transfer: Transfer<FsStorage>,
+        process: &Arc<Process>,
+        mailbox: &Arc<Mailbox>,
+    ) {
+        let data = process.data.clone();
+        leave(&self.reads, mailbox, move || {
+            Letter::Transferred(transfer.run(&data))
+        });
     }
 }

@@ -5,7 +5,7 @@ use super::exit::{Exit, complain};
 use super::loss::accept_loss;
 use super::preflight::{self, Status};
 use super::run::run;
-use crate::config::{self, Reading, Resolved, Surroundings};
+use crate::config::{self, Ensemble, Reading, Resolved, Surroundings};
 use crate::rt::{probe, signals};
 use crate::types::Zxid;
 use clap::Parser;
@@ -168,15 +168,50 @@ pub fn main() -> Exit {
         ));
         return Exit::Config;
     }
+    if !reading.seats().is_empty() && verb == Verb::Serve {
+        let around = Around::of(&reading);
+        return match reading.member(&around.lend()) {
+            Ok((resolved, ensemble)) => serve(resolved, Some(ensemble), false),
+            Err(e) => {
+                complain(&in_file(rest, &e));
+                Exit::from(&e)
+            }
+        };
+    }
     match reading.accepted() {
         Ok(resolved) if verb == Verb::AcceptLoss => {
             let arguments = repeated + &rest.join(" ");
             accept_loss(&resolved.config, cli.last_zxid, &arguments)
         }
-        Ok(resolved) => serve(resolved, rest.is_empty()),
+        Ok(resolved) => serve(resolved, None, rest.is_empty()),
         Err(e) => {
             complain(&in_file(rest, &e));
             Exit::from(&e)
+        }
+    }
+}
+
+/// What stands in files beside the configuration's.
+struct Around {
+    my_id: Option<String>,
+    dynamic: Option<String>,
+}
+
+impl Around {
+    fn of(reading: &Reading) -> Around {
+        let data_dir = reading.outcome().map(|resolved| &resolved.config.data_dir);
+        let my_id = data_dir.map(|data_dir| std::fs::read_to_string(data_dir.join("myid")));
+        let dynamic = reading.dynamic_file().map(std::fs::read_to_string);
+        Around {
+            my_id: my_id.ok().and_then(Result::ok),
+            dynamic: dynamic.and_then(Result::ok),
+        }
+    }
+
+    fn lend(&self) -> Surroundings<'_> {
+        Surroundings {
+            my_id: self.my_id.as_deref(),
+            dynamic: self.dynamic.as_deref(),
         }
     }
 }
@@ -185,28 +220,32 @@ fn print_row(status: &str, name: &str, text: impl std::fmt::Display) {
     println!("{status:5} {name:16} {text}");
 }
 
-/// Prints what is wrong with the configuration, every promise of security that can't be kept, every key that
-/// asks for an ensemble and every one that is not known included, and with the machine; the exit code is the
-/// first failure's.
+/// Prints what is wrong with the configuration, every promise of security that can't be kept and every key that is not
+/// known included, with the ensemble if it asks for one, and with the machine; the exit code is the first failure's.
 fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
     let mut first = Exit::Ok;
     for refusal in reading.refusals() {
         print_row("FAIL", "security", in_file(rest, refusal));
         first = Exit::Insecure;
     }
-    for seat in reading.seats() {
-        print_row("FAIL", "ensemble", in_file(rest, seat));
-        first = first.or(Exit::Ensemble);
-    }
     if !reading.seats().is_empty() {
-        print_ensemble(reading, rest);
+        first = first.or(print_ensemble(reading, rest));
     }
     for unknown in reading.unknown() {
         print_row("FAIL", "configuration", in_file(rest, unknown));
         first = first.or(Exit::Config);
     }
+    // Where a member's clients connect, its own line may say.
+    let around = Around::of(reading);
+    let is_member = !reading.seats().is_empty();
+    let member = is_member.then(|| reading.clone().member(&around.lend()).ok());
+    let member = member.flatten().map(|(resolved, _)| resolved);
     match reading.outcome() {
-        Ok(resolved) => print_machine(resolved, reading.unknown(), first),
+        Ok(resolved) => print_machine(
+            member.as_ref().unwrap_or(resolved),
+            reading.unknown(),
+            first,
+        ),
         Err(e) => {
             print_row("FAIL", "configuration", in_file(rest, e));
             first.or(e.into())
@@ -214,27 +253,24 @@ fn print_checks(reading: &Reading, rest: &[String]) -> Exit {
     }
 }
 
-/// Prints what the ensemble would be that this version does not start.
-fn print_ensemble(reading: &Reading, rest: &[String]) {
-    let Ok(Resolved { config, .. }) = reading.outcome() else {
-        return;
-    };
-    let my_id = std::fs::read_to_string(config.data_dir.join("myid")).ok();
-    let dynamic = reading.dynamic_file().map(std::fs::read_to_string);
-    let dynamic = dynamic.and_then(Result::ok);
-    let around = Surroundings {
-        my_id: my_id.as_deref(),
-        dynamic: dynamic.as_deref(),
-    };
-    match reading.ensemble(&around) {
+/// Prints what the ensemble is.
+fn print_ensemble(reading: &Reading, rest: &[String]) -> Exit {
+    if reading.outcome().is_err() {
+        return Exit::Ok;
+    }
+    let around = Around::of(reading);
+    match reading.ensemble(&around.lend()) {
         Ok(ensemble) => {
             for warning in &ensemble.warnings {
                 print_row("warn", "ensemble", in_file(rest, warning));
             }
-            let would_be = format!("once ensembles start: {}", ensemble.describe());
-            print_row("ok", "ensemble", in_file(rest, would_be));
+            print_row("ok", "ensemble", in_file(rest, ensemble.describe()));
+            Exit::Ok
         }
-        Err(error) => print_row("warn", "ensemble", in_file(rest, error)),
+        Err(error) => {
+            print_row("FAIL", "ensemble", in_file(rest, &error));
+            Exit::from(&error)
+        }
     }
 }
 
@@ -269,7 +305,7 @@ fn print_machine(resolved: &Resolved, said: &[String], mut first: Exit) -> Exit 
     first
 }
 
-fn serve(resolved: Resolved, embedded: bool) -> Exit {
+fn serve(resolved: Resolved, ensemble: Option<Ensemble>, embedded: bool) -> Exit {
     signals::on_sigbus(Exit::MappedFile.code());
     let (rows, ready) = preflight::look(&resolved.config, false);
     let Some(ready) = ready else {
@@ -293,7 +329,7 @@ fn serve(resolved: Resolved, embedded: bool) -> Exit {
             address.port(),
         ));
     }
-    let outcome = run(resolved, ready, |fatal| {
+    let outcome = run(resolved, ensemble, ready, |fatal| {
         complain(fatal);
         std::process::exit(Exit::from(fatal).code())
     });

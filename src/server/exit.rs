@@ -182,8 +182,8 @@ impl Exit {
                 "look at the kernel log for errors of the device, then start again",
             ),
             Exit::Ensemble => (
-                "the configuration asks for an ensemble",
-                "keep one server line: ensembles come with a later version",
+                "the configuration asks for an ensemble, and the command is for a server that runs alone",
+                "give the command the configuration of a server that runs alone",
             ),
             Exit::CannotListen => (
                 "the client address can't be listened on",

@@ -6,10 +6,12 @@
 //! | socket | as many as the process may have connections |
 //! | question | as many as four-letter words are answered at once |
 //! | done | one for each queue of background work |
+//! | recorded, transferred | one record, one snapshot read and one kept at a time |
 
 use super::process::Process;
 use super::report::{OrderingReport, Report, ServingReport};
-use crate::member::Done;
+use crate::log::WitnessOutcome;
+use crate::member::{Done, Transferred};
 use crate::rt::background;
 use crate::rt::bell::Bell;
 use crate::rt::net::Socket;
@@ -36,6 +38,10 @@ pub enum Letter {
     Question(Arc<Question>),
     /// Background work that is done.
     Done(Done<FsStorage>),
+    /// A member's record was written.
+    Recorded(Box<WitnessOutcome>),
+    /// A piece of a snapshot of an ensemble was read or kept.
+    Transferred(Transferred<FsStorage>),
 }
 
 /// Where threads leave letters for one data core.

@@ -160,6 +160,9 @@ impl OrderingLoop {
                     });
                 }
                 Letter::Socket(..) => unreachable!("this core serves nobody"),
+                Letter::Recorded(_) | Letter::Transferred(_) => {
+                    unreachable!("members of ensembles run inline")
+                }
             }
         }
         let tick = now.tick >= self.next_tick;

@@ -1,9 +1,8 @@
-//! The sockets of a member's connections to the others: events for [`Peers`], on the core that orders, with its ring.
+//! The sockets of a member's connections to the others: events for [`Joined`], on the core that orders, with its ring.
 //!
-//! A turn of that core tells what has happened, one thing after the other ([`PeerSockets::step`]), and does behind each
-//! what there is to do ([`PeerSockets::poll`] gives what is not about sockets); then it sends
-//! ([`PeerSockets::send`]), and time passes ([`PeerSockets::tick`]). As with clients, the ring says which socket is ready, and bytes that nobody has room for
-//! stay in the kernel.
+//! A turn of that core begins with what has happened, told one thing after the other, what follows from each being done
+//! at once, and with time ([`PeerSockets::begin_turn`]); it ends with what is to be sent ([`PeerSockets::end_turn`]).
+//! As with clients, the ring says which socket is ready, and bytes that nobody has room for stay in the kernel.
 //!
 //! | What | Bound |
 //! |---|---|
@@ -16,13 +15,16 @@
 //! member leads. Behind that it is bound again when the kernel has let go of it.
 
 use super::names::Names;
-use crate::peers::{PIECE, Peers, PeersEffect, Port, READ_MAX};
+use crate::log::storage::Storage;
+use crate::member::{Joined, Member, Outward, Transfer, Transferred};
+use crate::peers::{PIECE, Port, READ_MAX};
+use crate::pipeline::Fatal;
 use crate::proto::peer::Address;
 use crate::rt::bell::Bell;
 use crate::rt::net::{self, Accepted, Bound, Listener, Socket};
 use crate::rt::ring::{Key, Ring};
-use crate::types::Tick;
-use crate::zab::LinkId;
+use crate::types::{Now, Tick};
+use crate::zab::{Duty, Effect, LinkId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -99,8 +101,8 @@ struct Open {
 }
 
 /// The sockets of one member, and its connections.
-pub struct PeerSockets {
-    peers: Peers,
+pub struct PeerSockets<S: Storage> {
+    joined: Joined<S>,
     names: Names,
     patience: Duration,
     held: BTreeMap<LinkId, Held>,
@@ -126,22 +128,22 @@ pub struct PeerSockets {
     overdue: Option<Tick>,
 }
 
-impl PeerSockets {
+impl<S: Storage> PeerSockets<S> {
     /// Listens for elections from here on. `bell`: of the ring. `patience`: how long an election port's connection
     /// lives without a sign of the other end.
     ///
     /// # Errors
     /// The operating system's.
     pub fn new(
-        peers: Peers,
+        joined: Joined<S>,
         ports: Ports,
         bell: Arc<Bell>,
         patience: Duration,
         ring: &mut Ring,
-    ) -> io::Result<PeerSockets> {
+    ) -> io::Result<PeerSockets<S>> {
         let quorum = ports.quorum.iter().map(Bound::address);
         let mut sockets = PeerSockets {
-            peers,
+            joined,
             names: Names::new(bell),
             patience,
             held: BTreeMap::new(),
@@ -165,14 +167,97 @@ impl PeerSockets {
         Ok(sockets)
     }
 
-    /// The connections, to be told what becomes of the member.
-    pub fn peers(&mut self) -> &mut Peers {
-        &mut self.peers
+    /// When something is to be done though nothing happens.
+    pub fn deadline(&self) -> Tick {
+        self.next_tick
     }
 
-    /// When something is to be done though nothing happens.
-    pub fn deadline(&self, now: Tick) -> Tick {
-        self.peers.deadline(now)
+    /// What is done beside the core next; then [`PeerSockets::transferred`].
+    pub fn poll_transfer(&mut self) -> Option<Transfer<S>> {
+        self.joined.poll_transfer()
+    }
+
+    /// It was done.
+    ///
+    /// # Errors
+    /// [`Fatal`]: the process must stop at once; no output may leave any more.
+    pub fn transferred(
+        &mut self,
+        done: Transferred<S>,
+        member: &mut Member<S>,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.joined.transferred(done, member, now)
+    }
+
+    /// Tells what has happened, and lets time pass.
+    ///
+    /// # Errors
+    /// As [`PeerSockets::transferred`].
+    pub fn begin_turn(
+        &mut self,
+        member: &mut Member<S>,
+        ring: &mut Ring,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.work(member, ring, now)?;
+        let mut is_all_told = false;
+        for _ in 0..STEPS_PER_TURN {
+            is_all_told = !self.step(ring, now.tick);
+            if is_all_told {
+                break;
+            }
+            self.work(member, ring, now)?;
+        }
+        if self.is_due(now.tick, is_all_told) {
+            self.tick(member, ring, now)?;
+            self.work(member, ring, now)?;
+        }
+        Ok(())
+    }
+
+    /// Does what has become to be done, and hands to the kernel what there is to send. True: there is more to do at
+    /// once.
+    ///
+    /// # Errors
+    /// As [`PeerSockets::transferred`].
+    pub fn end_turn(
+        &mut self,
+        member: &mut Member<S>,
+        ring: &mut Ring,
+        now: Now,
+    ) -> Result<bool, Fatal> {
+        self.work(member, ring, now)?;
+        let (mut last, mut has_more) = (None, false);
+        while let Some(link) = self.joined.peers.next_output(last) {
+            last = Some(link);
+            has_more |= self.send(link, member, now)?;
+        }
+        self.work(member, ring, now)?;
+        let due = self.joined.deadline(member, now.tick);
+        self.next_tick = self.next_tick.min(due.max(now.tick.after(1)));
+        Ok(has_more || self.has_more())
+    }
+
+    /// All that is to be done now.
+    fn work(&mut self, member: &mut Member<S>, ring: &mut Ring, now: Now) -> Result<(), Fatal> {
+        while let Some(outward) = self.joined.poll(member, now)? {
+            match outward {
+                Outward::Dial { link, to } => self.dial(link, &to, ring, now.tick),
+                Outward::Listen(listens) => self.listen(listens, ring),
+                Outward::Close(link, why) => {
+                    if let Some(why) = why {
+                        tracing::debug!("a connection of another server is closed: {why}");
+                    }
+                    self.close(link, ring);
+                }
+                Outward::Say(effect) => say(&effect),
+                Outward::NotKept(why) => {
+                    tracing::warn!("the leader's snapshot can't be kept, tried again: {why}");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is nothing that the ring does not tell of: for the last look before it waits.
@@ -181,9 +266,9 @@ impl PeerSockets {
     }
 
     /// Whether a connection waits to be read or accepted: the next turn comes at once.
-    pub fn has_more(&self) -> bool {
+    fn has_more(&self) -> bool {
         let mut readable = self.readable.iter();
-        readable.any(|link| self.peers.room(*link) > 0)
+        readable.any(|link| self.joined.peers.room(*link) > 0)
             || !self.decided.is_empty()
             || self.ports.values().any(|port| port.is_ready)
     }
@@ -201,7 +286,7 @@ impl PeerSockets {
         match self.held.get(&link) {
             Some(Held::Open(_)) => {
                 if writable {
-                    self.peers.writable(link);
+                    self.joined.peers.writable(link);
                 }
                 if readable && self.is_readable.insert(link) {
                     self.readable.push_back(link);
@@ -213,34 +298,8 @@ impl PeerSockets {
         true
     }
 
-    /// The next thing to do that is not about sockets.
-    pub fn poll(&mut self, ring: &mut Ring, now: Tick) -> Option<PeersEffect> {
-        loop {
-            let effect = self.peers.poll(now)?;
-            if let Some(effect) = self.does(effect, ring, now) {
-                return Some(effect);
-            }
-        }
-    }
-
-    /// Does what is about sockets, and gives back what is not.
-    pub fn does(&mut self, effect: PeersEffect, ring: &mut Ring, now: Tick) -> Option<PeersEffect> {
-        match effect {
-            PeersEffect::Dial { link, to } => self.dial(link, &to, ring, now),
-            PeersEffect::Listen(listens) => self.listen(listens, ring),
-            PeersEffect::Close(link, why) => {
-                if let Some(why) = why {
-                    tracing::debug!("a connection of another server is closed: {why}");
-                }
-                self.close(link, ring);
-            }
-            other => return Some(other),
-        }
-        None
-    }
-
     /// Tells the next thing that has happened; then comes what is to be done. False: nothing has.
-    pub fn step(&mut self, ring: &mut Ring, now: Tick) -> bool {
+    fn step(&mut self, ring: &mut Ring, now: Tick) -> bool {
         if let Some((number, found)) = self.names.take() {
             self.named(LinkId(number), found, ring, now);
         } else if let Some(link) = self.decided.pop_front() {
@@ -249,25 +308,26 @@ impl PeerSockets {
             // Who connects without end keeps nobody from being read.
             self.accepts_first = !self.accepts_first;
             return match self.accepts_first {
-                true => self.accept(ring, now) || self.receive(ring, now),
-                false => self.receive(ring, now) || self.accept(ring, now),
+                true => self.accept(ring, now) || self.receive(ring),
+                false => self.receive(ring) || self.accept(ring, now),
             };
         }
         true
     }
 
-    /// Time passes, behind what had happened by then: after a pause of the process nobody is given up whose bytes wait
-    /// in a socket. `is_all_told`: [`PeerSockets::step`] has nothing more. Where there is always more, time passes a
-    /// quarter of the patience later. False: it has not passed.
-    pub fn tick(&mut self, ring: &mut Ring, now: Tick, is_all_told: bool) -> bool {
+    /// Whether time passes now: behind what had happened by then, so that after a pause of the process nobody is given up
+    /// whose bytes wait in a socket. `is_all_told`: [`PeerSockets::step`] has nothing more. Where there is always more,
+    /// time passes a quarter of the patience later.
+    fn is_due(&mut self, now: Tick, is_all_told: bool) -> bool {
         if now < self.next_tick {
             return false;
         }
         let quarter_ms = self.patience.as_millis() as u64 / 4;
         let overdue = *self.overdue.get_or_insert(now);
-        if !is_all_told && now < overdue.after(quarter_ms) {
-            return false;
-        }
+        is_all_told || now >= overdue.after(quarter_ms)
+    }
+
+    fn tick(&mut self, member: &mut Member<S>, ring: &mut Ring, now: Now) -> Result<(), Fatal> {
         self.overdue = None;
         self.try_to_listen(ring);
         if std::mem::take(&mut self.is_exhausted) {
@@ -275,40 +335,32 @@ impl PeerSockets {
                 .values_mut()
                 .for_each(|open| open.is_ready = true);
         }
-        self.peers.tick(now);
-        self.next_tick = self.peers.deadline(now).max(now.after(1));
-        true
+        self.joined.tick(member, now)?;
+        let deadline = self.joined.deadline(member, now.tick);
+        self.next_tick = deadline.max(now.tick.after(1));
+        Ok(())
     }
 
-    /// Hands to the kernel what there is to send. True: there may be more.
-    pub fn send(&mut self, now: Tick) -> bool {
-        let (mut last, mut has_more) = (None, false);
-        while let Some(link) = self.peers.next_output(last) {
-            last = Some(link);
-            has_more |= self.send_one(link, now);
-        }
-        has_more
-    }
-
-    fn send_one(&mut self, link: LinkId, now: Tick) -> bool {
+    /// True: it takes more.
+    fn send(&mut self, link: LinkId, member: &mut Member<S>, now: Now) -> Result<bool, Fatal> {
         let mut sent = 0;
         while sent < SENT_PER_TURN {
-            let bytes = self.peers.output(link, now);
+            let bytes = self.joined.output(link, member, now)?;
             let Some(Held::Open(socket)) = self.held.get(&link) else {
-                return false;
+                return Ok(false);
             };
             if bytes.is_empty() {
-                return false;
+                return Ok(false);
             }
             // An error is told by what is received next.
             let (n, len) = (socket.send(bytes).unwrap_or(0), bytes.len());
-            self.peers.sent(link, n, now);
+            self.joined.peers.sent(link, n, now.tick);
             if n < len {
-                return false;
+                return Ok(false);
             }
             sent += n;
         }
-        true
+        Ok(true)
     }
 
     // Ports.
@@ -378,7 +430,7 @@ impl PeerSockets {
         match open.listener.accept() {
             Accepted::Connection(socket, peer) => {
                 let port = open.port;
-                let Some(link) = self.peers.accepted(port, peer.ip(), now) else {
+                let Some(link) = self.joined.peers.accepted(port, peer.ip(), now) else {
                     socket.reset_on_close();
                     return true;
                 };
@@ -406,7 +458,7 @@ impl PeerSockets {
     }
 
     /// What the next readable connection has room for. False: none has.
-    fn receive(&mut self, ring: &mut Ring, now: Tick) -> bool {
+    fn receive(&mut self, ring: &mut Ring) -> bool {
         for _ in 0..self.readable.len() {
             let Some(link) = self.readable.pop_front() else {
                 break;
@@ -415,7 +467,7 @@ impl PeerSockets {
                 self.is_readable.remove(&link);
                 continue;
             };
-            let room = self.peers.room(link).min(self.buffer.len());
+            let room = self.joined.peers.room(link).min(self.buffer.len());
             if room == 0 {
                 self.readable.push_back(link);
                 continue;
@@ -423,7 +475,7 @@ impl PeerSockets {
             let is_over = match socket.receive(&mut self.buffer[..room]) {
                 Ok(0) => true,
                 Ok(n) => {
-                    self.peers.received(link, &self.buffer[..n]);
+                    self.joined.peers.received(link, &self.buffer[..n]);
                     match n == room {
                         true => self.readable.push_back(link),
                         false => drop(self.is_readable.remove(&link)),
@@ -439,7 +491,7 @@ impl PeerSockets {
             if is_over {
                 self.is_readable.remove(&link);
                 self.close(link, ring);
-                self.peers.closed(link, now);
+                self.joined.peers.closed(link);
             }
             return true;
         }
@@ -469,7 +521,7 @@ impl PeerSockets {
                 let port = to.port();
                 self.held.insert(link, Held::Named { port });
             }
-            false => self.peers.dial_failed(link, now),
+            false => self.joined.peers.dial_failed(link, now),
         }
     }
 
@@ -496,7 +548,7 @@ impl PeerSockets {
                 return;
             }
         }
-        self.peers.dial_failed(link, now);
+        self.joined.peers.dial_failed(link, now);
     }
 
     fn dial_decided(&mut self, link: LinkId, ring: &mut Ring, now: Tick) {
@@ -508,7 +560,7 @@ impl PeerSockets {
                 if let Some(Held::Dialling { socket, .. }) = self.held.remove(&link) {
                     let _ = socket.keep_alive(self.patience);
                     self.held.insert(link, Held::Open(socket));
-                    self.peers.dialled(link, now);
+                    self.joined.peers.dialled(link);
                     // What has come with it was told before anybody asked.
                     self.is_readable.insert(link);
                     self.readable.push_back(link);
@@ -530,6 +582,19 @@ fn is_for_now(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// For the operator.
+fn say(effect: &Effect) {
+    match effect {
+        Effect::Serve(_, Duty::Leader(epoch)) => {
+            tracing::info!("this server leads, epoch {}", epoch.0);
+        }
+        Effect::Serve(_, Duty::Follower) => tracing::info!("this server follows"),
+        Effect::Serve(_, Duty::Observer) => tracing::info!("this server observes"),
+        Effect::Left(_, why) => tracing::info!("this server has no leader any more: {why}"),
+        _ => {}
+    }
 }
 
 /// A number's name at the ring: 55 bits of it, around the mark.

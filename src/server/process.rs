@@ -3,16 +3,18 @@
 use super::lists::Lists;
 use crate::config::Config;
 use crate::member::Summary;
+use crate::peers::{STRANGERS_DIALLED_MAX, STRANGERS_MAX, UNNAMED_MAX};
 use crate::pipeline::Fatal;
 use crate::rt::background::TASKS_MAX;
 use crate::rt::clock::Clock;
 use crate::rt::probe;
 use crate::rt::storage::FsStorage;
 use crate::types::Now;
+use crate::zab::Duty;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Descriptors that clients can't have: segments, snapshots, rings, directories.
@@ -20,13 +22,20 @@ const DESCRIPTORS_KEPT: u64 = 64;
 /// Further ones for each shard: its ring, its bell, and as many to spare.
 const DESCRIPTORS_PER_SHARD: u64 = 4;
 
+/// Further ones for each member of an ensemble: connections both ways on both ports, dials.
+const DESCRIPTORS_PER_MEMBER: u64 = 8;
+
 /// What Apache's server traces without being told otherwise; nothing is traced here.
 const TRACE_MASK: i64 = 306;
 
 /// How many connections the process may have with `files` open files at most. At least
 /// half of them, however few there are.
-fn connections_max(files: u64, shards: u16) -> u64 {
-    let kept = DESCRIPTORS_KEPT + DESCRIPTORS_PER_SHARD * u64::from(shards);
+fn connections_max(files: u64, shards: u16, members: usize) -> u64 {
+    let mut kept = DESCRIPTORS_KEPT + DESCRIPTORS_PER_SHARD * u64::from(shards);
+    if members > 0 {
+        let others = UNNAMED_MAX + STRANGERS_MAX + STRANGERS_DIALLED_MAX;
+        kept += others as u64 + DESCRIPTORS_PER_MEMBER * members as u64;
+    }
     files.saturating_sub(kept).max(files / 2)
 }
 
@@ -68,6 +77,52 @@ impl PerAddress {
     }
 }
 
+/// As what a server serves clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is all of its ensemble.
+    Standalone,
+    /// It looks for a leader, and serves nobody.
+    Looking,
+    /// Of its ensemble.
+    Leader,
+    /// Of its ensemble.
+    Follower,
+    /// Of its ensemble.
+    Observer,
+}
+
+impl Mode {
+    const ALL: [Mode; 5] = [
+        Mode::Standalone,
+        Mode::Looking,
+        Mode::Leader,
+        Mode::Follower,
+        Mode::Observer,
+    ];
+
+    /// In a member of an ensemble.
+    pub fn of_member(duty: Option<Duty>) -> Mode {
+        match duty {
+            None => Mode::Looking,
+            Some(Duty::Leader(_)) => Mode::Leader,
+            Some(Duty::Follower) => Mode::Follower,
+            Some(Duty::Observer) => Mode::Observer,
+        }
+    }
+
+    /// As four-letter words name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Standalone => "standalone",
+            Mode::Looking => "looking",
+            Mode::Leader => "leader",
+            Mode::Follower => "follower",
+            Mode::Observer => "observer",
+        }
+    }
+}
+
 /// The configuration, the directories, the clock and the counts that all cores of the process share.
 pub struct Process {
     /// What the operator chose.
@@ -91,6 +146,8 @@ pub struct Process {
     /// Those that list connections or sessions.
     pub lists: Lists,
     on_fatal: fn(&Fatal) -> !,
+    /// As what it serves, as [`Mode`].
+    mode: AtomicU8,
     stopping: AtomicBool,
     /// Open connections of each address.
     per_address: PerAddress,
@@ -101,11 +158,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// For so many shards; `on_fatal` ends the process.
+    /// For so many shards, in an ensemble of so many members (0: alone); `on_fatal` ends the process.
     pub fn new(
         config: Config,
         client_port: u16,
-        shards: u16,
+        (shards, members): (u16, usize),
         summary: Summary,
         (data, log): (FsStorage, FsStorage),
         clock: Clock,
@@ -124,11 +181,15 @@ impl Process {
             client_port,
             lists: Lists::default(),
             on_fatal,
+            mode: AtomicU8::new(match members {
+                0 => Mode::Standalone,
+                _ => Mode::Looking,
+            } as u8),
             stopping: AtomicBool::new(false),
             per_address: PerAddress::default(),
             saying: PerAddress::default(),
             connections: AtomicU32::new(0),
-            connections_max: connections_max(files, shards),
+            connections_max: connections_max(files, shards, members),
         }
     }
 
@@ -198,6 +259,21 @@ impl Process {
         self.stopping.load(Relaxed)
     }
 
+    /// As what it serves.
+    pub fn mode(&self) -> Mode {
+        Mode::ALL[usize::from(self.mode.load(Relaxed))]
+    }
+
+    /// The member of an ensemble serves as this from here on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Relaxed);
+    }
+
+    /// Whether requests are answered.
+    pub fn is_serving(&self) -> bool {
+        !self.is_stopping() && self.mode() != Mode::Looking
+    }
+
     /// No more input is taken from now on.
     pub fn begin_stopping(&self) {
         self.stopping.store(true, Relaxed);
@@ -229,14 +305,17 @@ mod tests {
 
     #[test]
     fn every_shard_keeps_its_descriptors_from_clients() {
-        for (files, shards, due) in [
-            (1024, 0, 960),
-            (1024, 2, 952),
-            (1024, 16, 896),
-            (1024, 64, 704),
-            (100, 0, 50),
+        for (files, shards, members, due) in [
+            (1024, 0, 0, 960),
+            (1024, 2, 0, 952),
+            (1024, 16, 0, 896),
+            (1024, 64, 0, 704),
+            (100, 0, 0, 50),
+            (65_536, 0, 3, 65_536 - 64 - 544 - 24),
+            (1024, 0, 3, 512),
         ] {
-            assert_eq!(connections_max(files, shards), due, "{files} {shards}");
+            let max = connections_max(files, shards, members);
+            assert_eq!(max, due, "{files} {shards} {members}");
         }
     }
 }

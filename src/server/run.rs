@@ -11,18 +11,21 @@ use super::disk::Disk;
 use super::exit::{self, Exit};
 use super::mailbox::{Mailbox, Mailboxes};
 use super::order::OrderingLoop;
+use super::peers::{self, PeerSockets, Ports};
 use super::preflight::Ready;
 use super::process::Process;
 use super::rebuild::Beside;
 use super::serve::ServingLoop;
-use crate::config::{Config, DigestAlgorithm, InlineSync, Resolved, RingFeatures};
+use crate::config::{Config, DigestAlgorithm, Ensemble, InlineSync, Resolved, RingFeatures};
 use crate::log::LogConfig;
-use crate::member::{Member, MemberConfig, StartError};
+use crate::member::{Joined, Member, MemberConfig, SeatConfig, StartError};
+use crate::peers::{Addresses, Peers};
 use crate::pipeline::{Fatal, PipelineConfig, ReaperConfig, TreeMemory};
 use crate::placement::{
     Budgets, Drain, Inline, Orderer, OrderingCore, Progress, Replica, ReplicaPort, ReplicaRings,
     RingLimits, Served, ServingCore, SyncPolicy, rings,
 };
+use crate::proto::peer::Address;
 use crate::rt::clock::{self, Clock};
 use crate::rt::net::{Bound, Listener};
 use crate::rt::ring::{Features, Ring};
@@ -33,8 +36,10 @@ use crate::shard::{AuthRules, ShardConfig};
 use crate::snapshot::CHANGES_BYTES_MAX;
 use crate::tree::{self, Rules};
 use crate::types::ShardId;
+use crate::zab::Settings;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a stop waits for what is under way, ms.
 const DRAIN_MS: u64 = 5000;
@@ -55,6 +60,11 @@ pub enum RunError {
     /// Another process has begun to listen since the start-up checks.
     #[error("the client port is in use ({0}): stop the other server, or set another clientPort")]
     PortInUse(io::Error),
+    /// A port for other servers can't be bound.
+    #[error(
+        "{0}, a port for other servers, can't be bound ({1}): stop who uses it, or correct the server's own line"
+    )]
+    PeerPort(String, io::Error),
     /// The log could not be sealed at the end.
     #[error("the log could not be sealed at the end: {0}; the next start recovers it")]
     Seal(io::Error),
@@ -67,17 +77,24 @@ impl From<&RunError> for Exit {
             RunError::Start(StartError::Io(e)) => exit::of_io(e),
             RunError::Runtime(_) => Exit::Unexpected,
             RunError::PortInUse(_) => Exit::PortInUse,
+            RunError::PeerPort(_, e) if e.kind() == io::ErrorKind::AddrInUse => Exit::PortInUse,
+            RunError::PeerPort(..) => Exit::CannotListen,
             RunError::Seal(e) => exit::of_io(e),
         }
     }
 }
 
-/// Serves until a signal asks to stop; a second signal ends the process at once. `on_fatal` ends
-/// the process when nothing may be said any more.
+/// Serves until a signal asks to stop; a second signal ends the process at once. `ensemble`: the one of which the server
+/// is a member, or it stands alone. `on_fatal` ends the process when nothing may be said any more.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Result<(), RunError> {
+pub fn run(
+    resolved: Resolved,
+    ensemble: Option<Ensemble>,
+    ready: Ready,
+    on_fatal: fn(&Fatal) -> !,
+) -> Result<(), RunError> {
     let runtime = |e: io::Error| RunError::Runtime(e.to_string());
     let clock = Clock::default();
     for warning in resolved.warnings.iter().chain(&ready.warnings) {
@@ -91,23 +108,37 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
         ..
     } = ready;
     let config = resolved.config;
-    let placement = place(&config);
+    let placement = place(&config, ensemble.is_some());
+    let ports = ensemble.as_ref().map(bind_ports).transpose()?;
     let mut beside = Beside::start().map_err(runtime)?;
-    let (member, summary) = Member::start(
-        member_config(&config, placement.shards),
-        &data,
-        &log,
-        Box::new(clock::random),
-        clock.now(),
-        &mut beside,
-    )?;
+    let mut chosen = member_config(&config, placement.shards);
+    let identities = Box::new(clock::random);
+    let (member, summary) = match &ensemble {
+        None => Member::start(chosen, &data, &log, identities, clock.now(), &mut beside)?,
+        Some(ensemble) => {
+            let settings = ensemble.settings.clone();
+            chosen.pipeline.creator = settings.candidate.sid.0 as u8;
+            let seat = SeatConfig {
+                settings,
+                is_founding: false,
+            };
+            let directories = (&data, &log);
+            let now = clock.now();
+            Member::join(chosen, seat, directories, identities, now, &mut beside)?
+        }
+    };
     beside.end();
     let configured = config.client_address.port();
     let client_port = bound.address().map_or(configured, |address| address.port());
     let process = Process::new(
         config,
         client_port,
-        placement.shards,
+        (
+            placement.shards,
+            ensemble
+                .as_ref()
+                .map_or(0, |ensemble| ensemble.network.servers.len()),
+        ),
         summary,
         (data, log),
         clock,
@@ -129,9 +160,27 @@ pub fn run(resolved: Resolved, ready: Ready, on_fatal: fn(&Fatal) -> !) -> Resul
     // Behind the end of the cores a background thread may still rename and remove files: nobody else gets the
     // directories before the process has ended.
     std::mem::forget(locks);
-    cores.run(member, listener, &stop)?;
+    if let Some(ensemble) = &ensemble {
+        tracing::info!("{}", ensemble.describe());
+    }
+    cores.run(member, ensemble.zip(ports), listener, &stop)?;
     tracing::info!("stopped, the log is sealed");
     Ok(())
+}
+
+/// The ports for other servers, before anything is read: one that is taken is found at once.
+fn bind_ports(ensemble: &Ensemble) -> Result<Ports, RunError> {
+    let Addresses { quorum, election } = &ensemble.listens;
+    let bind = |addresses: &[Address]| {
+        peers::bind(addresses, ensemble.bind_attempts).map_err(|error| {
+            let list: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            RunError::PeerPort(list.join(", "), error)
+        })
+    };
+    Ok(Ports {
+        election: bind(election)?,
+        quorum: bind(quorum)?,
+    })
 }
 
 fn listening(error: io::Error) -> RunError {
@@ -180,6 +229,7 @@ impl Cores {
     fn run(
         self,
         mut member: Member<FsStorage>,
+        ensemble: Option<(Ensemble, Ports)>,
         listener: Listener,
         stop: &Arc<Stop>,
     ) -> Result<(), RunError> {
@@ -190,10 +240,14 @@ impl Cores {
         let (cores, stop) = (own.clone(), stop.clone());
         let order = move || -> Result<(), RunError> {
             let mailbox = cores.mailboxes.ordering.clone();
-            let sockets = cores
+            let mut sockets = cores
                 .sockets(&mailbox, Some(listener), None)
                 .map_err(failed)?;
+            let ensemble = ensemble.map(|ensemble| peer_sockets(ensemble, &mailbox, &mut sockets));
+            let peers = ensemble.transpose().map_err(failed)?;
             let policy = match cores.process.config.inline_sync {
+                // Nobody's sign of life waits for this disk.
+                _ if peers.is_some() => SyncPolicy::Never,
                 InlineSync::Auto => SyncPolicy::Auto {
                     is_prompt: threads::has_short_slices(),
                 },
@@ -208,7 +262,8 @@ impl Cores {
                     let shard = shard_config(&cores.process.config, ShardId(0), 1);
                     let served = Served::Inline(Box::new(Inline::new(member, shard)));
                     let core = cores.serving_core(served);
-                    let serving = ServingLoop::new(core, sockets, mailbox, cores.process.clone());
+                    let process = cores.process.clone();
+                    let serving = ServingLoop::new(core, sockets, peers, mailbox, process);
                     serving.run_inline(disk, background, &stop, DRAIN_MS)
                 }
                 Some((rings, progress)) => {
@@ -279,7 +334,7 @@ impl Cores {
         let sockets = self.process.check(sockets);
         let served = Served::Replica(Box::new(ReplicaPort::new(replica, rings)));
         let core = self.serving_core(served);
-        let serving = ServingLoop::new(core, sockets, mailbox, self.process.clone());
+        let serving = ServingLoop::new(core, sockets, None, mailbox, self.process.clone());
         serving.run_replica(&self.mailboxes, drain);
     }
 
@@ -309,6 +364,25 @@ impl Cores {
             own,
         ))
     }
+}
+
+/// The connections of a member of an ensemble, on the core that orders.
+fn peer_sockets(
+    (ensemble, ports): (Ensemble, Ports),
+    mailbox: &Arc<Mailbox>,
+    sockets: &mut ClientSockets,
+) -> io::Result<Box<PeerSockets<FsStorage>>> {
+    let Settings {
+        candidate,
+        patience,
+        ..
+    } = ensemble.settings;
+    let joined = Joined::new(Peers::new(candidate.sid, patience, ensemble.network));
+    let (bell, sync) = (
+        mailbox.bell.clone(),
+        Duration::from_millis(patience.sync_ms),
+    );
+    PeerSockets::new(joined, ports, bell, sync, &mut sockets.ring).map(Box::new)
 }
 
 /// A shard's part of what the process may use.
@@ -401,11 +475,15 @@ fn member_config(config: &Config, shards: u16) -> MemberConfig {
 /// min(cores − 1, 4) cores serve: each of them repeats the work of applying, so more of them make
 /// writes dearer. Cores are pinned if the process may use only a part of the machine, or if the
 /// operator says so.
-fn place(config: &Config) -> Placement {
+fn place(config: &Config, is_member: bool) -> Placement {
     let cpus = probe::affinity();
     let cores = cpus.len().min(probe::cpu_quota().unwrap_or(usize::MAX));
     let by_machine = if cores < 3 { 0 } else { (cores - 1).min(4) };
-    let shards = config.shards.unwrap_or(by_machine as u16);
+    let mut shards = config.shards.unwrap_or(by_machine as u16);
+    if is_member && shards > 0 {
+        tracing::info!("a member of an ensemble runs inline: one core orders and serves");
+        shards = 0;
+    }
     let needed = usize::from(shards) + 1;
     let pin = config.pin.unwrap_or(cpus.len() < probe::online());
     let enough = cpus.len() >= needed;

@@ -8,11 +8,13 @@ use super::background::{Background, tell};
 use super::connection::{ClientSockets, client_address, socket_id};
 use super::disk::{Disk, Driven};
 use super::mailbox::{Letter, Mailbox, Mailboxes, Question, Reset};
-use super::process::Process;
+use super::peers::PeerSockets;
+use super::process::{Mode, Process};
 use super::report::{
     OrderingReport, ServingReport, describe_deadlines, describe_sessions, describe_watches,
 };
-use crate::member::{Done, Member};
+use crate::log::WitnessOutcome;
+use crate::member::{Done, Member, Transferred};
 use crate::pipeline::Fatal;
 use crate::placement::{
     Drain, DrainFacts, DrainStep, OrderingDrain, Served, ServingCore, ShardDrain, SyncCounters,
@@ -38,6 +40,8 @@ pub struct ServingLoop {
     sockets: ClientSockets,
     mailbox: Arc<Mailbox>,
     process: Arc<Process>,
+    /// Of a member of an ensemble: its connections to the others.
+    peers: Option<Box<PeerSockets<FsStorage>>>,
     /// Questions of four-letter words, the first one half answered.
     questions: VecDeque<Answer>,
     /// What syncs took is to be forgotten.
@@ -90,20 +94,30 @@ struct Looked {
     now: Now,
     tick: bool,
     synced: Option<io::Result<()>>,
+    letters: Letters,
+}
+
+/// What other threads have left for a core that orders.
+#[derive(Default)]
+struct Letters {
     done: Vec<Done<FsStorage>>,
+    recorded: Vec<WitnessOutcome>,
+    transferred: Vec<Transferred<FsStorage>>,
 }
 
 impl ServingLoop {
-    /// Around a core and its sockets.
+    /// Around a core and its sockets; `peers`: those of a member of an ensemble, if the core orders too.
     pub fn new(
         core: ServingCore<FsStorage>,
         sockets: ClientSockets,
+        peers: Option<Box<PeerSockets<FsStorage>>>,
         mailbox: Arc<Mailbox>,
         process: Arc<Process>,
     ) -> ServingLoop {
         ServingLoop {
             core,
             sockets,
+            peers,
             mailbox,
             questions: VecDeque::new(),
             forgets_times: false,
@@ -119,12 +133,17 @@ impl ServingLoop {
     fn look(&mut self) -> Looked {
         let timeout = match self.again || !self.mailbox.is_empty() {
             true => Duration::ZERO,
-            false => Duration::from_millis(self.next_tick.0.saturating_sub(self.tick.0)),
+            false => {
+                let peers = self.peers.as_ref().map(|peers| peers.deadline());
+                let due = peers.map_or(self.next_tick, |due| due.min(self.next_tick));
+                Duration::from_millis(due.0.saturating_sub(self.tick.0))
+            }
         };
-        let (mailbox, core) = (&self.mailbox, &self.core);
-        self.sockets
-            .ring
-            .wait(Some(timeout), || mailbox.is_empty() && !core.has_mail());
+        let (mailbox, core, peers) = (&self.mailbox, &self.core, &self.peers);
+        self.sockets.ring.wait(Some(timeout), || {
+            let has_mail = peers.as_ref().is_some_and(|peers| peers.has_mail());
+            mailbox.is_empty() && !core.has_mail() && !has_mail
+        });
         let mut synced = None;
         while let Some(happened) = self.sockets.ring.poll() {
             match happened {
@@ -133,9 +152,15 @@ impl ServingLoop {
                     readable,
                     writable,
                     ended,
-                } => self
-                    .core
-                    .socket_event(socket_id(key), readable, writable, ended),
+                } => {
+                    let peers = self.peers.as_mut();
+                    let is_theirs =
+                        peers.is_some_and(|peers| peers.happened(key, readable || ended, writable));
+                    if !is_theirs {
+                        self.core
+                            .socket_event(socket_id(key), readable, writable, ended);
+                    }
+                }
                 Happened::Listener => self.core.listener_ready(),
                 Happened::Doorbell => {}
                 Happened::Synced { result } => synced = Some(result),
@@ -150,17 +175,17 @@ impl ServingLoop {
                 self.core.listener_ready();
             }
         }
-        let done = self.read_letters(now);
+        let letters = self.read_letters(now);
         Looked {
             now,
             tick,
             synced,
-            done,
+            letters,
         }
     }
 
-    fn read_letters(&mut self, now: Now) -> Vec<Done<FsStorage>> {
-        let mut done = Vec::new();
+    fn read_letters(&mut self, now: Now) -> Letters {
+        let mut letters = Letters::default();
         for _ in 0..LETTERS_PER_TURN {
             let Some(letter) = self.mailbox.take() else {
                 break;
@@ -174,10 +199,12 @@ impl ServingLoop {
                     self.reset(question.asked.reset);
                     self.questions.push_back(Answer::to(question));
                 }
-                Letter::Done(work) => done.push(work),
+                Letter::Done(done) => letters.done.push(done),
+                Letter::Recorded(outcome) => letters.recorded.push(*outcome),
+                Letter::Transferred(done) => letters.transferred.push(done),
             }
         }
-        done
+        letters
     }
 
     fn reset(&mut self, what: Option<Reset>) {
@@ -362,9 +389,18 @@ impl ServingLoop {
         if let Some(result) = looked.synced {
             disk.synced(result, member, &mut self.sockets.ring, now)?;
         }
-        for done in looked.done {
+        for done in looked.letters.done {
             let news = member.job_done(done)?;
             tell(&news);
+        }
+        for outcome in looked.letters.recorded {
+            tell(&member.record_written(outcome, now)?);
+        }
+        if let Some(peers) = &mut self.peers {
+            for done in looked.letters.transferred {
+                peers.transferred(done, member, now)?;
+            }
+            peers.begin_turn(member, &mut self.sockets.ring, now)?;
         }
         if looked.tick
             && let Some(over) = member.pipeline.take_over_quota()
@@ -379,6 +415,11 @@ impl ServingLoop {
         }
         self.tell_ends();
         let member = ServingLoop::member(&mut self.core);
+        let mut has_more = false;
+        if let Some(peers) = &mut self.peers {
+            has_more = peers.end_turn(member, &mut self.sockets.ring, now)?;
+            self.process.set_mode(Mode::of_member(member.duty()));
+        }
         let driven = match may_sync {
             true => {
                 let ring = &mut self.sockets.ring;
@@ -389,6 +430,14 @@ impl ServingLoop {
         while let Some(job) = member.poll_job() {
             background.submit(job, &self.process, &self.mailbox);
         }
+        if let Some(peers) = &mut self.peers {
+            if let Some(ticket) = member.poll_record() {
+                background.record(ticket, &self.process, &self.mailbox);
+            }
+            while let Some(transfer) = peers.poll_transfer() {
+                background.transfer(transfer, &self.process, &self.mailbox);
+            }
+        }
         if driven == Driven::Synced {
             let now = self.process.now();
             self.core.answer(now, &mut self.sockets, &mut |_| {})?;
@@ -396,7 +445,7 @@ impl ServingLoop {
         self.again = turned.again
             | (driven == Driven::LookAgain)
             | self.answer_questions(disk.group.counters());
-        self.again |= self.core.has_work();
+        self.again |= has_more | self.core.has_work();
         Ok(())
     }
 }

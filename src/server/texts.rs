@@ -34,6 +34,8 @@ pub struct Figures {
     pub zxid: Zxid,
     /// As Apache counts them.
     pub nodes: usize,
+    /// As what the server serves.
+    pub mode: &'static str,
 }
 
 impl Figures {
@@ -47,13 +49,14 @@ impl Figures {
         } = self.latency;
         format!(
             "Latency min/avg/max: {min_ms}/{}/{max_ms}\nReceived: {}\nSent: {}\nConnections: {}\n\
-             Outstanding: {}\nZxid: {:#x}\nMode: standalone\nNode count: {}\n",
+             Outstanding: {}\nZxid: {:#x}\nMode: {}\nNode count: {}\n",
             average(sum_ms as f64, count),
             self.received,
             self.sent,
             self.connections,
             self.outstanding,
             self.zxid.0,
+            self.mode,
             self.nodes,
         )
     }
@@ -380,6 +383,7 @@ mod tests {
             outstanding: 0,
             zxid: Zxid(0x152),
             nodes: 43,
+            mode: "standalone",
         }
     }
 

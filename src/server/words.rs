@@ -220,7 +220,7 @@ fn wanted(word: &str, process: &Process, shards: usize) -> Option<Wanted> {
             "{word} is not executed because it is not in the whitelist.\n"
         )));
     }
-    if process.is_stopping() && !matches!(word, "ruok" | "envi" | "gtmk" | "stmk" | TELNET_CLOSE) {
+    if !process.is_serving() && !matches!(word, "ruok" | "envi" | "gtmk" | "stmk" | TELNET_CLOSE) {
         return Some(Wanted::Text(while_not_serving(word)));
     }
     Some(match word {
@@ -272,7 +272,7 @@ fn text_of(
     mailboxes: &Mailboxes,
     report: &Report,
 ) -> Option<String> {
-    let Some(tree) = report.tree().filter(|_| !process.is_stopping()) else {
+    let Some(tree) = report.tree().filter(|_| process.is_serving()) else {
         return Some(while_not_serving(word));
     };
     let gathered = Gathered {
@@ -322,6 +322,7 @@ impl Gathered<'_> {
             outstanding: self.report.sum(|stats| stats.outstanding as u64),
             zxid: self.tree.zxid,
             nodes: self.tree.znodes,
+            mode: self.process.mode().name(),
         }
     }
 }
@@ -439,7 +440,7 @@ fn mntr(gathered: &Gathered<'_>) -> String {
     let number = |n: u64| n.to_string();
     let mut rows: Vec<(String, String)> = [
         ("version", VERSION.to_owned()),
-        ("server_state", "standalone".to_owned()),
+        ("server_state", process.mode().name().to_owned()),
         ("ringkeeper_version", number(version_number())),
         ("avg_latency", texts::average(sum_ms as f64, count)),
         ("min_latency", number(min_ms)),

@@ -4,6 +4,7 @@
 //! streams ([`merge`]), on a thread of its own: no data core and no live tree takes part.
 
 mod error;
+mod foreign;
 pub mod loss;
 mod merge;
 mod rebuild;
@@ -15,6 +16,7 @@ mod whose;
 mod tests;
 
 pub use error::{Named, ReadLogError, SnapError};
+pub use foreign::{Foreign, ForeignError};
 pub use merge::{CHANGES_BYTES_MAX, Order};
 pub use rebuild::{Rebuild, Rebuilding};
 pub use walked::Walked;

@@ -63,7 +63,7 @@ use quota::Quotas;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use stored::NodeStat;
+pub(crate) use stored::NodeStat;
 
 /// Outcome of one operation, for its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]

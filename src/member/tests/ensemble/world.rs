@@ -978,6 +978,7 @@ impl World {
         let now = self.now();
         if let Some(member) = &mut self.node(sid).member {
             member.pipeline.accepted_until(now.tick, now.tick);
+            member.tick_seat(now).unwrap();
             member.tick(now).unwrap();
         }
         self.drive(sid);

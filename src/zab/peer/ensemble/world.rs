@@ -3,7 +3,8 @@
 use super::disk::{Disk, Txn, end, entry, txn, upto};
 use super::wire::{ACCEPTOR, DIALLER, Wire};
 use crate::log::Durable;
-use crate::peers::{Addresses, Closed, Network, Peers, PeersEffect, Piece, Port, Source};
+use crate::peers::wired::{Part, Source, Wired, WiredEffect};
+use crate::peers::{Addresses, Closed, Network, Piece, Port};
 use crate::proto::Frame;
 use crate::proto::peer::learner::Forwarded;
 use crate::proto::peer::packet::{Split, split};
@@ -141,7 +142,7 @@ struct Member {
     disk: Disk,
     is_observer: bool,
     /// None: it is down.
-    peers: Option<Box<Peers>>,
+    peers: Option<Box<Wired>>,
     life: u64,
     nothing: Offer,
     applied: Zxid,
@@ -312,7 +313,7 @@ impl World {
         };
         member.life = life;
         member.applied = member.disk.committed;
-        let peers = Peers::begin(settings, network, beginning, now);
+        let peers = Wired::begin(settings, network, beginning, now);
         member.peers = Some(Box::new(peers));
         self.work(sid);
     }
@@ -376,14 +377,14 @@ impl World {
 
     /// Tells a member something, and does what it wants.
     fn tell<R>(&mut self, sid: ServerId, what: impl FnOnce(&mut Peer, Tick) -> R) -> Option<R> {
-        self.tell_peers(sid, |peers, now| what(peers.peer_mut(), now))
+        self.tell_peers(sid, |peers, now| what(&mut peers.peer, now))
     }
 
     /// The same, of its connections.
     fn tell_peers<R>(
         &mut self,
         sid: ServerId,
-        what: impl FnOnce(&mut Peers, Tick) -> R,
+        what: impl FnOnce(&mut Wired, Tick) -> R,
     ) -> Option<R> {
         let now = self.now;
         let told = what(self.member(sid).peers.as_mut()?, now);
@@ -393,7 +394,7 @@ impl World {
 
     fn peer(&self, sid: ServerId) -> Option<&Peer> {
         let peers = self.members[&sid].peers.as_ref();
-        peers.map(|peers| peers.peer())
+        peers.map(|peers| &peers.peer)
     }
 
     // What is checked.
@@ -582,58 +583,53 @@ impl World {
             let next = asked.and_then(|leading| leading.next());
             let peers = self.member(sid).peers.as_mut().unwrap();
             match later {
-                Later::SyncOf(link) => peers.peer_mut().sync_of(link, now),
+                Later::SyncOf(link) => peers.peer.sync_of(link, now),
                 Later::Revalidated(link, session) => {
-                    peers.peer_mut().revalidated(link, session, true, now);
+                    peers.peer.revalidated(link, session, true, now);
                     self.asked.extend(next.map(|next| (session, next)));
                 }
             }
         }
     }
 
-    fn do_peers(&mut self, sid: ServerId, effect: PeersEffect) {
+    fn do_peers(&mut self, sid: ServerId, effect: WiredEffect) {
         match effect {
-            PeersEffect::Dial { link, to } => self.dial(sid, link, &to),
-            PeersEffect::Listen(listens) => {
+            WiredEffect::Dial { link, to } => self.dial(sid, link, &to),
+            WiredEffect::Listen(listens) => {
                 if listens {
                     self.is_at_rest(sid);
                 }
                 self.member(sid).listens = listens;
             }
-            PeersEffect::Close(link, why) => {
+            WiredEffect::Close(link, why) => {
                 if let Some(why) = why {
                     self.may_close(why);
                 }
                 self.close(sid, link);
             }
-            PeersEffect::Member(effect) => self.do_effect(sid, effect),
-            PeersEffect::Request(link, request) => {
-                assert_eq!(request.op, OpCode::SYNC);
+            WiredEffect::Member(effect) => self.do_effect(sid, effect),
+            WiredEffect::Request(link, op) => {
+                assert_eq!(op, OpCode::SYNC);
                 self.member(sid).later.push_back(Later::SyncOf(link));
             }
-            PeersEffect::Revalidate { link, session, .. } => {
+            WiredEffect::Revalidate(link, session) => {
                 let later = Later::Revalidated(link, session);
                 self.member(sid).later.push_back(later);
             }
-            PeersEffect::Touched(..) => {}
-            PeersEffect::Synchronise {
-                link,
-                learner,
-                last,
-            } => {
+            WiredEffect::Synchronise(link, learner, last) => {
                 assert!(learner.is_whole == (last >= Zxid::ZERO));
                 self.member(sid).jobs.push_back(Job::Decide(link, last));
             }
-            PeersEffect::Read(link, source) => {
+            WiredEffect::Read(link, source) => {
                 self.member(sid).jobs.push_back(Job::Read(link, source));
             }
-            PeersEffect::Over(link) => {
+            WiredEffect::Over(link) => {
                 let member = self.member(sid);
                 member.jobs.retain(|job| job.link() != link);
                 member.sending.remove(&link);
                 member.coming.take_if(|coming| coming.link == link);
             }
-            PeersEffect::Snapshot(link, zxid) => {
+            WiredEffect::Snapshot(link, zxid) => {
                 self.member(sid).coming = Some(Coming {
                     link,
                     zxid,
@@ -642,7 +638,7 @@ impl World {
                     is_whole: false,
                 });
             }
-            PeersEffect::SnapshotBytes {
+            WiredEffect::SnapshotBytes {
                 link,
                 bytes,
                 is_last,
@@ -784,19 +780,19 @@ impl World {
         }
         let (now, address) = (self.now, [10, 0, 0, from.0 as u8].into());
         let theirs = match &mut self.member(to).peers {
-            Some(peers) if !is_silent => peers.accepted(port, address, now),
+            Some(peers) if !is_silent => peers.peers.accepted(port, address, now),
             _ => None,
         };
         let Some(theirs) = theirs else {
             self.seen.refused_dials += 1;
-            self.tell_peers(from, |peers, now| peers.dial_failed(mine, now));
+            self.tell_peers(from, |peers, now| peers.peers.dial_failed(mine, now));
             return;
         };
         self.work(to);
         let id = self.number();
         self.wires
             .insert(id, Wire::new(port, (from, mine), (to, theirs)));
-        self.tell_peers(from, |peers, now| peers.dialled(mine, now));
+        self.tell_peers(from, |peers, _| peers.peers.dialled(mine));
         let leader = self.peer(from).and_then(Peer::leader);
         let is_late = port == Port::Quorum && leader != Some(mine);
         self.seen.late_dials += usize::from(is_late);
@@ -845,7 +841,9 @@ impl World {
             }
         };
         let end = history.end();
-        self.tell_peers(sid, |peers, _| peers.synchronise(link, opening, end, base));
+        self.tell_peers(sid, |peers, now| {
+            peers.synchronise(link, opening, end, base, now)
+        });
     }
 
     /// A piece of what a learner is synchronised with.
@@ -858,23 +856,23 @@ impl World {
             Some(Job::Read(link, Source::Snapshot)) => {
                 let (bytes, sent) = member.sending.get_mut(&link).unwrap();
                 let until = (*sent + 300 * pieces).min(bytes.len());
-                let piece = Piece::Snapshot {
+                let piece = Part::Snapshot(Piece::Snapshot {
                     bytes: bytes[*sent..until].to_vec(),
                     is_last: until == bytes.len(),
-                };
+                });
                 *sent = until;
                 (link, piece)
             }
-            Some(Job::Read(link, Source::Log { after, upto: until })) => {
+            Some(Job::Read(link, Source::Log(after, until))) => {
                 let txns = upto(member.disk.history(), until).iter();
                 let txns = txns.skip_while(|(zxid, _)| *zxid <= after).take(pieces);
                 (
                     link,
-                    Piece::Log(txns.map(|txn| (txn.0, entry(*txn))).collect()),
+                    Part::Log(txns.map(|txn| (txn.0, entry(*txn))).collect()),
                 )
             }
         };
-        self.tell_peers(sid, |peers, _| peers.piece(link, piece));
+        self.tell_peers(sid, |peers, now| peers.piece(link, piece, now));
     }
 
     /// What has come of a snapshot is kept.
@@ -884,8 +882,8 @@ impl World {
             let link = coming.link;
             coming.is_taken = true;
             let member = self.member(sid);
-            member.coming.take_if(|coming| coming.is_whole);
-            self.tell_peers(sid, |peers, now| peers.snapshot_taken(link, now));
+            let is_whole = member.coming.take_if(|coming| coming.is_whole).is_some();
+            self.tell_peers(sid, |peers, now| peers.snapshot_taken(link, is_whole, now));
         }
     }
 
@@ -895,7 +893,7 @@ impl World {
         let Some(peers) = member.peers.as_ref().filter(|_| member.serving.is_some()) else {
             return false;
         };
-        let leading = peers.peer().leading();
+        let leading = peers.peer.leading();
         let Some(zxid) = leading.and_then(|leading| leading.next()) else {
             return false;
         };
@@ -928,7 +926,7 @@ impl World {
                 ids: None,
             };
             let request = ToLeader::Request(request);
-            let is_passed_on = self.tell_peers(sid, |peers, _| peers.pass_on(&request));
+            let is_passed_on = self.tell_peers(sid, |peers, now| peers.pass_on(&request, now));
             assert_eq!(is_passed_on, Some(true));
         }
     }
@@ -952,11 +950,11 @@ impl World {
         }
         let link = self.wires[&id].ends[at].link;
         let peers = self.members[&to].peers.as_ref();
-        let room = peers.map_or(0, |peers| peers.room(link));
+        let room = peers.map_or(0, |peers| peers.peers.room(link));
         let wire = self.wires.get_mut(&id).unwrap();
         let bytes = wire.carry(at, n.min(room));
         if !bytes.is_empty() {
-            self.tell_peers(to, |peers, _| peers.received(link, &bytes));
+            self.tell_peers(to, |peers, _| peers.peers.received(link, &bytes));
         }
     }
 
@@ -973,7 +971,7 @@ impl World {
         }
         let now = self.now;
         let peers = self.member(sid).peers.as_mut().unwrap();
-        peers.writable(link);
+        peers.peers.writable(link);
         let bytes = peers.output(link, now).to_vec();
         self.is_honest(sid, port, at, is_first, &bytes[checked..]);
         let n = max.min(bytes.len());
@@ -981,7 +979,7 @@ impl World {
         wire.ends[at].has_begun |= !bytes.is_empty();
         wire.send(at, &bytes[..n]);
         wire.ends[at].checked = bytes.len() - n;
-        self.tell_peers(sid, |peers, now| peers.sent(link, n, now));
+        self.tell_peers(sid, |peers, now| peers.peers.sent(link, n, now));
     }
 
     fn hears_of_the_end(&mut self, id: u64, at: usize) {
@@ -995,7 +993,7 @@ impl World {
             let wire = self.wires.get_mut(&id).unwrap();
             wire.ends[at].is_closed = true;
             let link = wire.ends[at].link;
-            self.tell_peers(sid, |peers, now| peers.closed(link, now));
+            self.tell_peers(sid, |peers, _| peers.peers.closed(link));
         }
         if let Some(wire) = self.wires.get(&id)
             && wire.ends.iter().all(|end| end.is_closed)
@@ -1190,7 +1188,7 @@ impl World {
             4 => self.apply(sid),
             5 => drop(self.propose(sid)),
             6 if self.rng.u8(0..4) == 0 => self.sync_at(sid),
-            _ => drop(self.tell_peers(sid, Peers::tick)),
+            _ => drop(self.tell_peers(sid, Wired::tick)),
         }
     }
 
@@ -1213,7 +1211,7 @@ impl World {
             self.apply(sid);
             self.stream(sid);
             self.take_snapshot(sid);
-            self.tell_peers(sid, Peers::tick);
+            self.tell_peers(sid, Wired::tick);
         }
         for id in self.wires.keys().copied().collect::<Vec<_>>() {
             for at in [DIALLER, ACCEPTOR] {
@@ -1243,7 +1241,7 @@ impl World {
     fn leader(&self) -> Option<ServerId> {
         let leads = |member: &Member| {
             let peers = member.peers.as_ref();
-            member.serving.is_some() && peers.is_some_and(|peers| peers.peer().leading().is_some())
+            member.serving.is_some() && peers.is_some_and(|peers| peers.peer.leading().is_some())
         };
         let mut leaders = self.members.iter().filter(|(_, member)| leads(member));
         let leader = leaders.next().map(|(sid, _)| *sid);
@@ -1304,7 +1302,7 @@ impl World {
     fn report(&self) -> String {
         let one = |(sid, member): (&ServerId, &Member)| {
             let disk = &member.disk;
-            let doing = member.peers.as_ref().map(|peers| peers.peer().doing());
+            let doing = member.peers.as_ref().map(|peers| peers.peer.doing());
             format!(
                 "{sid}: {doing:?}, serves {:?}, committed {:?}, applied {:?}, log {:?}, durable {:?}, {:?}\n",
                 member.serving,
