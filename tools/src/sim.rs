@@ -1,5 +1,7 @@
 //! `rk sim`: runs seeds on all cores, stops at the first broken promise and says how to replay it.
 
+mod ensemble;
+
 use ringkeeper::sim::{Counters, Options, Outcome, run as run_seed};
 use ringkeeper::types::{ErrorCode, OpCode};
 use std::cell::Cell;
@@ -40,6 +42,10 @@ pub struct Args {
     /// Take away the premise that a sector which is written in a power cut holds old or new bytes.
     #[arg(long)]
     tears_destroy: bool,
+    /// Ensembles of so many members, in place of a server that stands alone; 0: each seed decides.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=7),
+        conflicts_with_all = ["shards", "every_effect", "crash_at", "tears_destroy"])]
+    members: Option<u8>,
     /// Threads; 0 = one for each core.
     #[arg(long, default_value_t = 0)]
     jobs: usize,
@@ -176,11 +182,48 @@ fn named(c: &Counters) -> [(&'static str, u64); 44] {
 
 /// Runs the command.
 pub fn run(args: &Args) -> ExitCode {
+    if let Some(members) = args.members {
+        return ensemble::run(args, members);
+    }
+    let totals = Mutex::new(Totals::default());
+    let say = || RUNNING.get().map(|options| replay_command(&options));
+    let (passed, seeds, took) = each_seed(args, say, |seed| one_seed(args, seed, &totals));
+    let mut totals = totals.into_inner().expect("no thread panicked");
+    if !args.tears_destroy {
+        totals
+            .counters
+            .retain(|name, _| !name.starts_with("tears_"));
+    }
+    report(args, &totals, seeds, took);
+    match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// A thread that panics is the last one that runs a seed.
+struct StopsAll<'a>(&'a AtomicBool);
+
+impl Drop for StopsAll<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Relaxed);
+        }
+    }
+}
+
+/// Runs all seeds that are asked for, on all cores, until one fails: whether none did, how many were asked for, and how
+/// long it took. `replay`: the command that replays what a thread is running, for the panic hook.
+fn each_seed(
+    args: &Args,
+    replay: impl Fn() -> Option<String> + Send + Sync + 'static,
+    one: impl Fn(u64) -> bool + Sync,
+) -> (bool, u64, Duration) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         hook(info);
-        if let Some(options) = RUNNING.get() {
-            eprintln!("replay: {}", replay_command(&options));
+        if let Some(command) = replay() {
+            eprintln!("replay: {command}");
         }
     }));
     let seeds: Vec<u64> = match args.seed {
@@ -194,15 +237,15 @@ pub fn run(args: &Args) -> ExitCode {
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
-    let totals = Mutex::new(Totals::default());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
+                let _stops = StopsAll(&stop);
                 while !stop.load(Relaxed) {
                     let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed) as usize) else {
                         break;
                     };
-                    if !one_seed(args, seed, &totals) {
+                    if !one(seed) {
                         stop.store(true, Relaxed);
                     }
                 }
@@ -210,18 +253,7 @@ pub fn run(args: &Args) -> ExitCode {
         }
         scope.spawn(|| progress(&next, &stop, seeds.len() as u64));
     });
-    let mut totals = totals.into_inner().expect("no thread panicked");
-    if !args.tears_destroy {
-        totals
-            .counters
-            .retain(|name, _| !name.starts_with("tears_"));
-    }
-    report(args, &totals, seeds.len() as u64, began.elapsed());
-    if stop.load(Relaxed) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    (!stop.load(Relaxed), seeds.len() as u64, began.elapsed())
 }
 
 /// False: a promise was broken.
