@@ -1,6 +1,6 @@
 //! What happens at a moment, and in which order.
 
-use super::faults::Mend;
+use super::kinds::Mend;
 use super::node::Promise;
 use crate::log::{SyncTicket, WitnessTicket};
 use crate::member::Job;

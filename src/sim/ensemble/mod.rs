@@ -12,7 +12,7 @@
 //! | `turns` | a member's turn: what it applies, what it wants, its work on the disk |
 //! | `network` | dials, bytes, ends of connections |
 //! | `clients` | what is asked for, and what was promised for it |
-//! | `faults` | what goes wrong, and when |
+//! | `kinds`, `faults` | what goes wrong, and when |
 //! | `truth` | one sequence, one leader of an epoch, one state |
 //!
 //! **What is checked at every step.** All members apply one sequence, byte for byte, which only grows: so whatever one
@@ -28,6 +28,7 @@
 mod clients;
 mod event;
 mod faults;
+mod kinds;
 mod network;
 mod node;
 mod outcome;

@@ -1,6 +1,6 @@
 //! What a seed is like: sizes, rates, and which kinds of faults it has at all.
 
-use super::faults::Kind;
+use super::kinds::Kind;
 use crate::sim::config::size;
 use crate::types::{ServerId, Zxid};
 use crate::zab::Patience;

@@ -1,6 +1,6 @@
 //! `rk sim --members`: seeds of ensembles.
 
-use super::{Args, each_seed};
+use super::seeds::{Args, each_seed};
 use ringkeeper::sim::ensemble::{EnsembleOptions, EnsembleOutcome, run as run_seed};
 use std::cell::Cell;
 use std::collections::BTreeMap;
