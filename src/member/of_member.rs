@@ -73,7 +73,7 @@ pub enum MemberDone {
     ReadFor {
         /// The learner's connection.
         link: LinkId,
-        /// Where it goes on.
+        /// Where it goes on: behind what is in the packets.
         cursor: Cursor,
         /// Kept.
         lease: Lease,
@@ -147,14 +147,15 @@ fn read_for<S: Storage>(log: &S, order: LearnerOrder) -> MemberDone {
         stretch,
         lease,
     } = order;
-    let mut packets = Vec::new();
+    let (before, mut packets) = (cursor, Vec::new());
     let read = snapshot::read_entries(log, &mut cursor, &history, stretch, |zxid, entry| {
         ToLearner::Proposal { zxid, entry }.encode_into(&mut packets);
         ToLearner::Commit(zxid).encode_into(&mut packets);
     });
     MemberDone::ReadFor {
         link,
-        cursor,
+        // What was read before an error is not sent, and is read again.
+        cursor: if read.is_ok() { cursor } else { before },
         lease,
         packets: read.map(|()| packets),
     }

@@ -108,8 +108,8 @@ pub(super) struct Seat {
     incoming: Incoming,
     /// Snapshots to be named or removed.
     namings: VecDeque<Naming>,
-    /// One is being named.
-    is_naming: bool,
+    /// The one that is being named or removed.
+    naming: Option<Zxid>,
     /// The tree can't be made of the snapshot that was received.
     is_unreadable: bool,
     /// Everything is to become durable, for this role's end.
@@ -133,7 +133,7 @@ impl Seat {
             adoption: None,
             incoming: Incoming::None,
             namings: VecDeque::new(),
-            is_naming: false,
+            naming: None,
             is_unreadable: false,
             flush: None,
             is_refused: false,
@@ -252,7 +252,12 @@ impl Seat {
     ) -> Result<(), Fatal> {
         self.give_up_incoming();
         let now = parts.now.tick;
-        if self.peer.leader() == Some(link) {
+        let zxid = received.zxid();
+        if self.is_spoken_for(zxid) {
+            // Whose file it is now nobody knows. The leader is asked again.
+            let held = parts.pipeline.cursors().applied;
+            self.refuse(held, Leave::Unusable(zxid), parts.now);
+        } else if self.peer.leader() == Some(link) {
             self.incoming = Incoming::Received(received);
             self.peer.snapshot_received(link, now);
         } else {
@@ -313,11 +318,11 @@ impl Seat {
 
     /// A snapshot to name or to remove, one at a time.
     pub(super) fn poll_naming(&mut self) -> Option<Naming> {
-        if self.is_naming {
+        if self.naming.is_some() {
             return None;
         }
         let naming = self.namings.pop_front();
-        self.is_naming = naming.is_some();
+        self.naming = naming.as_ref().map(|naming| naming.received.zxid());
         naming
     }
 
@@ -330,7 +335,7 @@ impl Seat {
         parts: &mut Parts<'_, S>,
         proof: Option<Durable<Adoption>>,
     ) -> Result<(), Fatal> {
-        self.is_naming = false;
+        self.naming = None;
         if let Some(adoption) = proof {
             self.tell_adopted(parts, adoption);
         }
@@ -339,7 +344,7 @@ impl Seat {
 
     /// Whether the tree may be made of the snapshot that the pipeline waits for.
     pub(super) fn may_install(&self) -> bool {
-        !self.is_naming && self.namings.is_empty() && !self.is_unreadable
+        self.naming.is_none() && self.namings.is_empty() && !self.is_unreadable
     }
 
     /// It can't be.
@@ -355,6 +360,15 @@ impl Seat {
         let held = parts.pipeline.cursors().applied;
         self.refuse(held, Leave::Unusable(zxid), parts.now);
         self.settle(parts)
+    }
+
+    /// Whether an earlier snapshot of this state, which had the same name, is being named or removed, or is to be named.
+    /// One that was only to be removed is gone: the new one has taken its place.
+    fn is_spoken_for(&mut self, zxid: Zxid) -> bool {
+        let is_of = |naming: &Naming| naming.received.zxid() == zxid;
+        self.namings
+            .retain(|naming| naming.proof.is_some() || !is_of(naming));
+        self.naming == Some(zxid) || self.namings.iter().any(is_of)
     }
 
     fn give_up_incoming(&mut self) {

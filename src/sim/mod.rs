@@ -32,6 +32,7 @@
 //! | `loss` | what is lost is given up |
 //! | `faults` | what goes wrong, and when |
 //! | `world` | whose event it is, the life of a run |
+//! | `ensemble/` | ensembles of whole members: the same for many of them, with links between them |
 //! | `instructions` | a fixed amount of work without faults, for counting instructions |
 
 mod base;
@@ -45,6 +46,7 @@ pub mod disk;
 mod draft;
 mod draw;
 mod ends;
+pub mod ensemble;
 mod failing;
 mod faults;
 mod host;

@@ -1,49 +1,18 @@
 //! `rk sim`: runs seeds on all cores, stops at the first broken promise and says how to replay it.
 
+mod ensemble;
+mod seeds;
+
+pub use seeds::Args;
+
 use ringkeeper::sim::{Counters, Options, Outcome, run as run_seed};
 use ringkeeper::types::{ErrorCode, OpCode};
+use seeds::each_seed;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-
-/// Arguments of `rk sim`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Run this many seeds, from --from on.
-    #[arg(long, default_value_t = 600, conflicts_with = "seed")]
-    seeds: u64,
-    /// First seed.
-    #[arg(long, default_value_t = 1)]
-    from: u64,
-    /// Replay one seed.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Print the hash of each seed's event log.
-    #[arg(long)]
-    hash: bool,
-    /// For each seed: record the effects of a short run without faults, then run it again with a
-    /// crash after each one of them.
-    #[arg(long)]
-    every_effect: bool,
-    /// Crash at this effect of the short run (what a failing --every-effect prints).
-    #[arg(long)]
-    crash_at: Option<u64>,
-    /// Print the counters as a line of JSON, and what each operation was answered as another.
-    #[arg(long)]
-    json: bool,
-    /// Serving shards of the member; 0 = inline.
-    #[arg(long, default_value_t = 0)]
-    shards: u16,
-    /// Take away the premise that a sector which is written in a power cut holds old or new bytes.
-    #[arg(long)]
-    tears_destroy: bool,
-    /// Threads; 0 = one for each core.
-    #[arg(long, default_value_t = 0)]
-    jobs: usize,
-}
+use std::time::Duration;
 
 thread_local! {
     /// What this thread is running, for the panic hook.
@@ -176,51 +145,22 @@ fn named(c: &Counters) -> [(&'static str, u64); 44] {
 
 /// Runs the command.
 pub fn run(args: &Args) -> ExitCode {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        hook(info);
-        if let Some(options) = RUNNING.get() {
-            eprintln!("replay: {}", replay_command(&options));
-        }
-    }));
-    let seeds: Vec<u64> = match args.seed {
-        Some(seed) => vec![seed],
-        None => (args.from..args.from + args.seeds).collect(),
-    };
-    let jobs = match args.jobs {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        jobs => jobs,
-    };
-    let began = Instant::now();
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
+    if let Some(members) = args.members {
+        return ensemble::run(args, members);
+    }
     let totals = Mutex::new(Totals::default());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while !stop.load(Relaxed) {
-                    let Some(&seed) = seeds.get(next.fetch_add(1, Relaxed) as usize) else {
-                        break;
-                    };
-                    if !one_seed(args, seed, &totals) {
-                        stop.store(true, Relaxed);
-                    }
-                }
-            });
-        }
-        scope.spawn(|| progress(&next, &stop, seeds.len() as u64));
-    });
+    let say = || RUNNING.get().map(|options| replay_command(&options));
+    let (passed, seeds, took) = each_seed(args, say, |seed| one_seed(args, seed, &totals));
     let mut totals = totals.into_inner().expect("no thread panicked");
     if !args.tears_destroy {
         totals
             .counters
             .retain(|name, _| !name.starts_with("tears_"));
     }
-    report(args, &totals, seeds.len() as u64, began.elapsed());
-    if stop.load(Relaxed) {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
+    report(args, &totals, seeds, took);
+    match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
@@ -258,17 +198,6 @@ fn checked(args: &Args, options: Options, totals: &Mutex<Totals>) -> Option<u64>
         return None;
     }
     Some(outcome.effects)
-}
-
-fn progress(next: &AtomicU64, stop: &AtomicBool, seeds: u64) {
-    let mut said = Instant::now();
-    while next.load(Relaxed) < seeds && !stop.load(Relaxed) {
-        std::thread::sleep(Duration::from_millis(50));
-        if said.elapsed() > Duration::from_secs(10) {
-            said = Instant::now();
-            eprintln!("{} of {seeds} seeds", next.load(Relaxed));
-        }
-    }
 }
 
 fn joined(cells: &[(&str, u64)], quote: &str, between: &str) -> String {
