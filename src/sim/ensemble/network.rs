@@ -430,7 +430,8 @@ impl World {
             ToLearner::Commit(_) if !is_current => self.counts.commits_before_uptodate += 1,
             _ => {}
         }
-        self.tell(sid, |peer, now| peer.from_leader(link, &packet, now));
+        self.call(sid, |member, now| member.from_leader(link, &packet, now));
+        self.drive(sid);
         used
     }
 
