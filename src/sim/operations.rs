@@ -13,6 +13,7 @@ use super::lists::Lists;
 use super::names::random_path;
 use super::network::{Came, Frame, Network, Pace, Place};
 use super::op::Op;
+use super::outcome::Fault;
 use super::truth::Truth;
 use super::wire::Wire;
 use crate::shard::Why;
@@ -679,11 +680,23 @@ impl Operations {
         network.send_frames(connection, frames, base);
     }
 
+    /// Whether somebody else has the same session. Two losses were given up, the second with what was known of the
+    /// first, and the clock stood: what was given to somebody then may come again. Whoever finds that out begins anew.
+    fn shares_session(&self, id: usize) -> bool {
+        let session = self.clients[id].session;
+        let others = self.clients.iter().filter(|other| other.id != id);
+        session != SessionId::NONE && others.map(|other| other.session).any(|of| of == session)
+    }
+
     fn connect(&mut self, id: usize, base: &mut Base, network: &mut Network, truth: &mut Truth) {
         if base.crowded && !base.calm {
             for _ in 0..base.rng.u32(0..CROWD_MAX) {
                 stranger(base, network);
             }
+        }
+        let losses = base.counters.faults.of(Fault::LossAccepted);
+        if base.calm && losses > 1 && self.shares_session(id) {
+            self.clients[id].forget_session();
         }
         let timeout = match base.rng.u32(0..20) {
             0 => base.rng.i32(-5..200),
