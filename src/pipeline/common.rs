@@ -79,6 +79,25 @@ impl<S: Storage> Common<S> {
         self.proposals = leads.then(VecDeque::new);
     }
 
+    /// What was told and is not applied makes sessions, and ends them, before the tree knows.
+    pub(super) fn know_told(&mut self) {
+        let Common {
+            journal,
+            attachments,
+            ..
+        } = self;
+        for (slot, _) in journal.in_flight().filter(|(_, is_told)| *is_told) {
+            let session = slot.entry.header.session;
+            match slot.entry.txn {
+                Txn::CreateSession { .. } if !attachments.is_known(session) => {
+                    attachments.restore(session);
+                }
+                Txn::CloseSession { .. } => attachments.remove(session),
+                _ => {}
+            }
+        }
+    }
+
     /// The role has ended: nothing that it has begun comes to its end here. What is appended stays in the log.
     pub(super) fn end_role(&mut self, config: &PipelineConfig) {
         self.attachments = Attachments::new(config.tick_time_ms);

@@ -1,7 +1,6 @@
 //! What the operator may choose of the pipeline.
 
 use super::journal::RingBounds;
-use super::learning::UNDER_WAY_MAX;
 use super::ordering::{ReaperConfig, TreeMemory};
 use crate::constants::{ENTRY_MAX, JUTE_MAXBUFFER};
 use crate::tree::Rules;
@@ -9,6 +8,9 @@ use crate::types::SessionId;
 
 /// Paths in the list of one closeSession.
 const CLOSE_PATHS_MAX: usize = 1000;
+
+/// Requests that a member has passed on to its leader and that have no outcome. The others wait.
+const UNDER_WAY_MAX: usize = 4096;
 
 /// Nodes that one transaction deletes ahead of a closeSession.
 const DELETES_PER_TXN: usize = 256;

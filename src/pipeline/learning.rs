@@ -36,9 +36,7 @@ use crate::zab::REVALIDATIONS_MAX;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Requests that a member has passed on and that have no outcome. The others wait.
-pub(super) const UNDER_WAY_MAX: usize = 4096;
-/// The same, bytes, or one that is longer: what a leader does not take of its learner is bounded, too.
+/// Bytes of requests that a member has passed on and that have no outcome, or one that is longer: what a leader does not take of its learner is bounded, too.
 pub(super) const UNDER_WAY_BYTES_MAX: usize = 4 << 20;
 
 /// A request that the leader has.
@@ -304,7 +302,10 @@ impl Learning {
 
     fn take_answers<S: Storage>(&mut self, common: &mut Common<S>, now: Tick) {
         let told = common.journal.cursors().told;
-        while let Some((_, answer)) = self.answers.pop_front_if(|(behind, _)| *behind <= told) {
+        while let Some(&(behind, answer)) = self.answers.front()
+            && behind <= told
+        {
+            self.answers.pop_front();
             match answer {
                 FromPeers::Synced(id) => {
                     if let Some(origin) = common.syncs.remove(&id) {

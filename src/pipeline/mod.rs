@@ -306,6 +306,7 @@ impl<S: Storage> Pipeline<S> {
     pub fn learn(&mut self, tree: &Tree) {
         self.is_at_rest(tree);
         self.common.begin_role(&self.config, tree, false);
+        self.common.know_told();
         let PipelineConfig {
             passed_on_max,
             tick_time_ms,

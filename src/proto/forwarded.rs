@@ -12,24 +12,7 @@ const END: i32 = -1;
 /// Appends the body of a request; gives its opcode.
 pub fn encode_forwarded(request: &WriteRequest, out: &mut Vec<u8>) -> OpCode {
     match request {
-        WriteRequest::Create(create) => {
-            let CreateRequest {
-                op,
-                path,
-                data,
-                acl,
-                flags,
-                ttl_ms,
-            } = create;
-            out.put_str(path);
-            out.put_buf(data.as_deref());
-            put_acl(acl.as_deref(), out);
-            out.put_i32(*flags);
-            if *op == OpCode::CREATE_TTL {
-                out.put_i64(*ttl_ms);
-            }
-            *op
-        }
+        WriteRequest::Create(create) => put_create(create, create.op, out),
         WriteRequest::Delete { path, version } => {
             out.put_str(path);
             out.put_i32(*version);
@@ -66,7 +49,13 @@ pub fn encode_forwarded(request: &WriteRequest, out: &mut Vec<u8>) -> OpCode {
             for request in ops {
                 let at = out.len();
                 put_head(OpCode(END), false, out);
-                let op = encode_forwarded(request, out);
+                let op = match request {
+                    // Within a multi a createTTL alone may have a null list; its flags have made it a container's.
+                    WriteRequest::Create(create) if create.acl.is_none() => {
+                        put_create(create, OpCode::CREATE_TTL, out)
+                    }
+                    request => encode_forwarded(request, out),
+                };
                 out[at..at + 4].copy_from_slice(&op.0.to_be_bytes());
             }
             put_head(OpCode(END), true, out);
@@ -78,6 +67,18 @@ pub fn encode_forwarded(request: &WriteRequest, out: &mut Vec<u8>) -> OpCode {
         }
         WriteRequest::CloseSession => OpCode::CLOSE_SESSION,
     }
+}
+
+/// A create under this opcode, which its flags may overrule.
+fn put_create(create: &CreateRequest, op: OpCode, out: &mut Vec<u8>) -> OpCode {
+    out.put_str(&create.path);
+    out.put_buf(create.data.as_deref());
+    put_acl(create.acl.as_deref(), out);
+    out.put_i32(create.flags);
+    if op == OpCode::CREATE_TTL {
+        out.put_i64(create.ttl_ms);
+    }
+    op
 }
 
 fn put_head(op: OpCode, is_end: bool, out: &mut Vec<u8>) {

@@ -17,7 +17,7 @@
 //! | re-attach, nobody holds the session | none | `Notice::Attached` |
 //! | re-attach, somebody holds it | none | `Notice::Detach` to the old shard; then, when that confirms, `Attached`; when it is silent for a tickTime, or a newer one comes, `Close` |
 //!
-//! What other members pass on waits in the same line; `learners` has the outcomes.
+//! What other members pass on waits in the same line; `passed_on` has the outcomes.
 
 use super::super::attachments::Claim;
 use super::super::between::{ForPeers, Forwarded};

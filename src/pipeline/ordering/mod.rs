@@ -16,6 +16,7 @@ mod closing;
 mod learners;
 mod memory;
 mod owners;
+mod passed_on;
 mod preparing;
 mod reaper;
 mod reaping;

@@ -304,6 +304,27 @@ fn who_presents_a_session_is_let_in_by_the_leader_behind_what_it_has_committed()
 }
 
 #[test]
+fn a_session_that_was_told_of_before_the_role_and_is_applied_later_is_known() {
+    let mut w = World::following(10);
+    w.pipeline.end_role();
+    let (s, timeout_ms) = (SessionId::of(2, 5), 9000);
+    w.accepted_entry(s, Xid(0), Txn::CreateSession { timeout_ms });
+    let end = LogEnd {
+        position: Default::default(),
+        zxid: Zxid::new(1, 1),
+    };
+    let decided = Decided::alone(&Durable::played(end));
+    w.pipeline.commit(&decided, w.now);
+    w.pipeline.learn(&w.tree);
+    w.pump();
+    w.suspended(S0);
+    w.take();
+    w.reattach(S0, 1, s, timeout_ms);
+    w.answered(s, true);
+    assert!(w.take()[0].starts_with("s0: attached 1"));
+}
+
+#[test]
 fn a_session_that_is_not_valid_or_has_closed_since_is_dead() {
     let mut w = World::following(10);
     let (s, t) = (SessionId::of(2, 5), w.session_there(1, 10_000));

@@ -95,7 +95,7 @@ impl World {
         self.pipeline.lead(&self.tree, self.now);
     }
 
-    fn suspended(&mut self, shard: ShardId) {
+    pub(super) fn suspended(&mut self, shard: ShardId) {
         self.up(ShardRequest::Suspended { shard });
     }
 

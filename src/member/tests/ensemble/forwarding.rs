@@ -1,4 +1,6 @@
-//! What clients ask of any member (invariants I-6, I-14, I-15, I-16, I-20, I-28 of peer.md where they concern clients).
+//! What clients ask of any member. Of the invariants (docs/peer-protocol.md) these hold, for clients: served only what
+//! is committed and applied (I-6), each request once and in its order (I-15, I-16), nothing of a role answered behind its
+//! end (I-20), a session at one member at a time and expired by the leader alone (I-28).
 
 use super::clients::{Counts, What};
 use super::world::{Faults, World};
@@ -38,6 +40,7 @@ fn all_idle(w: &World) -> bool {
     (0..w.clients.all.len()).all(|id| w.clients.is_idle(id))
 }
 
+/// I-15, I-16: each has one place in the order, and its outcome is its own.
 #[test]
 fn a_client_of_a_follower_writes_in_its_order_and_knows_its_outcomes() {
     let (mut w, _) = with_clients();
@@ -65,6 +68,7 @@ fn a_client_of_a_follower_writes_in_its_order_and_knows_its_outcomes() {
     w.calm();
 }
 
+/// I-6, beyond what it asks: a sync shows what was acknowledged anywhere.
 #[test]
 fn a_sync_at_any_member_is_behind_what_was_acknowledged_at_another() {
     let (mut w, _) = with_clients();
@@ -79,6 +83,7 @@ fn a_sync_at_any_member_is_behind_what_was_acknowledged_at_another() {
     assert_eq!(w.clients.counts.synced, 90);
 }
 
+/// I-28: one owner at a time.
 #[test]
 fn a_session_moves_between_members_and_reads_what_it_wrote() {
     let (mut w, members) = with_clients();
@@ -98,6 +103,7 @@ fn a_session_moves_between_members_and_reads_what_it_wrote() {
     w.calm();
 }
 
+/// I-28: the leader alone lets sessions expire, by what its learners have heard.
 #[test]
 fn who_is_heard_of_at_a_follower_lives_and_who_is_not_expires_with_its_ephemerals() {
     let (mut w, _) = with_clients();
@@ -137,6 +143,7 @@ fn when_a_follower_dies_its_clients_move_or_expire() {
     w.calm();
 }
 
+/// I-20, I-27: what the role had under way is answered to nobody.
 #[test]
 fn when_the_leader_dies_what_was_acknowledged_survives_and_nothing_executes_twice() {
     let (mut w, members) = with_clients();
@@ -186,7 +193,7 @@ fn run(seed: u64, voters: i64, faults: Faults) -> Counts {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn whatever_breaks_clients_at_all_members_are_told_the_truth(
