@@ -232,6 +232,30 @@ fn sync_waits_for_what_was_committed_and_keeps_its_place() {
 }
 
 #[test]
+fn a_members_sync_is_asked_for_at_the_head_and_answered_with_what_was_told_by_then() {
+    let mut world = World::with(|config| config.is_member = true);
+    let (conn, other) = (world.client(), world.client());
+    world.prompt = false;
+    world.send(other, &create(1, "/o"));
+    let behind = [sync(2), read(3, 3, "/o", false), create(4, "/p")];
+    world.send(conn, &[create(1, "/a"), behind.concat()].concat());
+    assert_eq!(replies(&mut world, conn), []);
+    world.commit(2);
+    // Nothing is answered before the pipeline has.
+    assert_eq!(replies(&mut world, conn), [Said::Reply(1, 4, 0)]);
+    world.prompt = true;
+    world.turn();
+    assert_eq!(
+        replies(&mut world, conn),
+        [
+            Said::Reply(2, 4, 0),
+            Said::Reply(3, 4, 0),
+            Said::Reply(4, 5, 0)
+        ]
+    );
+}
+
+#[test]
 fn a_thousand_pipelined_requests_answer_in_order() {
     for seed in 0..20 {
         let mut dice = Dice(seed);

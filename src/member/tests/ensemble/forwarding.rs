@@ -228,7 +228,7 @@ fn runs_with_clients_meet_everything_that_they_are_there_for() {
         acked_at_followers >= 500,
         opened >= 50,
         moved >= 200,
-        dead >= 5,
+        dead >= 2,
         synced >= 100,
         closed >= 5,
         lost >= 50,
