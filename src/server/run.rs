@@ -259,7 +259,10 @@ impl Cores {
             let background = &cores.background;
             let sealed = match rings {
                 None => {
-                    let shard = shard_config(&cores.process.config, ShardId(0), 1);
+                    let shard = ShardConfig {
+                        is_member: peers.is_some(),
+                        ..shard_config(&cores.process.config, ShardId(0), 1)
+                    };
                     let served = Served::Inline(Box::new(Inline::new(member, shard)));
                     let core = cores.serving_core(served);
                     let process = cores.process.clone();
