@@ -1,6 +1,6 @@
 //! What happens at a moment, and in which order.
 
-use super::kinds::Mend;
+use super::kinds::{Kind, Mend};
 use super::node::Promise;
 use crate::log::{SyncTicket, WitnessTicket};
 use crate::member::Job;
@@ -45,6 +45,8 @@ pub(super) enum Event {
     /// A shard confirms that nothing of the last role comes any more.
     Confirm(Life),
     Fault,
+    /// Something goes wrong with a member.
+    Strike(Kind, ServerId),
     Mend(ServerId, Mend),
     Start(ServerId),
 }
@@ -89,6 +91,7 @@ impl Event {
             Event::Fault => (14, 0),
             Event::Mend(sid, _) => (15, sid.0),
             Event::Start(sid) => (16, sid.0),
+            Event::Strike(kind, sid) => (17, (*kind as i64) << 8 | sid.0),
         }
     }
 }

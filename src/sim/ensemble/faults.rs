@@ -35,6 +35,25 @@ impl World {
             return;
         };
         let sid = self.victim();
+        self.strike(kind, sid);
+    }
+
+    /// Two members are in the midst of a synchronisation: now and then something goes wrong with one of them.
+    pub(super) fn tempt(&mut self, pair: [ServerId; 2]) {
+        if self.is_calm || self.rng.u32(0..100) >= self.profile.strikes {
+            return;
+        }
+        let sid = pair[self.rng.usize(0..2)];
+        if let Some(kind) = self.rng.choice(&self.profile.faults).copied() {
+            let soon = 4 * self.profile.delay_us + self.profile.disk_us;
+            self.within(soon, Event::Strike(kind, sid));
+        }
+    }
+
+    pub(super) fn strike(&mut self, kind: Kind, sid: ServerId) {
+        if self.is_calm {
+            return;
+        }
         let long = *self
             .rng
             .choice(&[30_000, 300_000, 1_500_000])

@@ -423,6 +423,17 @@ impl World {
             wire.ends[at].is_current |= matches!(packet, ToLearner::UpToDate);
             wire.ends[at].is_current
         });
+        let is_step = matches!(
+            packet,
+            ToLearner::Diff(_)
+                | ToLearner::Trunc(_)
+                | ToLearner::Snap(_)
+                | ToLearner::NewLeader { .. }
+        );
+        if is_step && let Some((wire, at)) = self.wire_of(sid, link) {
+            let leader = wire.ends[1 - at].sid;
+            self.tempt([sid, leader]);
+        }
         match packet {
             ToLearner::Diff(_) => self.counts.diffs += 1,
             ToLearner::Trunc(_) => self.counts.truncs += 1,

@@ -130,6 +130,8 @@ counts! {
     committed_after_loss,
     /// Members that were empty and count again.
     whole_again,
+    /// Members that were out, in the calm, because they had promised a newer epoch than that of the leader.
+    kept_out_by_a_promise,
     /// Writes asked for.
     writes,
     /// Writes acknowledged.

@@ -40,6 +40,8 @@ pub(super) struct Profile {
     pub(super) snapshot_records: u64,
     /// Kinds of faults, as often as they come.
     pub(super) faults: Vec<Kind>,
+    /// Of 100 steps of synchronisations, those in which something goes wrong.
+    pub(super) strikes: u32,
     /// Of 100 dials, those of which something is odd.
     pub(super) odd_dials: u32,
     /// How long the faults last, µs.
@@ -89,6 +91,7 @@ impl Profile {
             segment_bytes: *rng.choice(&[64 << 10, 128 << 10]).expect("not empty"),
             snapshot_records: u64::from(rng.u32(10..150)),
             faults,
+            strikes: *rng.choice(&[0, 3, 15]).expect("not empty"),
             odd_dials: *rng.choice(&[0, 5, 30]).expect("not empty"),
             busy_us: rng.u64(1_000_000..5_000_000),
         }

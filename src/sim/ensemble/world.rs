@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const TICK_US: u64 = 10_000;
 /// Within so much of calm all hold one history, µs.
 const CALM_US: u64 = 30_000_000;
+/// Whoever is out after so long is looked at, µs.
+const PATIENCE_US: u64 = 4_000_000;
 /// All hold it for so long, µs.
 const STILL_US: u64 = 100_000;
 /// Writes that must succeed in the calm.
@@ -372,6 +374,7 @@ impl World {
             Event::Write => self.write_somewhere(),
             Event::Confirm(life) => self.confirm(life),
             Event::Fault => self.fault(),
+            Event::Strike(kind, sid) => self.strike(kind, sid),
             Event::Mend(sid, mend) => self.mend(sid, mend),
             Event::Start(sid) => self.start(sid),
         }
@@ -422,7 +425,7 @@ impl World {
     fn calm(&mut self) {
         self.end_faults();
         let until = self.now_us + CALM_US;
-        let mut since = self.now_us;
+        let (mut since, mut look) = (self.now_us, self.now_us + PATIENCE_US);
         let enough = self.counts.acknowledged + CALM_WRITES;
         while self.counts.acknowledged < enough || self.now_us < since + STILL_US {
             if self.violation.is_some() {
@@ -434,6 +437,10 @@ impl World {
             }
             if !self.is_settled() {
                 since = self.now_us;
+                if self.now_us > look {
+                    look = self.now_us + PATIENCE_US;
+                    self.let_in();
+                }
             } else if self.counts.acknowledged < enough && self.now_us > since + STILL_US / 2 {
                 let leaders = self.leaders();
                 let ready = leaders.iter().find(|sid| self.nodes[sid].unconfirmed == 0);
@@ -446,6 +453,23 @@ impl World {
         let leaders = self.leaders();
         if leaders.len() != 1 {
             self.broken(format!("in the calm {leaders:?} lead"));
+        }
+    }
+
+    /// Who has promised a newer epoch, of a leader that has failed, joins no leader of an older one: it is out until the
+    /// next election. The operator brings that about.
+    fn let_in(&mut self) {
+        let Some(leader) = self.leader() else {
+            return;
+        };
+        let promised = self.nodes[&leader].promise.accepted;
+        if self
+            .nodes
+            .values()
+            .any(|node| node.promise.accepted > promised)
+        {
+            self.counts.kept_out_by_a_promise += 1;
+            self.die(leader, Death::Kill);
         }
     }
 
