@@ -385,7 +385,10 @@ impl World {
             return;
         }
         self.after(TICK_US, Event::Tick((sid, life)));
-        self.call(sid, |member, now| member.tick(now));
+        self.call(sid, |member, now| {
+            member.tick(now)?;
+            member.tick_seat(now)
+        });
         self.report_touched(sid);
         self.drive(sid);
         self.wires
