@@ -230,7 +230,8 @@ impl<S: Storage> SnapshotWriter<S> {
     /// Makes the file durable, then gives it its name, then makes the name durable.
     ///
     /// # Errors
-    /// The operating system's; the file is thrown away, and the next try makes another one.
+    /// The operating system's; the file is thrown away, unless it has taken the place of one of the same state, and the
+    /// next try makes another one.
     pub fn finish(self) -> io::Result<Written> {
         let name = name(self.zxid);
         self.finish_as(&name)
@@ -249,11 +250,15 @@ impl<S: Storage> SnapshotWriter<S> {
         end.extend(crc.to_le_bytes());
         self.file.append(&end)?;
         self.file.file().sync()?;
+        let takes_the_place = self.storage.list()?.iter().any(|there| there == name);
         self.storage.rename(self.temporary, name)?;
         self.is_finished = true;
         if let Err(error) = self.storage.sync_dir() {
-            // Or the next purge would count it, whose name may be lost.
-            let _ = self.storage.remove(name);
+            // Or the next purge would count it, whose name may be lost. One whose place it has taken is gone: then
+            // it may be all that there is, and whichever of the two the name is of holds the same state.
+            if !takes_the_place {
+                let _ = self.storage.remove(name);
+            }
             return Err(error);
         }
         Ok(Written {

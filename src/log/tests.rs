@@ -1453,6 +1453,34 @@ fn a_snapshot_is_whole_or_refused() {
     }
 }
 
+/// Seed 48796 of the simulator: the second one was thrown away when the directory could not be synced, and the log that
+/// led to its state was gone for the first one.
+#[test]
+fn a_snapshot_that_takes_the_place_of_one_of_the_same_state_never_leaves_none() {
+    use snapshot_file::{SnapshotError, SnapshotWriter, list, read};
+    let is_whole =
+        |disk: &SimStorage| read(disk, Zxid(5), Some(STORE), |_| Ok::<(), SnapshotError>(()));
+    for code in [EIO, FULL[0], FULL[1]] {
+        let disk = SimStorage::new(64 << 20);
+        let make = || {
+            let mut writer = SnapshotWriter::create(&disk, Zxid(5), STORE).unwrap();
+            writer.push(&[7; 100_000]).unwrap();
+            writer.finish()
+        };
+        fail_once(&disk, &[SeamCall::SyncDir], code);
+        assert!(make().is_err());
+        assert_eq!(list(&disk).unwrap(), [], "nothing had that name");
+        make().unwrap();
+        fail_once(&disk, &[SeamCall::SyncDir], code);
+        assert!(make().is_err());
+        assert!(is_whole(&disk).is_ok(), "{code}");
+        for seed in 0..10 {
+            let cut = disk.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            assert!(is_whole(&cut).is_ok(), "{code}, cut {seed}");
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
