@@ -19,7 +19,8 @@ use std::ops::{Deref, DerefMut};
 
 const MAX: usize = 1 << 20;
 const PATIENCE: Patience = Patience {
-    init_ms: 600,
+    // A whole synchronisation, 2 MB by such connections, fits in it: who is never done begins again for ever.
+    init_ms: 3000,
     sync_ms: 300,
     ping_ms: 30,
 };
